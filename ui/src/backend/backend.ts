@@ -1,0 +1,105 @@
+// The one seam between the window and the core. Everything above it asks `backend()`; below it stands either
+// the Tauri core (tauri.ts) or, in browser tests and pictures only, the demo (src/demo).
+import type {
+  Answered,
+  AnswerEvent,
+  AppInfo,
+  ChatPatch,
+  ChatSummary,
+  ChatView,
+  Check,
+  ErrorView,
+  Invite,
+  ModelRow,
+  ModelsView,
+  NodeStatus,
+  Peer,
+  Receipt,
+  SearchHit,
+  Settings,
+} from "./types";
+
+/** A refusal of the core: a code to choose by, a sentence to show, and the next step where there is one. */
+export class BackendError extends Error {
+  constructor(readonly view: ErrorView) {
+    super(view.message);
+    this.name = "BackendError";
+  }
+}
+
+/** Whatever was thrown, as something that can be shown. */
+export function errorView(cause: unknown): ErrorView {
+  if (cause instanceof BackendError) return cause.view;
+  return { code: "unknown", message: cause instanceof Error ? cause.message : String(cause), fix: null };
+}
+
+export type Unlisten = () => void;
+export type OnAnswer = (event: AnswerEvent) => void;
+
+/** Every use case of the core. Methods reject with {@link BackendError}. */
+export interface Backend {
+  appInfo(): Promise<AppInfo>;
+  pickFile(): Promise<string | null>;
+  pickFolder(): Promise<string | null>;
+  saveText(name: string, text: string): Promise<string | null>;
+  openLink(url: string): Promise<void>;
+  copyText(text: string): Promise<void>;
+
+  chatsList(): Promise<ChatSummary[]>;
+  chatsSearch(query: string): Promise<SearchHit[]>;
+  chatCreate(temporary: boolean): Promise<ChatView>;
+  chatOpen(chat: string): Promise<ChatView>;
+  chatRename(chat: string, title: string): Promise<void>;
+  chatPin(chat: string, pinned: boolean): Promise<void>;
+  chatDelete(chat: string): Promise<void>;
+  chatRestore(chat: string): Promise<void>;
+  chatUpdate(chat: string, patch: ChatPatch): Promise<ChatView>;
+  chatChoose(chat: string, message: string): Promise<ChatView>;
+  /** Resolves when the answer is finished; `text` null answers the user message `parent` again. */
+  chatSend(chat: string, parent: string | null, text: string | null, onEvent: OnAnswer): Promise<void>;
+  chatStop(chat: string): Promise<void>;
+  chatContext(chat: string, draft: string): Promise<{ used: number; limit: number }>;
+  chatSummarise(chat: string, onEvent: OnAnswer): Promise<ChatView>;
+  chatExport(chat: string, format: "markdown" | "json"): Promise<string>;
+
+  modelsList(): Promise<ModelsView>;
+  modelDownload(id: string): Promise<void>;
+  modelPause(id: string): Promise<void>;
+  modelCancel(id: string): Promise<void>;
+  modelRemove(id: string): Promise<void>;
+  modelAdd(path: string): Promise<ModelRow>;
+  modelDefault(id: string): Promise<void>;
+  modelsMove(path: string): Promise<void>;
+
+  nodeStatus(): Promise<NodeStatus>;
+  nodeSwitch(on: boolean): Promise<NodeStatus>;
+  nodePause(minutes: number | null): Promise<void>;
+  nodeResume(): Promise<void>;
+  nodeAnswers(limit: number): Promise<Answered[]>;
+  receiptOpen(job: string): Promise<Receipt>;
+
+  peersConnect(text: string): Promise<Peer>;
+  peersDisconnect(id: string): Promise<void>;
+  peersBlock(id: string, blocked: boolean): Promise<void>;
+  peersInvite(): Promise<Invite>;
+
+  settingsGet(): Promise<Settings>;
+  settingsSet(settings: Settings): Promise<void>;
+  doctor(): Promise<Check[]>;
+
+  onStatus(listener: (status: NodeStatus) => void): Promise<Unlisten>;
+  onModels(listener: (models: ModelsView) => void): Promise<Unlisten>;
+  onChats(listener: (chats: ChatSummary[]) => void): Promise<Unlisten>;
+}
+
+let chosen: Backend | null = null;
+
+/** Called once, by the entry that starts the window. */
+export function useBackend(backend: Backend): void {
+  chosen = backend;
+}
+
+export function backend(): Backend {
+  if (!chosen) throw new Error("the window was started without a backend");
+  return chosen;
+}

@@ -1,0 +1,45 @@
+import { svelte } from "@sveltejs/vite-plugin-svelte";
+import tailwindcss from "@tailwindcss/vite";
+import { defineConfig } from "vitest/config";
+
+/** The policy of the real window (src-tauri/tauri.conf.json), so that the demo meets the same refusals. */
+const policy = [
+  "default-src 'none'",
+  "script-src 'self'",
+  "style-src 'self'",
+  "style-src-attr 'unsafe-inline'",
+  "img-src 'self' blob: data:",
+  "font-src 'self'",
+  "connect-src ipc: http://ipc.localhost",
+  "worker-src 'self'",
+  "base-uri 'none'",
+  "form-action 'none'",
+].join("; ");
+
+// Two entries that never meet: index.html talks to the core through Tauri, demo.html to the in-browser
+// demo backend of the pictures and browser tests. Only the first goes into ui/dist.
+export default defineConfig(({ mode }) => {
+  const demo = mode === "demo";
+  return {
+    plugins: [tailwindcss(), svelte()],
+    clearScreen: false,
+    build: {
+      target: "es2022",
+      outDir: demo ? "shots/app" : "dist",
+      emptyOutDir: true,
+      // A data: font or module would be refused by the policy.
+      assetsInlineLimit: 0,
+      modulePreload: { polyfill: false },
+      chunkSizeWarningLimit: 400,
+      rollupOptions: { input: demo ? "demo.html" : "index.html" },
+    },
+    preview: { headers: { "Content-Security-Policy": policy } },
+    test: {
+      environment: "jsdom",
+      include: ["src/**/*.test.ts"],
+      setupFiles: ["src/test-setup.ts"],
+      restoreMocks: true,
+    },
+    resolve: process.env.VITEST ? { conditions: ["browser"] } : {},
+  };
+});

@@ -1,1 +1,45 @@
-//! stub
+//! Prompt in, tokens out: one machine's share of the work.
+//!
+//! The crate has two halves. The **handle** half, always compiled, is what an app links: [`EngineHandle`] starts a
+//! worker process at the first call, speaks length-capped frames with it ([`wire`]), and turns its death into one failed
+//! answer. The **worker** half (feature `worker`) is the child process `decentralgpt-worker`: it alone parses model
+//! files, renders templates, computes and samples. Feature `text` is the part of it that needs no tensors: file headers,
+//! tokenizer, chat template, detokenizer.
+//!
+//! It owns candle, the GGUF reader, the tokenizer and the sampler of this program. It never opens a socket, holds no
+//! key and knows nothing of peers, prices or conversations: token ids and text are all that passes.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), engine::EngineError> {
+//! use engine::{ChatPrompt, EngineHandle, EngineOptions, GenerateEvent, GenerateRequest};
+//!
+//! let engine = EngineHandle::new(EngineOptions::default());
+//! let file = std::path::Path::new("models/starter.gguf");
+//! let prompt = engine.render(file, &ChatPrompt::ask("What is the capital of France?")).await?;
+//! let mut answer = engine.generate(GenerateRequest::new(file, prompt)).await?;
+//! while let Some(event) = answer.next().await {
+//!     if let GenerateEvent::Tokens { text, .. } = event? {
+//!         // shown as it comes
+//!         drop(text);
+//!     }
+//! }
+//! # Ok(()) }
+//! ```
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
+mod error;
+mod handle;
+mod model;
+mod request;
+pub mod wire;
+
+pub use error::{EngineError, FileProblem};
+pub use handle::{
+    EngineHandle, EngineOptions, EnginePhase, EngineStats, Generation, Isolation, Loading,
+    TextPiece, TextStream, WorkerKind, WorkerProgram, locate_worker,
+};
+pub use model::{LoadProgress, ModelInfo, TextInfo};
+pub use request::{
+    ChatMessage, ChatPrompt, Class, Finish, GenerateEvent, GenerateRequest, GenerateStats,
+    MAX_STOP, MAX_STOP_BYTES, Role, Sampling,
+};

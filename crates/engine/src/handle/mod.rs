@@ -1,0 +1,449 @@
+//! The app's side: a cloneable handle to one actor task, which alone owns the worker process.
+//!
+//! Who sends to whom: handles put [`Message`](actor::Message)s into the actor's inbox; the actor writes calls to the
+//! worker through a writer task, a reader task brings frames back; answers go to the waiting call. A running answer is a
+//! shared [`Mailbox`](mailbox::Mailbox) that merges what was not fetched yet, so a slow reader never stalls the worker;
+//! pause and cancel are a wish in that mailbox which the actor compares with what it told the worker.
+
+mod actor;
+mod locate;
+mod mailbox;
+mod process;
+
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+
+use crate::request::Class;
+use crate::wire::{Ask, Say};
+use crate::{
+    ChatPrompt, EngineError, GenerateEvent, GenerateRequest, LoadProgress, ModelInfo, TextInfo,
+};
+use actor::{Actor, Message, Waiter};
+pub use locate::{WorkerKind, WorkerProgram, locate_worker};
+use mailbox::{Mailbox, Wish};
+
+/// Messages that wait for the actor. It never blocks, so more than a burst does not gather.
+const INBOX: usize = 64;
+
+/// Progress reports of a load that may wait for their reader; later ones are dropped, the next one says more.
+const LOAD_REPORTS: usize = 8;
+
+/// How the engine is to be run.
+#[derive(Debug, Clone, Default)]
+pub struct EngineOptions {
+    /// Folders in which the worker programs are looked for, in order.
+    pub worker_dirs: Vec<PathBuf>,
+    /// Threads to compute with; `None` takes the physical cores.
+    pub threads: Option<NonZeroUsize>,
+    /// Most bytes of memory that the worker may use.
+    pub memory_cap: Option<u64>,
+    /// Folders (or files) that the worker may read. Where the system can hold it to that, it can open nothing else.
+    pub readable: Vec<PathBuf>,
+}
+
+/// What the worker can no longer do, as measured by itself after it confined itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Isolation {
+    /// It tried to make a socket and was refused.
+    pub network: bool,
+    /// It tried to open files outside its folders and was refused.
+    pub files: bool,
+}
+
+/// What the engine is doing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum EnginePhase {
+    /// No worker process.
+    #[default]
+    Off,
+    /// The process was started and has not reported yet.
+    Starting,
+    /// It runs.
+    Ready,
+    /// It reads a model into memory.
+    Loading(LoadProgress),
+    /// It computes, or has paused or waiting answers.
+    Busy,
+}
+
+/// A snapshot of the engine.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct EngineStats {
+    /// What it is doing.
+    pub phase: EnginePhase,
+    /// Process id of the worker.
+    pub worker_pid: Option<u32>,
+    /// Which build of the worker runs.
+    pub worker: Option<WorkerKind>,
+    /// Threads it computes with.
+    pub threads: u32,
+    /// File of the loaded model.
+    pub model_file: Option<PathBuf>,
+    /// Name of the loaded model.
+    pub model_name: Option<String>,
+    /// Context of the loaded model in tokens.
+    pub context: Option<u32>,
+    /// Sequences of the owner's: running, paused or waiting.
+    pub own_sequences: u32,
+    /// Sequences of the network's: running, paused or waiting.
+    pub network_sequences: u32,
+    /// New tokens per second over all sequences, as last measured.
+    pub tokens_per_second: Option<f64>,
+    /// Resident memory of the worker in bytes, where the system tells.
+    pub rss_bytes: Option<u64>,
+    /// What the worker measured about itself.
+    pub isolation: Isolation,
+    /// How many workers have died unasked since the start.
+    pub deaths: u64,
+}
+
+/// Text that became certain.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TextPiece {
+    /// The text, possibly empty.
+    pub text: String,
+    /// A stop string appeared: the text ends before it, and nothing more will come.
+    pub stopped: bool,
+}
+
+/// A cloneable handle to the engine. The worker starts at the first call and ends with the last handle.
+#[derive(Debug, Clone)]
+pub struct EngineHandle {
+    inbox: mpsc::Sender<Message>,
+    stats: watch::Receiver<EngineStats>,
+    sweep: Arc<Notify>,
+    next_call: Arc<AtomicU64>,
+}
+
+impl EngineHandle {
+    /// Starts the actor (and no process yet). Must be called inside a tokio runtime.
+    pub fn new(options: EngineOptions) -> Self {
+        let (inbox, messages) = mpsc::channel(INBOX);
+        let (stats_sender, stats) = watch::channel(EngineStats::default());
+        let sweep = Arc::new(Notify::new());
+        tokio::spawn(Actor::new(options, messages, stats_sender, sweep.clone()).run());
+        Self {
+            inbox,
+            stats,
+            sweep,
+            next_call: Arc::new(AtomicU64::new(1)),
+        }
+    }
+
+    /// Snapshots of what the engine is doing.
+    pub fn stats(&self) -> watch::Receiver<EngineStats> {
+        self.stats.clone()
+    }
+
+    /// Reads the header of a GGUF file, or of the head of one.
+    pub async fn open_text(&self, file: &Path) -> Result<TextInfo, EngineError> {
+        match self
+            .ask(Ask::OpenText {
+                file: file.to_owned(),
+            })
+            .await?
+        {
+            Say::Text(info) => Ok(info),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Turns a chat into token ids with the file's own template and tokenizer.
+    pub async fn render(&self, file: &Path, prompt: &ChatPrompt) -> Result<Vec<u32>, EngineError> {
+        let ask = Ask::Render {
+            file: file.to_owned(),
+            prompt: prompt.clone(),
+        };
+        match self.ask(ask).await? {
+            Say::Ids(ids) => Ok(ids),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Opens a detokenizer for ids that come from elsewhere. `stop` are texts that end it.
+    pub async fn text_stream(
+        &self,
+        file: &Path,
+        stop: Vec<String>,
+    ) -> Result<TextStream, EngineError> {
+        TextStream::open(self.clone(), file.to_owned(), stop).await
+    }
+
+    /// Loads a model for the owner's work; at once when it is loaded. Another model is replaced when no answer runs on
+    /// it; answers for the network are ended for it ([`EngineError::Displaced`]).
+    pub async fn load(&self, file: &Path, context: Option<u32>) -> Result<Loading, EngineError> {
+        self.load_for(file, context, Class::Own).await
+    }
+
+    /// The same for either class of work. A load for the network waits for every answer on another model.
+    pub async fn load_for(
+        &self,
+        file: &Path,
+        context: Option<u32>,
+        class: Class,
+    ) -> Result<Loading, EngineError> {
+        let (progress_sender, progress) = mpsc::channel(LOAD_REPORTS);
+        let (done_sender, done) = oneshot::channel();
+        let ask = Ask::Load {
+            file: file.to_owned(),
+            context,
+            available: available_memory(),
+            class,
+        };
+        let waiter = Waiter::Load {
+            progress: progress_sender,
+            done: done_sender,
+        };
+        self.send(self.number(), ask, waiter).await?;
+        Ok(Loading { progress, done })
+    }
+
+    /// Begins an answer. Loads the model first if need be (call [`load`](Self::load) before to see its progress).
+    pub async fn generate(&self, request: GenerateRequest) -> Result<Generation, EngineError> {
+        request.check()?;
+        let mailbox = Arc::new(Mailbox::new(self.sweep.clone()));
+        let ask = Ask::Generate {
+            request,
+            available: available_memory(),
+        };
+        let call = self.number();
+        self.send(call, ask, Waiter::Generate(mailbox.clone()))
+            .await?;
+        Ok(Generation {
+            mailbox,
+            _engine: self.clone(),
+        })
+    }
+
+    /// Changes the folders that the worker may read. A running worker cannot be given more, so an idle one is ended and
+    /// the next call starts another; a busy one goes on with the old folders until it is idle.
+    pub async fn set_readable(&self, readable: Vec<PathBuf>) -> Result<(), EngineError> {
+        self.tell(|done| Message::SetReadable { readable, done })
+            .await
+    }
+
+    /// Changes the number of threads, from the next start of the worker on (an idle one is ended for it).
+    pub async fn set_threads(&self, threads: Option<NonZeroUsize>) -> Result<(), EngineError> {
+        self.tell(|done| Message::SetThreads { threads, done })
+            .await
+    }
+
+    /// Ends the worker process and returns when it is gone, its memory with it. Running answers end with
+    /// [`EngineError::Cancelled`]; the next call starts another worker.
+    pub async fn unload(&self) -> Result<(), EngineError> {
+        self.tell(|done| Message::Unload { done }).await
+    }
+
+    /// Ends the worker for good: every later call of every clone is refused.
+    pub async fn shutdown(&self) {
+        // An error says that it was shut down before.
+        self.tell(|done| Message::Shutdown { done }).await.ok();
+    }
+
+    fn number(&self) -> u64 {
+        self.next_call.fetch_add(1, Ordering::Relaxed)
+    }
+
+    async fn send(&self, call: u64, ask: Ask, waiter: Waiter) -> Result<(), EngineError> {
+        let message = Message::Call { call, ask, waiter };
+        self.inbox
+            .send(message)
+            .await
+            .map_err(|_| EngineError::ShutDown)
+    }
+
+    async fn ask(&self, ask: Ask) -> Result<Say, EngineError> {
+        self.ask_numbered(self.number(), ask).await
+    }
+
+    async fn ask_numbered(&self, call: u64, ask: Ask) -> Result<Say, EngineError> {
+        let (done, answer) = oneshot::channel();
+        self.send(call, ask, Waiter::Once(done)).await?;
+        answer.await.unwrap_or(Err(EngineError::ShutDown))
+    }
+
+    async fn tell(
+        &self,
+        message: impl FnOnce(oneshot::Sender<()>) -> Message,
+    ) -> Result<(), EngineError> {
+        let (done, answer) = oneshot::channel();
+        let sent = self.inbox.send(message(done)).await;
+        sent.map_err(|_| EngineError::ShutDown)?;
+        answer.await.map_err(|_| EngineError::ShutDown)
+    }
+}
+
+/// A load in progress. Dropping it lets the load go on.
+#[derive(Debug)]
+pub struct Loading {
+    /// Reports while it goes on; ends when it is done or has failed.
+    pub progress: mpsc::Receiver<LoadProgress>,
+    done: oneshot::Receiver<Result<ModelInfo, EngineError>>,
+}
+
+impl Loading {
+    /// Waits for its end.
+    pub async fn finish(self) -> Result<ModelInfo, EngineError> {
+        self.done.await.unwrap_or(Err(EngineError::ShutDown))
+    }
+}
+
+/// A running answer. Dropping it cancels it.
+#[derive(Debug)]
+pub struct Generation {
+    mailbox: Arc<Mailbox>,
+    // Keeps the actor alive as long as an answer runs.
+    _engine: EngineHandle,
+}
+
+impl Generation {
+    /// The next event; what was not fetched yet is merged. `None` after the last one.
+    pub async fn next(&mut self) -> Option<Result<GenerateEvent, EngineError>> {
+        self.mailbox.next().await
+    }
+
+    /// Ends it within one step; its last event is then `Finished` with [`Finish::Cancelled`](crate::Finish).
+    pub fn cancel(&self) {
+        self.mailbox.wish(Wish::Cancel);
+    }
+
+    /// Lets it stand still after the step it is in. Nothing is lost.
+    pub fn pause(&self) {
+        self.mailbox.wish(Wish::Pause);
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) {
+        self.mailbox.wish(Wish::Run);
+    }
+}
+
+impl Drop for Generation {
+    fn drop(&mut self) {
+        self.cancel();
+    }
+}
+
+/// An incremental detokenizer for ids that come from elsewhere. It survives a death of the worker.
+#[derive(Debug)]
+pub struct TextStream {
+    engine: EngineHandle,
+    file: PathBuf,
+    stop: Vec<String>,
+    seen: Vec<u32>,
+    stream: u64,
+    /// The actor holds the other half and closes the stream when this one is gone.
+    alive: Option<Arc<()>>,
+}
+
+impl TextStream {
+    async fn open(
+        engine: EngineHandle,
+        file: PathBuf,
+        stop: Vec<String>,
+    ) -> Result<Self, EngineError> {
+        let mut stream = Self {
+            engine,
+            file,
+            stop,
+            seen: Vec::new(),
+            stream: 0,
+            alive: None,
+        };
+        stream.reopen().await?;
+        Ok(stream)
+    }
+
+    /// Takes the next ids and gives the text that became certain.
+    pub async fn push(&mut self, ids: &[u32]) -> Result<TextPiece, EngineError> {
+        let piece = self.advance(ids, false).await?;
+        self.seen.extend_from_slice(ids);
+        Ok(piece)
+    }
+
+    /// The rest: what was held back because it could have become a stop string, and a replacement sign for half a
+    /// character.
+    pub async fn finish(mut self) -> Result<TextPiece, EngineError> {
+        self.advance(&[], true).await
+    }
+
+    async fn advance(&mut self, ids: &[u32], last: bool) -> Result<TextPiece, EngineError> {
+        match self.push_once(ids, last).await {
+            Err(EngineError::WorkerDied { .. } | EngineError::Cancelled) => {
+                self.reopen().await?;
+                self.push_once(ids, last).await
+            }
+            answer => answer,
+        }
+    }
+
+    async fn push_once(&mut self, ids: &[u32], last: bool) -> Result<TextPiece, EngineError> {
+        let ask = Ask::StreamPush {
+            stream: self.stream,
+            ids: ids.to_vec(),
+            last,
+        };
+        match self.engine.ask(ask).await? {
+            Say::Piece(piece) => Ok(piece),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn reopen(&mut self) -> Result<(), EngineError> {
+        self.stream = self.engine.number();
+        let alive = Arc::new(());
+        let (done, answer) = oneshot::channel();
+        let ask = Ask::StreamOpen {
+            file: self.file.clone(),
+            stop: self.stop.clone(),
+            seen: self.seen.clone(),
+        };
+        let waiter = Waiter::Stream {
+            alive: Arc::downgrade(&alive),
+            done,
+        };
+        self.engine.send(self.stream, ask, waiter).await?;
+        match answer.await.unwrap_or(Err(EngineError::ShutDown))? {
+            Say::Piece(_) => {
+                self.alive = Some(alive);
+                Ok(())
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+}
+
+impl Drop for TextStream {
+    fn drop(&mut self) {
+        self.alive = None;
+        self.engine.sweep.notify_one();
+    }
+}
+
+fn unexpected(say: &Say) -> EngineError {
+    let mut detail = format!("{say:?}");
+    detail.truncate(
+        detail
+            .char_indices()
+            .nth(80)
+            .map_or(detail.len(), |(at, _)| at),
+    );
+    EngineError::WorkerSpokeWrong { detail }
+}
+
+/// Bytes that a process could take now without pushing others out; everything where the system does not tell.
+fn available_memory() -> u64 {
+    let Ok(mut system) = sysinfo::System::new() else {
+        return u64::MAX;
+    };
+    system.refresh_memory();
+    let free = system.available_memory();
+    system
+        .cgroup_limits()
+        .map_or(free, |limits| free.min(limits.free_memory))
+}

@@ -1,0 +1,267 @@
+//! What is asked of the engine, and what it answers: plain data that crosses the worker's pipe.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::EngineError;
+
+/// Stop strings in one request: a dialogue has a few, more is a mistake or an attack on the detokenizer.
+pub const MAX_STOP: usize = 16;
+
+/// Length of one stop string in bytes: as much text is held back while it could still appear.
+pub const MAX_STOP_BYTES: usize = 256;
+
+/// Who speaks in a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Instructions for the model.
+    System,
+    /// The person.
+    User,
+    /// The model.
+    Assistant,
+}
+
+impl Role {
+    /// The word that chat templates know it by.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Role::System => "system",
+            Role::User => "user",
+            Role::Assistant => "assistant",
+        }
+    }
+}
+
+/// One message of a chat. Its content is text and nothing but text: the spelling of a control token in it stays text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChatMessage {
+    /// Who says it.
+    pub role: Role,
+    /// What is said.
+    pub content: String,
+}
+
+/// A chat that waits for the model's next message.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChatPrompt {
+    /// Instructions before everything else. `None` leaves it to the template, which may bring its own.
+    pub system: Option<String>,
+    /// The messages, oldest first.
+    pub messages: Vec<ChatMessage>,
+}
+
+impl ChatPrompt {
+    /// A chat of one question, without a system prompt.
+    pub fn ask(question: impl Into<String>) -> Self {
+        Self {
+            system: None,
+            messages: vec![ChatMessage {
+                role: Role::User,
+                content: question.into(),
+            }],
+        }
+    }
+}
+
+/// How the next token is chosen. The default is greedy.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Sampling {
+    /// 0 takes the likeliest token; 1 samples from the model's own distribution.
+    pub temperature: f32,
+    /// Keep the k likeliest tokens; 0 keeps all.
+    pub top_k: u32,
+    /// Keep the smallest set of likeliest tokens whose probabilities reach this sum; 1 keeps all.
+    pub top_p: f32,
+    /// Drop tokens less likely than this share of the likeliest one; 0 keeps all.
+    pub min_p: f32,
+    /// The seed of the noise: the same seed, prompt and settings give the same answer on the same machine.
+    pub seed: u64,
+    /// Divides positive and multiplies negative logits of tokens among the last 256; 1 is off.
+    pub repeat_penalty: f32,
+    /// Subtracted once from the logit of a token among the last 256; 0 is off.
+    pub presence_penalty: f32,
+    /// Subtracted per occurrence among the last 256; 0 is off.
+    pub frequency_penalty: f32,
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Self {
+            temperature: 0.0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            seed: 0,
+            repeat_penalty: 1.0,
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
+        }
+    }
+}
+
+impl Sampling {
+    /// Refuses values outside their meaning (NaN among them).
+    pub fn check(&self) -> Result<(), EngineError> {
+        let within = |name: &str, value: f32, low: f32, high: f32| {
+            if (low..=high).contains(&value) {
+                return Ok(());
+            }
+            Err(EngineError::BadRequest {
+                what: format!("{name} = {value}, outside {low} to {high}"),
+            })
+        };
+        within("temperature", self.temperature, 0.0, 10.0)?;
+        within("top_p", self.top_p, 0.0, 1.0)?;
+        within("min_p", self.min_p, 0.0, 1.0)?;
+        within("repeat_penalty", self.repeat_penalty, 0.1, 10.0)?;
+        within("presence_penalty", self.presence_penalty, -10.0, 10.0)?;
+        within("frequency_penalty", self.frequency_penalty, -10.0, 10.0)
+    }
+}
+
+/// Whose work a sequence is. While one of the owner's runs, those of the network stand still.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Class {
+    /// The owner's of this computer.
+    Own,
+    /// A stranger's.
+    Network,
+}
+
+/// One answer to compute.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GenerateRequest {
+    /// The model file; loaded with its default context when it is not yet.
+    pub file: PathBuf,
+    /// Token ids of the prompt, as [`EngineHandle::render`](crate::EngineHandle::render) gives them.
+    pub prompt: Vec<u32>,
+    /// Output produced already (here before, or elsewhere): read as input; the output index goes on after it.
+    pub resume: Vec<u32>,
+    /// How tokens are chosen.
+    pub sampling: Sampling,
+    /// Most output tokens of the whole answer, those of `resume` included.
+    pub max_out: u32,
+    /// Texts that end the answer where they appear; they are not part of its text.
+    pub stop: Vec<String>,
+    /// Whose work it is.
+    pub class: Class,
+    /// Goes on after an end token (for measuring).
+    pub ignore_eog: bool,
+}
+
+impl GenerateRequest {
+    /// A greedy answer of the owner's, as long as the context allows.
+    pub fn new(file: impl AsRef<Path>, prompt: Vec<u32>) -> Self {
+        Self {
+            file: file.as_ref().to_owned(),
+            prompt,
+            resume: Vec::new(),
+            sampling: Sampling::default(),
+            max_out: u32::MAX,
+            stop: Vec::new(),
+            class: Class::Own,
+            ignore_eog: false,
+        }
+    }
+
+    /// Refuses what no model could answer.
+    pub fn check(&self) -> Result<(), EngineError> {
+        let bad = |what: &str| {
+            Err(EngineError::BadRequest {
+                what: what.to_owned(),
+            })
+        };
+        if self.prompt.is_empty() {
+            return bad("an empty prompt");
+        }
+        if self.max_out == 0 {
+            return bad("max_out = 0");
+        }
+        if self.resume.len() >= self.max_out as usize {
+            return bad("resume is as long as max_out already");
+        }
+        if self.stop.len() > MAX_STOP
+            || self
+                .stop
+                .iter()
+                .any(|stop| stop.is_empty() || stop.len() > MAX_STOP_BYTES)
+        {
+            return bad("stop strings: at most 16, each of 1 to 256 bytes");
+        }
+        self.sampling.check()
+    }
+}
+
+/// What a running answer reports, in this order: prefill, tokens, finished.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum GenerateEvent {
+    /// How much of prompt and resumed output has been read, in tokens.
+    Prefill {
+        /// Read so far.
+        done: u32,
+        /// In all.
+        total: u32,
+    },
+    /// New output. Text may lag behind ids (half a character, or what could become a stop string) and then comes with
+    /// a later event, the last time with one that has no ids. An end token is among the ids and has no text.
+    Tokens {
+        /// Output index of the first id, counted over the whole answer.
+        first_index: u32,
+        /// The ids, contiguous.
+        ids: Vec<u32>,
+        /// The text that became certain.
+        text: String,
+    },
+    /// The last event of an answer that did not fail.
+    Finished {
+        /// Why it ended.
+        finish: Finish,
+        /// What it took.
+        stats: GenerateStats,
+    },
+}
+
+/// Why an answer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Finish {
+    /// The model's own end token.
+    Stop,
+    /// `max_out` or the context was reached.
+    Length,
+    /// One of the stop strings appeared.
+    StopString,
+    /// It was cancelled.
+    Cancelled,
+}
+
+/// What an answer took.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GenerateStats {
+    /// Tokens read before the first new one.
+    pub prefill_tokens: u32,
+    /// Time computing them, pauses excepted.
+    pub prefill_ms: u64,
+    /// New tokens.
+    pub decode_tokens: u32,
+    /// Time computing them, pauses excepted. The first new token comes out of the prefill.
+    pub decode_ms: u64,
+}
+
+impl GenerateStats {
+    /// New tokens per second of computing, when there were at least two.
+    pub fn decode_tokens_per_second(&self) -> Option<f64> {
+        let stepped = self.decode_tokens.checked_sub(1).filter(|n| *n > 0)?;
+        (self.decode_ms > 0).then(|| f64::from(stepped) * 1000.0 / self.decode_ms as f64)
+    }
+
+    /// Prompt tokens per second of computing.
+    pub fn prefill_tokens_per_second(&self) -> Option<f64> {
+        (self.prefill_ms > 0)
+            .then(|| f64::from(self.prefill_tokens) * 1000.0 / self.prefill_ms as f64)
+    }
+}

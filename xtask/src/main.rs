@@ -1,1 +1,112 @@
-fn main(){}
+//! `cargo xtask`: the one entry for people and for CI. It works wherever Rust does.
+//!
+//! Owns: what is fetched, built, started, checked and measured, in which order, and what each step is called on screen.
+//! Never: logic of the product. It starts the real programs and reads what they print.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+// A command-line tool: its words go to the terminal.
+#![allow(clippy::print_stdout)]
+
+mod bench;
+mod bindings;
+mod build;
+mod demo;
+mod fuzz;
+mod headless;
+mod house;
+mod package;
+mod peers;
+mod run;
+mod sh;
+mod starter;
+mod system;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::{house::House, sh::Failure};
+
+/// Build, run, test and measure DecentralGPT Desktop.
+#[derive(Debug, Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    version,
+    arg_required_else_help = true
+)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Prepare this machine, build, and open the window; without a display, run the whole loop in the terminal.
+    ///
+    /// The first run installs system packages where it may (apt as root, or by sudo that asks no password), the window's
+    /// npm packages and the starter model (98 MB). Each stage is named with its time.
+    Run {
+        /// Do not open a window: one node serves, a second one asks it, then a chat in this terminal.
+        #[arg(long)]
+        headless: bool,
+    },
+    /// Everything that CI runs, in the same order, up to the first failure.
+    Test {
+        /// Only the stages that need neither models, processes nor a display, or, with names, only those.
+        #[arg(long)]
+        quick: bool,
+        /// Stages to run, by the names that the closing table shows.
+        #[arg(value_name = "STAGE")]
+        stages: Vec<String>,
+    },
+    /// A whole network on this machine: three nodes that serve, and the window that asks them. Ctrl-C ends all of it.
+    Demo,
+    /// Measure, print a table, and write it to target/bench/NAME.json.
+    Bench {
+        #[command(subcommand)]
+        what: bench::Bench,
+    },
+    /// Feed the parsers of foreign bytes with mutated input, by turns.
+    Fuzz {
+        /// Seconds for each target.
+        #[arg(long, default_value_t = fuzz::SECONDS_EACH)]
+        seconds: u32,
+        /// Only these targets.
+        #[arg(value_name = "TARGET")]
+        targets: Vec<String>,
+    },
+    /// Write ui/src/bindings.ts anew from the Rust commands and events.
+    Bindings {
+        /// Only compare, and fail when it differs.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Make the installer of this system (.deb on Linux) in target/release/bundle.
+    Package,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match House::open().and_then(|house| dispatch(&house, arguments.task)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("\n{failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(house: &House, task: Task) -> Result<(), Failure> {
+    match task {
+        Task::Run { headless } => run::run(house, headless),
+        Task::Test { quick, stages } => test::test(house, quick, &stages),
+        Task::Demo => demo::demo(house),
+        Task::Bench { what } => bench::bench(house, &what),
+        Task::Fuzz { seconds, targets } => fuzz::fuzz(house, seconds, &targets),
+        Task::Bindings { check: true } => bindings::check(house),
+        Task::Bindings { check: false } => bindings::write(house),
+        Task::Package => package::package(house),
+    }
+}

@@ -1,0 +1,218 @@
+//! Measurements: medians against a named peer, shown as a table and written to target/bench/NAME.json.
+
+mod engine;
+mod window;
+
+use std::{fs, process::Command};
+
+use clap::Subcommand;
+use serde::Serialize;
+
+use crate::{
+    house::House,
+    sh::{self, Failure},
+};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Bench {
+    /// This engine against llama.cpp's own llama-bench: the starter, the same file, threads and session.
+    Engine {
+        /// Rounds of each side, by turns; the median counts.
+        #[arg(long, default_value_t = engine::ROUNDS)]
+        rounds: usize,
+        /// Threads of both sides.
+        #[arg(long, default_value_t = engine::THREADS)]
+        threads: usize,
+    },
+    /// The app as a person meets it: size of the installer, start to composer, memory at rest.
+    Window {
+        /// Starts that are measured; the median counts.
+        #[arg(long, default_value_t = window::ROUNDS)]
+        rounds: usize,
+    },
+}
+
+pub(crate) fn bench(house: &House, what: &Bench) -> Result<(), Failure> {
+    match what {
+        Bench::Engine { rounds, threads } => engine::bench(house, *rounds, *threads),
+        Bench::Window { rounds } => window::bench(house, *rounds),
+    }
+}
+
+/// One measured thing.
+#[derive(Debug, Serialize)]
+struct Row {
+    work: &'static str,
+    unit: &'static str,
+    ours: f64,
+    /// `None` where there is nobody to compare with.
+    peer: Option<f64>,
+    peer_name: Option<String>,
+    /// Ours to the peer's.
+    ratio: Option<f64>,
+    /// In ASCII, on the ratio, or on `ours` where there is no peer.
+    goal: Option<&'static str>,
+}
+
+impl Row {
+    fn alone(work: &'static str, unit: &'static str, ours: f64) -> Self {
+        Self {
+            work,
+            unit,
+            ours,
+            peer: None,
+            peer_name: None,
+            ratio: None,
+            goal: None,
+        }
+    }
+
+    fn against(mut self, name: &str, peer: Option<f64>) -> Self {
+        self.ratio = peer.filter(|peer| *peer > 0.0).map(|peer| self.ours / peer);
+        self.peer_name = peer.map(|_| name.to_owned());
+        self.peer = peer;
+        self
+    }
+
+    fn goal(mut self, goal: &'static str) -> Self {
+        self.goal = Some(goal);
+        self
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    machine: String,
+    cpu_flags: Vec<String>,
+    commit: String,
+    rows: Vec<Row>,
+}
+
+/// Prints the table and writes the file.
+fn report(house: &House, name: &str, rows: Vec<Row>) -> Result<(), Failure> {
+    let report = Report {
+        machine: machine(),
+        cpu_flags: cpu_flags(),
+        commit: commit(house),
+        rows,
+    };
+    println!("\n{}", report.machine);
+    println!(
+        "{:<20} {:>12} {:>12} {:>7}  {:<6} {:<8} peer",
+        "work", "ours", "peer", "ratio", "unit", "goal"
+    );
+    for row in &report.rows {
+        println!(
+            "{:<20} {:>12} {:>12} {:>7}  {:<6} {:<8} {}",
+            row.work,
+            number(row.ours),
+            row.peer.map(number).unwrap_or_else(|| "-".to_owned()),
+            row.ratio
+                .map(|ratio| format!("{ratio:.2}"))
+                .unwrap_or_else(|| "-".to_owned()),
+            row.unit,
+            row.goal.unwrap_or("-"),
+            row.peer_name.as_deref().unwrap_or("-"),
+        );
+    }
+    let folder = house.bench_folder();
+    fs::create_dir_all(&folder).map_err(|error| Failure::io("Cannot make", &folder, &error))?;
+    let path = folder.join(format!("{name}.json"));
+    let text = serde_json::to_string_pretty(&report)
+        .map_err(|error| Failure::new(format!("The report is not JSON: {error}.")))?;
+    fs::write(&path, text + "\n").map_err(|error| Failure::io("Cannot write", &path, &error))?;
+    println!("\nwritten to target/bench/{name}.json");
+    Ok(())
+}
+
+fn number(value: f64) -> String {
+    if value >= 1e5 {
+        format!("{value:.0}")
+    } else {
+        format!("{value:.1}")
+    }
+}
+
+/// The middle one; of an even count, the mean of the two in the middle. `None` of nothing.
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => None,
+        count if count % 2 == 1 => Some(values[middle]),
+        _ => Some(f64::midpoint(values[middle - 1], values[middle])),
+    }
+}
+
+fn machine() -> String {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let model = cpu_info("model name").unwrap_or_else(|| std::env::consts::ARCH.to_owned());
+    format!("{model}, {cores} cores, {}", std::env::consts::OS)
+}
+
+/// What of the processor's abilities decides the speed of quantised arithmetic.
+fn cpu_flags() -> Vec<String> {
+    const TELLING: &[&str] = &[
+        "avx2",
+        "fma",
+        "f16c",
+        "avx512f",
+        "avx512bw",
+        "avx512_vnni",
+        "avx_vnni",
+        "avx512_bf16",
+        "amx_int8",
+    ];
+    cpu_info("flags")
+        .unwrap_or_default()
+        .split_whitespace()
+        .filter(|flag| TELLING.contains(flag))
+        .map(str::to_owned)
+        .collect()
+}
+
+fn cpu_info(key: &str) -> Option<String> {
+    let text = fs::read_to_string("/proc/cpuinfo").ok()?;
+    text.lines()
+        .find_map(|line| line.split_once(':').filter(|(name, _)| name.trim() == key))
+        .map(|(_, value)| value.trim().to_owned())
+}
+
+fn commit(house: &House) -> String {
+    let git = |arguments: &[&str]| {
+        sh::quiet(Command::new("git").args(arguments).current_dir(&house.root))
+    };
+    let head = git(&["rev-parse", "--short=12", "HEAD"])
+        .map(|text| text.trim().to_owned())
+        .unwrap_or_default();
+    let changed = git(&["status", "--porcelain", "--untracked-files=no"])
+        .is_ok_and(|text| !text.trim().is_empty());
+    if changed {
+        format!("{head} with changes")
+    } else {
+        head
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_in_the_middle() {
+        assert_eq!(median(vec![]), None);
+        assert_eq!(median(vec![3.0]), Some(3.0));
+        assert_eq!(median(vec![9.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median(vec![1.0, 2.0, 4.0, 100.0]), Some(3.0));
+    }
+
+    #[test]
+    fn a_row_without_a_peer_has_no_ratio() {
+        let row = Row::alone("x", "ms", 10.0).against("peer", None);
+        assert_eq!((row.ratio, row.peer_name), (None, None));
+        assert_eq!(
+            Row::alone("x", "ms", 10.0).against("peer", Some(4.0)).ratio,
+            Some(2.5)
+        );
+    }
+}

@@ -1,0 +1,79 @@
+//! The window's page and the programs, in the dev profile.
+
+use std::{fs, path::Path};
+
+use crate::{
+    house::House,
+    sh::{self, Failure},
+};
+
+/// The worker for processors of the last decade: AVX2 and FMA at compile time, ten times the speed of the generic one.
+const FAST_WORKER_FLAGS: &str = "-Ctarget-cpu=x86-64-v3";
+
+/// `npm ci`, unless what lies in node_modules came from this lock file.
+pub(crate) fn window_packages(house: &House) -> Result<(), Failure> {
+    let lock = house.root.join("ui").join("package-lock.json");
+    let stamp = house
+        .root
+        .join("ui")
+        .join("node_modules")
+        .join(".installed-lock.json");
+    let wanted = fs::read(&lock).map_err(|error| Failure::io("Cannot read", &lock, &error))?;
+    if fs::read(&stamp).is_ok_and(|installed| installed == wanted) {
+        println!("   as the lock file says, already");
+        return Ok(());
+    }
+    sh::run(&mut house.npm(["ci", "--no-audit", "--no-fund"]))?;
+    fs::write(&stamp, wanted).map_err(|error| Failure::io("Cannot write", &stamp, &error))
+}
+
+/// The page that the desktop program embeds: it must lie in ui/dist before that program is compiled.
+pub(crate) fn window_page(house: &House) -> Result<(), Failure> {
+    sh::run(&mut house.npm(["run", "--silent", "build"]))
+}
+
+/// All programs of the product. Their tests are compiled as well where they will run soon: building both at once keeps cargo
+/// from compiling dependencies twice.
+pub(crate) fn programs(house: &House, with_tests: bool) -> Result<(), Failure> {
+    // xtask is running: some systems cannot replace a program that does.
+    let mut arguments = vec!["build", "--locked", "--workspace", "--exclude", "xtask"];
+    arguments.push(if with_tests {
+        "--all-targets"
+    } else {
+        "--bins"
+    });
+    sh::run(&mut house.cargo(arguments))
+}
+
+/// The same worker once more for x86-64-v3, beside the generic one. `engine` chooses by what the processor says.
+pub(crate) fn fast_worker(house: &House) -> Result<(), Failure> {
+    if !cfg!(target_arch = "x86_64") {
+        println!("   not needed on this processor");
+        return Ok(());
+    }
+    let folder = house.target.join("x86-64-v3");
+    let mut cargo = house.cargo([
+        "build",
+        "--locked",
+        "--package",
+        "decentralgpt-engine",
+        "--bin",
+        "decentralgpt-worker",
+    ]);
+    cargo
+        .env("CARGO_TARGET_DIR", &folder)
+        .env("RUSTFLAGS", FAST_WORKER_FLAGS);
+    sh::run(&mut cargo)?;
+    let worker = format!("decentralgpt-worker{}", std::env::consts::EXE_SUFFIX);
+    install(
+        &folder.join("debug").join(worker),
+        &house.program("decentralgpt-worker-v3"),
+    )
+}
+
+/// Puts a program in place by a rename: a running one keeps its old file, and nobody ever starts half of one.
+fn install(from: &Path, to: &Path) -> Result<(), Failure> {
+    let beside = to.with_extension("new");
+    fs::copy(from, &beside).map_err(|error| Failure::io("Cannot copy to", &beside, &error))?;
+    fs::rename(&beside, to).map_err(|error| Failure::io("Cannot rename to", to, &error))
+}

@@ -1,0 +1,128 @@
+//! Fuzzing on stable Rust: every target by turns, each for the same number of seconds.
+
+use std::{process::Command, time::Duration};
+
+use crate::{
+    house::House,
+    sh::{self, Failure, stage},
+};
+
+/// By default, for each target.
+pub(crate) const SECONDS_EACH: u32 = 60;
+/// In `cargo xtask test`, for all targets together, beside the build.
+pub(crate) const SECONDS_IN_TEST: u32 = 90;
+/// And for one target at most there.
+pub(crate) const SECONDS_EACH_IN_TEST: u32 = 30;
+
+pub(crate) fn fuzz(house: &House, seconds: u32, only: &[String]) -> Result<(), Failure> {
+    if !available(house)? {
+        return Err(
+            Failure::new("cargo-fuzz is not installed.").fix("cargo install --locked cargo-fuzz")
+        );
+    }
+    let all = targets(house)?;
+    let chosen: Vec<String> = if only.is_empty() {
+        all.clone()
+    } else {
+        only.to_vec()
+    };
+    if let Some(unknown) = chosen.iter().find(|name| !all.contains(name)) {
+        return Err(Failure::new(format!("There is no fuzz target {unknown}."))
+            .fix(format!("one of: {}", all.join(" "))));
+    }
+    for target in chosen {
+        stage(&format!("fuzz {target} for {seconds} s"), || {
+            one(house, &target, seconds)
+        })?;
+    }
+    Ok(())
+}
+
+/// Whether cargo-fuzz is there. In CI it is installed first, in half a minute.
+pub(crate) fn available(house: &House) -> Result<bool, Failure> {
+    if sh::answers("cargo-fuzz", "--version") {
+        return Ok(true);
+    }
+    if !house.ci {
+        return Ok(false);
+    }
+    // Into its own build folder: cargo's default, not the product's.
+    let installed =
+        sh::quiet(Command::new("cargo").args(["install", "--locked", "--quiet", "cargo-fuzz"]));
+    Ok(installed.is_ok())
+}
+
+/// The targets that fuzz/Cargo.toml names.
+pub(crate) fn targets(house: &House) -> Result<Vec<String>, Failure> {
+    let manifest = house.root.join("fuzz").join("Cargo.toml");
+    let text = std::fs::read_to_string(&manifest)
+        .map_err(|error| Failure::io("Cannot read", &manifest, &error))?;
+    let table: toml::Table = text
+        .parse()
+        .map_err(|error| Failure::new(format!("{}: {error}", manifest.display())))?;
+    let names = table
+        .get("bin")
+        .and_then(toml::Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(|bin| bin.get("name").and_then(toml::Value::as_str))
+        .map(str::to_owned)
+        .collect();
+    Ok(names)
+}
+
+/// One target, from the small corpus in the tree where there is one.
+pub(crate) fn one(house: &House, target: &str, seconds: u32) -> Result<(), Failure> {
+    let mut command = cargo_fuzz(house);
+    command.args(["run", target]);
+    let corpus = house.root.join("fuzz").join("corpus").join(target);
+    std::fs::create_dir_all(&corpus)
+        .map_err(|error| Failure::io("Cannot make", &corpus, &error))?;
+    command.arg(&corpus);
+    let seeds = house.root.join("fuzz").join("seeds").join(target);
+    if seeds.is_dir() {
+        command.arg(&seeds);
+    }
+    command
+        .arg("--")
+        .arg(format!("-max_total_time={seconds}"))
+        .args(["-print_final_stats=0", "-verbosity=0"]);
+    sh::run(&mut command).map_err(|failure| {
+        failure.fix(format!("the input that broke it lies in fuzz/artifacts/{target}: add it to the tests, then mend the parser"))
+    })
+}
+
+/// Compiles every target without running one.
+pub(crate) fn build(house: &House) -> Result<(), Failure> {
+    sh::run(cargo_fuzz(house).arg("build"))
+}
+
+/// The seconds for each of `count` targets within a whole test run.
+pub(crate) fn share(count: usize) -> u32 {
+    let count = u32::try_from(count.max(1)).unwrap_or(u32::MAX);
+    (Duration::from_secs(u64::from(SECONDS_IN_TEST)).as_secs() as u32 / count)
+        .clamp(1, SECONDS_EACH_IN_TEST)
+}
+
+fn cargo_fuzz(house: &House) -> Command {
+    let mut command = house.cargo(["fuzz"]);
+    command
+        // The address sanitizer and coverage are unstable flags; stable 1.95 obeys them with this.
+        .env("RUSTC_BOOTSTRAP", "1")
+        // A folder of its own: other flags would throw the product's build away.
+        .env("CARGO_TARGET_DIR", house.target.join("fuzz"));
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_targets_share_the_time_of_a_test_run() {
+        assert_eq!(share(0), SECONDS_EACH_IN_TEST);
+        assert_eq!(share(2), SECONDS_EACH_IN_TEST);
+        assert!(share(6) * 6 <= SECONDS_IN_TEST);
+        assert_eq!(share(10_000), 1);
+    }
+}

@@ -1,0 +1,349 @@
+//! The messages of a job stream, field by field. The numbers are the schema: a number is never used again, and a
+//! field is only ever added. Numbers that the design gives to vouchers, quotes, grammars and log-probabilities
+//! are left free and named where they would stand.
+
+use bytes::Bytes;
+
+/// One frame on the wire.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Envelope {
+    /// The frame, if its kind is known to this version.
+    #[prost(oneof = "Frame", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
+    pub kind: Option<Frame>,
+    /// Set by the sender of a kind that the receiver must understand. 14 is kept for vouchers.
+    #[prost(bool, tag = "100")]
+    pub crit: bool,
+}
+
+/// What is said on a job stream.
+#[derive(Clone, PartialEq, prost::Oneof)]
+pub enum Frame {
+    /// Client: the job.
+    #[prost(message, boxed, tag = "1")]
+    Open(Box<Open>),
+    /// Provider: it begins.
+    #[prost(message, tag = "2")]
+    Accept(Accept),
+    /// Provider: not now.
+    #[prost(message, tag = "3")]
+    Busy(Busy),
+    /// Provider: no.
+    #[prost(message, tag = "4")]
+    Refuse(Refuse),
+    /// Provider: where it is. Also its heartbeat.
+    #[prost(message, tag = "5")]
+    Progress(Progress),
+    /// Provider: output.
+    #[prost(message, tag = "6")]
+    Tokens(Tokens),
+    /// Provider: what it signs for so far.
+    #[prost(message, tag = "7")]
+    Checkpoint(Signed),
+    /// Provider: the end, with its receipt.
+    #[prost(message, tag = "8")]
+    Done(Done),
+    /// Client: the receipt, signed as well.
+    #[prost(message, tag = "9")]
+    Ack(Ack),
+    /// Client: stop.
+    #[prost(message, tag = "10")]
+    Cancel(Cancel),
+    /// Either side: are you there?
+    #[prost(message, tag = "11")]
+    Ping(Ping),
+    /// Either side: I am.
+    #[prost(message, tag = "12")]
+    Pong(Pong),
+    /// Either side: the job cannot go on.
+    #[prost(message, tag = "13")]
+    Error(JobError),
+}
+
+/// A whole job in one message. Its bytes are hashed into the job id, so it names whom it is for, when it ends, and
+/// a nonce. Tags 5 (quote), 9 (grammar), 11 (deadline) and 13 (log-probabilities) are kept free.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Open {
+    /// Peer id of the provider that is asked, 38 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub provider: Bytes,
+    /// 32 bytes that make the job unique.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub nonce: Bytes,
+    /// Unix milliseconds after which the job may not begin; at most ten minutes ahead.
+    #[prost(uint64, tag = "3")]
+    pub expires_unix_ms: u64,
+    /// The model, 32 bytes.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub model_digest: Bytes,
+    /// The prompt's token ids, see [`crate::tokens`].
+    #[prost(bytes = "bytes", tag = "6")]
+    pub prompt_tokens: Bytes,
+    /// Output that the message has already, from elsewhere: input of this job. See [`crate::tokens`].
+    #[prost(bytes = "bytes", tag = "7")]
+    pub resume_tokens: Bytes,
+    /// How the next token is chosen.
+    #[prost(message, optional, tag = "8")]
+    pub sampling: Option<Sampling>,
+    /// Output tokens wanted at most.
+    #[prost(uint32, tag = "10")]
+    pub max_out: u32,
+    /// Texts at which the output ends.
+    #[prost(string, repeated, tag = "12")]
+    pub stop: Vec<String>,
+    /// Asks to take up a job whose stream was cut.
+    #[prost(message, optional, tag = "14")]
+    pub resume_of: Option<ResumeOf>,
+    /// Do not end at an end token: for measurements.
+    #[prost(bool, tag = "15")]
+    pub ignore_eog: bool,
+}
+
+/// Sampling parameters as `SSR-GM1` knows them; the defaults of protobuf (all zero) mean greedy.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct Sampling {
+    /// 0 is greedy.
+    #[prost(float, tag = "1")]
+    pub temperature: f32,
+    /// Keep this many of the likeliest tokens; 0 is all.
+    #[prost(uint32, tag = "2")]
+    pub top_k: u32,
+    /// Keep the likeliest tokens of this total probability; 0 and 1 are all.
+    #[prost(float, tag = "3")]
+    pub top_p: f32,
+    /// Drop tokens less likely than this share of the likeliest; 0 drops none.
+    #[prost(float, tag = "4")]
+    pub min_p: f32,
+    /// Divides positive and multiplies negative logits of tokens seen; 0 and 1 are off.
+    #[prost(float, tag = "5")]
+    pub repeat_penalty: f32,
+    /// Taken off once per token seen at all.
+    #[prost(float, tag = "6")]
+    pub presence_penalty: f32,
+    /// Taken off per occurrence.
+    #[prost(float, tag = "7")]
+    pub frequency_penalty: f32,
+    /// A seed of the user's choice. Nobody may choose it for a remote job: a provider refuses one.
+    #[prost(uint64, optional, tag = "8")]
+    pub seed: Option<u64>,
+}
+
+/// A job that lost its stream.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ResumeOf {
+    /// The job's id, 32 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub job: Bytes,
+    /// The first output index that is missing.
+    #[prost(uint32, tag = "2")]
+    pub from_index: u32,
+}
+
+/// The provider has the job on disk and begins. Tags 2 and 3 (stream window, prefill chunk) and 6 (last voucher)
+/// are kept free.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct Accept {
+    /// Input tokens as the provider counts them: prompt and resume.
+    #[prost(uint32, tag = "1")]
+    pub n_in: u32,
+    /// The provider says something at least this often before the first token.
+    #[prost(uint32, tag = "4")]
+    pub heartbeat_ms: u32,
+    /// How long a job whose stream was cut is kept; 0: not at all.
+    #[prost(uint32, tag = "5")]
+    pub resume_grace_s: u32,
+    /// Output tokens the provider will produce at most: what was asked, or less.
+    #[prost(uint32, tag = "7")]
+    pub max_out: u32,
+}
+
+/// No slot is free.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct Busy {
+    /// When to ask again.
+    #[prost(uint32, tag = "1")]
+    pub retry_after_ms: u32,
+    /// Jobs that wait already.
+    #[prost(uint32, tag = "2")]
+    pub queue: u32,
+}
+
+/// The job is not taken, and asking again would not help.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Refuse {
+    /// A [`RefuseCode`].
+    #[prost(enumeration = "RefuseCode", tag = "1")]
+    pub code: i32,
+    /// For a person, at most [`super::MAX_TEXT`] bytes.
+    #[prost(string, tag = "2")]
+    pub msg: String,
+}
+
+/// Why a job is not taken or cannot go on. A number of a later version reads as `Unspecified`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub enum RefuseCode {
+    /// No reason that this version knows.
+    Unspecified = 0,
+    /// The node's owner switched it off.
+    NodeOff = 1,
+    /// The job names another provider.
+    WrongProvider = 2,
+    /// The job's time is over.
+    Expired = 3,
+    /// The job's time is further ahead than ten minutes.
+    ExpiryTooFar = 4,
+    /// The job was seen before.
+    Replay = 5,
+    /// The model is not served here.
+    ModelUnknown = 6,
+    /// More input than the context holds.
+    PromptTooLong = 7,
+    /// An input id is not in the vocabulary.
+    BadToken = 8,
+    /// The message is malformed.
+    BadOpen = 9,
+    /// Sampling parameters out of range.
+    BadSampling = 10,
+    /// A seed was asked for.
+    SeedRefused = 11,
+    /// This peer is not served.
+    NotAllowed = 12,
+    /// The job to be resumed is not here any more.
+    ResumeUnknown = 13,
+    /// The provider itself failed.
+    Internal = 14,
+    /// The engine died or refused.
+    EngineFailed = 15,
+    /// The job ran longer than any job may.
+    TooLong = 16,
+    /// The other side did not read for too long.
+    Stalled = 17,
+    /// The other side broke the protocol.
+    Violation = 18,
+}
+
+/// Where the provider is.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct Progress {
+    /// A [`Phase`].
+    #[prost(enumeration = "Phase", tag = "1")]
+    pub phase: i32,
+    /// How much of `total` is done, in the phase's own unit: bytes loaded, tokens read, tokens written.
+    #[prost(uint64, tag = "2")]
+    pub done: u64,
+    /// 0 when it is not known.
+    #[prost(uint64, tag = "3")]
+    pub total: u64,
+    /// Jobs in front of this one.
+    #[prost(uint32, tag = "4")]
+    pub queue_pos: u32,
+}
+
+/// What a provider is doing with a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub enum Phase {
+    /// Waiting for a slot.
+    Queued = 0,
+    /// Reading the model from disk.
+    Loading = 1,
+    /// Reading the prompt.
+    Prefill = 2,
+    /// Writing.
+    Decode = 3,
+    /// Standing still while the provider's owner uses the model.
+    Paused = 4,
+}
+
+/// Output tokens. Tag 3 is kept for log-probabilities.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Tokens {
+    /// Index of the first id in the message's whole output, resumed part included.
+    #[prost(uint32, tag = "1")]
+    pub first_index: u32,
+    /// The ids, in order.
+    #[prost(uint32, repeated, tag = "2")]
+    pub ids: Vec<u32>,
+    /// Zeros up to a multiple of [`super::PAD_TO`].
+    #[prost(bytes = "bytes", tag = "15")]
+    pub pad: Bytes,
+}
+
+/// A signed message: the exact bytes that were signed, and the signature. Decode only after verifying.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Signed {
+    /// The signed bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub payload: Bytes,
+    /// The provider's signature, 64 bytes.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub sig: Bytes,
+}
+
+/// The job's end.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Done {
+    /// A [`crate::receipt::Receipt`].
+    #[prost(message, optional, tag = "1")]
+    pub receipt: Option<Signed>,
+}
+
+/// The client agrees with the receipt. Tag 2 is kept for the last voucher.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Ack {
+    /// The client's signature over the receipt's payload, 64 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub countersignature: Bytes,
+}
+
+/// The client wants no more. The provider ends with `Done`, and a receipt for what it sent.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct Cancel {
+    /// A [`CancelReason`].
+    #[prost(enumeration = "CancelReason", tag = "1")]
+    pub reason: i32,
+}
+
+/// Why a client cancels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub enum CancelReason {
+    /// No reason that this version knows.
+    Unspecified = 0,
+    /// The person pressed stop.
+    User = 1,
+    /// Somebody else was faster.
+    LostRace = 2,
+    /// The output cannot be trusted.
+    Distrust = 3,
+}
+
+/// Asks for a [`Pong`].
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct Ping {
+    /// Comes back in the answer.
+    #[prost(fixed64, tag = "1")]
+    pub nonce: u64,
+}
+
+/// Answers a [`Ping`].
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct Pong {
+    /// The ping's number.
+    #[prost(fixed64, tag = "1")]
+    pub nonce: u64,
+}
+
+/// The job ends without a receipt.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct JobError {
+    /// A [`RefuseCode`].
+    #[prost(enumeration = "RefuseCode", tag = "1")]
+    pub code: i32,
+    /// For a person, at most [`super::MAX_TEXT`] bytes.
+    #[prost(string, tag = "2")]
+    pub msg: String,
+    /// When asking again makes sense; 0: not known.
+    #[prost(uint32, tag = "3")]
+    pub retry_after_ms: u32,
+}

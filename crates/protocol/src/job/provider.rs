@@ -1,0 +1,250 @@
+//! One job, seen by the machine that computes it.
+//!
+//! The owner makes a [`Provider`] when a stream arrives, feeds it the first frame's bytes and what it knows about
+//! room for the job, and then everything that happens. The order of a good job:
+//!
+//! `Open` → [`Action::Record`] → [`Event::Recorded`] → `Accept`, [`Action::Start`] → engine events → `Tokens`,
+//! `Checkpoint`s → `Done` → `Ack` → [`Action::Store`], [`Action::Close`].
+//!
+//! Tokens enter the hash chain when they are sent, so checkpoints and the receipt cover what the client was given
+//! and nothing else. A job that ends early leaves a receipt with [`Finish::Abort`] behind, for the ledger.
+
+use bytes::Bytes;
+
+use super::{CloseWhy, Finish};
+use crate::{
+    Clock, JobId, ModelDigest, PeerId, Signer,
+    frame::{Frame, Sampling},
+    price::Prices,
+    receipt::SignedReceipt,
+};
+
+/// What a provider knows about itself; the same for all its jobs.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Signs checkpoints and receipts.
+    pub signer: Signer,
+    /// The models that are offered.
+    pub models: Vec<Served>,
+    /// Output tokens of one job at most, as the owner set it.
+    pub max_out: u32,
+    /// The engine's name and version, for receipts.
+    pub engine_build: String,
+    /// Numerics class, for receipts: `A8`, `A16` or `A32`.
+    pub numerics_class: String,
+    /// Number format of the cache, for receipts.
+    pub kv_type: String,
+}
+
+/// One model that is offered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Served {
+    /// The file.
+    pub model: ModelDigest,
+    /// Ids below this one are tokens.
+    pub vocab_size: u32,
+    /// Tokens of context.
+    pub ctx_max: u32,
+    /// What it costs.
+    pub prices: Prices,
+    /// Digest of template and tokenizer, if known.
+    pub template: Option<[u8; 32]>,
+}
+
+/// What the owner knows at the moment a job arrives. A free slot must be held for the job from then on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// A slot is held.
+    Free,
+    /// No slot; when to ask again and how many wait.
+    Full {
+        /// Milliseconds.
+        retry_after_ms: u32,
+        /// Jobs that wait.
+        queue: u32,
+    },
+    /// The node is off or about to be.
+    Off,
+    /// This peer is not served.
+    NotAllowed,
+}
+
+/// What happens to a job.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// The first frame, without its length.
+    Open {
+        /// The peer at the other end, as the connection proved it.
+        from: PeerId,
+        /// The frame's exact bytes: the job id is their hash.
+        bytes: Bytes,
+        /// Whether there is room.
+        room: Room,
+    },
+    /// Answer to [`Action::Record`].
+    Recorded(Recorded),
+    /// The engine says something.
+    Engine(EngineEvent),
+    /// A later frame of the client.
+    Frame(Frame),
+    /// The owner's own work begins (`true`) or ends.
+    OwnWork(bool),
+    /// The node is switched off.
+    Off,
+    /// The client does not read: the outbound queue is full.
+    WriteBlocked,
+    /// The outbound queue has room again.
+    Drained,
+    /// The stream is gone.
+    Closed(CloseWhy),
+    /// Time passed.
+    Tick,
+}
+
+/// Whether the job id could be written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recorded {
+    /// It is new, and on disk.
+    Fresh,
+    /// It was there already.
+    Seen,
+    /// It could not be written.
+    Failed,
+}
+
+/// What the engine says about a started job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EngineEvent {
+    /// The model is being read from disk; bytes.
+    Loading {
+        /// Bytes read.
+        done: u64,
+        /// Bytes in all.
+        total: u64,
+    },
+    /// The prompt is being read; tokens.
+    Prefill {
+        /// Tokens read.
+        done: u32,
+        /// Tokens in all.
+        total: u32,
+    },
+    /// Output.
+    Tokens {
+        /// Index of the first id in the message's output: the resumed tokens come before it.
+        first_index: u32,
+        /// The ids.
+        ids: Vec<u32>,
+    },
+    /// The output is over.
+    Finished(Finish),
+    /// The engine cannot go on; the text is for the log and, shortened, for the client.
+    Failed(String),
+}
+
+/// What the engine is to compute.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StartJob {
+    /// The job.
+    pub job: JobId,
+    /// The model.
+    pub model: ModelDigest,
+    /// The prompt's ids.
+    pub prompt: Vec<u32>,
+    /// Output that exists already; the first new token has index `resume.len()`.
+    pub resume: Vec<u32>,
+    /// Sampling parameters, checked. The seed in it is not set: take `seed`.
+    pub sampling: Sampling,
+    /// The sampler's seed, derived from the job.
+    pub seed: u64,
+    /// New tokens at most.
+    pub max_out: u32,
+    /// Texts at which the output ends.
+    pub stop: Vec<String>,
+    /// Do not end at an end token.
+    pub ignore_eog: bool,
+}
+
+/// What the owner does for a job.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Write a frame.
+    Send(Frame),
+    /// Write the job id to disk, synced, and answer with [`Event::Recorded`].
+    Record {
+        /// The job.
+        job: JobId,
+        /// When the id may be forgotten, Unix milliseconds.
+        expires_unix_ms: u64,
+    },
+    /// Begin to compute.
+    Start(Box<StartJob>),
+    /// Compute nothing until `Resume`, but keep all that was computed.
+    Pause,
+    /// Go on.
+    Resume,
+    /// Stop computing for good.
+    CancelEngine,
+    /// Keep this receipt. It may come twice for one job only if the first had no countersignature: it does not.
+    Store(Box<SignedReceipt>),
+    /// Write out what was sent, then close the stream. The last action.
+    Close(Ended),
+}
+
+/// How the job ended, for the log and the screen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Done, and the client countersigned.
+    Signed,
+    /// Done, and the client did not countersign in time.
+    Unsigned,
+    /// Not taken: the code that was sent.
+    Refused(crate::frame::RefuseCode),
+    /// Not taken for want of room.
+    Busy,
+    /// The client cancelled before a token was sent.
+    Cancelled,
+    /// The client is gone.
+    ClientGone(CloseWhy),
+    /// We broke it off: the code that was sent.
+    Failed(crate::frame::RefuseCode),
+}
+
+/// The state of one job.
+#[derive(Debug)]
+pub struct Provider {
+    config: Config,
+    done: bool,
+}
+
+impl Provider {
+    /// A job whose first frame has not come yet. `on` says whether the owner's own work is running right now.
+    pub fn new(config: Config, own_work: bool, now: Clock) -> Self {
+        let _ = (own_work, now);
+        Self {
+            config,
+            done: false,
+        }
+    }
+
+    /// Takes an event and says what is to be done about it.
+    pub fn step(&mut self, event: Event, now: Clock) -> Vec<Action> {
+        let _ = (event, now, &self.config);
+        Vec::new()
+    }
+
+    /// When to feed a [`Event::Tick`], on the monotonic clock. `None` when the machine is done.
+    pub fn deadline(&self) -> Option<u64> {
+        None
+    }
+
+    /// True after [`Action::Close`].
+    pub fn is_done(&self) -> bool {
+        self.done
+    }
+
+    /// The job's id, once its first frame was understood.
+    pub fn job(&self) -> Option<JobId> {
+        None
+    }
+}

@@ -1,0 +1,210 @@
+//! The program from its first window to its last breath.
+
+use std::path::{Path, PathBuf};
+
+use node::NodeOptions;
+use tauri::{AppHandle, Manager, RunEvent, WebviewWindowBuilder, WindowEvent};
+
+use crate::arguments::Arguments;
+use crate::shell::Shell;
+use crate::{bindings, close, events, tray};
+
+/// The one window's label, as in tauri.conf.json.
+const MAIN: &str = "main";
+
+/// Opens the window and runs until the person quits.
+///
+/// # Errors
+/// When there is no display, or the web view cannot be made.
+pub(crate) fn run(arguments: Arguments) -> tauri::Result<()> {
+    let default_data = node::default_data_folder();
+    let data = arguments.data.unwrap_or_else(|| default_data.clone());
+    let bindings = bindings::bindings();
+    let context = tauri::generate_context!();
+    let instance = instance_name(&context.config().identifier, &data, &default_data);
+    let app = tauri::Builder::default()
+        // First, so that a second start ends before it touches anything.
+        .plugin(
+            tauri_plugin_single_instance::Builder::new()
+                .callback(|app, _arguments, _folder| show(app))
+                .dbus_id(instance)
+                .build(),
+        )
+        .plugin(tauri_plugin_window_state::Builder::new().build())
+        .plugin(tauri_plugin_dialog::init())
+        .plugin(
+            tauri_plugin_opener::Builder::new()
+                .open_js_links_on_click(false)
+                .build(),
+        )
+        .invoke_handler(bindings.invoke_handler())
+        .setup(move |app| {
+            bindings.mount_events(app);
+            app.manage(Shell::start(options(app.handle(), data.clone())));
+            open_window(app.handle(), &data)?;
+            tray::install(app.handle());
+            tell_the_page(app.handle());
+            end_with_the_system(app.handle());
+            Ok(())
+        })
+        .on_window_event(|window, event| {
+            if let WindowEvent::CloseRequested { api, .. } = event {
+                api.prevent_close();
+                if let Some(window) = window.app_handle().get_webview_window(window.label()) {
+                    close::requested(window);
+                }
+            }
+        })
+        .build(context)?;
+    app.run(|app, event| {
+        if let RunEvent::ExitRequested {
+            code: None, api, ..
+        } = event
+        {
+            // The system asks, not we: end in order first.
+            api.prevent_exit();
+            close::quit(app);
+        }
+    });
+    Ok(())
+}
+
+/// Brings the window to the front, from the tray or from behind others.
+pub(crate) fn show(app: &AppHandle) {
+    let Some(window) = app.get_webview_window(MAIN) else {
+        return;
+    };
+    let shown = window
+        .show()
+        .and_then(|()| window.unminimize())
+        .and_then(|()| window.set_focus());
+    if let Err(error) = shown {
+        tracing::warn!("the window could not be brought to the front: {error}");
+    }
+}
+
+fn open_window(app: &AppHandle, data: &Path) -> tauri::Result<()> {
+    let Some(config) = app
+        .config()
+        .app
+        .windows
+        .iter()
+        .find(|window| window.label == MAIN)
+    else {
+        return Err(tauri::Error::WindowNotFound);
+    };
+    WebviewWindowBuilder::from_config(app, config)?
+        // What the web view keeps belongs to the folder, like everything else of this node.
+        .data_directory(data.join("webview"))
+        // The page is ours and stays: a link that escapes the page's own handling leads nowhere.
+        .on_navigation(is_our_page)
+        .build()?;
+    Ok(())
+}
+
+/// Whether an address is the built page: a scheme of its own on Linux and macOS, a name of its own on Windows.
+fn is_our_page(url: &tauri::Url) -> bool {
+    match url.scheme() {
+        "tauri" => true,
+        "http" | "https" => url.host_str() == Some("tauri.localhost"),
+        _ => false,
+    }
+}
+
+/// Where this build finds its worker and its bundled models, beside what lies in the data folder.
+fn options(app: &AppHandle, data: PathBuf) -> NodeOptions {
+    let beside = std::env::current_exe()
+        .ok()
+        .and_then(|exe| Some(exe.parent()?.to_owned()));
+    let bundle = app.path().resource_dir().ok();
+    let dirs: Vec<PathBuf> = beside.into_iter().chain(bundle).collect();
+    NodeOptions {
+        data,
+        model_dirs: dirs.iter().map(|dir| dir.join("models")).collect(),
+        worker_dirs: dirs,
+        agent: format!("decentralgpt-desktop/{}", env!("CARGO_PKG_VERSION")),
+    }
+}
+
+/// One window per data folder: the usual folder has the app's own name, another folder a name made of its path.
+fn instance_name(identifier: &str, data: &Path, default_data: &Path) -> String {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let place = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let data = place(data);
+    if data == place(default_data) {
+        return identifier.to_owned();
+    }
+    // Not a secret and not stored: the same program finds itself again, no more.
+    let mut hasher = DefaultHasher::new();
+    data.hash(&mut hasher);
+    format!("{identifier}.folder{:016x}", hasher.finish())
+}
+
+fn tell_the_page(app: &AppHandle) {
+    let app = app.clone();
+    tauri::async_runtime::spawn(async move {
+        if let Ok(node) = app.state::<Shell>().node().await {
+            events::forward(&app, &node);
+        }
+    });
+}
+
+/// Ctrl-C in the terminal, and the system's polite request at log-out, end the program like its own menu.
+fn end_with_the_system(app: &AppHandle) {
+    let app = app.clone();
+    tauri::async_runtime::spawn(async move {
+        match asked_to_end().await {
+            Ok(()) => close::quit(&app),
+            Err(error) => tracing::warn!("signals are not heard: {error}"),
+        }
+    });
+}
+
+#[cfg(unix)]
+async fn asked_to_end() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted,
+        _ = terminate.recv() => Ok(()),
+    }
+}
+
+#[cfg(not(unix))]
+async fn asked_to_end() -> std::io::Result<()> {
+    tokio::signal::ctrl_c().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_data_folder_has_its_own_window() {
+        let usual = Path::new("/home/a/.local/share/decentralgpt");
+        let name = |data: &str| instance_name("org.example.app", Path::new(data), usual);
+        assert_eq!(name("/home/a/.local/share/decentralgpt"), "org.example.app");
+        assert_ne!(name("/tmp/one"), name("/tmp/two"));
+        assert_eq!(name("/tmp/one"), name("/tmp/./one"));
+        assert!(
+            name("/tmp/one")
+                .split('.')
+                .all(|part| part.starts_with(|c: char| c.is_ascii_alphabetic()))
+        );
+    }
+
+    #[test]
+    fn the_window_shows_our_page_and_no_other() {
+        for ours in ["tauri://localhost/", "http://tauri.localhost/index.html"] {
+            assert!(is_our_page(&tauri::Url::parse(ours).unwrap()), "{ours}");
+        }
+        for other in [
+            "https://example.org/",
+            "file:///etc/passwd",
+            "data:text/html,x",
+            "http://tauri.localhost.example.org/",
+        ] {
+            assert!(!is_our_page(&tauri::Url::parse(other).unwrap()), "{other}");
+        }
+    }
+}

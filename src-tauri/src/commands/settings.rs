@@ -1,0 +1,26 @@
+//! The settings file, and the checks that say what is wrong with this computer.
+
+use tauri::State;
+
+use super::Answer;
+use crate::shell::Shell;
+use crate::view::{Check, Settings};
+
+#[tauri::command]
+#[specta::specta]
+pub(crate) async fn settings_get(shell: State<'_, Shell>) -> Answer<Settings> {
+    Ok(shell.node().await?.settings_get().into())
+}
+
+#[tauri::command]
+#[specta::specta]
+pub(crate) async fn settings_set(shell: State<'_, Shell>, settings: Settings) -> Answer<()> {
+    Ok(shell.node().await?.settings_set(settings.into()).await?)
+}
+
+#[tauri::command]
+#[specta::specta]
+pub(crate) async fn doctor(shell: State<'_, Shell>) -> Answer<Vec<Check>> {
+    let checks = shell.node().await?.doctor().await?;
+    Ok(checks.into_iter().map(Into::into).collect())
+}

@@ -36,7 +36,7 @@ pub const MAX_TEXT: usize = 200;
 pub const MAX_STOP_STRINGS: usize = 8;
 /// Bytes of one stop string.
 pub const MAX_STOP_BYTES: usize = 128;
-/// `Tokens` frames are padded to a multiple of this, so that an observer of the encrypted stream does not read
+/// `Tokens` frames are padded to about a multiple of this (a few bytes less at most), so that an observer of the encrypted stream does not read
 /// the lengths of tokens off the sizes of packets.
 pub const PAD_TO: usize = 256;
 

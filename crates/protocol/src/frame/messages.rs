@@ -3,6 +3,13 @@
 //! are left free and named where they would stand.
 
 use bytes::Bytes;
+use prost::Message as _;
+
+use super::PAD_TO;
+
+/// Bytes around the padding: its tag and length, two each at most, and the two lengths outside it that it may make
+/// a byte longer.
+const PAD_OVERHEAD: usize = 6;
 
 /// One frame on the wire.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -267,6 +274,34 @@ pub struct Tokens {
     /// Zeros up to a multiple of [`super::PAD_TO`].
     #[prost(bytes = "bytes", tag = "15")]
     pub pad: Bytes,
+}
+
+impl Tokens {
+    /// A frame of these ids, padded so that its size tells how many steps of [`PAD_TO`] bytes it takes and no more.
+    pub fn padded(first_index: u32, ids: &[u32]) -> Self {
+        let bare = Self {
+            first_index,
+            ids: ids.to_vec(),
+            pad: Bytes::new(),
+        };
+        let size = |tokens: &Self| {
+            Envelope {
+                kind: Some(Frame::Tokens(tokens.clone())),
+                crit: false,
+            }
+            .encoded_len()
+        };
+        let goal = (size(&bare) + PAD_OVERHEAD).next_multiple_of(PAD_TO);
+        let padded = |pad: usize| Self {
+            pad: Bytes::from(vec![0; pad]),
+            ..bare.clone()
+        };
+        // How many bytes the lengths around the padding take depends on the padding, so the first guess is measured
+        // and put right by what it lacks.
+        let guess = goal - size(&bare) - PAD_OVERHEAD;
+        let lacks = goal.saturating_sub(size(&padded(guess)));
+        padded(guess + lacks)
+    }
 }
 
 /// A signed message: the exact bytes that were signed, and the signature. Decode only after verifying.

@@ -14,18 +14,24 @@
 //! - An end token is held back until the receipt that vouches for it is here. So a cut between the two never leaves
 //!   an answer that goes on behind its end, nor a "complete" nobody signed.
 
+mod machine;
+mod seats;
+mod span;
+
+pub use machine::{
+    CANCEL_LINGER_MS, Client, GIVE_UP_MS, LOCAL_STALL_MS, MAX_FAILOVERS, OPEN_MS,
+    PAUSE_PATIENCE_MS, STALL_MS,
+};
+pub use seats::{MAX_BUSY, MAX_CANDIDATES, MAX_CUTS};
+pub use span::{MAX_SILENCE_MS, MIN_SILENCE_MS};
+
 use super::{CloseWhy, Finish};
 use crate::{
-    Clock, ModelRef, PeerId, Signer,
+    ModelRef, PeerId, Signer,
     frame::{Frame, Phase, RefuseCode, Sampling, Signed},
     price::Prices,
     receipt::SignedReceipt,
 };
-
-/// Failovers of one answer. With a fourth the network is not what is wrong.
-pub const MAX_FAILOVERS: u32 = 3;
-/// How long a pause for the owner's own work is waited for before a spare is opened.
-pub const PAUSE_PATIENCE_MS: u64 = 5_000;
 
 /// Names an attempt within one answer; counts up from 0.
 pub type AttemptId = u32;
@@ -233,7 +239,7 @@ pub enum Action {
         /// The first index written there.
         index: u32,
     },
-    /// An attempt is over without a receipt for a finished span. For the log and for judging peers.
+    /// An attempt is over, and it is not the one that finished the answer. For the log and for judging peers.
     AttemptEnded {
         /// Which.
         attempt: AttemptId,
@@ -244,7 +250,7 @@ pub enum Action {
         /// The last checkpoint the provider signed, if any: evidence of what it gave.
         checkpoint: Option<Signed>,
     },
-    /// A provider signed for its span, and we countersigned.
+    /// A provider signed for its span, we checked it against what came, and countersigned.
     SpanDone {
         /// Which attempt.
         attempt: AttemptId,
@@ -273,6 +279,8 @@ pub struct Progress {
 /// What an attempt does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AnswerPhase {
+    /// Nobody is asked right now: the place named is busy or was cut off, and will be asked again soon.
+    Waiting,
     /// Opening a stream.
     Connecting,
     /// As the provider says.
@@ -321,6 +329,12 @@ pub enum AttemptEnd {
         code: RefuseCode,
         /// For a person.
         msg: String,
+    },
+    /// The prompt packs into more than an opening frame may hold.
+    #[error("the prompt is too long to be sent: {len} bytes")]
+    TooLarge {
+        /// Bytes of the opening frame.
+        len: usize,
     },
     /// It ended the job early, with a receipt for what it gave.
     #[error("the peer broke the job off")]
@@ -441,40 +455,4 @@ pub enum End {
     Interrupted(AttemptEnd),
     /// Nothing came; the last attempt's reason, or `None` when there was nobody to ask.
     Failed(Option<AttemptEnd>),
-}
-
-/// The state of one answer.
-#[derive(Debug)]
-pub struct Client {
-    config: Config,
-    request: Request,
-    finished: bool,
-}
-
-impl Client {
-    /// An answer that has not begun. The request's lists are taken as they are: check prompt and stop strings against
-    /// the model's context and [`crate::frame::MAX_STOP_STRINGS`] before.
-    pub fn new(config: Config, request: Request) -> Self {
-        Self {
-            config,
-            request,
-            finished: false,
-        }
-    }
-
-    /// Takes an event and says what is to be done about it.
-    pub fn step(&mut self, event: Event, now: Clock) -> Vec<Action> {
-        let _ = (event, now, &self.config, &self.request);
-        Vec::new()
-    }
-
-    /// When to feed a [`Event::Tick`], on the monotonic clock. `None` when there is nothing to wait for.
-    pub fn deadline(&self) -> Option<u64> {
-        None
-    }
-
-    /// True after [`Action::Finish`].
-    pub fn is_finished(&self) -> bool {
-        self.finished
-    }
 }

@@ -9,12 +9,21 @@
 //! Tokens enter the hash chain when they are sent, so checkpoints and the receipt cover what the client was given
 //! and nothing else. A job that ends early leaves a receipt with [`Finish::Abort`] behind, for the ledger.
 
+mod judge;
+mod machine;
+mod run;
+
+pub use machine::{
+    ACK_MS, BLOCKED_DROP_MS, BLOCKED_PAUSE_MS, FIRST_FRAME_MS, MAX_WAITING, Provider, RECORD_MS,
+};
+pub use run::{CHECKPOINT_MS, CHECKPOINT_TOKENS, FLUSH_MS, FLUSH_TOKENS};
+
 use bytes::Bytes;
 
 use super::{CloseWhy, Finish};
 use crate::{
-    Clock, JobId, ModelDigest, PeerId, Signer,
-    frame::{Frame, Sampling},
+    JobId, ModelDigest, PeerId, Signer,
+    frame::{Frame, RefuseCode, Sampling},
     price::Prices,
     receipt::SignedReceipt,
 };
@@ -185,7 +194,7 @@ pub enum Action {
     Resume,
     /// Stop computing for good.
     CancelEngine,
-    /// Keep this receipt. It may come twice for one job only if the first had no countersignature: it does not.
+    /// Keep this receipt. At most once per job; it has the client's countersignature if that came.
     Store(Box<SignedReceipt>),
     /// Write out what was sent, then close the stream. The last action.
     Close(Ended),
@@ -199,52 +208,13 @@ pub enum Ended {
     /// Done, and the client did not countersign in time.
     Unsigned,
     /// Not taken: the code that was sent.
-    Refused(crate::frame::RefuseCode),
+    Refused(RefuseCode),
     /// Not taken for want of room.
     Busy,
-    /// The client cancelled before a token was sent.
+    /// The client cancelled before the job began.
     Cancelled,
     /// The client is gone.
     ClientGone(CloseWhy),
     /// We broke it off: the code that was sent.
-    Failed(crate::frame::RefuseCode),
-}
-
-/// The state of one job.
-#[derive(Debug)]
-pub struct Provider {
-    config: Config,
-    done: bool,
-}
-
-impl Provider {
-    /// A job whose first frame has not come yet. `on` says whether the owner's own work is running right now.
-    pub fn new(config: Config, own_work: bool, now: Clock) -> Self {
-        let _ = (own_work, now);
-        Self {
-            config,
-            done: false,
-        }
-    }
-
-    /// Takes an event and says what is to be done about it.
-    pub fn step(&mut self, event: Event, now: Clock) -> Vec<Action> {
-        let _ = (event, now, &self.config);
-        Vec::new()
-    }
-
-    /// When to feed a [`Event::Tick`], on the monotonic clock. `None` when the machine is done.
-    pub fn deadline(&self) -> Option<u64> {
-        None
-    }
-
-    /// True after [`Action::Close`].
-    pub fn is_done(&self) -> bool {
-        self.done
-    }
-
-    /// The job's id, once its first frame was understood.
-    pub fn job(&self) -> Option<JobId> {
-        None
-    }
+    Failed(RefuseCode),
 }

@@ -1,0 +1,347 @@
+//! One provider's span of an answer: what it promised, what came, and whether what it signs agrees. Every check
+//! compares with what this side computed itself.
+
+use super::{Candidate, Lie, Request};
+use crate::{
+    ChainHash, Clock, JobId, PeerId, chain,
+    frame::{Accept, Done, Phase, Progress, Signed, Tokens},
+    job::Finish,
+    price::{self, Totals},
+    receipt::{
+        Checkpoint, Receipt, ReceiptError, SAMPLER, SEED_FROM_JOB, SignedReceipt, prompt_hash,
+        seed_of,
+    },
+};
+
+/// A provider is silent when nothing came for this long, however fast it was: a stall of the network is not yet one.
+pub const MIN_SILENCE_MS: u64 = 1_500;
+/// And no more than this, however slow: a dropped provider costs its user three seconds at most, half a second of
+/// which is for reaching the next one.
+pub const MAX_SILENCE_MS: u64 = 2_500;
+/// Silence is this many times the usual gap between two frames.
+const SILENT_GAPS: u64 = 6;
+/// The first guess of that gap: a heartbeat before the first token.
+const FIRST_GAP_MS: u64 = super::super::HEARTBEAT_BEFORE_MS;
+/// Progress within a phase is passed on this often: a screen shows no more, whatever a provider floods.
+const TELL_MS: u64 = 100;
+/// The longest round trip that is believed, so that a claimed one cannot stretch the silence.
+const MAX_RTT_MS: u64 = 1_000;
+
+/// An accepted job.
+#[derive(Debug)]
+pub(super) struct Span {
+    pub(super) job: JobId,
+    candidate: Candidate,
+    /// Index of the job's first output token.
+    pub(super) base: u32,
+    n_in: u32,
+    max_out: u32,
+    prompt_hash: [u8; 32],
+    h: ChainHash,
+    /// Tokens that came, the held one included.
+    count: u32,
+    /// The end token, until the receipt is here.
+    held: Option<u32>,
+    pub(super) checkpoint: Option<Signed>,
+    covered: u64,
+    rtt_ms: u64,
+    accepted_ms: u64,
+    heard_ms: u64,
+    gap_ms: u64,
+    phase: Phase,
+    done: u64,
+    total: u64,
+    /// When something last changed, not merely beat.
+    moved_ms: u64,
+    /// When progress was last passed on.
+    told_ms: u64,
+    paused_ms: Option<u64>,
+}
+
+/// What a finished job comes to.
+#[derive(Debug)]
+pub(super) struct Finished {
+    pub(super) receipt: SignedReceipt,
+    /// The end token, which now counts.
+    pub(super) held: Option<u32>,
+}
+
+impl Span {
+    /// Takes a provider's `Accept` of a job that asked for `asked` tokens behind `output`.
+    pub(super) fn accepted(
+        accept: &Accept,
+        job: JobId,
+        candidate: &Candidate,
+        (request, output): (&Request, &[u32]),
+        asked: u32,
+        rtt_ms: u64,
+        now: Clock,
+    ) -> Result<Self, Lie> {
+        let n_in = (request.prompt.len() + output.len()) as u32;
+        if accept.n_in != n_in {
+            return Err(Lie::WrongInput {
+                expected: n_in,
+                got: accept.n_in,
+            });
+        }
+        if accept.max_out == 0 || accept.max_out > asked {
+            return Err(Lie::TooManyTokens { max_out: asked });
+        }
+        Ok(Self {
+            job,
+            candidate: candidate.clone(),
+            base: output.len() as u32,
+            n_in,
+            max_out: accept.max_out,
+            prompt_hash: prompt_hash(&request.prompt, output),
+            h: chain::start(&job),
+            count: 0,
+            held: None,
+            checkpoint: None,
+            covered: 0,
+            rtt_ms: rtt_ms.min(MAX_RTT_MS),
+            accepted_ms: now.mono_ms,
+            heard_ms: now.mono_ms,
+            gap_ms: FIRST_GAP_MS,
+            phase: Phase::Queued,
+            done: 0,
+            total: 0,
+            moved_ms: now.mono_ms,
+            told_ms: 0,
+            paused_ms: None,
+        })
+    }
+
+    /// Notes that a frame came.
+    pub(super) fn heard(&mut self, now: Clock) {
+        let gap = now.mono_ms.saturating_sub(self.heard_ms);
+        self.gap_ms = (3 * self.gap_ms + gap.min(MAX_SILENCE_MS)) / 4;
+        self.heard_ms = now.mono_ms;
+    }
+
+    /// Judges tokens. Gives those that are new and may be shown; `output` is what the answer has so far.
+    pub(super) fn tokens(
+        &mut self,
+        tokens: &Tokens,
+        request: &Request,
+        output: &[u32],
+        now: Clock,
+    ) -> Result<Vec<u32>, Lie> {
+        if tokens.ids.is_empty() {
+            return Err(Lie::NoTokens);
+        }
+        let expected = self.base + self.count;
+        if tokens.first_index > expected {
+            return Err(Lie::WrongIndex {
+                expected,
+                got: tokens.first_index,
+            });
+        }
+        let mut new = Vec::new();
+        for (index, &id) in (u64::from(tokens.first_index)..).zip(&tokens.ids) {
+            if index < u64::from(expected) {
+                self.same(index, id, output)?;
+                continue;
+            }
+            if id >= request.vocab_size {
+                return Err(Lie::OutsideVocabulary {
+                    id,
+                    vocab: request.vocab_size,
+                });
+            }
+            if self.held.is_some() {
+                return Err(Lie::BehindTheEnd);
+            }
+            if self.count == self.max_out {
+                return Err(Lie::TooManyTokens {
+                    max_out: self.max_out,
+                });
+            }
+            self.h = chain::next(&self.h, id);
+            self.count += 1;
+            if !request.ignore_eog && request.eog.contains(&id) {
+                self.held = Some(id);
+            } else {
+                new.push(id);
+            }
+        }
+        self.phase = Phase::Decode;
+        self.paused_ms = None;
+        self.moved_ms = now.mono_ms;
+        Ok(new)
+    }
+
+    /// A token that is here already may come again, if it is the same.
+    fn same(&self, index: u64, id: u32, output: &[u32]) -> Result<(), Lie> {
+        let have = usize::try_from(index)
+            .ok()
+            .and_then(|index| output.get(index).copied())
+            .or(self.held);
+        if have == Some(id) {
+            Ok(())
+        } else {
+            Err(Lie::Contradiction {
+                index: index as u32,
+            })
+        }
+    }
+
+    /// Takes a heartbeat. True when it says something new that is worth telling.
+    pub(super) fn progress(&mut self, progress: &Progress, now: Clock) -> bool {
+        let phase = progress.phase();
+        let news = (phase, progress.done, progress.total) != (self.phase, self.done, self.total);
+        if phase == Phase::Paused {
+            self.paused_ms.get_or_insert(now.mono_ms);
+        } else {
+            self.paused_ms = None;
+        }
+        // Writing moves by tokens alone: a counter that says otherwise is only a claim.
+        if news && phase != Phase::Decode {
+            self.moved_ms = now.mono_ms;
+        }
+        let tell = phase != self.phase || (news && now.mono_ms >= self.told_ms + TELL_MS);
+        if tell {
+            self.told_ms = now.mono_ms;
+        }
+        (self.phase, self.done, self.total) = (phase, progress.done, progress.total);
+        tell
+    }
+
+    /// Judges a checkpoint: it signs for exactly what came, and for more than the last one did.
+    pub(super) fn checkpoint(&mut self, signed: Signed, provider: &PeerId) -> Result<(), Lie> {
+        let checkpoint =
+            Checkpoint::verify_then_decode(&signed, provider).map_err(Lie::BadSignature)?;
+        if checkpoint.job != self.job {
+            return Err(Lie::WrongStatement("job"));
+        }
+        if checkpoint.totals.output <= self.covered {
+            return Err(Lie::OutOfTurn("Checkpoint"));
+        }
+        self.totals(&checkpoint.totals, &checkpoint.h, checkpoint.due)?;
+        self.covered = checkpoint.totals.output;
+        self.checkpoint = Some(signed);
+        Ok(())
+    }
+
+    /// Judges the end.
+    pub(super) fn done(
+        &self,
+        done: &Done,
+        provider: &PeerId,
+        client: &PeerId,
+        request: &Request,
+    ) -> Result<Finished, Lie> {
+        let signed = done
+            .receipt
+            .as_ref()
+            .ok_or(Lie::BadSignature(ReceiptError::Missing))?;
+        let receipt =
+            SignedReceipt::verify_then_decode(signed, provider).map_err(Lie::BadSignature)?;
+        self.statement(&receipt.receipt, provider, client, request)?;
+        self.totals(
+            &receipt.receipt.totals,
+            &receipt.receipt.h,
+            receipt.receipt.due,
+        )?;
+        self.finish(receipt.receipt.finish, request)?;
+        Ok(Finished {
+            receipt,
+            held: self.held,
+        })
+    }
+
+    fn statement(
+        &self,
+        receipt: &Receipt,
+        provider: &PeerId,
+        client: &PeerId,
+        request: &Request,
+    ) -> Result<(), Lie> {
+        let fields = [
+            ("job", receipt.job == self.job),
+            ("provider", receipt.provider == *provider),
+            ("client", receipt.client == *client),
+            ("model", receipt.model == request.model.digest),
+            ("prompt", receipt.prompt_hash == self.prompt_hash),
+            ("index", receipt.first_index == self.base),
+            ("sampler", receipt.sampler == SAMPLER),
+            (
+                "seed",
+                receipt.seed_source == SEED_FROM_JOB && receipt.seed == seed_of(&self.job),
+            ),
+        ];
+        match fields.iter().find(|(_, holds)| !holds) {
+            Some((name, _)) => Err(Lie::WrongStatement(name)),
+            None => Ok(()),
+        }
+    }
+
+    fn totals(&self, totals: &Totals, h: &ChainHash, due: u128) -> Result<(), Lie> {
+        if totals.output != u64::from(self.count) {
+            return Err(Lie::WrongTotals {
+                expected: u64::from(self.count),
+                got: totals.output,
+            });
+        }
+        // Before the first token a provider may have read a part only; cached tokens come with quotes.
+        let input = u64::from(self.n_in);
+        if totals.cached != 0 || totals.input > input || (self.count > 0 && totals.input != input) {
+            return Err(Lie::WrongInput {
+                expected: self.n_in,
+                got: totals.input.min(u32::MAX.into()) as u32,
+            });
+        }
+        if *h != self.h {
+            return Err(Lie::BrokenChain);
+        }
+        match price::due(&self.candidate.prices, totals) {
+            Some(expected) if expected != due => Err(Lie::WrongDue { expected, got: due }),
+            None => Err(Lie::WrongDue {
+                expected: u128::MAX,
+                got: due,
+            }),
+            Some(_) => Ok(()),
+        }
+    }
+
+    fn finish(&self, finish: Finish, request: &Request) -> Result<(), Lie> {
+        let ends_by_token = request.ignore_eog || request.eog.is_empty() || self.held.is_some();
+        let full = self.count == self.max_out || self.n_in + self.count >= self.candidate.ctx_max;
+        let can_be = match finish {
+            Finish::Stop => self.count > 0 && ends_by_token,
+            Finish::Length => full,
+            Finish::StopString => self.count > 0 && !request.stop.is_empty(),
+            Finish::Abort => true,
+        };
+        if can_be {
+            Ok(())
+        } else {
+            Err(Lie::WrongFinish(finish))
+        }
+    }
+
+    /// When the provider counts as silent.
+    pub(super) fn silent_at(&self) -> u64 {
+        self.heard_ms
+            + (SILENT_GAPS * self.gap_ms).clamp(MIN_SILENCE_MS, MAX_SILENCE_MS)
+            + self.rtt_ms
+    }
+
+    /// When a provider that pauses has paused for long enough.
+    pub(super) fn paused_until(&self) -> Option<u64> {
+        self.paused_ms.map(|since| since + super::PAUSE_PATIENCE_MS)
+    }
+
+    /// When a provider that beats without moving stands still.
+    pub(super) fn stalled_at(&self) -> u64 {
+        self.moved_ms + super::STALL_MS
+    }
+
+    pub(super) fn heard_ms(&self) -> u64 {
+        self.heard_ms
+    }
+
+    pub(super) fn accepted_ms(&self) -> u64 {
+        self.accepted_ms
+    }
+}

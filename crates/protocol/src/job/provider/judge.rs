@@ -1,0 +1,234 @@
+//! Whether a job is taken: one function per question, asked in the order of [`judge`]. What costs least comes first,
+//! and nothing of the prompt is unpacked for somebody who would be turned away anyway.
+
+use bytes::Bytes;
+
+use super::{Config, Room, Served};
+use crate::{
+    Clock, JobId, MAX_CLOCK_SKEW_MS, ModelDigest, PeerId,
+    frame::{Busy, Cap, Frame, Open, RefuseCode, Sampling},
+    job::MAX_EXPIRY_MS,
+    tokens::{self, TokensError},
+};
+
+/// The hottest temperature that is sampled. Beyond it the output is noise.
+const MAX_TEMPERATURE: f32 = 10.0;
+/// The largest penalty in either direction; logits themselves rarely exceed 50.
+const MAX_PENALTY: f32 = 10.0;
+
+/// A job that may be recorded and begun.
+#[derive(Debug)]
+pub(super) struct Taken {
+    pub(super) job: JobId,
+    pub(super) client: PeerId,
+    pub(super) served: Served,
+    pub(super) expires_unix_ms: u64,
+    pub(super) prompt: Vec<u32>,
+    pub(super) resume: Vec<u32>,
+    pub(super) sampling: Sampling,
+    pub(super) max_out: u32,
+    pub(super) stop: Vec<String>,
+    pub(super) ignore_eog: bool,
+}
+
+/// Why a job is not taken.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    Busy(Busy),
+    No(RefuseCode, String),
+}
+
+impl From<RefuseCode> for Refusal {
+    fn from(code: RefuseCode) -> Self {
+        Refusal::No(code, String::new())
+    }
+}
+
+/// Asks all questions about a first frame.
+pub(super) fn judge(
+    config: &Config,
+    from: PeerId,
+    bytes: &Bytes,
+    room: Room,
+    now: Clock,
+) -> Result<Taken, Refusal> {
+    willing(room)?;
+    let open = decoded(bytes)?;
+    addressed(&open, config)?;
+    in_time(&open, now)?;
+    new_job(&open)?;
+    let served = model(&open, config)?;
+    let sampling = sampling(&open)?;
+    let (prompt, resume) = input(&open, served)?;
+    let max_out = limit(&open, config, served, prompt.len() + resume.len())?;
+    free_slot(room)?;
+    Ok(Taken {
+        job: JobId::new(*blake3::hash(bytes).as_bytes()),
+        client: from,
+        served: served.clone(),
+        expires_unix_ms: open.expires_unix_ms,
+        prompt,
+        resume,
+        sampling,
+        max_out,
+        stop: open
+            .stop
+            .iter()
+            .filter(|stop| !stop.is_empty())
+            .cloned()
+            .collect(),
+        ignore_eog: open.ignore_eog,
+    })
+}
+
+fn willing(room: Room) -> Result<(), Refusal> {
+    match room {
+        Room::Off => Err(RefuseCode::NodeOff.into()),
+        Room::NotAllowed => Err(RefuseCode::NotAllowed.into()),
+        Room::Free | Room::Full { .. } => Ok(()),
+    }
+}
+
+fn decoded(bytes: &Bytes) -> Result<Box<Open>, Refusal> {
+    match Frame::from_bytes(bytes, Cap::Open) {
+        Ok(Some(Frame::Open(open))) => Ok(open),
+        Ok(_) => Err(RefuseCode::BadOpen.into()),
+        Err(error) => Err(Refusal::No(RefuseCode::BadOpen, error.to_string())),
+    }
+}
+
+fn addressed(open: &Open, config: &Config) -> Result<(), Refusal> {
+    let me = config.signer.peer_id();
+    if open.provider == me.as_bytes().as_slice() {
+        Ok(())
+    } else {
+        Err(RefuseCode::WrongProvider.into())
+    }
+}
+
+fn in_time(open: &Open, now: Clock) -> Result<(), Refusal> {
+    if open.expires_unix_ms <= now.unix_ms {
+        return Err(RefuseCode::Expired.into());
+    }
+    let latest = now
+        .unix_ms
+        .saturating_add(MAX_EXPIRY_MS + MAX_CLOCK_SKEW_MS);
+    if open.expires_unix_ms > latest {
+        return Err(RefuseCode::ExpiryTooFar.into());
+    }
+    Ok(())
+}
+
+fn new_job(open: &Open) -> Result<(), Refusal> {
+    if open.resume_of.is_some() {
+        return Err(RefuseCode::ResumeUnknown.into());
+    }
+    if open.nonce.len() != 32 {
+        return Err(Refusal::No(
+            RefuseCode::BadOpen,
+            "the nonce has 32 bytes".into(),
+        ));
+    }
+    Ok(())
+}
+
+fn model<'a>(open: &Open, config: &'a Config) -> Result<&'a Served, Refusal> {
+    let digest = ModelDigest::from_bytes(&open.model_digest)
+        .map_err(|_| Refusal::No(RefuseCode::BadOpen, "a model digest has 32 bytes".into()))?;
+    config
+        .models
+        .iter()
+        .find(|served| served.model == digest)
+        .ok_or_else(|| RefuseCode::ModelUnknown.into())
+}
+
+fn sampling(open: &Open) -> Result<Sampling, Refusal> {
+    let sampling = open.sampling.unwrap_or_default();
+    if sampling.seed.is_some() {
+        return Err(RefuseCode::SeedRefused.into());
+    }
+    // Every comparison is false for a NaN, so none gets through.
+    let share = 0.0..=1.0;
+    let penalty = -MAX_PENALTY..=MAX_PENALTY;
+    let sane = (0.0..=MAX_TEMPERATURE).contains(&sampling.temperature)
+        && share.contains(&sampling.top_p)
+        && share.contains(&sampling.min_p)
+        && (0.0..=MAX_PENALTY).contains(&sampling.repeat_penalty)
+        && penalty.contains(&sampling.presence_penalty)
+        && penalty.contains(&sampling.frequency_penalty);
+    if sane {
+        Ok(sampling)
+    } else {
+        Err(RefuseCode::BadSampling.into())
+    }
+}
+
+fn input(open: &Open, served: &Served) -> Result<(Vec<u32>, Vec<u32>), Refusal> {
+    let prompt = unpacked(&open.prompt_tokens, served)?;
+    let resume = unpacked(&open.resume_tokens, served)?;
+    if prompt.is_empty() {
+        return Err(Refusal::No(
+            RefuseCode::BadOpen,
+            "the prompt is empty".into(),
+        ));
+    }
+    // One token of context must be left to write into.
+    if prompt.len() + resume.len() >= served.ctx_max as usize {
+        return Err(too_long(served));
+    }
+    match prompt
+        .iter()
+        .chain(&resume)
+        .find(|&&id| id >= served.vocab_size)
+    {
+        Some(id) => Err(Refusal::No(
+            RefuseCode::BadToken,
+            format!("token {id} of {}", served.vocab_size),
+        )),
+        None => Ok((prompt, resume)),
+    }
+}
+
+fn unpacked(packed: &[u8], served: &Served) -> Result<Vec<u32>, Refusal> {
+    tokens::unpack(packed, served.ctx_max).map_err(|error| match error {
+        TokensError::TooMany { .. } => too_long(served),
+        TokensError::NoLength | TokensError::Damaged => {
+            Refusal::No(RefuseCode::BadOpen, error.to_string())
+        }
+    })
+}
+
+fn too_long(served: &Served) -> Refusal {
+    Refusal::No(
+        RefuseCode::PromptTooLong,
+        format!("the context holds {} tokens", served.ctx_max),
+    )
+}
+
+fn limit(open: &Open, config: &Config, served: &Served, n_in: usize) -> Result<u32, Refusal> {
+    let room = (served.ctx_max as usize).saturating_sub(n_in);
+    let max_out = open
+        .max_out
+        .min(config.max_out)
+        .min(u32::try_from(room).unwrap_or(u32::MAX));
+    if max_out == 0 {
+        return Err(Refusal::No(
+            RefuseCode::BadOpen,
+            "no output was asked for".into(),
+        ));
+    }
+    Ok(max_out)
+}
+
+fn free_slot(room: Room) -> Result<(), Refusal> {
+    match room {
+        Room::Full {
+            retry_after_ms,
+            queue,
+        } => Err(Refusal::Busy(Busy {
+            retry_after_ms,
+            queue,
+        })),
+        Room::Free | Room::Off | Room::NotAllowed => Ok(()),
+    }
+}

@@ -1,0 +1,328 @@
+//! A job that is being computed: what was sent and signed for, what waits to be sent, and when something is due.
+
+use super::{Action, Config, Served, StartJob, judge::Taken};
+use crate::{
+    ChainHash, Clock, JobId, PeerId, chain,
+    frame::{Accept, Done, Frame, MAX_IDS_PER_FRAME, Phase, Progress, Tokens},
+    job::{Finish, HEARTBEAT_BEFORE_MS, HEARTBEAT_DECODE_MS, MAX_JOB_MS},
+    price::{self, Totals},
+    receipt::{Checkpoint, Receipt, SAMPLER, SEED_FROM_JOB, SignedReceipt, prompt_hash, seed_of},
+};
+
+/// Tokens wait this long for company before they are sent: below what a reader notices.
+pub const FLUSH_MS: u64 = 40;
+/// And are sent at once when this many are together.
+pub const FLUSH_TOKENS: usize = 16;
+/// A checkpoint covers at most this many tokens more than the last one.
+pub const CHECKPOINT_TOKENS: u32 = 64;
+/// And comes at most this long after tokens that none covers.
+pub const CHECKPOINT_MS: u64 = 2_000;
+/// A change of progress within a phase is not sent more often than this.
+const PROGRESS_MS: u64 = 200;
+
+/// One job between `Accept` and `Done`.
+#[derive(Debug)]
+pub(super) struct Run {
+    pub(super) job: JobId,
+    client: PeerId,
+    served: Served,
+    max_out: u32,
+    n_in: u32,
+    first_index: u32,
+    prompt_hash: [u8; 32],
+    h: ChainHash,
+    /// Tokens sent, all of them in the chain.
+    sent: u32,
+    /// Tokens computed and not sent, and when the oldest of them must go.
+    waiting: Vec<u32>,
+    flush_at: Option<u64>,
+    /// Input tokens that were computed.
+    read: u32,
+    /// Tokens that the last checkpoint covers, and when it was.
+    covered: u32,
+    covered_ms: u64,
+    /// When any frame was sent last, and what the last heartbeat said.
+    spoke_ms: u64,
+    phase: Phase,
+    done: u64,
+    total: u64,
+    began: Clock,
+    first_token_ms: Option<u64>,
+    /// Set when the engine is through; the end waits until all is sent.
+    pub(super) over: Option<Finish>,
+}
+
+/// What the engine said and cannot be passed on.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum EngineFault {
+    #[error("the engine gave index {got} instead of {expected}")]
+    WrongIndex { expected: u32, got: u32 },
+    #[error("the engine gave token {id}, which is outside the vocabulary")]
+    OutsideVocabulary { id: u32 },
+}
+
+impl Run {
+    /// Accepts a recorded job: the state, and the actions that begin it.
+    pub(super) fn begin(taken: Taken, now: Clock) -> (Self, [Action; 2]) {
+        let (n_in, first_index) = (
+            (taken.prompt.len() + taken.resume.len()) as u32,
+            taken.resume.len() as u32,
+        );
+        let run = Self {
+            job: taken.job,
+            client: taken.client,
+            max_out: taken.max_out,
+            n_in,
+            first_index,
+            prompt_hash: prompt_hash(&taken.prompt, &taken.resume),
+            h: chain::start(&taken.job),
+            sent: 0,
+            waiting: Vec::new(),
+            flush_at: None,
+            read: 0,
+            covered: 0,
+            covered_ms: now.mono_ms,
+            spoke_ms: now.mono_ms,
+            phase: Phase::Queued,
+            done: 0,
+            total: 0,
+            began: now,
+            first_token_ms: None,
+            over: None,
+            served: taken.served,
+        };
+        let accept = Accept {
+            n_in,
+            heartbeat_ms: HEARTBEAT_BEFORE_MS as u32,
+            resume_grace_s: 0,
+            max_out: taken.max_out,
+        };
+        let start = StartJob {
+            job: taken.job,
+            model: run.served.model,
+            prompt: taken.prompt,
+            resume: taken.resume,
+            sampling: taken.sampling,
+            seed: seed_of(&taken.job),
+            max_out: taken.max_out,
+            stop: taken.stop,
+            ignore_eog: taken.ignore_eog,
+        };
+        (
+            run,
+            [
+                Action::Send(Frame::Accept(accept)),
+                Action::Start(Box::new(start)),
+            ],
+        )
+    }
+
+    pub(super) fn tokens_sent(&self) -> u32 {
+        self.sent
+    }
+
+    pub(super) fn tokens_waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Takes the engine's word on where it is. True when it is worth a frame at once.
+    pub(super) fn progress(&mut self, phase: Phase, done: u64, total: u64, now: Clock) -> bool {
+        let changed = self.phase != phase;
+        (self.phase, self.done, self.total) = (phase, done, total);
+        if phase == Phase::Prefill {
+            self.read = self
+                .read
+                .max(u32::try_from(done).unwrap_or(u32::MAX).min(self.n_in));
+        }
+        changed || now.mono_ms >= self.spoke_ms.saturating_add(PROGRESS_MS)
+    }
+
+    /// Takes tokens from the engine. Returns true when it gave more than it was asked for: the rest is dropped.
+    pub(super) fn computed(
+        &mut self,
+        first_index: u32,
+        ids: &[u32],
+        now: Clock,
+    ) -> Result<bool, EngineFault> {
+        let have = self.sent + self.waiting.len() as u32;
+        let expected = self.first_index + have;
+        if first_index != expected {
+            return Err(EngineFault::WrongIndex {
+                expected,
+                got: first_index,
+            });
+        }
+        if let Some(&id) = ids.iter().find(|&&id| id >= self.served.vocab_size) {
+            return Err(EngineFault::OutsideVocabulary { id });
+        }
+        let room = (self.max_out - have) as usize;
+        self.waiting.extend(ids.iter().take(room));
+        if !self.waiting.is_empty() {
+            self.read = self.n_in;
+            self.phase = Phase::Decode;
+            self.flush_at.get_or_insert(now.mono_ms + FLUSH_MS);
+        }
+        Ok(ids.len() > room)
+    }
+
+    /// True when waiting tokens are to be sent now.
+    pub(super) fn must_flush(&self, now: Clock) -> bool {
+        !self.waiting.is_empty()
+            && (self.sent == 0
+                || self.waiting.len() >= FLUSH_TOKENS
+                || self.over.is_some()
+                || self.flush_at.is_some_and(|at| now.mono_ms >= at))
+    }
+
+    /// Sends all waiting tokens and puts them into the chain.
+    pub(super) fn flush(&mut self, now: Clock, out: &mut Vec<Action>) {
+        let waiting = std::mem::take(&mut self.waiting);
+        self.flush_at = None;
+        for ids in waiting.chunks(MAX_IDS_PER_FRAME) {
+            let tokens = Tokens::padded(self.first_index + self.sent, ids);
+            self.h = chain::extend(&self.h, ids);
+            self.sent += ids.len() as u32;
+            self.first_token_ms
+                .get_or_insert(now.mono_ms.saturating_sub(self.began.mono_ms));
+            self.say(Frame::Tokens(tokens), now, out);
+        }
+    }
+
+    /// Drops what was computed and not sent: nobody is owed anything for it.
+    pub(super) fn forget_waiting(&mut self) {
+        self.waiting.clear();
+        self.flush_at = None;
+    }
+
+    pub(super) fn must_checkpoint(&self, now: Clock) -> bool {
+        self.sent - self.covered >= CHECKPOINT_TOKENS
+            || (self.sent > self.covered
+                && now.mono_ms >= self.covered_ms.saturating_add(CHECKPOINT_MS))
+    }
+
+    /// Signs for all that was sent, unless a checkpoint does already.
+    pub(super) fn checkpoint(&mut self, config: &Config, now: Clock, out: &mut Vec<Action>) {
+        if self.sent == self.covered {
+            return;
+        }
+        self.covered = self.sent;
+        self.covered_ms = now.mono_ms;
+        let checkpoint = Checkpoint {
+            job: self.job,
+            totals: self.totals(),
+            h: self.h,
+            due: self.due(),
+        };
+        self.say(Frame::Checkpoint(checkpoint.sign(&config.signer)), now, out);
+    }
+
+    /// Says where the job is.
+    pub(super) fn heartbeat(&mut self, paused: bool, now: Clock, out: &mut Vec<Action>) {
+        let (done, total) = match self.phase {
+            Phase::Decode => (u64::from(self.sent), u64::from(self.max_out)),
+            Phase::Queued | Phase::Loading | Phase::Prefill | Phase::Paused => {
+                (self.done, self.total)
+            }
+        };
+        let phase = if paused { Phase::Paused } else { self.phase };
+        let progress = Progress {
+            phase: phase.into(),
+            done,
+            total,
+            queue_pos: 0,
+        };
+        self.say(Frame::Progress(progress), now, out);
+    }
+
+    pub(super) fn say(&mut self, frame: Frame, now: Clock, out: &mut Vec<Action>) {
+        self.spoke_ms = now.mono_ms;
+        out.push(Action::Send(frame));
+    }
+
+    pub(super) fn must_speak(&self, now: Clock) -> bool {
+        now.mono_ms >= self.heartbeat_at()
+    }
+
+    fn heartbeat_at(&self) -> u64 {
+        let every = if self.sent == 0 {
+            HEARTBEAT_BEFORE_MS
+        } else {
+            HEARTBEAT_DECODE_MS
+        };
+        self.spoke_ms.saturating_add(every)
+    }
+
+    pub(super) fn too_long_at(&self) -> u64 {
+        self.began.mono_ms.saturating_add(MAX_JOB_MS)
+    }
+
+    /// When something is to be sent next, if the client reads.
+    pub(super) fn next_send_at(&self) -> u64 {
+        let checkpoint =
+            (self.sent > self.covered).then(|| self.covered_ms.saturating_add(CHECKPOINT_MS));
+        [self.flush_at, checkpoint]
+            .into_iter()
+            .flatten()
+            .fold(self.heartbeat_at(), u64::min)
+    }
+
+    /// Signs for the whole job. Without output the input counts as far as it was read.
+    pub(super) fn receipt(&self, config: &Config, finish: Finish, now: Clock) -> SignedReceipt {
+        Receipt {
+            job: self.job,
+            provider: config.signer.peer_id(),
+            client: self.client,
+            model: self.served.model,
+            template: self.served.template,
+            prompt_hash: self.prompt_hash,
+            totals: self.totals(),
+            first_index: self.first_index,
+            h: self.h,
+            due: self.due(),
+            finish,
+            engine_build: config.engine_build.clone(),
+            numerics_class: config.numerics_class.clone(),
+            kv_type: config.kv_type.clone(),
+            sampler: SAMPLER.to_owned(),
+            seed_source: SEED_FROM_JOB.to_owned(),
+            seed: seed_of(&self.job),
+            accepted_unix_ms: self.began.unix_ms,
+            first_token_ms: self.first_token_ms.unwrap_or(0),
+            total_ms: now.mono_ms.saturating_sub(self.began.mono_ms),
+        }
+        .sign(&config.signer)
+    }
+
+    /// The finish as it may be claimed: a length that is not the promised one is a job broken off.
+    pub(super) fn honest(&self, finish: Finish) -> Finish {
+        match finish {
+            Finish::Length if self.sent < self.max_out => Finish::Abort,
+            Finish::Stop | Finish::StopString if self.sent == 0 => Finish::Abort,
+            Finish::Stop | Finish::Length | Finish::StopString | Finish::Abort => finish,
+        }
+    }
+
+    pub(super) fn done(&mut self, receipt: &SignedReceipt, now: Clock, out: &mut Vec<Action>) {
+        self.say(
+            Frame::Done(Done {
+                receipt: Some(receipt.to_signed()),
+            }),
+            now,
+            out,
+        );
+    }
+
+    fn totals(&self) -> Totals {
+        Totals {
+            input: u64::from(self.read),
+            cached: 0,
+            output: u64::from(self.sent),
+        }
+    }
+
+    /// Prices are bounded by their 16 bytes and tokens by the context, so a sum past 128 bits is a price nobody can
+    /// pay: it is then stated as the largest there is, which no client signs.
+    fn due(&self) -> u128 {
+        price::due(&self.served.prices, &self.totals()).unwrap_or(u128::MAX)
+    }
+}

@@ -1,1 +1,60 @@
-//! stub
+//! libp2p: how this computer finds others, and moves bytes between them.
+//!
+//! [`Network::start`] opens a swarm on a thread and a tokio runtime of its own and gives back a handle that clones, and an
+//! [`Inbound`] with what strangers ask of us. Nothing listens until [`Network::set_listening`] is called with addresses (or
+//! [`NetworkOptions::listen`] names some): asking only dials.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), network::NetworkError> {
+//! use network::{Network, NetworkOptions};
+//!
+//! let (network, _inbound) = Network::start(NetworkOptions::new([7; 32])).await?;
+//! let peer = network.connect("/ip4/192.0.2.1/udp/4001/quic-v1").await?;
+//! for offer in network.offers(&peer).await? {
+//!     println!("{}", offer.model_digest);
+//! }
+//! let (mut reader, writer) = network.open_job(&peer).await?.split();
+//! # Ok(()) }
+//! ```
+//!
+//! # What is where
+//!
+//! | module | is |
+//! |---|---|
+//! | `handle` | [`Network`]: each call is one command with its own reply channel |
+//! | `swarm` | the loop that alone owns the swarm; every event that can wake it is one enum |
+//! | `behaviour`, `transport` | which libp2p protocols run, with which limits |
+//! | `streams`, `wire` | `/decentralgpt/infer/1`: raw streams, frames cut out of them, queues that are bounded |
+//! | `offers`, `heads`, `providers` | pulled signed offers, chunks of a file's head, provider records of Kademlia |
+//! | `limits`, `peers`, `address` | who may connect how often, who is banned, who is connected, which address may be dialled |
+//!
+//! # What it never does
+//!
+//! It signs nothing and judges no price: messages, signatures and the machines of a job are in `protocol`; it never reads text or
+//! tokens, never touches a disk except to read the head file that the node names, and never logs what a peer sent above `debug`.
+//! No remote input may panic it or make it hold more than the bounds named in each module.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
+mod address;
+mod behaviour;
+mod error;
+mod handle;
+mod heads;
+mod identity;
+mod limits;
+mod messages;
+mod offers;
+mod peers;
+mod providers;
+mod streams;
+mod swarm;
+mod wire;
+
+pub use address::Transport;
+pub use error::NetworkError;
+pub use handle::{Inbound, Network, NetworkOptions, peer_id_of};
+pub use heads::{HeadRequest, HeadSource};
+pub use offers::VerifiedOffer;
+pub use peers::{Direction, NetworkStatus, PeerStatus, Refusals};
+pub use streams::IncomingJob;
+pub use wire::{Flow, FrameReader, FrameWriter, JobStream, ReadError, WriteError};

@@ -1,0 +1,342 @@
+//! Which text is an address, which address can be dialled, and which one a peer may tell us of.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
+
+use crate::error::NetworkError;
+
+/// A multiaddr longer than this is not one that this program could dial; it also bounds what an error message repeats.
+const MAX_ADDRESS_TEXT: usize = 200;
+
+/// How the bytes of a connection travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// QUIC version 1 over UDP.
+    Quic,
+    /// TCP, then Noise, then Yamux.
+    Tcp,
+}
+
+impl Transport {
+    /// The transport of an address that is in use.
+    pub(crate) fn of(address: &Multiaddr) -> Self {
+        if address.iter().any(|part| matches!(part, Protocol::QuicV1)) {
+            Self::Quic
+        } else {
+            Self::Tcp
+        }
+    }
+}
+
+/// How far an IP address is visible.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Scope {
+    /// This computer.
+    Loopback,
+    /// A home or office network, a link, or a carrier's inner network.
+    Private,
+    /// Everybody.
+    Public,
+}
+
+/// Through a relay's circuit.
+pub(crate) fn is_relayed(address: &Multiaddr) -> bool {
+    address
+        .iter()
+        .any(|part| matches!(part, Protocol::P2pCircuit))
+}
+
+/// The IP address at the front, where there is one.
+pub(crate) fn ip(address: &Multiaddr) -> Option<IpAddr> {
+    match address.iter().next() {
+        Some(Protocol::Ip4(ip)) => Some(IpAddr::V4(ip)),
+        Some(Protocol::Ip6(ip)) => Some(ip.to_ipv4_mapped().map_or(IpAddr::V6(ip), IpAddr::V4)),
+        _ => None,
+    }
+}
+
+/// How far the address at the front is visible; `None` for a name, and for an address that is nobody's (0.0.0.0, multicast).
+pub(crate) fn scope(address: &Multiaddr) -> Option<Scope> {
+    match ip(address)? {
+        IpAddr::V4(ip) => scope_v4(ip),
+        IpAddr::V6(ip) => scope_v6(ip),
+    }
+}
+
+fn scope_v4(ip: Ipv4Addr) -> Option<Scope> {
+    if ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast() {
+        return None;
+    }
+    // 100.64.0.0/10 is a carrier's inner network (RFC 6598).
+    let carrier = ip.octets()[0] == 100 && ip.octets()[1] & 0xc0 == 64;
+    Some(if ip.is_loopback() {
+        Scope::Loopback
+    } else if ip.is_private() || ip.is_link_local() || carrier {
+        Scope::Private
+    } else {
+        Scope::Public
+    })
+}
+
+fn scope_v6(ip: Ipv6Addr) -> Option<Scope> {
+    if ip.is_unspecified() || ip.is_multicast() {
+        return None;
+    }
+    // fc00::/7 unique local (RFC 4193), fe80::/10 link local (RFC 4291).
+    let (local, link) = (
+        ip.segments()[0] & 0xfe00 == 0xfc00,
+        ip.segments()[0] & 0xffc0 == 0xfe80,
+    );
+    Some(if ip.is_loopback() {
+        Scope::Loopback
+    } else if local || link {
+        Scope::Private
+    } else {
+        Scope::Public
+    })
+}
+
+/// Whether somebody whom we reach at `from` may tell us of `told`. Only who is on this computer or this local network may name
+/// addresses of it: otherwise a stranger could send every node of the network to scan its neighbours' homes.
+pub(crate) fn may_tell(from: Scope, told: &Multiaddr) -> bool {
+    scope(told).is_some_and(|scope| scope >= from) && is_dialable(told)
+}
+
+/// An IP address with TCP or with QUIC behind it, and at most a peer id after that.
+pub(crate) fn is_dialable(address: &Multiaddr) -> bool {
+    let mut parts = address.iter();
+    let host = matches!(parts.next(), Some(Protocol::Ip4(_) | Protocol::Ip6(_)));
+    host && has_transport(&mut parts) && scope(address).is_some()
+}
+
+fn has_transport<'a>(parts: &mut impl Iterator<Item = Protocol<'a>>) -> bool {
+    let transport = match parts.next() {
+        Some(Protocol::Tcp(port)) => port != 0,
+        Some(Protocol::Udp(port)) => port != 0 && matches!(parts.next(), Some(Protocol::QuicV1)),
+        _ => false,
+    };
+    transport && matches!(parts.next(), None | Some(Protocol::P2p(_))) && parts.next().is_none()
+}
+
+/// What a person or a file gave us to dial.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// A peer id alone.
+    Peer(PeerId),
+    /// An address that can be dialled as it is.
+    Address {
+        address: Multiaddr,
+        peer: Option<PeerId>,
+    },
+    /// An address whose host is a name.
+    Name {
+        host: String,
+        family: Family,
+        rest: Multiaddr,
+        peer: Option<PeerId>,
+    },
+}
+
+/// Which addresses of a name count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Family {
+    V4,
+    V6,
+    Either,
+}
+
+impl Family {
+    pub(crate) fn has(self, ip: IpAddr) -> bool {
+        match self {
+            Self::V4 => ip.is_ipv4(),
+            Self::V6 => ip.is_ipv6(),
+            Self::Either => true,
+        }
+    }
+}
+
+/// Reads what [`Network::connect`](crate::Network::connect) was given.
+pub(crate) fn target(text: &str) -> Result<Target, NetworkError> {
+    let text = text.trim();
+    let not = || NetworkError::NotAnAddress {
+        text: text.chars().take(MAX_ADDRESS_TEXT).collect(),
+    };
+    if text.len() > MAX_ADDRESS_TEXT {
+        return Err(not());
+    }
+    if let Ok(peer) = text.parse::<PeerId>() {
+        return Ok(Target::Peer(peer));
+    }
+    let address: Multiaddr = text.parse().map_err(|_| not())?;
+    let unsupported = || NetworkError::UnsupportedAddress {
+        address: text.to_owned(),
+    };
+    let peer = peer_of(&address);
+    let mut parts = address.iter();
+    let named = match parts.next() {
+        Some(Protocol::Dns(host)) => Some((host.into_owned(), Family::Either)),
+        Some(Protocol::Dns4(host)) => Some((host.into_owned(), Family::V4)),
+        Some(Protocol::Dns6(host)) => Some((host.into_owned(), Family::V6)),
+        Some(Protocol::P2p(peer)) if parts.next().is_none() => return Ok(Target::Peer(peer)),
+        _ => None,
+    };
+    match named {
+        Some((host, family)) => {
+            let rest: Multiaddr = address.iter().skip(1).collect();
+            if has_transport(&mut parts) {
+                Ok(Target::Name {
+                    host,
+                    family,
+                    rest,
+                    peer,
+                })
+            } else {
+                Err(unsupported())
+            }
+        }
+        None if is_dialable(&address) => Ok(Target::Address { address, peer }),
+        None => Err(unsupported()),
+    }
+}
+
+/// Reads an address to listen on; port 0 and 0.0.0.0 are fine here.
+pub(crate) fn listen_on(text: &str) -> Result<Multiaddr, NetworkError> {
+    let cut = || text.chars().take(MAX_ADDRESS_TEXT).collect::<String>();
+    let address: Multiaddr = text
+        .trim()
+        .parse()
+        .map_err(|_| NetworkError::NotAnAddress { text: cut() })?;
+    let mut parts = address.iter();
+    let host = matches!(parts.next(), Some(Protocol::Ip4(_) | Protocol::Ip6(_)));
+    let transport = match parts.next() {
+        Some(Protocol::Tcp(_)) => true,
+        Some(Protocol::Udp(_)) => matches!(parts.next(), Some(Protocol::QuicV1)),
+        _ => false,
+    };
+    if host && transport && parts.next().is_none() {
+        Ok(address)
+    } else {
+        Err(NetworkError::UnsupportedAddress { address: cut() })
+    }
+}
+
+/// The peer id at the end.
+pub(crate) fn peer_of(address: &Multiaddr) -> Option<PeerId> {
+    match address.iter().last() {
+        Some(Protocol::P2p(peer)) => Some(peer),
+        _ => None,
+    }
+}
+
+/// The address with this peer id at its end, as it is given to somebody else.
+pub(crate) fn with_peer(address: &Multiaddr, peer: PeerId) -> Multiaddr {
+    if peer_of(address).is_some() {
+        address.clone()
+    } else {
+        address.clone().with(Protocol::P2p(peer))
+    }
+}
+
+/// The address without the peer id at its end.
+pub(crate) fn without_peer(address: &Multiaddr) -> Multiaddr {
+    address
+        .iter()
+        .filter(|part| !matches!(part, Protocol::P2p(_)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PEER: &str = "12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA";
+
+    fn addr(text: &str) -> Multiaddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn what_can_be_dialled_is_told_apart() {
+        for good in [
+            "/ip4/192.0.2.1/tcp/4001",
+            "/ip6/2001:db8::1/udp/4001/quic-v1",
+            "/dns4/example.org/udp/443/quic-v1",
+        ] {
+            assert!(target(good).is_ok(), "{good}");
+            assert!(
+                target(&format!(" {good}/p2p/{PEER}\n")).is_ok(),
+                "{good} with a peer"
+            );
+        }
+        assert!(matches!(target(PEER), Ok(Target::Peer(_))));
+        assert!(matches!(
+            target(&format!("/p2p/{PEER}")),
+            Ok(Target::Peer(_))
+        ));
+        for text in [
+            "",
+            "hello",
+            "192.0.2.1:4001",
+            "/ip4/300.1.1.1/tcp/1",
+            "http://example.org",
+            &"x".repeat(100_000),
+        ] {
+            assert!(
+                matches!(target(text), Err(NetworkError::NotAnAddress { .. })),
+                "{text:.40}"
+            );
+        }
+        for text in [
+            "/ip4/192.0.2.1/udp/4001",
+            "/ip4/192.0.2.1/tcp/0",
+            "/ip4/0.0.0.0/tcp/4001",
+            "/ip4/192.0.2.1/tcp/80/ws",
+            "/dnsaddr/example.org",
+            "/unix/tmp/socket",
+            "/memory/1",
+            "/ip4/192.0.2.1",
+        ] {
+            assert!(
+                matches!(target(text), Err(NetworkError::UnsupportedAddress { .. })),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_stranger_may_not_name_addresses_of_a_home() {
+        assert!(may_tell(Scope::Public, &addr("/ip4/198.51.100.7/tcp/1")));
+        assert!(!may_tell(Scope::Public, &addr("/ip4/192.168.1.1/tcp/80")));
+        assert!(!may_tell(
+            Scope::Public,
+            &addr("/ip6/::ffff:10.0.0.1/tcp/80")
+        ));
+        assert!(!may_tell(Scope::Public, &addr("/ip4/100.64.0.1/tcp/80")));
+        assert!(!may_tell(Scope::Private, &addr("/ip4/127.0.0.1/tcp/80")));
+        assert!(may_tell(
+            Scope::Private,
+            &addr("/ip4/10.1.2.3/udp/9/quic-v1")
+        ));
+        assert!(may_tell(Scope::Loopback, &addr("/ip4/127.0.0.1/tcp/80")));
+        assert!(!may_tell(Scope::Loopback, &addr("/ip4/0.0.0.0/tcp/80")));
+        assert!(!may_tell(
+            Scope::Loopback,
+            &addr("/ip4/224.0.0.251/udp/5353/quic-v1")
+        ));
+    }
+
+    #[test]
+    fn listening_takes_port_zero_and_every_interface() {
+        assert!(listen_on("/ip4/0.0.0.0/udp/0/quic-v1").is_ok());
+        assert!(listen_on("/ip6/::/tcp/0").is_ok());
+        assert!(matches!(
+            listen_on("/ip4/0.0.0.0/udp/0"),
+            Err(NetworkError::UnsupportedAddress { .. })
+        ));
+        assert!(matches!(
+            listen_on("4001"),
+            Err(NetworkError::NotAnAddress { .. })
+        ));
+    }
+}

@@ -1,0 +1,309 @@
+//! [`Network`]: what the rest of the program holds. Each method sends one command with its own reply channel to the loop.
+
+use std::{
+    sync::{Arc, RwLock},
+    time::Duration,
+};
+
+use futures::{StreamExt, TryStreamExt, stream};
+use protocol::{
+    ModelDigest, ModelRef, PeerId,
+    head::{HeadFetch, MAX_CHUNK, MAX_HEAD},
+    offer::{Offer, SignedEnvelope},
+};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::{
+    error::NetworkError,
+    heads::{self, HeadRequest},
+    identity,
+    offers::VerifiedOffer,
+    peers::NetworkStatus,
+    streams::IncomingJob,
+    swarm::{Command, Loop},
+    wire::JobStream,
+};
+
+/// Commands waiting for the loop. A caller beyond this waits for room; the loop answers in microseconds, so 64 is a burst.
+const COMMAND_QUEUE: usize = 64;
+
+/// Pieces of a head that are asked for at once: at a round trip of 100 ms this fetches 10 MB a second instead of 2.5.
+const PIECES_AHEAD: usize = 4;
+
+/// How long [`Network::shutdown`] waits for the loop: it closes connections politely for one second at most.
+const SHUTDOWN_WAIT: Duration = Duration::from_secs(3);
+
+/// How a node joins.
+#[derive(Clone)]
+pub struct NetworkOptions {
+    /// The seed of the node's Ed25519 key: the same as `protocol::Signer::from_seed` was given.
+    pub signer_seed: [u8; 32],
+    /// Multiaddrs to listen on from the start. Empty: this node only dials.
+    pub listen: Vec<String>,
+    /// Announce and look for peers on the local network by multicast DNS. Off means that no socket for it is made.
+    pub mdns: bool,
+    /// Addresses with `/p2p/…` (or without) that are dialled at the start and again, with growing pauses, when they are lost.
+    pub known_peers: Vec<String>,
+    /// Name and version shown to peers, at most 64 characters.
+    pub agent: String,
+}
+
+impl NetworkOptions {
+    /// A node that only dials, knows nobody and calls itself by this crate's version.
+    #[must_use]
+    pub fn new(signer_seed: [u8; 32]) -> Self {
+        Self {
+            signer_seed,
+            listen: Vec::new(),
+            mdns: false,
+            known_peers: Vec::new(),
+            agent: concat!("decentralgpt/", env!("CARGO_PKG_VERSION")).to_owned(),
+        }
+    }
+}
+
+impl std::fmt::Debug for NetworkOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The seed is the node's identity: it does not reach a log.
+        f.debug_struct("NetworkOptions")
+            .field("listen", &self.listen)
+            .field("mdns", &self.mdns)
+            .field("known_peers", &self.known_peers)
+            .field("agent", &self.agent)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What strangers ask of this node. Both queues are bounded; what does not fit is refused on the wire.
+#[derive(Debug)]
+pub struct Inbound {
+    /// Streams of `/decentralgpt/infer/1` that peers opened.
+    pub jobs: mpsc::Receiver<IncomingJob>,
+    /// Heads that peers want to fetch.
+    pub heads: mpsc::Receiver<HeadRequest>,
+}
+
+/// A handle on the running network. Clones share one loop; the loop ends when [`Network::shutdown`] is called or the last handle
+/// is dropped.
+#[derive(Clone, Debug)]
+pub struct Network {
+    peer_id: PeerId,
+    commands: mpsc::Sender<Command>,
+    status: watch::Receiver<NetworkStatus>,
+    known: Arc<RwLock<Vec<VerifiedOffer>>>,
+}
+
+impl Network {
+    /// Starts the loop on a thread of its own and, where [`NetworkOptions::listen`] names addresses, listens.
+    ///
+    /// # Errors
+    /// [`NetworkError::Start`] when the key or the transports are unusable, [`NetworkError::Listen`] when none of the addresses
+    /// can be opened; nothing is left running then.
+    pub async fn start(options: NetworkOptions) -> Result<(Self, Inbound), NetworkError> {
+        let (commands, inbox) = mpsc::channel(COMMAND_QUEUE);
+        let (started, ready) = oneshot::channel();
+        let (listen, mdns) = (options.listen.clone(), options.mdns);
+        Loop::spawn(options, inbox, started)?;
+        let running = ready.await.map_err(|_| NetworkError::Closed)??;
+        let network = Self {
+            peer_id: running.peer_id,
+            commands,
+            status: running.status,
+            known: running.known,
+        };
+        if mdns || !listen.is_empty() {
+            network.set_listening(listen, mdns).await?;
+        }
+        Ok((network, running.inbound))
+    }
+
+    /// Who this node is.
+    #[must_use]
+    pub fn peer_id(&self) -> PeerId {
+        self.peer_id
+    }
+
+    /// Listeners, peers and counters, as one snapshot that changes as they do.
+    #[must_use]
+    pub fn status(&self) -> watch::Receiver<NetworkStatus> {
+        self.status.clone()
+    }
+
+    /// Makes the set of listeners equal to `listen` and turns multicast DNS on or off. Listeners that are already open for the
+    /// same text stay open. Empty: nothing listens any more, published offers are withdrawn, connected peers are told, and this
+    /// node answers no more routing queries.
+    ///
+    /// Returns the addresses another computer can dial, each with `/p2p/…`; `0.0.0.0` and `::` are expanded to the addresses of
+    /// the interfaces.
+    ///
+    /// # Errors
+    /// [`NetworkError::NotAnAddress`] and [`NetworkError::UnsupportedAddress`] before anything is changed;
+    /// [`NetworkError::Listen`] when not one of the addresses could be opened.
+    pub async fn set_listening(
+        &self,
+        listen: Vec<String>,
+        mdns: bool,
+    ) -> Result<Vec<String>, NetworkError> {
+        self.ask(|reply| Command::SetListening {
+            listen,
+            mdns,
+            reply,
+        })
+        .await?
+    }
+
+    /// Connects and waits until the peer has said which protocols it speaks; at most ten seconds. A peer that is already
+    /// connected is returned at once.
+    ///
+    /// `addr` is a multiaddr with or without `/p2p/…`, or the id of a peer whose address is known.
+    ///
+    /// # Errors
+    /// One variant of [`NetworkError`] per reason: not an address, unsupported, own address, unknown peer, refused, unreachable,
+    /// timeout, wrong peer, blocked, too many connections.
+    pub async fn connect(&self, addr: &str) -> Result<PeerId, NetworkError> {
+        let addr = addr.trim().to_owned();
+        self.ask(|reply| Command::Connect { addr, reply }).await?
+    }
+
+    /// Closes all connections to this peer. Streams on them end at once.
+    pub async fn disconnect(&self, peer: &PeerId) {
+        let peer = *peer;
+        // A loop that is gone has no connections left.
+        let _ = self.ask(|reply| Command::Disconnect { peer, reply }).await;
+    }
+
+    /// Refuses this peer from now on and closes its connections, or lets it in again. Not kept across a restart: the caller does.
+    pub async fn set_blocked(&self, peer: &PeerId, blocked: bool) {
+        let peer = *peer;
+        let _ = self
+            .ask(|reply| Command::SetBlocked {
+                peer,
+                blocked,
+                reply,
+            })
+            .await;
+    }
+
+    /// Opens a stream of `/decentralgpt/infer/1` on the best connection to this peer: direct before relayed, QUIC before TCP,
+    /// then the newest. At most five seconds.
+    ///
+    /// # Errors
+    /// [`NetworkError::NotConnected`], [`NetworkError::Unsupported`], [`NetworkError::Timeout`], [`NetworkError::Broken`],
+    /// [`NetworkError::Busy`].
+    pub async fn open_job(&self, peer: &PeerId) -> Result<JobStream, NetworkError> {
+        let peer = *peer;
+        self.ask(|reply| Command::OpenJob { peer, reply }).await?
+    }
+
+    /// Asks this peer for its offers, and keeps what verifies (also those of others that it relays) in the cache. Returns the
+    /// peer's own ones.
+    ///
+    /// # Errors
+    /// [`NetworkError::NotConnected`], [`NetworkError::Unsupported`], [`NetworkError::Timeout`], [`NetworkError::Broken`],
+    /// [`NetworkError::Malformed`], [`NetworkError::Busy`]. A forged or expired offer is no error: it is dropped and counted.
+    pub async fn offers(&self, peer: &PeerId) -> Result<Vec<Offer>, NetworkError> {
+        let peer = *peer;
+        self.ask(|reply| Command::PullOffers { peer, reply })
+            .await?
+    }
+
+    /// What this node publishes from now on, in place of what it published before. Connected peers are told that something
+    /// changed, and pull. Empty: nothing is offered.
+    pub async fn set_offers(&self, offers: Vec<SignedEnvelope>) {
+        let _ = self.ask(|reply| Command::SetOffers { offers, reply }).await;
+    }
+
+    /// Every offer in the cache that has not expired, own ones excepted, in no particular order.
+    #[must_use]
+    pub fn known_offers(&self) -> Vec<VerifiedOffer> {
+        let now = crate::peers::unix_ms();
+        match self.known.read() {
+            Ok(known) => known
+                .iter()
+                .filter(|known| !known.expired(now))
+                .cloned()
+                .collect(),
+            Err(_) => Vec::new(),
+        }
+    }
+
+    /// Peers that say in the Kademlia table that they serve this model, at most 64, after at most 20 s. Where their address is
+    /// learned on the way it is kept, so that [`Network::connect`] takes their id.
+    pub async fn find_providers(&self, model: &ModelDigest) -> Vec<PeerId> {
+        let model = *model;
+        self.ask(|reply| Command::FindProviders { model, reply })
+            .await
+            .unwrap_or_default()
+    }
+
+    /// Fetches the head of a model file from a peer, in chunks, and returns it if and only if its SHA-256 and length are those
+    /// of `model`.
+    ///
+    /// # Errors
+    /// [`NetworkError::HeadTooLarge`] before anything is sent, [`NetworkError::HeadNotHeld`], [`NetworkError::HeadDigest`], and
+    /// those of a request that fails.
+    pub async fn fetch_head(
+        &self,
+        peer: &PeerId,
+        model: &ModelRef,
+    ) -> Result<Vec<u8>, NetworkError> {
+        let (peer, model) = (*peer, *model);
+        let mut fetch = HeadFetch::new(model).map_err(|_| NetworkError::HeadTooLarge {
+            len: model.head_len,
+            max: MAX_HEAD,
+        })?;
+        let offsets = (0..model.head_len).step_by(MAX_CHUNK);
+        let mut pieces = stream::iter(offsets)
+            .map(|offset| async move {
+                self.ask(|reply| Command::HeadPiece {
+                    peer,
+                    model: model.digest,
+                    offset,
+                    reply,
+                })
+                .await?
+            })
+            .buffered(PIECES_AHEAD);
+        while let Some(piece) = pieces.try_next().await? {
+            match fetch.take(&piece) {
+                Ok(Some(head)) => return Ok(head),
+                Ok(None) => {}
+                Err(error) => return Err(heads::refused(peer, &model, error)),
+            }
+        }
+        Err(NetworkError::Malformed {
+            peer,
+            what: "the pieces of the head do not add up",
+        })
+    }
+
+    /// Closes all connections politely (one second at most), then ends the loop. Later calls answer [`NetworkError::Closed`].
+    pub async fn shutdown(&self) {
+        let _ = tokio::time::timeout(SHUTDOWN_WAIT, self.ask(|reply| Command::Shutdown { reply }))
+            .await;
+    }
+
+    async fn ask<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> Result<T, NetworkError> {
+        let (reply, answer) = oneshot::channel();
+        self.commands
+            .send(command(reply))
+            .await
+            .map_err(|_| NetworkError::Closed)?;
+        answer.await.map_err(|_| NetworkError::Closed)
+    }
+}
+
+/// The id that a node of this seed has.
+///
+/// # Errors
+/// [`NetworkError::Start`] when the seed is no key.
+pub fn peer_id_of(seed: [u8; 32]) -> Result<PeerId, NetworkError> {
+    identity::to_protocol(&identity::keypair(seed)?.public().to_peer_id()).ok_or_else(|| {
+        NetworkError::Start {
+            reason: "the key is not Ed25519".to_owned(),
+        }
+    })
+}

@@ -1,0 +1,326 @@
+//! What this node offers, and what it knows others to offer.
+//!
+//! Offers are pulled and certify themselves, so any peer may pass on those of others. An own answer of a provider is the last
+//! word on what it offers: what is missing from it is withdrawn, and stays so although others may still pass it on.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use prost::Message;
+use protocol::{
+    Clock, ModelDigest, PeerId, SignatureError,
+    offer::{
+        MAX_OFFERS_PER_REPLY, MAX_REPLY, Offer, OfferError, OffersRequest, OffersResponse,
+        SignedEnvelope,
+    },
+};
+
+/// Offers of this node: half a reply, so that there is room for those of others.
+const OWN: usize = MAX_OFFERS_PER_REPLY / 2;
+/// Offers known of others. At 2 KiB each, 2 MiB.
+const KNOWN: usize = 1024;
+/// Offers known of one provider.
+const KNOWN_PER_PROVIDER: usize = OWN;
+
+/// An offer whose signature held when it came.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VerifiedOffer {
+    /// What is offered, by whom.
+    pub offer: Offer,
+    /// The bytes that certify it, as they are passed on.
+    pub envelope: SignedEnvelope,
+    /// Who brought it: the provider itself, or a peer that passed it on.
+    pub learned_from: PeerId,
+    /// When, Unix milliseconds.
+    pub learned_unix_ms: u64,
+}
+
+impl VerifiedOffer {
+    /// Whether its time is over at this Unix time in milliseconds.
+    #[must_use]
+    pub fn expired(&self, unix_ms: u64) -> bool {
+        self.offer.expires_unix_ms <= unix_ms
+    }
+
+    /// Whether the provider itself brought it.
+    #[must_use]
+    pub fn first_hand(&self) -> bool {
+        self.learned_from == self.offer.peer
+    }
+}
+
+/// What came of one answer to a request for offers.
+#[derive(Debug, Default)]
+pub(crate) struct Taken {
+    /// Offers of the answering peer itself.
+    pub(crate) own: Vec<Offer>,
+    /// Offers that were new and verified.
+    pub(crate) new: usize,
+    /// Offers that were dropped, for whatever reason.
+    pub(crate) refused: u64,
+    /// Offers that no honest peer passes on, since it would have verified them.
+    pub(crate) forged: bool,
+    /// Whether the set of known offers changed.
+    pub(crate) changed: bool,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Book {
+    own: Vec<(Offer, SignedEnvelope)>,
+    known: BTreeMap<(PeerId, ModelDigest), Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    seq: u64,
+    /// When the offer, and with it the memory of its withdrawal, may be forgotten.
+    expires_unix_ms: u64,
+    /// `None`: withdrawn by its provider.
+    offer: Option<VerifiedOffer>,
+}
+
+impl Book {
+    /// Puts these in place of what was offered. Those that are not this node's own or do not verify are left out; returns how many.
+    pub(crate) fn publish(
+        &mut self,
+        local: PeerId,
+        offers: Vec<SignedEnvelope>,
+        now: Clock,
+    ) -> usize {
+        let given = offers.len();
+        self.own = offers
+            .into_iter()
+            .filter_map(|envelope| {
+                Some((
+                    Offer::verify_then_decode(&envelope, now, |_, _| None).ok()?,
+                    envelope,
+                ))
+            })
+            .filter(|(offer, _)| offer.peer == local)
+            .take(OWN)
+            .collect();
+        given - self.own.len()
+    }
+
+    /// Models that this node offers now.
+    pub(crate) fn models(&self) -> Vec<ModelDigest> {
+        let mut models: Vec<_> = self
+            .own
+            .iter()
+            .map(|(offer, _)| offer.model.digest)
+            .collect();
+        models.sort_unstable();
+        models.dedup();
+        models
+    }
+
+    /// The reply to a peer's request: own offers first, then those of others that are fresh, the longest-lived first.
+    pub(crate) fn reply(&self, to: PeerId, request: &OffersRequest, now_unix_ms: u64) -> Bytes {
+        let mut response = OffersResponse::default();
+        if request.changed {
+            return Bytes::from(response.encode_to_vec());
+        }
+        let asked = usize::try_from(request.max).unwrap_or(usize::MAX);
+        let max = if asked == 0 {
+            MAX_OFFERS_PER_REPLY
+        } else {
+            asked.min(MAX_OFFERS_PER_REPLY)
+        };
+        let own = self
+            .own
+            .iter()
+            .filter(|(offer, _)| {
+                offer.expires_unix_ms > now_unix_ms && request.wants(&offer.model.digest)
+            })
+            .map(|(_, envelope)| envelope);
+        let mut others: Vec<_> = self
+            .offers()
+            .filter(|known| {
+                known.offer.peer != to
+                    && !known.expired(now_unix_ms)
+                    && request.wants(&known.offer.model.digest)
+            })
+            .collect();
+        others.sort_by_key(|known| std::cmp::Reverse(known.offer.expires_unix_ms));
+        let mut room = MAX_REPLY;
+        for envelope in own
+            .chain(others.into_iter().map(|known| &known.envelope))
+            .take(max)
+        {
+            // A tag and a length of two bytes stand in front of each.
+            let len = envelope.encoded_len() + 4;
+            if len > room {
+                break;
+            }
+            room -= len;
+            response.offers.push(envelope.clone());
+        }
+        Bytes::from(response.encode_to_vec())
+    }
+
+    /// Takes in what `from` answered. `whole`: the request named no models, so what is missing of its own is withdrawn.
+    /// `may_relay` is asked once per offer of somebody else that would be new.
+    pub(crate) fn take(
+        &mut self,
+        from: PeerId,
+        local: PeerId,
+        response: OffersResponse,
+        whole: bool,
+        now: Clock,
+        mut may_relay: impl FnMut() -> bool,
+    ) -> Taken {
+        let mut taken = Taken::default();
+        let mut current = Vec::new();
+        for envelope in response.offers {
+            if let Some(known) = self
+                .offers()
+                .find(|known| known.envelope == envelope && !known.expired(now.unix_ms))
+            {
+                if known.offer.peer == from {
+                    current.push(known.offer.model.digest);
+                    taken.own.push(known.offer.clone());
+                }
+                continue;
+            }
+            let offer = match Offer::verify_then_decode(&envelope, now, |peer, model| {
+                self.seen(from, peer, model)
+            }) {
+                Ok(offer) => offer,
+                Err(error) => {
+                    tracing::debug!(peer = %from, %error, "an offer was refused");
+                    taken.forged |= is_forged(&error);
+                    taken.refused += 1;
+                    continue;
+                }
+            };
+            if offer.peer == local {
+                continue;
+            }
+            let own = offer.peer == from;
+            if !(own || may_relay()) || !self.room_for(&offer, now.unix_ms) {
+                taken.refused += 1;
+                continue;
+            }
+            if own {
+                current.push(offer.model.digest);
+                taken.own.push(offer.clone());
+            }
+            taken.new += 1;
+            taken.changed = true;
+            self.known.insert(
+                (offer.peer, offer.model.digest),
+                Entry {
+                    seq: offer.seq,
+                    expires_unix_ms: offer.expires_unix_ms,
+                    offer: Some(VerifiedOffer {
+                        offer,
+                        envelope,
+                        learned_from: from,
+                        learned_unix_ms: now.unix_ms,
+                    }),
+                },
+            );
+        }
+        if whole {
+            taken.changed |= self.withdraw(from, &current);
+        }
+        taken
+    }
+
+    /// Every offer of others that was not withdrawn, expired ones included.
+    pub(crate) fn offers(&self) -> impl Iterator<Item = &VerifiedOffer> {
+        self.known.values().filter_map(|entry| entry.offer.as_ref())
+    }
+
+    /// Models that this peer offers, as far as known.
+    pub(crate) fn models_of(&self, peer: PeerId, now_unix_ms: u64) -> Vec<ModelDigest> {
+        let of_peer = (peer, ModelDigest::new([0; 32]))..=(peer, ModelDigest::new([0xff; 32]));
+        self.known
+            .range(of_peer)
+            .filter(|(_, entry)| {
+                entry
+                    .offer
+                    .as_ref()
+                    .is_some_and(|known| !known.expired(now_unix_ms))
+            })
+            .map(|((_, model), _)| *model)
+            .collect()
+    }
+
+    /// Forgets what is over. True when a known offer went.
+    pub(crate) fn expire(&mut self, now_unix_ms: u64) -> bool {
+        let before = self.known.len();
+        self.known
+            .retain(|_, entry| entry.expires_unix_ms > now_unix_ms);
+        self.own
+            .retain(|(offer, _)| offer.expires_unix_ms > now_unix_ms);
+        self.known.len() != before
+    }
+
+    /// The highest number that counts against an offer which `from` brings. A provider may offer again what it withdrew; nobody
+    /// else may bring that back.
+    fn seen(&self, from: PeerId, peer: &PeerId, model: &ModelDigest) -> Option<u64> {
+        let entry = self.known.get(&(*peer, *model))?;
+        if entry.offer.is_none() && *peer == from {
+            entry.seq.checked_sub(1)
+        } else {
+            Some(entry.seq)
+        }
+    }
+
+    fn room_for(&mut self, offer: &Offer, now_unix_ms: u64) -> bool {
+        if self.known.contains_key(&(offer.peer, offer.model.digest)) {
+            return true;
+        }
+        if self.models_of(offer.peer, now_unix_ms).len() >= KNOWN_PER_PROVIDER {
+            return false;
+        }
+        if self.known.len() >= KNOWN {
+            self.expire(now_unix_ms);
+        }
+        if self.known.len() >= KNOWN {
+            // The one that would be forgotten first anyway.
+            let first = self
+                .known
+                .iter()
+                .min_by_key(|(_, entry)| entry.expires_unix_ms)
+                .map(|(key, _)| *key);
+            if let Some(first) = first {
+                self.known.remove(&first);
+            }
+        }
+        true
+    }
+
+    fn withdraw(&mut self, peer: PeerId, except: &[ModelDigest]) -> bool {
+        let mut changed = false;
+        for ((provider, model), entry) in &mut self.known {
+            if *provider == peer && !except.contains(model) && entry.offer.take().is_some() {
+                changed = true;
+            }
+        }
+        changed
+    }
+}
+
+/// Whether no honest peer could have passed this on: everybody checks form and signature. Times are another matter, since clocks differ.
+fn is_forged(error: &OfferError) -> bool {
+    match error {
+        OfferError::TooLarge { .. }
+        | OfferError::Undecodable
+        | OfferError::BadPeer
+        | OfferError::Signature(
+            SignatureError::Length { .. } | SignatureError::Key | SignatureError::Mismatch,
+        )
+        | OfferError::SignerIsNotPeer
+        | OfferError::LivesTooLong { .. }
+        | OfferError::TooLong(_)
+        | OfferError::Malformed(_) => true,
+        OfferError::Version(_)
+        | OfferError::WrongNetwork
+        | OfferError::Expired { .. }
+        | OfferError::FromTheFuture { .. }
+        | OfferError::NotNewer { .. } => false,
+    }
+}

@@ -1,0 +1,348 @@
+//! What is known of each peer: those that are connected, and addresses of those that were.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use libp2p::{Multiaddr, core::ConnectedPoint, swarm::ConnectionId};
+use protocol::{ModelDigest, PeerId};
+
+use crate::address::{self, Scope, Transport};
+
+/// Peers whose addresses are remembered.
+const KNOWN: usize = 512;
+/// Addresses remembered of one peer: what an offer may name.
+const ADDRESSES: usize = 8;
+/// Characters of a peer's own name for its program that are kept.
+const AGENT: usize = 64;
+/// Pings in a row without an answer after which a connection is closed.
+const MISSED_PINGS: u32 = 2;
+
+/// Everything that is true of the network now. A new one replaces it whenever something changes, at most twenty times a second.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NetworkStatus {
+    /// Addresses others can dial, each with `/p2p/…`. Empty: this node only dials.
+    pub listening: Vec<String>,
+    /// Addresses that were asked for and could not be opened, with the reason.
+    pub not_listening: Vec<(String, String)>,
+    /// Whether multicast DNS runs.
+    pub mdns: bool,
+    /// Connected peers, longest connected first.
+    pub peers: Vec<PeerStatus>,
+    /// What was refused since the start.
+    pub refusals: Refusals,
+    /// Peers that the user blocked.
+    pub blocked: Vec<PeerId>,
+    /// Peers that are not let in for ten minutes because they broke the protocol.
+    pub banned: Vec<PeerId>,
+}
+
+/// A connected peer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PeerStatus {
+    /// Who, as its handshake proved.
+    pub peer: PeerId,
+    /// The address of its other end, of the connection that new streams use.
+    pub addr: String,
+    /// Who dialled.
+    pub direction: Direction,
+    /// What carries the connection.
+    pub transport: Transport,
+    /// The last round trip, in milliseconds; `None` before the first ping came back.
+    pub rtt_ms: Option<u32>,
+    /// What it calls its program: its own word, at most 64 printable characters. `None` before it said so.
+    pub agent: Option<String>,
+    /// Models it offers, as far as known.
+    pub offers: Vec<ModelDigest>,
+    /// Since when, Unix milliseconds.
+    pub since_unix_ms: u64,
+}
+
+/// Who opened a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// The peer.
+    In,
+    /// This node.
+    Out,
+}
+
+/// What was turned away since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Refusals {
+    /// Connections over a limit, or of an identity that is no Ed25519 key.
+    pub connections: u64,
+    /// Job streams over their peer's rate.
+    pub rate: u64,
+    /// Job streams for which there was no place, or whose queue was full.
+    pub queue: u64,
+    /// Frames and messages that broke the protocol.
+    pub violations: u64,
+    /// Offers that did not verify, were too old, or were too many.
+    pub offers: u64,
+    /// Requests for offers and heads over their peer's rate.
+    pub requests: u64,
+    /// Peers banned.
+    pub bans: u64,
+}
+
+/// Milliseconds since 1970; 0 on a computer whose clock says less.
+pub(crate) fn unix_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| {
+            u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+        })
+}
+
+/// What a peer calls its program, fit for a screen.
+pub(crate) fn agent(text: &str) -> String {
+    text.chars()
+        .filter(|char| !char.is_control())
+        .take(AGENT)
+        .collect()
+}
+
+#[derive(Debug)]
+struct Link {
+    id: ConnectionId,
+    remote: Multiaddr,
+    direction: Direction,
+    missed: u32,
+}
+
+/// A connected peer, as the loop knows it.
+#[derive(Debug)]
+pub(crate) struct Connected {
+    links: Vec<Link>,
+    since_unix_ms: u64,
+    rtt_ms: Option<u32>,
+    pub(crate) agent: Option<String>,
+    /// The protocols it said it speaks; `None` before it did.
+    pub(crate) protocols: Option<Vec<String>>,
+}
+
+impl Connected {
+    /// How near the peer is: of all its connections, the nearest.
+    pub(crate) fn scope(&self) -> Scope {
+        self.links
+            .iter()
+            .filter_map(|link| address::scope(&link.remote))
+            .min()
+            .unwrap_or(Scope::Public)
+    }
+
+    /// False only when the peer said what it speaks, and this is not among it.
+    pub(crate) fn may_speak(&self, protocol: &str) -> bool {
+        self.protocols
+            .as_ref()
+            .is_none_or(|spoken| spoken.iter().any(|one| one == protocol))
+    }
+
+    /// True when the peer said that it speaks this.
+    pub(crate) fn speaks(&self, protocol: &str) -> bool {
+        self.protocols.is_some() && self.may_speak(protocol)
+    }
+
+    /// Addresses at which we dialled it.
+    pub(crate) fn dialled(&self) -> impl Iterator<Item = &Multiaddr> {
+        self.links
+            .iter()
+            .filter(|link| link.direction == Direction::Out)
+            .map(|link| &link.remote)
+    }
+}
+
+/// The peers that are connected.
+#[derive(Debug, Default)]
+pub(crate) struct Peers(BTreeMap<libp2p::PeerId, Connected>);
+
+impl Peers {
+    pub(crate) fn get(&self, peer: &libp2p::PeerId) -> Option<&Connected> {
+        self.0.get(peer)
+    }
+
+    pub(crate) fn get_mut(&mut self, peer: &libp2p::PeerId) -> Option<&mut Connected> {
+        self.0.get_mut(peer)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&libp2p::PeerId, &Connected)> {
+        self.0.iter()
+    }
+
+    pub(crate) fn opened(
+        &mut self,
+        peer: libp2p::PeerId,
+        id: ConnectionId,
+        endpoint: &ConnectedPoint,
+    ) {
+        let direction = if endpoint.is_dialer() {
+            Direction::Out
+        } else {
+            Direction::In
+        };
+        let remote = address::without_peer(endpoint.get_remote_address());
+        let connected = self.0.entry(peer).or_insert_with(|| Connected {
+            links: Vec::new(),
+            since_unix_ms: unix_ms(),
+            rtt_ms: None,
+            agent: None,
+            protocols: None,
+        });
+        connected.links.push(Link {
+            id,
+            remote,
+            direction,
+            missed: 0,
+        });
+    }
+
+    pub(crate) fn closed(&mut self, peer: &libp2p::PeerId, id: ConnectionId) {
+        if let Some(connected) = self.0.get_mut(peer) {
+            connected.links.retain(|link| link.id != id);
+            if connected.links.is_empty() {
+                self.0.remove(peer);
+            }
+        }
+    }
+
+    /// A ping came back, or did not. True: too many did not, the connection is dead.
+    pub(crate) fn pinged(
+        &mut self,
+        peer: &libp2p::PeerId,
+        id: ConnectionId,
+        rtt: Option<std::time::Duration>,
+    ) -> bool {
+        let Some(connected) = self.0.get_mut(peer) else {
+            return false;
+        };
+        if let Some(rtt) = rtt {
+            connected.rtt_ms = Some(u32::try_from(rtt.as_millis()).unwrap_or(u32::MAX));
+        }
+        let Some(link) = connected.links.iter_mut().find(|link| link.id == id) else {
+            return false;
+        };
+        link.missed = if rtt.is_some() { 0 } else { link.missed + 1 };
+        link.missed >= MISSED_PINGS
+    }
+
+    /// The nearest scope that any connected peer is in.
+    pub(crate) fn reach(&self) -> Scope {
+        self.0
+            .values()
+            .map(Connected::scope)
+            .min()
+            .unwrap_or(Scope::Public)
+    }
+
+    /// For the snapshot, longest connected first.
+    pub(crate) fn status(&self, offers: impl Fn(PeerId) -> Vec<ModelDigest>) -> Vec<PeerStatus> {
+        let mut peers: Vec<_> = self
+            .0
+            .iter()
+            .filter_map(|(peer, connected)| {
+                let peer = crate::identity::to_protocol(peer)?;
+                let link = connected
+                    .links
+                    .iter()
+                    .max_by_key(|link| Transport::of(&link.remote) == Transport::Quic)?;
+                Some(PeerStatus {
+                    peer,
+                    addr: link.remote.to_string(),
+                    direction: link.direction,
+                    transport: Transport::of(&link.remote),
+                    rtt_ms: connected.rtt_ms,
+                    agent: connected.agent.clone(),
+                    offers: offers(peer),
+                    since_unix_ms: connected.since_unix_ms,
+                })
+            })
+            .collect();
+        peers.sort_by_key(|peer| peer.since_unix_ms);
+        peers
+    }
+}
+
+/// Addresses of peers, newest last.
+#[derive(Debug, Default)]
+pub(crate) struct AddressBook(HashMap<libp2p::PeerId, Vec<Multiaddr>>);
+
+impl AddressBook {
+    pub(crate) fn add(
+        &mut self,
+        peer: libp2p::PeerId,
+        addresses: impl IntoIterator<Item = Multiaddr>,
+    ) {
+        if self.0.len() >= KNOWN
+            && !self.0.contains_key(&peer)
+            && let Some(other) = self.0.keys().next().copied()
+        {
+            // Which one goes is the hasher's choice: nobody outside can aim at one.
+            self.0.remove(&other);
+        }
+        let known = self.0.entry(peer).or_default();
+        for address in addresses {
+            let address = address::without_peer(&address);
+            known.retain(|one| *one != address);
+            known.push(address);
+            if known.len() > ADDRESSES {
+                known.remove(0);
+            }
+        }
+        if known.is_empty() {
+            self.0.remove(&peer);
+        }
+    }
+
+    /// What is known, the newest first.
+    pub(crate) fn of(&self, peer: &libp2p::PeerId) -> Vec<Multiaddr> {
+        self.0
+            .get(peer)
+            .map(|known| known.iter().rev().cloned().collect())
+            .unwrap_or_default()
+    }
+
+    /// Somebody else answered there.
+    pub(crate) fn drop_address(&mut self, peer: &libp2p::PeerId, address: &Multiaddr) {
+        let address = address::without_peer(address);
+        if let Some(known) = self.0.get_mut(peer) {
+            known.retain(|one| *one != address);
+            if known.is_empty() {
+                self.0.remove(peer);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_book_is_bounded_both_ways() {
+        let mut book = AddressBook::default();
+        let peer = libp2p::PeerId::random();
+        let address = |port: u16| {
+            format!("/ip4/192.0.2.1/tcp/{port}")
+                .parse::<Multiaddr>()
+                .unwrap()
+        };
+        book.add(peer, (1..=20).map(address));
+        assert_eq!(book.of(&peer).len(), ADDRESSES);
+        assert_eq!(book.of(&peer)[0], address(20), "the newest first");
+        for _ in 0..2 * KNOWN {
+            book.add(libp2p::PeerId::random(), [address(1)]);
+        }
+        assert!(book.0.len() <= KNOWN);
+    }
+
+    #[test]
+    fn an_agent_is_fit_for_a_screen() {
+        assert_eq!(
+            agent("decentralgpt/0.1\u{1b}[31m\n"),
+            "decentralgpt/0.1[31m"
+        );
+        assert_eq!(agent(&"x".repeat(1000)).len(), AGENT);
+    }
+}

@@ -1,0 +1,501 @@
+//! Connecting: from what a person typed to a peer that has introduced itself, or to the reason why not.
+
+use std::{
+    collections::HashMap,
+    error::Error,
+    io,
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use libp2p::{
+    Multiaddr, PeerId, TransportError,
+    core::ConnectedPoint,
+    swarm::{
+        ConnectionId, DialError,
+        dial_opts::{DialOpts, PeerCondition},
+    },
+};
+use tokio::sync::oneshot;
+
+use super::{Loop, Note};
+use crate::{
+    address::{self, Target},
+    error::NetworkError,
+    identity,
+};
+
+/// How long a connect may take, from the call to the peer's introduction.
+const CONNECT: Duration = Duration::from_secs(10);
+/// Connects under way.
+const DIALS: usize = 32;
+/// Addresses that a name may stand for.
+const RESOLVED: usize = 4;
+/// Known peers that are dialled again when they are lost.
+const KNOWN: usize = 64;
+/// The first pause before a known peer is dialled again, and the longest: it doubles.
+const REDIAL_FIRST: Duration = Duration::from_secs(5);
+const REDIAL_LAST: Duration = Duration::from_secs(300);
+
+type Reply = oneshot::Sender<Result<protocol::PeerId, NetworkError>>;
+
+/// One call to `connect`.
+#[derive(Debug)]
+struct Dial {
+    /// What is dialled, for messages.
+    address: String,
+    expected: Option<PeerId>,
+    /// Whom it led to, once the handshake is done.
+    peer: Option<PeerId>,
+    begun: Instant,
+    reply: Reply,
+}
+
+/// A peer that the settings name.
+#[derive(Debug)]
+struct Known {
+    address: Multiaddr,
+    peer: Option<PeerId>,
+    connection: Option<ConnectionId>,
+    pause: Duration,
+    next: Instant,
+}
+
+/// Connects under way, and known peers.
+#[derive(Debug)]
+pub(super) struct Dials {
+    /// By the connection that is being made. One that has been made stays until the peer introduced itself.
+    dials: HashMap<ConnectionId, Dial>,
+    known: Vec<Known>,
+    /// Connections to providers that a search made; their failure concerns nobody.
+    background: usize,
+}
+
+impl Dials {
+    pub(super) fn new(known: &[String]) -> Self {
+        let now = Instant::now();
+        let read = |text: &String| match address::target(text) {
+            Ok(Target::Address { address, peer }) => Some(Known {
+                address,
+                peer,
+                connection: None,
+                pause: REDIAL_FIRST,
+                next: now,
+            }),
+            Ok(Target::Peer(_) | Target::Name { .. }) | Err(_) => {
+                tracing::warn!(
+                    address = text,
+                    "a known peer is left out: it is no address that can be dialled"
+                );
+                None
+            }
+        };
+        Self {
+            dials: HashMap::new(),
+            known: known.iter().take(KNOWN).filter_map(read).collect(),
+            background: 0,
+        }
+    }
+}
+
+impl Loop {
+    pub(super) fn connect(&mut self, text: &str, reply: Reply) {
+        match self.check(text) {
+            Ok(Target::Name {
+                host,
+                family,
+                rest,
+                peer,
+            }) => self.resolve(
+                Target::Name {
+                    host,
+                    family,
+                    rest,
+                    peer,
+                },
+                reply,
+            ),
+            Ok(Target::Address { address, peer }) => self.dial(vec![address], peer, reply),
+            Ok(Target::Peer(peer)) => self.dial(self.addresses.of(&peer), Some(peer), reply),
+            // A caller that is gone needs no answer, here and below.
+            Err(error) => drop(reply.send(Err(error))),
+        }
+    }
+
+    /// Everything that can be said before a packet is sent.
+    fn check(&self, text: &str) -> Result<Target, NetworkError> {
+        let target = address::target(text)?;
+        let peer = match &target {
+            Target::Peer(peer) => Some(*peer),
+            Target::Address { peer, .. } | Target::Name { peer, .. } => *peer,
+        };
+        let own_address = matches!(&target, Target::Address { address, .. } if self.listening.has(&address::without_peer(address)));
+        if own_address || peer.as_ref() == Some(self.swarm.local_peer_id()) {
+            return Err(NetworkError::OwnAddress {
+                address: text.to_owned(),
+            });
+        }
+        if let Some(peer) = peer {
+            let shown = identity::to_protocol(&peer).ok_or_else(|| NetworkError::NotAnAddress {
+                text: text.to_owned(),
+            })?;
+            if self.is_shut_out(&peer) {
+                return Err(NetworkError::Blocked { peer: shown });
+            }
+            let known = self.peers.get(&peer).is_some() || !self.addresses.of(&peer).is_empty();
+            if matches!(target, Target::Peer(_)) && !known {
+                return Err(NetworkError::UnknownPeer { peer: shown });
+            }
+        }
+        if self.dials.dials.len() >= DIALS {
+            return Err(NetworkError::Busy { limit: DIALS });
+        }
+        Ok(target)
+    }
+
+    fn resolve(&self, target: Target, reply: Reply) {
+        let note = self.note.clone();
+        self.runtime.spawn(async move {
+            let Target::Name { host, family, .. } = &target else {
+                return;
+            };
+            let (host, family) = (host.clone(), *family);
+            // The system's own resolver, with its own time limits; the port means nothing to it.
+            let looked_up = tokio::time::timeout(CONNECT, tokio::net::lookup_host((host, 0))).await;
+            let found = match looked_up {
+                Ok(Ok(found)) => Ok(found
+                    .map(|one| one.ip())
+                    .filter(|ip| family.has(*ip))
+                    .take(RESOLVED)
+                    .collect()),
+                Ok(Err(error)) => Err(error.to_string()),
+                Err(_) => Err("the resolver does not answer".to_owned()),
+            };
+            // A loop that is gone drops the reply, which is an answer too.
+            let _ = note
+                .send(Note::Resolved {
+                    target,
+                    found,
+                    reply,
+                })
+                .await;
+        });
+    }
+
+    pub(super) fn on_resolved(
+        &mut self,
+        target: Target,
+        found: Result<Vec<IpAddr>, String>,
+        reply: Reply,
+    ) {
+        let Target::Name {
+            host, rest, peer, ..
+        } = target
+        else {
+            return;
+        };
+        let addresses: Vec<Multiaddr> = match &found {
+            Ok(found) => found
+                .iter()
+                .map(|ip| Multiaddr::from(*ip).iter().chain(rest.iter()).collect())
+                .collect(),
+            Err(_) => Vec::new(),
+        };
+        if addresses.is_empty() {
+            let reason = found
+                .err()
+                .unwrap_or_else(|| "it has no address of this kind".to_owned());
+            return drop(reply.send(Err(NetworkError::NameNotResolved { name: host, reason })));
+        }
+        self.dial(addresses, peer, reply);
+    }
+
+    fn dial(&mut self, addresses: Vec<Multiaddr>, expected: Option<PeerId>, reply: Reply) {
+        let shown = addresses
+            .first()
+            .map_or_else(String::new, ToString::to_string);
+        let begun = Instant::now();
+        if let Some(peer) = expected
+            && let Some(connected) = self.peers.get(&peer)
+        {
+            let introduced = connected.protocols.is_some();
+            let dial = Dial {
+                address: shown,
+                expected,
+                peer: Some(peer),
+                begun,
+                reply,
+            };
+            // No connection of this number will ever be made: it only has to differ from the others.
+            self.dials.dials.insert(
+                ConnectionId::new_unchecked(usize::MAX - self.dials.dials.len()),
+                dial,
+            );
+            if introduced {
+                self.dial_identified(&peer);
+            }
+            return;
+        }
+        let options = match (expected, addresses.first()) {
+            (Some(peer), _) => DialOpts::peer_id(peer)
+                .condition(PeerCondition::Always)
+                .addresses(addresses)
+                .build(),
+            (None, Some(address)) => DialOpts::unknown_peer_id().address(address.clone()).build(),
+            (None, None) => {
+                return drop(reply.send(Err(NetworkError::NotAnAddress { text: shown })));
+            }
+        };
+        let connection = options.connection_id();
+        self.dials.dials.insert(
+            connection,
+            Dial {
+                address: shown,
+                expected,
+                peer: None,
+                begun,
+                reply,
+            },
+        );
+        if let Err(error) = self.swarm.dial(options) {
+            self.dial_failed(connection, expected, &error);
+        }
+    }
+
+    /// Dials a peer at the addresses that are known, for the network's own ends.
+    pub(super) fn dial_known(&mut self, peer: PeerId) {
+        let addresses = self.addresses.of(&peer);
+        if addresses.is_empty() || self.peers.get(&peer).is_some() || self.dials.background >= DIALS
+        {
+            return;
+        }
+        let options = DialOpts::peer_id(peer)
+            .condition(PeerCondition::DisconnectedAndNotDialing)
+            .addresses(addresses)
+            .build();
+        if self.swarm.dial(options).is_ok() {
+            self.dials.background += 1;
+        }
+    }
+
+    pub(super) fn dial_succeeded(
+        &mut self,
+        connection: ConnectionId,
+        peer: PeerId,
+        endpoint: &ConnectedPoint,
+    ) {
+        if !endpoint.is_dialer() {
+            return;
+        }
+        self.addresses
+            .add(peer, [endpoint.get_remote_address().clone()]);
+        for known in &mut self.dials.known {
+            if known.connection == Some(connection) {
+                (known.peer, known.pause) = (Some(peer), REDIAL_FIRST);
+            }
+        }
+        match self.dials.dials.get_mut(&connection) {
+            Some(dial) => dial.peer = Some(peer),
+            None => self.dials.background = self.dials.background.saturating_sub(1),
+        }
+    }
+
+    pub(super) fn dial_failed(
+        &mut self,
+        connection: ConnectionId,
+        peer: Option<PeerId>,
+        error: &DialError,
+    ) {
+        tracing::debug!(?peer, %error, "a dial failed");
+        if let (Some(peer), DialError::WrongPeerId { address, .. }) = (peer, error) {
+            self.addresses.drop_address(&peer, address);
+            self.swarm.behaviour_mut().kad.remove(&peer);
+        }
+        match self.dials.dials.remove(&connection) {
+            Some(dial) => {
+                let why = reason(error, &dial.address, dial.expected);
+                drop(dial.reply.send(Err(why)));
+            }
+            None => self.dials.background = self.dials.background.saturating_sub(1),
+        }
+    }
+
+    /// The peer introduced itself: whoever waited for it is served.
+    pub(super) fn dial_identified(&mut self, peer: &PeerId) {
+        let shown = identity::to_protocol(peer);
+        for dial in self.dials.take(|dial| dial.peer.as_ref() == Some(peer)) {
+            drop(dial.reply.send(shown.ok_or(NetworkError::Closed)));
+        }
+    }
+
+    /// The last connection to a peer closed before it introduced itself.
+    pub(super) fn dial_lost(&mut self, peer: &PeerId) {
+        for dial in self.dials.take(|dial| dial.peer.as_ref() == Some(peer)) {
+            let reason = "it closed the connection right after the handshake".to_owned();
+            drop(dial.reply.send(Err(NetworkError::Unreachable {
+                address: dial.address,
+                reason,
+            })));
+        }
+    }
+
+    pub(super) fn dial_tick(&mut self) {
+        let now = Instant::now();
+        for dial in self
+            .dials
+            .take(|dial| now.saturating_duration_since(dial.begun) >= CONNECT)
+        {
+            drop(dial.reply.send(Err(NetworkError::Timeout {
+                what: "connecting",
+                after: CONNECT,
+            })));
+        }
+        let mut due = Vec::new();
+        for (at, known) in self.dials.known.iter_mut().enumerate() {
+            let connected = known
+                .peer
+                .is_some_and(|peer| self.peers.get(&peer).is_some());
+            if known.next <= now && !connected {
+                known.next = now + known.pause;
+                known.pause = (known.pause * 2).min(REDIAL_LAST);
+                due.push((at, known.address.clone(), known.peer));
+            }
+        }
+        for (at, address, peer) in due {
+            let options = match peer {
+                Some(peer) if self.is_shut_out(&peer) => continue,
+                Some(peer) => DialOpts::peer_id(peer).addresses(vec![address]).build(),
+                None => DialOpts::unknown_peer_id().address(address).build(),
+            };
+            let connection = options.connection_id();
+            if self.swarm.dial(options).is_ok() {
+                self.dials.background += 1;
+                self.dials.known[at].connection = Some(connection);
+            }
+        }
+    }
+}
+
+impl Dials {
+    fn take(&mut self, which: impl Fn(&Dial) -> bool) -> Vec<Dial> {
+        let of: Vec<_> = self
+            .dials
+            .iter()
+            .filter(|(_, dial)| which(dial))
+            .map(|(id, _)| *id)
+            .collect();
+        of.into_iter()
+            .filter_map(|id| self.dials.remove(&id))
+            .collect()
+    }
+}
+
+/// A failed dial in words that lead somewhere.
+fn reason(error: &DialError, address: &str, expected: Option<PeerId>) -> NetworkError {
+    let address = address.to_owned();
+    match error {
+        DialError::LocalPeerId { .. } => NetworkError::OwnAddress { address },
+        DialError::WrongPeerId {
+            obtained,
+            address: at,
+        } => match expected.as_ref().and_then(identity::to_protocol) {
+            Some(expected) => NetworkError::WrongPeer {
+                address: address::without_peer(at).to_string(),
+                expected,
+                found: obtained.to_string(),
+            },
+            None => NetworkError::Unreachable {
+                address,
+                reason: "another peer than expected answers".to_owned(),
+            },
+        },
+        DialError::NoAddresses => NetworkError::Unreachable {
+            address,
+            reason: "no address is known".to_owned(),
+        },
+        DialError::DialPeerConditionFalse(_) | DialError::Aborted => NetworkError::Unreachable {
+            address,
+            reason: "the attempt was given up".to_owned(),
+        },
+        DialError::Denied { cause } => {
+            let blocked = cause
+                .downcast_ref::<libp2p::allow_block_list::Blocked>()
+                .is_some();
+            match expected.as_ref().and_then(identity::to_protocol) {
+                Some(peer) if blocked => NetworkError::Blocked { peer },
+                _ => NetworkError::TooManyConnections {
+                    reason: cause.to_string(),
+                },
+            }
+        }
+        DialError::Transport(attempts) => transport_reason(attempts, address),
+    }
+}
+
+/// Of several attempts the most telling one counts: refused, then unsupported, then whatever the first one says.
+fn transport_reason(
+    attempts: &[(Multiaddr, TransportError<io::Error>)],
+    address: String,
+) -> NetworkError {
+    let mut timed_out = false;
+    let mut first = None;
+    for (at, error) in attempts {
+        match error {
+            TransportError::MultiaddrNotSupported(at) => {
+                return NetworkError::UnsupportedAddress {
+                    address: at.to_string(),
+                };
+            }
+            TransportError::Other(error) => {
+                let kinds = kinds(error);
+                if kinds.contains(&io::ErrorKind::ConnectionRefused) {
+                    return NetworkError::Refused {
+                        address: address::without_peer(at).to_string(),
+                    };
+                }
+                let text = innermost(error);
+                timed_out |= kinds.contains(&io::ErrorKind::TimedOut)
+                    || text.to_lowercase().contains("time");
+                first.get_or_insert(text);
+            }
+        }
+    }
+    if timed_out {
+        return NetworkError::Timeout {
+            what: "connecting",
+            after: CONNECT,
+        };
+    }
+    NetworkError::Unreachable {
+        address,
+        reason: first.unwrap_or_else(|| "no attempt was made".to_owned()),
+    }
+}
+
+/// The kinds of an IO error and of those inside it: libp2p wraps them three deep.
+fn kinds(error: &io::Error) -> Vec<io::ErrorKind> {
+    let mut kinds = vec![error.kind()];
+    let mut inner: Option<&(dyn Error + 'static)> = error.get_ref().map(|inner| inner as _);
+    while let Some(error) = inner {
+        if let Some(io) = error.downcast_ref::<io::Error>() {
+            kinds.push(io.kind());
+            inner = io
+                .get_ref()
+                .map(|inner| inner as &(dyn Error + 'static))
+                .or_else(|| io.source());
+        } else {
+            inner = error.source();
+        }
+    }
+    kinds
+}
+
+fn innermost(error: &io::Error) -> String {
+    let mut text = error.to_string();
+    let mut inner = error.source();
+    while let Some(error) = inner {
+        text = error.to_string();
+        inner = error.source();
+    }
+    text
+}

@@ -1,0 +1,479 @@
+//! One message there, one message back: offers and pieces of heads, both sides.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Instant,
+};
+
+use bytes::Bytes;
+use libp2p::{
+    PeerId,
+    request_response::{
+        Event, InboundFailure, Message, OutboundFailure, OutboundRequestId, ResponseChannel,
+    },
+};
+use prost::Message as _;
+use protocol::{
+    Clock, ModelDigest,
+    head::{HeadRequest as PieceRequest, HeadResponse, HeadStatus},
+    offer::{Offer, OffersRequest, OffersResponse, SignedEnvelope},
+};
+use tokio::sync::{Semaphore, oneshot};
+
+use super::{Loop, Note};
+use crate::{error::NetworkError, heads, identity, messages, peers};
+
+/// Requests of ours under way, of each kind.
+const REQUESTS: usize = 128;
+
+type OffersReply = oneshot::Sender<Result<Vec<Offer>, NetworkError>>;
+type PieceReply = oneshot::Sender<Result<HeadResponse, NetworkError>>;
+
+/// Requests under way.
+#[derive(Debug)]
+pub(super) struct Requests {
+    /// `None`: the loop's own pull, or a note that something changed.
+    offers: HashMap<OutboundRequestId, (Asked, Option<OffersReply>)>,
+    /// Peers whose offers changed while a pull was under way.
+    again: BTreeSet<PeerId>,
+    pieces: HashMap<OutboundRequestId, PieceReply>,
+    reads: Arc<Semaphore>,
+}
+
+impl Default for Requests {
+    fn default() -> Self {
+        Self {
+            offers: HashMap::new(),
+            again: BTreeSet::new(),
+            pieces: HashMap::new(),
+            reads: Arc::new(Semaphore::new(heads::READS)),
+        }
+    }
+}
+
+/// What a message of `/decentralgpt/offers/1` was for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    Everything(PeerId),
+    Changed,
+}
+
+impl Loop {
+    pub(super) fn pull_offers(&mut self, from: &protocol::PeerId, reply: OffersReply) {
+        match self.askable(from, protocol::offer::PROTOCOL, self.requests.offers.len()) {
+            Ok(peer) => self.send_pull(peer, Some(reply)),
+            // A caller that is gone needs no answer, here and below.
+            Err(error) => drop(reply.send(Err(error))),
+        }
+    }
+
+    pub(super) fn ask_for_piece(
+        &mut self,
+        from: &protocol::PeerId,
+        model: &ModelDigest,
+        offset: u32,
+        reply: PieceReply,
+    ) {
+        match self.askable(from, protocol::head::PROTOCOL, self.requests.pieces.len()) {
+            Ok(peer) => {
+                let request = PieceRequest {
+                    model_digest: Bytes::copy_from_slice(model.as_bytes()),
+                    offset,
+                };
+                let request = Bytes::from(request.encode_to_vec());
+                let id = self
+                    .swarm
+                    .behaviour_mut()
+                    .heads
+                    .send_request(&peer, request);
+                self.requests.pieces.insert(id, reply);
+            }
+            Err(error) => drop(reply.send(Err(error))),
+        }
+    }
+
+    fn askable(
+        &self,
+        peer: &protocol::PeerId,
+        protocol: &'static str,
+        under_way: usize,
+    ) -> Result<PeerId, NetworkError> {
+        let not_connected = || NetworkError::NotConnected { peer: *peer };
+        let id = identity::to_libp2p(peer).ok_or_else(not_connected)?;
+        let connected = self.peers.get(&id).ok_or_else(not_connected)?;
+        if !connected.may_speak(protocol) {
+            return Err(NetworkError::Unsupported {
+                peer: *peer,
+                protocol,
+            });
+        }
+        if under_way >= REQUESTS {
+            return Err(NetworkError::Busy { limit: REQUESTS });
+        }
+        Ok(id)
+    }
+
+    /// Asks a peer for its offers without anybody waiting. One at a time per peer.
+    pub(super) fn refresh_offers(&mut self, peer: PeerId) {
+        let speaks = self
+            .peers
+            .get(&peer)
+            .is_some_and(|connected| connected.speaks(protocol::offer::PROTOCOL));
+        if !speaks || self.requests.offers.len() >= REQUESTS {
+            return;
+        }
+        if self
+            .requests
+            .offers
+            .values()
+            .any(|(asked, _)| *asked == Asked::Everything(peer))
+        {
+            self.requests.again.insert(peer);
+            return;
+        }
+        self.send_pull(peer, None);
+    }
+
+    fn send_pull(&mut self, peer: PeerId, reply: Option<OffersReply>) {
+        let request = OffersRequest {
+            max: protocol::offer::MAX_OFFERS_PER_REPLY as u32,
+            ..OffersRequest::default()
+        };
+        let id = self
+            .swarm
+            .behaviour_mut()
+            .offers
+            .send_request(&peer, Bytes::from(request.encode_to_vec()));
+        self.requests
+            .offers
+            .insert(id, (Asked::Everything(peer), reply));
+    }
+
+    /// Puts these in place of what was offered, in the Kademlia table too, and tells the connected peers.
+    pub(super) fn set_offers(&mut self, offers: Vec<SignedEnvelope>) {
+        let before = self.book.models();
+        let left_out = self.book.publish(self.local, offers, now());
+        if left_out > 0 {
+            tracing::warn!(
+                left_out,
+                "offers of this node are not published: not its own, malformed, over, or too many"
+            );
+        }
+        let after = self.book.models();
+        self.sources.forget();
+        self.provide(&before, &after);
+        if before.is_empty() && after.is_empty() {
+            return;
+        }
+        let changed = Bytes::from(
+            OffersRequest {
+                changed: true,
+                ..OffersRequest::default()
+            }
+            .encode_to_vec(),
+        );
+        let told: Vec<_> = self
+            .peers
+            .iter()
+            .filter(|(_, connected)| connected.speaks(protocol::offer::PROTOCOL))
+            .map(|(peer, _)| *peer)
+            .take(REQUESTS.saturating_sub(self.requests.offers.len()))
+            .collect();
+        for peer in told {
+            let id = self
+                .swarm
+                .behaviour_mut()
+                .offers
+                .send_request(&peer, changed.clone());
+            self.requests.offers.insert(id, (Asked::Changed, None));
+        }
+    }
+
+    pub(super) fn on_offers(&mut self, event: messages::Event) {
+        match event {
+            Event::Message {
+                peer,
+                message:
+                    Message::Request {
+                        request, channel, ..
+                    },
+                ..
+            } => {
+                self.on_offers_request(peer, &request, channel);
+            }
+            Event::Message {
+                peer,
+                message:
+                    Message::Response {
+                        request_id,
+                        response,
+                    },
+                ..
+            } => {
+                self.on_offers_response(peer, request_id, &response);
+            }
+            Event::OutboundFailure {
+                peer,
+                request_id,
+                error,
+                ..
+            } => {
+                if let Some((asked, reply)) = self.requests.offers.remove(&request_id) {
+                    self.blame(peer, &error);
+                    self.answer(peer, reply, protocol::offer::PROTOCOL, &error);
+                    self.pull_again(asked);
+                }
+            }
+            Event::InboundFailure { peer, error, .. } => self.on_inbound_failure(peer, &error),
+            Event::ResponseSent { .. } => {}
+        }
+    }
+
+    fn on_offers_request(
+        &mut self,
+        peer: PeerId,
+        request: &Bytes,
+        channel: ResponseChannel<Bytes>,
+    ) {
+        if self.offer_request_rate.take(peer, Instant::now()).is_err() {
+            self.refusals.requests += 1;
+            // Dropping the channel resets the stream, which is an answer.
+            return self.over_rate(peer);
+        }
+        let (Ok(request), Some(to)) = (
+            OffersRequest::from_bytes(request),
+            identity::to_protocol(&peer),
+        ) else {
+            return self.violation(peer);
+        };
+        let reply = self.book.reply(to, &request, peers::unix_ms());
+        // The peer may be gone.
+        let _ = self
+            .swarm
+            .behaviour_mut()
+            .offers
+            .send_response(channel, reply);
+        if request.changed {
+            self.refresh_offers(peer);
+        }
+    }
+
+    fn on_offers_response(&mut self, peer: PeerId, id: OutboundRequestId, response: &Bytes) {
+        let Some((asked, reply)) = self.requests.offers.remove(&id) else {
+            return;
+        };
+        let answer = match (
+            OffersResponse::from_bytes(response),
+            identity::to_protocol(&peer),
+        ) {
+            (Ok(response), Some(from)) if asked == Asked::Everything(peer) => {
+                let (rate, at) = (&mut self.offer_relay_rate, Instant::now());
+                let taken = self.book.take(from, self.local, response, true, now(), || {
+                    rate.take(peer, at).is_ok()
+                });
+                self.refusals.offers += taken.refused;
+                self.dirty |= taken.refused > 0;
+                if taken.forged {
+                    self.violation(peer);
+                }
+                if taken.changed {
+                    self.offers_changed();
+                    self.learn_addresses(peer);
+                }
+                Ok(taken.own)
+            }
+            (Ok(_), _) => Ok(Vec::new()),
+            (Err(_), from) => {
+                self.violation(peer);
+                Err(
+                    from.map_or(NetworkError::Closed, |peer| NetworkError::Malformed {
+                        peer,
+                        what: "its offers",
+                    }),
+                )
+            }
+        };
+        if let Some(reply) = reply {
+            drop(reply.send(answer));
+        }
+        self.pull_again(asked);
+    }
+
+    fn pull_again(&mut self, asked: Asked) {
+        if let Asked::Everything(peer) = asked
+            && self.requests.again.remove(&peer)
+        {
+            self.refresh_offers(peer);
+        }
+    }
+
+    pub(super) fn on_heads(&mut self, event: messages::Event) {
+        match event {
+            Event::Message {
+                peer,
+                message:
+                    Message::Request {
+                        request, channel, ..
+                    },
+                ..
+            } => {
+                self.on_piece_request(peer, &request, channel);
+            }
+            Event::Message {
+                peer,
+                message:
+                    Message::Response {
+                        request_id,
+                        response,
+                    },
+                ..
+            } => {
+                let Some(reply) = self.requests.pieces.remove(&request_id) else {
+                    return;
+                };
+                let answer = HeadResponse::from_bytes(&response).map_err(|_| {
+                    self.violation(peer);
+                    identity::to_protocol(&peer).map_or(NetworkError::Closed, |peer| {
+                        NetworkError::Malformed {
+                            peer,
+                            what: "a piece of a head",
+                        }
+                    })
+                });
+                drop(reply.send(answer));
+            }
+            Event::OutboundFailure {
+                peer,
+                request_id,
+                error,
+                ..
+            } => {
+                self.blame(peer, &error);
+                let reply = self.requests.pieces.remove(&request_id);
+                self.answer(peer, reply, protocol::head::PROTOCOL, &error);
+            }
+            Event::InboundFailure { peer, error, .. } => self.on_inbound_failure(peer, &error),
+            Event::ResponseSent { .. } => {}
+        }
+    }
+
+    fn on_piece_request(&mut self, peer: PeerId, request: &Bytes, channel: ResponseChannel<Bytes>) {
+        if self.head_rate.take(peer, Instant::now()).is_err() {
+            self.refusals.requests += 1;
+            self.over_rate(peer);
+            return self.on_piece(channel, &HeadResponse::without(HeadStatus::Busy));
+        }
+        let (Ok((request, model)), Some(from)) = (
+            PieceRequest::from_bytes(request),
+            identity::to_protocol(&peer),
+        ) else {
+            return self.violation(peer);
+        };
+        let Ok(permit) = Arc::clone(&self.requests.reads).try_acquire_owned() else {
+            return self.on_piece(channel, &HeadResponse::without(HeadStatus::Busy));
+        };
+        let remembered = self.sources.get(&model, Instant::now());
+        let (heads, note) = (self.heads.clone(), self.note.clone());
+        self.runtime.spawn(async move {
+            let source = match remembered {
+                Some(source) => Some(source),
+                None => {
+                    let (reply, answer) = oneshot::channel();
+                    // A node that does not take the question gives no head.
+                    let _ = heads.try_send(heads::HeadRequest {
+                        peer: from,
+                        model,
+                        reply,
+                    });
+                    let source = tokio::time::timeout(heads::ANSWER, answer)
+                        .await
+                        .ok()
+                        .and_then(Result::ok)
+                        .flatten();
+                    if let Some(source) = source.clone() {
+                        let _ = note.send(Note::Source { model, source }).await;
+                    }
+                    source
+                }
+            };
+            let response = match source {
+                Some(source) => {
+                    tokio::task::spawn_blocking(move || heads::piece(&source, request.offset))
+                        .await
+                        .unwrap_or_else(|_| HeadResponse::without(HeadStatus::Unknown))
+                }
+                None => HeadResponse::without(HeadStatus::Unknown),
+            };
+            // A loop that is gone has no peer to answer.
+            let _ = note.send(Note::Piece { channel, response }).await;
+            drop(permit);
+        });
+    }
+
+    pub(super) fn on_piece(&mut self, channel: ResponseChannel<Bytes>, response: &HeadResponse) {
+        // The peer may be gone.
+        let _ = self
+            .swarm
+            .behaviour_mut()
+            .heads
+            .send_response(channel, Bytes::from(response.encode_to_vec()));
+    }
+
+    /// A request that could not be read broke a cap or the form; everything else is the weather.
+    fn on_inbound_failure(&mut self, peer: PeerId, error: &InboundFailure) {
+        tracing::debug!(%peer, %error, "a request came to nothing");
+        if let InboundFailure::Io(error) = error
+            && error.kind() == std::io::ErrorKind::InvalidData
+        {
+            self.violation(peer);
+        }
+    }
+
+    /// The same for an answer.
+    fn blame(&mut self, peer: PeerId, error: &OutboundFailure) {
+        if let OutboundFailure::Io(error) = error
+            && error.kind() == std::io::ErrorKind::InvalidData
+        {
+            self.violation(peer);
+        }
+    }
+
+    fn answer<T>(
+        &self,
+        peer: PeerId,
+        reply: Option<oneshot::Sender<Result<T, NetworkError>>>,
+        protocol: &'static str,
+        error: &OutboundFailure,
+    ) {
+        let Some(reply) = reply else { return };
+        let answer = match (identity::to_protocol(&peer), error) {
+            (None, _) => NetworkError::Closed,
+            (Some(peer), OutboundFailure::DialFailure) => NetworkError::NotConnected { peer },
+            (Some(_), OutboundFailure::Timeout) => NetworkError::Timeout {
+                what: "an answer",
+                after: messages::TIMEOUT,
+            },
+            (Some(peer), OutboundFailure::UnsupportedProtocols) => {
+                NetworkError::Unsupported { peer, protocol }
+            }
+            (Some(peer), OutboundFailure::ConnectionClosed) => NetworkError::Broken {
+                peer,
+                reason: "the connection closed".to_owned(),
+            },
+            (Some(peer), OutboundFailure::Io(error)) => NetworkError::Broken {
+                peer,
+                reason: error.to_string(),
+            },
+        };
+        drop(reply.send(Err(answer)));
+    }
+}
+
+/// The time, for judging offers. They carry wall-clock times only.
+fn now() -> Clock {
+    Clock {
+        mono_ms: 0,
+        unix_ms: peers::unix_ms(),
+    }
+}

@@ -38,6 +38,8 @@ export type OnAnswer = (event: AnswerEvent) => void;
 
 /** Every use case of the core. Methods reject with {@link BackendError}. */
 export interface Backend {
+  /** Resolves when the core is up, or says why it cannot start. */
+  startup(): Promise<void>;
   appInfo(): Promise<AppInfo>;
   pickFile(): Promise<string | null>;
   pickFolder(): Promise<string | null>;

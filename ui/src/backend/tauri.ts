@@ -23,6 +23,7 @@ function channel(onEvent: OnAnswer): Channel<AnswerEvent> {
 }
 
 export const tauriBackend: Backend = {
+  startup: () => done(commands.startup()),
   appInfo: () => value(commands.appInfo()),
   pickFile: () => value(commands.pickFile()),
   pickFolder: () => value(commands.pickFolder()),

@@ -1,0 +1,35 @@
+// The message tree as the window sees it: one path from the root, with the siblings of each message on it.
+import type { Message, Span } from "../../backend/types";
+
+/** Where a message stands among the versions of its place. Versions are numbered from 1, oldest first. */
+export type Branch = { at: number; all: number; before: string | null; after: string | null };
+
+export function branchOf(message: Pick<Message, "id" | "siblings">): Branch | null {
+  const all = message.siblings.length;
+  const index = message.siblings.indexOf(message.id);
+  if (all < 2 || index < 0) return null;
+  return { at: index + 1, all, before: message.siblings[index - 1] ?? null, after: message.siblings[index + 1] ?? null };
+}
+
+/** The path after an answer started: what hangs below its parent is another branch and leaves the screen. */
+export function pathWith<T extends { id: string }>(path: readonly T[], parent: string | null, added: readonly T[]): T[] {
+  if (parent === null) return [...added];
+  const at = path.findIndex((turn) => turn.id === parent);
+  return [...(at < 0 ? path : path.slice(0, at + 1)), ...added];
+}
+
+/** The first message that the model still reads, when older ones are left out. */
+export function cutBefore(messages: readonly Pick<Message, "id" | "leftOut">[]): string | null {
+  const first = messages.findIndex((message) => !message.leftOut);
+  return first > 0 ? (messages[first]?.id ?? null) : null;
+}
+
+/** The moves within one answer: each span after the first began because another computer went on. */
+export function moves(spans: readonly Span[]): { index: number; peer: string | null }[] {
+  return spans.slice(1).map((span) => ({ index: span.fromIndex, peer: span.peer }));
+}
+
+/** One receipt per peer's part of an answer, in order. */
+export function receipts(spans: readonly Span[]): string[] {
+  return spans.flatMap((span) => (span.receipt === null ? [] : [span.receipt]));
+}

@@ -1,0 +1,156 @@
+// The chats of the sidebar and which of them is open.
+import { SvelteMap } from "svelte/reactivity";
+import { backend } from "../../backend/backend";
+import type { ChatSummary, SearchHit } from "../../backend/types";
+import { places } from "../../lib/places.svelte";
+import { settings } from "../../lib/settings.svelte";
+import { attempt, toasts } from "../../lib/toasts.svelte";
+import { t } from "../../text";
+import { blankChat, Session } from "./session.svelte";
+
+class Chats {
+  /** Null until the core has answered once. */
+  list = $state.raw<ChatSummary[] | null>(null);
+  open = $state.raw(new Session(blankChat(false, "local")));
+  query = $state("");
+  /** Null while nothing is searched. */
+  hits = $state.raw<SearchHit[] | null>(null);
+  /** Raised to ask the composer and the search field for the focus. */
+  focusComposer = $state(0);
+  focusSearch = $state(0);
+  renaming = $state<string | null>(null);
+  /** The message that a search hit points to. */
+  target = $state<string | null>(null);
+  /** Chats with a running answer stay alive while another one is shown. */
+  private running = new SvelteMap<string, Session>();
+
+  async load(): Promise<void> {
+    const list = await attempt(backend().chatsList());
+    if (list) this.take(list);
+  }
+
+  take(list: ChatSummary[]): void {
+    const before = this.summary(this.open.view.id);
+    this.list = list;
+    const now = this.summary(this.open.view.id);
+    if (now && now.title !== this.open.view.title) this.open.view = { ...this.open.view, title: now.title };
+    // An answer that another shell asked for has ended: show it whole.
+    if (before?.answering && now && !now.answering && !this.open.running) void attempt(this.open.reload());
+  }
+
+  summary(id: string): ChatSummary | null {
+    return this.list?.find((chat) => chat.id === id) ?? null;
+  }
+
+  fresh(temporary = false): void {
+    this.keepRunning();
+    this.open = new Session(blankChat(temporary, settings.value?.place ?? "local"));
+    this.shown();
+  }
+
+  async show(id: string, message: string | null = null): Promise<void> {
+    if (this.open.view.id !== id) {
+      this.keepRunning();
+      const running = this.running.get(id);
+      if (running) {
+        this.open = running;
+        if (!running.answering) this.running.delete(id);
+      } else {
+        const view = await attempt(message ? backend().chatChoose(id, message) : backend().chatOpen(id));
+        if (!view) return;
+        this.open = new Session(view);
+      }
+    } else if (message && !this.open.turns.some((turn) => turn.id === message)) {
+      await this.open.choose(message);
+    }
+    this.target = message;
+    this.shown();
+  }
+
+  /** After a summary: the new chat with the question that did not fit. */
+  showView(session: Session): void {
+    this.keepRunning();
+    this.open = session;
+    this.shown();
+  }
+
+  async rename(id: string, title: string): Promise<void> {
+    this.renaming = null;
+    const wanted = title.trim();
+    if (!wanted || wanted === this.summary(id)?.title) return;
+    this.list = this.list?.map((chat) => (chat.id === id ? { ...chat, title: wanted } : chat)) ?? null;
+    if (this.open.view.id === id) this.open.view = { ...this.open.view, title: wanted };
+    await attempt(backend().chatRename(id, wanted));
+  }
+
+  async pin(id: string, pinned: boolean): Promise<void> {
+    this.list = this.list?.map((chat) => (chat.id === id ? { ...chat, pinned } : chat)) ?? null;
+    if (this.open.view.id === id) this.open.view = { ...this.open.view, pinned };
+    await attempt(backend().chatPin(id, pinned));
+  }
+
+  async remove(id: string): Promise<void> {
+    const title = this.summary(id)?.title || t.chats.untitled;
+    const wasOpen = this.open.view.id === id;
+    const done = await attempt(backend().chatDelete(id).then(() => true));
+    if (!done) return;
+    this.list = this.list?.filter((chat) => chat.id !== id) ?? null;
+    this.hits = this.hits?.filter((hit) => hit.chat !== id) ?? null;
+    this.running.delete(id);
+    if (wasOpen) {
+      this.open = new Session(blankChat(false, settings.value?.place ?? "local"));
+      this.focusComposer++;
+    }
+    toasts.say(t.chats.deleted(title), {
+      label: t.common.undo,
+      run: () =>
+        void attempt(
+          backend()
+            .chatRestore(id)
+            .then(() => this.load())
+            .then(() => (wasOpen ? this.show(id) : undefined)),
+        ),
+    });
+  }
+
+  async export(id: string, title: string, format: "markdown" | "json"): Promise<void> {
+    const text = await attempt(backend().chatExport(id, format));
+    if (text === null) return;
+    const name = `${fileName(title)}.${format === "markdown" ? "md" : "json"}`;
+    const path = await attempt(backend().saveText(name, text));
+    if (path) toasts.say(t.chats.exported(path));
+  }
+
+  async search(query: string): Promise<void> {
+    this.query = query;
+    const wanted = query.trim();
+    if (!wanted) {
+      this.hits = null;
+      return;
+    }
+    const hits = await attempt(backend().chatsSearch(wanted));
+    if (hits && this.query.trim() === wanted) this.hits = hits;
+  }
+
+  private keepRunning(): void {
+    for (const [id, session] of this.running) if (!session.answering) this.running.delete(id);
+    if (this.open.answering && this.open.saved) this.running.set(this.open.view.id, this.open);
+  }
+
+  private shown(): void {
+    places.go("chat");
+    this.focusComposer++;
+  }
+}
+
+/** A title as a file name that every system takes. */
+export function fileName(title: string): string {
+  const safe = title
+    .replace(/[\\/:*?"<>|\p{Cc}]+/gu, " ")
+    .replace(/\s+/g, " ")
+    .trim()
+    .slice(0, 80);
+  return safe.replace(/^\.+|\.+$/g, "") || "chat";
+}
+
+export const chats = new Chats();

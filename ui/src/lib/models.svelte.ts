@@ -1,0 +1,50 @@
+import { backend } from "../backend/backend";
+import type { ModelRow, ModelsView } from "../backend/types";
+import { settings } from "./settings.svelte";
+import { attempt } from "./toasts.svelte";
+
+class Models {
+  /** Null until the core has answered once. */
+  view = $state.raw<ModelsView | null>(null);
+
+  rows = $derived(this.view?.rows ?? []);
+  ready = $derived(this.rows.filter((row) => row.state.kind === "ready"));
+  /** What a new chat uses: the chosen default, or the first that is here. */
+  preferred = $derived(
+    this.rows.find((row) => row.id === settings.value?.defaultModel) ?? this.rows.find((row) => row.isDefault) ?? this.ready[0] ?? null,
+  );
+  better = $derived(this.rows.find((row) => row.id === this.view?.better) ?? null);
+
+  async load(): Promise<void> {
+    this.view = await attempt(backend().modelsList());
+  }
+
+  find(id: string | null): ModelRow | null {
+    return id === null ? null : (this.rows.find((row) => row.id === id) ?? null);
+  }
+
+  /** The name to show for a model that an answer names by id or by name. */
+  nameOf(model: string): string {
+    return this.find(model)?.name ?? model;
+  }
+
+  async download(row: ModelRow): Promise<void> {
+    await attempt(backend().modelDownload(row.id));
+  }
+  async pause(row: ModelRow): Promise<void> {
+    await attempt(backend().modelPause(row.id));
+  }
+  async cancel(row: ModelRow): Promise<void> {
+    await attempt(backend().modelCancel(row.id));
+  }
+  async remove(row: ModelRow): Promise<void> {
+    await attempt(backend().modelRemove(row.id));
+  }
+  async makeDefault(id: string): Promise<boolean> {
+    const done = await attempt(backend().modelDefault(id).then(() => true));
+    if (done && settings.value) settings.value = { ...settings.value, defaultModel: id };
+    return done === true;
+  }
+}
+
+export const models = new Models();

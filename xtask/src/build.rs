@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// The worker for processors of the last decade: AVX2 and FMA at compile time, ten times the speed of the generic one.
-const FAST_WORKER_FLAGS: &str = "-Ctarget-cpu=x86-64-v3";
+pub(crate) const FAST_WORKER_FLAGS: &str = "-Ctarget-cpu=x86-64-v3";
 
 /// `npm ci`, unless what lies in node_modules came from this lock file.
 pub(crate) fn window_packages(house: &House) -> Result<(), Failure> {

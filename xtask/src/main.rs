@@ -83,8 +83,12 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
-    /// Make the installer of this system (.deb on Linux) in target/release/bundle.
-    Package,
+    /// Make the installer of this system in target/release/bundle.
+    Package {
+        /// Which kinds, separated by commas [default: deb on Linux, every kind of the system elsewhere]
+        #[arg(long, value_name = "KINDS")]
+        bundles: Option<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -107,6 +111,6 @@ fn dispatch(house: &House, task: Task) -> Result<(), Failure> {
         Task::Fuzz { seconds, targets } => fuzz::fuzz(house, seconds, &targets),
         Task::Bindings { check: true } => bindings::check(house),
         Task::Bindings { check: false } => bindings::write(house),
-        Task::Package => package::package(house),
+        Task::Package { bundles } => package::package(house, bundles.as_deref()),
     }
 }

@@ -1,6 +1,16 @@
-//! The installer of this system, by Tauri's own bundler.
+//! The installer of this system.
+//!
+//! One release build makes every program with the same features; Tauri's own bundler then only packs. What goes beside the
+//! window (the command line, the workers, the starter model) is told to it in a second configuration that is written here,
+//! so that no build but this one copies 98 MB of model about.
 
-use std::{fs, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use serde_json::json;
 
 use crate::{
     build,
@@ -9,11 +19,29 @@ use crate::{
     starter, system,
 };
 
-pub(crate) fn package(house: &House) -> Result<(), Failure> {
-    stage("system packages", || system::packages(system::Need::Build))?;
-    stage("packages of the window", || build::window_packages(house))?;
-    stage("starter model", || starter::fetch(house).map(|_| ()))?;
-    stage("installer", || sh::run(&mut bundler(house)))?;
+/// The programs that stand beside the window in the installer, all made by one cargo call.
+const BESIDE: [&str; 2] = ["decentralgpt", "decentralgpt-worker"];
+/// The worker for processors of the last decade, from a build of its own.
+const FAST_WORKER: &str = "decentralgpt-worker-v3";
+
+/// Builds everything for release and packs it into target/release/bundle.
+pub(crate) fn package(house: &House, kinds: Option<&str>) -> Result<(), Failure> {
+    stage("1/7 system packages", || {
+        system::packages(system::Need::Build)
+    })?;
+    stage("2/7 packages of the window", || {
+        build::window_packages(house)
+    })?;
+    stage("3/7 page of the window", || build::window_page(house))?;
+    stage("4/7 starter model", || starter::fetch(house).map(|_| ()))?;
+    stage("5/7 programs, for release", || {
+        sh::run(&mut programs(house))
+    })?;
+    stage("6/7 worker for AVX2, for release", || fast_worker(house))?;
+    let configuration = configure(house)?;
+    stage("7/7 installer", || {
+        sh::run(&mut bundler(house, &configuration, kinds))
+    })?;
     for installer in installers(house) {
         let bytes = fs::metadata(&installer)
             .map(|metadata| metadata.len())
@@ -23,28 +51,119 @@ pub(crate) fn package(house: &House) -> Result<(), Failure> {
     Ok(())
 }
 
-fn bundler(house: &House) -> Command {
-    let script = house
-        .root
-        .join("ui")
-        .join("node_modules")
-        .join("@tauri-apps")
-        .join("cli")
-        .join("tauri.js");
+/// All programs at once: chosen one by one, cargo would compile their dependencies again with other features.
+fn programs(house: &House) -> Command {
+    house.cargo([
+        "build",
+        "--release",
+        "--locked",
+        "--workspace",
+        "--bins",
+        "--exclude",
+        "xtask",
+        "--exclude",
+        "decentralgpt-tests",
+    ])
+}
+
+fn fast_worker(house: &House) -> Result<(), Failure> {
+    if !cfg!(target_arch = "x86_64") {
+        println!("   not needed on this processor");
+        return Ok(());
+    }
+    let folder = house.target.join("x86-64-v3");
+    let mut cargo = house.cargo([
+        "build",
+        "--release",
+        "--locked",
+        "--package",
+        "decentralgpt-engine",
+        "--bin",
+        "decentralgpt-worker",
+    ]);
+    cargo
+        .env("CARGO_TARGET_DIR", &folder)
+        .env("RUSTFLAGS", build::FAST_WORKER_FLAGS);
+    sh::run(&mut cargo)?;
+    copy(
+        &folder.join("release").join(program("decentralgpt-worker")),
+        &released(house, FAST_WORKER),
+    )
+}
+
+/// Lays the programs out as the bundler wants them, named after the target, and writes what it shall pack.
+fn configure(house: &House) -> Result<PathBuf, Failure> {
+    let folder = house.target.join("package");
+    fs::create_dir_all(&folder).map_err(|error| Failure::io("Cannot make", &folder, &error))?;
+    let target = target()?;
+    let mut beside: Vec<&str> = BESIDE.to_vec();
+    if cfg!(target_arch = "x86_64") {
+        beside.push(FAST_WORKER);
+    }
+    for name in &beside {
+        copy(
+            &released(house, name),
+            &folder.join(program(&format!("{name}-{target}"))),
+        )?;
+    }
+    let programs: Vec<PathBuf> = beside.iter().map(|name| folder.join(name)).collect();
+    let model = house.models().join(starter::FILE);
+    let configuration = json!({
+        "bundle": {
+            "active": true,
+            "externalBin": programs,
+            "resources": { model.display().to_string(): format!("models/{}", starter::FILE) },
+        }
+    });
+    let path = folder.join("tauri.package.json");
+    fs::write(&path, configuration.to_string())
+        .map_err(|error| Failure::io("Cannot write", &path, &error))?;
+    Ok(path)
+}
+
+fn bundler(house: &House, configuration: &Path, kinds: Option<&str>) -> Command {
+    let script: PathBuf = ["ui", "node_modules", "@tauri-apps", "cli", "tauri.js"]
+        .iter()
+        .collect();
     let mut command = Command::new("node");
     command
-        .arg(script)
-        .args(["build", "--ci"])
-        .current_dir(&house.root)
+        .arg(house.root.join(script))
+        .args(["bundle", "--ci", "--config"])
+        .arg(configuration)
+        .current_dir(house.root.join("src-tauri"))
         .env("CARGO_TARGET_DIR", &house.target);
-    // AppImage wants tools that are downloaded: the release workflow makes it.
-    if cfg!(target_os = "linux") {
-        command.args(["--bundles", "deb"]);
+    // AppImage wants tools that are downloaded, which not every machine can: it is asked for by name.
+    let kinds = kinds.or(cfg!(target_os = "linux").then_some("deb"));
+    if let Some(kinds) = kinds {
+        command.args(["--bundles", kinds]);
     }
     command
 }
 
-fn installers(house: &House) -> Vec<std::path::PathBuf> {
+/// The name that the compiler gives to this system.
+fn target() -> Result<String, Failure> {
+    let text = sh::quiet(Command::new("rustc").arg("-vV"))?;
+    text.lines()
+        .find_map(|line| line.strip_prefix("host: "))
+        .map(str::to_owned)
+        .ok_or_else(|| Failure::new("rustc does not say which system it compiles for."))
+}
+
+fn released(house: &House, name: &str) -> PathBuf {
+    house.target.join("release").join(program(name))
+}
+
+fn program(name: &str) -> String {
+    format!("{name}{}", std::env::consts::EXE_SUFFIX)
+}
+
+fn copy(from: &Path, to: &Path) -> Result<(), Failure> {
+    fs::copy(from, to)
+        .map(|_| ())
+        .map_err(|error| Failure::io("Cannot copy to", to, &error))
+}
+
+fn installers(house: &House) -> Vec<PathBuf> {
     let bundle = house.target.join("release").join("bundle");
     let Ok(kinds) = fs::read_dir(bundle) else {
         return Vec::new();

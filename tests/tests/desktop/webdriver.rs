@@ -1,0 +1,212 @@
+//! A small WebDriver client: the few requests that the desktop test needs, over plain HTTP to WebKitWebDriver.
+//!
+//! Every failure panics with what was asked and what came back: a test has no better use for it.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+/// How long a request may take: starting the app is one of them, on a machine that also compiles.
+const REQUEST: Duration = Duration::from_secs(120);
+/// How long [`Session::wait`] looks for what must come.
+pub const PATIENCE: Duration = Duration::from_secs(90);
+/// How often it looks.
+const LOOK: Duration = Duration::from_millis(100);
+/// The key under which WebDriver wraps an element (the specification's own constant).
+const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
+
+/// Keys that are not letters, as WebDriver writes them.
+pub mod keys {
+    pub const ENTER: &str = "\u{e007}";
+    pub const ESCAPE: &str = "\u{e00c}";
+}
+
+/// A running WebKitWebDriver.
+pub struct Driver {
+    port: u16,
+    process: Child,
+}
+
+impl Driver {
+    /// Starts the driver with `environment`, which the app inherits.
+    pub fn start(environment: &[(String, String)]) -> Self {
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let process = Command::new("WebKitWebDriver")
+            .args([format!("--port={port}"), "--host=127.0.0.1".to_owned()])
+            .envs(environment.iter().map(|(name, value)| (name, value)))
+            .env("TAURI_WEBVIEW_AUTOMATION", "true")
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        let driver = Self { port, process };
+        let begun = Instant::now();
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+            assert!(begun.elapsed() < REQUEST, "WebKitWebDriver does not listen");
+            std::thread::sleep(LOOK);
+        }
+        driver
+    }
+
+    /// Starts `binary` and takes hold of its window.
+    pub fn open(&self, binary: &str, arguments: &[&str]) -> Session<'_> {
+        let capabilities = json!({ "capabilities": { "alwaysMatch": {
+            "webkitgtk:browserOptions": { "binary": binary, "args": arguments }
+        }}});
+        let answer = self.request("POST", "/session", Some(&capabilities)).expect("the app's window");
+        let id = answer["sessionId"].as_str().expect("a session id").to_owned();
+        Session { driver: self, id }
+    }
+
+    /// The process ids of the programs that the driver started.
+    pub fn children(&self) -> Vec<i32> {
+        let id = self.process.id();
+        let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+        children.split_whitespace().filter_map(|id| id.parse().ok()).collect()
+    }
+
+    /// One request; the answer's `value`, or the driver's error as text.
+    fn request(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, String> {
+        let body = body.map(Value::to_string).unwrap_or_default();
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
+        let mut stream = TcpStream::connect(address).map_err(|error| error.to_string())?;
+        stream.set_read_timeout(Some(REQUEST)).map_err(|error| error.to_string())?;
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+            self.port,
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes())).map_err(|error| error.to_string())?;
+        let answer = read_answer(&mut stream).map_err(|error| format!("{method} {path}: {error}"))?;
+        let mut answer: Value = serde_json::from_str(&answer).map_err(|error| format!("{method} {path}: {error}: {answer}"))?;
+        let value = answer["value"].take();
+        match value.get("error") {
+            Some(error) => Err(format!("{method} {path}: {error}: {}", value["message"])),
+            None => Ok(value),
+        }
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// The body of an HTTP answer. The driver keeps its connections open, so the length in the head decides.
+fn read_answer(stream: &mut TcpStream) -> std::io::Result<String> {
+    let mut bytes = Vec::new();
+    let mut block = [0; 16 * 1024];
+    loop {
+        if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
+            let head = String::from_utf8_lossy(&bytes[..end]).to_ascii_lowercase();
+            let length: usize = head
+                .lines()
+                .find_map(|line| line.strip_prefix("content-length:"))
+                .and_then(|length| length.trim().parse().ok())
+                .ok_or_else(|| std::io::Error::other("an answer without a length"))?;
+            if bytes.len() >= end + 4 + length {
+                return String::from_utf8(bytes[end + 4..end + 4 + length].to_vec()).map_err(std::io::Error::other);
+            }
+        }
+        match stream.read(&mut block)? {
+            0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+            count => bytes.extend_from_slice(&block[..count]),
+        }
+    }
+}
+
+/// The app's window under the driver's hand.
+pub struct Session<'d> {
+    driver: &'d Driver,
+    id: String,
+}
+
+/// Something on the page.
+#[derive(Debug, Clone)]
+pub struct Element(String);
+
+impl Session<'_> {
+    /// Runs a function body in the page; `arguments[0]` and so on are `arguments`.
+    pub fn script(&self, body: &str, arguments: Value) -> Value {
+        self.ask("POST", "/execute/sync", Some(&json!({ "script": body, "args": arguments })))
+    }
+
+    /// The first element that a CSS selector finds, if there is one now.
+    pub fn find(&self, selector: &str) -> Option<Element> {
+        let found = self.request("POST", "/elements", Some(&json!({ "using": "css selector", "value": selector }))).ok()?;
+        Some(Element(found.get(0)?[ELEMENT].as_str()?.to_owned()))
+    }
+
+    /// The first element that a CSS selector finds, once there is one.
+    pub fn wait_for(&self, selector: &str) -> Element {
+        self.wait(&format!("an element {selector}"), || self.find(selector))
+    }
+
+    /// What `look` finds, once it finds something.
+    pub fn wait<T>(&self, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+        let begun = Instant::now();
+        loop {
+            if let Some(found) = look() {
+                return found;
+            }
+            if begun.elapsed() >= PATIENCE {
+                panic!("not within {PATIENCE:?}: {what}. The page says:\n{}", self.text());
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    /// Waits until the page's visible text contains `words`.
+    pub fn wait_for_text(&self, words: &str) {
+        self.wait(&format!("the words {words:?}"), || self.text().contains(words).then_some(()));
+    }
+
+    /// The page's visible text.
+    pub fn text(&self) -> String {
+        self.script("return document.body.innerText", json!([])).as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Clicks the element, as a person does.
+    pub fn click(&self, element: &Element) {
+        self.ask("POST", &format!("/element/{}/click", element.0), Some(&json!({})));
+    }
+
+    /// Waits for the element and clicks it.
+    pub fn click_on(&self, selector: &str) {
+        let element = self.wait_for(selector);
+        self.click(&element);
+    }
+
+    /// Types into the element, as a person does.
+    pub fn type_into(&self, element: &Element, text: &str) {
+        self.ask("POST", &format!("/element/{}/value", element.0), Some(&json!({ "text": text })));
+    }
+
+    /// Types wherever the keyboard is.
+    pub fn press(&self, text: &str) {
+        let strokes: Vec<Value> = text
+            .chars()
+            .flat_map(|key| [json!({ "type": "keyDown", "value": key.to_string() }), json!({ "type": "keyUp", "value": key.to_string() })])
+            .collect();
+        self.ask("POST", "/actions", Some(&json!({ "actions": [{ "type": "key", "id": "keyboard", "actions": strokes }] })));
+    }
+
+    fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
+        self.request(method, path, body).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    fn request(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, String> {
+        self.driver.request(method, &format!("/session/{}{path}", self.id), body)
+    }
+}
+
+impl Drop for Session<'_> {
+    fn drop(&mut self) {
+        // The app may be gone already, on purpose.
+        let _ = self.request("DELETE", "", None);
+    }
+}

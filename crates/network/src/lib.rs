@@ -11,7 +11,7 @@
 //! let (network, _inbound) = Network::start(NetworkOptions::new([7; 32])).await?;
 //! let peer = network.connect("/ip4/192.0.2.1/udp/4001/quic-v1").await?;
 //! for offer in network.offers(&peer).await? {
-//!     println!("{}", offer.model_digest);
+//!     println!("{}", offer.model.digest);
 //! }
 //! let (mut reader, writer) = network.open_job(&peer).await?.split();
 //! # Ok(()) }

@@ -1,0 +1,233 @@
+//! What runs beside the registry's task: hashing and opening files, adding them, moving them. Each reports how it ended.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use engine::{EngineError, TextInfo};
+use tokio::sync::{oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    DownloadError, HeaderReader, Keep, ModelRow, ModelsError,
+    digest::{Sha, hash_file},
+    download::Arrived,
+    records::Facts,
+    store,
+};
+
+/// Kept free on the disk beside a copied file.
+const SPARE_BYTES: u64 = 64 * 1024 * 1024;
+
+/// How a task ended.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// A download; its file has its name.
+    Download {
+        id: String,
+        result: Result<Arrived, DownloadError>,
+    },
+    /// A file was hashed and opened.
+    Checked {
+        id: String,
+        path: PathBuf,
+        result: Result<Facts, ModelsError>,
+    },
+    /// A file that a person wants to add.
+    Added {
+        path: PathBuf,
+        result: Result<Facts, ModelsError>,
+        done: oneshot::Sender<Result<ModelRow, ModelsError>>,
+    },
+    /// The folder was moved, or not.
+    Moved {
+        to: PathBuf,
+        result: Result<(), ModelsError>,
+        done: Option<oneshot::Sender<Result<(), ModelsError>>>,
+    },
+}
+
+/// Hashes a file (unless its digest is known) and has the engine read its header.
+pub(super) async fn inspect(
+    engine: Arc<dyn HeaderReader>,
+    path: PathBuf,
+    known: Option<Sha>,
+    progress: watch::Sender<u64>,
+    stop: CancellationToken,
+) -> Result<Facts, ModelsError> {
+    let text = open_text(&engine, &path).await;
+    // A header that the engine refuses needs no hash of the gigabytes behind it; one that no worker could read does.
+    if let Err(error) = &text
+        && known.is_none()
+        && !is_passing(error)
+    {
+        return Err(not_runnable(&path, text));
+    }
+    let digest = match known {
+        Some(digest) => digest,
+        None => {
+            let file = path.clone();
+            let hashed = tokio::task::spawn_blocking(move || {
+                hash_file(&file, &stop, |done| {
+                    progress.send_replace(done);
+                })
+            });
+            hashed
+                .await
+                .map_err(|_| ModelsError::Stopping)?
+                .map_err(|source| ModelsError::File {
+                    path: path.clone(),
+                    what: "read",
+                    source,
+                })?
+        }
+    };
+    let size = std::fs::metadata(&path)
+        .map_err(|source| ModelsError::File {
+            path: path.clone(),
+            what: "read",
+            source,
+        })?
+        .len();
+    match text {
+        Ok(text) if text.runs_here && text.has_weights => Ok(facts(digest, size, text)),
+        Ok(text) if !text.has_weights => Err(not_runnable(
+            &path,
+            Err(EngineError::NoWeights { file: path.clone() }),
+        )),
+        Ok(text) => {
+            let refused = EngineError::UnsupportedArchitecture {
+                architecture: text.architecture,
+                model: text.name,
+            };
+            Err(not_runnable(&path, Err(refused)))
+        }
+        Err(error) => Err(not_runnable(&path, Err(error))),
+    }
+}
+
+async fn open_text(engine: &Arc<dyn HeaderReader>, path: &Path) -> Result<TextInfo, EngineError> {
+    let first = engine.open_text(path).await;
+    match first {
+        // A worker that died over somebody else's file says nothing about this one.
+        Err(error) if is_passing(&error) => engine.open_text(path).await,
+        other => other,
+    }
+}
+
+/// Whether an error is the worker's and not the file's.
+pub(super) fn is_passing(error: &EngineError) -> bool {
+    matches!(
+        error,
+        EngineError::WorkerDied { .. }
+            | EngineError::WorkerSpokeWrong { .. }
+            | EngineError::WorkerMissing { .. }
+            | EngineError::WorkerNotStarted { .. }
+            | EngineError::TooManyCalls { .. }
+            | EngineError::Displaced
+            | EngineError::Cancelled
+            | EngineError::ShutDown
+    )
+}
+
+fn not_runnable(path: &Path, text: Result<TextInfo, EngineError>) -> ModelsError {
+    match text {
+        Err(source) => ModelsError::NotRunnable {
+            path: path.to_owned(),
+            source,
+        },
+        Ok(text) => ModelsError::NotRunnable {
+            path: path.to_owned(),
+            source: EngineError::UnsupportedArchitecture {
+                architecture: text.architecture,
+                model: text.name,
+            },
+        },
+    }
+}
+
+fn facts(digest: Sha, size: u64, text: TextInfo) -> Facts {
+    Facts {
+        digest,
+        size,
+        name: text.name,
+        architecture: text.architecture,
+        runs_here: text.runs_here,
+        parameters: text.parameters,
+        quant: text.quant,
+        context_train: text.context_train,
+        head_len: text.head_len,
+        head_sha256: Sha(text.head_sha256),
+        kv_bytes_per_token: text.kv_bytes_per_token,
+        load_bytes: text.load_bytes,
+    }
+}
+
+/// Looks at a file that a person wants to add, and copies it into the folder where asked.
+pub(super) async fn add(
+    engine: Arc<dyn HeaderReader>,
+    path: PathBuf,
+    keep: Keep,
+    folder: PathBuf,
+    stop: CancellationToken,
+) -> (PathBuf, Result<Facts, ModelsError>) {
+    let facts = inspect(
+        engine,
+        path.clone(),
+        None,
+        watch::Sender::new(0),
+        stop.clone(),
+    )
+    .await;
+    match (facts, keep) {
+        (Ok(facts), Keep::Copy) => match copy_in(path.clone(), folder, facts.size, stop).await {
+            Ok(copy) => (copy, Ok(facts)),
+            Err(error) => (path, Err(error)),
+        },
+        (result, Keep::InPlace | Keep::Copy) => (path, result),
+    }
+}
+
+async fn copy_in(
+    from: PathBuf,
+    folder: PathBuf,
+    size: u64,
+    stop: CancellationToken,
+) -> Result<PathBuf, ModelsError> {
+    let need = size + SPARE_BYTES;
+    let have = store::free_bytes(&folder).unwrap_or(u64::MAX);
+    if need > have {
+        return Err(ModelsError::NoSpace {
+            path: folder,
+            need,
+            have,
+        });
+    }
+    let name = from
+        .file_name()
+        .map(|name| name.to_owned())
+        .unwrap_or_default();
+    let to = folder.join(name);
+    if to.exists() {
+        return Err(ModelsError::OtherFile { path: to });
+    }
+    let target = to.clone();
+    tokio::task::spawn_blocking(move || store::copy_whole(&from, &target, &stop, &mut |_| {}))
+        .await
+        .map_err(|_| ModelsError::Stopping)??;
+    Ok(to)
+}
+
+/// Moves the folder in a thread that may wait for the disk.
+pub(super) async fn move_folder(
+    from: PathBuf,
+    to: PathBuf,
+    stop: CancellationToken,
+) -> Result<(), ModelsError> {
+    tokio::task::spawn_blocking(move || {
+        store::move_all(&from, &to, store::Carry::Cheapest, &stop, &mut |_| Ok(()))
+    })
+    .await
+    .map_err(|_| ModelsError::Stopping)?
+}

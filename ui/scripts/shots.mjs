@@ -1,0 +1,234 @@
+// Pictures of every place over the demo backend, in light and dark, for a person to look at (ui/shots/, not kept),
+// and the checks that only a browser can make: the policy refuses nothing the window needs, hostile text stays text,
+// nothing is written to the console, and nothing but the window's own files is asked for.
+//
+// npm run shots [-- NAME]   takes only the pictures whose name contains NAME. CHROMIUM names another browser.
+import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { chromium } from "playwright-core";
+import { preview } from "vite";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+const out = join(root, "shots");
+const only = process.argv[2] ?? "";
+const flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
+
+const open = (name) => async (page) => {
+  await page.getByRole("navigation", { name: "Chats" }).getByText(name, { exact: true }).click();
+  await page.waitForTimeout(150);
+};
+const place = (name) => async (page) => {
+  await page.getByRole("navigation", { name: "Places" }).getByRole("button", { name, exact: true }).click();
+  await page.waitForTimeout(150);
+};
+const send = async (page, text) => {
+  await page.getByLabel("Ask anything").fill(text);
+  await page.keyboard.press("Enter");
+};
+const step =
+  (...steps) =>
+  async (page) => {
+    for (const one of steps) await one(page);
+  };
+
+/** name, address, what to do before the picture, and what must be true then. */
+const pictures = [
+  { name: "chat", does: open("Why bread dough tears") },
+  { name: "chat-markdown", does: step(open("Regex for ISO dates"), (page) => page.getByText("Thought for 12 s").click()) },
+  { name: "chat-first", query: "scenario=first" },
+  { name: "chat-bare", query: "scenario=bare" },
+  { name: "chat-failed", does: open("Names for a bakery") },
+  { name: "chat-length", does: open("Letter to the landlord") },
+  {
+    name: "chat-hostile",
+    does: open("What a bad answer may try"),
+    holds: async (page) => {
+      if ((await page.title()) === "owned") throw new Error("a model's text ran as code");
+      const made = await page.locator("article :is(img, script, iframe, b, i)").count();
+      if (made !== 0) throw new Error(`a model's text made ${made} elements of its own`);
+      await page.getByText("<img src=x onerror=").waitFor();
+    },
+  },
+  { name: "chat-long", does: open("Thesis outline") },
+  {
+    name: "chat-search",
+    does: async (page) => {
+      await page.keyboard.press("Control+k");
+      await page.keyboard.type("water");
+      await page.getByText("chats found").or(page.getByText("chat found")).waitFor();
+    },
+  },
+  {
+    name: "chat-consent",
+    does: async (page) => {
+      await page.keyboard.press("Control+n");
+      await page.getByRole("radio", { name: "A peer" }).click();
+      await send(page, "Explain in three sentences why the sky is blue.");
+      await page.getByRole("alertdialog").waitFor();
+    },
+  },
+  {
+    name: "chat-streaming",
+    query: "pace=60",
+    does: async (page) => {
+      await send(page, "Explain in three sentences why the sky is blue.");
+      await page.getByText("Rayleigh").waitFor();
+    },
+  },
+  {
+    name: "chat-answered",
+    does: async (page) => {
+      await page.getByRole("radio", { name: "A peer" }).click();
+      await send(page, "Explain in three sentences why the sky is blue.");
+      await page.getByRole("button", { name: "Send to a peer" }).click();
+      await page.getByRole("button", { name: "Receipt" }).waitFor();
+    },
+  },
+  { name: "chat-edit", does: step(open("Why bread dough tears"), (page) => page.getByRole("button", { name: "Edit" }).first().click()) },
+  {
+    name: "chat-settings",
+    does: step(
+      open("Why bread dough tears"),
+      (page) => page.getByRole("button", { name: "More for this chat" }).click(),
+      (page) => page.getByRole("menuitem", { name: "Chat settings" }).click(),
+      (page) => page.getByRole("button", { name: "Sampling" }).click(),
+    ),
+  },
+  { name: "chat-menu", does: step(open("Why bread dough tears"), (page) => page.getByRole("button", { name: "Model of this chat" }).click()) },
+  {
+    name: "chat-full",
+    does: step(open("Thesis outline"), async (page) => {
+      await page.getByRole("button", { name: "More for this chat" }).click();
+      await page.getByRole("menuitem", { name: "Chat settings" }).click();
+      await page.getByRole("radio", { name: "Ask me" }).click();
+      await page.keyboard.press("Escape");
+      await page.getByLabel("Ask anything").fill("Summarise every section again, with all of its evidence. ".repeat(40));
+      await page.waitForTimeout(500);
+      await page.getByLabel("Ask anything").press("Enter");
+      await page.getByRole("alertdialog").waitFor();
+    }),
+  },
+  {
+    name: "chat-deleted",
+    does: step(open("Letter to the landlord"), async (page) => {
+      await page.getByRole("button", { name: "More for this chat" }).click();
+      await page.getByRole("menuitem", { name: "Delete" }).click();
+      await page.getByRole("button", { name: "Undo" }).waitFor();
+    }),
+  },
+  { name: "receipt", does: step(open("Why bread dough tears"), (page) => page.getByRole("button", { name: "Receipt" }).click(), (page) => page.waitForTimeout(200)) },
+  { name: "link", does: step(open("Regex for ISO dates"), (page) => page.getByRole("link", { name: "RFC 3339" }).click(), (page) => page.waitForTimeout(200)) },
+  { name: "models", does: place("Models") },
+  { name: "models-details", does: step(place("Models"), (page) => page.getByRole("button", { name: "Details of Llama 3.2 3B" }).click()) },
+  { name: "models-first", query: "scenario=first", does: place("Models") },
+  { name: "models-empty", query: "scenario=first", does: step(place("Models"), (page) => page.getByRole("button", { name: "Offered by peers" }).click()) },
+  { name: "models-refused", does: step(place("Models"), (page) => page.getByRole("button", { name: "Add a file" }).click(), (page) => page.waitForTimeout(150)) },
+  { name: "node", does: step(place("Node"), (page) => page.getByRole("button", { name: "Check now" }).click(), (page) => page.getByText("only on this network").waitFor()), tall: true },
+  { name: "node-off", query: "scenario=first", does: place("Node"), tall: true },
+  {
+    name: "node-switched-off",
+    does: step(place("Node"), async (page) => {
+      await page.getByRole("switch", { name: "Lend this computer" }).first().click();
+      await page.getByText("Off in 0.4 s").waitFor();
+    }),
+  },
+  {
+    name: "node-refused",
+    does: step(place("Node"), async (page) => {
+      await page.getByLabel("Address or invite").fill("my friend's laptop");
+      await page.getByRole("button", { name: "Connect", exact: true }).click();
+      await page.getByText("neither an address").waitFor();
+    }),
+  },
+  { name: "invite", does: step(place("Node"), (page) => page.getByRole("button", { name: "Show my invite" }).click(), (page) => page.waitForTimeout(250)) },
+  { name: "settings", does: place("Settings"), tall: true },
+  { name: "broken", query: "scenario=broken" },
+];
+
+const frames = [
+  { suffix: "light", width: 1280, height: 800, theme: "light" },
+  { suffix: "dark", width: 1280, height: 800, theme: "dark" },
+];
+const narrow = ["chat", "chat-first", "chat-consent", "models", "node", "settings"];
+const scaled = ["chat", "models", "node", "settings"];
+
+function planned() {
+  const plan = [];
+  for (const picture of pictures) {
+    for (const frame of frames) plan.push({ ...picture, ...frame });
+    if (narrow.includes(picture.name)) {
+      plan.push({ ...picture, suffix: "640", width: 640, height: 800, theme: "light" });
+      plan.push({ ...picture, suffix: "900", width: 900, height: 800, theme: "dark" });
+    }
+    if (scaled.includes(picture.name)) plan.push({ ...picture, suffix: "200", width: 1280, height: 800, theme: "light", scale: 2 });
+  }
+  return plan.filter((entry) => `${entry.name}-${entry.suffix}`.includes(only));
+}
+
+mkdirSync(out, { recursive: true });
+const server = await preview({ root, mode: "demo", build: { outDir: join(out, "app") }, preview: { host: "127.0.0.1", port: 0 }, logLevel: "warn" });
+const base = server.resolvedUrls.local[0];
+const profile = mkdtempSync(join(tmpdir(), "shots-"));
+const context = await chromium.launchPersistentContext(profile, { executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", headless: true, args: flags });
+let failures = 0;
+
+for (const picture of planned()) {
+  const name = `${picture.name}-${picture.suffix}`;
+  const page = await context.newPage();
+  const complaints = [];
+  page.on("console", (line) => ["error", "warning"].includes(line.type()) && complaints.push(line.text()));
+  page.on("pageerror", (error) => complaints.push(String(error)));
+  page.on("request", (request) => !/^(data|blob):/.test(request.url()) && !request.url().startsWith(base) && complaints.push(`asked for ${request.url()}`));
+  // The real window freezes the prototypes as well (tauri.conf.json, freezePrototype).
+  await page.addInitScript(() => Object.freeze(Object.prototype));
+  await page.setViewportSize({ width: picture.width, height: picture.height });
+  await page.emulateMedia({ reducedMotion: "reduce" });
+  try {
+    await page.goto(`${base}demo.html?theme=${picture.theme}&scale=${picture.scale ?? 1}&${picture.query ?? ""}`);
+    await page.waitForFunction(() => document.querySelector("main")?.textContent?.trim());
+    await page.evaluate(() => document.fonts.ready);
+    page.setDefaultTimeout(5000);
+    if (picture.width <= 900 || picture.scale) await unfold(page, picture);
+    await picture.does?.(page);
+    await picture.holds?.(page);
+    const wide = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
+    if (wide > 0) throw new Error(`the page is ${wide} px too wide`);
+    if (picture.tall) await grow(page, picture);
+    await page.mouse.move(0, 0);
+    await page.screenshot({ path: join(out, `${name}.png`) });
+    if (complaints.length > 0) throw new Error(complaints.join("\n"));
+    console.log(`ok      ${name}`);
+  } catch (error) {
+    failures++;
+    await page.screenshot({ path: join(out, `${name}.png`) }).catch(() => {});
+    console.log(`FAILED  ${name}: ${error instanceof Error ? error.message : error}`);
+  }
+  await page.close();
+}
+
+await context.close();
+await server.close();
+rmSync(profile, { recursive: true, force: true });
+if (failures > 0) {
+  console.log(`${failures} of the pictures failed`);
+  process.exit(1);
+}
+
+/** Where the sidebar is folded, it is opened before a chat is chosen; choosing one folds it again. */
+async function unfold(page, picture) {
+  if (!picture.does || !["chat"].includes(picture.name)) return;
+  const button = page.getByRole("button", { name: "Show chats" });
+  if (await button.isVisible()) await button.click();
+}
+
+/** Pages longer than the window are shown whole. */
+async function grow(page, picture) {
+  const height = await page.evaluate(() => {
+    const scroller = document.querySelector("main > div");
+    return scroller ? scroller.scrollHeight - scroller.clientHeight : 0;
+  });
+  if (height > 0) await page.setViewportSize({ width: picture.width, height: Math.min(3200, picture.height + height) });
+  await page.waitForTimeout(100);
+}

@@ -1,0 +1,346 @@
+// A core of pretend, in the browser: for pictures and browser tests only, never part of the app. It keeps the
+// order of events and the refusals of the real one, so that what works here is not a lucky path.
+import { type Backend, BackendError, type OnAnswer } from "../backend/backend";
+import type { AnswerEvent, ChatPatch, ChatSummary, ChatView, ErrorView, Message, ModelRow, ModelState, NodeStatus, Settings } from "../backend/types";
+import { blankChat } from "../features/chat/session.svelte";
+import { conversations, type Draft, EARLIER, message, PEERS } from "./chats";
+import { answered, CHECKS, modelRows, modelsView, peers, receipt, SETTINGS, status } from "./world";
+
+/** full: a month of use. first: the first start. bare: no model and nobody. broken: the core does not start. */
+export type Scenario = "full" | "first" | "bare" | "broken";
+
+export const ANSWER =
+  "The sky is blue because air scatters **short** waves more than long ones. This is *Rayleigh scattering*: its strength falls with the fourth power of the wavelength.\n\nAt sunset the light crosses more air, and what is left is red.";
+
+const refuse = (view: ErrorView): never => {
+  throw new BackendError(view);
+};
+
+export function demoBackend(scenario: Scenario = "full", pieceMs = 12, settings: Partial<Settings> = {}): Backend {
+  const now = Date.now();
+  const bare = scenario === "bare";
+  const full = scenario === "full";
+  let rows: ModelRow[] = modelRows(!full).map((row) => (bare ? { ...row, state: { kind: "absent" as const }, isDefault: false } : row));
+  let state: Settings = { ...SETTINGS, defaultModel: bare ? null : SETTINGS.defaultModel, ...settings };
+  const fullStatus = status(now);
+  let node: NodeStatus = full
+    ? fullStatus
+    : {
+        ...fullStatus,
+        serving: { kind: "off" },
+        servingModel: null,
+        offered: [],
+        notOffered: [],
+        listening: [],
+        peers: [],
+        answeredToday: 0,
+        tokensToday: 0,
+        offMs: null,
+        engine: { ...fullStatus.engine, state: "off", worker: null, model: null, memoryBytes: 0, isolatedFiles: false, isolatedNetwork: false },
+      };
+  const chats = new Map<string, Draft>(full ? conversations(now).map((chat) => [chat.id, chat]) : []);
+  const deleted = new Map<string, Draft>();
+  const stopping = new Set<string>();
+  let made = 0;
+
+  const heard = {
+    status: new Set<(value: NodeStatus) => void>(),
+    models: new Set<(value: ReturnType<typeof modelsView>) => void>(),
+    chats: new Set<(value: ChatSummary[]) => void>(),
+  };
+  const tellStatus = () => heard.status.forEach((listener) => listener(node));
+  const tellModels = () => heard.models.forEach((listener) => listener(modelsView(rows)));
+  const tellChats = () => heard.chats.forEach((listener) => listener(list()));
+
+  function list(): ChatSummary[] {
+    return [...chats.values()]
+      .filter((chat) => !chat.temporary)
+      .map(({ id, title, pinned, updatedMs, messages }) => ({
+        id,
+        title,
+        pinned,
+        createdMs: updatedMs,
+        updatedMs,
+        remote: messages.some((entry) => entry.spans.some((span) => span.peer !== null)),
+        answering: messages.some((entry) => entry.state === "streaming"),
+      }));
+  }
+
+  function chatOf(id: string): Draft {
+    return chats.get(id) ?? refuse({ code: "chat_missing", message: "This chat does not exist any more.", fix: null });
+  }
+
+  function view(id: string): ChatView {
+    const { updatedMs: _, ...chat } = chatOf(id);
+    return { ...chat, sampling: blankChat(false, "local").sampling, messages: chat.messages.map((entry) => ({ ...entry })) };
+  }
+
+  function setRow(id: string, wanted: ModelState): void {
+    rows = rows.map((row) => (row.id === id ? { ...row, state: wanted } : row));
+    tellModels();
+  }
+
+  const wait = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+
+  async function answer(chat: Draft, parent: string | null, text: string | null, tell: OnAnswer): Promise<void> {
+    const remote = chat.place !== "local";
+    if (!remote && !rows.some((row) => row.state.kind === "ready")) {
+      refuse({ code: "model_missing", message: "No model is on this computer.", fix: "Download one under Models." });
+    }
+    if (remote && !chat.consented) refuse({ code: "consent_needed", message: "This chat may not leave the computer yet.", fix: null });
+    if (remote && node.peers.length === 0) refuse({ code: "no_peer", message: "No connected peer offers this model.", fix: "Connect to a peer under Node." });
+    const at = parent === null ? -1 : chat.messages.findIndex((entry) => entry.id === parent);
+    const path = chat.messages.slice(0, at + 1);
+    const replaced = chat.messages[at + 1];
+    const user = text === null ? null : message({ id: `u${++made}`, role: "user", content: text, parent });
+    if (user && replaced) user.siblings = [...replaced.siblings, user.id];
+    const reply = message({
+      id: `a${++made}`,
+      role: "assistant",
+      content: "",
+      parent: user?.id ?? parent,
+      state: "streaming",
+      tokensPerSecond: null,
+      firstTokenMs: null,
+      outputTokens: null,
+      model: chat.model ?? state.defaultModel,
+      spans: [{ fromIndex: 0, peer: remote ? PEERS.PEER : null, receipt: null }],
+    });
+    if (!user && replaced) reply.siblings = [...replaced.siblings, reply.id];
+    chat.messages = [...path, ...(user ? [user] : []), reply];
+    chat.updatedMs = Date.now();
+    tell({ kind: "started", chat: chat.id, user: user && { ...user }, answer: { ...reply } });
+    tellChats();
+    const phases: AnswerEvent[] = remote
+      ? [{ kind: "phase", phase: "connecting", done: 0, total: 0, peer: PEERS.PEER }]
+      : [40, 80, 100].map((done) => ({ kind: "phase", phase: "loading", done, total: 100, peer: null }));
+    for (const phase of phases) {
+      tell(phase);
+      await wait(pieceMs * 4);
+    }
+    const pieces = ANSWER.match(/\S+\s*/g) ?? [];
+    for (const [index, piece] of pieces.entries()) {
+      if (stopping.has(chat.id)) break;
+      reply.content += piece;
+      tell({ kind: "text", append: piece, reasoning: false, tokens: index + 1 });
+      await wait(pieceMs);
+    }
+    const stopped = stopping.delete(chat.id);
+    Object.assign(reply, {
+      state: stopped ? "stopped" : "complete",
+      tokensPerSecond: remote ? 18.2 : 148.3,
+      firstTokenMs: remote ? 1300 : 90,
+      outputTokens: pieces.length,
+      spans: [{ fromIndex: 0, peer: remote ? PEERS.PEER : null, receipt: remote ? "job-new" : null }],
+    } satisfies Partial<Message>);
+    chat.contextUsed += 180;
+    if (!chat.title) {
+      chat.title = (text ?? "Chat").slice(0, 40);
+      tell({ kind: "titled", title: chat.title });
+    }
+    tell({ kind: "finished", message: { ...reply }, contextUsed: chat.contextUsed, contextLimit: chat.contextLimit });
+    tellChats();
+  }
+
+  const soon = async <T>(value: T): Promise<T> => value;
+  const listening =
+    <T>(set: Set<(value: T) => void>) =>
+    async (listener: (value: T) => void) => {
+      set.add(listener);
+      return () => void set.delete(listener);
+    };
+
+  return {
+    startup: async () => {
+      if (scenario === "broken") {
+        refuse({
+          code: "schema_newer",
+          message: "The chats on this computer were written by a newer version of the app.",
+          fix: "Install that version again; nothing was changed.",
+        });
+      }
+    },
+    appInfo: () => soon({ version: "0.1.0", dataFolder: node.dataFolder, licences: "MIT OR Apache-2.0" }),
+    pickFile: () => soon("/home/mira/Downloads/phi-3.gguf"),
+    pickFolder: () => soon("/mnt/big/models"),
+    saveText: (name) => soon(`/home/mira/Documents/${name}`),
+    openLink: async () => {},
+    copyText: async () => {},
+
+    chatsList: () => soon(list()),
+    chatsSearch: async (query) => {
+      const wanted = query.toLowerCase();
+      return [...chats.values()].flatMap((chat) => {
+        const found = chat.messages.find((entry) => entry.content.toLowerCase().includes(wanted));
+        const inTitle = chat.title.toLowerCase().includes(wanted);
+        if (!found && !inTitle) return [];
+        const text = found?.content ?? chat.title;
+        const at = text.toLowerCase().indexOf(wanted);
+        const snippet = `${at > 30 ? "…" : ""}${text.slice(Math.max(0, at - 30), at)}\u0001${text.slice(at, at + wanted.length)}\u0002${text.slice(at + wanted.length, at + 60)}`;
+        return [{ chat: chat.id, title: chat.title, message: found?.id ?? null, snippet }];
+      });
+    },
+    chatCreate: async (temporary) => {
+      const id = `new${++made}`;
+      const { sampling: _, ...blank } = blankChat(temporary, state.place);
+      chats.set(id, { ...blank, id, contextLimit: 8192, updatedMs: Date.now() });
+      return view(id);
+    },
+    chatOpen: async (id) => view(id),
+    chatRename: async (id, title) => {
+      chatOf(id).title = title;
+      tellChats();
+    },
+    chatPin: async (id, pinned) => {
+      chatOf(id).pinned = pinned;
+      tellChats();
+    },
+    chatDelete: async (id) => {
+      deleted.set(id, chatOf(id));
+      chats.delete(id);
+      tellChats();
+    },
+    chatRestore: async (id) => {
+      const chat = deleted.get(id);
+      if (chat) chats.set(id, chat);
+      tellChats();
+    },
+    chatUpdate: async (id, patch: ChatPatch) => {
+      const { sampling: _, ...rest } = patch;
+      Object.assign(chatOf(id), rest);
+      return view(id);
+    },
+    chatChoose: async (id, chosen) => {
+      const chat = chatOf(id);
+      const at = chat.messages.findIndex((entry) => entry.siblings.includes(chosen));
+      const other = EARLIER[chosen];
+      const current = chat.messages[at];
+      if (other && current) {
+        EARLIER[current.id] = current;
+        chat.messages = [...chat.messages.slice(0, at), other];
+      }
+      return view(id);
+    },
+    chatSend: (id, parent, text, tell) => answer(chatOf(id), parent, text, tell),
+    chatStop: async (id) => void stopping.add(id),
+    chatContext: async (id, draft) => {
+      const chat = chatOf(id);
+      return { used: chat.contextUsed + Math.ceil(draft.length / 4), limit: chat.contextLimit };
+    },
+    chatSummarise: async () => {
+      await wait(pieceMs * 20);
+      const id = `new${++made}`;
+      const { sampling: _, ...blank } = blankChat(false, "local");
+      chats.set(id, {
+        ...blank,
+        id,
+        title: "Summary",
+        contextLimit: 8192,
+        updatedMs: Date.now(),
+        messages: [message({ id: `s${made}`, role: "system", content: "Summary of the earlier chat: a thesis outline in sixty sections." })],
+      });
+      tellChats();
+      return view(id);
+    },
+    chatExport: async (id) => `# ${chatOf(id).title}\n`,
+
+    modelsList: () => soon(modelsView(rows)),
+    modelDownload: async (id) => {
+      const row = rows.find((entry) => entry.id === id);
+      if (row) setRow(id, { kind: "downloading", done: row.sizeBytes * 0.24, total: row.sizeBytes, bytesPerSecond: 9.1e6, secondsLeft: 402, source: "huggingface.co" });
+    },
+    modelPause: async (id) => {
+      const row = rows.find((entry) => entry.id === id);
+      if (row?.state.kind === "downloading") setRow(id, { kind: "paused", done: row.state.done, total: row.state.total });
+    },
+    modelCancel: async (id) => setRow(id, { kind: "absent" }),
+    modelRemove: async (id) => setRow(id, { kind: "absent" }),
+    modelAdd: async () =>
+      refuse({
+        code: "unsupported_architecture",
+        message: "This file holds a “phi3” model, and this engine cannot run that architecture yet.",
+        fix: "Choose a GGUF of the llama or qwen2 family.",
+      }),
+    modelDefault: async (id) => {
+      rows = rows.map((row) => ({ ...row, isDefault: row.id === id }));
+      state = { ...state, defaultModel: id };
+      tellModels();
+    },
+    modelsMove: async () => {},
+
+    nodeStatus: () => soon(node),
+    nodeSwitch: async (on) => {
+      await wait(pieceMs * 10);
+      node = on
+        ? { ...node, serving: { kind: "waiting", sinceMs: Date.now() }, servingModel: "SmolLM2 135M", offered: ["SmolLM2 135M"], listening: fullStatus.listening, engine: fullStatus.engine }
+        : {
+            ...node,
+            serving: { kind: "off" },
+            servingModel: null,
+            offered: [],
+            listening: [],
+            offMs: 412,
+            engine: { ...node.engine, state: "off", worker: null, model: null, memoryBytes: 0, isolatedFiles: false, isolatedNetwork: false },
+          };
+      tellStatus();
+      return node;
+    },
+    nodePause: async (minutes) => {
+      node = { ...node, serving: { kind: "paused_by_you", untilMs: minutes === null ? null : Date.now() + minutes * 60_000 } };
+      tellStatus();
+    },
+    nodeResume: async () => {
+      node = { ...node, serving: { kind: "waiting", sinceMs: Date.now() } };
+      tellStatus();
+    },
+    nodeAnswers: () => soon(full ? answered(now) : []),
+    receiptOpen: (job) => soon(receipt(job, now)),
+
+    peersConnect: async (text) => {
+      await wait(pieceMs * 10);
+      if (!text.startsWith("/") && !text.startsWith("dgpt")) {
+        refuse({ code: "bad_address", message: "This is neither an address nor an invite.", fix: "An address begins with /ip4/ or /dns/, an invite with dgpt1." });
+      }
+      node = { ...node, peers: peers(Date.now()).slice(0, 1) };
+      tellStatus();
+      return node.peers[0] ?? refuse({ code: "unreachable", message: "Nobody answered at this address.", fix: null });
+    },
+    peersDisconnect: async (id) => {
+      node = { ...node, peers: node.peers.filter((peer) => peer.id !== id) };
+      tellStatus();
+    },
+    peersBlock: async (id, blocked) => {
+      node = { ...node, peers: node.peers.map((peer) => (peer.id === id ? { ...peer, blocked } : peer)) };
+      tellStatus();
+    },
+    peersInvite: () =>
+      soon({
+        text: "dgpt1qyqszqgpqyqszqgpqyqszqgpqyqszqgpqyqszqgpqyqszqgpqyqs0v9wz7x3k2m8d4c6t5r",
+        qrSvg: squares(),
+        addresses: node.listening.map((address) => `${address}/p2p/${node.peerId}`),
+      }),
+
+    settingsGet: () => soon(state),
+    settingsSet: async (wanted) => {
+      if (wanted.proxy !== null && !/^https?:\/\//.test(wanted.proxy)) {
+        refuse({ code: "bad_proxy", message: "A proxy address begins with http:// or https://.", fix: null });
+      }
+      state = wanted;
+    },
+    doctor: async () => {
+      await wait(pieceMs * 10);
+      return CHECKS;
+    },
+
+    onStatus: listening(heard.status),
+    onModels: listening(heard.models),
+    onChats: listening(heard.chats),
+  };
+}
+
+/** Something of a QR code's texture; it encodes nothing. */
+function squares(): string {
+  const cells: string[] = [];
+  for (let y = 0; y < 29; y++) for (let x = 0; x < 29; x++) if ((x * 7 + y * 13 + ((x * y) % 5) * 3) % 3 === 0) cells.push(`M${x} ${y}h1v1h-1z`);
+  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 29 29"><path d="${cells.join("")}"/></svg>`;
+}

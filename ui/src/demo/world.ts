@@ -1,0 +1,247 @@
+// Models, peers and settings of the demo.
+import type { Answered, Check, ModelRow, ModelsView, NodeStatus, Peer, Receipt, Settings } from "../backend/types";
+import { DAY, MINUTE, PEERS } from "./chats";
+
+const GB = 1e9;
+
+function row(part: Partial<ModelRow> & Pick<ModelRow, "id" | "name" | "about" | "sizeBytes">): ModelRow {
+  return {
+    family: "llama",
+    parameters: "8B",
+    contextMax: 131_072,
+    quant: "Q4_K_M",
+    licence: "Apache-2.0",
+    licenceUrl: "https://www.apache.org/licenses/LICENSE-2.0",
+    serveForPay: "yes",
+    mayServe: true,
+    trainingDataOpen: false,
+    starter: false,
+    origin: "catalogue",
+    digest: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    state: { kind: "absent" },
+    fit: { kind: "fits", needBytes: 3 * GB, haveBytes: 23 * GB, sentence: "Fits in memory" },
+    measured: null,
+    peers: 0,
+    isDefault: false,
+    ...part,
+  };
+}
+
+export function modelRows(first: boolean): ModelRow[] {
+  const rows = [
+    row({
+      id: "smollm2-135m",
+      name: "SmolLM2 135M",
+      about: "Starter: works offline, makes mistakes",
+      parameters: "135M",
+      sizeBytes: 98_362_432,
+      quant: "Q4_1",
+      contextMax: 8192,
+      trainingDataOpen: true,
+      starter: true,
+      isDefault: true,
+      state: { kind: "ready", path: "/home/mira/.local/share/decentralgpt/models/SmolLM2-135M-Instruct.Q4_1.gguf", loaded: true },
+      measured: { prefillTokensPerSecond: 477, decodeTokensPerSecond: 148, atMs: Date.now() - 2 * MINUTE },
+    }),
+    row({
+      id: "llama-3.2-3b-instruct",
+      name: "Llama 3.2 3B",
+      about: "General chat, light on memory",
+      parameters: "3.2B",
+      sizeBytes: 2.02 * GB,
+      licence: "Llama 3.2",
+      serveForPay: "unknown",
+      peers: 1,
+    }),
+    row({ id: "qwen2.5-7b-instruct", name: "Qwen2.5 7B", about: "Code, many languages", family: "qwen2", parameters: "7.6B", sizeBytes: 4.68 * GB, contextMax: 32_768 }),
+    row({
+      id: "deepseek-r1-distill-llama-8b",
+      name: "DeepSeek R1 Distill 8B",
+      about: "Thinks before it answers",
+      sizeBytes: 4.92 * GB,
+      licence: "MIT",
+      peers: 1,
+    }),
+    row({
+      id: "mistral-7b-instruct-v0.3",
+      name: "Mistral 7B v0.3",
+      about: "General chat, concise",
+      parameters: "7.2B",
+      sizeBytes: 4.37 * GB,
+      contextMax: 32_768,
+      fit: { kind: "tight", needBytes: 22 * GB, haveBytes: 23 * GB, sentence: "Tight: room for 4,000 tokens" },
+    }),
+    row({
+      id: "ministral-8b",
+      name: "Ministral 8B",
+      about: "Long texts",
+      sizeBytes: 4.91 * GB,
+      licence: "Mistral Research",
+      mayServe: false,
+      serveForPay: "no",
+      digest: null,
+    }),
+    row({
+      id: "llama-3.3-70b-instruct",
+      name: "Llama 3.3 70B",
+      about: "Large; best with a peer",
+      parameters: "70B",
+      sizeBytes: 42.5 * GB,
+      licence: "Llama 3.3",
+      serveForPay: "unknown",
+      fit: { kind: "too_large", needBytes: 46 * GB, haveBytes: 23 * GB, sentence: "Too large here" },
+      peers: 2,
+    }),
+  ];
+  if (first) return rows.map((entry) => ({ ...entry, peers: 0, measured: null }));
+  const [starter, llama, qwen, deepseek, mistral, ministral, large] = rows as [ModelRow, ModelRow, ModelRow, ModelRow, ModelRow, ModelRow, ModelRow];
+  return [
+    starter,
+    {
+      ...llama,
+      state: { kind: "ready", path: "/home/mira/.local/share/decentralgpt/models/Llama-3.2-3B-Instruct-Q4_K_M.gguf", loaded: false },
+      measured: { prefillTokensPerSecond: 62, decodeTokensPerSecond: 9.4, atMs: Date.now() - DAY },
+    },
+    { ...qwen, state: { kind: "downloading", done: 1.02 * GB, total: 4.68 * GB, bytesPerSecond: 9.1e6, secondsLeft: 402, source: "huggingface.co" } },
+    deepseek,
+    { ...mistral, state: { kind: "paused", done: 2.1 * GB, total: 4.37 * GB } },
+    {
+      ...ministral,
+      state: {
+        kind: "failed",
+        done: 1.1 * GB,
+        error: { code: "disk_full", message: "The disk has 1.2 GB free, and 3.8 GB are still to come.", fix: "Free some space or move the models folder, then retry." },
+      },
+    },
+    large,
+  ];
+}
+
+export function modelsView(rows: ModelRow[]): ModelsView {
+  return {
+    rows,
+    folder: { path: "/home/mira/.local/share/decentralgpt/models", usedBytes: 2.12 * GB, freeBytes: 61.4 * GB },
+    computer: "AMD EPYC · 2 cores · 23 GB of memory",
+    better: "deepseek-r1-distill-llama-8b",
+  };
+}
+
+export function peers(now: number): Peer[] {
+  return [
+    {
+      id: PEERS.PEER,
+      name: "12D3Ko…x9Qa",
+      address: "/ip4/192.168.1.20/udp/4101/quic-v1",
+      direction: "out",
+      transport: "quic",
+      rttMs: 3.2,
+      agent: "decentralgpt/0.1.0",
+      models: ["Llama 3.3 70B", "DeepSeek R1 Distill 8B"],
+      sinceMs: now - 14 * MINUTE,
+      blocked: false,
+    },
+    {
+      id: PEERS.OTHER,
+      name: "12D3Ko…3mPf",
+      address: "/ip6/2001:db8:85a3:8d3:1319:8a2e:370:7348/tcp/4102",
+      direction: "in",
+      transport: "tcp",
+      rttMs: 48.9,
+      agent: "decentralgpt/0.1.0",
+      models: [],
+      sinceMs: now - 2 * MINUTE,
+      blocked: false,
+    },
+  ];
+}
+
+export function status(now: number): NodeStatus {
+  return {
+    version: "0.1.0",
+    dataFolder: "/home/mira/.local/share/decentralgpt",
+    peerId: "12D3KooWMz4bT7eGkQp2XhWcRfJy8sNvA5dLuK1oE9iYt6HqBw3C",
+    serving: { kind: "serving", jobs: 2, tokensPerSecond: 74.3 },
+    servingModel: "SmolLM2 135M",
+    offered: ["SmolLM2 135M", "Llama 3.2 3B"],
+    notOffered: [{ model: "Ministral 8B", why: "Its licence does not allow answering others." }],
+    listening: ["/ip4/192.168.1.7/udp/4101/quic-v1", "/ip4/192.168.1.7/tcp/4101"],
+    peers: peers(now),
+    answeredToday: 57,
+    tokensToday: 31_204,
+    offMs: 412,
+    engine: { state: "busy", worker: "x86-64-v3", model: "SmolLM2 135M", memoryBytes: 312e6, isolatedNetwork: true, isolatedFiles: true },
+    lender: {
+      reads: "Strangers' text is computed here, in the worker's memory. It is not shown, not logged and not kept.",
+      reaches: "The worker holds no keys and is started without the network and without your files.",
+      stores: "The count, the model, the time and the signed receipt of each answer; never a word of it.",
+      serves: "Models whose licence allows it. A model that forbids serving others is never offered.",
+      stops: "The switch: peers are told, their work moves on, and the memory is free within two seconds.",
+    },
+    notices: [],
+  };
+}
+
+export function answered(now: number): Answered[] {
+  const entry = (job: string, ago: number, tokensOut: number, state: Answered["state"], peer: string): Answered => ({
+    job,
+    atMs: now - ago,
+    model: "SmolLM2 135M",
+    tokensIn: Math.round(tokensOut / 3) + 31,
+    tokensOut,
+    finish: "stop",
+    state,
+    peer,
+  });
+  return [
+    entry("job-1", 8_000, 212, "answering", PEERS.PEER),
+    entry("job-2", MINUTE, 640, "signed", PEERS.OTHER),
+    entry("job-3", 4 * MINUTE, 1108, "signed", PEERS.PEER),
+    entry("job-4", 9 * MINUTE, 96, "unsigned", PEERS.OTHER),
+    entry("job-5", 3 * 60 * MINUTE, 311, "signed", PEERS.OTHER),
+  ];
+}
+
+export function receipt(job: string, now: number): Receipt {
+  const provider = /^job-\d/.test(job);
+  return {
+    job: "4f1c09b2a7d35e8860cf11b9e2d47a05c3b86e9914f2d05a7718bc36e0d94f21",
+    role: provider ? "provider" : "client",
+    peer: PEERS.PEER,
+    model: provider ? "SmolLM2 135M" : "Llama 3.3 70B",
+    modelDigest: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    tokensIn: 412,
+    tokensOut: 96,
+    finish: "stop",
+    atMs: now - 3 * MINUTE,
+    chain: "9a0e5d1f7b3c42886d15ce07fa29b4e350c7d8166ab3f9e2041d8b57c6e3f0a9",
+    providerSignature: "valid",
+    clientSignature: job === "job-4" ? "missing" : "valid",
+    due: "0",
+    checked: "not checked",
+    json: '{"job":"4f1c…"}',
+  };
+}
+
+export const CHECKS: Check[] = [
+  { name: "Switched on", state: "pass", detail: "since 08:12", fix: null },
+  { name: "Data folder", state: "pass", detail: "writable, 61.4 GB free", fix: null },
+  { name: "Engine", state: "pass", detail: "x86-64-v3, isolated", fix: null },
+  { name: "Model", state: "pass", detail: "SmolLM2 135M", fix: null },
+  { name: "Reachable", state: "warn", detail: "only on this network", fix: "Forward UDP port 4101 on your router, or ask on the same network." },
+  { name: "Display", state: "skip", detail: "not needed", fix: null },
+];
+
+export const SETTINGS: Settings = {
+  theme: "system",
+  textScale: 1,
+  defaultModel: "smollm2-135m",
+  place: "local",
+  listen: ["/ip4/0.0.0.0/udp/4101/quic-v1", "/ip4/0.0.0.0/tcp/4101"],
+  mdns: true,
+  proxy: null,
+  serveModels: [],
+  serveFree: true,
+  serveMaxOut: 1024,
+  threads: null,
+  closeToTray: null,
+};

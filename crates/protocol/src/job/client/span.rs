@@ -305,7 +305,8 @@ impl Span {
     }
 
     fn finish(&self, finish: Finish, request: &Request) -> Result<(), Lie> {
-        let ends_by_token = request.ignore_eog || request.eog.is_empty() || self.held.is_some();
+        // Who does not tell us the end tokens cannot be held to them; who was told to ignore them has none.
+        let ends_by_token = self.held.is_some() || (request.eog.is_empty() && !request.ignore_eog);
         let full = self.count == self.max_out || self.n_in + self.count >= self.candidate.ctx_max;
         let can_be = match finish {
             Finish::Stop => self.count > 0 && ends_by_token,

@@ -1,0 +1,400 @@
+//! One asking machine and several answering ones in virtual time, with everything going wrong that can. The invariants
+//! are asserted by `world` on the way; a failing case prints its seed, and proptest keeps it in a file beside this one.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::wildcard_enum_match_arm
+)]
+
+mod fault;
+mod model;
+mod world;
+
+use proptest::prelude::*;
+use protocol::job::{
+    Finish,
+    client::{AttemptEnd, End, Lie as Broken, MAX_SILENCE_MS, Place},
+};
+
+use fault::{Fault, Lie, any_fault};
+use model::{EOG, next};
+use world::{LocalPeer, Peer, Scene, Story, World, signer};
+
+fn any_peer() -> impl Strategy<Value = Peer> {
+    (
+        1u64..200,
+        0u64..5_000,
+        1u64..400,
+        1u32..200,
+        prop::collection::vec(any_fault(), 0..3),
+    )
+        .prop_map(|(latency_ms, prefill_ms, gap_ms, out_max, faults)| Peer {
+            latency_ms,
+            prefill_ms,
+            gap_ms,
+            out_max,
+            faults,
+        })
+}
+
+fn any_local() -> impl Strategy<Value = LocalPeer> {
+    (
+        0u64..4_000,
+        1u64..300,
+        prop::option::weighted(0.3, 0u32..80),
+    )
+        .prop_map(|(load_ms, gap_ms, dies_at)| LocalPeer {
+            load_ms,
+            gap_ms,
+            dies_at,
+        })
+}
+
+fn any_scene() -> impl Strategy<Value = Scene> {
+    (
+        (
+            prop::collection::vec(3u32..1_000, 1..40),
+            0usize..5,
+            1u32..160,
+            prop::bool::weighted(0.1),
+        ),
+        (
+            prop::collection::vec(any_peer(), 0..5),
+            prop::option::weighted(0.3, any_local()),
+        ),
+        (
+            prop::option::weighted(0.2, 0u64..15_000),
+            prop::option::weighted(0.3, 0u64..8_000),
+        ),
+    )
+        .prop_map(
+            |((prompt, resumed, max_out, ignore_eog), (peers, local), (cancel_at, found_late))| {
+                Scene {
+                    prompt,
+                    resumed,
+                    max_out,
+                    ignore_eog,
+                    peers,
+                    local,
+                    cancel_at,
+                    found_late,
+                }
+            },
+        )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases(), max_shrink_iters: 2_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_goes_wrong_no_token_is_missing_doubled_or_changed(scene in any_scene()) {
+        World::play(scene);
+    }
+}
+
+/// More by `PROPTEST_CASES`: signatures without optimisation are what takes the time.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES")
+        .ok()
+        .and_then(|cases| cases.parse().ok())
+        .unwrap_or(150)
+}
+
+fn quick() -> Peer {
+    Peer {
+        latency_ms: 20,
+        prefill_ms: 300,
+        gap_ms: 30,
+        out_max: 100,
+        faults: Vec::new(),
+    }
+}
+
+fn with(fault: Fault) -> Peer {
+    Peer {
+        faults: vec![fault],
+        ..quick()
+    }
+}
+
+fn scene(peers: Vec<Peer>) -> Scene {
+    Scene {
+        prompt: vec![11, 12, 16],
+        resumed: 0,
+        max_out: 100,
+        ignore_eog: false,
+        peers,
+        local: None,
+        cancel_at: None,
+        found_late: None,
+    }
+}
+
+fn undisturbed(scene: &Scene) -> Vec<u32> {
+    let mut output = Vec::new();
+    while output.last() != Some(&EOG) {
+        output.push(next(&scene.prompt, &output));
+    }
+    output
+}
+
+fn peer(number: usize) -> Place {
+    Place::Peer(signer(number).peer_id())
+}
+
+fn whole(story: &Story, scene: &Scene) {
+    assert_eq!(story.outcome.end, End::Complete(Finish::Stop));
+    assert_eq!(story.output, undisturbed(scene));
+}
+
+#[test]
+fn an_undisturbed_answer_is_whole_and_signed_by_both() {
+    let scene = scene(vec![quick()]);
+    let story = World::play(scene.clone());
+    whole(&story, &scene);
+    assert_eq!(story.outcome.failovers, 0);
+    assert_eq!(story.receipts.len(), 1);
+    assert_eq!(story.stored, story.receipts);
+}
+
+#[test]
+fn a_killed_provider_is_replaced_at_the_same_index() {
+    let scene = scene(vec![with(Fault::Cut { at_ms: 1_500 }), quick()]);
+    let story = World::play(scene.clone());
+    whole(&story, &scene);
+    assert_eq!(story.outcome.failovers, 1);
+    let [(from, to, index)] = story.moves[..] else {
+        panic!("{:?}", story.moves)
+    };
+    assert_eq!((from, to), (peer(0), peer(1)));
+    assert!(index > 5, "{index}");
+    let receipt = &story.receipts[0].receipt;
+    assert_eq!(receipt.first_index, index);
+    assert_eq!(
+        u64::from(index) + receipt.totals.output,
+        story.output.len() as u64
+    );
+}
+
+#[test]
+fn a_stopped_provider_is_noticed_within_the_promised_time() {
+    let scene = scene(vec![
+        with(Fault::Stopped {
+            at_ms: 1_500,
+            for_ms: 600_000,
+        }),
+        quick(),
+    ]);
+    let story = World::play(scene.clone());
+    whole(&story, &scene);
+    let (spare, _, asked_ms) = story.connects[1];
+    assert_eq!(spare, 1);
+    assert!(asked_ms <= story.heard[&0] + MAX_SILENCE_MS + 40);
+    assert!(story.ends.contains(&(0, peer(0), AttemptEnd::Silent)));
+}
+
+#[test]
+fn a_provider_that_wakes_before_its_spare_writes_goes_on_itself() {
+    let slow = Peer {
+        prefill_ms: 5_000,
+        ..quick()
+    };
+    let scene = scene(vec![
+        with(Fault::Stopped {
+            at_ms: 1_500,
+            for_ms: 3_000,
+        }),
+        slow,
+    ]);
+    let story = World::play(scene.clone());
+    whole(&story, &scene);
+    assert!(story.moves.is_empty());
+    assert!(story.ends.contains(&(1, peer(1), AttemptEnd::LostRace)));
+}
+
+#[test]
+fn this_computer_goes_on_when_no_peer_is_left() {
+    let local = Some(LocalPeer {
+        load_ms: 800,
+        gap_ms: 20,
+        dies_at: None,
+    });
+    let scene = Scene {
+        local,
+        ..scene(vec![with(Fault::Cut { at_ms: 1_500 })])
+    };
+    let story = World::play(scene.clone());
+    whole(&story, &scene);
+    assert_eq!(story.moves[0].1, Place::Local);
+}
+
+#[test]
+fn the_same_peer_is_asked_again_when_there_is_no_other() {
+    let mut once = scene(vec![with(Fault::Cut { at_ms: 2_300 })]);
+    once.max_out = 100;
+    let story = World::play(once.clone());
+    // Each of its streams is cut, and each gives a part: three of them make the answer.
+    whole(&story, &once);
+    assert!(story.moves.is_empty());
+    assert!(story.outcome.failovers >= 1);
+}
+
+#[test]
+fn a_provider_that_pauses_is_left_for_one_that_is_free() {
+    let scene = scene(vec![
+        with(Fault::OwnWork {
+            at_ms: 1_500,
+            for_ms: 60_000,
+        }),
+        quick(),
+    ]);
+    let story = World::play(scene.clone());
+    whole(&story, &scene);
+    assert_eq!(story.moves[0].1, peer(1));
+}
+
+#[test]
+fn a_provider_that_pauses_is_waited_for_when_there_is_no_other() {
+    let scene = scene(vec![with(Fault::OwnWork {
+        at_ms: 1_500,
+        for_ms: 120_000,
+    })]);
+    let story = World::play(scene.clone());
+    whole(&story, &scene);
+    assert_eq!(story.outcome.failovers, 0);
+    assert!(story.finished_ms > 120_000);
+}
+
+#[test]
+fn busy_and_refusing_providers_are_passed_over_without_counting() {
+    let busy = with(Fault::Busy {
+        times: 9,
+        retry_after_ms: 9_000,
+    });
+    let scene = scene(vec![
+        busy,
+        with(Fault::Replay),
+        with(Fault::Unreachable { after_ms: 5 }),
+        quick(),
+    ]);
+    let story = World::play(scene.clone());
+    whole(&story, &scene);
+    assert_eq!(story.outcome.failovers, 0);
+}
+
+#[test]
+fn the_only_provider_is_asked_again_when_it_was_busy() {
+    let scene = scene(vec![with(Fault::Busy {
+        times: 2,
+        retry_after_ms: 1_000,
+    })]);
+    let story = World::play(scene.clone());
+    whole(&story, &scene);
+    assert!(story.finished_ms > 3_000);
+}
+
+#[test]
+fn a_provider_switched_off_says_so_and_is_replaced() {
+    let scene = scene(vec![with(Fault::Off { at_ms: 1_500 }), quick()]);
+    let story = World::play(scene.clone());
+    whole(&story, &scene);
+    let said = |why: &AttemptEnd| {
+        matches!(
+            why,
+            AttemptEnd::Gave {
+                code: protocol::frame::RefuseCode::NodeOff,
+                ..
+            }
+        )
+    };
+    assert!(story.ends.iter().any(|(_, _, why)| said(why)));
+}
+
+#[test]
+fn after_three_failovers_the_answer_is_interrupted_and_keeps_what_it_has() {
+    let scene = scene((0..6).map(|_| with(Fault::Cut { at_ms: 1_600 })).collect());
+    let story = World::play(scene.clone());
+    assert!(
+        matches!(story.outcome.end, End::Interrupted(AttemptEnd::Closed(_))),
+        "{:?}",
+        story.outcome
+    );
+    assert_eq!(story.outcome.failovers, 3);
+    assert_eq!(story.connects.len(), 4);
+    assert!(undisturbed(&scene).starts_with(&story.output));
+}
+
+#[test]
+fn a_stop_gives_a_receipt_for_what_was_sent() {
+    let scene = Scene {
+        cancel_at: Some(1_500),
+        ..scene(vec![quick()])
+    };
+    let story = World::play(scene);
+    assert_eq!(story.outcome.end, End::Stopped);
+    assert_eq!(story.receipts[0].receipt.finish, Finish::Abort);
+    assert_eq!(story.stored, story.receipts);
+}
+
+#[test]
+fn nobody_to_ask_is_a_failure_at_once() {
+    let story = World::play(scene(Vec::new()));
+    assert_eq!(story.outcome.end, End::Failed(None));
+}
+
+#[test]
+fn every_lie_is_called_by_its_name() {
+    let lies = [
+        (Lie::SkipsIndex(2), "WrongIndex"),
+        (Lie::Contradicts(2), "Contradiction"),
+        (Lie::Drops(2), "WrongIndex"),
+        (Lie::Swaps(2), "WrongIndex"),
+        (Lie::OutsideVocabulary(2), "OutsideVocabulary"),
+        (Lie::Exchanges(2), "BrokenChain"),
+        (Lie::Stuffs, "BehindTheEnd"),
+        (Lie::MiscountsInput, "WrongInput"),
+        (Lie::ForgesCheckpoint, "BadSignature"),
+        (Lie::MistakesJob, "WrongStatement"),
+        (Lie::ForgesReceipt, "BadSignature"),
+        (Lie::Overcounts, "WrongTotals"),
+        (Lie::AsksMoney, "WrongDue"),
+        (Lie::MistakesFinish, "WrongFinish"),
+        (Lie::ForgetsReceipt, "BadSignature"),
+    ];
+    for (lie, name) in lies {
+        let changes = lie.changes_tokens();
+        let scene = scene(vec![with(Fault::Lies(lie.clone())), quick()]);
+        let story = World::play(scene.clone());
+        let found = story.ends.iter().find_map(|(_, _, why)| match why {
+            AttemptEnd::Lie(found) => Some(found.clone()),
+            _ => None,
+        });
+        let found: Broken =
+            found.unwrap_or_else(|| panic!("{lie:?} was not found: {:?}", story.ends));
+        assert!(
+            format!("{found:?}").starts_with(name),
+            "{lie:?} was called {found:?}"
+        );
+        assert!(
+            matches!(story.outcome.end, End::Complete(_) | End::Length),
+            "{lie:?}: {:?}",
+            story.outcome
+        );
+        if !changes {
+            whole(&story, &scene);
+        }
+        let asked_again = story
+            .connects
+            .iter()
+            .filter(|(_, peer, _)| *peer == signer(0).peer_id())
+            .count();
+        assert_eq!(asked_again, 1, "{lie:?}: a liar was asked again");
+    }
+}
+
+#[test]
+fn what_is_said_twice_alike_does_no_harm() {
+    let scene = scene(vec![with(Fault::Lies(Lie::Repeats(3)))]);
+    whole(&World::play(scene.clone()), &scene);
+}

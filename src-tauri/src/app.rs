@@ -3,25 +3,24 @@
 use std::path::{Path, PathBuf};
 
 use node::NodeOptions;
+use node::installed::default_data_folder;
 use tauri::{AppHandle, Manager, RunEvent, WebviewWindowBuilder, WindowEvent};
 
-use crate::arguments::Arguments;
 use crate::shell::Shell;
 use crate::{bindings, close, events, tray};
 
 /// The one window's label, as in tauri.conf.json.
 const MAIN: &str = "main";
 
-/// Opens the window and runs until the person quits.
+/// Opens the window on a data folder and runs until the person quits.
 ///
 /// # Errors
 /// When there is no display, or the web view cannot be made.
-pub(crate) fn run(arguments: Arguments) -> tauri::Result<()> {
-    let default_data = node::default_data_folder();
-    let data = arguments.data.unwrap_or_else(|| default_data.clone());
+pub(crate) fn run(data: PathBuf) -> tauri::Result<()> {
+    let usual = default_data_folder();
     let bindings = bindings::bindings();
     let context = tauri::generate_context!();
-    let instance = instance_name(&context.config().identifier, &data, &default_data);
+    let instance = instance_name(&context.config().identifier, &data, usual.as_deref());
     let app = tauri::Builder::default()
         // First, so that a second start ends before it touches anything.
         .plugin(
@@ -40,7 +39,7 @@ pub(crate) fn run(arguments: Arguments) -> tauri::Result<()> {
         .invoke_handler(bindings.invoke_handler())
         .setup(move |app| {
             bindings.mount_events(app);
-            app.manage(Shell::start(options(app.handle(), data.clone())));
+            app.manage(Shell::start(options(data.clone())));
             open_window(app.handle(), &data)?;
             tray::install(app.handle());
             tell_the_page(app.handle());
@@ -111,27 +110,19 @@ fn is_our_page(url: &tauri::Url) -> bool {
     }
 }
 
-/// Where this build finds its worker and its bundled models, beside what lies in the data folder.
-fn options(app: &AppHandle, data: PathBuf) -> NodeOptions {
-    let beside = std::env::current_exe()
-        .ok()
-        .and_then(|exe| Some(exe.parent()?.to_owned()));
-    let bundle = app.path().resource_dir().ok();
-    let dirs: Vec<PathBuf> = beside.into_iter().chain(bundle).collect();
+fn options(data: PathBuf) -> NodeOptions {
     NodeOptions {
-        data,
-        model_dirs: dirs.iter().map(|dir| dir.join("models")).collect(),
-        worker_dirs: dirs,
-        agent: format!("decentralgpt-desktop/{}", env!("CARGO_PKG_VERSION")),
+        agent: concat!("decentralgpt-desktop/", env!("CARGO_PKG_VERSION")).to_owned(),
+        ..NodeOptions::new(data)
     }
 }
 
 /// One window per data folder: the usual folder has the app's own name, another folder a name made of its path.
-fn instance_name(identifier: &str, data: &Path, default_data: &Path) -> String {
+fn instance_name(identifier: &str, data: &Path, usual: Option<&Path>) -> String {
     use std::hash::{DefaultHasher, Hash, Hasher};
     let place = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let data = place(data);
-    if data == place(default_data) {
+    if usual.is_some_and(|usual| data == place(usual)) {
         return identifier.to_owned();
     }
     // Not a secret and not stored: the same program finds itself again, no more.
@@ -182,7 +173,7 @@ mod tests {
     #[test]
     fn each_data_folder_has_its_own_window() {
         let usual = Path::new("/home/a/.local/share/decentralgpt");
-        let name = |data: &str| instance_name("org.example.app", Path::new(data), usual);
+        let name = |data: &str| instance_name("org.example.app", Path::new(data), Some(usual));
         assert_eq!(name("/home/a/.local/share/decentralgpt"), "org.example.app");
         assert_ne!(name("/tmp/one"), name("/tmp/two"));
         assert_eq!(name("/tmp/one"), name("/tmp/./one"));

@@ -47,7 +47,11 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     graphics::avoid_blank_window();
-    match app::run(arguments) {
+    let Some(data) = arguments.data.or_else(node::installed::default_data_folder) else {
+        error!("this system knows no folder for a program's data: name one with --data DIR");
+        return ExitCode::FAILURE;
+    };
+    match app::run(data) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             error!("the window could not be opened: {failure}");

@@ -17,7 +17,9 @@ const TOOLS: [&str; 4] = ["Xvfb", "dbus-daemon", "WebKitWebDriver", "import"];
 /// The first of the needed tools that this machine lacks.
 pub fn missing_tool() -> Option<&'static str> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    TOOLS.into_iter().find(|tool| !std::env::split_paths(&path).any(|folder| folder.join(tool).is_file()))
+    TOOLS
+        .into_iter()
+        .find(|tool| !std::env::split_paths(&path).any(|folder| folder.join(tool).is_file()))
 }
 
 /// The desk; everything on it ends when it is dropped.
@@ -37,9 +39,27 @@ impl Desk {
             std::fs::create_dir(&path).unwrap();
             std::fs::set_permissions(&path, PermissionsExt::from_mode(0o700)).unwrap();
         }
-        let (screen, number) = first_line(Command::new("Xvfb").args(["-displayfd", "1", "-nolisten", "tcp", "-screen", "0", SCREEN]));
-        let (bus, bus_address) = first_line(Command::new("dbus-daemon").args(["--session", "--nofork", "--print-address=1"]));
-        Self { screen, bus, display: format!(":{number}"), bus_address, folder }
+        let (screen, number) = first_line(Command::new("Xvfb").args([
+            "-displayfd",
+            "1",
+            "-nolisten",
+            "tcp",
+            "-screen",
+            "0",
+            SCREEN,
+        ]));
+        let (bus, bus_address) = first_line(Command::new("dbus-daemon").args([
+            "--session",
+            "--nofork",
+            "--print-address=1",
+        ]));
+        Self {
+            screen,
+            bus,
+            display: format!(":{number}"),
+            bus_address,
+            folder,
+        }
     }
 
     /// A new folder on the desk.
@@ -70,7 +90,12 @@ impl Desk {
     /// Writes what the screen shows to `file`.
     pub fn picture(&self, file: &Path) {
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
-        let taken = Command::new("import").args(["-window", "root"]).arg(file).env("DISPLAY", &self.display).status().unwrap();
+        let taken = Command::new("import")
+            .args(["-window", "root"])
+            .arg(file)
+            .env("DISPLAY", &self.display)
+            .status()
+            .unwrap();
         assert!(taken.success(), "no picture {}", file.display());
     }
 }
@@ -86,9 +111,16 @@ impl Drop for Desk {
 
 /// Starts a server and reads the one line in which it says where it is.
 fn first_line(command: &mut Command) -> (Child, String) {
-    let mut process = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut process = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     let mut line = String::new();
-    BufReader::new(process.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    BufReader::new(process.stdout.as_mut().unwrap())
+        .read_line(&mut line)
+        .unwrap();
     let line = line.trim().to_owned();
     assert!(!line.is_empty(), "{command:?} said nothing");
     (process, line)

@@ -22,6 +22,9 @@ const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 pub mod keys {
     pub const ENTER: &str = "\u{e007}";
     pub const ESCAPE: &str = "\u{e00c}";
+    pub const BACKSPACE: &str = "\u{e003}";
+    pub const TAB: &str = "\u{e004}";
+    pub const CONTROL: &str = "\u{e009}";
 }
 
 /// A running WebKitWebDriver.
@@ -33,7 +36,11 @@ pub struct Driver {
 impl Driver {
     /// Starts the driver with `environment`, which the app inherits.
     pub fn start(environment: &[(String, String)]) -> Self {
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
         let process = Command::new("WebKitWebDriver")
             .args([format!("--port={port}"), "--host=127.0.0.1".to_owned()])
             .envs(environment.iter().map(|(name, value)| (name, value)))
@@ -55,16 +62,25 @@ impl Driver {
         let capabilities = json!({ "capabilities": { "alwaysMatch": {
             "webkitgtk:browserOptions": { "binary": binary, "args": arguments }
         }}});
-        let answer = self.request("POST", "/session", Some(&capabilities)).expect("the app's window");
-        let id = answer["sessionId"].as_str().expect("a session id").to_owned();
+        let answer = self
+            .request("POST", "/session", Some(&capabilities))
+            .expect("the app's window");
+        let id = answer["sessionId"]
+            .as_str()
+            .expect("a session id")
+            .to_owned();
         Session { driver: self, id }
     }
 
     /// The process ids of the programs that the driver started.
     pub fn children(&self) -> Vec<i32> {
         let id = self.process.id();
-        let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
-        children.split_whitespace().filter_map(|id| id.parse().ok()).collect()
+        let children =
+            std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+        children
+            .split_whitespace()
+            .filter_map(|id| id.parse().ok())
+            .collect()
     }
 
     /// One request; the answer's `value`, or the driver's error as text.
@@ -72,15 +88,22 @@ impl Driver {
         let body = body.map(Value::to_string).unwrap_or_default();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
         let mut stream = TcpStream::connect(address).map_err(|error| error.to_string())?;
-        stream.set_read_timeout(Some(REQUEST)).map_err(|error| error.to_string())?;
+        stream
+            .set_read_timeout(Some(REQUEST))
+            .map_err(|error| error.to_string())?;
         let head = format!(
             "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
             self.port,
             body.len()
         );
-        stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes())).map_err(|error| error.to_string())?;
-        let answer = read_answer(&mut stream).map_err(|error| format!("{method} {path}: {error}"))?;
-        let mut answer: Value = serde_json::from_str(&answer).map_err(|error| format!("{method} {path}: {error}: {answer}"))?;
+        stream
+            .write_all(head.as_bytes())
+            .and_then(|()| stream.write_all(body.as_bytes()))
+            .map_err(|error| error.to_string())?;
+        let answer =
+            read_answer(&mut stream).map_err(|error| format!("{method} {path}: {error}"))?;
+        let mut answer: Value = serde_json::from_str(&answer)
+            .map_err(|error| format!("{method} {path}: {error}: {answer}"))?;
         let value = answer["value"].take();
         match value.get("error") {
             Some(error) => Err(format!("{method} {path}: {error}: {}", value["message"])),
@@ -109,7 +132,8 @@ fn read_answer(stream: &mut TcpStream) -> std::io::Result<String> {
                 .and_then(|length| length.trim().parse().ok())
                 .ok_or_else(|| std::io::Error::other("an answer without a length"))?;
             if bytes.len() >= end + 4 + length {
-                return String::from_utf8(bytes[end + 4..end + 4 + length].to_vec()).map_err(std::io::Error::other);
+                return String::from_utf8(bytes[end + 4..end + 4 + length].to_vec())
+                    .map_err(std::io::Error::other);
             }
         }
         match stream.read(&mut block)? {
@@ -129,16 +153,33 @@ pub struct Session<'d> {
 #[derive(Debug, Clone)]
 pub struct Element(String);
 
+impl Element {
+    /// An element that a script returned.
+    pub fn from_value(value: &Value) -> Option<Self> {
+        Some(Self(value.get(ELEMENT)?.as_str()?.to_owned()))
+    }
+}
+
 impl Session<'_> {
     /// Runs a function body in the page; `arguments[0]` and so on are `arguments`.
     pub fn script(&self, body: &str, arguments: Value) -> Value {
-        self.ask("POST", "/execute/sync", Some(&json!({ "script": body, "args": arguments })))
+        self.ask(
+            "POST",
+            "/execute/sync",
+            Some(&json!({ "script": body, "args": arguments })),
+        )
     }
 
     /// The first element that a CSS selector finds, if there is one now.
     pub fn find(&self, selector: &str) -> Option<Element> {
-        let found = self.request("POST", "/elements", Some(&json!({ "using": "css selector", "value": selector }))).ok()?;
-        Some(Element(found.get(0)?[ELEMENT].as_str()?.to_owned()))
+        let found = self
+            .request(
+                "POST",
+                "/elements",
+                Some(&json!({ "using": "css selector", "value": selector })),
+            )
+            .ok()?;
+        Element::from_value(found.get(0)?)
     }
 
     /// The first element that a CSS selector finds, once there is one.
@@ -154,7 +195,10 @@ impl Session<'_> {
                 return found;
             }
             if begun.elapsed() >= PATIENCE {
-                panic!("not within {PATIENCE:?}: {what}. The page says:\n{}", self.text());
+                panic!(
+                    "not within {PATIENCE:?}: {what}. The page says:\n{}",
+                    self.text()
+                );
             }
             std::thread::sleep(LOOK);
         }
@@ -162,17 +206,26 @@ impl Session<'_> {
 
     /// Waits until the page's visible text contains `words`.
     pub fn wait_for_text(&self, words: &str) {
-        self.wait(&format!("the words {words:?}"), || self.text().contains(words).then_some(()));
+        self.wait(&format!("the words {words:?}"), || {
+            self.text().contains(words).then_some(())
+        });
     }
 
     /// The page's visible text.
     pub fn text(&self) -> String {
-        self.script("return document.body.innerText", json!([])).as_str().unwrap_or_default().to_owned()
+        self.script("return document.body.innerText", json!([]))
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
     }
 
     /// Clicks the element, as a person does.
     pub fn click(&self, element: &Element) {
-        self.ask("POST", &format!("/element/{}/click", element.0), Some(&json!({})));
+        self.ask(
+            "POST",
+            &format!("/element/{}/click", element.0),
+            Some(&json!({})),
+        );
     }
 
     /// Waits for the element and clicks it.
@@ -183,24 +236,55 @@ impl Session<'_> {
 
     /// Types into the element, as a person does.
     pub fn type_into(&self, element: &Element, text: &str) {
-        self.ask("POST", &format!("/element/{}/value", element.0), Some(&json!({ "text": text })));
+        self.ask(
+            "POST",
+            &format!("/element/{}/value", element.0),
+            Some(&json!({ "text": text })),
+        );
     }
 
     /// Types wherever the keyboard is.
     pub fn press(&self, text: &str) {
         let strokes: Vec<Value> = text
             .chars()
-            .flat_map(|key| [json!({ "type": "keyDown", "value": key.to_string() }), json!({ "type": "keyUp", "value": key.to_string() })])
+            .flat_map(|key| {
+                [
+                    json!({ "type": "keyDown", "value": key.to_string() }),
+                    json!({ "type": "keyUp", "value": key.to_string() }),
+                ]
+            })
             .collect();
-        self.ask("POST", "/actions", Some(&json!({ "actions": [{ "type": "key", "id": "keyboard", "actions": strokes }] })));
+        self.ask(
+            "POST",
+            "/actions",
+            Some(&json!({ "actions": [{ "type": "key", "id": "keyboard", "actions": strokes }] })),
+        );
+    }
+
+    /// Presses a key while another is held.
+    pub fn press_with(&self, held: &str, key: &str) {
+        let strokes = [
+            ("keyDown", held),
+            ("keyDown", key),
+            ("keyUp", key),
+            ("keyUp", held),
+        ]
+        .map(|(kind, key)| json!({ "type": kind, "value": key }));
+        self.ask(
+            "POST",
+            "/actions",
+            Some(&json!({ "actions": [{ "type": "key", "id": "keyboard", "actions": strokes }] })),
+        );
     }
 
     fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
-        self.request(method, path, body).unwrap_or_else(|error| panic!("{error}"))
+        self.request(method, path, body)
+            .unwrap_or_else(|error| panic!("{error}"))
     }
 
     fn request(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, String> {
-        self.driver.request(method, &format!("/session/{}{path}", self.id), body)
+        self.driver
+            .request(method, &format!("/session/{}{path}", self.id), body)
     }
 }
 

@@ -15,6 +15,8 @@ use crate::{
 };
 
 pub(crate) const ROUNDS: usize = 5;
+/// What the app logs when its page stands, the composer has the keyboard, and the core answers.
+const READY: &str = "the window is ready";
 /// How often the app is asked whether it stands: the figure's grain.
 const LOOK: Duration = Duration::from_millis(10);
 /// A window that is not there by then will not come.
@@ -55,13 +57,16 @@ pub(crate) fn bench(house: &House, rounds: usize) -> Result<(), Failure> {
     report(house, "window", rows)
 }
 
-/// Milliseconds from start to a mapped window, and the bytes that the app and its web processes hold at rest.
+/// Milliseconds from start to a page that can be typed into, and the bytes that the app and its web processes hold at rest.
 fn one(program: &Path) -> Result<(f64, f64), Failure> {
     let folder = tempfile::tempdir()
         .map_err(|error| Failure::new(format!("No temporary folder: {error}.")))?;
     let data = folder.path().join("data");
     headless::prepare_folder(&data)?;
     let display = Display::open()?;
+    let log = folder.path().join("log");
+    let errors =
+        fs::File::create(&log).map_err(|error| Failure::io("Cannot make", &log, &error))?;
     let start = Instant::now();
     let mut window = Kept::spawn(
         Command::new("dbus-run-session")
@@ -70,10 +75,12 @@ fn one(program: &Path) -> Result<(f64, f64), Failure> {
             .arg("--data")
             .arg(&data)
             .env("DISPLAY", &display.name)
+            .env("XDG_CONFIG_HOME", folder.path().join("config"))
+            .env("XDG_CACHE_HOME", folder.path().join("cache"))
             .stdout(Stdio::null())
-            .stderr(Stdio::null()),
+            .stderr(errors),
     )?;
-    while !window_is_mapped(&display.name) {
+    while !fs::read_to_string(&log).is_ok_and(|text| text.contains(READY)) {
         if start.elapsed() > WITHIN || window.ended() {
             return Err(Failure::new("The window did not come.")
                 .fix("start it by hand, to see what it says"));
@@ -128,15 +135,6 @@ impl Display {
             std::thread::sleep(LOOK);
         }
     }
-}
-
-fn window_is_mapped(display: &str) -> bool {
-    Command::new("xdotool")
-        .args(["search", "--onlyvisible", "--name", "DecentralGPT"])
-        .env("DISPLAY", display)
-        .stderr(Stdio::null())
-        .output()
-        .is_ok_and(|output| output.status.success() && !output.stdout.is_empty())
 }
 
 /// Proportional set size of a process and all below it: shared pages are counted once.

@@ -15,8 +15,10 @@
 //!   an answer that goes on behind its end, nor a "complete" nobody signed.
 
 mod machine;
+mod output;
 mod seats;
 mod span;
+mod streams;
 
 pub use machine::{
     CANCEL_LINGER_MS, Client, GIVE_UP_MS, LOCAL_STALL_MS, MAX_FAILOVERS, OPEN_MS,

@@ -77,9 +77,10 @@ pub(crate) enum Lie {
 }
 
 impl Lie {
-    /// Whether wrong tokens may be shown before the lie is found out.
-    pub(crate) fn changes_tokens(&self) -> bool {
-        matches!(self, Lie::Exchanges(_))
+    /// Whether wrong tokens may be shown before the lie is found out. Those stuffed in behind an end token are known
+    /// for what they are; behind a stop, only the receipt tells.
+    pub(crate) fn changes_tokens(&self, stopped: bool) -> bool {
+        matches!(self, Lie::Exchanges(_)) || (stopped && *self == Lie::Stuffs)
     }
 }
 

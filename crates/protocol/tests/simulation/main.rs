@@ -363,7 +363,7 @@ fn every_lie_is_called_by_its_name() {
         (Lie::ForgetsReceipt, "BadSignature"),
     ];
     for (lie, name) in lies {
-        let changes = lie.changes_tokens();
+        let changes = lie.changes_tokens(false);
         let scene = scene(vec![with(Fault::Lies(lie.clone())), quick()]);
         let story = World::play(scene.clone());
         let found = story.ends.iter().find_map(|(_, _, why)| match why {

@@ -388,7 +388,7 @@ impl World {
                     let faults = &self.scene.peers[stream.peer].faults;
                     !faults
                         .iter()
-                        .any(|fault| matches!(fault, Fault::Lies(lie) if lie.changes_tokens()))
+                        .any(|fault| matches!(fault, Fault::Lies(lie) if lie.changes_tokens(self.scene.cancel_at.is_some())))
                 });
                 assert_eq!(place == Place::Local, !self.streams.contains_key(&attempt));
                 for id in ids {

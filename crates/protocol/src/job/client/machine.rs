@@ -1,20 +1,15 @@
 //! The state of one answer on the asking side, and what each event does to it.
 
-use bytes::Bytes;
-
 use super::{
-    Action, AnswerPhase, AttemptEnd, AttemptId, Candidate, Config, End, Event, Lie, Local,
-    LocalEvent, Outcome, Place, Progress, Request,
+    Action, AnswerPhase, AttemptEnd, AttemptId, Candidate, Config, End, Event, Local, Outcome,
+    Place, Progress, Request,
     seats::{SeatId, Seats},
-    span::{Finished, Span},
+    span::Span,
 };
 use crate::{
     Clock, JobId,
-    frame::{
-        Ack, Cancel, CancelReason, Frame, MAX_OPEN, Open, Phase, Pong, Sampling, open_frame_ms,
-    },
-    job::{ACCEPT_MS, Finish, MAX_JOB_MS, OPEN_EXPIRY_MS},
-    tokens,
+    frame::{Cancel, CancelReason, Frame},
+    job::MAX_JOB_MS,
 };
 
 /// Failovers of one answer. With a fourth the network is not what is wrong.
@@ -32,27 +27,25 @@ pub const CANCEL_LINGER_MS: u64 = 500;
 /// This computer's engine says something within this time: a chunk of a prompt, a piece of a file, a token.
 pub const LOCAL_STALL_MS: u64 = 10 * 60 * 1000;
 
-/// Context string that derives the nonce of an attempt.
-const NONCE_CONTEXT: &str = "decentralgpt/nonce/1";
 /// The one who answers and the spare beside it.
 const MAX_ATTEMPTS: usize = 2;
 
 /// The state of one answer.
 #[derive(Debug)]
 pub struct Client {
-    config: Config,
-    request: Request,
+    pub(super) config: Config,
+    pub(super) request: Request,
     /// What the message has: the resumed part, then all that was emitted.
-    output: Vec<u32>,
+    pub(super) output: Vec<u32>,
     seats: Seats,
     /// Live attempts, the older one first.
-    attempts: Vec<Attempt>,
+    pub(super) attempts: Vec<Attempt>,
     next_id: AttemptId,
-    stage: Stage,
+    pub(super) stage: Stage,
     failovers: u32,
     /// A job that had begun must be replaced, and whether that was counted already.
-    replacing: Option<Counted>,
-    writer: Option<Place>,
+    pub(super) replacing: Option<Counted>,
+    pub(super) writer: Option<Place>,
     last_end: Option<AttemptEnd>,
     local_used: bool,
     /// Whether the screen was told that all candidates are busy.
@@ -61,7 +54,7 @@ pub struct Client {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+pub(super) enum Stage {
     New,
     Going,
     /// Stopped by the person; receipts are waited for until then.
@@ -70,17 +63,17 @@ enum Stage {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Counted(bool);
+pub(super) struct Counted(bool);
 
 #[derive(Debug)]
-struct Attempt {
-    id: AttemptId,
-    place: Place,
-    state: State,
+pub(super) struct Attempt {
+    pub(super) id: AttemptId,
+    pub(super) place: Place,
+    pub(super) state: State,
 }
 
 #[derive(Debug)]
-enum State {
+pub(super) enum State {
     Connecting {
         seat: SeatId,
         candidate: Candidate,
@@ -105,7 +98,7 @@ enum State {
 
 /// What is left to be told to a stream whose attempt ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Parting {
+pub(super) enum Parting {
     /// It is gone already.
     Gone,
     /// It is closed.
@@ -240,427 +233,24 @@ impl Client {
         }
     }
 
-    fn find(&self, id: AttemptId) -> Option<usize> {
+    pub(super) fn find(&self, id: AttemptId) -> Option<usize> {
         self.attempts.iter().position(|attempt| attempt.id == id)
     }
 
-    fn n_in(&self) -> usize {
+    pub(super) fn n_in(&self) -> usize {
         self.request.prompt.len() + self.output.len()
     }
 
-    fn emitted(&self) -> u32 {
+    pub(super) fn emitted(&self) -> u32 {
         (self.output.len() - self.request.resume.len()) as u32
     }
 
-    fn remaining(&self) -> u32 {
+    pub(super) fn remaining(&self) -> u32 {
         self.request.max_out - self.emitted()
     }
 
-    // ------------------------------------------------------------------------------------------ streams
-
-    fn connected(&mut self, id: AttemptId, rtt_ms: u64, now: Clock, out: &mut Vec<Action>) {
-        let Some(at) = self.find(id) else { return };
-        let State::Connecting {
-            seat, candidate, ..
-        } = &self.attempts[at].state
-        else {
-            return;
-        };
-        let (seat, candidate) = (*seat, candidate.clone());
-        let room = candidate.ctx_max.saturating_sub(self.n_in() as u32);
-        let asked = self.remaining().min(candidate.out_max).min(room);
-        let frame = Frame::Open(Box::new(self.open(id, &candidate, asked, now)));
-        let bytes = frame.to_bytes();
-        if bytes.len() > MAX_OPEN {
-            return self.end(
-                at,
-                AttemptEnd::TooLarge { len: bytes.len() },
-                Parting::Close,
-                now,
-                out,
-            );
-        }
-        let job = JobId::new(*blake3::hash(&bytes).as_bytes());
-        let upload = open_frame_ms(bytes.len()) - open_frame_ms(0);
-        let until = now.mono_ms + ACCEPT_MS + upload + rtt_ms.min(ACCEPT_MS);
-        self.attempts[at].state = State::Opened {
-            seat,
-            candidate,
-            job,
-            asked,
-            rtt_ms,
-            until,
-        };
-        out.push(Action::Send { attempt: id, frame });
-    }
-
-    fn open(&self, id: AttemptId, candidate: &Candidate, asked: u32, now: Clock) -> Open {
-        let mut seed = [0; 36];
-        seed[..32].copy_from_slice(&self.config.entropy);
-        seed[32..].copy_from_slice(&id.to_le_bytes());
-        Open {
-            provider: Bytes::copy_from_slice(candidate.peer.as_bytes()),
-            nonce: Bytes::copy_from_slice(&blake3::derive_key(NONCE_CONTEXT, &seed)),
-            expires_unix_ms: now.unix_ms.saturating_add(OPEN_EXPIRY_MS),
-            model_digest: Bytes::copy_from_slice(self.request.model.digest.as_bytes()),
-            prompt_tokens: tokens::pack(&self.request.prompt),
-            resume_tokens: tokens::pack(&self.output),
-            sampling: Some(Sampling {
-                seed: None,
-                ..self.request.sampling
-            }),
-            max_out: asked,
-            stop: self.request.stop.clone(),
-            resume_of: None,
-            ignore_eog: self.request.ignore_eog,
-        }
-    }
-
-    fn frame(&mut self, at: usize, frame: Frame, now: Clock, out: &mut Vec<Action>) {
-        let Attempt { id, state, .. } = &mut self.attempts[at];
-        if let Frame::Ping(ping) = frame {
-            out.push(Action::Send {
-                attempt: *id,
-                frame: Frame::Pong(Pong { nonce: ping.nonce }),
-            });
-            return;
-        }
-        match state {
-            State::Opened { .. } => self.answered(at, frame, now, out),
-            State::Running { span, .. } => {
-                span.heard(now);
-                self.running(at, frame, now, out);
-            }
-            // Nothing was asked yet.
-            State::Connecting { .. } => self.lied(at, Lie::OutOfTurn(frame.kind()), now, out),
-            State::Local { .. } => {}
-        }
-    }
-
-    /// The answer to an `Open`.
-    fn answered(&mut self, at: usize, frame: Frame, now: Clock, out: &mut Vec<Action>) {
-        let Attempt { id, place, state } = &mut self.attempts[at];
-        let State::Opened {
-            seat,
-            candidate,
-            job,
-            asked,
-            rtt_ms,
-            ..
-        } = state
-        else {
-            return;
-        };
-        match frame {
-            Frame::Accept(accept) => {
-                let seat = *seat;
-                let facts = (&self.request, self.output.as_slice());
-                match Span::accepted(&accept, *job, candidate, facts, *asked, *rtt_ms, now) {
-                    Ok(span) => {
-                        let (attempt, place) = (*id, *place);
-                        *state = State::Running {
-                            seat,
-                            span: Box::new(span),
-                        };
-                        self.replacing = None;
-                        let phase = AnswerPhase::At(Phase::Queued);
-                        out.push(Action::Progress(Progress {
-                            attempt,
-                            place,
-                            phase,
-                            done: 0,
-                            total: 0,
-                        }));
-                    }
-                    Err(lie) => self.lied(at, lie, now, out),
-                }
-            }
-            Frame::Busy(busy) => {
-                let why = AttemptEnd::Busy {
-                    retry_after_ms: busy.retry_after_ms,
-                };
-                self.end(at, why, Parting::Close, now, out);
-            }
-            Frame::Refuse(refuse) => {
-                let why = AttemptEnd::Refused {
-                    code: refuse.code(),
-                    msg: refuse.msg,
-                };
-                self.end(at, why, Parting::Close, now, out);
-            }
-            Frame::Error(error) => {
-                let why = AttemptEnd::Gave {
-                    code: error.code(),
-                    msg: error.msg,
-                };
-                self.end(at, why, Parting::Close, now, out);
-            }
-            Frame::Pong(_) | Frame::Ping(_) => {}
-            Frame::Open(_)
-            | Frame::Progress(_)
-            | Frame::Tokens(_)
-            | Frame::Checkpoint(_)
-            | Frame::Done(_)
-            | Frame::Ack(_)
-            | Frame::Cancel(_) => self.lied(at, Lie::OutOfTurn(frame.kind()), now, out),
-        }
-    }
-
-    /// A frame of a job that was accepted.
-    fn running(&mut self, at: usize, frame: Frame, now: Clock, out: &mut Vec<Action>) {
-        let Attempt { id, place, state } = &mut self.attempts[at];
-        let (State::Running { span, .. }, Place::Peer(peer)) = (state, &*place) else {
-            return;
-        };
-        match frame {
-            Frame::Progress(progress) => {
-                if span.progress(&progress, now) {
-                    let phase = AnswerPhase::At(progress.phase());
-                    let (done, total) = (progress.done, progress.total);
-                    out.push(Action::Progress(Progress {
-                        attempt: *id,
-                        place: *place,
-                        phase,
-                        done,
-                        total,
-                    }));
-                }
-            }
-            Frame::Tokens(tokens) => match span.tokens(&tokens, &self.request, &self.output, now) {
-                Ok(new) => self.emit(at, new, now, out),
-                Err(lie) => self.lied(at, lie, now, out),
-            },
-            Frame::Checkpoint(signed) => {
-                if let Err(lie) = span.checkpoint(signed, peer) {
-                    self.lied(at, lie, now, out);
-                }
-            }
-            Frame::Done(done) => {
-                match span.done(&done, peer, &self.config.signer.peer_id(), &self.request) {
-                    Ok(finished) => self.done(at, finished, now, out),
-                    Err(lie) => self.lied(at, lie, now, out),
-                }
-            }
-            Frame::Error(error) => {
-                let why = AttemptEnd::Gave {
-                    code: error.code(),
-                    msg: error.msg,
-                };
-                self.end(at, why, Parting::Close, now, out);
-            }
-            Frame::Pong(_) | Frame::Ping(_) => {}
-            Frame::Open(_)
-            | Frame::Accept(_)
-            | Frame::Busy(_)
-            | Frame::Refuse(_)
-            | Frame::Ack(_)
-            | Frame::Cancel(_) => self.lied(at, Lie::OutOfTurn(frame.kind()), now, out),
-        }
-    }
-
-    /// A receipt that holds. A job that was broken off behind its end token is whole all the same.
-    fn done(&mut self, at: usize, finished: Finished, now: Clock, out: &mut Vec<Action>) {
-        let Finished { mut receipt, held } = finished;
-        receipt.countersign(&self.config.signer);
-        let attempt = self.attempts[at].id;
-        let finish = match receipt.receipt.finish {
-            Finish::Abort if held.is_some() => Finish::Stop,
-            finish @ (Finish::Stop | Finish::Length | Finish::StopString | Finish::Abort) => finish,
-        };
-        let countersignature = receipt.client_sig.clone().unwrap_or_default();
-        out.push(Action::Send {
-            attempt,
-            frame: Frame::Ack(Ack { countersignature }),
-        });
-        // Emitting ends every other attempt, so this one's place in the list may change.
-        self.emit(at, held.into_iter().collect(), now, out);
-        out.push(Action::SpanDone {
-            attempt,
-            receipt: Box::new(receipt),
-        });
-        let Some(at) = self.find(attempt) else { return };
-        match finish {
-            Finish::Abort => {
-                let stopping = matches!(self.stage, Stage::Stopping(_));
-                let why = if stopping {
-                    AttemptEnd::Stopped
-                } else {
-                    AttemptEnd::BrokenOff
-                };
-                self.end(at, why, Parting::Close, now, out);
-            }
-            Finish::Stop | Finish::StopString | Finish::Length => {
-                self.attempts.remove(at);
-                out.push(Action::Close { attempt });
-                let end = if finish == Finish::Length {
-                    End::Length
-                } else {
-                    End::Complete(finish)
-                };
-                self.finish(end, now, out);
-            }
-        }
-    }
-
-    fn lied(&mut self, at: usize, lie: Lie, now: Clock, out: &mut Vec<Action>) {
-        self.end(
-            at,
-            AttemptEnd::Lie(lie),
-            Parting::Cancel(CancelReason::Distrust),
-            now,
-            out,
-        );
-    }
-
-    // ------------------------------------------------------------------------------------- this computer
-
-    fn local(&mut self, at: usize, event: LocalEvent, now: Clock, out: &mut Vec<Action>) {
-        let Attempt { id, place, state } = &mut self.attempts[at];
-        *state = State::Local {
-            until: now.mono_ms + LOCAL_STALL_MS,
-        };
-        let (phase, done, total) = match event {
-            LocalEvent::Loading { done, total } => (Phase::Loading, done, total),
-            LocalEvent::Prefill { done, total } => (Phase::Prefill, done.into(), total.into()),
-            LocalEvent::Tokens { first_index, ids } => {
-                return self.local_tokens(at, first_index, &ids, now, out);
-            }
-            LocalEvent::Finished(Finish::Abort) => {
-                let why = AttemptEnd::LocalFailed("the engine was cancelled".to_owned());
-                return self.end(at, why, Parting::Gone, now, out);
-            }
-            LocalEvent::Finished(finish @ (Finish::Stop | Finish::StopString | Finish::Length)) => {
-                self.attempts.remove(at);
-                let end = if finish == Finish::Length {
-                    End::Length
-                } else {
-                    End::Complete(finish)
-                };
-                return self.finish(end, now, out);
-            }
-            LocalEvent::Failed(why) => {
-                return self.end(at, AttemptEnd::LocalFailed(why), Parting::Gone, now, out);
-            }
-        };
-        let progress = Progress {
-            attempt: *id,
-            place: *place,
-            phase: AnswerPhase::At(phase),
-            done,
-            total,
-        };
-        out.push(Action::Progress(progress));
-    }
-
-    fn local_tokens(
-        &mut self,
-        at: usize,
-        first_index: u32,
-        ids: &[u32],
-        now: Clock,
-        out: &mut Vec<Action>,
-    ) {
-        let next = self.output.len();
-        let known = match next.checked_sub(first_index as usize) {
-            Some(known) if ids.iter().all(|&id| id < self.request.vocab_size) => known,
-            Some(_) | None => {
-                let why = AttemptEnd::LocalFailed(format!(
-                    "tokens at index {first_index} do not fit index {next}"
-                ));
-                return self.end(at, why, Parting::Close, now, out);
-            }
-        };
-        let new = ids
-            .iter()
-            .copied()
-            .skip(known)
-            .take(self.remaining() as usize)
-            .collect();
-        self.emit(at, new, now, out);
-    }
-
-    // ------------------------------------------------------------------------------------ the one output
-
-    /// Adds to the output. Whoever gives the next token wins, and everybody else is let go.
-    fn emit(&mut self, at: usize, ids: Vec<u32>, now: Clock, out: &mut Vec<Action>) {
-        if ids.is_empty() {
-            return;
-        }
-        let Attempt {
-            id: attempt, place, ..
-        } = self.attempts[at];
-        while let Some(other) = self.attempts.iter().position(|other| other.id != attempt) {
-            let why = self.why_slower(other, now);
-            self.end(
-                other,
-                why,
-                Parting::Cancel(CancelReason::LostRace),
-                now,
-                out,
-            );
-        }
-        let first_index = self.output.len() as u32;
-        if let Some(from) = self.writer
-            && from != place
-        {
-            out.push(Action::Moved {
-                from,
-                to: place,
-                index: first_index,
-            });
-        }
-        self.writer = Some(place);
-        self.replacing = None;
-        self.output.extend_from_slice(&ids);
-        out.push(Action::Emit {
-            attempt,
-            place,
-            first_index,
-            ids,
-        });
-    }
-
-    fn why_slower(&self, at: usize, now: Clock) -> AttemptEnd {
-        match &self.attempts[at].state {
-            State::Running { span, .. } if now.mono_ms >= span.silent_at() => AttemptEnd::Silent,
-            State::Running { span, .. } if now.mono_ms >= span.stalled_at() => AttemptEnd::Stalled,
-            State::Connecting { .. }
-            | State::Opened { .. }
-            | State::Running { .. }
-            | State::Local { .. } => AttemptEnd::LostRace,
-        }
-    }
-
-    fn cancel(&mut self, now: Clock, out: &mut Vec<Action>) {
-        if matches!(self.stage, Stage::Stopping(_) | Stage::Finished) {
-            return;
-        }
-        self.stage = Stage::Stopping(now.mono_ms + CANCEL_LINGER_MS);
-        for at in (0..self.attempts.len()).rev() {
-            let attempt = self.attempts[at].id;
-            match &self.attempts[at].state {
-                State::Running { .. } => {
-                    let reason = CancelReason::User.into();
-                    out.push(Action::Send {
-                        attempt,
-                        frame: Frame::Cancel(Cancel { reason }),
-                    });
-                }
-                State::Connecting { .. } | State::Opened { .. } | State::Local { .. } => {
-                    self.end(
-                        at,
-                        AttemptEnd::Stopped,
-                        Parting::Cancel(CancelReason::User),
-                        now,
-                        out,
-                    );
-                }
-            }
-        }
-    }
-
     /// Takes an attempt out, says goodbye, and notes what follows from it.
-    fn end(
+    pub(super) fn end(
         &mut self,
         at: usize,
         why: AttemptEnd,
@@ -712,7 +302,7 @@ impl Client {
         });
     }
 
-    fn finish(&mut self, end: End, now: Clock, out: &mut Vec<Action>) {
+    pub(super) fn finish(&mut self, end: End, now: Clock, out: &mut Vec<Action>) {
         let (why, reason) = match end {
             End::Stopped => (AttemptEnd::Stopped, CancelReason::User),
             End::Complete(_) | End::Length | End::Interrupted(_) | End::Failed(_) => {
@@ -729,8 +319,6 @@ impl Client {
             failovers: self.failovers,
         }));
     }
-
-    // ------------------------------------------------------------------------------------------- time
 
     /// Ends what took too long.
     fn overdue(&mut self, now: Clock, out: &mut Vec<Action>) {

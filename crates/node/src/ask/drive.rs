@@ -1,0 +1,434 @@
+//! Drives the client machine: its actions become streams, frames and work for the engine; what those say becomes its
+//! events. One task per attempt reads or computes; this one alone steps the machine.
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+
+use engine::{Class, EngineError, GenerateEvent, GenerateRequest};
+use network::{FrameWriter, ReadError};
+use protocol::{
+    ModelRef,
+    frame::{Cap, Phase as WirePhase, RefuseCode},
+    job::{
+        CloseWhy, Finish,
+        client::{
+            self, Action, AnswerPhase, AttemptEnd, AttemptId, Candidate, Client, Event, Local, LocalEvent, Outcome, Place,
+            Progress,
+        },
+    },
+};
+use tokio::sync::mpsc;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+
+use super::{
+    OwnWork,
+    events::Events,
+    output::{End, Output},
+};
+use crate::{
+    chat::{AnswerEvent, Phase, Sampling},
+    clock,
+    error::{ErrorView, NodeError, sentence},
+    models::Model,
+    node::Inner,
+    receipts,
+};
+
+/// What attempts report and the machine has not taken yet. An attempt beyond it waits, and its peer with it.
+const INBOX: usize = 64;
+
+/// Everything an answer needs to begin.
+#[derive(Debug)]
+pub(crate) struct Work {
+    pub(crate) model: ModelRef,
+    pub(crate) model_name: String,
+    pub(crate) vocab_size: u32,
+    pub(crate) eog: Vec<u32>,
+    pub(crate) prompt: Vec<u32>,
+    pub(crate) sampling: Sampling,
+    pub(crate) max_out: u32,
+    pub(crate) candidates: Vec<Candidate>,
+    pub(crate) local: Option<Model>,
+}
+
+/// One answer under way.
+#[derive(Debug)]
+pub(crate) struct Drive<'a> {
+    inner: &'a Arc<Inner>,
+    work: Work,
+    stop: &'a CancellationToken,
+    output: &'a mut Output,
+    events: &'a mut Events,
+    reports: mpsc::Sender<Report>,
+    inbox: mpsc::Receiver<Report>,
+    attempts: BTreeMap<AttemptId, Attempt>,
+    /// The engine's own word for why this computer failed: the machine only hears a text.
+    engine_error: Option<EngineError>,
+    /// Tokens come that cannot be turned into text any more.
+    output_broken: bool,
+    seed: u64,
+}
+
+/// A task that works for an attempt; gone when this is dropped.
+#[derive(Debug)]
+struct Attempt {
+    _task: AbortOnDropHandle<()>,
+    writer: Option<FrameWriter>,
+}
+
+/// What a task tells.
+#[derive(Debug)]
+enum Report {
+    Connected { attempt: AttemptId, rtt_ms: u64, writer: FrameWriter },
+    LocalFailed { attempt: AttemptId, error: EngineError },
+    Event(Event),
+}
+
+impl<'a> Drive<'a> {
+    pub(crate) fn new(
+        inner: &'a Arc<Inner>,
+        work: Work,
+        stop: &'a CancellationToken,
+        output: &'a mut Output,
+        events: &'a mut Events,
+    ) -> Self {
+        let (reports, inbox) = mpsc::channel(INBOX);
+        Self {
+            inner,
+            work,
+            stop,
+            output,
+            events,
+            reports,
+            inbox,
+            attempts: BTreeMap::new(),
+            engine_error: None,
+            output_broken: false,
+            seed: 0,
+        }
+    }
+
+    /// Runs the machine to its end.
+    pub(crate) async fn run(mut self) -> End {
+        let mut entropy = [0u8; 32];
+        if let Err(error) = getrandom::fill(&mut entropy) {
+            return End::Failed(ErrorView::new("no_randomness", format!("The system gave no random bytes: {error}."), None));
+        }
+        // The seed of a remote job comes from its id; this one is for this computer alone.
+        self.seed = u64::from_le_bytes(std::array::from_fn(|at| entropy[at])) ^ clock::unix_ms();
+        let mut client = Client::new(
+            client::Config {
+                signer: self.inner.identity.signer(),
+                local: if self.work.local.is_some() { Local::Fallback } else { Local::Never },
+                entropy,
+            },
+            self.request(),
+        );
+        self.output.context_limit = self.work.candidates.iter().map(|candidate| candidate.ctx_max).max().unwrap_or(0);
+        let candidates = std::mem::take(&mut self.work.candidates);
+        let mut actions = client.step(Event::Start(candidates), clock::now());
+        let mut cancelled = false;
+        loop {
+            for action in actions {
+                if let Some(outcome) = self.act(action).await {
+                    return self.end(outcome);
+                }
+            }
+            let stop = self.stop;
+            let deadline = client.deadline();
+            let event = tokio::select! {
+                biased;
+                () = stop.cancelled(), if !cancelled => {
+                    cancelled = true;
+                    Event::Cancel
+                }
+                Some(report) = self.inbox.recv() => match self.heard(report) {
+                    Some(event) => event,
+                    None => {
+                        actions = Vec::new();
+                        continue;
+                    }
+                },
+                () = sleep_until(deadline) => Event::Tick,
+            };
+            if self.output_broken && !cancelled {
+                cancelled = true;
+                actions = client.step(Event::Cancel, clock::now());
+                continue;
+            }
+            actions = client.step(event, clock::now());
+        }
+    }
+
+    fn request(&mut self) -> client::Request {
+        let sampling = &self.work.sampling;
+        client::Request {
+            model: self.work.model,
+            vocab_size: self.work.vocab_size,
+            eog: std::mem::take(&mut self.work.eog),
+            prompt: std::mem::take(&mut self.work.prompt),
+            resume: Vec::new(),
+            sampling: protocol::frame::Sampling {
+                temperature: sampling.temperature,
+                top_k: sampling.top_k,
+                top_p: sampling.top_p,
+                min_p: sampling.min_p,
+                repeat_penalty: sampling.repeat_penalty,
+                presence_penalty: 0.0,
+                frequency_penalty: 0.0,
+                seed: None,
+            },
+            max_out: self.work.max_out,
+            stop: Vec::new(),
+            ignore_eog: false,
+        }
+    }
+
+    /// What a task told, as an event of the machine. `None` when it concerns nobody any more.
+    fn heard(&mut self, report: Report) -> Option<Event> {
+        match report {
+            Report::Event(event) => Some(event),
+            Report::Connected { attempt, rtt_ms, writer } => {
+                // Closed meanwhile: the writer is dropped, and the stream with it.
+                self.attempts.get_mut(&attempt)?.writer = Some(writer);
+                Some(Event::Connected { attempt, rtt_ms })
+            }
+            Report::LocalFailed { attempt, error } => {
+                let why = error.to_string();
+                self.engine_error = Some(error);
+                Some(Event::Local { attempt, event: LocalEvent::Failed(why) })
+            }
+        }
+    }
+
+    /// Carries out one action. The outcome, when it was the last.
+    async fn act(&mut self, action: Action) -> Option<Outcome> {
+        match action {
+            Action::Connect { attempt, candidate } => {
+                let task = tokio::spawn(talk(Arc::clone(self.inner), attempt, candidate, self.reports.clone()));
+                self.attempts.insert(attempt, Attempt { _task: AbortOnDropHandle::new(task), writer: None });
+            }
+            Action::Send { attempt, frame } => {
+                if let Some(writer) = self.attempts.get(&attempt).and_then(|attempt| attempt.writer.as_ref())
+                    && let Err(error) = writer.send(&frame)
+                {
+                    // The reader of the same stream tells the machine.
+                    tracing::debug!(%error, kind = frame.kind(), "a frame was not sent");
+                }
+            }
+            Action::Close { attempt } => {
+                if let Some(writer) = self.attempts.remove(&attempt).and_then(|attempt| attempt.writer) {
+                    writer.finish();
+                }
+            }
+            Action::Emit { attempt, place, first_index, ids } => {
+                if !self.output_broken
+                    && let Err(error) = self.output.tokens(attempt, place, first_index, &ids, self.events).await
+                {
+                    self.engine_error = Some(error);
+                    self.output_broken = true;
+                }
+            }
+            Action::StartLocal { attempt, prompt, resume, max_out } => self.start_local(attempt, prompt, resume, max_out),
+            Action::StopLocal { attempt } => {
+                self.attempts.remove(&attempt);
+            }
+            Action::Progress(progress) => self.progress(progress),
+            Action::Moved { from, to, index } => {
+                let name = |place| match place {
+                    Place::Local => None,
+                    Place::Peer(peer) => Some(peer.to_string()),
+                };
+                self.events.push(AnswerEvent::Moved { from_peer: name(from), to_peer: name(to), index });
+            }
+            Action::AttemptEnded { attempt, place, why, checkpoint } => {
+                tracing::debug!(attempt, ?place, %why, signed = checkpoint.is_some(), "an attempt ended");
+            }
+            Action::SpanDone { attempt, receipt } => {
+                let job = receipt.receipt.job.to_string();
+                let kept = receipts::keep(
+                    &self.inner.ledger,
+                    ledger::ReceiptRole::Client,
+                    &receipt,
+                    &self.work.model_name,
+                )
+                .await;
+                if let Err(error) = kept {
+                    tracing::warn!(%error, "a receipt could not be kept");
+                }
+                self.output.receipt(attempt, job).await;
+            }
+            Action::Finish(outcome) => return Some(outcome),
+        }
+        None
+    }
+
+    fn start_local(&mut self, attempt: AttemptId, prompt: Vec<u32>, resume: Vec<u32>, max_out: u32) {
+        let Some((id, file)) = self.work.local.as_ref().and_then(|model| Some((model.id.clone(), model.file.clone()?))) else {
+            // The machine was told that this computer never takes part.
+            return;
+        };
+        let request = GenerateRequest {
+            file: file.clone(),
+            prompt,
+            max_out: max_out.saturating_add(u32::try_from(resume.len()).unwrap_or(u32::MAX)),
+            resume,
+            sampling: self.work.sampling.for_engine(self.seed),
+            stop: Vec::new(),
+            class: Class::Own,
+            ignore_eog: false,
+        };
+        let (inner, reports) = (Arc::clone(self.inner), self.reports.clone());
+        let task = tokio::spawn(async move {
+            let _own = OwnWork::begin(&inner);
+            if let Err(error) = compute(&inner, attempt, &id, file, request, &reports).await {
+                // The drive is gone only when the answer is over.
+                let _ = reports.send(Report::LocalFailed { attempt, error }).await;
+            }
+        });
+        self.attempts.insert(attempt, Attempt { _task: AbortOnDropHandle::new(task), writer: None });
+    }
+
+    fn progress(&mut self, progress: Progress) {
+        let Progress { place, phase, done, total, .. } = progress;
+        let phase = match phase {
+            AnswerPhase::Connecting => Phase::Connecting,
+            AnswerPhase::Waiting | AnswerPhase::At(WirePhase::Queued | WirePhase::Paused) => Phase::Queued,
+            AnswerPhase::At(WirePhase::Loading) => Phase::Loading,
+            AnswerPhase::At(WirePhase::Prefill) => Phase::Prefill,
+            // Tokens speak for themselves.
+            AnswerPhase::At(WirePhase::Decode) => return,
+        };
+        let peer = match place {
+            Place::Local => None,
+            Place::Peer(peer) => Some(peer.to_string()),
+        };
+        self.events.push(AnswerEvent::Phase { phase, done, total, peer });
+    }
+
+    fn end(self, outcome: Outcome) -> End {
+        if self.output_broken {
+            let error = self.engine_error.map(|error| NodeError::from(error).view());
+            return End::Interrupted(error);
+        }
+        match outcome.end {
+            client::End::Complete(_) => End::Complete,
+            client::End::Length => End::Length,
+            client::End::Stopped => End::Stopped,
+            client::End::Interrupted(why) => End::Interrupted(Some(attempt_error(why, self.engine_error))),
+            client::End::Failed(Some(why)) => End::Failed(attempt_error(why, self.engine_error)),
+            client::End::Failed(None) => End::Failed(NodeError::NoPeer { model: self.work.model_name }.view()),
+        }
+    }
+}
+
+/// Connects to a candidate, opens a stream and reads it to its end.
+async fn talk(inner: Arc<Inner>, attempt: AttemptId, candidate: Candidate, reports: mpsc::Sender<Report>) {
+    let peer = candidate.peer;
+    let opened = match inner.reach(&peer).await {
+        Ok(()) => inner.network.open_job(&peer).await.map_err(NodeError::from),
+        Err(error) => Err(error),
+    };
+    let stream = match opened {
+        Ok(stream) => stream,
+        Err(error) => {
+            let why = sentence(&error);
+            let _ = reports.send(Report::Event(Event::ConnectFailed { attempt, why })).await;
+            return;
+        }
+    };
+    let status = inner.network.status();
+    let rtt_ms = status.borrow().peers.iter().find(|status| status.peer == peer).and_then(|status| status.rtt_ms);
+    let (mut reader, writer) = stream.split();
+    let connected = Report::Connected { attempt, rtt_ms: rtt_ms.map_or(0, u64::from), writer };
+    if reports.send(connected).await.is_err() {
+        return;
+    }
+    loop {
+        let (event, over) = match reader.next(Cap::Provider).await {
+            Ok(frame) => (Event::Frame { attempt, frame }, false),
+            Err(ReadError::Closed) => (Event::Closed { attempt, why: CloseWhy::Ended }, true),
+            Err(ReadError::Violation(error)) => (Event::Closed { attempt, why: CloseWhy::Violation(error) }, true),
+            Err(error @ ReadError::TooSlow { .. }) => {
+                (Event::Closed { attempt, why: CloseWhy::Cut(error.to_string()) }, true)
+            }
+        };
+        if reports.send(Report::Event(event)).await.is_err() || over {
+            return;
+        }
+    }
+}
+
+/// Computes here: loads, generates, reports.
+async fn compute(
+    inner: &Inner,
+    attempt: AttemptId,
+    model: &str,
+    file: PathBuf,
+    request: GenerateRequest,
+    reports: &mpsc::Sender<Report>,
+) -> Result<(), EngineError> {
+    let tell = async |event| {
+        // The drive is gone only when the answer is over; this task is aborted then.
+        let _ = reports.send(Report::Event(Event::Local { attempt, event })).await;
+    };
+    let mut loading = inner.engine.load(&file, None).await?;
+    while let Some(progress) = loading.progress.recv().await {
+        tell(LocalEvent::Loading { done: progress.done, total: progress.total }).await;
+    }
+    loading.finish().await?;
+    let mut generation = inner.engine.generate(request).await?;
+    while let Some(event) = generation.next().await {
+        match event? {
+            GenerateEvent::Prefill { done, total } => tell(LocalEvent::Prefill { done, total }).await,
+            // The text comes from the detokenizer that serves every place alike.
+            GenerateEvent::Tokens { first_index, ids, text: _ } => {
+                if !ids.is_empty() {
+                    tell(LocalEvent::Tokens { first_index, ids }).await;
+                }
+            }
+            GenerateEvent::Finished { finish, stats } => {
+                if let Some(decode) = stats.decode_tokens_per_second() {
+                    inner.models.record_speed(model, stats.prefill_tokens_per_second(), decode);
+                }
+                tell(LocalEvent::Finished(crate::serve::finish_of(finish))).await;
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn sleep_until(mono_ms: Option<u64>) {
+    match mono_ms {
+        Some(mono_ms) => tokio::time::sleep_until(clock::instant(mono_ms)).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Why the last attempt ended, as a screen shows it.
+fn attempt_error(why: AttemptEnd, engine: Option<EngineError>) -> ErrorView {
+    let again = Some("Send it again: another peer, or this computer, may answer.".to_owned());
+    let code = match &why {
+        AttemptEnd::LocalFailed(_) => {
+            return match engine {
+                Some(error) => NodeError::from(error).view(),
+                None => ErrorView::new("worker_died", sentence(&why), again),
+            };
+        }
+        AttemptEnd::ConnectFailed(_) => "unreachable",
+        AttemptEnd::NoAnswer | AttemptEnd::Silent | AttemptEnd::Stalled => "peer_silent",
+        AttemptEnd::Refused { code: RefuseCode::PromptTooLong, .. } => {
+            let fix = "Leave out the oldest messages, or go on in a new chat that starts from a summary.";
+            return ErrorView::new("context_full", "The chat is longer than what this peer takes.", Some(fix.to_owned()));
+        }
+        AttemptEnd::Refused { code: RefuseCode::NodeOff, .. } | AttemptEnd::Gave { code: RefuseCode::NodeOff, .. } => {
+            return ErrorView::new("peer_off", "The peer's node was switched off.", again);
+        }
+        AttemptEnd::Refused { .. } => "peer_refused",
+        AttemptEnd::Busy { .. } => "peer_busy",
+        AttemptEnd::Closed(_) | AttemptEnd::BrokenOff => "peer_gone",
+        AttemptEnd::Gave { .. } | AttemptEnd::TooLong => "peer_failed",
+        AttemptEnd::Lie(_) => "peer_dishonest",
+        AttemptEnd::LostRace | AttemptEnd::Stopped => "answer_lost",
+    };
+    ErrorView::new(code, sentence(&why), again)
+}

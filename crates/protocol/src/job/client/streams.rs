@@ -1,0 +1,286 @@
+//! An attempt at a peer: what is asked, and what each frame that comes back leads to.
+
+use bytes::Bytes;
+
+use super::{
+    Action, AnswerPhase, AttemptEnd, AttemptId, Candidate, End, Lie, Place, Progress,
+    machine::{Attempt, Client, Parting, Stage, State},
+    span::{Finished, Span},
+};
+use crate::{
+    Clock, JobId,
+    frame::{Ack, CancelReason, Frame, MAX_OPEN, Open, Phase, Pong, Sampling, open_frame_ms},
+    job::{ACCEPT_MS, Finish, OPEN_EXPIRY_MS},
+    tokens,
+};
+
+/// Context string that derives the nonce of an attempt.
+const NONCE_CONTEXT: &str = "decentralgpt/nonce/1";
+
+impl Client {
+    pub(super) fn connected(
+        &mut self,
+        id: AttemptId,
+        rtt_ms: u64,
+        now: Clock,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(at) = self.find(id) else { return };
+        let State::Connecting {
+            seat, candidate, ..
+        } = &self.attempts[at].state
+        else {
+            return;
+        };
+        let (seat, candidate) = (*seat, candidate.clone());
+        let room = candidate.ctx_max.saturating_sub(self.n_in() as u32);
+        let asked = self.remaining().min(candidate.out_max).min(room);
+        let frame = Frame::Open(Box::new(self.open(id, &candidate, asked, now)));
+        let bytes = frame.to_bytes();
+        if bytes.len() > MAX_OPEN {
+            return self.end(
+                at,
+                AttemptEnd::TooLarge { len: bytes.len() },
+                Parting::Close,
+                now,
+                out,
+            );
+        }
+        let job = JobId::new(*blake3::hash(&bytes).as_bytes());
+        let upload = open_frame_ms(bytes.len()) - open_frame_ms(0);
+        let until = now.mono_ms + ACCEPT_MS + upload + rtt_ms.min(ACCEPT_MS);
+        self.attempts[at].state = State::Opened {
+            seat,
+            candidate,
+            job,
+            asked,
+            rtt_ms,
+            until,
+        };
+        out.push(Action::Send { attempt: id, frame });
+    }
+
+    pub(super) fn open(
+        &self,
+        id: AttemptId,
+        candidate: &Candidate,
+        asked: u32,
+        now: Clock,
+    ) -> Open {
+        let mut seed = [0; 36];
+        seed[..32].copy_from_slice(&self.config.entropy);
+        seed[32..].copy_from_slice(&id.to_le_bytes());
+        Open {
+            provider: Bytes::copy_from_slice(candidate.peer.as_bytes()),
+            nonce: Bytes::copy_from_slice(&blake3::derive_key(NONCE_CONTEXT, &seed)),
+            expires_unix_ms: now.unix_ms.saturating_add(OPEN_EXPIRY_MS),
+            model_digest: Bytes::copy_from_slice(self.request.model.digest.as_bytes()),
+            prompt_tokens: tokens::pack(&self.request.prompt),
+            resume_tokens: tokens::pack(&self.output),
+            sampling: Some(Sampling {
+                seed: None,
+                ..self.request.sampling
+            }),
+            max_out: asked,
+            stop: self.request.stop.clone(),
+            resume_of: None,
+            ignore_eog: self.request.ignore_eog,
+        }
+    }
+
+    pub(super) fn frame(&mut self, at: usize, frame: Frame, now: Clock, out: &mut Vec<Action>) {
+        let Attempt { id, state, .. } = &mut self.attempts[at];
+        if let Frame::Ping(ping) = frame {
+            out.push(Action::Send {
+                attempt: *id,
+                frame: Frame::Pong(Pong { nonce: ping.nonce }),
+            });
+            return;
+        }
+        match state {
+            State::Opened { .. } => self.answered(at, frame, now, out),
+            State::Running { span, .. } => {
+                span.heard(now);
+                self.running(at, frame, now, out);
+            }
+            // Nothing was asked yet.
+            State::Connecting { .. } => self.lied(at, Lie::OutOfTurn(frame.kind()), now, out),
+            State::Local { .. } => {}
+        }
+    }
+
+    /// The answer to an `Open`.
+    fn answered(&mut self, at: usize, frame: Frame, now: Clock, out: &mut Vec<Action>) {
+        let Attempt { id, place, state } = &mut self.attempts[at];
+        let State::Opened {
+            seat,
+            candidate,
+            job,
+            asked,
+            rtt_ms,
+            ..
+        } = state
+        else {
+            return;
+        };
+        match frame {
+            Frame::Accept(accept) => {
+                let seat = *seat;
+                let facts = (&self.request, self.output.as_slice());
+                match Span::accepted(&accept, *job, candidate, facts, *asked, *rtt_ms, now) {
+                    Ok(span) => {
+                        let (attempt, place) = (*id, *place);
+                        *state = State::Running {
+                            seat,
+                            span: Box::new(span),
+                        };
+                        self.replacing = None;
+                        let phase = AnswerPhase::At(Phase::Queued);
+                        out.push(Action::Progress(Progress {
+                            attempt,
+                            place,
+                            phase,
+                            done: 0,
+                            total: 0,
+                        }));
+                    }
+                    Err(lie) => self.lied(at, lie, now, out),
+                }
+            }
+            Frame::Busy(busy) => {
+                let why = AttemptEnd::Busy {
+                    retry_after_ms: busy.retry_after_ms,
+                };
+                self.end(at, why, Parting::Close, now, out);
+            }
+            Frame::Refuse(refuse) => {
+                let why = AttemptEnd::Refused {
+                    code: refuse.code(),
+                    msg: refuse.msg,
+                };
+                self.end(at, why, Parting::Close, now, out);
+            }
+            Frame::Error(error) => {
+                let why = AttemptEnd::Gave {
+                    code: error.code(),
+                    msg: error.msg,
+                };
+                self.end(at, why, Parting::Close, now, out);
+            }
+            Frame::Pong(_) | Frame::Ping(_) => {}
+            Frame::Open(_)
+            | Frame::Progress(_)
+            | Frame::Tokens(_)
+            | Frame::Checkpoint(_)
+            | Frame::Done(_)
+            | Frame::Ack(_)
+            | Frame::Cancel(_) => self.lied(at, Lie::OutOfTurn(frame.kind()), now, out),
+        }
+    }
+
+    /// A frame of a job that was accepted.
+    fn running(&mut self, at: usize, frame: Frame, now: Clock, out: &mut Vec<Action>) {
+        let Attempt { id, place, state } = &mut self.attempts[at];
+        let (State::Running { span, .. }, Place::Peer(peer)) = (state, &*place) else {
+            return;
+        };
+        match frame {
+            Frame::Progress(progress) => {
+                if span.progress(&progress, now) {
+                    let phase = AnswerPhase::At(progress.phase());
+                    let (done, total) = (progress.done, progress.total);
+                    out.push(Action::Progress(Progress {
+                        attempt: *id,
+                        place: *place,
+                        phase,
+                        done,
+                        total,
+                    }));
+                }
+            }
+            Frame::Tokens(tokens) => match span.tokens(&tokens, &self.request, &self.output, now) {
+                Ok(new) => self.emit(at, new, now, out),
+                Err(lie) => self.lied(at, lie, now, out),
+            },
+            Frame::Checkpoint(signed) => {
+                if let Err(lie) = span.checkpoint(signed, peer) {
+                    self.lied(at, lie, now, out);
+                }
+            }
+            Frame::Done(done) => {
+                match span.done(&done, peer, &self.config.signer.peer_id(), &self.request) {
+                    Ok(finished) => self.done(at, finished, now, out),
+                    Err(lie) => self.lied(at, lie, now, out),
+                }
+            }
+            Frame::Error(error) => {
+                let why = AttemptEnd::Gave {
+                    code: error.code(),
+                    msg: error.msg,
+                };
+                self.end(at, why, Parting::Close, now, out);
+            }
+            Frame::Pong(_) | Frame::Ping(_) => {}
+            Frame::Open(_)
+            | Frame::Accept(_)
+            | Frame::Busy(_)
+            | Frame::Refuse(_)
+            | Frame::Ack(_)
+            | Frame::Cancel(_) => self.lied(at, Lie::OutOfTurn(frame.kind()), now, out),
+        }
+    }
+
+    /// A receipt that holds. A job that was broken off behind its end token is whole all the same.
+    fn done(&mut self, at: usize, finished: Finished, now: Clock, out: &mut Vec<Action>) {
+        let Finished { mut receipt, held } = finished;
+        receipt.countersign(&self.config.signer);
+        let attempt = self.attempts[at].id;
+        let finish = match receipt.receipt.finish {
+            Finish::Abort if held.is_some() => Finish::Stop,
+            finish @ (Finish::Stop | Finish::Length | Finish::StopString | Finish::Abort) => finish,
+        };
+        let countersignature = receipt.client_sig.clone().unwrap_or_default();
+        out.push(Action::Send {
+            attempt,
+            frame: Frame::Ack(Ack { countersignature }),
+        });
+        // Emitting ends every other attempt, so this one's place in the list may change.
+        self.emit(at, held.into_iter().collect(), now, out);
+        out.push(Action::SpanDone {
+            attempt,
+            receipt: Box::new(receipt),
+        });
+        let Some(at) = self.find(attempt) else { return };
+        match finish {
+            Finish::Abort => {
+                let stopping = matches!(self.stage, Stage::Stopping(_));
+                let why = if stopping {
+                    AttemptEnd::Stopped
+                } else {
+                    AttemptEnd::BrokenOff
+                };
+                self.end(at, why, Parting::Close, now, out);
+            }
+            Finish::Stop | Finish::StopString | Finish::Length => {
+                self.attempts.remove(at);
+                out.push(Action::Close { attempt });
+                let end = if finish == Finish::Length {
+                    End::Length
+                } else {
+                    End::Complete(finish)
+                };
+                self.finish(end, now, out);
+            }
+        }
+    }
+
+    pub(super) fn lied(&mut self, at: usize, lie: Lie, now: Clock, out: &mut Vec<Action>) {
+        self.end(
+            at,
+            AttemptEnd::Lie(lie),
+            Parting::Cancel(CancelReason::Distrust),
+            now,
+            out,
+        );
+    }
+}

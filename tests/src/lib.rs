@@ -36,7 +36,10 @@ const LINES: usize = 4096;
 /// The folder of the workspace.
 #[must_use]
 pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap()
+        .to_owned()
 }
 
 /// A built program of the product, from the folder that this test was built into.
@@ -45,23 +48,33 @@ pub fn program(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let folder = test.parent().and_then(Path::parent).unwrap();
     let path = folder.join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
-    assert!(path.exists(), "{name} is not built: cargo build --workspace --bins");
+    assert!(
+        path.exists(),
+        "{name} is not built: cargo build --workspace --bins"
+    );
     path
 }
 
 /// The starter's file; says that the test is skipped where it is not there.
 #[must_use]
 pub fn starter() -> Option<PathBuf> {
-    let path = std::env::var_os("DECENTRALGPT_STARTER").map_or_else(|| root().join("models").join(STARTER_FILE), PathBuf::from);
+    let path = std::env::var_os("DECENTRALGPT_STARTER")
+        .map_or_else(|| root().join("models").join(STARTER_FILE), PathBuf::from);
     if path.exists() {
         return Some(path);
     }
-    println!("skipped: {} (the starter model is not here: cargo xtask test starter)", test_name());
+    println!(
+        "skipped: {} (the starter model is not here: cargo xtask test starter)",
+        test_name()
+    );
     None
 }
 
 fn test_name() -> String {
-    std::thread::current().name().unwrap_or("a journey").to_owned()
+    std::thread::current()
+        .name()
+        .unwrap_or("a journey")
+        .to_owned()
 }
 
 /// A data folder whose node listens on loopback alone and looks for nobody by itself.
@@ -88,7 +101,11 @@ impl Folder {
     pub fn with_settings(more: &str) -> Self {
         let root = tempfile::tempdir().unwrap();
         let listen = r#"listen = ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"]"#;
-        fs::write(root.path().join("settings.toml"), format!("{listen}\nmdns = false\n{more}")).unwrap();
+        fs::write(
+            root.path().join("settings.toml"),
+            format!("{listen}\nmdns = false\n{more}"),
+        )
+        .unwrap();
         Self { root }
     }
 
@@ -124,7 +141,12 @@ impl Folder {
     pub fn files(&self, ending: &str) -> Vec<PathBuf> {
         let (mut found, mut folders) = (Vec::new(), vec![self.path().to_owned()]);
         while let Some(folder) = folders.pop() {
-            for path in fs::read_dir(&folder).into_iter().flatten().flatten().map(|entry| entry.path()) {
+            for path in fs::read_dir(&folder)
+                .into_iter()
+                .flatten()
+                .flatten()
+                .map(|entry| entry.path())
+            {
                 if path.is_dir() {
                     folders.push(path);
                 } else if path.extension().is_some_and(|found| found == ending) {
@@ -156,11 +178,27 @@ impl Said {
 
     /// Asserts what the command line promises of every failure: exit code 1, a sentence and a next step on standard error.
     pub fn is_a_failure_that_says(&self, words: &[&str]) {
-        assert_eq!(self.code(), Some(1), "exit code, after\n{}{}", self.out, self.err);
+        assert_eq!(
+            self.code(),
+            Some(1),
+            "exit code, after\n{}{}",
+            self.out,
+            self.err
+        );
         for word in words {
-            assert!(self.err.to_lowercase().contains(&word.to_lowercase()), "{word:?} is not in:\n{}", self.err);
+            assert!(
+                self.err.to_lowercase().contains(&word.to_lowercase()),
+                "{word:?} is not in:\n{}",
+                self.err
+            );
         }
-        assert!(self.err.lines().any(|line| line.trim_start().starts_with("next: ")), "no next step in:\n{}", self.err);
+        assert!(
+            self.err
+                .lines()
+                .any(|line| line.trim_start().starts_with("next: ")),
+            "no next step in:\n{}",
+            self.err
+        );
         assert!(!self.err.contains("panicked"), "a panic:\n{}", self.err);
     }
 }
@@ -168,7 +206,11 @@ impl Said {
 /// Runs to the end.
 #[must_use]
 pub fn run(command: &mut Command) -> Said {
-    let Output { status, stdout, stderr } = command.output().unwrap();
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command.output().unwrap();
     Said {
         status,
         out: String::from_utf8_lossy(&stdout).into_owned(),
@@ -188,7 +230,11 @@ impl Running {
     /// Starts it.
     #[must_use]
     pub fn start(command: &mut Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let (sender, lines) = mpsc::sync_channel(LINES);
         let stdout = child.stdout.take().unwrap();
         std::thread::spawn(move || {
@@ -204,7 +250,11 @@ impl Running {
             let _ = stderr.read_to_end(&mut text);
             String::from_utf8_lossy(&text).into_owned()
         });
-        Self { child, lines, errors: Some(errors) }
+        Self {
+            child,
+            lines,
+            errors: Some(errors),
+        }
     }
 
     /// Its next line on standard output; `None` after the last one.
@@ -218,7 +268,10 @@ impl Running {
             Err(mpsc::RecvTimeoutError::Disconnected) => None,
             Err(mpsc::RecvTimeoutError::Timeout) => {
                 self.kill();
-                panic!("no line for {HANG:?}; on standard error:\n{}", self.errors());
+                panic!(
+                    "no line for {HANG:?}; on standard error:\n{}",
+                    self.errors()
+                );
             }
         }
     }
@@ -247,12 +300,19 @@ impl Running {
             out.push('\n');
         }
         let status = self.child.wait().unwrap();
-        Said { status, out, err: self.errors() }
+        Said {
+            status,
+            out,
+            err: self.errors(),
+        }
     }
 
     /// What it wrote on standard error; it has to have ended.
     fn errors(&mut self) -> String {
-        self.errors.take().map(|reader| reader.join().unwrap()).unwrap_or_default()
+        self.errors
+            .take()
+            .map(|reader| reader.join().unwrap())
+            .unwrap_or_default()
     }
 }
 
@@ -287,9 +347,20 @@ impl Serving {
     #[must_use]
     pub fn start_in(folder: Folder, starter: &Path) -> Self {
         let mut program = Running::start(folder.decentralgpt_with(starter).arg("serve"));
-        let Some(address) = program.line() else { panic!("serve ended: {:?}", program.wait()) };
-        let peer = address.rsplit_once("/p2p/").expect("an address ends with its peer").1.to_owned();
-        Self { program, address, peer, folder }
+        let Some(address) = program.line() else {
+            panic!("serve ended: {:?}", program.wait())
+        };
+        let peer = address
+            .rsplit_once("/p2p/")
+            .expect("an address ends with its peer")
+            .1
+            .to_owned();
+        Self {
+            program,
+            address,
+            peer,
+            folder,
+        }
     }
 
     /// Its data folder.

@@ -39,27 +39,40 @@ impl Text {
     /// On the starter.
     #[must_use]
     pub fn new(starter: &Path) -> Self {
-        let programs = crate::program("decentralgpt-worker").parent().unwrap().to_owned();
+        let programs = crate::program("decentralgpt-worker")
+            .parent()
+            .unwrap()
+            .to_owned();
         let engine = EngineHandle::new(EngineOptions {
             worker_dirs: vec![programs],
             readable: vec![starter.parent().unwrap().to_owned()],
             ..EngineOptions::default()
         });
-        Self { engine, file: starter.to_owned() }
+        Self {
+            engine,
+            file: starter.to_owned(),
+        }
     }
 
     /// The prompt's ids, as a node renders them.
     pub async fn prompt(&self, system: &str, question: &str) -> Vec<u32> {
         let prompt = ChatPrompt {
             system: Some(system.to_owned()),
-            messages: vec![ChatMessage { role: Role::User, content: question.to_owned() }],
+            messages: vec![ChatMessage {
+                role: Role::User,
+                content: question.to_owned(),
+            }],
         };
         self.engine.render(&self.file, &prompt).await.unwrap()
     }
 
     /// What these output ids say.
     pub async fn say(&self, ids: &[u32]) -> String {
-        let mut stream = self.engine.text_stream(&self.file, Vec::new()).await.unwrap();
+        let mut stream = self
+            .engine
+            .text_stream(&self.file, Vec::new())
+            .await
+            .unwrap();
         let mut text = stream.push(ids).await.unwrap().text;
         text.push_str(&stream.finish().await.unwrap().text);
         text
@@ -88,18 +101,42 @@ pub async fn dialler() -> Network {
 }
 
 /// A greedy job without a conscience: no receipts, no failover. Its output ids, until the provider's last word.
-pub async fn ask(network: &Network, peer: PeerId, model: ModelDigest, prompt: &[u32], resume: &[u32], max_out: u32) -> Vec<u32> {
+pub async fn ask(
+    network: &Network,
+    peer: PeerId,
+    model: ModelDigest,
+    prompt: &[u32],
+    resume: &[u32],
+    max_out: u32,
+) -> Vec<u32> {
     let (mut reader, writer) = network.open_job(&peer).await.unwrap().split();
-    writer.send(&Frame::Open(Box::new(open(peer, model, prompt, resume, max_out)))).unwrap();
+    writer
+        .send(&Frame::Open(Box::new(open(
+            peer, model, prompt, resume, max_out,
+        ))))
+        .unwrap();
     let mut ids = Vec::new();
     loop {
-        match tokio::time::timeout(HANG, reader.next(Cap::Provider)).await.expect("the provider hangs") {
+        match tokio::time::timeout(HANG, reader.next(Cap::Provider))
+            .await
+            .expect("the provider hangs")
+        {
             Ok(Frame::Tokens(tokens)) => {
-                assert_eq!(tokens.first_index as usize, resume.len() + ids.len(), "a gap or a repeat in the provider's tokens");
+                assert_eq!(
+                    tokens.first_index as usize,
+                    resume.len() + ids.len(),
+                    "a gap or a repeat in the provider's tokens"
+                );
                 ids.extend(tokens.ids);
             }
             Ok(Frame::Done(_)) => return ids,
-            Ok(Frame::Accept(_) | Frame::Progress(_) | Frame::Checkpoint(_) | Frame::Ping(_) | Frame::Pong(_)) => {}
+            Ok(
+                Frame::Accept(_)
+                | Frame::Progress(_)
+                | Frame::Checkpoint(_)
+                | Frame::Ping(_)
+                | Frame::Pong(_),
+            ) => {}
             other => panic!("instead of an answer: {other:?}"),
         }
     }
@@ -107,7 +144,13 @@ pub async fn ask(network: &Network, peer: PeerId, model: ModelDigest, prompt: &[
 
 /// A whole job in a frame.
 #[must_use]
-pub fn open(peer: PeerId, model: ModelDigest, prompt: &[u32], resume: &[u32], max_out: u32) -> Open {
+pub fn open(
+    peer: PeerId,
+    model: ModelDigest,
+    prompt: &[u32],
+    resume: &[u32],
+    max_out: u32,
+) -> Open {
     Open {
         provider: Bytes::copy_from_slice(peer.as_bytes()),
         nonce: Bytes::copy_from_slice(&seed()),
@@ -115,7 +158,10 @@ pub fn open(peer: PeerId, model: ModelDigest, prompt: &[u32], resume: &[u32], ma
         model_digest: Bytes::copy_from_slice(model.as_bytes()),
         prompt_tokens: tokens::pack(prompt),
         resume_tokens: tokens::pack(resume),
-        sampling: Some(Sampling { temperature: 0.0, ..Sampling::default() }),
+        sampling: Some(Sampling {
+            temperature: 0.0,
+            ..Sampling::default()
+        }),
         max_out,
         stop: Vec::new(),
         resume_of: None,
@@ -158,11 +204,29 @@ impl Liar {
         let mut options = NetworkOptions::new(seed);
         options.listen = vec![LISTEN.to_owned()];
         let (network, inbound) = Network::start(options).await.unwrap();
-        let address = network.status().borrow().listening.first().cloned().unwrap();
-        network.set_offers(vec![offer(model).sign(&Signer::from_seed(seed))]).await;
+        let address = network
+            .status()
+            .borrow()
+            .listening
+            .first()
+            .cloned()
+            .unwrap();
+        network
+            .set_offers(vec![offer(model).sign(&Signer::from_seed(seed))])
+            .await;
         let jobs = Arc::new(AtomicU32::new(0));
-        tokio::spawn(serve(inbound, lie, model, starter.to_owned(), Arc::clone(&jobs)));
-        Self { address, jobs, network }
+        tokio::spawn(serve(
+            inbound,
+            lie,
+            model,
+            starter.to_owned(),
+            Arc::clone(&jobs),
+        ));
+        Self {
+            address,
+            jobs,
+            network,
+        }
     }
 
     /// How many jobs it was given.
@@ -177,7 +241,13 @@ impl Liar {
     }
 }
 
-async fn serve(mut inbound: Inbound, lie: Lie, model: ModelRef, starter: PathBuf, jobs: Arc<AtomicU32>) {
+async fn serve(
+    mut inbound: Inbound,
+    lie: Lie,
+    model: ModelRef,
+    starter: PathBuf,
+    jobs: Arc<AtomicU32>,
+) {
     loop {
         tokio::select! {
             Some(head) = inbound.heads.recv() => {
@@ -197,7 +267,12 @@ async fn answer(stream: JobStream, lie: Lie) {
     if lie == Lie::Closes || reader.open().await.is_err() {
         return;
     }
-    let accept = Frame::Accept(Accept { n_in: 40, heartbeat_ms: 1000, resume_grace_s: 0, max_out: 100 });
+    let accept = Frame::Accept(Accept {
+        n_in: 40,
+        heartbeat_ms: 1000,
+        resume_grace_s: 0,
+        max_out: 100,
+    });
     let say = |frame: Frame| {
         // The asker may have hung up already, which is what it should do.
         let _ = writer.send(&frame);
@@ -205,7 +280,9 @@ async fn answer(stream: JobStream, lie: Lie) {
     match lie {
         Lie::Closes => {}
         Lie::Garbage => {
-            let _ = writer.send_bytes(Bytes::from_static(&[0x07, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]));
+            let _ = writer.send_bytes(Bytes::from_static(&[
+                0x07, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+            ]));
         }
         Lie::Oversized => {
             // An unsigned varint of 2^27: the length of a frame that nobody may send.
@@ -254,7 +331,13 @@ fn offer(model: ModelRef) -> Offer {
 }
 
 fn now_ms() -> u64 {
-    u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
+    u64::try_from(
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap()
+            .as_millis(),
+    )
+    .unwrap()
 }
 
 /// 32 bytes that no other call gives: for keys and nonces that are worth nothing.
@@ -264,6 +347,12 @@ pub fn seed() -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update(std::process::id().to_le_bytes());
     hash.update(CALLS.fetch_add(1, Ordering::Relaxed).to_le_bytes());
-    hash.update(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos().to_le_bytes());
+    hash.update(
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap()
+            .as_nanos()
+            .to_le_bytes(),
+    );
     hash.finalize().into()
 }

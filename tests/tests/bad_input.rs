@@ -38,7 +38,11 @@ fn a_lying_model_file_costs_nothing() {
     string.extend(1u64.to_le_bytes());
     string.extend(1u64.to_le_bytes());
     string.extend(u64::MAX.to_le_bytes());
-    for (name, bytes) in [("counts", lie), ("string", string), ("noise", vec![0xa5; 4096])] {
+    for (name, bytes) in [
+        ("counts", lie),
+        ("string", string),
+        ("noise", vec![0xa5; 4096]),
+    ] {
         let path = folder.path().join(format!("{name}.gguf"));
         fs::write(&path, bytes).unwrap();
         run(folder.decentralgpt().args(["models", "add"]).arg(&path)).is_a_failure_that_says(&[]);
@@ -58,7 +62,12 @@ fn a_prompt_longer_than_the_context_is_said_before_it_is_computed() {
         .spawn()
         .unwrap();
     let text = "word and word ".repeat(8000);
-    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(text.as_bytes())
+        .unwrap();
     let output = child.wait_with_output().unwrap();
     let said = decentralgpt_tests::Said {
         status: output.status,
@@ -100,10 +109,21 @@ fn a_second_instance_is_told_whose_folder_it_is() {
     run(serving.folder().decentralgpt().arg("status")).is_a_failure_that_says(&["already"]);
 
     let asker = Folder::new();
-    let said = run(asker
-        .decentralgpt()
-        .args(["chat", "--peer", &serving.address, "--system", SYSTEM, "--temperature", "0", QUESTION]));
-    assert!(said.out.contains("Paris"), "the first one does not serve any more: {}", said.err);
+    let said = run(asker.decentralgpt().args([
+        "chat",
+        "--peer",
+        &serving.address,
+        "--system",
+        SYSTEM,
+        "--temperature",
+        "0",
+        QUESTION,
+    ]));
+    assert!(
+        said.out.contains("Paris"),
+        "the first one does not serve any more: {}",
+        said.err
+    );
 }
 
 #[test]
@@ -113,12 +133,26 @@ fn a_corrupt_settings_file_is_kept_and_said() {
 
     let said = run(folder.decentralgpt().arg("status"));
 
-    assert_eq!(said.code(), Some(0), "the defaults are in use: {}", said.err);
-    assert!(said.err.contains("settings") && said.err.contains("next: "), "{}", said.err);
+    assert_eq!(
+        said.code(),
+        Some(0),
+        "the defaults are in use: {}",
+        said.err
+    );
+    assert!(
+        said.err.contains("settings") && said.err.contains("next: "),
+        "{}",
+        said.err
+    );
     let kept = fs::read_dir(folder.path())
         .unwrap()
         .flatten()
-        .filter(|entry| entry.file_name().to_string_lossy().starts_with("settings.toml."))
+        .filter(|entry| {
+            entry
+                .file_name()
+                .to_string_lossy()
+                .starts_with("settings.toml.")
+        })
         .map(|entry| fs::read_to_string(entry.path()).unwrap())
         .collect::<Vec<_>>();
     assert_eq!(kept, ["theme = [this is not"]);
@@ -130,27 +164,50 @@ fn a_corrupt_identity_is_kept_and_does_not_serve() {
     let folder = Folder::new();
     assert_eq!(run(folder.decentralgpt().arg("status")).code(), Some(0));
     let identity = folder.path().join("identity.key");
-    assert_eq!(fs::metadata(&identity).unwrap().permissions().mode() & 0o777, 0o600, "others can read the identity");
+    assert_eq!(
+        fs::metadata(&identity).unwrap().permissions().mode() & 0o777,
+        0o600,
+        "others can read the identity"
+    );
     fs::write(&identity, "not a key").unwrap();
 
     let said = run(folder.decentralgpt_with(&starter).arg("serve"));
 
     said.is_a_failure_that_says(&["identity"]);
-    assert_eq!(fs::read_to_string(&identity).unwrap(), "not a key", "the file was overwritten");
+    assert_eq!(
+        fs::read_to_string(&identity).unwrap(),
+        "not a key",
+        "the file was overwritten"
+    );
     // A person still chats here.
-    let said = run(folder
-        .decentralgpt_with(&starter)
-        .args(["chat", "--place", "local", "--system", SYSTEM, "--temperature", "0", QUESTION]));
+    let said = run(folder.decentralgpt_with(&starter).args([
+        "chat",
+        "--place",
+        "local",
+        "--system",
+        SYSTEM,
+        "--temperature",
+        "0",
+        QUESTION,
+    ]));
     assert!(said.out.contains("Paris"), "{}", said.err);
 }
 
 #[test]
 fn a_wrong_command_line_is_usage_and_not_failure() {
     let folder = Folder::new();
-    for arguments in [&["chat", "--temperature", "hot"][..], &["no-such-command"], &["chat", "--place", "moon"]] {
+    for arguments in [
+        &["chat", "--temperature", "hot"][..],
+        &["no-such-command"],
+        &["chat", "--place", "moon"],
+    ] {
         let said = run(folder.decentralgpt().args(arguments));
         assert_eq!(said.code(), Some(2), "{}", said.err);
-        assert!(said.err.contains("Usage") || said.err.contains("--help"), "{}", said.err);
+        assert!(
+            said.err.contains("Usage") || said.err.contains("--help"),
+            "{}",
+            said.err
+        );
     }
 }
 
@@ -158,9 +215,18 @@ fn a_wrong_command_line_is_usage_and_not_failure() {
 fn nobody_at_an_address_is_said() {
     let folder = Folder::new();
     // Port 1 of this machine: nobody listens there.
-    run(folder.decentralgpt().args(["chat", "--peer", "/ip4/127.0.0.1/tcp/1", "Hello"])).is_a_failure_that_says(&[]);
-    run(folder.decentralgpt().args(["peers", "connect", "dgpt1:notaninvite!"])).is_a_failure_that_says(&["invite"]);
-    run(folder.decentralgpt().args(["models", "default", "no-such-model"])).is_a_failure_that_says(&["no-such-model"]);
+    run(folder
+        .decentralgpt()
+        .args(["chat", "--peer", "/ip4/127.0.0.1/tcp/1", "Hello"]))
+    .is_a_failure_that_says(&[]);
+    run(folder
+        .decentralgpt()
+        .args(["peers", "connect", "dgpt1:notaninvite!"]))
+    .is_a_failure_that_says(&["invite"]);
+    run(folder
+        .decentralgpt()
+        .args(["models", "default", "no-such-model"]))
+    .is_a_failure_that_says(&["no-such-model"]);
 }
 
 #[test]

@@ -37,13 +37,24 @@ fn a_lying_provider_is_left_for_an_honest_one() {
     for lie in LIES {
         let liar = runtime.block_on(liar(*lie, &starter));
         let asker = Folder::new();
-        let said = ask(&asker, &["--peer", &liar.address, "--peer", &honest.address]);
+        let said = ask(
+            &asker,
+            &["--peer", &liar.address, "--peer", &honest.address],
+        );
         assert_eq!(said.code(), Some(0), "{lie:?}: {}", said.err);
-        assert!(said.out.contains("Paris"), "{lie:?}: {}\n{}", said.out, said.err);
+        assert!(
+            said.out.contains("Paris"),
+            "{lie:?}: {}\n{}",
+            said.out,
+            said.err
+        );
         lied_to += liar.jobs();
         runtime.block_on(liar.end());
     }
-    println!("the liars were asked {lied_to} times in {} runs", LIES.len());
+    println!(
+        "the liars were asked {lied_to} times in {} runs",
+        LIES.len()
+    );
 }
 
 #[test]
@@ -120,7 +131,13 @@ type Attack = for<'a> fn(
 ) -> std::pin::Pin<Box<dyn Future<Output = ()> + 'a>>;
 
 const ATTACKS: &[Attack] = &[
-    |network, peer, _, _| Box::pin(send(network, peer, vec![0x05, 0xff, 0xff, 0xff, 0xff, 0xff])),
+    |network, peer, _, _| {
+        Box::pin(send(
+            network,
+            peer,
+            vec![0x05, 0xff, 0xff, 0xff, 0xff, 0xff],
+        ))
+    },
     // A length of 2^27, then of four bytes that never end.
     |network, peer, _, _| Box::pin(send(network, peer, vec![0x80, 0x80, 0x80, 0x40])),
     |network, peer, _, _| Box::pin(send(network, peer, vec![0xff; 64])),
@@ -130,13 +147,20 @@ const ATTACKS: &[Attack] = &[
     |network, peer, model, _| {
         Box::pin(async move {
             let open = wire::open(peer, model, &[u32::MAX, 0, 49_999_999], &[], 8);
-            send(network, peer, Frame::Open(Box::new(open)).encode_delimited().to_vec()).await;
+            send(
+                network,
+                peer,
+                Frame::Open(Box::new(open)).encode_delimited().to_vec(),
+            )
+            .await;
         })
     },
     // The same job twice.
     |network, peer, model, prompt| {
         Box::pin(async move {
-            let open = Frame::Open(Box::new(wire::open(peer, model, prompt, &[], 4))).encode_delimited().to_vec();
+            let open = Frame::Open(Box::new(wire::open(peer, model, prompt, &[], 4)))
+                .encode_delimited()
+                .to_vec();
             send(network, peer, open.clone()).await;
             send(network, peer, open).await;
         })
@@ -146,11 +170,26 @@ const ATTACKS: &[Attack] = &[
         Box::pin(async move {
             let mut open = wire::open(peer, model, prompt, &[], 4);
             open.provider = Bytes::from_static(&[0; 38]);
-            send(network, peer, Frame::Open(Box::new(open)).encode_delimited().to_vec()).await;
+            send(
+                network,
+                peer,
+                Frame::Open(Box::new(open)).encode_delimited().to_vec(),
+            )
+            .await;
             let unknown = wire::open(peer, protocol::ModelDigest::new([7; 32]), prompt, &[], 4);
-            send(network, peer, Frame::Open(Box::new(unknown)).encode_delimited().to_vec()).await;
+            send(
+                network,
+                peer,
+                Frame::Open(Box::new(unknown)).encode_delimited().to_vec(),
+            )
+            .await;
             let long = wire::open(peer, model, &vec![1; 200_000], &[], u32::MAX);
-            send(network, peer, Frame::Open(Box::new(long)).encode_delimited().to_vec()).await;
+            send(
+                network,
+                peer,
+                Frame::Open(Box::new(long)).encode_delimited().to_vec(),
+            )
+            .await;
         })
     },
 ];
@@ -158,7 +197,9 @@ const ATTACKS: &[Attack] = &[
 /// Opens a stream, says this, and listens until the other side closes or has answered.
 async fn send(network: &Network, peer: PeerId, bytes: Vec<u8>) {
     // A peer that was banned for the attack before is refused here, which is right as well.
-    let Ok(stream) = network.open_job(&peer).await else { return };
+    let Ok(stream) = network.open_job(&peer).await else {
+        return;
+    };
     let (mut reader, writer) = stream.split();
     let _ = writer.send_bytes(Bytes::from(bytes));
     writer.finish();
@@ -174,9 +215,11 @@ async fn liar(lie: Lie, starter: &std::path::Path) -> Liar {
 }
 
 fn ask(asker: &Folder, peers: &[&str]) -> Said {
-    run(asker
-        .decentralgpt()
-        .arg("chat")
-        .args(peers)
-        .args(["--system", SYSTEM, "--temperature", "0", QUESTION]))
+    run(asker.decentralgpt().arg("chat").args(peers).args([
+        "--system",
+        SYSTEM,
+        "--temperature",
+        "0",
+        QUESTION,
+    ]))
 }

@@ -20,17 +20,30 @@ const LONG_FILE: usize = 500;
 #[test]
 fn who_imports_whom() {
     for (name, imports) in manifests() {
-        let ours: BTreeSet<&str> = imports.iter().filter_map(|import| import.strip_prefix("decentralgpt-")).collect();
+        let ours: BTreeSet<&str> = imports
+            .iter()
+            .filter_map(|import| import.strip_prefix("decentralgpt-"))
+            .collect();
         if name == "protocol" || ROOMS.contains(&name.as_str()) {
             let allowed = BTreeSet::from(["protocol"]);
             let wrong: Vec<_> = ours.difference(&allowed).collect();
-            assert!(wrong.is_empty(), "{name} imports {wrong:?}: rooms know `protocol` alone, `node` alone knows two of them");
+            assert!(
+                wrong.is_empty(),
+                "{name} imports {wrong:?}: rooms know `protocol` alone, `node` alone knows two of them"
+            );
         }
         if SHELLS.contains(&name.as_str()) {
-            assert_eq!(ours, BTreeSet::from(["node"]), "{name} is a thin face: it imports `node` and nothing else of ours");
+            assert_eq!(
+                ours,
+                BTreeSet::from(["node"]),
+                "{name} is a thin face: it imports `node` and nothing else of ours"
+            );
         }
         if name == "xtask" {
-            assert!(ours.is_empty(), "xtask starts programs and holds no logic of the product, but imports {ours:?}");
+            assert!(
+                ours.is_empty(),
+                "xtask starts programs and holds no logic of the product, but imports {ours:?}"
+            );
         }
     }
 }
@@ -50,7 +63,10 @@ fn everything_has_one_home() {
     for (dependency, allowed) in homes {
         for (name, imports) in &manifests {
             if imports.contains(*dependency) {
-                assert!(allowed.contains(&name.as_str()), "{name} imports {dependency}, whose home is {allowed:?}");
+                assert!(
+                    allowed.contains(&name.as_str()),
+                    "{name} imports {dependency}, whose home is {allowed:?}"
+                );
             }
         }
     }
@@ -59,13 +75,36 @@ fn everything_has_one_home() {
 #[test]
 fn protocol_is_pure() {
     let manifests = manifests();
-    for impure in ["tokio", "futures", "rand", "getrandom", "libp2p", "reqwest", "rusqlite", "tracing"] {
-        assert!(!manifests["protocol"].contains(impure), "protocol imports {impure}: it is a function of what it is handed");
+    for impure in [
+        "tokio",
+        "futures",
+        "rand",
+        "getrandom",
+        "libp2p",
+        "reqwest",
+        "rusqlite",
+        "tracing",
+    ] {
+        assert!(
+            !manifests["protocol"].contains(impure),
+            "protocol imports {impure}: it is a function of what it is handed"
+        );
     }
     for (path, text) in files("crates/protocol/src", &["rs"]) {
         let text = without_tests(&text);
-        for impure in ["Instant::now", "SystemTime::now", "std::fs", "std::net", "std::thread", "std::env"] {
-            assert!(!text.contains(impure), "{}: {impure} in a crate without clock, disk and network", path.display());
+        for impure in [
+            "Instant::now",
+            "SystemTime::now",
+            "std::fs",
+            "std::net",
+            "std::thread",
+            "std::env",
+        ] {
+            assert!(
+                !text.contains(impure),
+                "{}: {impure} in a crate without clock, disk and network",
+                path.display()
+            );
         }
     }
 }
@@ -73,8 +112,13 @@ fn protocol_is_pure() {
 #[test]
 fn no_vague_names() {
     for name in manifests().keys() {
-        for vague in ["common", "util", "utils", "types", "core", "config", "helpers", "shared", "misc"] {
-            assert_ne!(name, vague, "a crate named {vague} says nothing about what it owns");
+        for vague in [
+            "common", "util", "utils", "types", "core", "config", "helpers", "shared", "misc",
+        ] {
+            assert_ne!(
+                name, vague,
+                "a crate named {vague} says nothing about what it owns"
+            );
         }
     }
 }
@@ -86,16 +130,25 @@ fn every_crate_keeps_the_lints_and_opens_with_what_it_is() {
         let manifest = fs::read_to_string(root.join(&member).join("Cargo.toml")).unwrap();
         let table: toml::Table = manifest.parse().unwrap();
         assert_eq!(
-            table.get("lints").and_then(|lints| lints.get("workspace")).and_then(toml::Value::as_bool),
+            table
+                .get("lints")
+                .and_then(|lints| lints.get("workspace"))
+                .and_then(toml::Value::as_bool),
             Some(true),
             "{member}/Cargo.toml does not take the workspace's lints"
         );
         for source in ["src/lib.rs", "src/main.rs"] {
-            let Ok(text) = fs::read_to_string(root.join(&member).join(source)) else { continue };
-            assert!(text.starts_with("//!"), "{member}/{source} does not open with what it is");
+            let Ok(text) = fs::read_to_string(root.join(&member).join(source)) else {
+                continue;
+            };
+            assert!(
+                text.starts_with("//!"),
+                "{member}/{source} does not open with what it is"
+            );
             if member != "tests" {
                 assert!(
-                    !text.contains("#![allow(clippy::unwrap_used") && !text.contains("#![allow(clippy::expect_used"),
+                    !text.contains("#![allow(clippy::unwrap_used")
+                        && !text.contains("#![allow(clippy::expect_used"),
                     "{member}/{source} allows unwrap outside tests"
                 );
             }
@@ -109,7 +162,9 @@ fn the_page_calls_rust_through_its_generated_bindings_alone() {
         if path.ends_with("bindings.ts") {
             continue;
         }
-        for line in text.lines().filter(|line| !line.trim_start().starts_with("//") && !line.trim_start().starts_with('*')) {
+        for line in text.lines().filter(|line| {
+            !line.trim_start().starts_with("//") && !line.trim_start().starts_with('*')
+        }) {
             assert!(
                 !line.contains("invoke("),
                 "{}: `{}` goes around ui/src/bindings.ts",
@@ -124,7 +179,12 @@ fn the_page_calls_rust_through_its_generated_bindings_alone() {
 fn every_promise_names_a_test_that_exists() {
     let text = fs::read_to_string(root().join("docs/behavior.md")).unwrap();
     let mut promises = 0;
-    for entry in text.split('`').skip(1).step_by(2).filter(|code| code.contains("::") && code.contains('/')) {
+    for entry in text
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|code| code.contains("::") && code.contains('/'))
+    {
         let (file, test) = entry.split_once("::").unwrap();
         let source = fs::read_to_string(root().join(file))
             .unwrap_or_else(|_| panic!("docs/behavior.md names {file}, which does not exist"));
@@ -135,27 +195,47 @@ fn every_promise_names_a_test_that_exists() {
         } else {
             source.contains(&format!("\"{test}\"")) || source.contains(&format!("'{test}'"))
         };
-        assert!(found, "docs/behavior.md names {entry}, and {file} has no such test");
+        assert!(
+            found,
+            "docs/behavior.md names {entry}, and {file} has no such test"
+        );
         promises += 1;
     }
     let given = text.matches("**Given**").count();
-    assert!(promises >= given, "docs/behavior.md has {given} promises and names {promises} tests");
+    assert!(
+        promises >= given,
+        "docs/behavior.md has {given} promises and names {promises} tests"
+    );
 }
 
 #[test]
 fn no_path_of_somebody_s_machine() {
     // Put together, or this file would name them itself.
-    let signs = [["/ro", "ot/"].concat(), ["/ho", "me/"].concat(), ["/Us", "ers/"].concat(), ["/wo", "rk/"].concat()];
+    let signs = [
+        ["/ro", "ot/"].concat(),
+        ["/ho", "me/"].concat(),
+        ["/Us", "ers/"].concat(),
+        ["/wo", "rk/"].concat(),
+    ];
     for path in tracked() {
-        let Ok(text) = fs::read_to_string(root().join(&path)) else { continue };
+        let Ok(text) = fs::read_to_string(root().join(&path)) else {
+            continue;
+        };
         for (number, line) in text.lines().enumerate() {
             for sign in &signs {
                 // Within a web address it is somebody's site, not somebody's disk.
                 let somewhere = line.match_indices(sign.as_str()).any(|(at, _)| {
                     let before = &line[..at];
-                    !before.ends_with(|mark: char| mark.is_alphanumeric() || mark == '.' || mark == '_' || mark == '-')
+                    !before.ends_with(|mark: char| {
+                        mark.is_alphanumeric() || mark == '.' || mark == '_' || mark == '-'
+                    })
                 });
-                assert!(!somewhere, "{path}:{}: a path of one machine: {}", number + 1, line.trim());
+                assert!(
+                    !somewhere,
+                    "{path}:{}: a path of one machine: {}",
+                    number + 1,
+                    line.trim()
+                );
             }
         }
     }
@@ -164,7 +244,10 @@ fn no_path_of_somebody_s_machine() {
 #[test]
 fn weights_and_build_output_are_not_in_the_tree() {
     for path in tracked() {
-        let wrong = path.ends_with(".gguf") || path.starts_with("target/") || path.contains("node_modules/") || path.starts_with("ui/dist/");
+        let wrong = path.ends_with(".gguf")
+            || path.starts_with("target/")
+            || path.contains("node_modules/")
+            || path.starts_with("ui/dist/");
         assert!(!wrong, "{path} is tracked");
     }
 }
@@ -172,10 +255,16 @@ fn weights_and_build_output_are_not_in_the_tree() {
 #[test]
 fn ci_runs_what_the_readme_says() {
     let run = fs::read_to_string(root().join(".ci/run")).unwrap();
-    assert!(run.contains("exec cargo xtask test"), ".ci/run does not run `cargo xtask test`");
+    assert!(
+        run.contains("exec cargo xtask test"),
+        ".ci/run does not run `cargo xtask test`"
+    );
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
     for command in ["cargo xtask run", "cargo xtask test"] {
-        assert!(readme.contains(command), "the README does not name `{command}`");
+        assert!(
+            readme.contains(command),
+            "the README does not name `{command}`"
+        );
     }
 }
 
@@ -193,12 +282,23 @@ fn long_files_are_pointed_at() {
 
 /// The folder of the workspace.
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap()
+        .to_owned()
 }
 
 fn members() -> Vec<String> {
-    let table: toml::Table = fs::read_to_string(root().join("Cargo.toml")).unwrap().parse().unwrap();
-    table["workspace"]["members"].as_array().unwrap().iter().map(|member| member.as_str().unwrap().to_owned()).collect()
+    let table: toml::Table = fs::read_to_string(root().join("Cargo.toml"))
+        .unwrap()
+        .parse()
+        .unwrap();
+    table["workspace"]["members"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|member| member.as_str().unwrap().to_owned())
+        .collect()
 }
 
 /// Every member's name, without our prefix, with what it depends on outside of tests.
@@ -217,10 +317,20 @@ fn manifests() -> BTreeMap<String, BTreeSet<String>> {
             }
         };
         collect(&table);
-        for platform in table.get("target").and_then(toml::Value::as_table).into_iter().flat_map(toml::Table::values) {
+        for platform in table
+            .get("target")
+            .and_then(toml::Value::as_table)
+            .into_iter()
+            .flat_map(toml::Table::values)
+        {
             collect(platform.as_table().unwrap());
         }
-        all.insert(name.strip_prefix("decentralgpt-").unwrap_or(name).to_owned(), imports);
+        all.insert(
+            name.strip_prefix("decentralgpt-")
+                .unwrap_or(name)
+                .to_owned(),
+            imports,
+        );
     }
     all
 }
@@ -230,13 +340,17 @@ fn files(folder: &str, endings: &[&str]) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
     let mut folders = vec![root().join(folder)];
     while let Some(folder) = folders.pop() {
-        let Ok(entries) = fs::read_dir(&folder) else { continue };
+        let Ok(entries) = fs::read_dir(&folder) else {
+            continue;
+        };
         for path in entries.flatten().map(|entry| entry.path()) {
             if path.is_dir() {
                 if !path.ends_with("node_modules") && !path.ends_with("target") {
                     folders.push(path);
                 }
-            } else if endings.iter().any(|ending| path.extension().is_some_and(|found| found == *ending))
+            } else if endings
+                .iter()
+                .any(|ending| path.extension().is_some_and(|found| found == *ending))
                 && let Ok(text) = fs::read_to_string(&path)
             {
                 found.push((path.strip_prefix(root()).unwrap().to_owned(), text));
@@ -254,9 +368,15 @@ fn without_tests(text: &str) -> &str {
 
 /// What git tracks; nothing outside a clone.
 fn tracked() -> Vec<String> {
-    let listed = Command::new("git").args(["ls-files"]).current_dir(root()).output();
+    let listed = Command::new("git")
+        .args(["ls-files"])
+        .current_dir(root())
+        .output();
     match listed {
-        Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect(),
+        Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout)
+            .lines()
+            .map(str::to_owned)
+            .collect(),
         Ok(_) | Err(_) => {
             println!("skipped: files that git tracks (this is no clone)");
             Vec::new()

@@ -51,8 +51,14 @@ fn lose_a_provider(signal: libc::c_int) {
     while let Some(line) = chat.line() {
         told.hear(&line);
         if lost.is_none() && told.tokens >= CUT_AFTER {
-            let from = told.provider.clone().expect("no event named the provider before its text");
-            let index = providers.iter().position(|provider| provider.peer == from).expect("a stranger answers");
+            let from = told
+                .provider
+                .clone()
+                .expect("no event named the provider before its text");
+            let index = providers
+                .iter()
+                .position(|provider| provider.peer == from)
+                .expect("a stranger answers");
             providers[index].program.signal(signal);
             lost = Some(index);
         }
@@ -63,17 +69,32 @@ fn lose_a_provider(signal: libc::c_int) {
     let (from, to, index) = told.moved.clone().expect("the answer did not move");
     assert_eq!(from.as_deref(), Some(providers[lost].peer.as_str()));
     assert_eq!(to.as_deref(), Some(providers[1 - lost].peer.as_str()));
-    assert!(u64::from(index) >= CUT_AFTER, "tokens that were shown came again: moved at {index}");
+    assert!(
+        u64::from(index) >= CUT_AFTER,
+        "tokens that were shown came again: moved at {index}"
+    );
 
     // One span per provider, in order, the second from the index on at which it moved.
     let message = &told.finished["message"];
     let spans = message["spans"].as_array().unwrap();
     assert_eq!(spans.len(), 2, "{spans:?}");
-    assert_eq!((spans[0]["fromIndex"].as_u64(), spans[0]["peer"].as_str()), (Some(0), from.as_deref()));
-    assert_eq!((spans[1]["fromIndex"].as_u64(), spans[1]["peer"].as_str()), (Some(u64::from(index)), to.as_deref()));
-    assert!(spans[1]["receipt"].is_string(), "the second provider's receipt is missing");
+    assert_eq!(
+        (spans[0]["fromIndex"].as_u64(), spans[0]["peer"].as_str()),
+        (Some(0), from.as_deref())
+    );
+    assert_eq!(
+        (spans[1]["fromIndex"].as_u64(), spans[1]["peer"].as_str()),
+        (Some(u64::from(index)), to.as_deref())
+    );
+    assert!(
+        spans[1]["receipt"].is_string(),
+        "the second provider's receipt is missing"
+    );
     // What was shown is what is stored: nothing doubled, nothing missing.
-    assert_eq!(message["content"].as_str().unwrap().trim(), told.text.trim());
+    assert_eq!(
+        message["content"].as_str().unwrap().trim(),
+        told.text.trim()
+    );
     assert_eq!(message["outputTokens"].as_u64(), Some(told.tokens));
 
     compare(&starter, &providers[1 - lost], &told, index);
@@ -92,15 +113,31 @@ fn compare(starter: &std::path::Path, second: &Serving, told: &Told, index: u32)
         let undisturbed = wire::ask(&network, peer, model, &prompt, &[], WHOLE).await;
         let before = &undisturbed[..index as usize];
         let shown = text.say(before).await;
-        assert!(told.text.starts_with(shown.trim_end_matches('\u{fffd}')), "the tokens before the cut changed:\n{}\n{shown}", told.text);
+        assert!(
+            told.text.starts_with(shown.trim_end_matches('\u{fffd}')),
+            "the tokens before the cut changed:\n{}\n{shown}",
+            told.text
+        );
 
         let rest = wire::ask(&network, peer, model, &prompt, before, WHOLE).await;
         let both: Vec<u32> = before.iter().chain(&rest).copied().collect();
-        assert_eq!(both.len() as u64, told.tokens, "a token is doubled or missing");
-        assert_eq!(text.say(&both).await.trim(), told.text.trim(), "the rest is not what the second provider gives");
+        assert_eq!(
+            both.len() as u64,
+            told.tokens,
+            "a token is doubled or missing"
+        );
+        assert_eq!(
+            text.say(&both).await.trim(),
+            told.text.trim(),
+            "the rest is not what the second provider gives"
+        );
         println!(
             "moved at {index}; equal to the undisturbed answer: {}",
-            if both == undisturbed { "yes" } else { "no (another engine state rounds otherwise)" }
+            if both == undisturbed {
+                "yes"
+            } else {
+                "no (another engine state rounds otherwise)"
+            }
         );
         network.shutdown().await;
         text.end().await;
@@ -126,13 +163,21 @@ impl Told {
             "text" => {
                 self.text.push_str(event["append"].as_str().unwrap());
                 let tokens = event["tokens"].as_u64().unwrap();
-                assert!(tokens >= self.tokens, "the count of tokens went back from {} to {tokens}", self.tokens);
+                assert!(
+                    tokens >= self.tokens,
+                    "the count of tokens went back from {} to {tokens}",
+                    self.tokens
+                );
                 self.tokens = tokens;
             }
             "moved" => {
                 assert!(self.moved.is_none(), "moved twice: {line}");
                 let index = u32::try_from(event["index"].as_u64().unwrap()).unwrap();
-                assert_eq!(u64::from(index), self.tokens, "the answer goes on at another token than the next one");
+                assert_eq!(
+                    u64::from(index),
+                    self.tokens,
+                    "the answer goes on at another token than the next one"
+                );
                 self.moved = Some((string("fromPeer"), string("toPeer"), index));
             }
             "finished" => self.finished = event,

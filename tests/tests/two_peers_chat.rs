@@ -12,14 +12,30 @@ fn a_computer_without_weights_is_answered_by_a_peer() {
     let serving = Serving::start(&starter);
     let asker = Folder::new();
 
-    let said = run(asker
-        .decentralgpt()
-        .args(["chat", "--peer", &serving.address, "--system", SYSTEM, "--temperature", "0", QUESTION]));
+    let said = run(asker.decentralgpt().args([
+        "chat",
+        "--peer",
+        &serving.address,
+        "--system",
+        SYSTEM,
+        "--temperature",
+        "0",
+        QUESTION,
+    ]));
 
     assert_eq!(said.code(), Some(0), "{}", said.err);
     assert!(said.out.contains("Paris"), "{}\n{}", said.out, said.err);
-    assert_eq!(said.out.trim_end().lines().count(), 1, "more than the answer is on standard output:\n{}", said.out);
-    assert_eq!(asker.files("gguf"), Vec::<std::path::PathBuf>::new(), "the asking folder holds weights");
+    assert_eq!(
+        said.out.trim_end().lines().count(),
+        1,
+        "more than the answer is on standard output:\n{}",
+        said.out
+    );
+    assert_eq!(
+        asker.files("gguf"),
+        Vec::<std::path::PathBuf>::new(),
+        "the asking folder holds weights"
+    );
 }
 
 #[test]
@@ -28,12 +44,24 @@ fn both_sides_keep_the_receipt_that_both_signed() {
     let serving = Serving::start(&starter);
     let asker = Folder::new();
 
-    let said = run(asker
-        .decentralgpt()
-        .args(["chat", "--json", "--peer", &serving.address, "--system", SYSTEM, "--temperature", "0", QUESTION]));
+    let said = run(asker.decentralgpt().args([
+        "chat",
+        "--json",
+        "--peer",
+        &serving.address,
+        "--system",
+        SYSTEM,
+        "--temperature",
+        "0",
+        QUESTION,
+    ]));
 
     assert_eq!(said.code(), Some(0), "{}", said.err);
-    let events: Vec<Value> = said.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let events: Vec<Value> = said
+        .out
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
     assert_eq!(events.first().unwrap()["kind"], "started");
     let finished = events.last().unwrap();
     assert_eq!(finished["kind"], "finished", "{finished}");
@@ -56,9 +84,16 @@ fn this_computer_answers_by_itself() {
     let Some(starter) = starter() else { return };
     let folder = Folder::new();
 
-    let said = run(folder
-        .decentralgpt_with(&starter)
-        .args(["chat", "--place", "local", "--system", SYSTEM, "--temperature", "0", QUESTION]));
+    let said = run(folder.decentralgpt_with(&starter).args([
+        "chat",
+        "--place",
+        "local",
+        "--system",
+        SYSTEM,
+        "--temperature",
+        "0",
+        QUESTION,
+    ]));
 
     assert_eq!(said.code(), Some(0), "{}", said.err);
     assert!(said.out.contains("Paris"), "{}\n{}", said.out, said.err);
@@ -69,10 +104,16 @@ fn a_command_beside_a_serving_node_is_done_by_that_one() {
     let Some(starter) = starter() else { return };
     let serving = Serving::start(&starter);
 
-    let said = run(serving
-        .folder()
-        .decentralgpt()
-        .args(["chat", "--place", "local", "--system", SYSTEM, "--temperature", "0", QUESTION]));
+    let said = run(serving.folder().decentralgpt().args([
+        "chat",
+        "--place",
+        "local",
+        "--system",
+        SYSTEM,
+        "--temperature",
+        "0",
+        QUESTION,
+    ]));
 
     assert_eq!(said.code(), Some(0), "{}", said.err);
     assert!(said.out.contains("Paris"), "{}\n{}", said.out, said.err);
@@ -85,11 +126,15 @@ fn ctrl_c_ends_serving_politely() {
     let asker = Folder::new();
     serving.program.signal(libc::SIGINT);
 
-    let Serving { program, address, .. } = serving;
+    let Serving {
+        program, address, ..
+    } = serving;
     let ended = program.wait();
     assert_eq!(ended.code(), Some(0), "{}", ended.err);
 
-    let said = run(asker.decentralgpt().args(["chat", "--peer", &address, "--system", SYSTEM, QUESTION]));
+    let said = run(asker
+        .decentralgpt()
+        .args(["chat", "--peer", &address, "--system", SYSTEM, QUESTION]));
     said.is_a_failure_that_says(&[]);
 }
 

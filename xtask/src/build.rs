@@ -71,6 +71,18 @@ pub(crate) fn fast_worker(house: &House) -> Result<(), Failure> {
     )
 }
 
+/// The starter beside the programs, where they look for models that came with them: started by hand, they find it too.
+pub(crate) fn starter_beside(house: &House, starter: &Path) -> Result<(), Failure> {
+    let folder = house.target.join("debug").join("models");
+    fs::create_dir_all(&folder).map_err(|error| Failure::io("Cannot make", &folder, &error))?;
+    let beside = folder.join(crate::starter::FILE);
+    let _ = fs::remove_file(&beside);
+    // A second name for the same bytes where the disk allows it, else a copy.
+    fs::hard_link(starter, &beside)
+        .or_else(|_| fs::copy(starter, &beside).map(|_| ()))
+        .map_err(|error| Failure::io("Cannot write", &beside, &error))
+}
+
 /// Puts a program in place by a rename: a running one keeps its old file, and nobody ever starts half of one.
 fn install(from: &Path, to: &Path) -> Result<(), Failure> {
     let beside = to.with_extension("new");

@@ -26,7 +26,7 @@ pub(crate) fn demo(house: &House) -> Result<(), Failure> {
     run::prepare(house)?;
     if !run::has_display() {
         println!("   No display here, so no window: the loop in this terminal.");
-        return headless::show(house);
+        return headless::show(house, !house.ci);
     }
     let stopped = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stopped);
@@ -48,7 +48,7 @@ pub(crate) fn demo(house: &House) -> Result<(), Failure> {
     }
     let asker = folder.path().join("window");
     headless::prepare_folder(&asker)?;
-    let mut window = Kept::spawn(run::house_window(house).arg("--data").arg(&asker))?;
+    let mut window = Kept::spawn(run::window(house).arg("--data").arg(&asker))?;
     stage("the window meets the nodes", || {
         introduce(house, &asker, &nodes)
     })?;

@@ -1,7 +1,7 @@
 //! The whole loop without a window: one node serves, a second one, in a data folder without weights, asks it.
 
 use std::{
-    env, fs,
+    fs,
     io::{BufRead, BufReader, IsTerminal},
     path::Path,
     process::{Command, Stdio},
@@ -84,7 +84,8 @@ fn asking(house: &House, data: &Path, address: &str) -> Command {
     command
 }
 
-pub(crate) fn show(house: &House) -> Result<(), Failure> {
+/// Shows the loop; afterwards, where that is wanted and there is a terminal, lets a person chat.
+pub(crate) fn show(house: &House, then_chat: bool) -> Result<(), Failure> {
     let folder = tempfile::tempdir()
         .map_err(|error| Failure::new(format!("No temporary folder: {error}.")))?;
     let serving = stage("a node that serves", || {
@@ -96,9 +97,13 @@ pub(crate) fn show(house: &House) -> Result<(), Failure> {
     prepare_folder(&asker)?;
     stage("a second node, without weights, asks it", || {
         println!("   > {QUESTION}");
-        sh::run(asking(house, &asker, &serving.address).args(["--temperature", "0", QUESTION]))
+        sh::run(
+            asking(house, &asker, &serving.address)
+                .stdin(Stdio::null())
+                .args(["--temperature", "0", QUESTION]),
+        )
     })?;
-    if env::var_os("CI").is_none() && std::io::stdin().is_terminal() {
+    if then_chat && std::io::stdin().is_terminal() {
         println!("── now you (an empty line with Ctrl-D ends)");
         sh::run(&mut asking(house, &asker, &serving.address))?;
     } else {

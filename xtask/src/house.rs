@@ -71,13 +71,10 @@ impl House {
             .join(format!("{name}{}", env::consts::EXE_SUFFIX))
     }
 
-    /// The command line, looking for models in this repository's folder.
+    /// The command line on a data folder.
     pub(crate) fn decentralgpt(&self, data: &Path) -> Command {
         let mut command = Command::new(self.program("decentralgpt"));
-        command
-            .arg("--data")
-            .arg(data)
-            .env("DECENTRALGPT_MODELS", self.models());
+        command.arg("--data").arg(data);
         command
     }
 

@@ -1,6 +1,6 @@
 //! `cargo xtask run`: from a fresh machine to a person who chats.
 
-use std::{env, time::Instant};
+use std::{env, process::Command, time::Instant};
 
 use crate::{
     build,
@@ -14,17 +14,16 @@ pub(crate) fn run(house: &House, headless: bool) -> Result<(), Failure> {
     prepare(house)?;
     println!("── ready after {}", clock(start.elapsed()));
     if headless {
-        crate::headless::show(house)
+        crate::headless::show(house, !house.ci)
     } else if has_display() {
         stage("the window (close it, or Ctrl-C, to end)", || {
-            let mut window = house_window(house);
-            sh::run(&mut window)
+            sh::run(&mut window(house))
         })
     } else {
         println!(
             "   No display here (neither DISPLAY nor WAYLAND_DISPLAY is set), so no window: the same programs, in this terminal."
         );
-        crate::headless::show(house)
+        crate::headless::show(house, !house.ci)
     }
 }
 
@@ -37,16 +36,17 @@ pub(crate) fn prepare(house: &House) -> Result<(), Failure> {
         build::window_packages(house)
     })?;
     stage("3/6 page of the window", || build::window_page(house))?;
-    stage("4/6 starter model", || starter::fetch(house).map(|_| ()))?;
-    stage("5/6 programs", || build::programs(house, false))?;
+    let starter = stage("4/6 starter model", || starter::fetch(house))?;
+    stage("5/6 programs", || {
+        build::programs(house, false)?;
+        build::starter_beside(house, &starter)
+    })?;
     stage("6/6 worker for AVX2", || build::fast_worker(house))
 }
 
-/// The desktop program, looking for models in this repository's folder as well.
-pub(crate) fn house_window(house: &House) -> std::process::Command {
-    let mut window = std::process::Command::new(house.program("decentralgpt-desktop"));
-    window.env("DECENTRALGPT_MODELS", house.models());
-    window
+/// The desktop program.
+pub(crate) fn window(house: &House) -> Command {
+    Command::new(house.program("decentralgpt-desktop"))
 }
 
 pub(crate) fn has_display() -> bool {

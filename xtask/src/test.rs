@@ -123,6 +123,12 @@ const STAGES: &[Stage] = &[
         run: fuzz_briefly,
     },
     Stage {
+        name: "headless",
+        what: "the loop that a machine without a display shows",
+        quick: false,
+        run: headless_loop,
+    },
+    Stage {
         name: "journeys",
         what: "several processes of the real programs",
         quick: false,
@@ -297,7 +303,10 @@ fn unchanged_bindings(house: &House) -> Result<Report, Failure> {
 
 fn fetch_starter(house: &House) -> Result<Report, Failure> {
     match starter::fetch(house) {
-        Ok(_) => Ok(Report::one()),
+        Ok(starter) => {
+            build::starter_beside(house, &starter)?;
+            Ok(Report::one())
+        }
         // A machine without any source still tests the rest: what needs the model says that it skipped.
         Err(failure) if !house.ci => Ok(Report::skip(format!(
             "the starter model ({})",
@@ -363,6 +372,16 @@ fn fuzz_briefly(house: &House) -> Result<Report, Failure> {
         passed: targets.len(),
         skipped: Vec::new(),
     })
+}
+
+fn headless_loop(house: &House) -> Result<Report, Failure> {
+    if !house.models().join(starter::FILE).exists() {
+        return Ok(Report::skip(
+            "the headless loop (the starter model is not here)",
+        ));
+    }
+    crate::headless::show(house, false)?;
+    Ok(Report::one())
 }
 
 fn desktop(house: &House) -> Result<Report, Failure> {

@@ -1,1 +1,113 @@
-fn main(){}
+//! The headless face of DecentralGPT: `decentralgpt chat | serve | models | peers | status | doctor`.
+//!
+//! It owns the command line: what may be typed, what goes to which stream, which exit code means what. It decides nothing of
+//! the product. Every command speaks to a node through its control socket: the one of a running window or `serve`, or one that
+//! is started for the command and stopped after it.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
+mod answer;
+mod arguments;
+mod chat;
+mod core;
+mod doctor;
+mod failure;
+mod listing;
+mod models;
+mod output;
+mod peers;
+mod serve;
+mod stop;
+mod words;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    arguments::{Arguments, Command},
+    core::Core,
+    failure::Failure,
+    output::Output,
+    stop::Stop,
+};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    // Quiet unless asked: standard error belongs to the person.
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            EnvFilter::try_from_env("DECENTRALGPT_LOG").unwrap_or_else(|_| EnvFilter::new("error")),
+        )
+        .with_writer(std::io::stderr)
+        .init();
+    let mut output = Output::new();
+    let json = wants_json(&arguments.command);
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            return Failure::new(
+                "no_runtime",
+                format!("This computer gives the program no threads: {error}."),
+                "end other programs, then try again.",
+            )
+            .tell(&mut output, json);
+        }
+    };
+    let ended = runtime.block_on(act(arguments, &mut output));
+    // A read of standard input that never ends must not hold the program.
+    runtime.shutdown_background();
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.tell(&mut output, json),
+    }
+}
+
+/// Opens the node, does what was asked, and closes it whatever happened.
+async fn act(arguments: Arguments, output: &mut Output) -> Result<(), Failure> {
+    let stop = Stop::listen()?;
+    let opened = Core::open(arguments.data, output);
+    let core = tokio::select! {
+        core = opened => core?,
+        () = stop.asked() => return Err(Failure::Interrupted),
+    };
+    let done = match arguments.command {
+        Command::Chat(chat) => chat::chat(&core, chat, output, &stop).await,
+        Command::Serve(serve) => serve::serve(&core, serve, output, &stop).await,
+        Command::Models(models) => models::models(&core, models, output, &stop).await,
+        Command::Peers(peers) => peers::peers(&core, peers, output, &stop).await,
+        Command::Status(listing) => doctor::status(&core, listing, output).await,
+        Command::Doctor(listing) => doctor::doctor(&core, listing, output).await,
+    };
+    output.clear_progress();
+    core.close().await;
+    done
+}
+
+fn wants_json(command: &Command) -> bool {
+    match command {
+        Command::Chat(chat) => chat.json,
+        Command::Serve(serve) => serve.json,
+        Command::Models(
+            arguments::Models::List(listing) | arguments::Models::Add { listing, .. },
+        )
+        | Command::Peers(
+            arguments::Peers::List(listing)
+            | arguments::Peers::Connect { listing, .. }
+            | arguments::Peers::Invite(listing),
+        )
+        | Command::Status(listing)
+        | Command::Doctor(listing) => listing.json,
+        Command::Models(
+            arguments::Models::Pull { .. }
+            | arguments::Models::Remove { .. }
+            | arguments::Models::Default { .. }
+            | arguments::Models::Move { .. },
+        )
+        | Command::Peers(arguments::Peers::Block { .. }) => false,
+    }
+}

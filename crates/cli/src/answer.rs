@@ -1,0 +1,245 @@
+//! One answer as it comes: text to standard output, everything around it to standard error.
+
+use node::{AnswerEvent, ErrorView, Message, MessageState, Phase};
+
+use crate::{
+    failure::{self, Failure},
+    output::Output,
+};
+
+/// What has been shown of one answer.
+#[derive(Debug, Default)]
+pub(crate) struct Answer {
+    json: bool,
+    text: bool,
+    reasoning: bool,
+    /// The last character shown ended a line.
+    line_ended: bool,
+    finished: Option<Message>,
+}
+
+impl Answer {
+    pub(crate) fn new(json: bool) -> Self {
+        Self {
+            json,
+            ..Self::default()
+        }
+    }
+
+    /// Shows one event.
+    pub(crate) fn show(&mut self, event: &AnswerEvent, output: &mut Output) -> Result<(), Failure> {
+        if let AnswerEvent::Finished { message, .. } = event {
+            self.finished = Some(message.clone());
+        }
+        if self.json {
+            return output.json(event);
+        }
+        match event {
+            AnswerEvent::Started { .. }
+            | AnswerEvent::Titled { .. }
+            | AnswerEvent::Finished { .. } => Ok(()),
+            AnswerEvent::Phase {
+                phase,
+                done,
+                total,
+                peer,
+            } => {
+                if !self.text {
+                    output.progress(&waiting(*phase, *done, *total, peer.as_deref()));
+                }
+                Ok(())
+            }
+            AnswerEvent::Text {
+                append,
+                reasoning: true,
+                ..
+            } => {
+                self.reasoning = true;
+                output.reasoning(append)
+            }
+            AnswerEvent::Text {
+                append,
+                reasoning: false,
+                ..
+            } => {
+                if self.reasoning && !self.text {
+                    // Between the reasoning and the answer, for a person.
+                    output.reasoning("\n\n")?;
+                }
+                self.text = true;
+                self.line_ended = append.ends_with('\n');
+                output.answer(append)
+            }
+            AnswerEvent::Moved {
+                from_peer,
+                to_peer,
+                index,
+            } => {
+                if output.answer_is_watched {
+                    output.answer("\n")?;
+                }
+                output.news(&format!(
+                    "({} was lost after {index} tokens; {} goes on from there)",
+                    place(from_peer.as_deref()),
+                    place(to_peer.as_deref())
+                ));
+                Ok(())
+            }
+        }
+    }
+
+    /// How it ended, once it has.
+    pub(crate) fn state(&self) -> Option<MessageState> {
+        self.finished.as_ref().map(|message| message.state)
+    }
+
+    /// The id of the finished message.
+    pub(crate) fn id(&self) -> Option<String> {
+        self.finished.as_ref().map(|message| message.id.clone())
+    }
+
+    /// Ends the text's line, tells what the answer was, and judges it.
+    pub(crate) fn end(self, output: &mut Output) -> Result<(), Failure> {
+        if self.text && !self.line_ended && !self.json {
+            output.answer("\n")?;
+        }
+        let Some(message) = self.finished else {
+            return Err(Failure::new(
+                "answer_lost",
+                "The answer ended without saying how.",
+                "ask again; if it happens again, run `decentralgpt doctor`.",
+            ));
+        };
+        if !self.json {
+            output.news(&footer(&message));
+        }
+        match message.state {
+            MessageState::Complete | MessageState::Streaming => Ok(()),
+            MessageState::Length => {
+                output.news("The answer reached its limit of tokens: --max-out N allows more.");
+                Ok(())
+            }
+            MessageState::Stopped => Err(Failure::Interrupted),
+            MessageState::Interrupted => Err(broken(
+                output,
+                message.error,
+                ErrorView::new(
+                    "interrupted",
+                    "The answer broke off, and nobody could go on with it.",
+                    Some(
+                        "ask again, perhaps with another --peer or with --place local.".to_owned(),
+                    ),
+                ),
+            )),
+            MessageState::Failed => Err(broken(
+                output,
+                message.error,
+                ErrorView::new("failed", "There is no answer.", None),
+            )),
+        }
+    }
+}
+
+fn broken(output: &mut Output, error: Option<ErrorView>, or: ErrorView) -> Failure {
+    failure::say(output, &error.unwrap_or(or));
+    Failure::Told
+}
+
+/// `This computer`, or a peer's short name.
+pub(crate) fn place(peer: Option<&str>) -> String {
+    peer.map_or_else(
+        || "this computer".to_owned(),
+        |peer| format!("peer {}", short(peer)),
+    )
+}
+
+/// A PeerId so short that two of them can be told apart on a screen.
+pub(crate) fn short(peer: &str) -> String {
+    let marks: Vec<char> = peer.chars().collect();
+    match marks.len() {
+        0..=14 => peer.to_owned(),
+        length => marks[..6]
+            .iter()
+            .chain(['…'].iter())
+            .chain(marks[length - 6..].iter())
+            .collect(),
+    }
+}
+
+fn waiting(phase: Phase, done: u64, total: u64, peer: Option<&str>) -> String {
+    let share = (done * 100)
+        .checked_div(total)
+        .map(|percent| format!(" {}%", percent.min(100)))
+        .unwrap_or_default();
+    let place = place(peer);
+    match phase {
+        Phase::Connecting => format!("{place}: connecting"),
+        Phase::Queued => format!("{place}: waiting in its queue"),
+        Phase::Loading => format!("{place}: loading the model{share}"),
+        Phase::Prefill => format!("{place}: reading the question{share}"),
+    }
+}
+
+/// Model, places, tokens and speed.
+fn footer(message: &Message) -> String {
+    let mut parts = Vec::new();
+    parts.extend(message.model.clone());
+    let mut places: Vec<String> = message
+        .spans
+        .iter()
+        .map(|span| place(span.peer.as_deref()))
+        .collect();
+    places.dedup();
+    if !places.is_empty() {
+        parts.push(places.join(", then "));
+    }
+    parts.extend(
+        message
+            .output_tokens
+            .map(|tokens| format!("{tokens} tokens")),
+    );
+    parts.extend(
+        message
+            .tokens_per_second
+            .map(|speed| format!("{speed:.1} tokens/s")),
+    );
+    let receipts = message
+        .spans
+        .iter()
+        .filter(|span| span.receipt.is_some())
+        .count();
+    if receipts > 0 {
+        parts.push(if receipts == 1 {
+            "receipt signed".to_owned()
+        } else {
+            format!("{receipts} receipts signed")
+        });
+    }
+    parts.join(" · ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_has_a_short_name() {
+        assert_eq!(
+            short("12D3KooWGzxzKZYveHXtpG6AsrUJBcWxHBFS2HsEoGTxrMLvKXtf"),
+            "12D3Ko…LvKXtf"
+        );
+        assert_eq!(short("älter"), "älter");
+    }
+
+    #[test]
+    fn a_wait_without_a_known_end_shows_no_share() {
+        assert_eq!(
+            waiting(Phase::Loading, 0, 0, None),
+            "this computer: loading the model"
+        );
+        assert_eq!(
+            waiting(Phase::Prefill, 7, 5, None),
+            "this computer: reading the question 100%"
+        );
+    }
+}

@@ -1,0 +1,65 @@
+//! `peers`: who is connected, and with whom to connect.
+
+use crate::{
+    arguments::{Listing, Peers},
+    core::Core,
+    failure::Failure,
+    listing,
+    output::Output,
+    stop::Stop,
+};
+
+pub(crate) async fn peers(
+    core: &Core,
+    command: Peers,
+    output: &mut Output,
+    stop: &Stop,
+) -> Result<(), Failure> {
+    match command {
+        Peers::List(how) => list(core, how, output).await,
+        Peers::Connect { address, listing } => {
+            output.progress("connecting");
+            let connecting = core.client.peers_connect(&address);
+            let peer = tokio::select! {
+                peer = connecting => peer?,
+                () = stop.asked() => return Err(Failure::Interrupted),
+            };
+            if listing.json {
+                return output.json(&peer);
+            }
+            listing::peers(&[peer])
+                .iter()
+                .try_for_each(|line| output.line(line))?;
+            if !core.attached() {
+                output.news("The address is remembered. The connection ends with this command: no window or `serve` runs on this data folder.");
+            }
+            Ok(())
+        }
+        Peers::Invite(how) => {
+            let invite = core.client.peers_invite().await?;
+            if how.json {
+                return output.json(&invite);
+            }
+            output.line(&invite.text)
+        }
+        Peers::Block { id, undo } => {
+            core.client.peers_block(&id, !undo).await?;
+            output.news(if undo {
+                "The peer may connect again."
+            } else {
+                "The peer is blocked."
+            });
+            Ok(())
+        }
+    }
+}
+
+async fn list(core: &Core, how: Listing, output: &mut Output) -> Result<(), Failure> {
+    let status = core.client.node_status().await?;
+    if how.json {
+        return output.json(&status.peers);
+    }
+    listing::peers(&status.peers)
+        .iter()
+        .try_for_each(|line| output.line(line))
+}

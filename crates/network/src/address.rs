@@ -162,7 +162,8 @@ pub(crate) fn target(text: &str) -> Result<Target, NetworkError> {
     let not = || NetworkError::NotAnAddress {
         text: text.chars().take(MAX_ADDRESS_TEXT).collect(),
     };
-    if text.len() > MAX_ADDRESS_TEXT {
+    // An empty multiaddr parses.
+    if text.is_empty() || text.len() > MAX_ADDRESS_TEXT {
         return Err(not());
     }
     if let Ok(peer) = text.parse::<PeerId>() {

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use libp2p::{
     Swarm, SwarmBuilder, allow_block_list, connection_limits,
-    core::upgrade::Version,
     identify,
     identity::Keypair,
     mdns, noise, ping,
@@ -54,14 +53,21 @@ pub(crate) struct Behaviour {
     pub(crate) streams: streams::Behaviour,
 }
 
-/// A swarm that listens nowhere yet. Must be called, and polled, inside a tokio runtime.
+/// A swarm that listens nowhere yet.
+///
+/// Streams name their protocol with multistream's `V1`. `V1Lazy` would save a round trip per stream, but Kademlia sends its
+/// provider records on streams that it drops at once, and those are lost with it: the other side cannot confirm the protocol any
+/// more. `V1` also means that a stream which is open was confirmed, so a peer that stands still is noticed in [`streams::OPEN_TIMEOUT`].
+/// Must be called, and polled, inside a tokio runtime.
 pub(crate) fn swarm(keypair: Keypair, agent: &str) -> Result<Swarm<Behaviour>, NetworkError> {
     let failed = |reason: String| NetworkError::Start { reason };
     let local = keypair.public().to_peer_id();
     let identify = identify::Config::new(PROTOCOL_VERSION.to_owned(), keypair.public())
         .with_agent_version(agent.chars().take(AGENT).collect())
         // Addresses of this home would travel to everybody: offers name those that may be told.
-        .with_hide_listen_addrs(true);
+        .with_hide_listen_addrs(true)
+        // Addresses that peers tell are kept in our own book, behind its own gate.
+        .with_cache_size(0);
     let behaviour = Behaviour {
         per_address: PerAddress::new(),
         limits: connection_limits::Behaviour::new(limits::connections()),
@@ -104,8 +110,7 @@ pub(crate) fn swarm(keypair: Keypair, agent: &str) -> Result<Swarm<Behaviour>, N
                 .with_idle_connection_timeout(IDLE)
                 .with_max_negotiating_inbound_streams(NEGOTIATING)
                 .with_smart_dial()
-                // Saves the round trip that each new stream would spend on naming its protocol.
-                .with_substream_upgrade_protocol_override(Version::V1Lazy)
+                .with_substream_upgrade_protocol_override(libp2p::core::upgrade::Version::V1Lazy)
         })
         .with_connection_timeout(HANDSHAKE)
         .build();

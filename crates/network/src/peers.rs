@@ -236,6 +236,11 @@ impl Peers {
             .unwrap_or(Scope::Public)
     }
 
+    /// The widest scope that any connected peer is in; everybody's while nobody is connected.
+    pub(crate) fn widest(&self) -> Scope {
+        self.0.values().map(Connected::scope).max().unwrap_or(Scope::Public)
+    }
+
     /// For the snapshot, longest connected first.
     pub(crate) fn status(&self, offers: impl Fn(PeerId) -> Vec<ModelDigest>) -> Vec<PeerStatus> {
         let mut peers: Vec<_> = self

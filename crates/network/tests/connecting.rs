@@ -170,15 +170,13 @@ async fn every_interface_is_listed_with_an_address_that_can_be_dialled() {
 
 #[tokio::test]
 async fn a_taken_port_is_an_error_and_changes_nothing_else() {
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let taken = format!("/ip4/127.0.0.1/tcp/{}", taken.local_addr().unwrap().port());
-    // Bound by the standard library without the options that let two listeners share a port.
     let node = TestNode::dialing(17).await;
+    // Bound by the standard library, without the options that let two listeners share a port.
     let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let held = format!("/ip4/127.0.0.1/tcp/{}", holder.local_addr().unwrap().port());
     let answer = node.network.set_listening(vec![held.clone()], false).await;
     assert!(matches!(answer, Err(NetworkError::Listen { .. })), "{answer:?}");
-    let some = node.network.set_listening(vec![held.clone(), taken], false).await.unwrap();
+    let some = node.network.set_listening(vec![held.clone(), TCP.to_owned()], false).await.unwrap();
     assert_eq!(some.len(), 1);
     assert_eq!(node.network.status().borrow().not_listening[0].0, held);
     let bad = node.network.set_listening(vec!["tcp 4001".to_owned()], false).await;

@@ -13,6 +13,8 @@ use crate::{
 const MDNS_DIALS: usize = 16;
 /// Protocols remembered of one peer. An honest one speaks ten.
 const PROTOCOLS: usize = 32;
+/// Addresses taken from what one peer says of itself.
+const ADDRESSES: usize = 8;
 
 impl Loop {
     pub(super) fn on_command(&mut self, command: Command) {
@@ -183,6 +185,10 @@ impl Loop {
                 .map(ToString::to_string)
                 .collect(),
         );
+        let scope = connected.scope();
+        let told = info.listen_addrs.iter().map(address::without_peer);
+        let told = told.filter(|told| address::may_tell(scope, told)).take(ADDRESSES);
+        self.addresses.add(peer, told);
         self.dirty = true;
         self.dial_identified(&peer);
         self.route_to(&peer);
@@ -204,9 +210,20 @@ impl Loop {
         }
     }
 
-    fn reach_changed(&mut self) {
+    /// Who is connected, or where we listen, changed: what strangers may make us dial, and which of our addresses they are told.
+    pub(super) fn reach_changed(&mut self) {
         let reach = self.peers.reach();
         self.swarm.behaviour_mut().kad.set_reach(reach);
+        let tell = self.listening.tellable(self.peers.widest());
+        let told: Vec<_> = self.swarm.external_addresses().cloned().collect();
+        for address in told.iter().filter(|address| !tell.contains(address)) {
+            self.swarm.remove_external_address(address);
+        }
+        for address in tell {
+            if !told.contains(&address) {
+                self.swarm.add_external_address(address);
+            }
+        }
     }
 
     fn peer_gone(&mut self, peer: &libp2p::PeerId) {

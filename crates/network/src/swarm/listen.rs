@@ -15,7 +15,10 @@ use libp2p::{
 use tokio::{sync::oneshot, time::Instant};
 
 use super::Loop;
-use crate::{address, error::NetworkError};
+use crate::{
+    address::{self, Scope},
+    error::NetworkError,
+};
 
 /// How long listeners have to open and close: the system answers in microseconds, so that is a sign of trouble.
 const SETTLE: Duration = Duration::from_secs(3);
@@ -62,6 +65,12 @@ impl Listening {
             .filter(|address| address::is_dialable(address))
             .map(|address| address::with_peer(address, local).to_string())
             .collect()
+    }
+
+    /// What peers may be told of ourselves: while one of them is a stranger, no address of this home.
+    pub(super) fn tellable(&self, widest: Scope) -> Vec<Multiaddr> {
+        let addresses = self.open.values().flat_map(|listener| &listener.has);
+        addresses.filter(|address| address::may_tell(widest, address)).cloned().collect()
     }
 
     pub(super) fn failures(&self) -> Vec<(String, String)> {
@@ -150,6 +159,7 @@ impl Loop {
             self.listening.closing.insert(id);
         }
         self.dirty = true;
+        self.reach_changed();
     }
 
     fn set_mdns(&mut self, on: bool) {
@@ -190,6 +200,7 @@ impl Loop {
         if let Some(listener) = self.listening.open.get_mut(&id) {
             listener.has.insert(address::without_peer(&address));
             self.dirty = true;
+            self.reach_changed();
         }
         self.settled();
     }
@@ -198,6 +209,7 @@ impl Loop {
         if let Some(listener) = self.listening.open.get_mut(&id) {
             listener.has.remove(&address::without_peer(address));
             self.dirty = true;
+            self.reach_changed();
         }
     }
 

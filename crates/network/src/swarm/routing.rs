@@ -84,7 +84,9 @@ impl Loop {
         if !connected.speaks(providers::PROTOCOL.as_ref()) {
             return self.swarm.behaviour_mut().kad.remove(peer);
         }
-        let addresses: Vec<_> = connected.dialled().cloned().collect();
+        // Those we dialled last: they are the surest.
+        let addresses: Vec<_> =
+            self.addresses.of(peer).into_iter().chain(connected.dialled().cloned()).collect();
         for address in addresses {
             if self.swarm.behaviour_mut().kad.add(peer, address) {
                 self.routing.publish = true;

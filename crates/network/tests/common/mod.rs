@@ -1,5 +1,5 @@
 //! Nodes on 127.0.0.1, and what they offer. Packets never leave the loopback.
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

@@ -1,1 +1,82 @@
-//! stub
+//! The node: the one struct that a window, a command line and a server start, use and stop.
+//!
+//! [`Node::start`] opens a data folder, which nobody else can hold at the same time, and gives a handle that clones. Its
+//! methods are the vocabulary of the whole program: chats are asked and answered, models fetched, the switch turned,
+//! peers met, receipts opened. What changes by itself comes as whole snapshots on `watch` channels ([`Node::status`],
+//! [`Node::models`], [`Node::chats`]); what belongs to one call comes as that call's own stream ([`Node::chat_send`]).
+//! [`control`] speaks the same methods as JSON lines, so that a command line beside a running window attaches to it.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), node::NodeError> {
+//! use node::{AnswerEvent, Node, NodeOptions};
+//!
+//! let node = Node::start(NodeOptions::new("data")).await?;
+//! let chat = node.chat_create(false).await?;
+//! let mut answer = node.chat_send(&chat.id, None, Some("What is the capital of France?".to_owned())).await?;
+//! while let Some(event) = answer.recv().await {
+//!     if let AnswerEvent::Text { append, .. } = event {
+//!         // shown as it comes
+//!         drop(append);
+//!     }
+//! }
+//! node.stop().await;
+//! # Ok(()) }
+//! ```
+//!
+//! # What is where
+//!
+//! | module | is |
+//! |---|---|
+//! | `node` | start and stop: who owns which handle, in which order things open and close |
+//! | [`chat`] | conversations: what a shell sees and does with them |
+//! | `ask` | one answer: where it is computed, its prompt, the text that comes, the failover |
+//! | `serve` | the switch, the offers, the jobs of others |
+//! | [`peers`] | connecting by address or invite, the book of known and blocked peers |
+//! | [`models`] | the catalogue, files, downloads, fit |
+//! | [`settings`], [`identity`], [`data`] | the files of the data folder |
+//! | [`installed`] | where an installed program finds its parts |
+//! | [`installed`] | where an installed program finds its worker and models |
+//! | [`status`], [`doctor`], [`receipts`] | what a shell shows of it all |
+//! | [`control`] | the same methods over a socket |
+//!
+//! # What it never does
+//!
+//! It draws nothing and prints nothing. It computes no token and parses no model file: that is the engine's worker. It
+//! sends nothing of a chat to a peer unless that chat has consented. No input from a disk, the network or a person makes
+//! it panic.
+#![deny(missing_docs)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
+mod ask;
+pub mod chat;
+pub mod control;
+pub mod data;
+pub mod doctor;
+mod error;
+pub mod identity;
+pub mod installed;
+pub mod models;
+mod node;
+pub mod peers;
+pub mod receipts;
+mod serve;
+pub mod settings;
+pub mod status;
+mod clock;
+
+pub use chat::{
+    AnswerEvent, ChatPatch, ChatSummary, ChatView, ContextUse, ExportFormat, Message, MessageState, OnFull, Phase, Place,
+    Role, Sampling, SearchHit, Span,
+};
+pub use doctor::{Check, CheckState};
+pub use error::{ErrorView, NodeError};
+pub use models::{
+    Fit, FitKind, Measured, ModelRow, ModelState, ModelsFolder, ModelsView, Origin, ServeForPay,
+};
+pub use node::{Node, NodeOptions};
+pub use peers::Invite;
+pub use receipts::{Checked, ClientSignature, ProviderSignature, Receipt, ReceiptRole};
+pub use settings::{Settings, Theme};
+pub use status::{
+    Answered, AnsweredState, Direction, EngineState, EngineStatus, Lender, NodeStatus, NotOffered, Peer, ServingState, Transport,
+};

@@ -9,7 +9,7 @@ use protocol::{
     ModelRef,
     frame::{Cap, Phase as WirePhase, RefuseCode},
     job::{
-        CloseWhy, Finish,
+        CloseWhy,
         client::{
             self, Action, AnswerPhase, AttemptEnd, AttemptId, Candidate, Client, Event, Local, LocalEvent, Outcome, Place,
             Progress,
@@ -416,7 +416,7 @@ fn attempt_error(why: AttemptEnd, engine: Option<EngineError>) -> ErrorView {
         }
         AttemptEnd::ConnectFailed(_) => "unreachable",
         AttemptEnd::NoAnswer | AttemptEnd::Silent | AttemptEnd::Stalled => "peer_silent",
-        AttemptEnd::Refused { code: RefuseCode::PromptTooLong, .. } => {
+        AttemptEnd::Refused { code: RefuseCode::PromptTooLong, .. } | AttemptEnd::TooLarge { .. } => {
             let fix = "Leave out the oldest messages, or go on in a new chat that starts from a summary.";
             return ErrorView::new("context_full", "The chat is longer than what this peer takes.", Some(fix.to_owned()));
         }

@@ -1,0 +1,339 @@
+//! One answer: where it is computed, its prompt, its text, its end.
+//!
+//! [`Ask`] gathers what is known before anything is stored, then [`Ask::begin`] spawns the one task that owns the
+//! answer. The task gets the head of the model's file (`heads`), renders the prompt (`prompt`), and drives the client
+//! machine of `protocol` (`drive`), which says whom to connect to, when to move, and when it is over. What the machine
+//! emits becomes text, is stored and shown (`output`, `events`).
+
+mod drive;
+mod events;
+mod heads;
+mod output;
+pub(crate) mod prompt;
+pub(crate) mod reasoning;
+mod target;
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use memory::{ChatId, ChatSettings, MessageId, ModelUsed};
+use protocol::{ModelRef, PeerId};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use target::Target;
+
+use self::{
+    drive::{Drive, Work},
+    events::Events,
+    output::{End, Output},
+    prompt::{Prompt, Room, Turn},
+};
+use crate::{
+    chat::{AnswerEvent, ChatRef, Phase, Sampling},
+    error::NodeError,
+    models::Model,
+    node::Inner,
+};
+
+/// Answers that a person has running at once. The engine shares its steps among them; more would crawl.
+const MAX_ANSWERS: usize = 8;
+
+/// While the disk is full, the end of an answer is tried again this often.
+const FINISH_RETRY: Duration = Duration::from_secs(3);
+
+/// The answers that are being written.
+#[derive(Debug, Default)]
+pub(crate) struct Answers {
+    running: Mutex<BTreeMap<ChatId, CancellationToken>>,
+    /// Answers that compute on this computer right now: while there are any, the work of others stands still.
+    own: watch::Sender<usize>,
+    closing: AtomicBool,
+}
+
+impl Answers {
+    /// Stops the answer of a chat, if there is one.
+    pub(crate) fn stop(&self, chat: ChatId) {
+        if let Some(stop) = self.running().get(&chat) {
+            stop.cancel();
+        }
+    }
+
+    /// Ends every answer because the node stops: they are kept as interrupted.
+    pub(crate) fn stop_all(&self) {
+        self.closing.store(true, Ordering::Release);
+        for stop in self.running().values() {
+            stop.cancel();
+        }
+    }
+
+    /// How many answers compute here right now.
+    pub(crate) fn own_work(&self) -> usize {
+        *self.own.borrow()
+    }
+
+    /// The same, as it changes.
+    pub(crate) fn watch_own_work(&self) -> watch::Receiver<usize> {
+        self.own.subscribe()
+    }
+
+    fn running(&self) -> MutexGuard<'_, BTreeMap<ChatId, CancellationToken>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The right to write one answer in a chat; given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    inner: Arc<Inner>,
+    chat: ChatId,
+    stop: CancellationToken,
+}
+
+impl Slot {
+    /// # Errors
+    /// [`NodeError::ChatBusy`], [`NodeError::TooManyAnswers`], [`NodeError::Stopping`].
+    pub(crate) fn take(inner: &Arc<Inner>, chat: ChatId) -> Result<Self, NodeError> {
+        if inner.answers.closing.load(Ordering::Acquire) || inner.stop.is_cancelled() {
+            return Err(NodeError::Stopping);
+        }
+        let mut running = inner.answers.running();
+        if running.contains_key(&chat) {
+            return Err(NodeError::ChatBusy);
+        }
+        if running.len() >= MAX_ANSWERS {
+            return Err(NodeError::TooManyAnswers { limit: MAX_ANSWERS });
+        }
+        let stop = CancellationToken::new();
+        running.insert(chat, stop.clone());
+        Ok(Self { inner: Arc::clone(inner), chat, stop })
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.inner.answers.running().remove(&self.chat);
+    }
+}
+
+/// While it is held, an answer of the person's own computes here.
+#[derive(Debug)]
+pub(crate) struct OwnWork(Arc<Inner>);
+
+impl OwnWork {
+    pub(crate) fn begin(inner: &Arc<Inner>) -> Self {
+        inner.answers.own.send_modify(|count| *count += 1);
+        Self(Arc::clone(inner))
+    }
+}
+
+impl Drop for OwnWork {
+    fn drop(&mut self) {
+        self.0.answers.own.send_modify(|count| *count = count.saturating_sub(1));
+    }
+}
+
+/// An answer that is about to be made.
+#[derive(Debug)]
+pub(crate) struct Ask {
+    slot: Slot,
+    chat: ChatRef,
+    target: Target,
+    turns: Vec<Turn>,
+    system: Option<String>,
+    sampling: Sampling,
+    on_full: memory::OnFull,
+    prompt: Option<Prompt>,
+    sent: Instant,
+}
+
+impl Ask {
+    pub(crate) fn new(slot: Slot, chat: ChatRef, settings: &ChatSettings, target: Target, turns: Vec<Turn>) -> Self {
+        Self {
+            slot,
+            chat,
+            target,
+            turns,
+            system: settings.system_prompt.clone(),
+            sampling: settings.sampling.clone().map(Sampling::from).unwrap_or_default(),
+            on_full: settings.on_full,
+            prompt: None,
+            sent: Instant::now(),
+        }
+    }
+
+    /// Renders the prompt when the model's text part is on this computer, so that a conversation that does not fit is
+    /// refused before anything is stored.
+    pub(crate) async fn check_context(&mut self) -> Result<(), NodeError> {
+        self.sampling.check()?;
+        let Some((model, file)) = self.target.model().and_then(|model| Some((model.clone(), model.file.clone()?))) else {
+            return Ok(());
+        };
+        let limit = self.slot.inner.context_limit(&model);
+        self.prompt = Some(self.render(&file, Some(&model), &model.name, limit).await?);
+        Ok(())
+    }
+
+    /// The model as it is stored with the answer; it may become known only later.
+    pub(crate) fn model_used(&self) -> Option<ModelUsed> {
+        self.target.model().map(model_used)
+    }
+
+    /// Spawns the task that owns the answer, whose messages are stored already.
+    pub(crate) async fn begin(
+        self,
+        asked: Option<MessageId>,
+        answer: memory::Message,
+        title: Option<String>,
+    ) -> mpsc::Receiver<AnswerEvent> {
+        let (mut events, receiver) = Events::channel();
+        let inner = Arc::clone(&self.slot.inner);
+        let user = match asked {
+            Some(id) => match self.chat.memory.message(id).await {
+                Ok(message) => Some(inner.message_view(&self.chat, message).await),
+                Err(_) => None,
+            },
+            None => None,
+        };
+        let shown = inner.message_view(&self.chat, answer.clone()).await;
+        events.push(AnswerEvent::Started { chat: self.chat.id.to_string(), user, answer: shown });
+        if let Some(title) = title {
+            events.push(AnswerEvent::Titled { title });
+        }
+        inner.tasks.spawn(self.run(answer, events));
+        receiver
+    }
+
+    async fn run(mut self, answer: memory::Message, mut events: Events) {
+        let inner = Arc::clone(&self.slot.inner);
+        let mut output = Output::new(self.chat.memory.clone(), answer, self.sent);
+        let end = match self.prepare(&mut output, &mut events).await {
+            Ok(Some(work)) => Drive::new(&inner, work, &self.slot.stop, &mut output, &mut events).run().await,
+            Ok(None) => End::Stopped,
+            Err(error) => End::Failed(error.view()),
+        };
+        let end = match end {
+            End::Stopped if inner.answers.closing.load(Ordering::Acquire) => End::Interrupted(None),
+            other => other,
+        };
+        self.finish(end, output, events).await;
+    }
+
+    /// Everything before the first attempt: whom to ask, the head, the prompt. `None` when it was stopped meanwhile.
+    async fn prepare(&mut self, output: &mut Output, events: &mut Events) -> Result<Option<Work>, NodeError> {
+        let stop = self.slot.stop.clone();
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => Ok(None),
+            work = self.prepare_unstopped(output, events) => work.map(Some),
+        }
+    }
+
+    async fn prepare_unstopped(&mut self, output: &mut Output, events: &mut Events) -> Result<Work, NodeError> {
+        let inner = Arc::clone(&self.slot.inner);
+        let (file, reference, candidates, local, limit, name) = match &self.target {
+            Target::Here { model, file } => {
+                let limit = inner.context_limit(model);
+                (file.clone(), model.reference, Vec::new(), Some(model.clone()), limit, model.name.clone())
+            }
+            Target::Peers(wanted) => {
+                let chosen = wanted.chosen.map(|peer| peer.to_string());
+                events.push(AnswerEvent::Phase { phase: Phase::Connecting, done: 0, total: 0, peer: chosen });
+                let found = inner.find(wanted).await?;
+                let peers: Vec<PeerId> = found.candidates.iter().map(|candidate| candidate.peer).collect();
+                let file = inner.head(&found.model, &found.name, found.local.as_ref(), &peers).await?;
+                output.set_model(found.used.clone());
+                let limit = found.candidates.iter().map(|candidate| candidate.ctx_max).max().unwrap_or(0);
+                (file, Some(found.model), found.candidates, found.local, limit, found.name)
+            }
+        };
+        let info = inner.engine.open_text(&file).await?;
+        let prompt = match self.prompt.take() {
+            // Rendered with the same file, and it fits what the peers take.
+            Some(prompt) if limit == 0 || prompt.ids.len() < limit as usize => prompt,
+            Some(_) | None => {
+                let model = local.clone().or_else(|| self.target.model().cloned());
+                self.render(&file, model.as_ref(), &name, limit).await?
+            }
+        };
+        inner.set_cut(self.chat.id, prompt.first_seen);
+        output.open(&inner.engine, &file, &prompt).await?;
+        // A file whose digest is not known yet can be computed with here; nobody else is asked for it.
+        let reference = reference.unwrap_or(ModelRef {
+            digest: protocol::ModelDigest::new([0; 32]),
+            head_len: info.head_len,
+            head_sha256: protocol::HeadDigest::new(info.head_sha256),
+        });
+        Ok(Work {
+            model: reference,
+            model_name: name,
+            vocab_size: info.vocab_size,
+            eog: info.eog_ids,
+            prompt: prompt.ids,
+            sampling: self.sampling.clone(),
+            max_out: self.sampling.max_out,
+            candidates,
+            local,
+        })
+    }
+
+    async fn render(&self, file: &PathBuf, model: Option<&Model>, name: &str, limit: u32) -> Result<Prompt, NodeError> {
+        let system = prompt::system(self.system.as_deref(), model);
+        let room = Room { limit, max_out: self.sampling.max_out, on_full: self.on_full };
+        prompt::build(&self.slot.inner.engine, file, system, &self.turns, room, name).await
+    }
+
+    /// Stores how it ended, frees the chat, and says so.
+    async fn finish(self, end: End, mut output: Output, mut events: Events) {
+        let Self { slot, chat, target, .. } = self;
+        let inner = Arc::clone(&slot.inner);
+        output.flush(&mut events).await;
+        let (stored, unsaved) = output.finish(end).await;
+        if let Some((message, outcome)) = unsaved {
+            inner.tasks.spawn(save_later(Arc::clone(&inner), chat.memory.clone(), message, outcome));
+        }
+        let used = stored.stats.prompt_tokens.unwrap_or(0).saturating_add(stored.stats.output_tokens.unwrap_or(0));
+        let limit = target.model().map_or(output.context_limit, |model| inner.context_limit(model));
+        let message = inner.message_view(&chat, stored).await;
+        // The chat is free before its end is told: whoever hears of it may send at once.
+        drop(slot);
+        inner.chats_changed();
+        events.push(AnswerEvent::Finished { message, context_used: used, context_limit: limit });
+        tokio::select! {
+            () = events.drain() => {}
+            () = inner.stop.cancelled() => events.drain_now(),
+        }
+    }
+}
+
+/// The end of an answer that the disk did not take is tried again until it does, or the node stops: then the next start
+/// finds the answer with all the text that was saved, and marks it as interrupted.
+async fn save_later(inner: Arc<Inner>, memory: memory::Memory, message: MessageId, outcome: memory::Outcome) {
+    loop {
+        tokio::select! {
+            () = inner.stop.cancelled() => return,
+            () = tokio::time::sleep(FINISH_RETRY) => {}
+        }
+        match memory.finish(message, outcome.clone()).await {
+            Ok(_) => return inner.chats_changed(),
+            Err(memory::MemoryError::Finished(_) | memory::MemoryError::NoMessage(_) | memory::MemoryError::Closed) => return,
+            Err(error) => tracing::debug!(%error, "an answer's end is not stored yet"),
+        }
+    }
+}
+
+/// A model as it is stored with an answer.
+pub(crate) fn model_used(model: &Model) -> ModelUsed {
+    ModelUsed {
+        id: model.id.clone(),
+        name: model.name.clone(),
+        digest: model.reference.map(|reference| reference.digest.to_string()),
+    }
+}

@@ -1,0 +1,248 @@
+//! What an answer leaves behind: its text in the memory and on the screen, its spans, its numbers, its end.
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use engine::{EngineError, EngineHandle, TextStream};
+use memory::{Autosave, Memory, MessageId, ModelUsed, Outcome, Span, Stats};
+use protocol::job::client::{AttemptId, Place};
+
+use super::{
+    events::Events,
+    prompt::Prompt,
+    reasoning::{self, Part, Splitter},
+};
+use crate::{
+    chat::AnswerEvent,
+    error::{ErrorView, NodeError},
+};
+
+/// How an answer ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum End {
+    /// It is whole.
+    Complete,
+    /// The limit was reached.
+    Length,
+    /// The person stopped it.
+    Stopped,
+    /// It broke off; nothing to say when the program itself ended it.
+    Interrupted(Option<ErrorView>),
+    /// Nothing came.
+    Failed(ErrorView),
+}
+
+/// The text of one answer as it grows.
+#[derive(Debug)]
+pub(crate) struct Output {
+    memory: Memory,
+    answer: memory::Message,
+    sent: Instant,
+    text: Option<TextStream>,
+    splitter: Splitter,
+    content: String,
+    tokens: u32,
+    prompt_tokens: Option<u32>,
+    first: Option<Instant>,
+    last: Instant,
+    thinking: Option<Instant>,
+    thought: Option<Duration>,
+    spans: Vec<(AttemptId, Span)>,
+    receipts: BTreeMap<AttemptId, String>,
+    model: Option<ModelUsed>,
+    /// Why the text is not on the disk yet; said once, at the end.
+    unsaved: Option<ErrorView>,
+    /// The context of the model that answers, where it is a peer's.
+    pub(crate) context_limit: u32,
+}
+
+impl Output {
+    pub(crate) fn new(memory: Memory, answer: memory::Message, sent: Instant) -> Self {
+        Self {
+            memory,
+            answer,
+            sent,
+            text: None,
+            splitter: Splitter::new(false),
+            content: String::new(),
+            tokens: 0,
+            prompt_tokens: None,
+            first: None,
+            last: sent,
+            thinking: None,
+            thought: None,
+            spans: Vec::new(),
+            receipts: BTreeMap::new(),
+            model: None,
+            unsaved: None,
+            context_limit: 0,
+        }
+    }
+
+    /// The model became known only now.
+    pub(crate) fn set_model(&mut self, model: ModelUsed) {
+        self.model = Some(model);
+    }
+
+    /// Gets ready to turn ids into text.
+    pub(crate) async fn open(&mut self, engine: &EngineHandle, file: &Path, prompt: &Prompt) -> Result<(), NodeError> {
+        self.prompt_tokens = u32::try_from(prompt.ids.len()).ok();
+        self.splitter = Splitter::new(prompt.inside_reasoning);
+        self.text = Some(engine.text_stream(file, Vec::new()).await?);
+        if prompt.inside_reasoning {
+            // The template wrote the mark, so the output lacks it: it is stored so that the text can be split again.
+            self.keep(reasoning::opening()).await;
+        }
+        Ok(())
+    }
+
+    /// New tokens of an attempt.
+    pub(crate) async fn tokens(
+        &mut self,
+        attempt: AttemptId,
+        place: Place,
+        first_index: u32,
+        ids: &[u32],
+        events: &mut Events,
+    ) -> Result<(), EngineError> {
+        let now = Instant::now();
+        if self.first.is_none() {
+            self.first = Some(now);
+            self.thinking = self.splitter.is_inside().then_some(now);
+        }
+        self.last = now;
+        if self.spans.last().is_none_or(|(last, _)| *last != attempt) {
+            let peer = match place {
+                Place::Local => None,
+                Place::Peer(peer) => Some(peer.to_string()),
+            };
+            let receipt = self.receipts.get(&attempt).cloned();
+            self.spans.push((attempt, Span { from_index: first_index, peer, receipt }));
+            self.keep_spans().await;
+        }
+        self.tokens = self.tokens.saturating_add(u32::try_from(ids.len()).unwrap_or(u32::MAX));
+        let Some(text) = &mut self.text else { return Ok(()) };
+        let piece = text.push(ids).await?;
+        self.write(&piece.text, events).await;
+        Ok(())
+    }
+
+    /// A peer signed for its span.
+    pub(crate) async fn receipt(&mut self, attempt: AttemptId, job: String) {
+        for (of, span) in &mut self.spans {
+            if *of == attempt {
+                span.receipt = Some(job.clone());
+            }
+        }
+        self.receipts.insert(attempt, job);
+        self.keep_spans().await;
+    }
+
+    /// Writes what was held back: half a character, the beginning of a mark.
+    pub(crate) async fn flush(&mut self, events: &mut Events) {
+        if let Some(text) = self.text.take() {
+            match text.finish().await {
+                Ok(piece) => self.write(&piece.text, events).await,
+                Err(error) => tracing::debug!(%error, "the last piece of text was not given"),
+            }
+        }
+        let rest = self.splitter.finish();
+        self.show(rest, events);
+    }
+
+    /// Stores the end. Where the disk does not take it, gives the message as it is, and what has to be stored later.
+    pub(crate) async fn finish(&mut self, end: End) -> (memory::Message, Option<(MessageId, Outcome)>) {
+        let (state, error) = match end {
+            End::Complete => (memory::MessageState::Complete, None),
+            End::Length => (memory::MessageState::Length, None),
+            End::Stopped => (memory::MessageState::Stopped, None),
+            End::Interrupted(error) => (memory::MessageState::Interrupted, error),
+            End::Failed(error) => (memory::MessageState::Failed, Some(error)),
+        };
+        let outcome = Outcome {
+            state,
+            spans: Some(self.spans()),
+            model: self.model.clone(),
+            stats: self.stats(),
+            error: error.or_else(|| self.unsaved.clone()).map(memory::StoredError::from),
+        };
+        match self.memory.finish(self.answer.id, outcome.clone()).await {
+            Ok(stored) => (stored, None),
+            Err(problem) => {
+                let problem = NodeError::from(problem).view();
+                let error = outcome.error.clone().unwrap_or_else(|| problem.into());
+                let message = memory::Message {
+                    content: self.content.clone(),
+                    state: outcome.state,
+                    model: outcome.model.clone().or_else(|| self.answer.model.clone()),
+                    spans: self.spans(),
+                    stats: outcome.stats,
+                    error: Some(error),
+                    ..self.answer.clone()
+                };
+                (message, Some((self.answer.id, outcome)))
+            }
+        }
+    }
+
+    fn spans(&self) -> Vec<Span> {
+        self.spans.iter().map(|(_, span)| span.clone()).collect()
+    }
+
+    fn stats(&self) -> Stats {
+        let millis = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
+        let stepped = f64::from(self.tokens.saturating_sub(1));
+        let took = self.first.map(|first| (self.last - first).as_secs_f64()).filter(|took| *took > 0.0);
+        Stats {
+            prompt_tokens: self.prompt_tokens,
+            output_tokens: Some(self.tokens),
+            first_token_ms: self.first.map(|first| millis(first - self.sent)),
+            tokens_per_second: took.filter(|_| stepped > 0.0).map(|took| stepped / took),
+            reasoning_ms: self.thought.or_else(|| self.thinking.map(|since| self.last - since)).map(millis),
+        }
+    }
+
+    async fn write(&mut self, text: &str, events: &mut Events) {
+        if text.is_empty() {
+            return;
+        }
+        self.keep(text).await;
+        let before = self.splitter.is_inside();
+        let parts = self.splitter.push(text);
+        match (before, self.splitter.is_inside()) {
+            (false, true) => self.thinking = Some(self.first.unwrap_or(self.last)),
+            (true, false) => self.thought = self.thinking.take().map(|since| self.last - since),
+            (true, true) | (false, false) => {}
+        }
+        self.show(parts, events);
+    }
+
+    fn show(&self, parts: Vec<Part>, events: &mut Events) {
+        for Part { text, reasoning } in parts {
+            events.push(AnswerEvent::Text { append: text, reasoning, tokens: self.tokens });
+        }
+    }
+
+    async fn keep(&mut self, text: &str) {
+        self.content.push_str(text);
+        match self.memory.append(self.answer.id, text).await {
+            Ok(Autosave::OnTime) => {}
+            Ok(Autosave::Behind) if self.unsaved.is_some() => {}
+            // The memory holds the text and tries again; only a flush says why.
+            Ok(Autosave::Behind) => self.unsaved = self.memory.flush().await.err().map(|error| NodeError::from(error).view()),
+            Err(error) => {
+                self.unsaved.get_or_insert_with(|| NodeError::from(error).view());
+            }
+        }
+    }
+
+    async fn keep_spans(&mut self) {
+        if let Err(error) = self.memory.set_spans(self.answer.id, self.spans()).await {
+            // The spans are stored again with the end.
+            self.unsaved.get_or_insert_with(|| NodeError::from(error).view());
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! From a branch of messages to the ids of a prompt that fits.
+
+use std::path::Path;
+
+use engine::{ChatMessage, ChatPrompt, EngineHandle, Role};
+use memory::MessageId;
+
+use super::reasoning;
+use crate::{error::NodeError, models::Model};
+
+/// At most this part of the context is kept free for the answer: a long limit of output must not push the conversation
+/// out of a small context.
+const ANSWER_SHARE: u32 = 4;
+
+/// Ids at the prompt's end that are turned back to text to see whether the template opened a think mark.
+const TAIL_IDS: usize = 8;
+
+/// One turn of the conversation as the model sees it.
+#[derive(Debug, Clone)]
+pub(crate) struct Turn {
+    /// The first stored message in it; `None` for one that is not stored yet.
+    id: Option<MessageId>,
+    role: Role,
+    content: String,
+}
+
+/// A prompt that fits.
+#[derive(Debug, Clone)]
+pub(crate) struct Prompt {
+    pub(crate) ids: Vec<u32>,
+    /// The first message that is in it, when older ones were left out.
+    pub(crate) first_seen: Option<MessageId>,
+    /// The template itself opened the think mark.
+    pub(crate) inside_reasoning: bool,
+}
+
+/// How much a prompt may take, and what to do when it takes more.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Room {
+    /// The model's context; 0 when it is not known.
+    pub(crate) limit: u32,
+    /// Most tokens of the answer.
+    pub(crate) max_out: u32,
+    pub(crate) on_full: memory::OnFull,
+}
+
+impl Room {
+    fn for_prompt(self) -> u32 {
+        if self.limit == 0 {
+            return u32::MAX;
+        }
+        self.limit - self.for_answer()
+    }
+
+    fn for_answer(self) -> u32 {
+        self.max_out.min(self.limit / ANSWER_SHARE).max(1).min(self.limit)
+    }
+}
+
+/// The turns of a branch: reasoning left out, as the models' cards ask; empty answers skipped; two messages of one role
+/// in a row joined, because most templates insist on taking turns.
+pub(crate) fn turns(branch: Vec<memory::Message>) -> Vec<Turn> {
+    let mut turns: Vec<Turn> = Vec::with_capacity(branch.len());
+    for message in branch {
+        let (role, content) = match message.role {
+            memory::Role::User => (Role::User, message.content),
+            memory::Role::Assistant => (Role::Assistant, reasoning::split(&message.content).1.trim().to_owned()),
+            memory::Role::System => (Role::System, message.content),
+        };
+        if content.is_empty() {
+            continue;
+        }
+        match turns.last_mut() {
+            Some(last) if last.role == role => {
+                last.content.push_str("\n\n");
+                last.content.push_str(&content);
+            }
+            Some(_) | None => turns.push(Turn { id: Some(message.id), role, content }),
+        }
+    }
+    turns
+}
+
+/// Adds what the person says now.
+pub(crate) fn say(turns: &mut Vec<Turn>, text: String) {
+    match turns.last_mut() {
+        Some(last) if last.role == Role::User => {
+            last.content.push_str("\n\n");
+            last.content.push_str(&text);
+        }
+        Some(_) | None => turns.push(Turn { id: None, role: Role::User, content: text }),
+    }
+}
+
+/// The system prompt: the chat's (an empty one is none), else the model's own.
+pub(crate) fn system(chat: Option<&str>, model: Option<&Model>) -> Option<String> {
+    match chat {
+        Some(text) => Some(text.trim().to_owned()).filter(|text| !text.is_empty()),
+        None => model.and_then(|model| model.system_prompt.clone()),
+    }
+}
+
+/// Renders turns with a file's own template.
+pub(crate) async fn render(
+    engine: &EngineHandle,
+    file: &Path,
+    system: Option<String>,
+    turns: &[Turn],
+) -> Result<Vec<u32>, NodeError> {
+    let messages = turns
+        .iter()
+        .map(|turn| ChatMessage { role: turn.role, content: turn.content.clone() })
+        .collect();
+    Ok(engine.render(file, &ChatPrompt { system, messages }).await?)
+}
+
+/// Renders turns so that they fit, leaving out the oldest where the chat says so.
+///
+/// # Errors
+/// [`NodeError::ContextFull`] when it does not fit and the person is to be asked, [`NodeError::MessageTooLong`] when the
+/// last message alone does not.
+pub(crate) async fn build(
+    engine: &EngineHandle,
+    file: &Path,
+    system: Option<String>,
+    turns: &[Turn],
+    room: Room,
+    model: &str,
+) -> Result<Prompt, NodeError> {
+    let whole = render(engine, file, system.clone(), turns).await?;
+    let used = count(&whole);
+    if used <= room.for_prompt() {
+        return finish(engine, file, whole, None).await;
+    }
+    // A prompt begins with a question: only there it can be cut.
+    let cuts: Vec<usize> = (1..turns.len()).filter(|&at| turns[at].role == Role::User).collect();
+    let Some((&last, _)) = cuts.split_last() else {
+        return Err(too_long(used, room, model));
+    };
+    let shortest = render(engine, file, system.clone(), &turns[last..]).await?;
+    if count(&shortest) > room.for_prompt() {
+        return Err(too_long(count(&shortest), room, model));
+    }
+    match room.on_full {
+        memory::OnFull::Ask => Err(NodeError::ContextFull {
+            used: used.saturating_add(room.for_answer()),
+            limit: room.limit,
+            model: model.to_owned(),
+        }),
+        memory::OnFull::DropOldest => {
+            let (mut fits, mut ids) = (cuts.len() - 1, shortest);
+            let mut low = 0;
+            while low < fits {
+                let middle = (low + fits) / 2;
+                let tried = render(engine, file, system.clone(), &turns[cuts[middle]..]).await?;
+                if count(&tried) <= room.for_prompt() {
+                    (fits, ids) = (middle, tried);
+                } else {
+                    low = middle + 1;
+                }
+            }
+            finish(engine, file, ids, turns[cuts[fits]].id).await
+        }
+    }
+}
+
+async fn finish(
+    engine: &EngineHandle,
+    file: &Path,
+    ids: Vec<u32>,
+    first_seen: Option<MessageId>,
+) -> Result<Prompt, NodeError> {
+    let tail = &ids[ids.len().saturating_sub(TAIL_IDS)..];
+    let mut stream = engine.text_stream(file, Vec::new()).await?;
+    let mut text = stream.push(tail).await?.text;
+    text.push_str(&stream.finish().await?.text);
+    Ok(Prompt { inside_reasoning: reasoning::ends_inside(&text), ids, first_seen })
+}
+
+fn too_long(used: u32, room: Room, model: &str) -> NodeError {
+    NodeError::MessageTooLong { used: used.saturating_add(room.for_answer()), limit: room.limit, model: model.to_owned() }
+}
+
+fn count(ids: &[u32]) -> u32 {
+    u32::try_from(ids.len()).unwrap_or(u32::MAX)
+}

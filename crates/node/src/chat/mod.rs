@@ -1,0 +1,503 @@
+//! Conversations: what a shell does with them. How one answer is computed is in `ask`.
+
+mod convert;
+mod export;
+mod view;
+
+use memory::{ChatId, ChatSettings, Memory, MessageId, NewMessage};
+use tokio::sync::mpsc;
+
+pub(crate) use convert::{message as message_view, summary};
+pub use view::{
+    AnswerEvent, ChatPatch, ChatSummary, ChatView, ContextUse, ExportFormat, Message, MessageState, OnFull, Phase, Place,
+    Role, Sampling, SearchHit, Span,
+};
+
+use crate::{
+    ask::{self, Ask, prompt},
+    error::NodeError,
+    models::Model,
+    node::{Inner, Node},
+};
+
+/// The longest message a person may send. No context of today holds its tokens; it keeps a pasted film out of memory.
+const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
+
+/// A title is one line of the sidebar.
+const TITLE_CHARS: usize = 48;
+
+/// What a new chat that starts from a summary shows as its first question.
+const SUMMARY_QUESTION: &str = "Please summarise our earlier conversation, so that we can go on from here.";
+
+/// What the model is told when it writes that summary.
+const SUMMARY_INSTRUCTION: &str = "Summarise our conversation so far for somebody who goes on with it: the facts, names, \
+     numbers, decisions and open questions, in a few short paragraphs. Leave out greetings.";
+
+/// A chat, and the database it lies in.
+#[derive(Debug, Clone)]
+pub(crate) struct ChatRef {
+    pub(crate) id: ChatId,
+    pub(crate) memory: Memory,
+    pub(crate) temporary: bool,
+}
+
+impl Node {
+    /// All chats, pinned ones first, then the newest.
+    ///
+    /// # Errors
+    /// [`NodeError::Memory`].
+    pub async fn chats_list(&self) -> Result<Vec<ChatSummary>, NodeError> {
+        Ok(self.inner.memory.chats().await?.into_iter().map(summary).collect())
+    }
+
+    /// Places in all chats where every word is found.
+    ///
+    /// # Errors
+    /// [`NodeError::Memory`].
+    pub async fn chats_search(&self, query: &str) -> Result<Vec<SearchHit>, NodeError> {
+        Ok(self.inner.memory.search(query).await?.into_iter().map(SearchHit::from).collect())
+    }
+
+    /// A new chat with the place that the settings name. A temporary one is never stored and in no list.
+    ///
+    /// # Errors
+    /// [`NodeError::Memory`].
+    pub async fn chat_create(&self, temporary: bool) -> Result<ChatView, NodeError> {
+        let inner = &self.inner;
+        let settings = ChatSettings { place: inner.settings.borrow().place.into(), ..ChatSettings::default() };
+        let chat = inner.create_chat(temporary, "", settings).await?;
+        inner.chat_view(&chat).await
+    }
+
+    /// A chat with its active branch.
+    ///
+    /// # Errors
+    /// [`NodeError::ChatMissing`], [`NodeError::Memory`].
+    pub async fn chat_open(&self, chat: &str) -> Result<ChatView, NodeError> {
+        let chat = self.inner.chat(chat)?;
+        self.inner.chat_view(&chat).await
+    }
+
+    /// Gives a chat a title.
+    ///
+    /// # Errors
+    /// [`NodeError::ChatMissing`], [`NodeError::Memory`].
+    pub async fn chat_rename(&self, chat: &str, title: &str) -> Result<(), NodeError> {
+        let chat = self.inner.chat(chat)?;
+        chat.memory.rename(chat.id, title.trim()).await?;
+        self.inner.chats_changed();
+        Ok(())
+    }
+
+    /// Keeps a chat on top, or no longer.
+    ///
+    /// # Errors
+    /// [`NodeError::ChatMissing`], [`NodeError::Memory`].
+    pub async fn chat_pin(&self, chat: &str, pinned: bool) -> Result<(), NodeError> {
+        let chat = self.inner.chat(chat)?;
+        chat.memory.pin(chat.id, pinned).await?;
+        self.inner.chats_changed();
+        Ok(())
+    }
+
+    /// Deletes a chat, after stopping its answer. [`Node::chat_restore`] takes it back for ten minutes.
+    ///
+    /// # Errors
+    /// [`NodeError::ChatMissing`], [`NodeError::Memory`].
+    pub async fn chat_delete(&self, chat: &str) -> Result<(), NodeError> {
+        let chat = self.inner.chat(chat)?;
+        self.inner.answers.stop(chat.id);
+        chat.memory.delete(chat.id).await?;
+        self.inner.chats_changed();
+        Ok(())
+    }
+
+    /// Takes a deletion back.
+    ///
+    /// # Errors
+    /// [`NodeError::ChatMissing`] when it is too late, [`NodeError::Memory`].
+    pub async fn chat_restore(&self, chat: &str) -> Result<(), NodeError> {
+        let chat = self.inner.chat(chat)?;
+        chat.memory.restore(chat.id).await?;
+        self.inner.chats_changed();
+        Ok(())
+    }
+
+    /// Changes what is set for a chat.
+    ///
+    /// # Errors
+    /// [`NodeError::ModelUnknown`], [`NodeError::NotAPeer`], [`NodeError::Engine`] for sampling out of range, [`NodeError::ChatMissing`],
+    /// [`NodeError::Memory`]; nothing is changed then.
+    pub async fn chat_update(&self, chat: &str, patch: ChatPatch) -> Result<ChatView, NodeError> {
+        let inner = &self.inner;
+        let chat = inner.chat(chat)?;
+        let mut settings = chat.memory.open_chat(chat.id).await?.chat.settings;
+        let ChatPatch { model, place, peer, consented, system_prompt, sampling, on_full } = patch;
+        if let Some(model) = model {
+            if let Some(id) = &model {
+                inner.known_model(id)?;
+            }
+            settings.model = model;
+        }
+        if let Some(place) = place {
+            settings.place = place.into();
+        }
+        if let Some(peer) = peer {
+            if let Some(id) = &peer {
+                id.parse::<protocol::PeerId>().map_err(|_| NodeError::NotAPeer { id: id.clone() })?;
+            }
+            settings.peer = peer;
+        }
+        if let Some(consented) = consented {
+            settings.consented = consented;
+        }
+        if let Some(system_prompt) = system_prompt {
+            settings.system_prompt = system_prompt;
+        }
+        if let Some(sampling) = sampling {
+            sampling.check()?;
+            settings.sampling = Some(sampling.into());
+        }
+        if let Some(on_full) = on_full {
+            settings.on_full = on_full.into();
+        }
+        chat.memory.set_settings(chat.id, settings).await?;
+        inner.chats_changed();
+        inner.chat_view(&chat).await
+    }
+
+    /// Makes the branch through a message the active one.
+    ///
+    /// # Errors
+    /// [`NodeError::ChatBusy`], [`NodeError::ChatMissing`], [`NodeError::MessageMissing`], [`NodeError::Memory`].
+    pub async fn chat_choose(&self, chat: &str, message: &str) -> Result<ChatView, NodeError> {
+        let chat = self.inner.chat(chat)?;
+        chat.memory.choose(chat.id, message_id(message)?).await?;
+        self.inner.chat_view(&chat).await
+    }
+
+    /// Sends a message below `parent` and answers it; without a text, answers the message `parent` once more. Returns
+    /// when the messages exist; what follows comes as events, of which [`AnswerEvent::Finished`] is the last. The answer
+    /// is computed and kept also when nobody listens.
+    ///
+    /// # Errors
+    /// Before anything is stored: [`NodeError::NothingToSend`], [`NodeError::TooLong`], [`NodeError::ChatBusy`],
+    /// [`NodeError::TooManyAnswers`], [`NodeError::ConsentNeeded`], [`NodeError::NoModel`], [`NodeError::ModelMissing`],
+    /// [`NodeError::ContextFull`], [`NodeError::MessageTooLong`], [`NodeError::Engine`], [`NodeError::Memory`].
+    pub async fn chat_send(
+        &self,
+        chat: &str,
+        parent: Option<&str>,
+        text: Option<String>,
+    ) -> Result<mpsc::Receiver<AnswerEvent>, NodeError> {
+        let inner = &self.inner;
+        let chat = inner.chat(chat)?;
+        let parent = parent.map(message_id).transpose()?;
+        if let Some(text) = &text {
+            if text.trim().is_empty() {
+                return Err(NodeError::NothingToSend);
+            }
+            if text.len() > MAX_MESSAGE_BYTES {
+                return Err(NodeError::TooLong { bytes: text.len(), limit: MAX_MESSAGE_BYTES });
+            }
+        }
+        let slot = ask::Slot::take(inner, chat.id)?;
+        let open = chat.memory.open_chat(chat.id).await?;
+        let mut branch = match parent {
+            Some(parent) => chat.memory.branch(parent).await?,
+            None => Vec::new(),
+        };
+        if branch.first().is_some_and(|first| first.chat != chat.id) {
+            return Err(NodeError::MessageMissing { message: parent.map(|id| id.to_string()).unwrap_or_default() });
+        }
+        let question = match &text {
+            Some(text) => Some(NewMessage::user(parent, text.clone())),
+            None => match branch.last() {
+                Some(last) if last.role == memory::Role::User => None,
+                Some(_) | None => return Err(NodeError::NothingToSend),
+            },
+        };
+        let settings = &open.chat.settings;
+        let target = inner.target(settings)?;
+        let mut turns = prompt::turns(std::mem::take(&mut branch));
+        if let Some(text) = text {
+            prompt::say(&mut turns, text);
+        }
+        let mut ask = Ask::new(slot, chat.clone(), settings, target, turns);
+        // What can be known before anything is stored is said before: the composer keeps its text.
+        ask.check_context().await?;
+
+        let asked = match question {
+            Some(question) => Some(chat.memory.insert(chat.id, question).await?.id),
+            None => None,
+        };
+        let below = match (asked, parent) {
+            (Some(id), _) | (None, Some(id)) => id,
+            (None, None) => return Err(NodeError::NothingToSend),
+        };
+        let answer = chat.memory.insert(chat.id, NewMessage::answer(below, ask.model_used())).await?;
+        let title = match open.chat.title.is_empty() {
+            true => inner.title_from_path(&chat).await?,
+            false => None,
+        };
+        inner.chats_changed();
+        Ok(ask.begin(asked, answer, title).await)
+    }
+
+    /// Stops the answer that is being written in a chat; what came is kept. Nothing happens when there is none.
+    ///
+    /// # Errors
+    /// [`NodeError::ChatMissing`] when the id is none.
+    pub fn chat_stop(&self, chat: &str) -> Result<(), NodeError> {
+        let chat = self.inner.chat(chat)?;
+        self.inner.answers.stop(chat.id);
+        Ok(())
+    }
+
+    /// How full the context would be with this draft sent. Where the model's head is not at hand it is what the last
+    /// answer used.
+    ///
+    /// # Errors
+    /// [`NodeError::ChatMissing`], [`NodeError::Engine`], [`NodeError::Memory`].
+    pub async fn chat_context(&self, chat: &str, draft: &str) -> Result<ContextUse, NodeError> {
+        let inner = &self.inner;
+        let chat = inner.chat(chat)?;
+        let open = chat.memory.open_chat(chat.id).await?;
+        let (used, limit) = inner.context_of(&open);
+        let Some((file, model)) = inner.text_at_hand(&open.chat.settings) else {
+            return Ok(ContextUse { used, limit });
+        };
+        let mut turns = prompt::turns(open.path.into_iter().map(|step| step.message).collect());
+        if !draft.trim().is_empty() && draft.len() <= MAX_MESSAGE_BYTES {
+            prompt::say(&mut turns, draft.to_owned());
+        }
+        if turns.is_empty() {
+            return Ok(ContextUse { used: 0, limit });
+        }
+        let system = prompt::system(open.chat.settings.system_prompt.as_deref(), Some(&model));
+        let ids = prompt::render(&inner.engine, &file, system, &turns).await?;
+        Ok(ContextUse { used: u32::try_from(ids.len()).unwrap_or(u32::MAX), limit })
+    }
+
+    /// Starts a new chat from a summary of this one, written by its model at its place. Returns the new chat's id and
+    /// the events of the summary.
+    ///
+    /// # Errors
+    /// As [`Node::chat_send`].
+    pub async fn chat_summarise(&self, chat: &str) -> Result<(String, mpsc::Receiver<AnswerEvent>), NodeError> {
+        let inner = &self.inner;
+        let old = inner.chat(chat)?;
+        let open = old.memory.open_chat(old.id).await?;
+        let mut turns = prompt::turns(open.path.into_iter().map(|step| step.message).collect());
+        if turns.is_empty() {
+            return Err(NodeError::NothingToSend);
+        }
+        prompt::say(&mut turns, SUMMARY_INSTRUCTION.to_owned());
+        let mut settings = open.chat.settings;
+        let target = inner.target(&settings)?;
+        let title = match open.chat.title.is_empty() {
+            true => "Summary".to_owned(),
+            false => format!("{} (continued)", open.chat.title),
+        };
+        let new = inner.create_chat(old.temporary, &title, settings.clone()).await?;
+        let slot = ask::Slot::take(inner, new.id)?;
+        // The old chat is too long by nature: what does not fit is left out of the summary.
+        settings.on_full = memory::OnFull::DropOldest;
+        let mut ask = Ask::new(slot, new.clone(), &settings, target, turns);
+        let prepared = match ask.check_context().await {
+            Ok(()) => self.summary_messages(&new, &ask).await,
+            Err(error) => Err(error),
+        };
+        match prepared {
+            Ok((question, answer)) => {
+                inner.chats_changed();
+                Ok((new.id.to_string(), ask.begin(Some(question), answer, None).await))
+            }
+            Err(error) => {
+                // Nobody has seen the new chat: an empty one is not left behind.
+                new.memory.delete(new.id).await?;
+                Err(error)
+            }
+        }
+    }
+
+    async fn summary_messages(&self, new: &ChatRef, ask: &Ask) -> Result<(MessageId, memory::Message), NodeError> {
+        let question = new.memory.insert(new.id, NewMessage::user(None, SUMMARY_QUESTION)).await?;
+        let answer = new.memory.insert(new.id, NewMessage::answer(question.id, ask.model_used())).await?;
+        Ok((question.id, answer))
+    }
+
+    /// A chat as a text to take away: the active branch as Markdown, or every branch as JSON.
+    ///
+    /// # Errors
+    /// [`NodeError::ChatMissing`], [`NodeError::Memory`].
+    pub async fn chat_export(&self, chat: &str, format: ExportFormat) -> Result<String, NodeError> {
+        let chat = self.inner.chat(chat)?;
+        let open = chat.memory.open_chat(chat.id).await?;
+        match format {
+            ExportFormat::Markdown => Ok(export::markdown(&open)),
+            ExportFormat::Json => Ok(export::json(&open, &chat.memory.tree(chat.id).await?)),
+        }
+    }
+}
+
+impl Inner {
+    /// The chat of an id that a shell gave.
+    pub(crate) fn chat(&self, id: &str) -> Result<ChatRef, NodeError> {
+        let id: ChatId = id.parse().map_err(|_| NodeError::ChatMissing { chat: id.to_owned() })?;
+        let temporary = self.temporary_chats().contains(&id);
+        let memory = if temporary { self.temporary.clone() } else { self.memory.clone() };
+        Ok(ChatRef { id, memory, temporary })
+    }
+
+    async fn create_chat(&self, temporary: bool, title: &str, settings: ChatSettings) -> Result<ChatRef, NodeError> {
+        let memory = if temporary { self.temporary.clone() } else { self.memory.clone() };
+        let chat = memory.create_chat(title, settings).await?;
+        if temporary {
+            self.temporary_chats().insert(chat.id);
+        }
+        self.chats_changed();
+        Ok(ChatRef { id: chat.id, memory, temporary })
+    }
+
+    fn temporary_chats(&self) -> std::sync::MutexGuard<'_, std::collections::BTreeSet<ChatId>> {
+        self.temporary_chats.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// A chat as a shell sees it.
+    pub(crate) async fn chat_view(&self, chat: &ChatRef) -> Result<ChatView, NodeError> {
+        let open = chat.memory.open_chat(chat.id).await?;
+        let (context_used, context_limit) = self.context_of(&open);
+        let first_seen = self.cut_of(chat.id);
+        let cut_at = first_seen.and_then(|id| open.path.iter().position(|step| step.message.id == id)).unwrap_or(0);
+        let settings = open.chat.settings;
+        Ok(ChatView {
+            id: chat.id.to_string(),
+            title: open.chat.title,
+            pinned: open.chat.pinned,
+            temporary: chat.temporary,
+            model: settings.model,
+            place: settings.place.into(),
+            peer: settings.peer,
+            consented: settings.consented,
+            system_prompt: settings.system_prompt,
+            sampling: settings.sampling.map(Sampling::from).unwrap_or_default(),
+            on_full: settings.on_full.into(),
+            messages: open
+                .path
+                .into_iter()
+                .enumerate()
+                .map(|(at, step)| message_view(step.message, &step.siblings, at < cut_at))
+                .collect(),
+            context_used,
+            context_limit,
+        })
+    }
+
+    /// One message of the active branch as a shell sees it, with its siblings.
+    pub(crate) async fn message_view(&self, chat: &ChatRef, message: memory::Message) -> Message {
+        let siblings = match chat.memory.open_chat(chat.id).await {
+            Ok(open) => open.path.into_iter().find(|step| step.message.id == message.id).map(|step| step.siblings),
+            Err(_) => None,
+        };
+        let own = [message.id];
+        message_view(message, siblings.as_deref().unwrap_or(&own), false)
+    }
+
+    /// The first message that the model still saw at the last answer of this chat.
+    pub(crate) fn cut_of(&self, chat: ChatId) -> Option<MessageId> {
+        self.cuts.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get(&chat).copied()
+    }
+
+    /// Remembers where the context of a chat was cut.
+    pub(crate) fn set_cut(&self, chat: ChatId, first_seen: Option<MessageId>) {
+        let mut cuts = self.cuts.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match first_seen {
+            Some(id) => cuts.insert(chat, id),
+            None => cuts.remove(&chat),
+        };
+    }
+
+    /// Tokens that the last answer of the active branch used, and what its model holds.
+    fn context_of(&self, open: &memory::OpenChat) -> (u32, u32) {
+        let last = open.path.iter().rev().find_map(|step| {
+            let stats = &step.message.stats;
+            Some(stats.prompt_tokens?.saturating_add(stats.output_tokens.unwrap_or(0)))
+        });
+        let model = self.preferred_model(open.chat.settings.model.as_deref());
+        (last.unwrap_or(0), model.map_or(0, |model| self.context_limit(&model)))
+    }
+
+    /// The context of a model here: that of its load while it is loaded, else what it was trained for.
+    pub(crate) fn context_limit(&self, model: &Model) -> u32 {
+        let stats = self.engine.stats();
+        let stats = stats.borrow();
+        if model.file.is_some() && stats.model_file == model.file && stats.context.is_some() {
+            stats.context.unwrap_or(0)
+        } else {
+            model.context_max.unwrap_or(0)
+        }
+    }
+
+    async fn title_from_path(&self, chat: &ChatRef) -> Result<Option<String>, NodeError> {
+        let open = chat.memory.open_chat(chat.id).await?;
+        let first = open.path.iter().find(|step| step.message.role == memory::Role::User);
+        let title = first.map(|step| title_of(&step.message.content)).filter(|title| !title.is_empty());
+        if let Some(title) = &title {
+            chat.memory.rename(chat.id, title).await?;
+        }
+        Ok(title)
+    }
+}
+
+/// A title from the first message: its first line, cut between words.
+fn title_of(text: &str) -> String {
+    let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
+    let line = line.trim_start_matches(['#', '>', '*', '-', ' ', '`']);
+    let mut title = String::new();
+    for word in line.split_whitespace() {
+        let len = title.chars().count();
+        let room = TITLE_CHARS.saturating_sub(len + usize::from(len > 0));
+        if word.chars().count() > room {
+            if title.is_empty() {
+                title = word.chars().take(TITLE_CHARS).collect();
+            }
+            title.push('…');
+            return title;
+        }
+        if len > 0 {
+            title.push(' ');
+        }
+        title.push_str(word);
+    }
+    title
+}
+
+fn message_id(id: &str) -> Result<MessageId, NodeError> {
+    id.parse().map_err(|_| NodeError::MessageMissing { message: id.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn titles_are_one_short_line() {
+        assert_eq!(title_of("What is the capital of France?"), "What is the capital of France?");
+        assert_eq!(title_of("\n\n  # A heading  \nand more"), "A heading");
+        assert_eq!(title_of(""), "");
+        let long = "word ".repeat(40);
+        let title = title_of(&long);
+        assert!(title.ends_with("word…") && title.chars().count() <= TITLE_CHARS + 1, "{title}");
+        assert_eq!(title_of(&"ß".repeat(100)).chars().count(), TITLE_CHARS + 1);
+    }
+
+    #[test]
+    fn a_patch_tells_null_from_absent() {
+        let patch: ChatPatch = serde_json::from_str(r#"{"peer":null,"place":"peer"}"#).unwrap();
+        assert_eq!(patch.peer, Some(None));
+        assert_eq!(patch.model, None);
+        let again: ChatPatch = serde_json::from_str(&serde_json::to_string(&patch).unwrap()).unwrap();
+        assert_eq!(again, patch);
+    }
+}

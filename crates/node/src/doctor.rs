@@ -1,0 +1,337 @@
+//! Is everything in order? Checks in the order in which one depends on the other, each with its fix.
+
+use std::path::Path;
+
+use engine::WorkerKind;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    clock,
+    data::{self, AtomicWrite},
+    error::sentence,
+    node::{Inner, Node},
+    status::ServingState,
+};
+
+/// Less than this on the data folder's disk, and chats are about to be lost.
+const DISK_FAIL: u64 = 64 * 1024 * 1024;
+
+/// Less than this, and the next model does not fit.
+const DISK_WARN: u64 = 2 * 1024 * 1024 * 1024;
+
+/// Clocks that differ by less are as good as equal for what is signed.
+const CLOCK_BACK_MS: u64 = 2 * 60 * 1000;
+
+/// What a check found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CheckState {
+    /// In order.
+    Pass,
+    /// Broken: something does not work because of it.
+    Fail,
+    /// It works, and could be better.
+    Warn,
+    /// Not looked at, because of what was found before or because it is switched off.
+    Skip,
+}
+
+/// One check.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Check {
+    /// What was looked at.
+    pub name: String,
+    /// What was found.
+    pub state: CheckState,
+    /// The facts.
+    pub detail: String,
+    /// What to do, when something is to be done.
+    pub fix: Option<String>,
+}
+
+impl Check {
+    fn new(name: &str, state: CheckState, detail: impl Into<String>) -> Self {
+        Self { name: name.to_owned(), state, detail: detail.into(), fix: None }
+    }
+
+    fn pass(name: &str, detail: impl Into<String>) -> Self {
+        Self::new(name, CheckState::Pass, detail)
+    }
+
+    fn skip(name: &str, detail: impl Into<String>) -> Self {
+        Self::new(name, CheckState::Skip, detail)
+    }
+
+    fn warn(name: &str, detail: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { fix: Some(fix.into()), ..Self::new(name, CheckState::Warn, detail) }
+    }
+
+    fn fail(name: &str, detail: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { fix: Some(fix.into()), ..Self::new(name, CheckState::Fail, detail) }
+    }
+}
+
+impl Node {
+    /// Checks everything, in the order in which one thing depends on the other. Starts the engine's worker.
+    pub async fn doctor(&self) -> Vec<Check> {
+        let inner = &self.inner;
+        let root = inner.data.root().to_owned();
+        let mut checks = tokio::task::spawn_blocking(move || vec![data_folder(&root), disk(&root)]).await.unwrap_or_default();
+        checks.push(identity(inner));
+        checks.push(settings(inner).await);
+        let program = engine_program(inner);
+        let found = program.state != CheckState::Fail;
+        checks.push(program);
+        checks.push(model(inner));
+        checks.extend(engine_runs(inner, found).await);
+        checks.push(listening(inner).await);
+        checks.push(offered(inner));
+        checks.push(peers(inner));
+        checks.push(clock(inner).await);
+        checks
+    }
+}
+
+fn data_folder(root: &Path) -> Check {
+    let name = "Data folder";
+    let probe = root.join("doctor.probe");
+    let written = data::write_atomically(&probe, b"probe", AtomicWrite::Secret);
+    // Left behind it is replaced by the next one.
+    let _ = std::fs::remove_file(&probe);
+    match written {
+        Ok(()) => Check::pass(name, format!("{} can be written.", root.display())),
+        Err(error) => Check::fail(
+            name,
+            format!("{} cannot be written: {error}.", root.display()),
+            "Give yourself the right to write there, or choose another folder with --data.",
+        ),
+    }
+}
+
+fn disk(root: &Path) -> Check {
+    let name = "Disk";
+    match fs4::available_space(root) {
+        Ok(free) if free < DISK_FAIL => {
+            Check::fail(name, format!("{} are free.", bytes(free)), "Free some space: chats can no longer be saved.")
+        }
+        Ok(free) if free < DISK_WARN => {
+            Check::warn(name, format!("{} are free.", bytes(free)), "Free some space before you download another model.")
+        }
+        Ok(free) => Check::pass(name, format!("{} are free.", bytes(free))),
+        Err(error) => Check::warn(name, format!("The free space is not known: {error}."), "Check the disk."),
+    }
+}
+
+fn identity(inner: &Inner) -> Check {
+    let name = "Identity";
+    match &inner.identity_problem {
+        None => Check::pass(name, format!("This node is {}.", inner.identity.peer_id())),
+        Some(problem) => Check { fix: problem.fix.clone(), ..Check::new(name, CheckState::Fail, problem.message.clone()) },
+    }
+}
+
+async fn settings(inner: &Inner) -> Check {
+    let name = "Settings";
+    if let Some(problem) = inner.notices.iter().find(|notice| notice.code.starts_with("settings")) {
+        return Check { fix: problem.fix.clone(), ..Check::new(name, CheckState::Warn, problem.message.clone()) };
+    }
+    let unknown = inner.settings_file.lock().await.unknown_keys();
+    match unknown.is_empty() {
+        true => Check::pass(name, "The settings are in order."),
+        false => Check::warn(
+            name,
+            format!("The settings file has keys that this version does not know: {}.", unknown.join(", ")),
+            "Correct their spelling, or leave them for another version: they are kept.",
+        ),
+    }
+}
+
+fn engine_program(inner: &Inner) -> Check {
+    let name = "Engine program";
+    match engine::locate_worker(&inner.worker_dirs) {
+        Ok(program) => match program.kind {
+            WorkerKind::X86V3 => Check::pass(name, format!("{} (AVX2).", program.path.display())),
+            WorkerKind::Generic if processor_has_avx2() => Check::warn(
+                name,
+                format!("{}: this processor has AVX2, and the program made for it is missing.", program.path.display()),
+                "Install the program again: answers are about ten times slower without it.",
+            ),
+            WorkerKind::Generic => Check::pass(name, format!("{} (this processor has no AVX2).", program.path.display())),
+        },
+        Err(error) => Check::fail(name, sentence(&error), "Install the program again: a part of it is missing."),
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn processor_has_avx2() -> bool {
+    std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma")
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn processor_has_avx2() -> bool {
+    false
+}
+
+fn model(inner: &Inner) -> Check {
+    let name = "Model";
+    match inner.preferred_model(None) {
+        Some(model) if model.file.is_some() => match model.reference {
+            Some(reference) => {
+                let digest = reference.digest.to_string();
+                Check::pass(name, format!("{} is here, SHA-256 {}….", model.name, &digest[..16]))
+            }
+            None => Check::warn(
+                name,
+                format!("{} is here; its digest is not known yet.", model.name),
+                "Wait until it has been read once: then it can be offered to others, too.",
+            ),
+        },
+        Some(model) => Check::fail(
+            name,
+            format!("{} is not on this computer.", model.name),
+            "Download it under Models (`decentralgpt models pull`), or add a GGUF file.",
+        ),
+        None => Check::fail(name, "There is no model on this computer.", "Download one under Models, or add a GGUF file."),
+    }
+}
+
+async fn engine_runs(inner: &Inner, found: bool) -> [Check; 2] {
+    let (runs, confined) = ("Engine", "Isolation");
+    let skipped = |why: &str| [Check::skip(runs, why), Check::skip(confined, why)];
+    if !found {
+        return skipped("Its program was not found.");
+    }
+    let Some(file) = inner.models.all().into_iter().find_map(|model| model.file) else {
+        return skipped("There is no model to open.");
+    };
+    let started = match inner.engine.open_text(&file).await {
+        Ok(info) => Check::pass(runs, format!("It starts, and reads {} ({}, {} tokens).", info.name, info.quant, info.vocab_size)),
+        Err(error) => {
+            let view = crate::error::NodeError::from(error).view();
+            let failed = Check { fix: view.fix, ..Check::new(runs, CheckState::Fail, view.message) };
+            return [failed, Check::skip(confined, "The engine does not run.")];
+        }
+    };
+    let measured = inner.engine.stats().borrow().isolation;
+    let isolated = match (measured.network, measured.files) {
+        (true, true) => Check::pass(confined, "The engine tried the network and foreign files, and was refused both."),
+        (network, files) => Check::warn(
+            confined,
+            format!(
+                "The engine measured: network {}, foreign files {}.",
+                if network { "refused" } else { "open" },
+                if files { "refused" } else { "open" }
+            ),
+            "This system cannot confine the engine fully. Use only models from sources that you trust.",
+        ),
+    };
+    [started, isolated]
+}
+
+async fn listening(inner: &Inner) -> Check {
+    let name = "Listening";
+    if matches!(inner.serving.view().borrow().state, ServingState::Off) {
+        return Check::skip(name, "The node is off: nothing listens, and others cannot connect.");
+    }
+    let addresses = inner.network.status().borrow().listening.clone();
+    if addresses.is_empty() {
+        return Check::fail(
+            name,
+            "No listening address could be opened.",
+            "Check the listening addresses in the settings: port 0 takes any free one.",
+        );
+    }
+    if let Some(address) = addresses.iter().find_map(|address| tcp_address(address))
+        && let Err(error) = tokio::net::TcpStream::connect(address).await
+    {
+        return Check::warn(
+            name,
+            format!("{address} does not answer on this computer: {error}."),
+            "A firewall on this computer may be in the way.",
+        );
+    }
+    Check::pass(name, format!("{}. Whether it is reached from outside shows when a peer connects.", addresses.join(", ")))
+}
+
+/// The socket of a multiaddr like /ip4/127.0.0.1/tcp/4001/p2p/….
+fn tcp_address(address: &str) -> Option<std::net::SocketAddr> {
+    let mut parts = address.split('/').skip(1);
+    let ip = match parts.next()? {
+        "ip4" | "ip6" => parts.next()?.parse().ok()?,
+        _ => return None,
+    };
+    let port = if parts.next()? == "tcp" { parts.next()?.parse().ok()? } else { return None };
+    Some(std::net::SocketAddr::new(ip, port))
+}
+
+fn offered(inner: &Inner) -> Check {
+    let name = "Offers";
+    let view = inner.serving.view().borrow().clone();
+    match &view.state {
+        ServingState::Off => Check::skip(name, "The node is off."),
+        ServingState::Attention { error } | ServingState::NetworkProblem { error, .. } => {
+            Check { fix: error.fix.clone(), ..Check::new(name, CheckState::Fail, error.message.clone()) }
+        }
+        ServingState::PausedByYou { .. } => Check::skip(name, "You paused the node."),
+        ServingState::Preparing { .. }
+        | ServingState::Waiting { .. }
+        | ServingState::Serving { .. }
+        | ServingState::PausedOwnWork => {
+            let names: Vec<&str> = view.served.iter().map(|served| served.name.as_str()).collect();
+            Check::pass(name, format!("Offered: {}.", names.join(", ")))
+        }
+    }
+}
+
+fn peers(inner: &Inner) -> Check {
+    let name = "Peers";
+    let connected = inner.network.status().borrow().peers.len();
+    let known = inner.book().dialable().len();
+    match (connected, known) {
+        (0, 0) => Check::skip(name, "No peer is known yet. There are no built-in nodes: connect by an invite or an address."),
+        (0, known) => Check::warn(
+            name,
+            format!("None of {known} known addresses is connected."),
+            "Ask whether the nodes there are switched on, and check your own connection.",
+        ),
+        (connected, _) => Check::pass(name, format!("{connected} connected.")),
+    }
+}
+
+async fn clock(inner: &Inner) -> Check {
+    let name = "Clock";
+    match inner.ledger.highest_clock_ms().await {
+        Ok(highest) => {
+            let behind = highest.saturating_sub(clock::unix_ms());
+            if behind > CLOCK_BACK_MS {
+                Check::fail(
+                    name,
+                    format!("This computer's clock is {} minutes behind what it once was.", behind / 60_000),
+                    "Set the clock: signed offers and jobs carry times, and are refused when they are wrong.",
+                )
+            } else {
+                Check::pass(name, "The clock has not gone back.")
+            }
+        }
+        Err(error) => Check::warn(name, sentence(&error), "Start the program again."),
+    }
+}
+
+fn bytes(bytes: u64) -> String {
+    // A size for reading: one decimal is enough.
+    format!("{:.1} GB", bytes as f64 / 1e9)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sockets_of_addresses() {
+        assert_eq!(tcp_address("/ip4/127.0.0.1/tcp/4001/p2p/x"), "127.0.0.1:4001".parse().ok());
+        assert_eq!(tcp_address("/ip6/::1/tcp/1"), "[::1]:1".parse().ok());
+        assert_eq!(tcp_address("/ip4/127.0.0.1/udp/4001/quic-v1"), None);
+        assert_eq!(tcp_address(""), None);
+    }
+}

@@ -1,0 +1,548 @@
+//! What can go wrong in a node, and how a shell says it.
+//!
+//! [`NodeError`] carries the facts and the cause. At the boundary it becomes an [`ErrorView`]: a code to branch on, a
+//! sentence to show, and the next step. A shell never branches on text.
+
+use std::{io, path::PathBuf};
+
+use engine::EngineError;
+use ledger::LedgerError;
+use memory::MemoryError;
+use network::NetworkError;
+use serde::{Deserialize, Serialize};
+
+use crate::{data::DataError, identity::IdentityError, models::ModelsError, peers::InviteError, settings::SettingsError};
+
+/// An error as a screen shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ErrorView {
+    /// What a shell branches on, in snake_case.
+    pub code: String,
+    /// One sentence.
+    pub message: String,
+    /// What to do next.
+    pub fix: Option<String>,
+}
+
+impl ErrorView {
+    /// An error with its next step.
+    #[must_use]
+    pub fn new(code: &str, message: impl Into<String>, fix: Option<String>) -> Self {
+        Self { code: code.to_owned(), message: message.into(), fix }
+    }
+}
+
+impl std::fmt::Display for ErrorView {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)?;
+        match &self.fix {
+            Some(fix) => write!(f, " {fix}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for ErrorView {}
+
+/// Why a node cannot start, or a call on it did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The data folder.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The identity file.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The settings file.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The conversations.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    /// The record of jobs and receipts.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The network.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// The engine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// Models and their downloads.
+    #[error(transparent)]
+    Models(#[from] ModelsError),
+    /// An invite or address that a person pasted.
+    #[error(transparent)]
+    Invite(#[from] InviteError),
+    /// No such chat: deleted meanwhile, or never there.
+    #[error("this chat no longer exists")]
+    ChatMissing {
+        /// The id that was asked for.
+        chat: String,
+    },
+    /// No such message in the chat.
+    #[error("this message is not in the chat")]
+    MessageMissing {
+        /// The id that was asked for.
+        message: String,
+    },
+    /// An answer is being written in this chat.
+    #[error("an answer is being written in this chat")]
+    ChatBusy,
+    /// More answers than the node writes at once.
+    #[error("{limit} answers are being written already")]
+    TooManyAnswers {
+        /// The bound.
+        limit: usize,
+    },
+    /// There is no text to send, and no message to answer.
+    #[error("there is nothing to send")]
+    NothingToSend,
+    /// The text is longer than any context.
+    #[error("the message has {bytes} bytes, and at most {limit} can be sent")]
+    TooLong {
+        /// What came.
+        bytes: usize,
+        /// The bound.
+        limit: usize,
+    },
+    /// The chat would go to a peer, and the person has not agreed to that.
+    #[error("a stranger's computer would read this chat")]
+    ConsentNeeded,
+    /// No model is chosen, and none is on this computer.
+    #[error("no model is chosen")]
+    NoModel,
+    /// The model is not on this computer.
+    #[error("{model} is not on this computer")]
+    ModelMissing {
+        /// Its name.
+        model: String,
+    },
+    /// Nothing is known by this id.
+    #[error("there is no model named {id}")]
+    ModelUnknown {
+        /// The id.
+        id: String,
+    },
+    /// No digest of the file is known, so no peer can be asked for it.
+    #[error("{model} has no known digest yet, so a peer cannot be asked for exactly this file")]
+    ModelNotPinned {
+        /// Its name.
+        model: String,
+    },
+    /// Nobody who is reachable offers the model.
+    #[error("no reachable peer offers {model}")]
+    NoPeer {
+        /// Its name.
+        model: String,
+    },
+    /// The chosen peer is reachable, and offers nothing.
+    #[error("the peer {peer} offers no model right now")]
+    PeerOffersNothing {
+        /// Short form of its id.
+        peer: String,
+    },
+    /// The head of the model's file could not be got or kept.
+    #[error("what is needed to write to {model} could not be fetched")]
+    Head {
+        /// The model's name.
+        model: String,
+        /// Why.
+        #[source]
+        source: Box<NodeError>,
+    },
+    /// The conversation no longer fits the model's context.
+    #[error("this chat needs {used} tokens and {model} holds {limit}")]
+    ContextFull {
+        /// Tokens of the prompt and the room kept for an answer.
+        used: u32,
+        /// The model's context.
+        limit: u32,
+        /// The model's name.
+        model: String,
+    },
+    /// Even the last message alone does not fit.
+    #[error("this message alone needs {used} tokens and {model} holds {limit}")]
+    MessageTooLong {
+        /// Tokens of the shortest prompt.
+        used: u32,
+        /// The model's context.
+        limit: u32,
+        /// The model's name.
+        model: String,
+    },
+    /// Every peer that was tried failed, and the model is not here.
+    #[error("the answer broke off: {why}")]
+    Lost {
+        /// The last reason.
+        why: String,
+    },
+    /// The node cannot be turned on with the identity it has.
+    #[error("{}", problem.message)]
+    NoIdentity {
+        /// Why, as it was said at the start.
+        problem: ErrorView,
+    },
+    /// The model is being used.
+    #[error("an answer is being written with this model")]
+    ModelInUse,
+    /// The node is off, and what was asked needs it on.
+    #[error("the node is off")]
+    NodeOff,
+    /// No address of this node can be dialled by others.
+    #[error("this node has no address that others can dial")]
+    NoAddress,
+    /// No such receipt.
+    #[error("there is no receipt for this job")]
+    ReceiptMissing,
+    /// A stored receipt cannot be read.
+    #[error("the stored receipt of this job is damaged")]
+    ReceiptDamaged,
+    /// The id is not a peer's.
+    #[error("{id} is not a peer's id")]
+    NotAPeer {
+        /// What was given.
+        id: String,
+    },
+    /// A file of the data folder cannot be read or written.
+    #[error("{path} cannot be {what}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// "read" or "written".
+        what: &'static str,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The node is stopping.
+    #[error("the program is closing")]
+    Stopping,
+}
+
+/// An error and its causes in one sentence, without repeating a cause that the error already says.
+pub(crate) fn sentence(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !more.is_empty() && !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        cause = error.source();
+    }
+    let mut letters = text.chars();
+    match letters.next() {
+        Some(first) => {
+            let mut sentence: String = first.to_uppercase().chain(letters).collect();
+            if !sentence.ends_with(['.', '!', '?', '…']) {
+                sentence.push('.');
+            }
+            sentence
+        }
+        None => text,
+    }
+}
+
+/// Whether a system's error says that the disk is full.
+pub(crate) fn is_disk_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+const DISK_FULL_FIX: &str = "Free some space on the disk, then try again. What was there before is kept.";
+
+impl NodeError {
+    /// What a shell branches on.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Data(DataError::InUse { .. }) => "already_running",
+            Self::Data(DataError::Unusable { source, .. }) if is_disk_full(source) => "disk_full",
+            Self::Data(DataError::Unusable { .. }) => "data_folder",
+            Self::Identity(error) => identity_code(error),
+            Self::NoIdentity { .. } => "no_identity",
+            Self::ModelInUse => "model_in_use",
+            Self::Settings(error) => match error {
+                SettingsError::Unreadable { .. } => "settings_unreadable",
+                SettingsError::Corrupt { .. } => "settings_corrupt",
+                SettingsError::OutOfRange { .. } => "settings_out_of_range",
+                SettingsError::Write { source, .. } if is_disk_full(source) => "disk_full",
+                SettingsError::Write { .. } => "settings_not_written",
+            },
+            Self::Memory(error) => memory_code(error),
+            Self::Ledger(error) => ledger_code(error),
+            Self::Network(error) => network_code(error),
+            Self::Engine(error) => engine_code(error),
+            Self::Models(error) => error.code(),
+            Self::Invite(error) => error.code(),
+            Self::ChatMissing { .. } => "chat_missing",
+            Self::MessageMissing { .. } => "message_missing",
+            Self::ChatBusy => "chat_busy",
+            Self::TooManyAnswers { .. } => "too_many_answers",
+            Self::NothingToSend => "nothing_to_send",
+            Self::TooLong { .. } | Self::MessageTooLong { .. } => "message_too_long",
+            Self::ConsentNeeded => "consent_needed",
+            Self::NoModel | Self::ModelMissing { .. } => "model_missing",
+            Self::ModelUnknown { .. } => "model_unknown",
+            Self::ModelNotPinned { .. } => "model_not_pinned",
+            Self::NoPeer { .. } | Self::PeerOffersNothing { .. } => "no_peer",
+            Self::Head { .. } => "head_missing",
+            Self::ContextFull { .. } => "context_full",
+            Self::Lost { .. } => "answer_lost",
+            Self::NodeOff => "node_off",
+            Self::NoAddress => "no_address",
+            Self::ReceiptMissing => "receipt_missing",
+            Self::ReceiptDamaged => "receipt_damaged",
+            Self::NotAPeer { .. } => "not_a_peer",
+            Self::File { source, .. } if is_disk_full(source) => "disk_full",
+            Self::File { .. } => "file",
+            Self::Stopping => "stopping",
+        }
+    }
+
+    /// What the person can do next.
+    #[must_use]
+    pub fn fix(&self) -> Option<String> {
+        let fixed = |text: &str| Some(text.to_owned());
+        if self.code() == "disk_full" {
+            return fixed(DISK_FULL_FIX);
+        }
+        match self {
+            Self::Data(DataError::InUse { .. }) => {
+                fixed("Use the window that is open, or choose another folder with --data.")
+            }
+            Self::Data(DataError::Unusable { path, .. }) => {
+                Some(format!("Make {} a folder that you may write to, or choose another with --data.", path.display()))
+            }
+            Self::Identity(error) => Some(error.fix()),
+            Self::NoIdentity { problem } => problem.fix.clone(),
+            Self::ModelInUse => fixed("Wait for the answer, or stop it."),
+            Self::Settings(error) => Some(error.fix()),
+            Self::Memory(error) => memory_fix(error),
+            Self::Ledger(error) => ledger_fix(error),
+            Self::Network(error) => network_fix(error),
+            Self::Engine(error) => engine_fix(error),
+            Self::Models(error) => error.fix(),
+            Self::Invite(_) => fixed("Ask for the invite again and paste all of it, or paste an address that begins with /ip4 or /ip6."),
+            Self::ChatMissing { .. } => fixed("Open another chat, or start a new one."),
+            Self::MessageMissing { .. } => fixed("Open the chat again."),
+            Self::ChatBusy => fixed("Wait for the answer, or stop it."),
+            Self::TooManyAnswers { .. } => fixed("Wait for one of them, or stop one."),
+            Self::NothingToSend => fixed("Write a message first."),
+            Self::TooLong { .. } | Self::MessageTooLong { .. } => {
+                fixed("Shorten the message, or choose a model with a larger context.")
+            }
+            Self::ConsentNeeded => fixed("Agree to it for this chat, or answer on this computer."),
+            Self::NoModel => fixed("Download a model, or choose a peer's."),
+            Self::ModelMissing { .. } => fixed("Download it, choose another model, or let a peer's computer answer."),
+            Self::ModelUnknown { .. } => fixed("Choose a model from the list."),
+            Self::ModelNotPinned { .. } => fixed("Download it once, or choose another model."),
+            Self::NoPeer { .. } => {
+                fixed("Connect to a peer that offers it, choose another model, or answer on this computer.")
+            }
+            Self::PeerOffersNothing { .. } => {
+                fixed("Ask its owner to switch the node on, choose another peer, or answer on this computer.")
+            }
+            Self::Head { .. } => fixed("Try again; another peer may give it."),
+            Self::ContextFull { .. } => {
+                fixed("Leave out the oldest messages, or go on in a new chat that starts from a summary.")
+            }
+            Self::Lost { .. } => fixed("Try again: the text so far is kept."),
+            Self::NodeOff => fixed("Switch the node on first."),
+            Self::NoAddress => fixed("Switch the node on, and check the listening addresses in the settings."),
+            Self::ReceiptMissing | Self::ReceiptDamaged => None,
+            Self::NotAPeer { .. } => fixed("Copy the whole id; it begins with 12D3Koo."),
+            Self::File { path, .. } => Some(format!("Check the rights on {}.", path.display())),
+            Self::Stopping => fixed("Start the program again."),
+        }
+    }
+
+    /// The error as a screen shows it.
+    #[must_use]
+    pub fn view(&self) -> ErrorView {
+        ErrorView::new(self.code(), sentence(self), self.fix())
+    }
+}
+
+fn identity_code(error: &IdentityError) -> &'static str {
+    match error {
+        IdentityError::Unreadable { .. } => "identity_unreadable",
+        IdentityError::TooOpen { .. } => "identity_too_open",
+        IdentityError::Corrupt { .. } => "identity_corrupt",
+        IdentityError::Write { source, .. } if is_disk_full(source) => "disk_full",
+        IdentityError::Write { .. } => "identity_not_written",
+        IdentityError::Random(_) => "no_randomness",
+    }
+}
+
+impl From<&IdentityError> for ErrorView {
+    fn from(error: &IdentityError) -> Self {
+        Self::new(identity_code(error), sentence(error), Some(error.fix()))
+    }
+}
+
+fn network_code(error: &NetworkError) -> &'static str {
+    match error {
+        NetworkError::NotAnAddress { .. } | NetworkError::UnsupportedAddress { .. } => "not_an_address",
+        NetworkError::NameNotResolved { .. } => "name_not_resolved",
+        NetworkError::OwnAddress { .. } => "own_address",
+        NetworkError::UnknownPeer { .. } => "unknown_peer",
+        NetworkError::Unreachable { .. }
+        | NetworkError::Refused { .. }
+        | NetworkError::Timeout { .. }
+        | NetworkError::NotConnected { .. }
+        | NetworkError::Broken { .. } => "unreachable",
+        NetworkError::WrongPeer { .. } => "wrong_peer",
+        NetworkError::Blocked { .. } => "peer_blocked",
+        NetworkError::TooManyConnections { .. } | NetworkError::Busy { .. } | NetworkError::HeadBusy { .. } => "network_busy",
+        NetworkError::Unsupported { .. } => "peer_too_different",
+        NetworkError::Malformed { .. } => "peer_broke_protocol",
+        NetworkError::HeadNotHeld { .. } | NetworkError::HeadTooLarge { .. } | NetworkError::HeadDigest { .. } => {
+            "head_missing"
+        }
+        NetworkError::Listen { .. } => "cannot_listen",
+        NetworkError::Start { .. } | NetworkError::Thread(_) | NetworkError::Closed => "network_down",
+    }
+}
+
+fn network_fix(error: &NetworkError) -> Option<String> {
+    let text = match error {
+        NetworkError::NotAnAddress { .. } => "Paste an invite that begins with dgpt1:, or an address like /ip4/203.0.113.7/udp/4001/quic-v1.",
+        NetworkError::UnsupportedAddress { .. } => "Ask for an address with /tcp or /udp/…/quic-v1.",
+        NetworkError::NameNotResolved { .. } => "Check the name and your connection to the internet.",
+        NetworkError::OwnAddress { .. } => "Ask the other person for their address.",
+        NetworkError::UnknownPeer { .. } => "Ask for an invite: it carries the addresses.",
+        NetworkError::Unreachable { .. }
+        | NetworkError::Refused { .. }
+        | NetworkError::Timeout { .. }
+        | NetworkError::NotConnected { .. }
+        | NetworkError::Broken { .. } => "Ask whether the node there is switched on, and check your own connection.",
+        NetworkError::WrongPeer { .. } => "Ask for a new invite: another computer answers at this address now.",
+        NetworkError::Blocked { .. } => "Unblock the peer under Node, or choose another.",
+        NetworkError::TooManyConnections { .. } | NetworkError::Busy { .. } | NetworkError::HeadBusy { .. } => "Try again in a moment.",
+        NetworkError::Unsupported { .. } => "One of the two programs is too old: update both.",
+        NetworkError::Malformed { .. } => "Choose another peer; this one may be broken or hostile.",
+        NetworkError::HeadNotHeld { .. } | NetworkError::HeadTooLarge { .. } | NetworkError::HeadDigest { .. } => {
+            "Choose another peer or another model."
+        }
+        NetworkError::Listen { .. } => "Choose other listening addresses in the settings: port 0 takes any free one.",
+        NetworkError::Start { .. } | NetworkError::Thread(_) | NetworkError::Closed => "Start the program again.",
+    };
+    Some(text.to_owned())
+}
+
+fn engine_code(error: &EngineError) -> &'static str {
+    match error {
+        EngineError::ContextTooLong { .. } => "context_full",
+        EngineError::NotEnoughMemory { .. } => "not_enough_memory",
+        EngineError::UnsupportedArchitecture { .. }
+        | EngineError::UnsupportedTensor { .. }
+        | EngineError::UnsupportedFeature { .. } => "model_unsupported",
+        EngineError::BadFile { .. } | EngineError::BadNumbers { .. } => "model_damaged",
+        EngineError::NoWeights { .. } => "model_missing",
+        EngineError::NotReadable { .. } => "model_not_readable",
+        EngineError::Template { .. } | EngineError::NoTemplate { .. } => "model_template",
+        EngineError::TokenOutside { .. } | EngineError::BadRequest { .. } => "bad_request",
+        EngineError::Displaced | EngineError::TooManyCalls { .. } => "engine_busy",
+        EngineError::Cancelled => "cancelled",
+        EngineError::WorkerDied { .. } | EngineError::WorkerSpokeWrong { .. } | EngineError::Compute { .. } => "worker_died",
+        EngineError::WorkerMissing { .. } | EngineError::WorkerNotStarted { .. } => "worker_missing",
+        EngineError::ShutDown => "stopping",
+    }
+}
+
+fn engine_fix(error: &EngineError) -> Option<String> {
+    let text = match error {
+        EngineError::ContextTooLong { .. } => {
+            "Leave out the oldest messages, or go on in a new chat that starts from a summary."
+        }
+        EngineError::NotEnoughMemory { .. } => "Close other programs, choose a smaller model, or let a peer's computer answer.",
+        EngineError::UnsupportedArchitecture { .. }
+        | EngineError::UnsupportedTensor { .. }
+        | EngineError::UnsupportedFeature { .. } => "Choose another model: this version cannot run this one.",
+        EngineError::BadFile { .. } | EngineError::BadNumbers { .. } => "Remove the model and download it again.",
+        EngineError::NoWeights { .. } => "Download the model, or let a peer's computer answer.",
+        EngineError::NotReadable { .. } => "Add the file again under Models.",
+        EngineError::Template { .. } | EngineError::NoTemplate { .. } => {
+            "Choose another model: this file does not say how a chat is written."
+        }
+        EngineError::TokenOutside { .. } | EngineError::BadRequest { .. } => "Reset the sampling settings of this chat.",
+        EngineError::Displaced | EngineError::TooManyCalls { .. } => "Try again in a moment.",
+        EngineError::Cancelled => return None,
+        EngineError::WorkerDied { .. } | EngineError::WorkerSpokeWrong { .. } | EngineError::Compute { .. } => {
+            "Send it again: the engine starts anew. If it stays, choose a smaller model."
+        }
+        EngineError::WorkerMissing { .. } | EngineError::WorkerNotStarted { .. } => {
+            "Install the program again: a part of it is missing."
+        }
+        EngineError::ShutDown => "Start the program again.",
+    };
+    Some(text.to_owned())
+}
+
+fn memory_code(error: &MemoryError) -> &'static str {
+    match error {
+        MemoryError::NewerDatabase { .. } => "memory_newer",
+        MemoryError::NotAMemory { .. } | MemoryError::Corrupt { .. } | MemoryError::Unreadable { .. } => "memory_damaged",
+        MemoryError::DiskFull { .. } => "disk_full",
+        MemoryError::Access { .. } | MemoryError::Busy { .. } | MemoryError::Sqlite(_) => "memory_unusable",
+        MemoryError::NoChat(_) => "chat_missing",
+        MemoryError::NoMessage(_) => "message_missing",
+        MemoryError::Finished(_) | MemoryError::NoEnd => "message_finished",
+        MemoryError::TooLarge { .. } => "message_too_long",
+        MemoryError::Closed => "stopping",
+    }
+}
+
+fn memory_fix(error: &MemoryError) -> Option<String> {
+    let text = match error {
+        MemoryError::NewerDatabase { path, .. } => {
+            return Some(format!("Install the newest version of the program. {} was not touched.", path.display()));
+        }
+        MemoryError::NotAMemory { path } | MemoryError::Corrupt { path, .. } => {
+            return Some(format!("Put your backup of {} back, or move the file away to start with no chats.", path.display()));
+        }
+        MemoryError::Unreadable { .. } => "Install the newest version of the program.",
+        MemoryError::DiskFull { .. } => DISK_FULL_FIX,
+        MemoryError::Access { path, .. } => return Some(format!("Check the rights on {}.", path.display())),
+        MemoryError::Busy { .. } => "Close the other program that has the file open, then try again.",
+        MemoryError::NoChat(_) => "Open another chat, or start a new one.",
+        MemoryError::NoMessage(_) | MemoryError::Finished(_) | MemoryError::NoEnd => "Open the chat again.",
+        MemoryError::TooLarge { .. } => "Shorten the text.",
+        MemoryError::Sqlite(_) => "Try again; if it stays, start the program again.",
+        MemoryError::Closed => "Start the program again.",
+    };
+    Some(text.to_owned())
+}
+
+fn ledger_code(error: &LedgerError) -> &'static str {
+    match error {
+        LedgerError::NewerDatabase { .. } => "ledger_newer",
+        LedgerError::NotALedger { .. } | LedgerError::Corrupt { .. } | LedgerError::Unreadable { .. } => "ledger_damaged",
+        LedgerError::DiskFull { .. } => "disk_full",
+        LedgerError::Access { .. } | LedgerError::Busy { .. } | LedgerError::Sqlite(_) => "ledger_unusable",
+        LedgerError::TooLarge { .. } | LedgerError::OtherReceipt => "receipt_damaged",
+        LedgerError::Closed => "stopping",
+    }
+}
+
+fn ledger_fix(error: &LedgerError) -> Option<String> {
+    let text = match error {
+        LedgerError::NewerDatabase { path, .. } => {
+            return Some(format!("Install the newest version of the program. {} was not touched.", path.display()));
+        }
+        LedgerError::NotALedger { path } | LedgerError::Corrupt { path, .. } => {
+            return Some(format!("Put your backup of {} back, or move the file away to start with empty books.", path.display()));
+        }
+        LedgerError::Unreadable { .. } => "Install the newest version of the program.",
+        LedgerError::DiskFull { .. } => DISK_FULL_FIX,
+        LedgerError::Access { path, .. } => return Some(format!("Check the rights on {}.", path.display())),
+        LedgerError::Busy { .. } => "Close the other program that has the file open, then try again.",
+        LedgerError::TooLarge { .. } | LedgerError::OtherReceipt => return None,
+        LedgerError::Sqlite(_) => "Try again; if it stays, start the program again.",
+        LedgerError::Closed => "Start the program again.",
+    };
+    Some(text.to_owned())
+}

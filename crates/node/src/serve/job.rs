@@ -1,0 +1,462 @@
+//! One job of a stranger: drives the provider machine of `protocol`.
+//!
+//! Three tasks: this one steps the machine and writes, one reads the stream, one computes. The engine task is told to
+//! pause, go on or end through a `watch`; its events and the stream's frames come back through one bounded channel.
+
+use std::{collections::VecDeque, path::PathBuf, sync::Arc};
+
+use bytes::Bytes;
+use engine::{Class, EngineError, GenerateEvent, GenerateRequest};
+use ledger::{AnsweredState, JobRecord, NewAnswer};
+use network::{Flow, FrameReader, FrameWriter, JobStream, ReadError, WriteError};
+use protocol::{
+    PeerId,
+    frame::{Cap, Frame},
+    job::{
+        CloseWhy, Finish,
+        provider::{Action, Config, Ended, EngineEvent, Event, Provider, Recorded, Room, Served, StartJob},
+    },
+    price::Prices,
+};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+
+use super::{Rooms, ServedModel};
+use crate::{clock, node::Inner, receipts};
+
+/// What the reading and the computing task have told and the machine has not taken. They wait beyond it.
+const INBOX: usize = 32;
+
+/// When somebody who found no room may ask again.
+const RETRY_AFTER_MS: u32 = 2_000;
+
+/// How this engine counts, for offers and receipts: activations and cache in 32-bit floats.
+const NUMERICS_CLASS: &str = "A32";
+const KV_TYPE: &str = "f32";
+
+/// Name and version of what computes.
+const ENGINE_BUILD: &str = concat!("decentralgpt-engine/", env!("CARGO_PKG_VERSION"));
+
+/// What a job needs to know when it begins.
+#[derive(Debug)]
+pub(super) struct Context {
+    pub(super) inner: Arc<Inner>,
+    pub(super) served: Arc<Vec<ServedModel>>,
+    pub(super) rooms: Rooms,
+    pub(super) off: CancellationToken,
+    /// The node is on and not paused.
+    pub(super) open: bool,
+    pub(super) own_work: watch::Receiver<usize>,
+}
+
+/// As it stands in offers.
+pub(super) fn engine_class() -> String {
+    format!("{NUMERICS_CLASS}/{KV_TYPE}/{ENGINE_BUILD}")
+}
+
+/// The engine's word for an end, in the protocol's.
+pub(crate) fn finish_of(finish: engine::Finish) -> Finish {
+    match finish {
+        engine::Finish::Stop => Finish::Stop,
+        engine::Finish::Length => Finish::Length,
+        engine::Finish::StopString => Finish::StopString,
+        engine::Finish::Cancelled => Finish::Abort,
+    }
+}
+
+/// Runs one job to its end.
+pub(super) async fn run(context: Context, stream: JobStream) {
+    let peer = stream.peer;
+    let (mut reader, writer) = stream.split();
+    let bytes = tokio::select! {
+        opened = reader.open() => match opened {
+            Ok(bytes) => bytes,
+            Err(error) => return tracing::debug!(%peer, %error, "a stream brought no job"),
+        },
+        () = context.off.cancelled(), if context.open => return,
+    };
+    let (reports, inbox) = mpsc::channel(INBOX);
+    let reading = AbortOnDropHandle::new(tokio::spawn(read(reader, reports.clone())));
+    let own_work = *context.own_work.borrow() > 0;
+    Job {
+        provider: Provider::new(config(&context), own_work, clock::now()),
+        context,
+        peer,
+        writer,
+        reports,
+        inbox,
+        _reading: reading,
+        computing: None,
+        place: None,
+        started: None,
+        sent: 0,
+        receipt: None,
+    }
+    .run(bytes)
+    .await;
+}
+
+/// What the two tasks tell.
+#[derive(Debug)]
+enum Report {
+    Frame(Frame),
+    Closed(CloseWhy),
+    Engine(EngineEvent),
+}
+
+/// What the computing task is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wish {
+    Run,
+    Pause,
+}
+
+#[derive(Debug)]
+struct Computing {
+    _task: AbortOnDropHandle<()>,
+    wish: watch::Sender<Wish>,
+}
+
+/// The place that a running job takes; free again when dropped.
+#[derive(Debug)]
+struct Place {
+    _slot: OwnedSemaphorePermit,
+    rooms: Rooms,
+    peer: PeerId,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Ok(mut peers) = self.rooms.peers.lock() {
+            peers.remove(&self.peer);
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Job {
+    context: Context,
+    provider: Provider,
+    peer: PeerId,
+    writer: FrameWriter,
+    reports: mpsc::Sender<Report>,
+    inbox: mpsc::Receiver<Report>,
+    _reading: AbortOnDropHandle<()>,
+    computing: Option<Computing>,
+    place: Option<Place>,
+    /// The job in the books, once it computes.
+    started: Option<(ledger::Job, u32)>,
+    /// Tokens sent, for a job that ends without a receipt.
+    sent: u32,
+    receipt: Option<(u32, u32, Finish)>,
+}
+
+impl Job {
+    async fn run(mut self, bytes: Bytes) {
+        let room = self.room();
+        let mut flow = self.writer.flow();
+        let mut off_told = false;
+        let mut flow_open = true;
+        let mut event = Event::Open { from: self.peer, bytes, room };
+        // What the actions themselves led to, before anything else is heard.
+        let mut follow_ups = VecDeque::new();
+        loop {
+            for action in self.provider.step(event, clock::now()) {
+                match self.act(action).await {
+                    Step::On => {}
+                    Step::Then(event) => follow_ups.push_back(event),
+                    Step::Over(ended) => return self.over(ended).await,
+                }
+            }
+            if let Some(next) = follow_ups.pop_front() {
+                event = next;
+                continue;
+            }
+            if self.provider.is_done() {
+                return;
+            }
+            let deadline = self.provider.deadline();
+            event = tokio::select! {
+                () = self.context.off.cancelled(), if !off_told => {
+                    off_told = true;
+                    Event::Off
+                }
+                Some(report) = self.inbox.recv() => match report {
+                    Report::Frame(frame) => Event::Frame(frame),
+                    Report::Closed(why) => Event::Closed(why),
+                    Report::Engine(event) => Event::Engine(event),
+                },
+                Ok(()) = self.context.own_work.changed() => Event::OwnWork(*self.context.own_work.borrow_and_update() > 0),
+                changed = flow.changed(), if flow_open => match (changed, *flow.borrow_and_update()) {
+                    (Ok(()), Flow::Blocked) => Event::WriteBlocked,
+                    (Ok(()), Flow::Flowing) => Event::Drained,
+                    (Ok(()), Flow::Closed) | (Err(_), _) => {
+                        flow_open = false;
+                        Event::Closed(CloseWhy::Ended)
+                    }
+                },
+                () = sleep_until(deadline) => Event::Tick,
+            };
+        }
+    }
+
+    /// Whether there is room for a job of this peer, and takes it.
+    fn room(&mut self) -> Room {
+        let full = Room::Full { retry_after_ms: RETRY_AFTER_MS, queue: 0 };
+        if !self.context.open || self.context.off.is_cancelled() {
+            return Room::Off;
+        }
+        if self.context.inner.book().is_blocked(&self.peer) {
+            return Room::NotAllowed;
+        }
+        let rooms = self.context.rooms.clone();
+        let Ok(mut peers) = rooms.peers.lock() else { return full };
+        if peers.contains_key(&self.peer) {
+            return full;
+        }
+        let Ok(slot) = Arc::clone(&rooms.slots).try_acquire_owned() else { return full };
+        peers.insert(self.peer, ());
+        drop(peers);
+        self.place = Some(Place { _slot: slot, rooms, peer: self.peer });
+        Room::Free
+    }
+
+    async fn act(&mut self, action: Action) -> Step {
+        match action {
+            Action::Send(frame) => {
+                if let Frame::Tokens(tokens) = &frame {
+                    self.sent = self.sent.saturating_add(u32::try_from(tokens.ids.len()).unwrap_or(u32::MAX));
+                }
+                match self.writer.send(&frame) {
+                    // A queue that is full is told by its flow, a stream that is gone by its reader.
+                    Ok(Flow::Flowing | Flow::Blocked | Flow::Closed) | Err(WriteError::Closed) => {}
+                    Err(error @ WriteError::Full { .. }) => return Step::Then(Event::Closed(CloseWhy::Cut(error.to_string()))),
+                }
+            }
+            Action::Record { job, expires_unix_ms } => {
+                let recorded =
+                    self.context.inner.ledger.record_job(*job.as_bytes(), expires_unix_ms, clock::unix_ms()).await;
+                return Step::Then(Event::Recorded(match recorded {
+                    Ok(record) => recorded_of(record),
+                    Err(error) => {
+                        tracing::warn!(%error, "a job could not be written down, and is refused");
+                        Recorded::Failed
+                    }
+                }));
+            }
+            Action::Start(job) => return self.start(*job).await,
+            Action::Pause => self.wish(Wish::Pause),
+            Action::Resume => self.wish(Wish::Run),
+            Action::CancelEngine => self.computing = None,
+            Action::Store(receipt) => {
+                let totals = &receipt.receipt.totals;
+                let count = |tokens: u64| u32::try_from(tokens).unwrap_or(u32::MAX);
+                self.receipt = Some((count(totals.input + totals.cached), count(totals.output), receipt.receipt.finish));
+                let name = self.name_of(&receipt.receipt.model);
+                let kept =
+                    receipts::keep(&self.context.inner.ledger, ledger::ReceiptRole::Provider, &receipt, &name).await;
+                if let Err(error) = kept {
+                    tracing::warn!(%error, "a receipt could not be kept");
+                }
+            }
+            Action::Close(ended) => return Step::Over(ended),
+        }
+        Step::On
+    }
+
+    async fn start(&mut self, job: StartJob) -> Step {
+        let served = self.context.served.iter().find(|served| served.reference.digest == job.model);
+        let Some(file) = served.map(|served| served.file.clone()) else {
+            return Step::Then(Event::Engine(EngineEvent::Failed("the model is gone".to_owned())));
+        };
+        let id = *job.job.as_bytes();
+        let input = u32::try_from(job.prompt.len() + job.resume.len()).unwrap_or(u32::MAX);
+        let new = NewAnswer {
+            job: id,
+            at_ms: clock::unix_ms(),
+            peer: self.peer.to_string(),
+            model: self.name_of(&job.model),
+            model_digest: *job.model.as_bytes(),
+        };
+        if let Err(error) = self.context.inner.ledger.answer_started(new).await {
+            tracing::warn!(%error, "a job is not in the list of answers");
+        }
+        self.started = Some((id, input));
+        self.context.rooms.running.send_modify(|running| *running += 1);
+        let (wish, wishes) = watch::channel(Wish::Run);
+        let (inner, reports) = (Arc::clone(&self.context.inner), self.reports.clone());
+        let task = tokio::spawn(async move {
+            if let Err(error) = compute(&inner, file, job, wishes, &reports).await {
+                let failed = Report::Engine(EngineEvent::Failed(error.to_string()));
+                // The job is over already.
+                let _ = reports.send(failed).await;
+            }
+        });
+        self.computing = Some(Computing { _task: AbortOnDropHandle::new(task), wish });
+        Step::On
+    }
+
+    fn wish(&self, wish: Wish) {
+        if let Some(computing) = &self.computing {
+            computing.wish.send_replace(wish);
+        }
+    }
+
+    fn name_of(&self, model: &protocol::ModelDigest) -> String {
+        let served = self.context.served.iter().find(|served| served.reference.digest == *model);
+        served.map_or_else(|| model.to_string(), |served| served.name.clone())
+    }
+
+    async fn over(self, ended: Ended) {
+        tracing::debug!(peer = %self.peer, ?ended, "a job is over");
+        let Self { context, writer, computing, place, started, sent, receipt, .. } = self;
+        drop(computing);
+        writer.finish();
+        if let Some((job, input)) = started {
+            let (tokens_in, tokens_out, finish) = receipt.unwrap_or((input, sent, Finish::Abort));
+            let state = match ended {
+                Ended::Signed => AnsweredState::Signed,
+                Ended::Unsigned
+                | Ended::Refused(_)
+                | Ended::Busy
+                | Ended::Cancelled
+                | Ended::ClientGone(_)
+                | Ended::Failed(_) => AnsweredState::Unsigned,
+            };
+            let noted = context.inner.ledger.answer_ended(job, tokens_in, tokens_out, finish.name(), state).await;
+            if let Err(error) = noted {
+                tracing::warn!(%error, "a job's end is not in the list of answers");
+            }
+            context.rooms.running.send_modify(|running| *running = running.saturating_sub(1));
+        }
+        drop(place);
+    }
+}
+
+/// What comes of an action.
+enum Step {
+    On,
+    Then(Event),
+    Over(Ended),
+}
+
+fn config(context: &Context) -> Config {
+    Config {
+        signer: context.inner.identity.signer(),
+        models: context
+            .served
+            .iter()
+            .map(|served| Served {
+                model: served.reference.digest,
+                vocab_size: served.vocab_size,
+                ctx_max: served.ctx_max,
+                prices: Prices::FREE,
+                template: None,
+            })
+            .collect(),
+        max_out: context.inner.settings.borrow().serve_max_out,
+        engine_build: ENGINE_BUILD.to_owned(),
+        numerics_class: NUMERICS_CLASS.to_owned(),
+        kv_type: KV_TYPE.to_owned(),
+    }
+}
+
+fn recorded_of(record: JobRecord) -> Recorded {
+    match record {
+        JobRecord::Fresh => Recorded::Fresh,
+        JobRecord::Repeat | JobRecord::Expired { .. } => Recorded::Seen,
+        JobRecord::TooLong | JobRecord::ClockBehind { .. } | JobRecord::Full => Recorded::Failed,
+    }
+}
+
+async fn read(mut reader: FrameReader, reports: mpsc::Sender<Report>) {
+    loop {
+        let report = match reader.next(Cap::Client).await {
+            Ok(frame) => Report::Frame(frame),
+            Err(ReadError::Closed) => Report::Closed(CloseWhy::Ended),
+            Err(ReadError::Violation(error)) => Report::Closed(CloseWhy::Violation(error)),
+            Err(error @ ReadError::TooSlow { .. }) => Report::Closed(CloseWhy::Cut(error.to_string())),
+        };
+        let over = matches!(report, Report::Closed(_));
+        if reports.send(report).await.is_err() || over {
+            return;
+        }
+    }
+}
+
+async fn compute(
+    inner: &Inner,
+    file: PathBuf,
+    job: StartJob,
+    mut wishes: watch::Receiver<Wish>,
+    reports: &mpsc::Sender<Report>,
+) -> Result<(), EngineError> {
+    let tell = async |event| {
+        // The job is over already, and this task about to be ended.
+        let _ = reports.send(Report::Engine(event)).await;
+    };
+    let mut loading = inner.engine.load_for(&file, None, Class::Network).await?;
+    while let Some(progress) = loading.progress.recv().await {
+        tell(EngineEvent::Loading { done: progress.done, total: progress.total }).await;
+    }
+    loading.finish().await?;
+    let sampling = engine::Sampling {
+        temperature: job.sampling.temperature,
+        top_k: job.sampling.top_k,
+        // On the wire 0 is "off", as an absent field reads.
+        top_p: if job.sampling.top_p == 0.0 { 1.0 } else { job.sampling.top_p },
+        min_p: job.sampling.min_p,
+        seed: job.seed,
+        repeat_penalty: if job.sampling.repeat_penalty == 0.0 { 1.0 } else { job.sampling.repeat_penalty },
+        presence_penalty: job.sampling.presence_penalty,
+        frequency_penalty: job.sampling.frequency_penalty,
+    };
+    let mut generation = inner
+        .engine
+        .generate(GenerateRequest {
+            file,
+            prompt: job.prompt,
+            max_out: job.max_out.saturating_add(u32::try_from(job.resume.len()).unwrap_or(u32::MAX)),
+            resume: job.resume,
+            sampling,
+            stop: job.stop,
+            class: Class::Network,
+            ignore_eog: job.ignore_eog,
+        })
+        .await?;
+    let mut wished = Wish::Run;
+    loop {
+        let now = *wishes.borrow_and_update();
+        if now != wished {
+            match now {
+                Wish::Run => generation.resume(),
+                Wish::Pause => generation.pause(),
+            }
+            wished = now;
+        }
+        let event = tokio::select! {
+            event = generation.next() => event,
+            changed = wishes.changed() => match changed {
+                Ok(()) => continue,
+                Err(_) => return Ok(()),
+            },
+        };
+        let Some(event) = event else { return Ok(()) };
+        match event? {
+            GenerateEvent::Prefill { done, total } => tell(EngineEvent::Prefill { done, total }).await,
+            GenerateEvent::Tokens { first_index, ids, text: _ } => {
+                if !ids.is_empty() {
+                    tell(EngineEvent::Tokens { first_index, ids }).await;
+                }
+            }
+            GenerateEvent::Finished { finish, stats: _ } => tell(EngineEvent::Finished(finish_of(finish))).await,
+        }
+    }
+}
+
+async fn sleep_until(mono_ms: Option<u64>) {
+    match mono_ms {
+        Some(mono_ms) => tokio::time::sleep_until(clock::instant(mono_ms)).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,483 @@
+//! The switch: answering others, or not.
+//!
+//! One task owns it. It hears orders (on, off, pause), strangers' streams, and what changes around it (own work, models,
+//! the engine), and it alone says what the [`ServingState`] is. Each stranger's job is a task of its own (`job`), ended
+//! by the token of the period in which it began. What is offered, and what not and why, is decided in `offers`.
+
+mod job;
+mod offers;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use network::{HeadRequest, HeadSource, IncomingJob};
+use protocol::PeerId;
+use tokio::{
+    sync::{Semaphore, mpsc, oneshot, watch},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use job::finish_of;
+pub(crate) use offers::ServedModel;
+
+use crate::{
+    clock,
+    error::{ErrorView, NodeError},
+    node::Inner,
+    status::{NotOffered, ServingState},
+};
+
+/// Jobs of others that compute at once. They share the engine's steps: with more, nobody gets an answer at reading pace.
+const SLOTS: usize = 2;
+
+/// Streams of others that have a task, most of them waiting for a first frame or being refused. Each holds one prompt
+/// of a MiB at most.
+const MAX_JOB_TASKS: usize = 32;
+
+/// How long running jobs have to tell their askers that the node goes off, out of the two seconds it may take.
+const FAREWELL: Duration = Duration::from_millis(800);
+
+/// Orders come from a person.
+const ORDERS: usize = 8;
+
+/// What a shell may order.
+#[derive(Debug)]
+enum Order {
+    Switch { on: bool, done: oneshot::Sender<Result<(), NodeError>> },
+    Pause { minutes: Option<u32>, done: oneshot::Sender<Result<(), NodeError>> },
+    Resume { done: oneshot::Sender<Result<(), NodeError>> },
+    SettingsChanged { done: oneshot::Sender<Result<(), NodeError>> },
+    ShutDown { done: oneshot::Sender<Result<(), NodeError>> },
+}
+
+/// What the switch shows of itself.
+#[derive(Debug, Clone)]
+pub(crate) struct ServingView {
+    pub(crate) state: ServingState,
+    pub(crate) served: Arc<Vec<ServedModel>>,
+    pub(crate) not_offered: Vec<NotOffered>,
+    /// Duration of the last switch-off.
+    pub(crate) off_ms: Option<u64>,
+    /// Rises when the books changed: a job began or ended.
+    pub(crate) books: u64,
+}
+
+/// A handle on the switch.
+#[derive(Debug)]
+pub(crate) struct Serving {
+    orders: mpsc::Sender<Order>,
+    view: watch::Receiver<ServingView>,
+}
+
+/// The other end of [`Serving`], for [`run`].
+#[derive(Debug)]
+pub(crate) struct Orders {
+    inbox: mpsc::Receiver<Order>,
+    view: watch::Sender<ServingView>,
+}
+
+impl Serving {
+    pub(crate) fn new() -> (Self, Orders) {
+        let (orders, inbox) = mpsc::channel(ORDERS);
+        let (sender, view) = watch::channel(ServingView {
+            state: ServingState::Off,
+            served: Arc::default(),
+            not_offered: Vec::new(),
+            off_ms: None,
+            books: 0,
+        });
+        (Self { orders, view }, Orders { inbox, view: sender })
+    }
+
+    /// What the switch shows of itself, as it changes.
+    pub(crate) fn view(&self) -> watch::Receiver<ServingView> {
+        self.view.clone()
+    }
+
+    pub(crate) async fn switch(&self, on: bool) -> Result<(), NodeError> {
+        self.order(|done| Order::Switch { on, done }).await
+    }
+
+    pub(crate) async fn pause(&self, minutes: Option<u32>) -> Result<(), NodeError> {
+        self.order(|done| Order::Pause { minutes, done }).await
+    }
+
+    pub(crate) async fn resume(&self) -> Result<(), NodeError> {
+        self.order(|done| Order::Resume { done }).await
+    }
+
+    /// The settings changed: listeners and offers follow.
+    pub(crate) async fn settings_changed(&self) -> Result<(), NodeError> {
+        self.order(|done| Order::SettingsChanged { done }).await
+    }
+
+    /// Off, and the task ends.
+    pub(crate) async fn shut_down(&self) {
+        // An error says that it is down already.
+        let _ = self.order(|done| Order::ShutDown { done }).await;
+    }
+
+    async fn order(&self, order: impl FnOnce(oneshot::Sender<Result<(), NodeError>>) -> Order) -> Result<(), NodeError> {
+        let (done, answer) = oneshot::channel();
+        self.orders.send(order(done)).await.map_err(|_| NodeError::Stopping)?;
+        answer.await.map_err(|_| NodeError::Stopping)?
+    }
+}
+
+/// Answers peers who want the head of a model that is offered to them right now.
+pub(crate) async fn give_heads(inner: Arc<Inner>, mut requests: mpsc::Receiver<HeadRequest>) {
+    let view = inner.serving.view();
+    loop {
+        let request = tokio::select! {
+            () = inner.stop.cancelled() => return,
+            request = requests.recv() => request,
+        };
+        let Some(request) = request else { return };
+        let served = Arc::clone(&view.borrow().served);
+        let source = served.iter().find(|served| served.reference.digest == request.model).map(|served| HeadSource::File {
+            path: served.file.clone(),
+            len: served.reference.head_len,
+        });
+        // Nobody waits any more.
+        let _ = request.reply.send(source);
+    }
+}
+
+/// Runs the switch until it is told to shut down.
+pub(crate) async fn run(inner: Arc<Inner>, orders: Orders, jobs: mpsc::Receiver<IncomingJob>) {
+    let Orders { inbox, view } = orders;
+    Switch {
+        own_work: inner.answers.watch_own_work(),
+        inner,
+        view,
+        inbox,
+        incoming: jobs,
+        on: false,
+        paused: None,
+        trouble: None,
+        since_ms: 0,
+        period: CancellationToken::new(),
+        tasks: JoinSet::new(),
+        rooms: Rooms::default(),
+        refresh: None,
+    }
+    .run()
+    .await;
+}
+
+/// The places for jobs, shared by their tasks.
+#[derive(Debug, Clone)]
+struct Rooms {
+    slots: Arc<Semaphore>,
+    /// Who has a job running: a stranger who does not pay gets one at a time.
+    peers: Arc<Mutex<BTreeMap<PeerId, ()>>>,
+    /// Jobs that were accepted and are not over.
+    running: watch::Sender<u32>,
+}
+
+impl Default for Rooms {
+    fn default() -> Self {
+        Self { slots: Arc::new(Semaphore::new(SLOTS)), peers: Arc::default(), running: watch::Sender::new(0) }
+    }
+}
+
+/// A pause that a person ordered.
+#[derive(Debug, Clone, Copy)]
+struct Pause {
+    until_ms: Option<u64>,
+    until: Option<Instant>,
+}
+
+/// The task's state.
+#[derive(Debug)]
+struct Switch {
+    inner: Arc<Inner>,
+    view: watch::Sender<ServingView>,
+    inbox: mpsc::Receiver<Order>,
+    incoming: mpsc::Receiver<IncomingJob>,
+    own_work: watch::Receiver<usize>,
+    on: bool,
+    paused: Option<Pause>,
+    /// Why it cannot serve although the person wants it.
+    trouble: Option<ErrorView>,
+    since_ms: u64,
+    /// Cancelled at its end: the jobs that began in it end, too.
+    period: CancellationToken,
+    tasks: JoinSet<()>,
+    rooms: Rooms,
+    /// When the offers have to be made anew.
+    refresh: Option<Instant>,
+}
+
+impl Switch {
+    async fn run(mut self) {
+        let mut models = self.inner.models.view();
+        let mut engine = self.inner.engine.stats();
+        let mut running = self.rooms.running.subscribe();
+        loop {
+            let pause_ends = self.paused.and_then(|pause| pause.until);
+            tokio::select! {
+                order = self.inbox.recv() => {
+                    let Some(order) = order else { return };
+                    if let Some(done) = self.obey(order).await {
+                        // A caller that went away does not need the answer.
+                        let _ = done.send(Ok(()));
+                        return;
+                    }
+                }
+                () = self.inner.stop.cancelled() => {
+                    self.period.cancel();
+                    return;
+                }
+                Some(job) = self.incoming.recv() => self.take(job),
+                Some(_) = self.tasks.join_next(), if !self.tasks.is_empty() => {}
+                Ok(()) = running.changed() => {
+                    self.view.send_modify(|view| view.books += 1);
+                    if *running.borrow_and_update() == 0 {
+                        self.since_ms = clock::unix_ms();
+                    }
+                }
+                Ok(()) = self.own_work.changed() => {}
+                Ok(()) = engine.changed() => {
+                    engine.borrow_and_update();
+                    if !self.on {
+                        continue;
+                    }
+                }
+                Ok(()) = models.changed() => {
+                    models.borrow_and_update();
+                    if self.on {
+                        self.offer().await;
+                    }
+                }
+                () = sleep_until(self.refresh) => self.offer().await,
+                () = sleep_until(pause_ends) => self.go_on().await,
+            }
+            self.show();
+        }
+    }
+
+    /// Carries out an order. What to answer, when the task is to end.
+    async fn obey(&mut self, order: Order) -> Option<oneshot::Sender<Result<(), NodeError>>> {
+        let (result, done) = match order {
+            Order::Switch { on: true, done } => (self.turn_on().await, done),
+            Order::Switch { on: false, done } => {
+                self.turn_off().await;
+                (Ok(()), done)
+            }
+            Order::Pause { minutes, done } => (self.pause(minutes).await, done),
+            Order::Resume { done } => (self.resume().await, done),
+            Order::SettingsChanged { done } => (self.settings_changed().await, done),
+            Order::ShutDown { done } => {
+                if self.on {
+                    self.turn_off().await;
+                }
+                return Some(done);
+            }
+        };
+        self.show();
+        // A caller that went away does not need the answer.
+        let _ = done.send(result);
+        None
+    }
+
+    async fn turn_on(&mut self) -> Result<(), NodeError> {
+        if let Some(problem) = &self.inner.identity_problem {
+            self.trouble = Some(problem.clone());
+            return Err(NodeError::NoIdentity { problem: problem.clone() });
+        }
+        if self.on {
+            return Ok(());
+        }
+        self.preparing("Opening the listening addresses", 0, 2);
+        self.listen().await.inspect_err(|error| self.trouble = Some(error.view()))?;
+        self.on = true;
+        self.paused = None;
+        self.period = CancellationToken::new();
+        self.since_ms = clock::unix_ms();
+        self.preparing("Reading the models that others may use", 1, 2);
+        self.offer().await;
+        Ok(())
+    }
+
+    async fn listen(&self) -> Result<(), NodeError> {
+        let (listen, mdns) = {
+            let settings = self.inner.settings.borrow();
+            (settings.listen.clone(), settings.mdns)
+        };
+        self.inner.network.set_listening(listen, mdns).await?;
+        Ok(())
+    }
+
+    /// Off: askers are told, listeners closed, and the model unloaded unless the person's own answer uses it.
+    async fn turn_off(&mut self) {
+        let begun = Instant::now();
+        let was_on = self.on;
+        self.on = false;
+        self.paused = None;
+        self.trouble = None;
+        self.refresh = None;
+        self.end_jobs().await;
+        if let Err(error) = self.inner.network.set_listening(Vec::new(), false).await {
+            tracing::warn!(%error, "the listeners were not closed");
+        }
+        if self.inner.answers.own_work() == 0
+            && let Err(error) = self.inner.engine.unload().await
+        {
+            tracing::warn!(%error, "the engine was not unloaded");
+        }
+        if was_on {
+            let took = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+            self.view.send_modify(|view| view.off_ms = Some(took));
+        }
+    }
+
+    /// Withdraws the offers, tells every asker, and waits for the farewells.
+    async fn end_jobs(&mut self) {
+        self.inner.network.set_offers(Vec::new()).await;
+        self.view.send_modify(|view| {
+            view.served = Arc::default();
+            view.not_offered = Vec::new();
+        });
+        self.period.cancel();
+        let farewells = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(FAREWELL, farewells).await.is_err() {
+            // Their streams close with them; the askers notice that as well.
+            self.tasks.shutdown().await;
+        }
+        // Jobs that were dropped in the middle did not count themselves down.
+        self.rooms = Rooms { running: self.rooms.running.clone(), ..Rooms::default() };
+        self.rooms.running.send_replace(0);
+    }
+
+    async fn pause(&mut self, minutes: Option<u32>) -> Result<(), NodeError> {
+        if !self.on {
+            return Err(NodeError::NodeOff);
+        }
+        let length = minutes.map(|minutes| Duration::from_secs(u64::from(minutes) * 60));
+        self.paused = Some(Pause {
+            until_ms: length.map(|length| clock::unix_ms() + u64::try_from(length.as_millis()).unwrap_or(u64::MAX / 2)),
+            until: length.and_then(|length| Instant::now().checked_add(length)),
+        });
+        self.refresh = None;
+        self.end_jobs().await;
+        Ok(())
+    }
+
+    async fn resume(&mut self) -> Result<(), NodeError> {
+        if !self.on {
+            return Err(NodeError::NodeOff);
+        }
+        self.go_on().await;
+        Ok(())
+    }
+
+    async fn go_on(&mut self) {
+        if self.paused.take().is_some() {
+            self.period = CancellationToken::new();
+            self.since_ms = clock::unix_ms();
+            self.offer().await;
+        }
+    }
+
+    async fn settings_changed(&mut self) -> Result<(), NodeError> {
+        if !self.on {
+            return Ok(());
+        }
+        let listening = self.listen().await;
+        self.offer().await;
+        if let Err(error) = &listening {
+            self.trouble = Some(error.view());
+        }
+        listening
+    }
+
+    /// Publishes what may be offered now.
+    async fn offer(&mut self) {
+        if !self.on || self.paused.is_some() {
+            self.refresh = None;
+            return;
+        }
+        let offers = offers::build(&self.inner).await;
+        self.inner.network.set_offers(offers.envelopes).await;
+        self.refresh = Some(Instant::now() + offers::REFRESH);
+        self.trouble = offers.served.is_empty().then(|| offers::nothing(&self.inner));
+        self.view.send_modify(|view| {
+            view.served = Arc::new(offers.served);
+            view.not_offered = offers.not_offered;
+        });
+    }
+
+    /// Gives a stranger's stream a task.
+    fn take(&mut self, incoming: IncomingJob) {
+        if self.tasks.len() >= MAX_JOB_TASKS {
+            // Dropped: the stream is reset, and the asker looks elsewhere.
+            return;
+        }
+        let served = Arc::clone(&self.view.borrow().served);
+        let open = self.on && self.paused.is_none();
+        self.tasks.spawn(job::run(
+            job::Context {
+                inner: Arc::clone(&self.inner),
+                served,
+                rooms: self.rooms.clone(),
+                off: self.period.clone(),
+                open,
+                own_work: self.own_work.clone(),
+            },
+            incoming.stream,
+        ));
+    }
+
+    fn preparing(&self, step: &str, done: u64, total: u64) {
+        let state = ServingState::Preparing { step: step.to_owned(), done, total };
+        self.view.send_modify(|view| view.state = state);
+    }
+
+    /// Says what the state is. The only place that does.
+    fn show(&self) {
+        let state = self.state();
+        self.view.send_if_modified(|view| {
+            let changed = view.state != state;
+            view.state = state;
+            changed
+        });
+    }
+
+    fn state(&self) -> ServingState {
+        if !self.on {
+            return match &self.trouble {
+                Some(error) => ServingState::Attention { error: error.clone() },
+                None => ServingState::Off,
+            };
+        }
+        if let Some(pause) = self.paused {
+            return ServingState::PausedByYou { until_ms: pause.until_ms };
+        }
+        if let Some(error) = &self.trouble {
+            return ServingState::Attention { error: error.clone() };
+        }
+        if *self.own_work.borrow() > 0 {
+            return ServingState::PausedOwnWork;
+        }
+        match *self.rooms.running.borrow() {
+            0 => ServingState::Waiting { since_ms: self.since_ms },
+            jobs => {
+                let stats = self.inner.engine.stats();
+                let tokens_per_second = stats.borrow().tokens_per_second;
+                ServingState::Serving { jobs, tokens_per_second }
+            }
+        }
+    }
+}
+
+async fn sleep_until(when: Option<Instant>) {
+    match when {
+        Some(when) => tokio::time::sleep_until(when.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,139 @@
+//! What is offered to others, and what not and why.
+
+use std::{path::PathBuf, time::Duration};
+
+use protocol::{
+    ModelRef,
+    offer::{Offer, SignedEnvelope},
+    price::Prices,
+};
+
+use super::SLOTS;
+use crate::{clock, error::ErrorView, models::Model, node::Inner, status::NotOffered};
+
+/// An offer lives this long: two refreshes may fail before it is gone.
+const LIFETIME: Duration = Duration::from_secs(20 * 60);
+
+/// How often offers are made anew.
+pub(super) const REFRESH: Duration = Duration::from_secs(8 * 60);
+
+/// Context that strangers get at most: each of their tokens costs memory that is the owner's.
+const SERVED_CONTEXT: u32 = 8192;
+
+/// Offers that fit one reply of the protocol.
+const MAX_OFFERS: usize = protocol::offer::MAX_OFFERS_PER_REPLY;
+
+/// A model that others may use now.
+#[derive(Debug, Clone)]
+pub(crate) struct ServedModel {
+    pub(crate) name: String,
+    pub(crate) file: PathBuf,
+    pub(crate) reference: ModelRef,
+    pub(crate) vocab_size: u32,
+    pub(crate) ctx_max: u32,
+}
+
+/// What [`build`] found.
+#[derive(Debug)]
+pub(super) struct Offers {
+    pub(super) envelopes: Vec<SignedEnvelope>,
+    pub(super) served: Vec<ServedModel>,
+    pub(super) not_offered: Vec<NotOffered>,
+}
+
+/// Goes through the models at hand: an offer for each that may be served, a reason for each that may not.
+pub(super) async fn build(inner: &Inner) -> Offers {
+    let settings = inner.settings.borrow().clone();
+    let signer = inner.identity.signer();
+    let mut offers = Offers { envelopes: Vec::new(), served: Vec::new(), not_offered: Vec::new() };
+    if !settings.serve_free {
+        return offers;
+    }
+    let speeds = speeds(inner);
+    for model in inner.models.all() {
+        let Some(file) = model.file.clone() else { continue };
+        let why = |why: &str| NotOffered { model: model.name.clone(), why: why.to_owned() };
+        if !settings.serve_models.is_empty() && !settings.serve_models.contains(&model.id) {
+            offers.not_offered.push(why("You did not choose it for others."));
+            continue;
+        }
+        if let Some(reason) = &model.not_served {
+            offers.not_offered.push(why(reason));
+            continue;
+        }
+        let Some(reference) = model.reference else {
+            offers.not_offered.push(why("Its digest is not known yet, so others could not check what they get."));
+            continue;
+        };
+        if !model.fits {
+            offers.not_offered.push(why("It needs more memory than this computer has."));
+            continue;
+        }
+        if offers.served.len() >= MAX_OFFERS {
+            offers.not_offered.push(why("More models than this are not offered at once."));
+            continue;
+        }
+        let info = match inner.engine.open_text(&file).await {
+            Ok(info) => info,
+            Err(error) => {
+                offers.not_offered.push(why(&format!("It cannot be opened: {error}.")));
+                continue;
+            }
+        };
+        let ctx_max = info.context_train.min(SERVED_CONTEXT);
+        let (prefill_tps, decode_tps) = speeds(&model);
+        let now = clock::unix_ms();
+        let offer = Offer {
+            peer: signer.peer_id(),
+            // Whoever asks has a connection; who is told by others finds the address where it found the offer.
+            addrs: Vec::new(),
+            model: reference,
+            quant: model.quant.chars().take(protocol::offer::MAX_TEXT / 4).collect(),
+            ctx_max,
+            out_max: settings.serve_max_out,
+            parallel_slots: SLOTS as u32,
+            features: Vec::new(),
+            prices: Prices::FREE,
+            prefill_tps,
+            decode_tps,
+            queue_depth: 0,
+            queue_max: 0,
+            region: String::new(),
+            software: inner.agent.chars().take(protocol::offer::MAX_TEXT / 4).collect(),
+            issued_unix_ms: now,
+            expires_unix_ms: now + LIFETIME.as_millis() as u64,
+            seq: now,
+            engine_class: super::job::engine_class(),
+            free_tokens: settings.serve_max_out,
+        };
+        offers.envelopes.push(offer.sign(&signer));
+        offers.served.push(ServedModel { name: model.name.clone(), file, reference, vocab_size: info.vocab_size, ctx_max });
+    }
+    offers
+}
+
+/// Why a node that is on has nothing to offer.
+pub(super) fn nothing(inner: &Inner) -> ErrorView {
+    if !inner.settings.borrow().serve_free {
+        return ErrorView::new(
+            "nothing_offered",
+            "You answer nobody who does not pay, and paid answers are not there yet.",
+            Some("Allow free answers in the settings, or switch the node off.".to_owned()),
+        );
+    }
+    ErrorView::new(
+        "nothing_offered",
+        "No model on this computer may be offered to others.",
+        Some("Download a model whose licence allows it, or choose one for others in the settings.".to_owned()),
+    )
+}
+
+/// Measured speeds per model, in whole tokens per second; 0 where nothing was measured.
+fn speeds(inner: &Inner) -> impl Fn(&Model) -> (u32, u32) + use<> {
+    let rows = inner.models.view().borrow().rows.clone();
+    move |model| {
+        let measured = rows.iter().find(|row| row.id == model.id).and_then(|row| row.measured.as_ref());
+        // A float becomes the nearest u32 that holds it, and 0 when it is no number.
+        measured.map_or((0, 0), |speed| (speed.prefill_tokens_per_second.unwrap_or(0.0) as u32, speed.decode_tokens_per_second as u32))
+    }
+}

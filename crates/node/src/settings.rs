@@ -1,0 +1,434 @@
+//! What the person set, in one TOML file that they may also edit by hand.
+//!
+//! A missing file is the defaults. A file that cannot be read as settings is moved aside, never overwritten, and the run
+//! goes on with the defaults, saying so. Keys that this version does not know are kept when the file is written again,
+//! and named by `doctor`.
+
+use std::{
+    io,
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    chat::Place,
+    data::{self, AtomicWrite},
+    error::ErrorView,
+};
+
+/// Settings are a page of text; more is not a settings file, and is not read into memory.
+const MAX_FILE_BYTES: u64 = 256 * 1024;
+
+/// Text can be made half as large and up to three times as large; beyond that the window has no usable layout.
+const TEXT_SCALE: std::ops::RangeInclusive<f64> = 0.5..=3.0;
+
+/// More listening addresses than this are a mistake: each one is a socket.
+const MAX_LISTEN: usize = 16;
+
+/// The most tokens one free answer for a stranger may have, whatever the file says: an evening of this processor.
+const MAX_SERVE_OUT: u32 = 8192;
+
+/// How the window is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Theme {
+    /// As the desktop is.
+    #[default]
+    System,
+    /// Light.
+    Light,
+    /// Dark.
+    Dark,
+}
+
+/// The person's settings, whole.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Settings {
+    /// How the window is drawn.
+    pub theme: Theme,
+    /// 1 is normal.
+    pub text_scale: f64,
+    /// The model of new chats; `None` is the starter.
+    pub default_model: Option<String>,
+    /// The place of new chats.
+    pub place: Place,
+    /// Multiaddrs to listen on while the node is on.
+    pub listen: Vec<String>,
+    /// Look for peers in the local network while the node is on.
+    pub mdns: bool,
+    /// Proxy for downloads; `None` is the system's.
+    pub proxy: Option<String>,
+    /// Models that others are answered with; empty is every ready one whose licence allows it.
+    pub serve_models: Vec<String>,
+    /// Answer strangers who do not pay.
+    pub serve_free: bool,
+    /// Most tokens of one answer for a stranger.
+    pub serve_max_out: u32,
+    /// Threads that compute; `None` is one per core.
+    pub threads: Option<usize>,
+    /// Closing the window keeps the node running; `None` asks once.
+    pub close_to_tray: Option<bool>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            theme: Theme::default(),
+            text_scale: 1.0,
+            default_model: None,
+            place: Place::default(),
+            // Any free port, on every interface, both transports: what a home router needs nothing configured for.
+            listen: vec!["/ip4/0.0.0.0/udp/0/quic-v1".to_owned(), "/ip4/0.0.0.0/tcp/0".to_owned()],
+            mdns: true,
+            proxy: None,
+            serve_models: Vec::new(),
+            serve_free: true,
+            serve_max_out: 512,
+            threads: None,
+            close_to_tray: None,
+        }
+    }
+}
+
+/// Why settings cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// The file exists and cannot be read.
+    #[error("the settings file {path} cannot be read")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The file is not a settings file.
+    #[error("the settings file is not valid: {why}")]
+    Corrupt {
+        /// Where the settings belong.
+        path: PathBuf,
+        /// Where the bad file is now; `None` when it could not be moved and still lies at `path`.
+        kept: Option<PathBuf>,
+        /// What is wrong, with line and column where there is one.
+        why: String,
+    },
+    /// A value is out of its range.
+    #[error("{setting} {why}")]
+    OutOfRange {
+        /// The key, as it stands in the file.
+        setting: &'static str,
+        /// What it must be.
+        why: String,
+    },
+    /// The file cannot be written.
+    #[error("the settings cannot be written to {path}")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl SettingsError {
+    /// What the person can do about it.
+    #[must_use]
+    pub fn fix(&self) -> String {
+        match self {
+            Self::Unreadable { path, .. } => format!("Give yourself the right to read {}, then start again.", path.display()),
+            Self::Corrupt { path, kept: Some(kept), .. } => format!(
+                "The defaults are in use. Your file is kept as {}: correct it and rename it back to {}, or set things anew.",
+                kept.display(),
+                path.display()
+            ),
+            Self::Corrupt { path, kept: None, .. } => {
+                format!("The defaults are in use. Correct {}, or move it away, then start again.", path.display())
+            }
+            Self::OutOfRange { .. } => "Choose another value.".to_owned(),
+            Self::Write { path, .. } => {
+                format!("Make {} writable, and check that the disk is not full.", path.display())
+            }
+        }
+    }
+}
+
+impl Settings {
+    /// Checks every value that has a range.
+    ///
+    /// # Errors
+    /// [`SettingsError::OutOfRange`] names the first one that is outside.
+    pub fn check(&self) -> Result<(), SettingsError> {
+        let out_of_range = |setting, why: String| Err(SettingsError::OutOfRange { setting, why });
+        if !TEXT_SCALE.contains(&self.text_scale) {
+            return out_of_range("text_scale", format!("must lie between {} and {}", TEXT_SCALE.start(), TEXT_SCALE.end()));
+        }
+        if self.listen.len() > MAX_LISTEN {
+            return out_of_range("listen", format!("must name at most {MAX_LISTEN} addresses"));
+        }
+        if let Some(bad) = self.listen.iter().find(|address| !address.starts_with('/')) {
+            return out_of_range("listen", format!("has {bad:?}, which is not an address like /ip4/0.0.0.0/tcp/0"));
+        }
+        if self.serve_max_out == 0 || self.serve_max_out > MAX_SERVE_OUT {
+            return out_of_range("serve_max_out", format!("must lie between 1 and {MAX_SERVE_OUT} tokens"));
+        }
+        let most_threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get) * 2;
+        if self.threads.is_some_and(|threads| threads == 0 || threads > most_threads) {
+            return out_of_range("threads", format!("must lie between 1 and {most_threads}"));
+        }
+        Ok(())
+    }
+}
+
+/// The settings file, with what of it this version does not know.
+#[derive(Debug, Clone)]
+pub struct SettingsFile {
+    path: PathBuf,
+    unknown: toml::Table,
+}
+
+/// The file as people write it: the same settings in TOML's usual spelling.
+#[derive(Serialize, Deserialize)]
+#[serde(default)]
+struct OnDisk {
+    theme: Theme,
+    text_scale: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    default_model: Option<String>,
+    place: Place,
+    listen: Vec<String>,
+    mdns: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proxy: Option<String>,
+    serve_models: Vec<String>,
+    serve_free: bool,
+    serve_max_out: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    threads: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    close_to_tray: Option<bool>,
+    #[serde(flatten)]
+    unknown: toml::Table,
+}
+
+impl Default for OnDisk {
+    fn default() -> Self {
+        Self::new(Settings::default(), toml::Table::new())
+    }
+}
+
+impl OnDisk {
+    fn new(settings: Settings, unknown: toml::Table) -> Self {
+        let Settings {
+            theme,
+            text_scale,
+            default_model,
+            place,
+            listen,
+            mdns,
+            proxy,
+            serve_models,
+            serve_free,
+            serve_max_out,
+            threads,
+            close_to_tray,
+        } = settings;
+        Self {
+            theme,
+            text_scale,
+            default_model,
+            place,
+            listen,
+            mdns,
+            proxy,
+            serve_models,
+            serve_free,
+            serve_max_out,
+            threads,
+            close_to_tray,
+            unknown,
+        }
+    }
+
+    fn split(self) -> (Settings, toml::Table) {
+        let Self {
+            theme,
+            text_scale,
+            default_model,
+            place,
+            listen,
+            mdns,
+            proxy,
+            serve_models,
+            serve_free,
+            serve_max_out,
+            threads,
+            close_to_tray,
+            unknown,
+        } = self;
+        let settings = Settings {
+            theme,
+            text_scale,
+            default_model,
+            place,
+            listen,
+            mdns,
+            proxy,
+            serve_models,
+            serve_free,
+            serve_max_out,
+            threads,
+            close_to_tray,
+        };
+        (settings, unknown)
+    }
+}
+
+/// What reading the file gave: always settings to go on with, and what has to be said about it.
+#[derive(Debug)]
+pub struct Opened {
+    /// The file, to write to.
+    pub file: SettingsFile,
+    /// What holds now.
+    pub settings: Settings,
+    /// Why the file was not used, when it was not.
+    pub problem: Option<SettingsError>,
+}
+
+impl SettingsFile {
+    /// Reads the settings. A bad file is kept aside and reported; the defaults hold then.
+    #[must_use]
+    pub fn open(path: &Path) -> Opened {
+        let file = |unknown| SettingsFile { path: path.to_owned(), unknown };
+        let broken = |why: String| {
+            let kept = data::keep_aside(path).ok();
+            let problem = SettingsError::Corrupt { path: path.to_owned(), kept, why };
+            Opened { file: file(toml::Table::new()), settings: Settings::default(), problem: Some(problem) }
+        };
+        let text = match data::read_capped(path, MAX_FILE_BYTES) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Opened { file: file(toml::Table::new()), settings: Settings::default(), problem: None };
+            }
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => return broken(error.to_string()),
+            Err(source) => {
+                let problem = SettingsError::Unreadable { path: path.to_owned(), source };
+                return Opened { file: file(toml::Table::new()), settings: Settings::default(), problem: Some(problem) };
+            }
+        };
+        match toml::from_str::<OnDisk>(&text) {
+            Ok(on_disk) => {
+                let (settings, unknown) = on_disk.split();
+                match settings.check() {
+                    Ok(()) => Opened { file: file(unknown), settings, problem: None },
+                    Err(error) => broken(error.to_string()),
+                }
+            }
+            Err(error) => broken(error.to_string().trim().to_owned()),
+        }
+    }
+
+    /// Writes the settings, and the unknown keys that were there.
+    ///
+    /// # Errors
+    /// [`SettingsError::OutOfRange`] and nothing is written; [`SettingsError::Write`] and the old file stays.
+    pub fn write(&self, settings: &Settings) -> Result<(), SettingsError> {
+        settings.check()?;
+        let write = |source| SettingsError::Write { path: self.path.clone(), source };
+        let text = toml::to_string_pretty(&OnDisk::new(settings.clone(), self.unknown.clone()))
+            .map_err(|error| write(io::Error::new(io::ErrorKind::InvalidData, error)))?;
+        data::write_atomically(&self.path, text.as_bytes(), AtomicWrite::Plain).map_err(write)
+    }
+
+    /// Keys of the file that this version does not know.
+    #[must_use]
+    pub fn unknown_keys(&self) -> Vec<String> {
+        self.unknown.keys().cloned().collect()
+    }
+}
+
+impl From<&SettingsError> for ErrorView {
+    fn from(error: &SettingsError) -> Self {
+        let code = match error {
+            SettingsError::Unreadable { .. } => "settings_unreadable",
+            SettingsError::Corrupt { .. } => "settings_corrupt",
+            SettingsError::OutOfRange { .. } => "settings_out_of_range",
+            SettingsError::Write { source, .. } if source.kind() == io::ErrorKind::StorageFull => "disk_full",
+            SettingsError::Write { .. } => "settings_not_written",
+        };
+        ErrorView::new(code, crate::error::sentence(error), Some(error.fix()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(text: &str) -> (tempfile::TempDir, Opened) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("settings.toml");
+        std::fs::write(&path, text).unwrap();
+        let opened = SettingsFile::open(&path);
+        (folder, opened)
+    }
+
+    #[test]
+    fn missing_is_the_defaults_and_makes_no_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("settings.toml");
+        let opened = SettingsFile::open(&path);
+        assert_eq!(opened.settings, Settings::default());
+        assert!(opened.problem.is_none());
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_partial_file_keeps_its_unknown_keys() {
+        let (folder, opened) = open("mdns = false\nlisten = [\"/ip4/127.0.0.1/tcp/0\"]\nfuture = 7\n[later]\nx = 1\n");
+        assert!(opened.problem.is_none());
+        assert!(!opened.settings.mdns);
+        assert_eq!(opened.settings.serve_max_out, Settings::default().serve_max_out);
+        assert_eq!(opened.file.unknown_keys(), ["future", "later"]);
+        opened.file.write(&Settings { serve_max_out: 64, ..opened.settings }).unwrap();
+        let again = SettingsFile::open(&folder.path().join("settings.toml"));
+        assert_eq!(again.settings.serve_max_out, 64);
+        assert_eq!(again.file.unknown_keys(), ["future", "later"]);
+    }
+
+    #[test]
+    fn a_bad_file_is_kept_aside() {
+        for bad in ["mdns = 3", "{", "text_scale = 99.0", "threads = 0", "listen = [\"nonsense\"]", "theme = \"pink\""] {
+            let (folder, opened) = open(bad);
+            assert_eq!(opened.settings, Settings::default(), "{bad}");
+            let Some(SettingsError::Corrupt { kept: Some(kept), .. }) = opened.problem else {
+                panic!("{bad}: not reported");
+            };
+            assert_eq!(std::fs::read_to_string(&kept).unwrap(), bad);
+            opened.file.write(&Settings::default()).unwrap();
+            assert_eq!(std::fs::read_to_string(kept).unwrap(), bad);
+            drop(folder);
+        }
+    }
+
+    #[test]
+    fn everything_survives_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("settings.toml");
+        let settings = Settings {
+            theme: Theme::Dark,
+            text_scale: 1.25,
+            default_model: Some("starter".to_owned()),
+            place: Place::Automatic,
+            proxy: Some("http://127.0.0.1:3128".to_owned()),
+            serve_models: vec!["a".to_owned()],
+            threads: Some(1),
+            close_to_tray: Some(true),
+            ..Settings::default()
+        };
+        SettingsFile::open(&path).file.write(&settings).unwrap();
+        assert_eq!(SettingsFile::open(&path).settings, settings);
+    }
+}

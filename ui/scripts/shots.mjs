@@ -74,7 +74,7 @@ const pictures = [
     query: "pace=60",
     does: async (page) => {
       await send(page, "Explain in three sentences why the sky is blue.");
-      await page.getByText("Rayleigh").waitFor();
+      await page.getByText("Rayleigh scattering", { exact: true }).waitFor();
     },
   },
   {

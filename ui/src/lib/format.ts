@@ -22,7 +22,7 @@ export function context(tokens: number): string {
 }
 
 export function bytes(value: number): string {
-  if (value < 1e6) return `${whole.format(value / 1e3)} kB`;
+  if (value > 0 && value < 1e6) return `${whole.format(value / 1e3)} kB`;
   if (value < 1e9) return `${whole.format(value / 1e6)} MB`;
   return `${tenth.format(value / 1e9)} GB`;
 }

@@ -145,12 +145,8 @@ class Chats {
 
 /** A title as a file name that every system takes. */
 export function fileName(title: string): string {
-  const safe = title
-    .replace(/[\\/:*?"<>|\p{Cc}]+/gu, " ")
-    .replace(/\s+/g, " ")
-    .trim()
-    .slice(0, 80);
-  return safe.replace(/^\.+|\.+$/g, "") || "chat";
+  const words = title.split(/[\\/:*?"<>|\p{Cc}\s]+/u).filter((word) => /[^.]/.test(word));
+  return words.join(" ").slice(0, 80).trim() || "chat";
 }
 
 export const chats = new Chats();

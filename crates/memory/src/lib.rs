@@ -34,6 +34,8 @@ mod message;
 mod schema;
 mod search;
 mod store;
+#[cfg(test)]
+mod tests;
 mod tree;
 
 pub use autosave::{AUTOSAVE_EVERY, Autosave, MAX_PENDING_BYTES};

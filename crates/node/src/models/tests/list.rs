@@ -1,0 +1,608 @@
+//! The list over real folders, with a header reader that needs no engine.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use engine::{EngineError, FileProblem, TextInfo};
+use futures::future::BoxFuture;
+
+use super::{
+    downloads::{limits, model_bytes, sha},
+    server::{Manner, Server},
+};
+use crate::models::{
+    HeaderReader, Keep, ModelRow, ModelState, Models, ModelsError, ModelsOptions, Origin,
+    ServeForPay,
+};
+
+/// Says of every file that begins as a GGUF that it runs; the fifth byte can say otherwise.
+#[derive(Debug, Default)]
+struct Reader {
+    opened: AtomicUsize,
+}
+
+impl HeaderReader for Reader {
+    fn set_readable(&self, _paths: Vec<PathBuf>) -> BoxFuture<'_, Result<(), EngineError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn open_text<'a>(&'a self, file: &'a Path) -> BoxFuture<'a, Result<TextInfo, EngineError>> {
+        self.opened.fetch_add(1, Ordering::Relaxed);
+        Box::pin(std::future::ready(header(file)))
+    }
+}
+
+fn header(file: &Path) -> Result<TextInfo, EngineError> {
+    let bytes = std::fs::read(file).unwrap_or_default();
+    if !bytes.starts_with(b"GGUF") {
+        return Err(EngineError::BadFile {
+            file: file.to_owned(),
+            problem: FileProblem::NotGguf,
+        });
+    }
+    if bytes.starts_with(b"GGUFmamba") {
+        return Err(EngineError::UnsupportedArchitecture {
+            architecture: "mamba".into(),
+            model: "M".into(),
+        });
+    }
+    Ok(TextInfo {
+        architecture: "llama".into(),
+        runs_here: true,
+        name: "Tiny".into(),
+        vocab_size: 4,
+        context_train: 2048,
+        has_template: true,
+        eog_ids: vec![2],
+        head_len: 4,
+        head_sha256: sha(b"GGUF").0,
+        parameters: 12_000_000,
+        quant: "Q4_0".into(),
+        kv_bytes_per_token: 1024,
+        weights_bytes: bytes.len() as u64,
+        load_bytes: bytes.len() as u64,
+        has_weights: true,
+    })
+}
+
+struct Trial {
+    root: tempfile::TempDir,
+    server: Server,
+    reader: Arc<Reader>,
+}
+
+impl Trial {
+    async fn new() -> Self {
+        Self {
+            root: tempfile::tempdir().unwrap(),
+            server: Server::start().await,
+            reader: Arc::default(),
+        }
+    }
+
+    fn data(&self) -> PathBuf {
+        self.root.path().join("data")
+    }
+
+    fn bundle(&self) -> PathBuf {
+        self.root.path().join("bundle")
+    }
+
+    /// A catalogue of rows `(id, address, digest, serve_for_pay)`.
+    fn catalogue(&self, rows: &[(&str, &str, Option<&[u8]>, &str)]) {
+        let mut text = "version = 1\n".to_owned();
+        for (id, url, bytes, serve) in rows {
+            text.push_str(&format!(
+                "[[model]]\nid = \"{id}\"\nname = \"Model {id}\"\nfamily = \"Llama\"\narchitecture = \"llama\"\nparameters = \"1B\"\n\
+                 file = \"{id}.gguf\"\nquant = \"Q4_0\"\nlicence = \"L\"\nserve_for_pay = \"{serve}\"\nserve_for_pay_reason = \"because\"\n\
+                 about = \"x\"\nsources = [\"{url}\"]\ncited = [\"https://example.org\"]\n"
+            ));
+            if let Some(bytes) = bytes {
+                text.push_str(&format!(
+                    "sha256 = \"{}\"\nsize = {}\n",
+                    sha(bytes),
+                    bytes.len()
+                ));
+            }
+        }
+        std::fs::create_dir_all(self.data()).unwrap();
+        std::fs::write(self.data().join("catalog.toml"), text).unwrap();
+    }
+
+    async fn open(&self) -> Models {
+        let options = ModelsOptions {
+            data: self.data(),
+            dirs: vec![self.bundle()],
+            proxy: Some(String::new()),
+            default_model: None,
+        };
+        let models = Models::open_with(options, self.reader.clone(), Some(limits()))
+            .await
+            .unwrap();
+        models.settled().await;
+        models
+    }
+
+    fn models(&self) -> PathBuf {
+        self.data().join("models")
+    }
+}
+
+async fn until(models: &Models, id: &str, there: impl Fn(&ModelState) -> bool) -> ModelRow {
+    let mut view = models.view();
+    let row = |view: &crate::models::ModelsView| view.rows.iter().find(|row| row.id == id).cloned();
+    let seen = view
+        .wait_for(|view| row(view).is_some_and(|row| there(&row.state)))
+        .await
+        .unwrap();
+    row(&seen).unwrap()
+}
+
+fn is_ready(state: &ModelState) -> bool {
+    matches!(state, ModelState::Ready { .. })
+}
+
+fn row_of(models: &Models, id: &str) -> ModelRow {
+    models
+        .view()
+        .borrow()
+        .rows
+        .iter()
+        .find(|row| row.id == id)
+        .cloned()
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_download_ends_ready_and_the_next_start_hashes_nothing() {
+    let trial = Trial::new().await;
+    let bytes = model_bytes(1, 60_000);
+    let url = trial.server.serve(
+        "/a",
+        &bytes,
+        "\"v\"",
+        [Manner::CutAfter(20_000), Manner::Good],
+    );
+    trial.catalogue(&[("a", &url, Some(&bytes), "yes")]);
+    let models = trial.open().await;
+    assert_eq!(row_of(&models, "a").state, ModelState::Absent);
+    assert!(matches!(
+        models.download("nothing").await,
+        Err(ModelsError::Unknown { .. })
+    ));
+    models.download("a").await.unwrap();
+    let row = until(&models, "a", is_ready).await;
+    assert_eq!(
+        (row.size_bytes, row.context_max, row.origin, row.may_serve),
+        (60_000, Some(2048), Origin::Catalogue, true)
+    );
+    let model = models.find("a").unwrap();
+    assert_eq!(model.file, Some(trial.models().join("a.gguf")));
+    let reference = model.reference.unwrap();
+    assert_eq!(
+        (reference.digest.as_bytes(), reference.head_len),
+        (&sha(&bytes).0, 4)
+    );
+    assert!(models.by_digest(&reference.digest).is_some());
+    assert!(models.view().borrow().folder.used_bytes >= 60_000);
+    models.shutdown().await;
+
+    let opened = trial.reader.opened.load(Ordering::Relaxed);
+    let models = trial.open().await;
+    assert!(is_ready(&row_of(&models, "a").state));
+    assert_eq!(
+        trial.reader.opened.load(Ordering::Relaxed),
+        opened,
+        "it was opened again"
+    );
+    models.remove("a").await.unwrap();
+    assert_eq!(row_of(&models, "a").state, ModelState::Absent);
+    assert!(!trial.models().join("a.gguf").exists());
+}
+
+#[tokio::test]
+async fn a_paused_download_is_there_after_a_restart_and_goes_on() {
+    let trial = Trial::new().await;
+    let bytes = model_bytes(2, 90_000);
+    let url = trial.server.serve(
+        "/a",
+        &bytes,
+        "\"v\"",
+        [Manner::StallAfter(50_000), Manner::Good],
+    );
+    trial.catalogue(&[("a", &url, Some(&bytes), "yes")]);
+    let models = trial.open().await;
+    models.download("a").await.unwrap();
+    until(
+        &models,
+        "a",
+        |state| matches!(state, ModelState::Downloading { done, .. } if *done >= 50_000),
+    )
+    .await;
+    models.pause("a").await.unwrap();
+    assert_eq!(
+        row_of(&models, "a").state,
+        ModelState::Paused {
+            done: 50_000,
+            total: 90_000
+        }
+    );
+    models.shutdown().await;
+
+    let models = trial.open().await;
+    assert_eq!(
+        row_of(&models, "a").state,
+        ModelState::Paused {
+            done: 50_000,
+            total: 90_000
+        }
+    );
+    models.download("a").await.unwrap();
+    until(&models, "a", is_ready).await;
+    assert_eq!(trial.server.asked()[1].from, Some(50_000));
+}
+
+#[tokio::test]
+async fn a_cancelled_download_leaves_nothing() {
+    let trial = Trial::new().await;
+    let bytes = model_bytes(3, 90_000);
+    let url = trial
+        .server
+        .serve("/a", &bytes, "\"v\"", [Manner::StallAfter(50_000)]);
+    trial.catalogue(&[("a", &url, Some(&bytes), "yes")]);
+    let models = trial.open().await;
+    models.download("a").await.unwrap();
+    until(
+        &models,
+        "a",
+        |state| matches!(state, ModelState::Downloading { done, .. } if *done >= 50_000),
+    )
+    .await;
+    models.cancel("a").await.unwrap();
+    assert_eq!(row_of(&models, "a").state, ModelState::Absent);
+    assert_eq!(std::fs::read_dir(trial.models()).unwrap().count(), 0);
+    assert!(matches!(
+        models.cancel("nothing").await,
+        Err(ModelsError::Unknown { .. })
+    ));
+}
+
+#[tokio::test]
+async fn a_failed_download_says_why_and_what_to_do() {
+    let trial = Trial::new().await;
+    let (right, wrong) = (model_bytes(4, 60_000), model_bytes(5, 60_000));
+    let url = trial.server.serve("/a", &wrong, "\"v\"", [Manner::Good]);
+    trial.catalogue(&[
+        ("a", &url, Some(&right), "yes"),
+        ("b", "http://127.0.0.1:9/x", None, "yes"),
+    ]);
+    let models = trial.open().await;
+    models.download("a").await.unwrap();
+    let row = until(&models, "a", |state| {
+        matches!(state, ModelState::Failed { .. })
+    })
+    .await;
+    let ModelState::Failed { error, done } = row.state else {
+        panic!()
+    };
+    assert_eq!((error.code.as_str(), done), ("wrong_digest", 0));
+    assert!(
+        error.message.contains(&sha(&right).to_string())
+            && error.message.contains(&sha(&wrong).to_string())
+    );
+    assert!(error.fix.is_some());
+    models.download("b").await.unwrap();
+    let row = until(&models, "b", |state| {
+        matches!(state, ModelState::Failed { .. })
+    })
+    .await;
+    let ModelState::Failed { error, .. } = row.state else {
+        panic!()
+    };
+    assert_eq!(error.code, "source_unreachable");
+}
+
+#[tokio::test]
+async fn a_row_without_a_digest_is_pinned_at_its_first_download_and_not_offered_before() {
+    let trial = Trial::new().await;
+    let (first, second) = (model_bytes(6, 60_000), model_bytes(7, 60_000));
+    let url = trial.server.serve("/a", &first, "\"v\"", [Manner::Good]);
+    trial.catalogue(&[("a", &url, None, "yes")]);
+    let models = trial.open().await;
+    assert!(
+        models.find("a").unwrap().not_served.is_some()
+            && models.find("a").unwrap().reference.is_none()
+    );
+    models.download("a").await.unwrap();
+    let row = until(&models, "a", is_ready).await;
+    assert_eq!(row.digest, Some(sha(&first).to_string()));
+    assert_eq!(models.find("a").unwrap().not_served, None);
+    models.remove("a").await.unwrap();
+    models.shutdown().await;
+
+    // The pin outlives the file: the source cannot change it unseen.
+    trial.server.serve("/a", &second, "\"w\"", [Manner::Good]);
+    let models = trial.open().await;
+    assert_eq!(row_of(&models, "a").digest, Some(sha(&first).to_string()));
+    models.download("a").await.unwrap();
+    let row = until(&models, "a", |state| {
+        matches!(state, ModelState::Failed { .. })
+    })
+    .await;
+    let ModelState::Failed { error, .. } = row.state else {
+        panic!()
+    };
+    assert_eq!(error.code, "wrong_digest");
+}
+
+#[tokio::test]
+async fn what_a_licence_forbids_is_not_offered() {
+    let trial = Trial::new().await;
+    let bytes = model_bytes(8, 5_000);
+    let other = model_bytes(9, 5_000);
+    trial.catalogue(&[
+        ("no", "https://example.org/n", Some(&bytes), "no"),
+        ("open", "https://example.org/o", Some(&other), "unknown"),
+    ]);
+    std::fs::create_dir_all(trial.models()).unwrap();
+    std::fs::write(trial.models().join("no.gguf"), &bytes).unwrap();
+    std::fs::write(trial.models().join("open.gguf"), &other).unwrap();
+    let models = trial.open().await;
+    for (id, serve) in [("no", ServeForPay::No), ("open", ServeForPay::Unknown)] {
+        let row = row_of(&models, id);
+        assert!(is_ready(&row.state) && !row.may_serve && row.serve_for_pay == serve);
+        assert!(
+            models
+                .find(id)
+                .unwrap()
+                .not_served
+                .unwrap()
+                .contains("because")
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_file_in_the_folder_is_named_and_can_be_removed() {
+    let trial = Trial::new().await;
+    let right = model_bytes(10, 5_000);
+    trial.catalogue(&[("a", "https://example.org/a", Some(&right), "yes")]);
+    std::fs::create_dir_all(trial.models()).unwrap();
+    std::fs::write(trial.models().join("a.gguf"), model_bytes(11, 5_000)).unwrap();
+    let models = trial.open().await;
+    let ModelState::Failed { error, .. } = row_of(&models, "a").state else {
+        panic!()
+    };
+    assert_eq!(error.code, "wrong_digest");
+    models.remove("a").await.unwrap();
+    assert_eq!(row_of(&models, "a").state, ModelState::Absent);
+}
+
+#[tokio::test]
+async fn any_gguf_can_be_added_and_what_is_none_says_so() {
+    let trial = Trial::new().await;
+    let of_row = model_bytes(12, 7_000);
+    trial.catalogue(&[("a", "https://example.org/a", Some(&of_row), "yes")]);
+    let models = trial.open().await;
+    let mine = trial.root.path().join("My Model.gguf");
+    let bytes = model_bytes(13, 8_000);
+    std::fs::write(&mine, &bytes).unwrap();
+    let row = models.add(&mine).await.unwrap();
+    assert_eq!(
+        (row.id.as_str(), row.name.as_str(), row.origin),
+        ("my-model", "Tiny", Origin::Added)
+    );
+    assert_eq!((row.parameters.as_str(), row.may_serve), ("12M", false));
+    assert!(
+        models
+            .folders()
+            .iter()
+            .any(|path| path.ends_with("My Model.gguf"))
+    );
+    // Again is the same row.
+    assert_eq!(models.add(&mine).await.unwrap().id, "my-model");
+
+    // The bytes of a catalogue row are that row, whatever the file is called.
+    let other = trial.root.path().join("other name.gguf");
+    std::fs::write(&other, &of_row).unwrap();
+    assert_eq!(models.add(&other).await.unwrap().id, "a");
+    assert!(is_ready(&row_of(&models, "a").state));
+
+    // As a copy it lies in the folder.
+    let third = trial.root.path().join("third.gguf");
+    std::fs::write(&third, model_bytes(14, 9_000)).unwrap();
+    let copied = models.add_as(&third, Keep::Copy).await.unwrap();
+    assert!(trial.models().join("third.gguf").exists());
+    models.shutdown().await;
+
+    let models = trial.open().await;
+    for id in ["my-model", "a", copied.id.as_str()] {
+        assert!(is_ready(&row_of(&models, id).state), "{id}");
+    }
+    models.remove("my-model").await.unwrap();
+    assert!(mine.exists() && models.find("my-model").is_none());
+    models.remove(&copied.id).await.unwrap();
+    assert!(!trial.models().join("third.gguf").exists() && third.exists());
+
+    let text = trial.root.path().join("letter.gguf");
+    std::fs::write(&text, "Dear Sir").unwrap();
+    let error = models.add(&text).await.unwrap_err();
+    assert!(
+        matches!(error, ModelsError::NotRunnable { .. }) && error.fix().is_some(),
+        "{error}"
+    );
+    let mamba = trial.root.path().join("mamba.gguf");
+    std::fs::write(&mamba, "GGUFmamba").unwrap();
+    let error = models.add(&mamba).await.unwrap_err();
+    assert!(crate::error::sentence(&error).contains("mamba"));
+    assert!(matches!(
+        models.add(&trial.root.path().join("no.gguf")).await,
+        Err(ModelsError::File { .. })
+    ));
+}
+
+#[tokio::test]
+async fn files_that_came_with_the_program_stay() {
+    let trial = Trial::new().await;
+    let bytes = model_bytes(15, 5_000);
+    trial.catalogue(&[("a", "https://example.org/a", Some(&bytes), "yes")]);
+    std::fs::create_dir_all(trial.bundle()).unwrap();
+    std::fs::write(trial.bundle().join("a.gguf"), &bytes).unwrap();
+    // A file of one's own beside the bundled one, which no row knows.
+    std::fs::create_dir_all(trial.models()).unwrap();
+    std::fs::write(trial.models().join("Own.gguf"), model_bytes(16, 5_000)).unwrap();
+    let models = trial.open().await;
+    assert!(is_ready(&row_of(&models, "a").state) && is_ready(&row_of(&models, "own").state));
+    assert!(matches!(
+        models.remove("a").await,
+        Err(ModelsError::NotOurs { .. })
+    ));
+    models.remove("own").await.unwrap();
+    assert!(!trial.models().join("Own.gguf").exists());
+}
+
+#[tokio::test]
+async fn the_folder_moves_with_models_and_downloads() {
+    let trial = Trial::new().await;
+    let (whole, half) = (model_bytes(17, 40_000), model_bytes(18, 90_000));
+    let url = trial.server.serve(
+        "/b",
+        &half,
+        "\"v\"",
+        [Manner::StallAfter(50_000), Manner::Good],
+    );
+    trial.catalogue(&[
+        ("a", "https://example.org/a", Some(&whole), "yes"),
+        ("b", &url, Some(&half), "yes"),
+    ]);
+    std::fs::create_dir_all(trial.models()).unwrap();
+    std::fs::write(trial.models().join("a.gguf"), &whole).unwrap();
+    let models = trial.open().await;
+    models.download("b").await.unwrap();
+    until(
+        &models,
+        "b",
+        |state| matches!(state, ModelState::Downloading { done, .. } if *done >= 50_000),
+    )
+    .await;
+    let to = trial.root.path().join("elsewhere/models");
+    models.move_to(&to).await.unwrap();
+    assert_eq!(models.view().borrow().folder.path, to.display().to_string());
+    assert_eq!(models.find("a").unwrap().file, Some(to.join("a.gguf")));
+    assert_eq!(
+        row_of(&models, "b").state,
+        ModelState::Paused {
+            done: 50_000,
+            total: 90_000
+        }
+    );
+    models.shutdown().await;
+
+    let models = trial.open().await;
+    assert!(is_ready(&row_of(&models, "a").state));
+    models.download("b").await.unwrap();
+    until(&models, "b", is_ready).await;
+    assert_eq!(std::fs::read(to.join("b.gguf")).unwrap(), half);
+    assert!(matches!(
+        models.move_to(&to.join("inside")).await,
+        Err(ModelsError::BadFolder { .. })
+    ));
+    models.move_to(&to).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_move_that_a_crash_cut_goes_on_at_the_next_start() {
+    let trial = Trial::new().await;
+    let (a, b) = (model_bytes(19, 5_000), model_bytes(20, 5_000));
+    trial.catalogue(&[
+        ("a", "https://example.org/a", Some(&a), "yes"),
+        ("b", "https://example.org/b", Some(&b), "yes"),
+    ]);
+    let to = trial.root.path().join("new");
+    std::fs::create_dir_all(&to).unwrap();
+    std::fs::create_dir_all(trial.models()).unwrap();
+    // As it stands in the middle: one file there, one still here, the move noted.
+    std::fs::write(to.join("a.gguf"), &a).unwrap();
+    std::fs::write(trial.models().join("b.gguf"), &b).unwrap();
+    std::fs::write(
+        trial.data().join("models.toml"),
+        format!("moving_to = {:?}\n", to.display().to_string()),
+    )
+    .unwrap();
+    let models = trial.open().await;
+    let mut view = models.view();
+    view.wait_for(|view| view.folder.path == to.display().to_string())
+        .await
+        .unwrap();
+    for id in ["a", "b"] {
+        until(&models, id, is_ready).await;
+        assert_eq!(
+            models.find(id).unwrap().file,
+            Some(to.join(format!("{id}.gguf")))
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_bad_catalogue_is_named_and_the_built_in_one_holds() {
+    let trial = Trial::new().await;
+    std::fs::create_dir_all(trial.data()).unwrap();
+    for bad in [
+        "version = 1\n[[model]]\nid = 3",
+        "version = 9",
+        "nonsense =",
+    ] {
+        std::fs::write(trial.data().join("catalog.toml"), bad).unwrap();
+        let models = trial.open().await;
+        let problem = models.catalogue_problem().expect("it is named");
+        assert_eq!(problem.code(), "catalogue_refused");
+        assert!(models.all().iter().any(|model| model.starter));
+        models.shutdown().await;
+        assert!(matches!(
+            models.download("x").await,
+            Err(ModelsError::Stopping)
+        ));
+    }
+}
+
+#[tokio::test]
+async fn what_the_node_knows_is_in_the_rows() {
+    let trial = Trial::new().await;
+    let bytes = model_bytes(21, 5_000);
+    trial.catalogue(&[("a", "https://example.org/a", Some(&bytes), "yes")]);
+    std::fs::create_dir_all(trial.models()).unwrap();
+    std::fs::write(trial.models().join("a.gguf"), &bytes).unwrap();
+    let models = trial.open().await;
+    let reference = models.find("a").unwrap().reference.unwrap();
+    models.set_default(Some("a".into()));
+    models.set_loaded(models.find("a").unwrap().file);
+    models.set_peers([(reference.digest, 3)].into());
+    models.record_speed("a", Some(400.0), 30.0);
+    models.record_speed("a", None, f64::NAN);
+    let mut view = models.view();
+    let seen = view
+        .wait_for(|view| view.rows[0].measured.is_some() && view.rows[0].peers == 3)
+        .await
+        .unwrap()
+        .clone();
+    let row = &seen.rows[0];
+    assert!(row.is_default && matches!(row.state, ModelState::Ready { loaded: true, .. }));
+    assert_eq!(
+        row.measured.as_ref().unwrap().decode_tokens_per_second,
+        30.0
+    );
+    models.shutdown().await;
+    let models = trial.open().await;
+    assert_eq!(
+        row_of(&models, "a")
+            .measured
+            .unwrap()
+            .prefill_tokens_per_second,
+        Some(400.0)
+    );
+}

@@ -1,0 +1,5 @@
+//! Downloads against a small server on the loopback that misbehaves on purpose, and the list over real folders.
+
+mod downloads;
+mod list;
+mod server;

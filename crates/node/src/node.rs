@@ -302,6 +302,9 @@ impl Node {
         if before.default_model != settings.default_model {
             inner.models.set_default(settings.default_model.clone());
         }
+        if before.proxy != settings.proxy {
+            inner.models.set_proxy(settings.proxy.clone());
+        }
         inner.serving.settings_changed().await
     }
 

@@ -150,7 +150,7 @@ impl Models {
         Self::open_with(options, Arc::new(engine), None).await
     }
 
-    pub(crate) async fn open_with(
+    async fn open_with(
         options: ModelsOptions,
         engine: Arc<dyn HeaderReader>,
         limits: Option<download::Limits>,

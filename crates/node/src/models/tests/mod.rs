@@ -1,5 +1,6 @@
 //! Downloads against a small server on the loopback that misbehaves on purpose, and the list over real folders.
 
+mod catalogue;
 mod downloads;
 mod list;
 mod server;

@@ -196,7 +196,11 @@ async fn answer(mut stream: TcpStream, shared: Arc<Mutex<Shared>>) {
     let body = &bytes[start.unwrap_or(0) as usize..];
     let sent = match manner {
         Manner::CutAfter(limit) | Manner::StallAfter(limit) => &body[..limit.min(body.len())],
-        _ => body,
+        Manner::Good
+        | Manner::NoRange
+        | Manner::Status(..)
+        | Manner::Redirect(_)
+        | Manner::LyingRange => body,
     };
     for piece in sent.chunks(4096) {
         if stream.write_all(piece).await.is_err() {

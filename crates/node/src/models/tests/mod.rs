@@ -2,5 +2,6 @@
 
 mod catalogue;
 mod downloads;
+mod engine;
 mod list;
 mod server;

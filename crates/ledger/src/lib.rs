@@ -26,6 +26,8 @@ mod handle;
 mod receipts;
 mod replay;
 mod schema;
+#[cfg(test)]
+mod tests;
 
 pub use answered::{Answered, AnsweredState, Day, MAX_ANSWERED, NewAnswer, Totals};
 pub use error::LedgerError;

@@ -172,6 +172,7 @@ impl Node {
             engine.clone(),
         )
         .await?;
+        notices.extend(models.catalogue_problem().map(crate::models::ModelsError::view));
         let (network, inbound) = Network::start(NetworkOptions {
             signer_seed: identity.seed(),
             listen: Vec::new(),

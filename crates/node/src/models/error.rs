@@ -249,7 +249,9 @@ impl ModelsError {
         Some(fix.to_owned())
     }
 
-    pub(super) fn view(&self) -> ErrorView {
+    /// As a screen shows it.
+    #[must_use]
+    pub fn view(&self) -> ErrorView {
         ErrorView::new(self.code(), sentence(self), self.fix())
     }
 }

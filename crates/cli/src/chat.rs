@@ -157,7 +157,7 @@ async fn open(
         sampling: Some(sampling),
         on_full: None,
     };
-    core.client.chat_update(&chat.id, patch).await
+    Ok(core.client.chat_update(&chat.id, patch).await?)
 }
 
 /// Connects with every peer that was named. One that does not answer is only told, unless it is the last one.

@@ -23,7 +23,7 @@ impl Core {
     /// # Errors
     /// When the folder cannot be used, or whoever holds it does not answer.
     pub(crate) async fn open(data: Option<PathBuf>, output: &mut Output) -> Result<Self, Failure> {
-        let Some(data) = data.or_else(node::default_data_folder) else {
+        let Some(data) = data.or_else(node::installed::default_data_folder) else {
             return Err(Failure::new(
                 "no_home",
                 "This system names no place for a program's data.",

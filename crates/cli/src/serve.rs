@@ -64,7 +64,7 @@ async fn configure(core: &Core, serve: &Serve) -> Result<(), Failure> {
     if !serve.listen.is_empty() {
         settings.listen.clone_from(&serve.listen);
     }
-    core.client.settings_set(settings).await
+    Ok(core.client.settings_set(settings).await?)
 }
 
 /// Tells what changes, until Ctrl-C or until the node cannot go on.

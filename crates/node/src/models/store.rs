@@ -66,6 +66,26 @@ pub(super) fn model_files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
+/// Removes what a run that was cut left half-made in a folder: copies without their name, and unpacked wheels.
+pub(super) fn sweep(folder: &Path) {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return;
+    };
+    for path in entries.flatten().map(|entry| entry.path()) {
+        let Some(name) = name_of(&path) else { continue };
+        let swept = if name.ends_with(&format!(".gguf{COPYING}")) {
+            std::fs::remove_file(&path)
+        } else if name.starts_with(super::pip::ASIDE) && path.is_dir() {
+            std::fs::remove_dir_all(&path)
+        } else {
+            continue;
+        };
+        if let Err(error) = swept {
+            tracing::warn!(path = %path.display(), %error, "a left-over could not be removed");
+        }
+    }
+}
+
 /// Bytes that models and parts of them take in a folder.
 pub(super) fn used_bytes(folder: &Path) -> u64 {
     our_files(folder)

@@ -162,6 +162,10 @@ impl Registry {
         if let Some(job) = self.jobs.get(id) {
             job.stop.cancel();
         }
+        // Or the next start would find it again by its digest.
+        self.records
+            .seen
+            .retain(|seen| Some(&seen.path) != path.as_ref());
         if let Some(path) = path.filter(|path| path.parent() == Some(&self.folder)) {
             match std::fs::remove_file(&path) {
                 Ok(()) => {}
@@ -188,6 +192,10 @@ impl Registry {
     }
 
     pub(super) fn checked(&mut self, id: &str, path: PathBuf, result: Result<Facts, ModelsError>) {
+        if !path.exists() {
+            // Removed or moved while it was hashed: what is known of it would be of a file that is not there.
+            return self.look();
+        }
         let expected = self
             .entries
             .get(id)

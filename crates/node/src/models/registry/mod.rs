@@ -27,6 +27,7 @@ use super::{
     entries::Entry,
     fit::Computer,
     records::{self, Pins, Records, Speeds},
+    store,
     work::Ended,
 };
 use crate::data;
@@ -204,6 +205,9 @@ impl Registry {
             readable: watch::Sender::new(Vec::new()),
             data: options.data,
         };
+        for folder in std::iter::once(&registry.folder).chain(&registry.records.moving_to) {
+            store::sweep(folder);
+        }
         registry.look();
         if let Some(to) = registry.records.moving_to.clone() {
             registry.moving = Some(Moving {

@@ -426,8 +426,17 @@ async fn any_gguf_can_be_added_and_what_is_none_says_so() {
     }
     models.remove("my-model").await.unwrap();
     assert!(mine.exists() && models.find("my-model").is_none());
+    // The row of the catalogue is forgotten as well, for good, and the file stays.
+    models.remove("a").await.unwrap();
     models.remove(&copied.id).await.unwrap();
     assert!(!trial.models().join("third.gguf").exists() && third.exists());
+
+    models.shutdown().await;
+    std::fs::write(trial.models().join("half.gguf.moving"), b"half").unwrap();
+    std::fs::create_dir(trial.models().join(".pip-x")).unwrap();
+    let models = trial.open().await;
+    assert_eq!(row_of(&models, "a").state, ModelState::Absent);
+    assert!(other.exists() && std::fs::read_dir(trial.models()).unwrap().count() == 0);
 
     let text = trial.root.path().join("letter.gguf");
     std::fs::write(&text, "Dear Sir").unwrap();

@@ -63,8 +63,8 @@ pub enum EngineError {
         /// Which file.
         file: PathBuf,
     },
-    /// The file lies outside the folders that the worker may read.
-    #[error("{} is outside the folders that the engine may read", file.display())]
+    /// The file lies outside the folders that the worker may read, or its permissions say no.
+    #[error("{} may not be read by the engine", file.display())]
     NotReadable {
         /// Which file.
         file: PathBuf,

@@ -27,11 +27,37 @@
 //! ```
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+#[cfg(feature = "worker")]
+mod attention;
+#[cfg(feature = "worker")]
+pub mod cache;
+#[cfg(feature = "worker")]
+pub mod decoder;
 mod error;
+#[cfg(feature = "text")]
+pub mod families;
+#[cfg(feature = "text")]
+pub mod file;
 mod handle;
 mod model;
+#[cfg(feature = "worker")]
+mod parallel;
 mod request;
+#[cfg(feature = "worker")]
+pub mod sampler;
+#[cfg(feature = "worker")]
+mod sandbox;
+#[cfg(feature = "worker")]
+pub mod scheduler;
+#[cfg(feature = "text")]
+pub mod text;
+#[cfg(feature = "worker")]
+mod vectors;
+#[cfg(feature = "worker")]
+mod weights;
 pub mod wire;
+#[cfg(feature = "worker")]
+pub mod worker;
 
 pub use error::{EngineError, FileProblem};
 pub use handle::{

@@ -1,1 +1,98 @@
-fn main() {}
+//! `decentralgpt-worker`: the engine's child process. The app starts it and speaks with it over its pipes; a person can
+//! measure with it.
+
+use std::io::IsTerminal as _;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use engine::worker;
+
+const USAGE: &str = "decentralgpt-worker: the engine of DecentralGPT, started by the app.
+
+  decentralgpt-worker [--threads N]
+        speaks the engine's frames on its standard input and output
+  decentralgpt-worker --bench FILE [--threads N] [--prompt 512] [--gen 64] [--repeat 1]
+        measures a model file and prints a line of JSON per run";
+
+struct Arguments {
+    bench: Option<PathBuf>,
+    threads: NonZeroUsize,
+    prompt: usize,
+    output: usize,
+    repeat: usize,
+}
+
+fn main() -> ExitCode {
+    match arguments().and_then(run) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<(), String> {
+    let threads = arguments.threads.to_string();
+    for name in ["CANDLE_NUM_THREADS", "RAYON_NUM_THREADS"] {
+        // SAFETY: no other thread was started yet.
+        #[allow(unsafe_code)]
+        unsafe {
+            std::env::set_var(name, &threads);
+        }
+    }
+    let Some(file) = arguments.bench else {
+        if std::io::stdin().is_terminal() {
+            return Err(USAGE.to_owned());
+        }
+        return worker::run(arguments.threads).map_err(|error| error.to_string());
+    };
+    for _ in 0..arguments.repeat {
+        let figures = worker::bench::run(&file, arguments.prompt, arguments.output);
+        let figures = figures.map_err(|error| error.to_string())?;
+        let line = serde_json::to_string(&figures).map_err(|error| error.to_string())?;
+        use std::io::Write as _;
+        writeln!(std::io::stdout(), "{line}").map_err(|error| error.to_string())?;
+    }
+    Ok(())
+}
+
+fn arguments() -> Result<Arguments, String> {
+    let mut arguments = Arguments {
+        bench: None,
+        threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+        prompt: 512,
+        output: 64,
+        repeat: 1,
+    };
+    let mut given = std::env::args_os().skip(1);
+    while let Some(name) = given.next() {
+        let mut value = || given.next().ok_or_else(|| USAGE.to_owned());
+        let count =
+            |value: std::ffi::OsString| value.to_str().and_then(|text| text.parse::<usize>().ok());
+        match name.to_str() {
+            Some("--bench") => arguments.bench = Some(value()?.into()),
+            Some("--threads") => {
+                arguments.threads = count(value()?)
+                    .and_then(NonZeroUsize::new)
+                    .ok_or_else(|| USAGE.to_owned())?;
+            }
+            Some("--prompt") => {
+                arguments.prompt = count(value()?)
+                    .filter(|&n| n > 0)
+                    .ok_or_else(|| USAGE.to_owned())?
+            }
+            Some("--gen") => {
+                arguments.output = count(value()?)
+                    .filter(|&n| n > 0)
+                    .ok_or_else(|| USAGE.to_owned())?
+            }
+            Some("--repeat") => {
+                arguments.repeat = count(value()?).ok_or_else(|| USAGE.to_owned())?
+            }
+            _ => return Err(USAGE.to_owned()),
+        }
+    }
+    Ok(arguments)
+}

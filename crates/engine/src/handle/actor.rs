@@ -211,13 +211,16 @@ impl Actor {
 
     fn start_worker(&mut self) -> Result<Worker, EngineError> {
         let program = locate_worker(&self.options.worker_dirs)?;
-        let process = Process::start(&program, self.options.threads)?;
+        let process = Process::start(
+            &program,
+            self.options.threads.unwrap_or_else(super::physical_cores),
+        )?;
         self.stale = false;
         process.send(ToWorker {
             call: 0,
             ask: Ask::Configure {
                 readable: self.options.readable.clone(),
-                memory_cap: self.options.memory_cap,
+                memory_cap: Some(self.options.memory_cap.unwrap_or_else(super::most_memory)),
             },
         });
         self.stats.send_modify(|stats| {

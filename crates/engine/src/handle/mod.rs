@@ -159,10 +159,11 @@ impl EngineHandle {
             file: file.to_owned(),
             prompt: prompt.clone(),
         };
-        match self.ask(ask).await? {
-            Say::Ids(ids) => Ok(ids),
-            other => Err(unexpected(&other)),
-        }
+        let say = self.ask(ask).await?;
+        let Say::Ids(ids) = say else {
+            return Err(unexpected(&say));
+        };
+        Ok(ids)
     }
 
     /// Opens a detokenizer for ids that come from elsewhere. `stop` are texts that end it.
@@ -388,10 +389,11 @@ impl TextStream {
             ids: ids.to_vec(),
             last,
         };
-        match self.engine.ask(ask).await? {
-            Say::Piece(piece) => Ok(piece),
-            other => Err(unexpected(&other)),
-        }
+        let say = self.engine.ask(ask).await?;
+        let Say::Piece(piece) = say else {
+            return Err(unexpected(&say));
+        };
+        Ok(piece)
     }
 
     async fn reopen(&mut self) -> Result<(), EngineError> {
@@ -408,13 +410,12 @@ impl TextStream {
             done,
         };
         self.engine.send(self.stream, ask, waiter).await?;
-        match answer.await.unwrap_or(Err(EngineError::ShutDown))? {
-            Say::Piece(_) => {
-                self.alive = Some(alive);
-                Ok(())
-            }
-            other => Err(unexpected(&other)),
-        }
+        let say = answer.await.unwrap_or(Err(EngineError::ShutDown))?;
+        let Say::Piece(_) = say else {
+            return Err(unexpected(&say));
+        };
+        self.alive = Some(alive);
+        Ok(())
     }
 }
 
@@ -434,6 +435,26 @@ fn unexpected(say: &Say) -> EngineError {
             .map_or(detail.len(), |(at, _)| at),
     );
     EngineError::WorkerSpokeWrong { detail }
+}
+
+/// Threads where none are named: physical cores, as far as this process may use them. A second thread on a core computes
+/// nothing faster and slows the window down.
+fn physical_cores() -> NonZeroUsize {
+    let usable = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    let physical = sysinfo::System::physical_core_count()
+        .ok()
+        .and_then(NonZeroUsize::new);
+    physical.map_or(usable, |physical| physical.min(usable))
+}
+
+/// The worker's limit where its owner sets none: enough for any model that fits, too little to take the machine along
+/// when a hostile template doubles a text until nothing is left.
+fn most_memory() -> u64 {
+    let Ok(mut system) = sysinfo::System::new() else {
+        return u64::MAX;
+    };
+    system.refresh_memory();
+    system.total_memory() / 8 * 7
 }
 
 /// Bytes that a process could take now without pushing others out; everything where the system does not tell.

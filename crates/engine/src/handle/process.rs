@@ -47,7 +47,7 @@ impl Process {
     /// Starts the program with an empty environment; what it needs to know comes with its first frame.
     pub(super) fn start(
         program: &WorkerProgram,
-        threads: Option<NonZeroUsize>,
+        threads: NonZeroUsize,
     ) -> Result<Self, EngineError> {
         let not_started = |cause: String| EngineError::WorkerNotStarted {
             program: program.path.clone(),
@@ -60,9 +60,7 @@ impl Process {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
-        if let Some(threads) = threads {
-            command.arg("--threads").arg(threads.to_string());
-        }
+        command.arg("--threads").arg(threads.to_string());
         // Windows loads system libraries by it.
         if let Some(root) = std::env::var_os("SystemRoot") {
             command.env("SystemRoot", root);

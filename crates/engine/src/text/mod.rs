@@ -1,0 +1,169 @@
+//! Messages to token ids and back, with nothing but a file's header: tokenizer, chat template, detokenizer.
+
+mod bpe;
+mod detokenizer;
+mod pretokenizer;
+mod spm;
+mod template;
+mod tokenizer;
+mod typed;
+mod vocabulary;
+
+use std::path::Path;
+use std::sync::Arc;
+
+pub use detokenizer::Detokenizer;
+pub use template::Template;
+pub use tokenizer::Tokenizer;
+pub use vocabulary::{PieceKind, Vocabulary};
+
+use crate::families::Shape;
+use crate::file::{Metadata, ModelFile, TensorKind};
+use crate::{ChatPrompt, EngineError, TextInfo};
+
+/// The text side of a model file.
+#[derive(Debug)]
+pub struct TextModel {
+    info: TextInfo,
+    tokenizer: Tokenizer,
+    template: Option<Template>,
+}
+
+impl TextModel {
+    /// Opens a GGUF file, or the head of one.
+    pub fn open(path: &Path) -> Result<Self, EngineError> {
+        let file = ModelFile::open(path)?;
+        let tokenizer = Tokenizer::from_metadata(&file.header().metadata)
+            .map_err(|problem| problem.of(&file))?;
+        Ok(Self {
+            info: text_info(&file, tokenizer.vocabulary())?,
+            template: Template::from_metadata(&file.header().metadata, tokenizer.vocabulary())?,
+            tokenizer,
+        })
+    }
+
+    /// What the header says.
+    pub fn info(&self) -> &TextInfo {
+        &self.info
+    }
+
+    /// Its tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// Turns a chat into the ids after which the model's message begins.
+    pub fn render(&self, prompt: &ChatPrompt, path: &Path) -> Result<Vec<u32>, EngineError> {
+        let template = self
+            .template
+            .as_ref()
+            .ok_or_else(|| EngineError::NoTemplate {
+                file: path.to_owned(),
+            })?;
+        let marked = typed::mark(prompt, &self.tokenizer)?;
+        let rendered = template.render(&marked.prompt)?;
+        let (text, protected) = marked.restore(&rendered);
+        Ok(self.tokenizer.encode_rendered(&text, &protected))
+    }
+
+    /// A detokenizer that ends at any of `stop`.
+    pub fn detokenizer(self: &Arc<Self>, stop: Vec<String>) -> Detokenizer {
+        Detokenizer::new(self.clone(), stop)
+    }
+}
+
+/// What a tokenizer's metadata can get wrong, before it is known whose file it was.
+#[derive(Debug)]
+pub enum TextProblem {
+    /// Damaged or contradictory.
+    Bad(crate::FileProblem),
+    /// A kind of tokenizer that is not built here.
+    Unsupported {
+        /// The metadata key.
+        what: String,
+        /// Its value.
+        value: String,
+    },
+}
+
+impl TextProblem {
+    /// The error for a file.
+    pub fn of(self, file: &ModelFile) -> EngineError {
+        match self {
+            TextProblem::Bad(problem) => file.bad(problem),
+            TextProblem::Unsupported { what, value } => {
+                EngineError::UnsupportedFeature { what, value }
+            }
+        }
+    }
+}
+
+fn text_info(file: &ModelFile, vocabulary: &Vocabulary) -> Result<TextInfo, EngineError> {
+    let header = file.header();
+    let metadata = &header.metadata;
+    let architecture = architecture(metadata).map_err(|problem| file.bad(problem))?;
+    let shape = Shape::from_metadata(metadata, &file.name());
+    let (runs_here, context_train, kv_bytes_per_token, scratch) = match &shape {
+        Ok(shape) => (
+            true,
+            shape.context_train,
+            shape.kv_bytes_per_token(),
+            shape.scratch_bytes(),
+        ),
+        Err(crate::families::ShapeProblem::Bad(problem)) => return Err(file.bad(problem.clone())),
+        Err(crate::families::ShapeProblem::Unsupported(_)) => {
+            let context = metadata.u32(&format!("{architecture}.context_length"));
+            (false, context.unwrap_or(0), 0, 0)
+        }
+    };
+    let runs_here = runs_here
+        && header
+            .tensors
+            .iter()
+            .all(|tensor| crate::families::computes(tensor.kind));
+    let weights_bytes = header
+        .tensors
+        .iter()
+        .filter_map(|tensor| tensor.bytes())
+        .sum();
+    Ok(TextInfo {
+        architecture,
+        runs_here,
+        name: file.name(),
+        vocab_size: vocabulary.len(),
+        context_train,
+        has_template: metadata.text("tokenizer.chat_template").is_some(),
+        eog_ids: vocabulary.eog_ids().to_vec(),
+        head_len: header.head_len,
+        head_sha256: file.head_sha256(),
+        parameters: header.tensors.iter().map(|tensor| tensor.elements()).sum(),
+        quant: commonest_kind(header).to_string(),
+        kv_bytes_per_token,
+        weights_bytes,
+        load_bytes: crate::families::resident_bytes(header) + scratch,
+        has_weights: file.has_weights(),
+    })
+}
+
+/// `general.architecture`, which every file must carry.
+pub fn architecture(metadata: &Metadata) -> Result<String, crate::FileProblem> {
+    let key = "general.architecture";
+    let name = metadata
+        .text(key)
+        .ok_or_else(|| crate::FileProblem::MissingKey {
+            key: key.to_owned(),
+        })?;
+    Ok(name.chars().take(64).collect())
+}
+
+fn commonest_kind(header: &crate::file::Header) -> TensorKind {
+    let mut bytes = std::collections::BTreeMap::new();
+    for tensor in &header.tensors {
+        // The embedding of a small model outweighs its layers; what people call its quantisation is the layers'.
+        if tensor.name.starts_with("blk.") {
+            *bytes.entry(tensor.kind.number()).or_insert(0u64) += tensor.bytes().unwrap_or(0);
+        }
+    }
+    let most = bytes.into_iter().max_by_key(|&(_, bytes)| bytes);
+    TensorKind::from_number(most.map_or(0, |(kind, _)| kind))
+}

@@ -1,0 +1,243 @@
+//! Cutting text into words before pieces are merged inside each, as `tokenizer.ggml.pre` names it.
+//!
+//! The rules are the models' own (the `pre_tokenizer` of their `tokenizer.json`), written for a regular expression
+//! engine whose time is linear in the text: a prompt of a megabyte from a stranger must not take a minute. Such an engine
+//! has no look-ahead, which all rules use in one place alone, `\s+(?!\S)`: a run of white space leaves its last character
+//! to the word after it. [`Stage::cut`] does that by hand.
+
+use regex::Regex;
+
+use super::TextProblem;
+
+/// GPT-2's rule.
+const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+";
+
+/// Llama 3's rule; numbers in groups of three.
+const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+";
+
+/// Qwen 2's rule: Llama 3's with single digits.
+const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+";
+
+/// Mistral's "Tekken" rule: words also end where lower case turns into upper case.
+const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+";
+
+/// DeepSeek V3's last stage.
+const DEEPSEEK3: &str = r#"[!#"$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+"#;
+
+/// Chinese, Japanese and Korean blocks as DeepSeek's first models cut them.
+const DEEPSEEK_CJK: &str = r"[\x{4e00}-\x{9fa5}\x{0800}-\x{4e00}\x{ac00}-\x{d7ff}]+";
+
+/// What white space leaves to the word behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tail {
+    /// The rule has no such part.
+    Keeps,
+    /// Its last character, whatever it is.
+    Last,
+    /// Its last character unless that is a line end (an earlier part of the rule took those).
+    LastUnlessLineEnd,
+}
+
+#[derive(Debug)]
+struct Stage {
+    regex: Regex,
+    tail: Tail,
+}
+
+/// The stages of one model's rule: each cuts the pieces of the one before it.
+#[derive(Debug)]
+pub(super) struct Pretokenizer {
+    stages: Vec<Stage>,
+    /// A word that is a piece as a whole becomes that piece, merges or not.
+    pub(super) whole_words: bool,
+    /// Whether a prompt begins with the begin token where the file does not say.
+    pub(super) adds_bos: bool,
+}
+
+impl Pretokenizer {
+    pub(super) fn named(name: &str) -> Result<Self, TextProblem> {
+        let rules: &[(&str, Tail)] = match name {
+            "llama-bpe" | "llama3" | "llama-v3" | "smaug-bpe" | "falcon3" | "pixtral" => {
+                &[(LLAMA3, Tail::LastUnlessLineEnd)]
+            }
+            "qwen2" | "deepseek-r1-qwen" | "stablelm2" | "megrez" => {
+                &[(QWEN2, Tail::LastUnlessLineEnd)]
+            }
+            "smollm" | "starcoder" | "refact" | "command-r" | "codeshell" => {
+                &[(r"\p{N}", Tail::Keeps), (GPT2, Tail::Last)]
+            }
+            "gpt-2" | "phi-2" | "olmo" | "mpt" | "exaone4" => &[(GPT2, Tail::Last)],
+            "tekken" => &[(TEKKEN, Tail::LastUnlessLineEnd)],
+            "deepseek-llm" => &[
+                (r"[\r\n]", Tail::Keeps),
+                (r"\s?[\p{Lu}\p{Ll}\p{Lt}]+", Tail::Keeps),
+                (
+                    r"\s?[!-/:-~\x{ff01}-\x{ff0f}\x{ff1a}-\x{ff5e}\x{2018}-\x{201f}\x{3000}-\x{3002}]+",
+                    Tail::Keeps,
+                ),
+                (r"\s+$", Tail::Keeps),
+                (DEEPSEEK_CJK, Tail::Keeps),
+                (r"\p{N}+", Tail::Keeps),
+            ],
+            "deepseek-coder" => &[
+                (r"[\r\n]", Tail::Keeps),
+                (r"\s?\p{L}+", Tail::Keeps),
+                (r"\s?\p{P}+", Tail::Keeps),
+                (DEEPSEEK_CJK, Tail::Keeps),
+                (r"\p{N}", Tail::Keeps),
+            ],
+            "deepseek-v3" => &[
+                (r"\p{N}{1,3}", Tail::Keeps),
+                (
+                    r"[\x{4e00}-\x{9fa5}\x{3040}-\x{309f}\x{30a0}-\x{30ff}]+",
+                    Tail::Keeps,
+                ),
+                (DEEPSEEK3, Tail::LastUnlessLineEnd),
+            ],
+            "default" => &[
+                (r"[\p{P}\$\+<=>\^~\|]+", Tail::Keeps),
+                (GPT2, Tail::Last),
+                (r"\p{N}+", Tail::Keeps),
+                (r"[0-9][0-9][0-9]", Tail::Keeps),
+            ],
+            other => {
+                return Err(TextProblem::Unsupported {
+                    what: "tokenizer.ggml.pre".to_owned(),
+                    value: other.chars().take(64).collect(),
+                });
+            }
+        };
+        let compile =
+            |&(rule, tail): &(&str, Tail)| Regex::new(rule).map(|regex| Stage { regex, tail });
+        let stages: Result<Vec<Stage>, regex::Error> = rules.iter().map(compile).collect();
+        let whole_words = matches!(
+            name,
+            "llama-bpe" | "llama3" | "llama-v3" | "falcon3" | "pixtral" | "tekken"
+        );
+        Ok(Self {
+            // The rules are constants and a test compiles each; an error would be a rule missing here.
+            stages: stages.map_err(|error| TextProblem::Unsupported {
+                what: "tokenizer.ggml.pre".to_owned(),
+                value: error.to_string(),
+            })?,
+            whole_words,
+            adds_bos: whole_words,
+        })
+    }
+
+    /// Cuts text into words. Joined together they are the text.
+    pub(super) fn split<'t>(&self, text: &'t str) -> Vec<&'t str> {
+        let mut words = vec![text];
+        for stage in &self.stages {
+            let mut cut = Vec::with_capacity(words.len());
+            for word in words {
+                stage.cut(word, &mut cut);
+            }
+            words = cut;
+        }
+        words
+    }
+}
+
+impl Stage {
+    /// Every match is a word, and so is everything between two.
+    fn cut<'t>(&self, text: &'t str, words: &mut Vec<&'t str>) {
+        let mut at = 0;
+        while let Some(found) = self.regex.find_at(text, at) {
+            let end = found.start() + self.kept(found.as_str(), &text[found.end()..]);
+            if end == found.start() {
+                break;
+            }
+            if found.start() > at {
+                words.push(&text[at..found.start()]);
+            }
+            words.push(&text[found.start()..end]);
+            at = end;
+        }
+        if at < text.len() {
+            words.push(&text[at..]);
+        }
+    }
+
+    /// Bytes of a match that belong to it.
+    fn kept(&self, found: &str, after: &str) -> usize {
+        let line_end = found.ends_with(['\r', '\n']);
+        let leaves = match self.tail {
+            Tail::Keeps => false,
+            Tail::Last => true,
+            Tail::LastUnlessLineEnd => !line_end,
+        };
+        let mut characters = found.char_indices();
+        let last = characters.next_back();
+        match last {
+            Some((at, _))
+                if leaves
+                    && at > 0
+                    && !after.is_empty()
+                    && found.chars().all(char::is_whitespace) =>
+            {
+                at
+            }
+            _ => found.len(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NAMES: [&str; 9] = [
+        "llama-bpe",
+        "qwen2",
+        "smollm",
+        "gpt-2",
+        "tekken",
+        "deepseek-llm",
+        "deepseek-coder",
+        "deepseek-v3",
+        "default",
+    ];
+
+    fn split(name: &str, text: &str) -> Vec<String> {
+        let rule = Pretokenizer::named(name).unwrap();
+        rule.split(text).into_iter().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn white_space_leaves_one_to_the_next_word() {
+        assert_eq!(split("gpt-2", "a   b"), ["a", "  ", " b"]);
+        assert_eq!(split("gpt-2", "a\n\nb"), ["a", "\n", "\n", "b"]);
+        assert_eq!(split("llama-bpe", "a\n\nb"), ["a", "\n\n", "b"]);
+        assert_eq!(
+            split("llama-bpe", "a \n  b  "),
+            ["a", " \n", " ", " b", "  "]
+        );
+    }
+
+    #[test]
+    fn digits_are_cut_as_each_model_wants_it() {
+        assert_eq!(split("smollm", "in 1234"), ["in", " ", "1", "2", "3", "4"]);
+        assert_eq!(split("llama-bpe", "in 1234"), ["in", " ", "123", "4"]);
+        assert_eq!(split("qwen2", "12"), ["1", "2"]);
+        assert_eq!(split("gpt-2", "in 1234"), ["in", " 1234"]);
+    }
+
+    #[test]
+    fn case_ends_a_word_for_tekken() {
+        assert_eq!(
+            split("tekken", "helloWorld HELLOWorld"),
+            ["hello", "World", " HELLOWorld"]
+        );
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn nothing_is_lost(text in "\\PC{0,40}|[ \\n\\r\\ta1é中😀'’]{0,40}") {
+            for name in NAMES {
+                proptest::prop_assert_eq!(split(name, &text).concat(), text.clone());
+                proptest::prop_assert!(split(name, &text).iter().all(|word| !word.is_empty()) || text.is_empty());
+            }
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! The provider's machine under any order of events: it says nothing behind `Close`, sends every token once and none too
+//! many, and never wakes itself for nothing.
+#![no_main]
+
+use arbitrary::{Arbitrary, Unstructured};
+use bytes::Bytes;
+use libfuzzer_sys::fuzz_target;
+use protocol::{
+    Clock, ModelDigest, Signer,
+    frame::{Cap, Frame, Open, Ping, Sampling},
+    job::{
+        CloseWhy, Finish,
+        provider::{Action, Config, EngineEvent, Event, Provider, Recorded, Room, Served},
+    },
+    price::Prices,
+    tokens,
+};
+
+const UNIX_MS: u64 = 1_790_000_000_000;
+const MODEL: ModelDigest = ModelDigest::new([3; 32]);
+const MAX_OUT: u32 = 64;
+
+#[derive(Arbitrary, Debug)]
+enum Step {
+    Open { room: u8, max_out: u8, prompt: u8, resume: u8, stop: bool },
+    OpenBytes(Vec<u8>),
+    Recorded(u8),
+    Loading(u8),
+    Prefill(u8),
+    Tokens { skip: bool, count: u8, id: u16 },
+    Finished(u8),
+    Failed(String),
+    FrameBytes(Vec<u8>),
+    Cancel,
+    Ping(u64),
+    OwnWork(bool),
+    Off,
+    WriteBlocked,
+    Drained,
+    Closed,
+    Wait(u16),
+    Sleep,
+}
+
+fuzz_target!(|data: &[u8]| {
+    let mut source = Unstructured::new(data);
+    let mut now = Clock { mono_ms: 1_000, unix_ms: UNIX_MS };
+    let mut provider = Provider::new(config(), bool::arbitrary(&mut source).unwrap_or(false), now);
+    let mut watch = Watch::default();
+    while let Ok(step) = Step::arbitrary(&mut source) {
+        if source.is_empty() {
+            break;
+        }
+        match step {
+            Step::Wait(ms) => now = later(now, ms.into()),
+            Step::Sleep => {
+                if let Some(deadline) = provider.deadline() {
+                    now = later(now, deadline.saturating_sub(now.mono_ms));
+                }
+            }
+            step => {
+                for event in events(step, &watch) {
+                    watch.see(provider.step(event, now), &provider, now);
+                }
+                continue;
+            }
+        }
+        watch.see(provider.step(Event::Tick, now), &provider, now);
+    }
+    // Whatever happened, time alone ends it: half an hour, and the waits behind it.
+    for _ in 0..20_000 {
+        let Some(deadline) = provider.deadline() else { break };
+        now = later(now, deadline.saturating_sub(now.mono_ms));
+        watch.see(provider.step(Event::Tick, now), &provider, now);
+    }
+    assert!(provider.is_done(), "a job that time does not end");
+});
+
+fn later(now: Clock, ms: u64) -> Clock {
+    Clock { mono_ms: now.mono_ms + ms, unix_ms: now.unix_ms + ms }
+}
+
+fn config() -> Config {
+    Config {
+        signer: Signer::from_seed([1; 32]),
+        models: vec![Served { model: MODEL, vocab_size: 300, ctx_max: 128, prices: Prices::FREE, template: None }],
+        max_out: MAX_OUT,
+        engine_build: "fuzz".into(),
+        numerics_class: "A32".into(),
+        kv_type: "f32".into(),
+    }
+}
+
+fn events(step: Step, watch: &Watch) -> Vec<Event> {
+    let from = Signer::from_seed([2; 32]).peer_id();
+    let event = match step {
+        Step::Open { room, max_out, prompt, resume, stop } => Event::Open {
+            from,
+            bytes: open(max_out, prompt, resume, stop),
+            room: match room % 8 {
+                0 => Room::Full { retry_after_ms: 5, queue: 1 },
+                1 => Room::Off,
+                2 => Room::NotAllowed,
+                _ => Room::Free,
+            },
+        },
+        Step::OpenBytes(bytes) => Event::Open { from, bytes: Bytes::from(bytes), room: Room::Free },
+        Step::Recorded(how) => Event::Recorded(match how % 8 {
+            0 => Recorded::Seen,
+            1 => Recorded::Failed,
+            _ => Recorded::Fresh,
+        }),
+        Step::Loading(done) => Event::Engine(EngineEvent::Loading { done: done.into(), total: 255 }),
+        Step::Prefill(done) => Event::Engine(EngineEvent::Prefill { done: done.into(), total: 255 }),
+        Step::Tokens { skip, count, id } => Event::Engine(EngineEvent::Tokens {
+            first_index: watch.next_computed() + u32::from(skip),
+            ids: vec![u32::from(id) % 301; usize::from(count % 90)],
+        }),
+        Step::Finished(how) => Event::Engine(EngineEvent::Finished(
+            [Finish::Stop, Finish::Length, Finish::StopString, Finish::Abort][usize::from(how % 4)],
+        )),
+        Step::Failed(why) => Event::Engine(EngineEvent::Failed(why)),
+        Step::FrameBytes(bytes) => match Frame::from_bytes(&Bytes::from(bytes), Cap::Client) {
+            Ok(Some(frame)) => Event::Frame(frame),
+            Ok(None) => return Vec::new(),
+            Err(error) => Event::Closed(CloseWhy::Violation(error)),
+        },
+        Step::Cancel => Event::Frame(Frame::Cancel(protocol::frame::Cancel { reason: 1 })),
+        Step::Ping(nonce) => Event::Frame(Frame::Ping(Ping { nonce })),
+        Step::OwnWork(on) => Event::OwnWork(on),
+        Step::Off => Event::Off,
+        Step::WriteBlocked => Event::WriteBlocked,
+        Step::Drained => Event::Drained,
+        Step::Closed => Event::Closed(CloseWhy::Ended),
+        Step::Wait(_) | Step::Sleep => Event::Tick,
+    };
+    vec![event]
+}
+
+fn open(max_out: u8, prompt: u8, resume: u8, stop: bool) -> Bytes {
+    let open = Open {
+        provider: Bytes::copy_from_slice(Signer::from_seed([1; 32]).peer_id().as_bytes()),
+        nonce: Bytes::from(vec![7; 32]),
+        expires_unix_ms: UNIX_MS + 60_000,
+        model_digest: Bytes::copy_from_slice(MODEL.as_bytes()),
+        prompt_tokens: tokens::pack(&vec![5; usize::from(prompt)]),
+        resume_tokens: tokens::pack(&vec![6; usize::from(resume % 64)]),
+        sampling: Some(Sampling::default()),
+        max_out: max_out.into(),
+        stop: if stop { vec!["x".into()] } else { Vec::new() },
+        resume_of: None,
+        ignore_eog: false,
+    };
+    Frame::Open(Box::new(open)).to_bytes()
+}
+
+/// What an onlooker remembers.
+#[derive(Default)]
+struct Watch {
+    closed: bool,
+    recorded: bool,
+    started: Option<(u32, u32)>,
+    sent: u32,
+    computed: u32,
+    stored: bool,
+    done: bool,
+    paused: bool,
+}
+
+impl Watch {
+    fn next_computed(&self) -> u32 {
+        self.started.map_or(0, |(resume, _)| resume) + self.computed.max(self.sent)
+    }
+
+    fn see(&mut self, actions: Vec<Action>, provider: &Provider, now: Clock) {
+        for action in actions {
+            assert!(!self.closed, "{action:?} behind Close");
+            match action {
+                Action::Send(Frame::Tokens(tokens)) => {
+                    let (resume, max_out) = self.started.expect("tokens of a job that was not started");
+                    assert!(!self.done, "tokens behind Done");
+                    assert_eq!(tokens.first_index, resume + self.sent);
+                    self.sent += tokens.ids.len() as u32;
+                    assert!(self.sent <= max_out && max_out <= MAX_OUT);
+                }
+                Action::Send(Frame::Done(_)) => {
+                    assert!(!std::mem::replace(&mut self.done, true));
+                }
+                Action::Send(frame) => {
+                    let bytes = frame.to_bytes();
+                    assert_eq!(Frame::from_bytes(&bytes, Cap::Provider), Ok(Some(frame)));
+                }
+                Action::Record { .. } => assert!(!std::mem::replace(&mut self.recorded, true)),
+                Action::Start(start) => {
+                    assert!(self.recorded && self.started.is_none());
+                    self.started = Some((start.resume.len() as u32, start.max_out));
+                }
+                Action::Pause => assert!(!std::mem::replace(&mut self.paused, true)),
+                Action::Resume => assert!(std::mem::replace(&mut self.paused, false)),
+                Action::CancelEngine => {}
+                Action::Store(receipt) => {
+                    assert!(!std::mem::replace(&mut self.stored, true));
+                    assert_eq!(receipt.receipt.totals.output, u64::from(self.sent));
+                }
+                Action::Close(_) => self.closed = true,
+            }
+        }
+        assert_eq!(self.closed, provider.is_done());
+        if let Some(deadline) = provider.deadline() {
+            assert!(deadline > now.mono_ms, "a deadline that lies behind");
+        }
+    }
+}

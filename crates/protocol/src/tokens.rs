@@ -77,3 +77,17 @@ fn stored(raw: &[u8]) -> Bytes {
     }
     Bytes::from(frame)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_stored_without_compression_unpacks_alike() {
+        for len in [1usize, 100, 32_767, 32_768, 32_769, 70_000] {
+            let ids: Vec<u32> = (0..len as u32).collect();
+            let raw: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
+            assert_eq!(unpack(&stored(&raw), len as u32), Ok(ids));
+        }
+    }
+}

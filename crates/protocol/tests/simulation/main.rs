@@ -1,5 +1,5 @@
 //! One asking machine and several answering ones in virtual time, with everything going wrong that can. The invariants
-//! are asserted by `world` on the way; a failing case prints its seed, and proptest keeps it in a file beside this one.
+//! are asserted by `world` on the way; a failing case prints its seed, and proptest keeps it under `tests/proptest-regressions`.
 
 #![allow(
     clippy::unwrap_used,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use libp2p::{
+    core::upgrade::Version,
     Swarm, SwarmBuilder, allow_block_list, connection_limits,
     identify,
     identity::Keypair,
@@ -53,12 +54,7 @@ pub(crate) struct Behaviour {
     pub(crate) streams: streams::Behaviour,
 }
 
-/// A swarm that listens nowhere yet.
-///
-/// Streams name their protocol with multistream's `V1`. `V1Lazy` would save a round trip per stream, but Kademlia sends its
-/// provider records on streams that it drops at once, and those are lost with it: the other side cannot confirm the protocol any
-/// more. `V1` also means that a stream which is open was confirmed, so a peer that stands still is noticed in [`streams::OPEN_TIMEOUT`].
-/// Must be called, and polled, inside a tokio runtime.
+/// A swarm that listens nowhere yet. Must be called, and polled, inside a tokio runtime.
 pub(crate) fn swarm(keypair: Keypair, agent: &str) -> Result<Swarm<Behaviour>, NetworkError> {
     let failed = |reason: String| NetworkError::Start { reason };
     let local = keypair.public().to_peer_id();
@@ -110,7 +106,9 @@ pub(crate) fn swarm(keypair: Keypair, agent: &str) -> Result<Swarm<Behaviour>, N
                 .with_idle_connection_timeout(IDLE)
                 .with_max_negotiating_inbound_streams(NEGOTIATING)
                 .with_smart_dial()
-                .with_substream_upgrade_protocol_override(libp2p::core::upgrade::Version::V1Lazy)
+                // Saves each stream the round trip of naming its protocol. An open stream was therefore not confirmed yet: a peer
+                // that does not speak the protocol, or stands still, shows when the first frame is read.
+                .with_substream_upgrade_protocol_override(Version::V1Lazy)
         })
         .with_connection_timeout(HANDSHAKE)
         .build();

@@ -322,8 +322,6 @@ pub(crate) enum Denied {
 pub(crate) struct PerAddress {
     new: Buckets<Group>,
     open: HashMap<ConnectionId, Group>,
-    /// Connections denied since the start.
-    pub(crate) denied: u64,
 }
 
 impl PerAddress {
@@ -331,13 +329,7 @@ impl PerAddress {
         Self {
             new: Buckets::new(NEW_PER_GROUP, GROUPS),
             open: HashMap::new(),
-            denied: 0,
         }
-    }
-
-    fn deny(&mut self, why: Denied) -> ConnectionDenied {
-        self.denied += 1;
-        ConnectionDenied::new(why)
     }
 
     fn may_come(&mut self, remote: &Multiaddr, now: Instant) -> Result<(), Denied> {
@@ -362,7 +354,7 @@ impl NetworkBehaviour for PerAddress {
         remote: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
         self.may_come(remote, Instant::now())
-            .map_err(|why| self.deny(why))
+            .map_err(ConnectionDenied::new)
     }
 
     fn handle_established_inbound_connection(
@@ -372,7 +364,7 @@ impl NetworkBehaviour for PerAddress {
         _: &Multiaddr,
         _: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        identity::to_protocol(&peer).ok_or_else(|| self.deny(Denied::Identity))?;
+        identity::to_protocol(&peer).ok_or_else(|| ConnectionDenied::new(Denied::Identity))?;
         Ok(dummy::ConnectionHandler)
     }
 
@@ -384,7 +376,7 @@ impl NetworkBehaviour for PerAddress {
         _: Endpoint,
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        identity::to_protocol(&peer).ok_or_else(|| self.deny(Denied::Identity))?;
+        identity::to_protocol(&peer).ok_or_else(|| ConnectionDenied::new(Denied::Identity))?;
         Ok(dummy::ConnectionHandler)
     }
 

@@ -293,7 +293,8 @@ impl Book {
         true
     }
 
-    fn withdraw(&mut self, peer: PeerId, except: &[ModelDigest]) -> bool {
+    /// Takes back what this peer offers, these models excepted. True when that was something.
+    pub(crate) fn withdraw(&mut self, peer: PeerId, except: &[ModelDigest]) -> bool {
         let mut changed = false;
         for ((provider, model), entry) in &mut self.known {
             if *provider == peer && !except.contains(model) && entry.offer.take().is_some() {

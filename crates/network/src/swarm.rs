@@ -124,6 +124,8 @@ pub(crate) enum Note {
         found: Result<Vec<IpAddr>, String>,
         reply: oneshot::Sender<Result<protocol::PeerId, NetworkError>>,
     },
+    /// Peers had their time to hear that we stop serving.
+    Farewell,
     /// The node said where a head is.
     Source {
         model: ModelDigest,
@@ -137,6 +139,8 @@ pub(crate) enum Note {
 }
 
 /// Everything that can wake the loop.
+// One exists at a time, on the stack: boxing the large one would allocate per event.
+#[allow(clippy::large_enum_variant)]
 enum Wake {
     Tick,
     Publish,
@@ -325,6 +329,7 @@ impl Loop {
                 found,
                 reply,
             } => self.on_resolved(target, found, reply),
+            Note::Farewell => self.leave(),
             Note::Source { model, source } => {
                 self.sources
                     .remember(model, source, std::time::Instant::now())
@@ -394,14 +399,12 @@ impl Loop {
         self.dirty = false;
         self.published = Instant::now();
         let now = crate::peers::unix_ms();
-        let mut refusals = self.refusals;
-        refusals.connections += self.swarm.behaviour().per_address.denied;
         let status = NetworkStatus {
             listening: self.listening.dialable(*self.swarm.local_peer_id()),
             not_listening: self.listening.failures(),
             mdns: self.swarm.behaviour().mdns.is_enabled(),
             peers: self.peers.status(|peer| self.book.models_of(peer, now)),
-            refusals,
+            refusals: self.refusals,
             blocked: self
                 .blocked
                 .iter()

@@ -7,9 +7,18 @@ use common::{QUIC, TCP, TestNode, head, signed, within};
 use protocol::ModelDigest;
 
 #[tokio::test]
-async fn a_provider_is_found_through_a_third_node() {
-    let third = TestNode::listening(1, &[QUIC, TCP]).await;
-    let provider = TestNode::listening(2, &[QUIC]).await;
+async fn a_provider_is_found_through_a_third_node_over_quic() {
+    find(QUIC).await;
+}
+
+#[tokio::test]
+async fn a_provider_is_found_through_a_third_node_over_tcp() {
+    find(TCP).await;
+}
+
+async fn find(listen: &str) {
+    let third = TestNode::listening(1, &[listen]).await;
+    let provider = TestNode::listening(2, &[listen]).await;
     let client = TestNode::dialing(3).await;
     let (_, model) = head(1000, 1);
     // Published before it knows anybody: said again when somebody joins its table.

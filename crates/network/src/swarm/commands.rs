@@ -228,5 +228,6 @@ impl Loop {
 
     fn peer_gone(&mut self, peer: &libp2p::PeerId) {
         self.dial_lost(peer);
+        self.unsure_gone(peer);
     }
 }

@@ -240,8 +240,9 @@ impl Loop {
             (Some(peer), _) => DialOpts::peer_id(peer)
                 .condition(PeerCondition::Always)
                 .addresses(addresses)
+                .allocate_new_port()
                 .build(),
-            (None, Some(address)) => DialOpts::unknown_peer_id().address(address.clone()).build(),
+            (None, Some(address)) => unknown_peer(address.clone()),
             (None, None) => {
                 return drop(reply.send(Err(NetworkError::NotAnAddress { text: shown })));
             }
@@ -272,6 +273,7 @@ impl Loop {
         let options = DialOpts::peer_id(peer)
             .condition(PeerCondition::DisconnectedAndNotDialing)
             .addresses(addresses)
+            .allocate_new_port()
             .build();
         if self.swarm.dial(options).is_ok() {
             self.dials.background += 1;
@@ -364,8 +366,10 @@ impl Loop {
         for (at, address, peer) in due {
             let options = match peer {
                 Some(peer) if self.is_shut_out(&peer) => continue,
-                Some(peer) => DialOpts::peer_id(peer).addresses(vec![address]).build(),
-                None => DialOpts::unknown_peer_id().address(address).build(),
+                Some(peer) => {
+                    DialOpts::peer_id(peer).addresses(vec![address]).allocate_new_port().build()
+                }
+                None => unknown_peer(address),
             };
             let connection = options.connection_id();
             if self.swarm.dial(options).is_ok() {
@@ -388,6 +392,12 @@ impl Dials {
             .filter_map(|id| self.dials.remove(&id))
             .collect()
     }
+}
+
+/// Every dial here has a port of its own. One that came from a listener's port would, over QUIC, end with the listener: an answer
+/// that the owner is getting must not break because the node was switched off.
+fn unknown_peer(address: Multiaddr) -> DialOpts {
+    DialOpts::unknown_peer_id().address(address).allocate_new_port().build()
 }
 
 /// A failed dial in words that lead somewhere.

@@ -14,7 +14,7 @@ use libp2p::{
 };
 use tokio::{sync::oneshot, time::Instant};
 
-use super::Loop;
+use super::{Loop, Note};
 use crate::{
     address::{self, Scope},
     error::NetworkError,
@@ -22,6 +22,9 @@ use crate::{
 
 /// How long listeners have to open and close: the system answers in microseconds, so that is a sign of trouble.
 const SETTLE: Duration = Duration::from_secs(3);
+/// How long peers have to hear that nothing is offered any more before the listeners close: with them go the QUIC connections
+/// that others opened. A round trip to the other side of the world takes half of it.
+const FAREWELL: Duration = Duration::from_millis(500);
 /// Addresses a node may be told to listen on.
 const LISTENERS: usize = 16;
 
@@ -42,6 +45,8 @@ pub(super) struct Listening {
     closing: HashSet<ListenerId>,
     failed: Vec<(String, String)>,
     waiting: Option<(Reply, Instant)>,
+    /// Everything is to be closed as soon as the peers know.
+    leaving: bool,
 }
 
 impl Listening {
@@ -78,7 +83,9 @@ impl Listening {
     }
 
     fn is_settled(&self) -> bool {
-        self.closing.is_empty() && self.open.values().all(|listener| !listener.has.is_empty())
+        !self.leaving
+            && self.closing.is_empty()
+            && self.open.values().all(|listener| !listener.has.is_empty())
     }
 }
 
@@ -99,6 +106,13 @@ impl Loop {
         let off = asked.is_empty();
         self.set_mdns(mdns && !off);
 
+        self.swarm.behaviour_mut().kad.serve(!off);
+        self.listening.leaving = false;
+        self.listening.waiting = Some((reply, Instant::now() + SETTLE));
+        if off {
+            self.set_offers(Vec::new());
+            return self.say_farewell();
+        }
         let unwanted: Vec<_> = self
             .listening
             .open
@@ -110,21 +124,33 @@ impl Loop {
             self.close_listener(id);
         }
         for address in asked {
-            if !self
-                .listening
-                .open
-                .values()
-                .any(|listener| listener.asked == address)
-            {
+            if !self.listening.open.values().any(|listener| listener.asked == address) {
                 self.open_listener(address);
             }
         }
-        if off {
-            self.set_offers(Vec::new());
-        }
-        self.swarm.behaviour_mut().kad.serve(!off);
-        self.listening.waiting = Some((reply, Instant::now() + SETTLE));
         self.settled();
+    }
+
+    /// Closes everything once the peers that are being told have heard it, or had their time.
+    fn say_farewell(&mut self) {
+        self.listening.leaving = true;
+        if !self.tells_changes() {
+            return self.leave();
+        }
+        let note = self.note.clone();
+        self.runtime.spawn(async move {
+            tokio::time::sleep(FAREWELL).await;
+            // A loop that is gone has closed everything.
+            let _ = note.send(Note::Farewell).await;
+        });
+    }
+
+    /// The peers know. Does nothing when this node was switched on again meanwhile.
+    pub(super) fn leave(&mut self) {
+        if std::mem::take(&mut self.listening.leaving) {
+            self.close_listeners();
+            self.settled();
+        }
     }
 
     pub(super) fn close_listeners(&mut self) {

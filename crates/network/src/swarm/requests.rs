@@ -37,6 +37,8 @@ pub(super) struct Requests {
     offers: HashMap<OutboundRequestId, (Asked, Option<OffersReply>)>,
     /// Peers whose offers changed while a pull was under way.
     again: BTreeSet<PeerId>,
+    /// Peers that said their offers changed, and have not said how. If they go before, nothing of it holds.
+    unsure: BTreeSet<PeerId>,
     pieces: HashMap<OutboundRequestId, PieceReply>,
     reads: Arc<Semaphore>,
 }
@@ -46,6 +48,7 @@ impl Default for Requests {
         Self {
             offers: HashMap::new(),
             again: BTreeSet::new(),
+            unsure: BTreeSet::new(),
             pieces: HashMap::new(),
             reads: Arc::new(Semaphore::new(heads::READS)),
         }
@@ -222,7 +225,7 @@ impl Loop {
                 if let Some((asked, reply)) = self.requests.offers.remove(&request_id) {
                     self.blame(peer, &error);
                     self.answer(peer, reply, protocol::offer::PROTOCOL, &error);
-                    self.pull_again(asked);
+                    self.pull_failed(peer, asked);
                 }
             }
             Event::InboundFailure { peer, error, .. } => self.on_inbound_failure(peer, &error),
@@ -255,6 +258,7 @@ impl Loop {
             .offers
             .send_response(channel, reply);
         if request.changed {
+            self.requests.unsure.insert(peer);
             self.refresh_offers(peer);
         }
     }
@@ -272,6 +276,9 @@ impl Loop {
                 let taken = self.book.take(from, self.local, response, true, now(), || {
                     rate.take(peer, at).is_ok()
                 });
+                if !self.requests.again.contains(&peer) {
+                    self.requests.unsure.remove(&peer);
+                }
                 self.refusals.offers += taken.refused;
                 self.dirty |= taken.refused > 0;
                 if taken.forged {
@@ -300,11 +307,35 @@ impl Loop {
         self.pull_again(asked);
     }
 
+    /// Whether peers are being told that our offers changed.
+    pub(super) fn tells_changes(&self) -> bool {
+        self.requests.offers.values().any(|(asked, _)| *asked == Asked::Changed)
+    }
+
+    fn pull_failed(&mut self, peer: PeerId, asked: Asked) {
+        if asked == Asked::Everything(peer) && !self.requests.again.contains(&peer) {
+            self.unsure_gone(&peer);
+        }
+        self.pull_again(asked);
+    }
+
+    /// A peer cannot be asked any more. If it had said that its offers changed, they are taken as withdrawn.
+    pub(super) fn unsure_gone(&mut self, peer: &PeerId) {
+        let unsure = self.requests.unsure.remove(peer);
+        let withdrawn = unsure && identity::to_protocol(peer).is_some_and(|peer| self.book.withdraw(peer, &[]));
+        if withdrawn {
+            self.offers_changed();
+        }
+    }
+
     fn pull_again(&mut self, asked: Asked) {
         if let Asked::Everything(peer) = asked
             && self.requests.again.remove(&peer)
         {
             self.refresh_offers(peer);
+        }
+        if asked == Asked::Changed && !self.tells_changes() {
+            self.leave();
         }
     }
 

@@ -294,7 +294,6 @@ mod tests {
             "/ip4/0.0.0.0/tcp/4001",
             "/ip4/192.0.2.1/tcp/80/ws",
             "/dnsaddr/example.org",
-            "/unix/tmp/socket",
             "/memory/1",
             "/ip4/192.0.2.1",
         ] {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use libp2p::{
-    core::upgrade::Version,
     Swarm, SwarmBuilder, allow_block_list, connection_limits,
+    core::upgrade::Version,
     identify,
     identity::Keypair,
     mdns, noise, ping,

@@ -238,7 +238,11 @@ impl Peers {
 
     /// The widest scope that any connected peer is in; everybody's while nobody is connected.
     pub(crate) fn widest(&self) -> Scope {
-        self.0.values().map(Connected::scope).max().unwrap_or(Scope::Public)
+        self.0
+            .values()
+            .map(Connected::scope)
+            .max()
+            .unwrap_or(Scope::Public)
     }
 
     /// For the snapshot, longest connected first.

@@ -1,17 +1,21 @@
 //! A job stream as the rest of the program sees it: frames in, frames out.
 //!
-//! A [`JobStream`] splits into a [`FrameReader`] and a [`FrameWriter`], which belong into two tasks: a program that first writes
-//! everything and then reads hangs as soon as both sides' windows are full. The writer never makes its caller wait: frames go into
-//! a queue with a soft and a hard end, and a task of the network's own runtime writes them out. [`Flow`] says when to stop
-//! computing and when to go on.
+//! A [`JobStream`] splits into a [`FrameReader`] and a [`FrameWriter`]. Behind both is one task of the network's own runtime that
+//! moves bytes in both directions, so that nobody can write everything first and read afterwards, which hangs as soon as both
+//! sides' windows are full. The writer never makes its caller wait: frames go into a queue with a soft and a hard end. [`Flow`]
+//! says when to stop computing and when to go on. The reader is fed two chunks ahead; then the peer has to wait.
 
 use std::{
+    future::poll_fn,
+    io,
+    pin::{Pin, pin},
     sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::Bytes;
-use futures::{AsyncReadExt, AsyncWriteExt};
+use futures::{AsyncRead, AsyncWrite};
 use libp2p::Stream;
 use protocol::{
     PeerId,
@@ -22,12 +26,15 @@ use tokio::{
     sync::{mpsc, watch},
     time::Instant,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard, PollSender};
 
 use crate::{address::Transport, limits::JobSlot, swarm::Note};
 
 /// Bytes taken from the stream at a time: one frame of tokens at its cap.
 const READ_CHUNK: usize = 16 << 10;
+
+/// Chunks read and not yet taken: what came while the last one was looked at.
+const READ_AHEAD: usize = 2;
 
 /// Frames in a writer's queue from which on it is blocked: at a frame per 40 ms, ten seconds of an answer.
 const SOFT_FRAMES: usize = 256;
@@ -122,28 +129,31 @@ impl JobStream {
             slot,
             ..
         } = self;
-        let slot = slot.map(Arc::new);
-        let (read, write) = stream.split();
         let (queue, frames) = mpsc::channel(HARD_FRAMES);
-        let room = Arc::new(Room::default());
-        let end = End::default();
-        let reader = FrameReader {
-            read,
-            frames: FrameBuf::new(),
-            chunk: vec![0; READ_CHUNK].into_boxed_slice(),
-            ended: None,
-            shared: shared.clone(),
-            _slot: slot.clone(),
-        };
+        let (chunks, chunks_out) = mpsc::channel(READ_AHEAD);
+        let (room, end) = (Arc::new(Room::default()), End::default());
         let pump = Pump {
-            write,
+            stream,
             frames,
+            writing: None,
+            dirty: false,
+            write_over: false,
+            chunks: Some(PollSender::new(chunks)),
+            buffer: vec![0; READ_CHUNK].into_boxed_slice(),
             room: Arc::clone(&room),
             end: end.clone(),
             closed: shared.closed,
             _slot: slot,
         };
         shared.runtime.spawn(pump.run());
+        let reader = FrameReader {
+            chunks: chunks_out,
+            frames: FrameBuf::new(),
+            ended: None,
+            peer: shared.peer,
+            notes: shared.notes,
+            _gone: end.reader.clone().drop_guard(),
+        };
         (reader, FrameWriter { queue, room, end })
     }
 }
@@ -151,12 +161,12 @@ impl JobStream {
 /// The direction from the peer to here.
 #[derive(Debug)]
 pub struct FrameReader {
-    read: futures::io::ReadHalf<Stream>,
+    chunks: mpsc::Receiver<Bytes>,
     frames: FrameBuf,
-    chunk: Box<[u8]>,
     ended: Option<ReadError>,
-    shared: Shared,
-    _slot: Option<Arc<JobSlot>>,
+    peer: libp2p::PeerId,
+    notes: mpsc::Sender<Note>,
+    _gone: DropGuard,
 }
 
 impl FrameReader {
@@ -202,24 +212,19 @@ impl FrameReader {
         }
         take(&mut self.frames).map_err(|error| {
             // When the loop is busy this one goes uncounted; the stream ends all the same.
-            let _ = self.shared.notes.try_send(Note::Violation {
-                peer: self.shared.peer,
-            });
+            let _ = self.notes.try_send(Note::Violation { peer: self.peer });
             self.end(ReadError::Violation(error))
         })
     }
 
     async fn fill(&mut self) -> Result<(), ReadError> {
-        let read = tokio::select! {
-            biased;
-            read = self.read.read(&mut self.chunk) => read.unwrap_or(0),
-            () = self.shared.closed.cancelled() => 0,
-        };
-        if read == 0 {
-            return Err(self.end(ReadError::Closed));
+        match self.chunks.recv().await {
+            Some(chunk) => {
+                self.frames.push(&chunk);
+                Ok(())
+            }
+            None => Err(self.end(ReadError::Closed)),
         }
-        self.frames.push(&self.chunk[..read]);
-        Ok(())
     }
 
     fn end(&mut self, why: ReadError) -> ReadError {
@@ -237,7 +242,7 @@ pub struct FrameWriter {
 
 impl Drop for FrameWriter {
     fn drop(&mut self) {
-        self.end.finish.cancel();
+        self.end.writer.cancel();
     }
 }
 
@@ -345,52 +350,127 @@ impl Room {
     }
 }
 
-/// The task that empties a writer's queue into the stream.
+/// The task that moves bytes in both directions.
+///
+/// One task polls both, because a stream of Yamux remembers one waker for whatever it sends, and reading sends, too: window updates,
+/// and with `V1Lazy` the protocol's name. With a task for each direction the reading one can take the wake-up that the writing one
+/// waits for.
 struct Pump {
-    write: futures::io::WriteHalf<Stream>,
+    stream: Stream,
     frames: mpsc::Receiver<Bytes>,
+    /// The frame being written, and how much of it is.
+    writing: Option<(Bytes, usize)>,
+    /// Something was written and not flushed.
+    dirty: bool,
+    /// Nothing is written any more: closed, thrown away, or given up.
+    write_over: bool,
+    /// `None`: nothing is read any more.
+    chunks: Option<PollSender<Bytes>>,
+    buffer: Box<[u8]>,
     room: Arc<Room>,
     end: End,
     closed: CancellationToken,
-    _slot: Option<Arc<JobSlot>>,
+    _slot: Option<JobSlot>,
 }
 
-/// How a writer tells its pump that nobody holds it any more.
+/// How the halves tell their pump that nobody holds them any more.
 #[derive(Clone, Debug, Default)]
 struct End {
-    finish: CancellationToken,
+    writer: CancellationToken,
+    reader: CancellationToken,
     abort: CancellationToken,
 }
 
 impl Pump {
     async fn run(mut self) {
         let (end, closed) = (self.end.clone(), self.closed.clone());
-        tokio::select! {
-            () = end.abort.cancelled() => {}
-            () = closed.cancelled() => {}
-            () = Self::left_alone(&end.finish) => {}
-            () = self.write_all() => {}
+        let mut give_up = pin!(async {
+            tokio::select! {
+                () = end.abort.cancelled() => {}
+                () = async { end.writer.cancelled().await; tokio::time::sleep(FINISH).await } => {}
+            }
+        });
+        let mut reader_gone = pin!(end.reader.cancelled());
+        loop {
+            tokio::select! {
+                // What has arrived is read before the end of the connection is.
+                biased;
+                () = poll_fn(|cx| self.poll_both(cx)) => break,
+                () = closed.cancelled() => break,
+                () = &mut reader_gone, if self.chunks.is_some() => self.chunks = None,
+                () = &mut give_up, if !self.write_over => {
+                    self.write_over = true;
+                    self.room.close();
+                }
+            }
         }
         self.room.close();
     }
 
-    async fn write_all(&mut self) {
-        while let Some(frame) = self.frames.recv().await {
-            let mut written = self.write.write_all(&frame).await;
-            if written.is_ok() && self.frames.is_empty() {
-                written = self.write.flush().await;
+    /// Ready when both directions are over or the stream broke.
+    fn poll_both(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let (written, read) = (self.poll_write(cx), self.poll_read(cx));
+            let broken =
+                matches!(written, Poll::Ready(Err(_))) || matches!(read, Poll::Ready(Err(_)));
+            if broken || (self.write_over && self.chunks.is_none()) {
+                return Poll::Ready(());
             }
-            self.room.leave(frame.len());
-            if written.is_err() {
-                return;
+            if written.is_pending() && read.is_pending() {
+                return Poll::Pending;
             }
         }
-        // A peer that is gone does not take the end either.
-        let _ = self.write.close().await;
     }
 
-    async fn left_alone(finish: &CancellationToken) {
-        finish.cancelled().await;
-        tokio::time::sleep(FINISH).await;
+    /// One step of writing: a part of a frame, the next frame, a flush, or the end.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.write_over {
+            return Poll::Pending;
+        }
+        if let Some((frame, at)) = &mut self.writing {
+            *at += ready!(Pin::new(&mut self.stream).poll_write(cx, &frame[*at..]))?;
+            if *at == frame.len() {
+                self.room.leave(frame.len());
+                (self.writing, self.dirty) = (None, true);
+            }
+            return Poll::Ready(Ok(()));
+        }
+        match self.frames.poll_recv(cx) {
+            Poll::Ready(Some(frame)) => {
+                self.writing = Some((frame, 0));
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(None) => {
+                ready!(Pin::new(&mut self.stream).poll_close(cx))?;
+                self.write_over = true;
+                Poll::Ready(Ok(()))
+            }
+            Poll::Pending if self.dirty => {
+                ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+                self.dirty = false;
+                Poll::Ready(Ok(()))
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// One step of reading, if the reader has room for it.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(chunks) = &mut self.chunks else {
+            return Poll::Pending;
+        };
+        if ready!(chunks.poll_reserve(cx)).is_err() {
+            self.chunks = None;
+            return Poll::Ready(Ok(()));
+        }
+        let read = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut self.buffer))?;
+        if read == 0
+            || chunks
+                .send_item(Bytes::copy_from_slice(&self.buffer[..read]))
+                .is_err()
+        {
+            self.chunks = None;
+        }
+        Poll::Ready(Ok(()))
     }
 }

@@ -23,26 +23,66 @@ async fn meet(listen: &str, transport: Transport) {
     client.connect(&server).await;
 
     let seen = client.until("the server with its agent and round trip", |status| {
-        status.peers.iter().any(|peer| peer.agent.is_some() && peer.rtt_ms.is_some())
+        status
+            .peers
+            .iter()
+            .any(|peer| peer.agent.is_some() && peer.rtt_ms.is_some())
     });
     let seen = seen.await.peers[0].clone();
-    assert_eq!((seen.peer, seen.direction, seen.transport), (server.id(), Direction::Out, transport));
-    assert!(server.addresses[0].starts_with(&seen.addr), "{} {}", server.addresses[0], seen.addr);
+    assert_eq!(
+        (seen.peer, seen.direction, seen.transport),
+        (server.id(), Direction::Out, transport)
+    );
+    assert!(
+        server.addresses[0].starts_with(&seen.addr),
+        "{} {}",
+        server.addresses[0],
+        seen.addr
+    );
     assert!(seen.agent.unwrap().starts_with("decentralgpt/"));
     assert!(seen.since_unix_ms > 0);
 
-    let seen = server.until("the client", |status| !status.peers.is_empty()).await.peers[0].clone();
-    assert_eq!((seen.peer, seen.direction, seen.transport), (client.id(), Direction::In, transport));
+    let seen = server
+        .until("the client", |status| !status.peers.is_empty())
+        .await
+        .peers[0]
+        .clone();
+    assert_eq!(
+        (seen.peer, seen.direction, seen.transport),
+        (client.id(), Direction::In, transport)
+    );
 
     // Again, by address and by id alone: the same peer, at once.
     client.connect(&server).await;
-    assert_eq!(client.network.connect(&server.id().to_string()).await.unwrap(), server.id());
+    assert_eq!(
+        client
+            .network
+            .connect(&server.id().to_string())
+            .await
+            .unwrap(),
+        server.id()
+    );
 
     client.network.disconnect(&server.id()).await;
-    client.until("the end of the connection", |status| status.peers.is_empty()).await;
-    server.until("the end of the connection", |status| status.peers.is_empty()).await;
+    client
+        .until("the end of the connection", |status| {
+            status.peers.is_empty()
+        })
+        .await;
+    server
+        .until("the end of the connection", |status| {
+            status.peers.is_empty()
+        })
+        .await;
     // The address is remembered.
-    assert_eq!(client.network.connect(&server.id().to_string()).await.unwrap(), server.id());
+    assert_eq!(
+        client
+            .network
+            .connect(&server.id().to_string())
+            .await
+            .unwrap(),
+        server.id()
+    );
 }
 
 #[tokio::test]
@@ -63,7 +103,10 @@ async fn a_host_name_is_resolved() {
     assert_eq!(client.network.connect(&named).await.unwrap(), server.id());
     let nowhere = named.replace("localhost", "no-such-host.invalid");
     let other = TestNode::dialing(7).await;
-    assert!(matches!(other.network.connect(&nowhere).await, Err(NetworkError::NameNotResolved { .. })));
+    assert!(matches!(
+        other.network.connect(&nowhere).await,
+        Err(NetworkError::NameNotResolved { .. })
+    ));
 }
 
 #[tokio::test]
@@ -72,32 +115,71 @@ async fn every_way_to_fail_has_its_own_error() {
     let other = TestNode::listening(9, &[TCP]).await;
     let connect = async |addr: &str| node.network.connect(addr).await;
 
-    assert!(matches!(connect("what is this").await, Err(NetworkError::NotAnAddress { .. })));
-    assert!(matches!(connect("").await, Err(NetworkError::NotAnAddress { .. })));
-    assert!(matches!(connect("/ip4/127.0.0.1/tcp/80/ws").await, Err(NetworkError::UnsupportedAddress { .. })));
-    assert!(matches!(connect("/dnsaddr/example.invalid").await, Err(NetworkError::UnsupportedAddress { .. })));
-    assert!(matches!(connect(&node.addresses[0]).await, Err(NetworkError::OwnAddress { .. })));
+    assert!(matches!(
+        connect("what is this").await,
+        Err(NetworkError::NotAnAddress { .. })
+    ));
+    assert!(matches!(
+        connect("").await,
+        Err(NetworkError::NotAnAddress { .. })
+    ));
+    assert!(matches!(
+        connect("/ip4/127.0.0.1/tcp/80/ws").await,
+        Err(NetworkError::UnsupportedAddress { .. })
+    ));
+    assert!(matches!(
+        connect("/dnsaddr/example.invalid").await,
+        Err(NetworkError::UnsupportedAddress { .. })
+    ));
+    assert!(matches!(
+        connect(&node.addresses[0]).await,
+        Err(NetworkError::OwnAddress { .. })
+    ));
     let (own, _) = node.addresses[0].split_once("/p2p/").unwrap();
-    assert!(matches!(connect(own).await, Err(NetworkError::OwnAddress { .. })));
-    assert!(matches!(connect(&node.id().to_string()).await, Err(NetworkError::OwnAddress { .. })));
+    assert!(matches!(
+        connect(own).await,
+        Err(NetworkError::OwnAddress { .. })
+    ));
+    assert!(matches!(
+        connect(&node.id().to_string()).await,
+        Err(NetworkError::OwnAddress { .. })
+    ));
     let stranger = network::peer_id_of([200; 32]).unwrap();
-    assert!(matches!(connect(&stranger.to_string()).await, Err(NetworkError::UnknownPeer { .. })));
+    assert!(matches!(
+        connect(&stranger.to_string()).await,
+        Err(NetworkError::UnknownPeer { .. })
+    ));
 
     let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let free = socket.local_addr().unwrap().port();
     drop(socket);
     let refused = connect(&format!("/ip4/127.0.0.1/tcp/{free}")).await;
-    assert!(matches!(refused, Err(NetworkError::Refused { .. })), "{refused:?}");
+    assert!(
+        matches!(refused, Err(NetworkError::Refused { .. })),
+        "{refused:?}"
+    );
 
     let (at, _) = other.addresses[0].split_once("/p2p/").unwrap();
     let wrong = connect(&format!("{at}/p2p/{stranger}")).await;
-    assert!(matches!(wrong, Err(NetworkError::WrongPeer { expected, .. }) if expected == stranger), "{wrong:?}");
+    assert!(
+        matches!(wrong, Err(NetworkError::WrongPeer { expected, .. }) if expected == stranger),
+        "{wrong:?}"
+    );
 
     node.network.set_blocked(&other.id(), true).await;
-    assert!(matches!(connect(&other.addresses[0]).await, Err(NetworkError::Blocked { .. })));
+    assert!(matches!(
+        connect(&other.addresses[0]).await,
+        Err(NetworkError::Blocked { .. })
+    ));
     // Without its id it is recognised after the handshake.
     let blocked = connect(at).await;
-    assert!(matches!(blocked, Err(NetworkError::TooManyConnections { .. } | NetworkError::Blocked { .. })), "{blocked:?}");
+    assert!(
+        matches!(
+            blocked,
+            Err(NetworkError::TooManyConnections { .. } | NetworkError::Blocked { .. })
+        ),
+        "{blocked:?}"
+    );
     node.network.set_blocked(&other.id(), false).await;
     assert_eq!(connect(&other.addresses[0]).await.unwrap(), other.id());
 }
@@ -108,36 +190,79 @@ async fn something_else_behind_the_port_is_told_apart_from_silence() {
     let port = socket.local_addr().unwrap().port();
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = socket.accept().await {
-            let _ = tokio::io::AsyncWriteExt::write_all(&mut stream, b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+            let _ = tokio::io::AsyncWriteExt::write_all(
+                &mut stream,
+                b"HTTP/1.1 400 Bad Request\r\n\r\n",
+            )
+            .await;
         }
     });
     let node = TestNode::dialing(10).await;
-    let answer = within("an error", node.network.connect(&format!("/ip4/127.0.0.1/tcp/{port}"))).await;
-    assert!(matches!(answer, Err(NetworkError::Unreachable { .. })), "{answer:?}");
+    let answer = within(
+        "an error",
+        node.network.connect(&format!("/ip4/127.0.0.1/tcp/{port}")),
+    )
+    .await;
+    assert!(
+        matches!(answer, Err(NetworkError::Unreachable { .. })),
+        "{answer:?}"
+    );
 
     // A UDP port that never answers.
     let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let port = silent.local_addr().unwrap().port();
-    let answer = within("a timeout", node.network.connect(&format!("/ip4/127.0.0.1/udp/{port}/quic-v1"))).await;
-    assert!(matches!(answer, Err(NetworkError::Timeout { .. })), "{answer:?}");
+    let answer = within(
+        "a timeout",
+        node.network
+            .connect(&format!("/ip4/127.0.0.1/udp/{port}/quic-v1")),
+    )
+    .await;
+    assert!(
+        matches!(answer, Err(NetworkError::Timeout { .. })),
+        "{answer:?}"
+    );
 }
 
 #[tokio::test]
 async fn listening_is_switched_on_and_off_at_run_time() {
     let server = TestNode::dialing(11).await;
     let client = TestNode::dialing(12).await;
-    let on = server.network.set_listening(vec![TCP.to_owned(), QUIC.to_owned()], false).await.unwrap();
+    let on = server
+        .network
+        .set_listening(vec![TCP.to_owned(), QUIC.to_owned()], false)
+        .await
+        .unwrap();
     assert_eq!(on.len(), 2);
     assert_eq!(server.network.status().borrow().listening, on);
     for address in &on {
-        assert!(address.ends_with(&format!("/p2p/{}", server.id())), "{address}");
-        assert!(!address.contains("/tcp/0") && !address.contains("/udp/0"), "{address}");
+        assert!(
+            address.ends_with(&format!("/p2p/{}", server.id())),
+            "{address}"
+        );
+        assert!(
+            !address.contains("/tcp/0") && !address.contains("/udp/0"),
+            "{address}"
+        );
     }
     // Asked again for the same, the ports stay.
-    assert_eq!(server.network.set_listening(vec![TCP.to_owned(), QUIC.to_owned()], false).await.unwrap(), on);
+    assert_eq!(
+        server
+            .network
+            .set_listening(vec![TCP.to_owned(), QUIC.to_owned()], false)
+            .await
+            .unwrap(),
+        on
+    );
     client.network.connect(&on[0]).await.unwrap();
 
-    assert!(server.network.set_listening(Vec::new(), false).await.unwrap().is_empty());
+    assert!(
+        server
+            .network
+            .set_listening(Vec::new(), false)
+            .await
+            .unwrap()
+            .is_empty()
+    );
     assert!(server.network.status().borrow().listening.is_empty());
     for address in &on {
         let late = TestNode::dialing(13).await;
@@ -145,27 +270,64 @@ async fn listening_is_switched_on_and_off_at_run_time() {
         assert!(
             matches!(
                 answer,
-                Err(NetworkError::Refused { .. } | NetworkError::Timeout { .. } | NetworkError::Unreachable { .. })
+                Err(NetworkError::Refused { .. }
+                    | NetworkError::Timeout { .. }
+                    | NetworkError::Unreachable { .. })
             ),
             "{address}: {answer:?}"
         );
     }
-    let again = server.network.set_listening(vec![TCP.to_owned()], false).await.unwrap();
+    let again = server
+        .network
+        .set_listening(vec![TCP.to_owned()], false)
+        .await
+        .unwrap();
     assert_eq!(again.len(), 1);
-    assert_eq!(TestNode::dialing(14).await.network.connect(&again[0]).await.unwrap(), server.id());
+    assert_eq!(
+        TestNode::dialing(14)
+            .await
+            .network
+            .connect(&again[0])
+            .await
+            .unwrap(),
+        server.id()
+    );
 }
 
 #[tokio::test]
 async fn every_interface_is_listed_with_an_address_that_can_be_dialled() {
     let server = TestNode::dialing(15).await;
-    let all = server.network.set_listening(vec!["/ip4/0.0.0.0/tcp/0".to_owned()], false).await.unwrap();
+    let all = server
+        .network
+        .set_listening(vec!["/ip4/0.0.0.0/tcp/0".to_owned()], false)
+        .await
+        .unwrap();
     assert!(!all.is_empty());
-    assert!(all.iter().all(|address| !address.contains("0.0.0.0")), "{all:?}");
+    assert!(
+        all.iter().all(|address| !address.contains("0.0.0.0")),
+        "{all:?}"
+    );
     let near = server.until("the loopback among them", |status| {
-        status.listening.iter().any(|address| address.starts_with("/ip4/127.0.0.1/"))
+        status
+            .listening
+            .iter()
+            .any(|address| address.starts_with("/ip4/127.0.0.1/"))
     });
-    let near = near.await.listening.into_iter().find(|address| address.starts_with("/ip4/127.0.0.1/")).unwrap();
-    assert_eq!(TestNode::dialing(16).await.network.connect(&near).await.unwrap(), server.id());
+    let near = near
+        .await
+        .listening
+        .into_iter()
+        .find(|address| address.starts_with("/ip4/127.0.0.1/"))
+        .unwrap();
+    assert_eq!(
+        TestNode::dialing(16)
+            .await
+            .network
+            .connect(&near)
+            .await
+            .unwrap(),
+        server.id()
+    );
 }
 
 #[tokio::test]
@@ -175,11 +337,21 @@ async fn a_taken_port_is_an_error_and_changes_nothing_else() {
     let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let held = format!("/ip4/127.0.0.1/tcp/{}", holder.local_addr().unwrap().port());
     let answer = node.network.set_listening(vec![held.clone()], false).await;
-    assert!(matches!(answer, Err(NetworkError::Listen { .. })), "{answer:?}");
-    let some = node.network.set_listening(vec![held.clone(), TCP.to_owned()], false).await.unwrap();
+    assert!(
+        matches!(answer, Err(NetworkError::Listen { .. })),
+        "{answer:?}"
+    );
+    let some = node
+        .network
+        .set_listening(vec![held.clone(), TCP.to_owned()], false)
+        .await
+        .unwrap();
     assert_eq!(some.len(), 1);
     assert_eq!(node.network.status().borrow().not_listening[0].0, held);
-    let bad = node.network.set_listening(vec!["tcp 4001".to_owned()], false).await;
+    let bad = node
+        .network
+        .set_listening(vec!["tcp 4001".to_owned()], false)
+        .await;
     assert!(matches!(bad, Err(NetworkError::NotAnAddress { .. })));
     assert_eq!(node.network.status().borrow().listening, some);
 }
@@ -192,10 +364,18 @@ async fn a_known_peer_is_dialled_by_itself() {
         ..NetworkOptions::new([19; 32])
     };
     let client = TestNode::with(options).await;
-    client.until("the known peer", |status| status.peers.iter().any(|peer| peer.peer == server.id())).await;
+    client
+        .until("the known peer", |status| {
+            status.peers.iter().any(|peer| peer.peer == server.id())
+        })
+        .await;
     client.network.disconnect(&server.id()).await;
-    client.until("its loss", |status| status.peers.is_empty()).await;
-    client.until("the known peer again", |status| !status.peers.is_empty()).await;
+    client
+        .until("its loss", |status| status.peers.is_empty())
+        .await;
+    client
+        .until("the known peer again", |status| !status.peers.is_empty())
+        .await;
 }
 
 #[tokio::test]
@@ -204,9 +384,19 @@ async fn after_shutdown_every_call_says_so_and_the_others_notice() {
     let client = TestNode::dialing(21).await;
     client.connect(&server).await;
     server.network.shutdown().await;
-    client.until("the end of the connection", |status| status.peers.is_empty()).await;
-    assert!(matches!(server.network.connect(TCP).await, Err(NetworkError::Closed)));
-    assert!(matches!(server.network.open_job(&client.id()).await, Err(NetworkError::Closed)));
+    client
+        .until("the end of the connection", |status| {
+            status.peers.is_empty()
+        })
+        .await;
+    assert!(matches!(
+        server.network.connect(TCP).await,
+        Err(NetworkError::Closed)
+    ));
+    assert!(matches!(
+        server.network.open_job(&client.id()).await,
+        Err(NetworkError::Closed)
+    ));
     server.network.shutdown().await;
 }
 
@@ -221,6 +411,10 @@ async fn one_host_cannot_open_connections_without_end() {
         clients.push(client);
     }
     assert_eq!(refused, 4, "eight at a time from one address");
-    let status = server.until("the count of refusals", |status| status.refusals.connections > 0).await;
+    let status = server
+        .until("the count of refusals", |status| {
+            status.refusals.connections > 0
+        })
+        .await;
     assert_eq!(status.peers.len(), 8);
 }

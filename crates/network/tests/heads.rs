@@ -30,7 +30,13 @@ async fn a_head_of_many_pieces_arrives_from_a_file_and_from_memory() {
     file.write_all(&bytes).unwrap();
     file.write_all(&[0xee; 10_000]).unwrap();
     let sources = [
-        (TCP, HeadSource::File { path: file.path().to_owned(), len: model.head_len }),
+        (
+            TCP,
+            HeadSource::File {
+                path: file.path().to_owned(),
+                len: model.head_len,
+            },
+        ),
         (QUIC, HeadSource::Bytes(bytes.clone())),
     ];
     for (listen, source) in sources {
@@ -38,7 +44,14 @@ async fn a_head_of_many_pieces_arrives_from_a_file_and_from_memory() {
         let asked = serve(&mut server, Some(source));
         let client = TestNode::dialing(2).await;
         client.connect(&server).await;
-        assert_eq!(client.network.fetch_head(&server.id(), &model).await.unwrap(), bytes);
+        assert_eq!(
+            client
+                .network
+                .fetch_head(&server.id(), &model)
+                .await
+                .unwrap(),
+            bytes
+        );
         // The node is asked for the place of it, not for each piece; the first pieces may cross.
         server.network.shutdown().await;
         let asked = asked.await.unwrap();
@@ -55,7 +68,10 @@ async fn a_head_with_another_digest_is_refused() {
     client.connect(&server).await;
     model.head_sha256 = HeadDigest::new([7; 32]);
     let answer = client.network.fetch_head(&server.id(), &model).await;
-    assert!(matches!(answer, Err(NetworkError::HeadDigest { expected, .. }) if expected == model.head_sha256), "{answer:?}");
+    assert!(
+        matches!(answer, Err(NetworkError::HeadDigest { expected, .. }) if expected == model.head_sha256),
+        "{answer:?}"
+    );
 }
 
 #[tokio::test]
@@ -66,7 +82,10 @@ async fn a_head_of_another_length_is_refused() {
     let client = TestNode::dialing(6).await;
     client.connect(&server).await;
     let answer = client.network.fetch_head(&server.id(), &model).await;
-    assert!(matches!(answer, Err(NetworkError::Malformed { .. })), "{answer:?}");
+    assert!(
+        matches!(answer, Err(NetworkError::Malformed { .. })),
+        "{answer:?}"
+    );
 }
 
 #[tokio::test]
@@ -77,16 +96,25 @@ async fn a_head_that_nobody_has_or_may_send_is_an_error() {
     let client = TestNode::dialing(8).await;
     client.connect(&server).await;
     let answer = client.network.fetch_head(&server.id(), &model).await;
-    assert!(matches!(answer, Err(NetworkError::HeadNotHeld { model: asked, .. }) if asked == model.digest), "{answer:?}");
+    assert!(
+        matches!(answer, Err(NetworkError::HeadNotHeld { model: asked, .. }) if asked == model.digest),
+        "{answer:?}"
+    );
 
     let mut too_large = model;
     too_large.head_len = (32 << 20) + 1;
     let answer = client.network.fetch_head(&server.id(), &too_large).await;
-    assert!(matches!(answer, Err(NetworkError::HeadTooLarge { .. })), "{answer:?}");
+    assert!(
+        matches!(answer, Err(NetworkError::HeadTooLarge { .. })),
+        "{answer:?}"
+    );
 
     let stranger = network::peer_id_of([99; 32]).unwrap();
     let answer = client.network.fetch_head(&stranger, &model).await;
-    assert!(matches!(answer, Err(NetworkError::NotConnected { .. })), "{answer:?}");
+    assert!(
+        matches!(answer, Err(NetworkError::NotConnected { .. })),
+        "{answer:?}"
+    );
 }
 
 #[tokio::test]
@@ -97,5 +125,8 @@ async fn a_node_that_does_not_answer_gives_no_head() {
     let client = TestNode::dialing(10).await;
     client.connect(&server).await;
     let answer = client.network.fetch_head(&server.id(), &model).await;
-    assert!(matches!(answer, Err(NetworkError::HeadNotHeld { .. })), "{answer:?}");
+    assert!(
+        matches!(answer, Err(NetworkError::HeadNotHeld { .. })),
+        "{answer:?}"
+    );
 }

@@ -1,5 +1,9 @@
 //! A peer that speaks libp2p well and our protocols badly: forged, oversized, senseless and missing answers, and floods.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::wildcard_enum_match_arm
+)]
 
 mod common;
 
@@ -28,13 +32,20 @@ async fn forged_offers_are_dropped_and_counted() {
     let (_, model) = head(1000, 1);
     let good = offer(honest.peer_id(), model, 5).sign(&honest);
     let mut other_key = good.clone();
-    other_key.peer_id = Signer::from_seed([51; 32]).peer_id().as_bytes().to_vec().into();
+    other_key.peer_id = Signer::from_seed([51; 32])
+        .peer_id()
+        .as_bytes()
+        .to_vec()
+        .into();
     let mut other_bytes = good.clone();
     other_bytes.payload = offer(honest.peer_id(), model, 6).sign(&honest).payload;
     // Signed well, by somebody else than it speaks for.
     let thief = Signer::from_seed([52; 32]);
     let stolen = SignedEnvelope {
-        sig: thief.sign(protocol::offer::DOMAIN, &good.payload).to_vec().into(),
+        sig: thief
+            .sign(protocol::offer::DOMAIN, &good.payload)
+            .to_vec()
+            .into(),
         peer_id: thief.peer_id().as_bytes().to_vec().into(),
         ..good.clone()
     };
@@ -43,11 +54,16 @@ async fn forged_offers_are_dropped_and_counted() {
     let node = TestNode::dialing(1).await;
     let hostile = Hostile::start(2, vec![answer]).await;
     node.network.connect(&hostile.address).await.unwrap();
-    let status = node.until("the refusals", |status| status.refusals.offers == 3).await;
+    let status = node
+        .until("the refusals", |status| status.refusals.offers == 3)
+        .await;
     assert_eq!(status.refusals.violations, 1, "once per answer");
     let known = node.network.known_offers();
     assert_eq!(known.len(), 1);
-    assert_eq!((known[0].offer.peer, known[0].offer.seq), (honest.peer_id(), 5));
+    assert_eq!(
+        (known[0].offer.peer, known[0].offer.seq),
+        (honest.peer_id(), 5)
+    );
     assert_eq!(known[0].envelope, good);
 }
 
@@ -60,8 +76,13 @@ async fn an_older_offer_does_not_take_the_place_of_a_newer() {
     let hostile = Hostile::start(4, vec![reply(vec![with_seq(7)]), reply(vec![with_seq(6)])]).await;
     node.network.connect(&hostile.address).await.unwrap();
     node.network.offers(&hostile.peer).await.unwrap();
-    let known = node.until("the refusal", |status| status.refusals.offers == 1).await;
-    assert_eq!(known.refusals.violations, 0, "others' clocks and caches are no crime");
+    let known = node
+        .until("the refusal", |status| status.refusals.offers == 1)
+        .await;
+    assert_eq!(
+        known.refusals.violations, 0,
+        "others' clocks and caches are no crime"
+    );
     assert_eq!(node.network.known_offers()[0].offer.seq, 7);
 }
 
@@ -75,7 +96,8 @@ async fn an_offer_that_is_over_is_not_kept() {
     let node = TestNode::dialing(5).await;
     let hostile = Hostile::start(6, vec![reply(vec![over.sign(&provider)])]).await;
     node.network.connect(&hostile.address).await.unwrap();
-    node.until("the refusal", |status| status.refusals.offers == 1).await;
+    node.until("the refusal", |status| status.refusals.offers == 1)
+        .await;
     assert!(node.network.known_offers().is_empty());
 }
 
@@ -93,15 +115,25 @@ async fn three_senseless_answers_are_a_ban() {
         assert!(
             matches!(
                 answer,
-                Err(NetworkError::Malformed { .. } | NetworkError::Broken { .. } | NetworkError::NotConnected { .. })
+                Err(NetworkError::Malformed { .. }
+                    | NetworkError::Broken { .. }
+                    | NetworkError::NotConnected { .. })
             ),
             "{answer:?}"
         );
     }
-    let status = node.until("the ban", |status| !status.banned.is_empty()).await;
-    assert_eq!((status.banned, status.refusals.violations), (vec![hostile.peer], 3));
+    let status = node
+        .until("the ban", |status| !status.banned.is_empty())
+        .await;
+    assert_eq!(
+        (status.banned, status.refusals.violations),
+        (vec![hostile.peer], 3)
+    );
     let answer = node.network.connect(&hostile.address).await;
-    assert!(matches!(answer, Err(NetworkError::Blocked { .. })), "{answer:?}");
+    assert!(
+        matches!(answer, Err(NetworkError::Blocked { .. })),
+        "{answer:?}"
+    );
 }
 
 #[tokio::test]
@@ -110,10 +142,21 @@ async fn a_peer_that_never_answers_holds_nobody_up() {
     let node = TestNode::dialing(9).await;
     let hostile = Hostile::start(10, Vec::new()).await;
     node.network.connect(&hostile.address).await.unwrap();
-    let (offers, piece) =
-        within("both to give up", async { tokio::join!(node.network.offers(&hostile.peer), node.network.fetch_head(&hostile.peer, &model)) }).await;
-    assert!(matches!(offers, Err(NetworkError::Timeout { .. })), "{offers:?}");
-    assert!(matches!(piece, Err(NetworkError::Unsupported { .. })), "{piece:?}");
+    let (offers, piece) = within("both to give up", async {
+        tokio::join!(
+            node.network.offers(&hostile.peer),
+            node.network.fetch_head(&hostile.peer, &model)
+        )
+    })
+    .await;
+    assert!(
+        matches!(offers, Err(NetworkError::Timeout { .. })),
+        "{offers:?}"
+    );
+    assert!(
+        matches!(piece, Err(NetworkError::Unsupported { .. })),
+        "{piece:?}"
+    );
 }
 
 #[tokio::test]
@@ -122,7 +165,10 @@ async fn a_flood_of_requests_is_answered_at_its_rate_and_then_banned() {
     let mut hostile = Hostile::start(12, vec![reply(Vec::new()); 200]).await;
     node.network.connect(&hostile.address).await.unwrap();
     // Each claims that something changed, which would make the node ask back each time.
-    let request = OffersRequest { changed: true, ..OffersRequest::default() };
+    let request = OffersRequest {
+        changed: true,
+        ..OffersRequest::default()
+    };
     let request = delimit(&request.encode_to_vec()).to_vec();
     let mut answered = 0;
     let banned = node.until("the ban", |status| !status.banned.is_empty());
@@ -165,13 +211,21 @@ impl Hostile {
         swarm.listen_on(common::TCP.parse().unwrap()).unwrap();
         let address = loop {
             if let SwarmEvent::NewListenAddr { address, .. } = swarm.select_next_some().await {
-                break address.with_p2p(*swarm.local_peer_id()).unwrap().to_string();
+                break address
+                    .with_p2p(*swarm.local_peer_id())
+                    .unwrap()
+                    .to_string();
             }
         };
         let (requests, inbox) = mpsc::channel(1);
         let (outcome, outcomes) = mpsc::channel(64);
         tokio::spawn(run(swarm, answers.into(), inbox, outcome));
-        Self { peer: Signer::from_seed([seed; 32]).peer_id(), address, requests, outcomes }
+        Self {
+            peer: Signer::from_seed([seed; 32]).peer_id(),
+            address,
+            requests,
+            outcomes,
+        }
     }
 }
 
@@ -185,12 +239,22 @@ fn swarm(seed: u8) -> Swarm<Behaviour> {
     let keypair = libp2p::identity::Keypair::ed25519_from_bytes([seed; 32]).unwrap();
     SwarmBuilder::with_existing_identity(keypair)
         .with_tokio()
-        .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)
+        .with_tcp(
+            tcp::Config::default(),
+            noise::Config::new,
+            yamux::Config::default,
+        )
         .unwrap()
         .with_behaviour(|keypair| Behaviour {
-            identify: identify::Behaviour::new(identify::Config::new("hostile".to_owned(), keypair.public())),
+            identify: identify::Behaviour::new(identify::Config::new(
+                "hostile".to_owned(),
+                keypair.public(),
+            )),
             offers: request_response::Behaviour::new(
-                [(StreamProtocol::new(protocol::offer::PROTOCOL), ProtocolSupport::Full)],
+                [(
+                    StreamProtocol::new(protocol::offer::PROTOCOL),
+                    ProtocolSupport::Full,
+                )],
                 request_response::Config::default(),
             ),
         })
@@ -216,15 +280,24 @@ async fn run(
         };
         match event {
             SwarmEvent::ConnectionEstablished { peer_id, .. } => peer = Some(peer_id),
-            SwarmEvent::Behaviour(BehaviourEvent::Offers(request_response::Event::Message { message, .. })) => match message {
+            SwarmEvent::Behaviour(BehaviourEvent::Offers(request_response::Event::Message {
+                message,
+                ..
+            })) => match message {
                 Message::Request { channel, .. } => match answers.pop_front() {
-                    Some(answer) => drop(swarm.behaviour_mut().offers.send_response(channel, answer)),
+                    Some(answer) => {
+                        drop(swarm.behaviour_mut().offers.send_response(channel, answer))
+                    }
                     None => unanswered.push(channel),
                 },
-                Message::Response { .. } => drop(outcome.try_send(true)),
+                Message::Response { .. } => {
+                    let _ = outcome.try_send(true);
+                }
             },
-            SwarmEvent::Behaviour(BehaviourEvent::Offers(request_response::Event::OutboundFailure { .. })) => {
-                drop(outcome.try_send(false));
+            SwarmEvent::Behaviour(BehaviourEvent::Offers(
+                request_response::Event::OutboundFailure { .. },
+            )) => {
+                let _ = outcome.try_send(false);
             }
             _ => {}
         }
@@ -240,20 +313,42 @@ impl request_response::Codec for Raw {
     type Request = Vec<u8>;
     type Response = Vec<u8>;
 
-    async fn read_request<T: AsyncRead + Unpin + Send>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Vec<u8>> {
+    async fn read_request<T: AsyncRead + Unpin + Send>(
+        &mut self,
+        _: &StreamProtocol,
+        io: &mut T,
+    ) -> io::Result<Vec<u8>> {
         all(io).await
     }
 
-    async fn read_response<T: AsyncRead + Unpin + Send>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Vec<u8>> {
+    async fn read_response<T: AsyncRead + Unpin + Send>(
+        &mut self,
+        _: &StreamProtocol,
+        io: &mut T,
+    ) -> io::Result<Vec<u8>> {
         let bytes = all(io).await?;
-        if bytes.is_empty() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(bytes) }
+        if bytes.is_empty() {
+            Err(io::ErrorKind::UnexpectedEof.into())
+        } else {
+            Ok(bytes)
+        }
     }
 
-    async fn write_request<T: AsyncWrite + Unpin + Send>(&mut self, _: &StreamProtocol, io: &mut T, request: Vec<u8>) -> io::Result<()> {
+    async fn write_request<T: AsyncWrite + Unpin + Send>(
+        &mut self,
+        _: &StreamProtocol,
+        io: &mut T,
+        request: Vec<u8>,
+    ) -> io::Result<()> {
         io.write_all(&request).await
     }
 
-    async fn write_response<T: AsyncWrite + Unpin + Send>(&mut self, _: &StreamProtocol, io: &mut T, response: Vec<u8>) -> io::Result<()> {
+    async fn write_response<T: AsyncWrite + Unpin + Send>(
+        &mut self,
+        _: &StreamProtocol,
+        io: &mut T,
+        response: Vec<u8>,
+    ) -> io::Result<()> {
         io.write_all(&response).await
     }
 }

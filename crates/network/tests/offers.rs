@@ -11,7 +11,10 @@ async fn an_offer_is_pulled_and_verified() {
     let provider = TestNode::listening(1, &[QUIC]).await;
     let client = TestNode::dialing(2).await;
     let (_, model) = head(1000, 1);
-    provider.network.set_offers(vec![signed(&provider, model, 1)]).await;
+    provider
+        .network
+        .set_offers(vec![signed(&provider, model, 1)])
+        .await;
     client.connect(&provider).await;
 
     let offers = client.network.offers(&provider.id()).await.unwrap();
@@ -20,10 +23,14 @@ async fn an_offer_is_pulled_and_verified() {
     let known = client.network.known_offers();
     assert_eq!(known.len(), 1);
     assert!(known[0].first_hand());
-    client.until("the offer in the status", |status| {
-        status.peers.iter().any(|peer| peer.offers == [model.digest])
-    })
-    .await;
+    client
+        .until("the offer in the status", |status| {
+            status
+                .peers
+                .iter()
+                .any(|peer| peer.offers == [model.digest])
+        })
+        .await;
     // Asked again: the same offer is no news and no error.
     assert_eq!(client.network.offers(&provider.id()).await.unwrap(), offers);
     assert_eq!(client.network.status().borrow().refusals.offers, 0);
@@ -34,21 +41,40 @@ async fn connecting_is_enough_to_learn_offers_and_changes_are_told() {
     let provider = TestNode::listening(3, &[TCP]).await;
     let client = TestNode::dialing(4).await;
     let (model, other) = (head(1000, 1).1, head(1000, 2).1);
-    provider.network.set_offers(vec![signed(&provider, model, 1)]).await;
+    provider
+        .network
+        .set_offers(vec![signed(&provider, model, 1)])
+        .await;
     client.connect(&provider).await;
     let offered = async |models: &[protocol::ModelDigest]| {
-        client.until("the offers", |status| status.peers.iter().any(|peer| peer.offers == models)).await;
+        client
+            .until("the offers", |status| {
+                status.peers.iter().any(|peer| peer.offers == models)
+            })
+            .await;
     };
     offered(&[model.digest]).await;
-    provider.network.set_offers(vec![signed(&provider, model, 2), signed(&provider, other, 1)]).await;
+    provider
+        .network
+        .set_offers(vec![
+            signed(&provider, model, 2),
+            signed(&provider, other, 1),
+        ])
+        .await;
     offered(&[model.digest, other.digest]).await;
-    provider.network.set_offers(vec![signed(&provider, other, 2)]).await;
+    provider
+        .network
+        .set_offers(vec![signed(&provider, other, 2)])
+        .await;
     offered(&[other.digest]).await;
     provider.network.set_offers(Vec::new()).await;
     offered(&[]).await;
     assert!(client.network.known_offers().is_empty());
     // Off and on again with the same bytes.
-    provider.network.set_offers(vec![signed(&provider, other, 2)]).await;
+    provider
+        .network
+        .set_offers(vec![signed(&provider, other, 2)])
+        .await;
     offered(&[other.digest]).await;
 }
 
@@ -57,11 +83,26 @@ async fn switching_off_withdraws_what_was_offered() {
     let provider = TestNode::listening(5, &[QUIC]).await;
     let client = TestNode::dialing(6).await;
     let (_, model) = head(1000, 1);
-    provider.network.set_offers(vec![signed(&provider, model, 1)]).await;
+    provider
+        .network
+        .set_offers(vec![signed(&provider, model, 1)])
+        .await;
     client.connect(&provider).await;
-    client.until("the offer", |status| status.peers.iter().any(|peer| !peer.offers.is_empty())).await;
-    provider.network.set_listening(Vec::new(), false).await.unwrap();
-    client.until("the withdrawal", |status| status.peers.iter().all(|peer| peer.offers.is_empty())).await;
+    client
+        .until("the offer", |status| {
+            status.peers.iter().any(|peer| !peer.offers.is_empty())
+        })
+        .await;
+    provider
+        .network
+        .set_listening(Vec::new(), false)
+        .await
+        .unwrap();
+    client
+        .until("the withdrawal", |status| {
+            status.peers.iter().all(|peer| peer.offers.is_empty())
+        })
+        .await;
     assert!(client.network.known_offers().is_empty());
 }
 
@@ -76,7 +117,11 @@ async fn what_is_not_ours_or_not_valid_is_not_published() {
     forged.sig = vec![0; 64].into();
     provider
         .network
-        .set_offers(vec![over.sign(&provider.signer), forged, signed(&client, model, 1)])
+        .set_offers(vec![
+            over.sign(&provider.signer),
+            forged,
+            signed(&client, model, 1),
+        ])
         .await;
     client.connect(&provider).await;
     assert_eq!(client.network.offers(&provider.id()).await.unwrap(), []);
@@ -91,23 +136,51 @@ async fn offers_of_others_are_passed_on_and_do_not_outlive_their_withdrawal() {
     let mut own = offer(provider.id(), model, 1);
     let address: libp2p::Multiaddr = provider.addresses[0].parse().unwrap();
     own.addrs = vec![address.to_vec().into()];
-    provider.network.set_offers(vec![own.sign(&provider.signer)]).await;
+    provider
+        .network
+        .set_offers(vec![own.sign(&provider.signer)])
+        .await;
     relay.connect(&provider).await;
-    relay.until("the offer", |status| status.peers.iter().any(|peer| !peer.offers.is_empty())).await;
+    relay
+        .until("the offer", |status| {
+            status.peers.iter().any(|peer| !peer.offers.is_empty())
+        })
+        .await;
 
     client.connect(&relay).await;
-    assert_eq!(client.network.offers(&relay.id()).await.unwrap(), [], "it offers nothing itself");
+    assert_eq!(
+        client.network.offers(&relay.id()).await.unwrap(),
+        [],
+        "it offers nothing itself"
+    );
     let known = client.network.known_offers();
     assert_eq!(known.len(), 1);
-    assert_eq!((known[0].offer.peer, known[0].learned_from), (provider.id(), relay.id()));
+    assert_eq!(
+        (known[0].offer.peer, known[0].learned_from),
+        (provider.id(), relay.id())
+    );
     // The offer's address is enough to find its provider by id.
-    assert_eq!(client.network.connect(&provider.id().to_string()).await.unwrap(), provider.id());
-    assert_eq!(client.network.offers(&provider.id()).await.unwrap().len(), 1);
+    assert_eq!(
+        client
+            .network
+            .connect(&provider.id().to_string())
+            .await
+            .unwrap(),
+        provider.id()
+    );
+    assert_eq!(
+        client.network.offers(&provider.id()).await.unwrap().len(),
+        1
+    );
 
     // The relay loses touch and still passes on what it knows; the client knows better.
     relay.network.disconnect(&provider.id()).await;
     provider.network.set_offers(Vec::new()).await;
-    client.until("the withdrawal", |status| status.peers.iter().all(|peer| peer.offers.is_empty())).await;
+    client
+        .until("the withdrawal", |status| {
+            status.peers.iter().all(|peer| peer.offers.is_empty())
+        })
+        .await;
     client.network.offers(&relay.id()).await.unwrap();
     assert!(client.network.known_offers().is_empty());
 }
@@ -116,5 +189,8 @@ async fn offers_of_others_are_passed_on_and_do_not_outlive_their_withdrawal() {
 async fn a_peer_that_is_not_connected_is_not_asked() {
     let client = TestNode::dialing(12).await;
     let stranger = network::peer_id_of([99; 32]).unwrap();
-    assert!(matches!(client.network.offers(&stranger).await, Err(NetworkError::NotConnected { .. })));
+    assert!(matches!(
+        client.network.offers(&stranger).await,
+        Err(NetworkError::NotConnected { .. })
+    ));
 }

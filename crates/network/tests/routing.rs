@@ -22,7 +22,10 @@ async fn find(listen: &str) {
     let client = TestNode::dialing(3).await;
     let (_, model) = head(1000, 1);
     // Published before it knows anybody: said again when somebody joins its table.
-    provider.network.set_offers(vec![signed(&provider, model, 1)]).await;
+    provider
+        .network
+        .set_offers(vec![signed(&provider, model, 1)])
+        .await;
     provider.connect(&third).await;
     client.connect(&third).await;
 
@@ -37,15 +40,36 @@ async fn find(listen: &str) {
     });
     assert_eq!(found.await, [provider.id()]);
     // Its address came with it.
-    assert_eq!(within("the connection", client.network.connect(&provider.id().to_string())).await.unwrap(), provider.id());
-    assert_eq!(client.network.offers(&provider.id()).await.unwrap().len(), 1);
+    assert_eq!(
+        within(
+            "the connection",
+            client.network.connect(&provider.id().to_string())
+        )
+        .await
+        .unwrap(),
+        provider.id()
+    );
+    assert_eq!(
+        client.network.offers(&provider.id()).await.unwrap().len(),
+        1
+    );
 
     let unknown = ModelDigest::new([0xaa; 32]);
-    assert_eq!(within("nobody", client.network.find_providers(&unknown)).await, []);
+    assert_eq!(
+        within("nobody", client.network.find_providers(&unknown)).await,
+        []
+    );
 }
 
 #[tokio::test]
 async fn alone_in_the_world_a_search_ends() {
     let node = TestNode::dialing(4).await;
-    assert_eq!(within("nobody", node.network.find_providers(&ModelDigest::new([1; 32]))).await, []);
+    assert_eq!(
+        within(
+            "nobody",
+            node.network.find_providers(&ModelDigest::new([1; 32]))
+        )
+        .await,
+        []
+    );
 }

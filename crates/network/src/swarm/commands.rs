@@ -187,7 +187,9 @@ impl Loop {
         );
         let scope = connected.scope();
         let told = info.listen_addrs.iter().map(address::without_peer);
-        let told = told.filter(|told| address::may_tell(scope, told)).take(ADDRESSES);
+        let told = told
+            .filter(|told| address::may_tell(scope, told))
+            .take(ADDRESSES);
         self.addresses.add(peer, told);
         self.dirty = true;
         self.dial_identified(&peer);

@@ -366,9 +366,10 @@ impl Loop {
         for (at, address, peer) in due {
             let options = match peer {
                 Some(peer) if self.is_shut_out(&peer) => continue,
-                Some(peer) => {
-                    DialOpts::peer_id(peer).addresses(vec![address]).allocate_new_port().build()
-                }
+                Some(peer) => DialOpts::peer_id(peer)
+                    .addresses(vec![address])
+                    .allocate_new_port()
+                    .build(),
                 None => unknown_peer(address),
             };
             let connection = options.connection_id();
@@ -397,7 +398,10 @@ impl Dials {
 /// Every dial here has a port of its own. One that came from a listener's port would, over QUIC, end with the listener: an answer
 /// that the owner is getting must not break because the node was switched off.
 fn unknown_peer(address: Multiaddr) -> DialOpts {
-    DialOpts::unknown_peer_id().address(address).allocate_new_port().build()
+    DialOpts::unknown_peer_id()
+        .address(address)
+        .allocate_new_port()
+        .build()
 }
 
 /// A failed dial in words that lead somewhere.
@@ -458,12 +462,12 @@ fn transport_reason(
             }
             TransportError::Other(error) => {
                 let kinds = kinds(error);
-                if kinds.contains(&io::ErrorKind::ConnectionRefused) {
+                let text = innermost(error);
+                if kinds.contains(&io::ErrorKind::ConnectionRefused) || says_refused(&text) {
                     return NetworkError::Refused {
                         address: address::without_peer(at).to_string(),
                     };
                 }
-                let text = innermost(error);
                 timed_out |= kinds.contains(&io::ErrorKind::TimedOut)
                     || text.to_lowercase().contains("time");
                 first.get_or_insert(text);
@@ -498,6 +502,14 @@ fn kinds(error: &io::Error) -> Vec<io::ErrorKind> {
         }
     }
     kinds
+}
+
+/// libp2p's wrappers show the system's error and do not all let one at it: its number stands at the end of its text, here of Linux,
+/// macOS and Windows.
+fn says_refused(text: &str) -> bool {
+    ["(os error 111)", "(os error 61)", "(os error 10061)"]
+        .iter()
+        .any(|number| text.ends_with(number))
 }
 
 fn innermost(error: &io::Error) -> String {

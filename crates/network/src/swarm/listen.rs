@@ -75,7 +75,10 @@ impl Listening {
     /// What peers may be told of ourselves: while one of them is a stranger, no address of this home.
     pub(super) fn tellable(&self, widest: Scope) -> Vec<Multiaddr> {
         let addresses = self.open.values().flat_map(|listener| &listener.has);
-        addresses.filter(|address| address::may_tell(widest, address)).cloned().collect()
+        addresses
+            .filter(|address| address::may_tell(widest, address))
+            .cloned()
+            .collect()
     }
 
     pub(super) fn failures(&self) -> Vec<(String, String)> {
@@ -124,7 +127,12 @@ impl Loop {
             self.close_listener(id);
         }
         for address in asked {
-            if !self.listening.open.values().any(|listener| listener.asked == address) {
+            if !self
+                .listening
+                .open
+                .values()
+                .any(|listener| listener.asked == address)
+            {
                 self.open_listener(address);
             }
         }

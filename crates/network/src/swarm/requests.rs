@@ -309,7 +309,10 @@ impl Loop {
 
     /// Whether peers are being told that our offers changed.
     pub(super) fn tells_changes(&self) -> bool {
-        self.requests.offers.values().any(|(asked, _)| *asked == Asked::Changed)
+        self.requests
+            .offers
+            .values()
+            .any(|(asked, _)| *asked == Asked::Changed)
     }
 
     fn pull_failed(&mut self, peer: PeerId, asked: Asked) {
@@ -322,7 +325,8 @@ impl Loop {
     /// A peer cannot be asked any more. If it had said that its offers changed, they are taken as withdrawn.
     pub(super) fn unsure_gone(&mut self, peer: &PeerId) {
         let unsure = self.requests.unsure.remove(peer);
-        let withdrawn = unsure && identity::to_protocol(peer).is_some_and(|peer| self.book.withdraw(peer, &[]));
+        let withdrawn =
+            unsure && identity::to_protocol(peer).is_some_and(|peer| self.book.withdraw(peer, &[]));
         if withdrawn {
             self.offers_changed();
         }

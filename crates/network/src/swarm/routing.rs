@@ -85,8 +85,12 @@ impl Loop {
             return self.swarm.behaviour_mut().kad.remove(peer);
         }
         // Those we dialled last: they are the surest.
-        let addresses: Vec<_> =
-            self.addresses.of(peer).into_iter().chain(connected.dialled().cloned()).collect();
+        let addresses: Vec<_> = self
+            .addresses
+            .of(peer)
+            .into_iter()
+            .chain(connected.dialled().cloned())
+            .collect();
         for address in addresses {
             if self.swarm.behaviour_mut().kad.add(peer, address) {
                 self.routing.publish = true;

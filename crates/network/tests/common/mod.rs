@@ -46,7 +46,12 @@ impl TestNode {
         let (network, inbound) = Network::start(options).await.unwrap();
         assert_eq!(network.peer_id(), signer.peer_id());
         let addresses = network.status().borrow().listening.clone();
-        Self { network, inbound, signer, addresses }
+        Self {
+            network,
+            inbound,
+            signer,
+            addresses,
+        }
     }
 
     pub fn id(&self) -> PeerId {
@@ -54,33 +59,50 @@ impl TestNode {
     }
 
     pub async fn connect(&self, to: &Self) {
-        assert_eq!(self.network.connect(&to.addresses[0]).await.unwrap(), to.id());
+        assert_eq!(
+            self.network.connect(&to.addresses[0]).await.unwrap(),
+            to.id()
+        );
     }
 
     /// Waits until the status is as wanted.
-    pub async fn until(&self, what: &str, wanted: impl FnMut(&NetworkStatus) -> bool) -> NetworkStatus {
+    pub async fn until(
+        &self,
+        what: &str,
+        wanted: impl FnMut(&NetworkStatus) -> bool,
+    ) -> NetworkStatus {
         let mut status = self.network.status();
-        let found = within(what, status.wait_for(wanted)).await.unwrap().clone();
-        found
+        let found = within(what, status.wait_for(wanted)).await.unwrap();
+        NetworkStatus::clone(&found)
     }
 
     /// A stream that `from` opened here and spoke its first word on.
     pub async fn next_job(&mut self) -> JobStream {
-        within("a job stream", self.inbound.jobs.recv()).await.unwrap().stream
+        within("a job stream", self.inbound.jobs.recv())
+            .await
+            .unwrap()
+            .stream
     }
 }
 
 pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(HANG, future).await.unwrap_or_else(|_| panic!("waited in vain for {what}"))
+    tokio::time::timeout(HANG, future)
+        .await
+        .unwrap_or_else(|_| panic!("waited in vain for {what}"))
 }
 
 pub fn unix_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_millis() as u64
 }
 
 /// A head of this many bytes, and the model it belongs to.
 pub fn head(len: usize, seed: u8) -> (Bytes, ModelRef) {
-    let head: Vec<u8> = (0..len).map(|at| (at as u8).wrapping_mul(31).wrapping_add(seed)).collect();
+    let head: Vec<u8> = (0..len)
+        .map(|at| (at as u8).wrapping_mul(31).wrapping_add(seed))
+        .collect();
     let model = ModelRef {
         digest: ModelDigest::new([seed; 32]),
         head_len: len as u32,
@@ -121,7 +143,11 @@ pub fn signed(node: &TestNode, model: ModelRef, seq: u64) -> SignedEnvelope {
 
 /// The first frame of a job that nobody would run.
 pub fn open(bytes_of_prompt: usize) -> Frame {
-    Frame::Open(Box::new(Open { prompt_tokens: vec![7; bytes_of_prompt].into(), max_out: 1, ..Open::default() }))
+    Frame::Open(Box::new(Open {
+        prompt_tokens: vec![7; bytes_of_prompt].into(),
+        max_out: 1,
+        ..Open::default()
+    }))
 }
 
 pub fn ping(nonce: u64) -> Frame {

@@ -293,23 +293,44 @@ async fn what_streamed_at_a_crash_is_interrupted_and_keeps_its_text() {
         .await
         .unwrap();
     memory.append(reply.id, "half an ans").await.unwrap();
-    // The last handle goes without a word: what was appended is saved all the same.
+    // The last handle goes without a word: what was appended is saved all the same, in the thread's own time.
     drop(memory);
-    let memory = loop {
-        // The old thread lets go of the file in its own time.
-        match Memory::open(&path).await {
-            Ok(memory) => match memory.message(reply.id).await.unwrap() {
-                message if message.content == "half an ans" => break memory,
-                _ => memory.close().await.unwrap(),
-            },
-            Err(MemoryError::Busy { .. }) => {}
-            Err(other) => panic!("{other:?}"),
-        }
-        tokio::task::yield_now().await;
+    let raw = rusqlite::Connection::open(&path).unwrap();
+    let on_disk = || -> String {
+        let sql = "SELECT content FROM message WHERE id = ?1";
+        raw.query_row(sql, [reply.id.to_string()], |row| row.get(0))
+            .unwrap()
     };
+    while on_disk() != "half an ans" {
+        tokio::task::yield_now().await;
+    }
+    let memory = Memory::open(&path).await.unwrap();
     assert_eq!(
         memory.message(reply.id).await.unwrap().state,
         MessageState::Interrupted
     );
     assert_eq!(memory.search("half").await.unwrap().len(), 1);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn only_its_owner_can_read_the_file() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("memory.db");
+    let memory = Memory::open(&path).await.unwrap();
+    memory
+        .create_chat("x", ChatSettings::default())
+        .await
+        .unwrap();
+    for entry in std::fs::read_dir(folder.path()).unwrap() {
+        let entry = entry.unwrap();
+        let mode = entry.metadata().unwrap().permissions().mode();
+        assert_eq!(
+            mode & 0o077,
+            0,
+            "{} has mode {mode:o}",
+            entry.path().display()
+        );
+    }
 }

@@ -23,6 +23,9 @@ use super::{
 /// Tries of one source in a row that bring nothing. A try that brought bytes starts the count anew.
 const MAX_TRIES: u32 = 5;
 
+/// The same where another source can be asked instead.
+const TRIES_BEFORE_NEXT: u32 = 2;
+
 /// Pause before the second try; it doubles each time.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -157,13 +160,30 @@ pub(super) async fn run(
     )
     .await?;
     let mut why: Option<DownloadError> = None;
-    for source in &order.sources {
+    for (index, source) in order.sources.iter().enumerate() {
         let name = match source {
             Source::Http(url) => host_of(url),
             Source::Pip(_) => pip::SOURCE.to_owned(),
         };
         let brought = match source {
-            Source::Http(url) => tries(&client, url, &mut part, &order.limits, &tell, &stop).await,
+            Source::Http(url) => {
+                // A blocked hub is not knocked at for long while another source waits.
+                let patience = if index + 1 < order.sources.len() {
+                    order.limits.tries.min(TRIES_BEFORE_NEXT)
+                } else {
+                    order.limits.tries
+                };
+                tries(
+                    &client,
+                    url,
+                    patience,
+                    &mut part,
+                    &order.limits,
+                    &tell,
+                    &stop,
+                )
+                .await
+            }
             Source::Pip(wheel) => by_pip(wheel, &order, &mut part, &tell, &stop).await,
         };
         let failed = match brought {
@@ -220,6 +240,7 @@ enum Failed {
 async fn tries(
     client: &Client,
     url: &str,
+    patience: u32,
     part: &mut Part,
     limits: &Limits,
     tell: &Tell,
@@ -239,7 +260,7 @@ async fn tries(
         } else {
             fruitless + 1
         };
-        if fruitless >= limits.tries {
+        if fruitless >= patience {
             return Err(Failed::HereOnly(why));
         }
         let pause = wait.unwrap_or(limits.first_pause * 2u32.pow(fruitless.min(6)));

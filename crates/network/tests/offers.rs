@@ -173,6 +173,12 @@ async fn offers_of_others_are_passed_on_and_do_not_outlive_their_withdrawal() {
         1
     );
 
+    client
+        .until("the offer", |status| {
+            status.peers.iter().any(|peer| !peer.offers.is_empty())
+        })
+        .await;
+
     // The relay loses touch and still passes on what it knows; the client knows better.
     relay.network.disconnect(&provider.id()).await;
     provider.network.set_offers(Vec::new()).await;

@@ -126,7 +126,7 @@ impl Identity {
     /// The PeerId.
     #[must_use]
     pub fn peer_id(&self) -> protocol::PeerId {
-        self.peer_id.clone()
+        self.peer_id
     }
 
     /// The seed, for the network's handshakes.

@@ -15,7 +15,7 @@ mod target;
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
+    path::Path,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -219,9 +219,9 @@ impl Ask {
             Ok(None) => End::Stopped,
             Err(error) => End::Failed(error.view()),
         };
-        let end = match end {
+        let end = match &end {
             End::Stopped if inner.answers.closing.load(Ordering::Acquire) => End::Interrupted(None),
-            other => other,
+            End::Complete | End::Length | End::Stopped | End::Interrupted(_) | End::Failed(_) => end,
         };
         self.finish(end, output, events).await;
     }
@@ -284,7 +284,7 @@ impl Ask {
         })
     }
 
-    async fn render(&self, file: &PathBuf, model: Option<&Model>, name: &str, limit: u32) -> Result<Prompt, NodeError> {
+    async fn render(&self, file: &Path, model: Option<&Model>, name: &str, limit: u32) -> Result<Prompt, NodeError> {
         let system = prompt::system(self.system.as_deref(), model);
         let room = Room { limit, max_out: self.sampling.max_out, on_full: self.on_full };
         prompt::build(&self.slot.inner.engine, file, system, &self.turns, room, name).await

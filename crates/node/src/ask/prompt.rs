@@ -184,3 +184,69 @@ fn too_long(used: u32, room: Room, model: &str) -> NodeError {
 fn count(ids: &[u32]) -> u32 {
     u32::try_from(ids.len()).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use engine::EngineOptions;
+
+    use super::*;
+
+    fn turn(role: Role, content: &str) -> Turn {
+        Turn { id: Some(MessageId::fresh()), role, content: content.to_owned() }
+    }
+
+    /// Renders with the real starter; `None` where it or the worker is not here.
+    fn starter() -> Option<(EngineHandle, PathBuf)> {
+        let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models");
+        let file = std::env::var_os("DECENTRALGPT_STARTER")
+            .map_or_else(|| models.join("SmolLM2-135M-Instruct.Q4_1.gguf"), PathBuf::from);
+        let test = std::env::current_exe().ok()?;
+        let dirs = vec![test.parent()?.parent()?.to_owned()];
+        if !file.is_file() || engine::locate_worker(&dirs).is_err() {
+            println!("skipped: the starter or the worker is not here");
+            return None;
+        }
+        let readable = vec![file.parent()?.to_owned()];
+        Some((EngineHandle::new(EngineOptions { worker_dirs: dirs, readable, ..EngineOptions::default() }), file))
+    }
+
+    #[tokio::test]
+    async fn what_does_not_fit_is_asked_about_or_left_out_from_the_front() {
+        let Some((engine, file)) = starter() else { return };
+        let turns = [
+            turn(Role::User, &"one ".repeat(300)),
+            turn(Role::Assistant, "Yes."),
+            turn(Role::User, &"two ".repeat(200)),
+            turn(Role::Assistant, "No."),
+            turn(Role::User, "three"),
+        ];
+        let whole = count(&render(&engine, &file, None, &turns).await.unwrap());
+        let room = |limit, on_full| Room { limit, max_out: 50, on_full };
+        let build = async |room| build(&engine, &file, None, &turns, room, "a model").await;
+
+        let prompt = build(room(whole + 50, memory::OnFull::Ask)).await.unwrap();
+        assert_eq!((count(&prompt.ids), prompt.first_seen, prompt.inside_reasoning), (whole, None, false));
+        let refused = build(room(whole + 49, memory::OnFull::Ask)).await.unwrap_err();
+        assert!(matches!(refused, NodeError::ContextFull { .. }), "{refused}");
+        let prompt = build(room(whole + 49, memory::OnFull::DropOldest)).await.unwrap();
+        assert_eq!(prompt.first_seen, turns[2].id);
+        let prompt = build(room(200, memory::OnFull::DropOldest)).await.unwrap();
+        assert_eq!(prompt.first_seen, turns[4].id);
+        let refused = build(room(20, memory::OnFull::DropOldest)).await.unwrap_err();
+        assert!(matches!(refused, NodeError::MessageTooLong { .. }), "{refused}");
+        engine.shutdown().await;
+    }
+
+    #[test]
+    fn turns_take_turns() {
+        let mut turns = Vec::new();
+        say(&mut turns, "one".to_owned());
+        say(&mut turns, "two".to_owned());
+        assert_eq!(turns.len(), 1);
+        assert_eq!(turns[0].content, "one\n\ntwo");
+        assert_eq!(system(Some("  "), None), None);
+        assert_eq!(system(Some(" x "), None).as_deref(), Some("x"));
+    }
+}

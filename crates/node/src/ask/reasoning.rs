@@ -19,64 +19,74 @@ pub(crate) struct Splitter {
     inside: bool,
     /// Only an answer that begins with the mark has reasoning: later ones are text about marks.
     at_start: bool,
+    /// A mark was just passed: the line breaks behind it are part of it.
+    behind_mark: bool,
     held: String,
 }
 
 impl Splitter {
     /// `inside`: the prompt already ended with the opening mark.
     pub(crate) fn new(inside: bool) -> Self {
-        Self { inside, at_start: true, held: String::new() }
+        Self { inside, at_start: !inside, behind_mark: inside, held: String::new() }
     }
 
     /// More text in, what became certain out.
     pub(crate) fn push(&mut self, text: &str) -> Vec<Part> {
         self.held.push_str(text);
         let mut parts = Vec::new();
-        if self.at_start && !self.inside {
+        if self.at_start {
             let begun = self.held.trim_start();
-            if begun.is_empty() || (begun.len() < OPEN.len() && OPEN.starts_with(begun)) {
+            if begun.len() < OPEN.len() && OPEN.starts_with(begun) {
                 return parts;
             }
             self.at_start = false;
             if let Some(rest) = begun.strip_prefix(OPEN) {
+                self.held = rest.to_owned();
                 self.inside = true;
-                self.held = rest.trim_start_matches('\n').to_owned();
+                self.behind_mark = true;
+            }
+        }
+        if self.inside {
+            if let Some(at) = self.held.find(CLOSE) {
+                let after = self.held.split_off(at + CLOSE.len());
+                self.held.truncate(at);
+                let thought = std::mem::replace(&mut self.held, after);
+                self.give(&mut parts, thought, true);
+                self.inside = false;
+                self.behind_mark = true;
             } else {
-                let plain = std::mem::take(&mut self.held);
-                push(&mut parts, plain, false);
+                let held = self.held.split_off(self.held.len() - possible_close(&self.held));
+                let thought = std::mem::replace(&mut self.held, held);
+                self.give(&mut parts, thought, true);
                 return parts;
             }
         }
-        self.at_start = false;
-        if !self.inside {
-            push(&mut parts, std::mem::take(&mut self.held), false);
-            return parts;
-        }
-        if let Some(at) = self.held.find(CLOSE) {
-            let after = self.held.split_off(at + CLOSE.len());
-            self.held.truncate(at);
-            push(&mut parts, std::mem::take(&mut self.held), true);
-            self.inside = false;
-            push(&mut parts, after.trim_start_matches('\n').to_owned(), false);
-            return parts;
-        }
-        let keep = possible_close(&self.held);
-        let certain = self.held.len() - keep;
-        let held = self.held.split_off(certain);
-        push(&mut parts, std::mem::replace(&mut self.held, held), true);
+        let answer = std::mem::take(&mut self.held);
+        self.give(&mut parts, answer, false);
         parts
     }
 
     /// What was held back, at the end.
     pub(crate) fn finish(&mut self) -> Vec<Part> {
         let mut parts = Vec::new();
-        push(&mut parts, std::mem::take(&mut self.held), self.inside);
+        let rest = std::mem::take(&mut self.held);
+        self.give(&mut parts, rest, self.inside);
         parts
     }
 
     /// Whether text that comes now is reasoning.
     pub(crate) fn is_inside(&self) -> bool {
         self.inside
+    }
+
+    fn give(&mut self, parts: &mut Vec<Part>, mut text: String, reasoning: bool) {
+        if self.behind_mark {
+            text = text.trim_start_matches('\n').to_owned();
+        }
+        if !text.is_empty() {
+            self.behind_mark = false;
+            parts.push(Part { text, reasoning });
+        }
     }
 }
 
@@ -115,12 +125,6 @@ pub(crate) fn ends_inside(prompt_tail: &str) -> bool {
 /// Length of the longest end of `text` that could be the beginning of the closing mark.
 fn possible_close(text: &str) -> usize {
     (1..CLOSE.len()).rev().find(|&len| text.ends_with(&CLOSE[..len])).unwrap_or(0)
-}
-
-fn push(parts: &mut Vec<Part>, text: String, reasoning: bool) {
-    if !text.is_empty() {
-        parts.push(Part { text, reasoning });
-    }
 }
 
 #[cfg(test)]

@@ -250,6 +250,7 @@ pub enum Phase {
 
 /// What happens during one answer, in order. `Started` is first, `Finished` last.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(clippy::large_enum_variant, reason = "the large ones come twice per answer, and a shell takes them apart")]
 #[serde(tag = "kind", rename_all = "snake_case", rename_all_fields = "camelCase")]
 pub enum AnswerEvent {
     /// The messages exist.

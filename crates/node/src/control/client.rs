@@ -69,7 +69,8 @@ pub struct Client {
     shared: Arc<Shared>,
 }
 
-type Waiting = Mutex<BTreeMap<u64, mpsc::Sender<Body>>>;
+/// The calls whose ends have not come. `None` once the connection is gone: nothing will come any more.
+type Waiting = Mutex<Option<BTreeMap<u64, mpsc::Sender<Body>>>>;
 
 #[derive(Debug)]
 struct Shared {
@@ -99,11 +100,9 @@ impl Client {
         let Some(path) = super::socket_path(data) else { return Ok(None) };
         match tokio::net::UnixStream::connect(&path).await {
             Ok(connection) => Ok(Some(Self::over(connection))),
-            Err(error) => match error.kind() {
-                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Ok(None),
-                io::ErrorKind::PermissionDenied => Err(ControlError::NotAllowed),
-                _ => Err(ControlError::NoAnswer(error)),
-            },
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(ControlError::NotAllowed),
+            Err(error) => Err(ControlError::NoAnswer(error)),
         }
     }
 
@@ -115,11 +114,9 @@ impl Client {
     pub async fn attach(data: &Path) -> Result<Option<Self>, ControlError> {
         match tokio::net::windows::named_pipe::ClientOptions::new().open(super::pipe_name(data)) {
             Ok(connection) => Ok(Some(Self::over(connection))),
-            Err(error) => match error.kind() {
-                io::ErrorKind::NotFound => Ok(None),
-                io::ErrorKind::PermissionDenied => Err(ControlError::NotAllowed),
-                _ => Err(ControlError::NoAnswer(error)),
-            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(ControlError::NotAllowed),
+            Err(error) => Err(ControlError::NoAnswer(error)),
         }
     }
 
@@ -147,7 +144,7 @@ impl Client {
                 }
             }
         });
-        let waiting: Arc<Waiting> = Arc::default();
+        let waiting: Arc<Waiting> = Arc::new(Mutex::new(Some(BTreeMap::new())));
         let reading = tokio::spawn(hear(BufReader::new(read), Arc::clone(&waiting)));
         Self {
             shared: Arc::new(Shared {
@@ -174,7 +171,7 @@ impl Client {
     pub async fn stream<T: DeserializeOwned, R: DeserializeOwned>(&self, request: Request) -> Result<Stream<T, R>, ErrorView> {
         let id = self.shared.next.fetch_add(1, Ordering::Relaxed);
         let (sender, bodies) = mpsc::channel(MAX_WAITING);
-        lock(&self.shared.waiting).insert(id, sender);
+        lock(&self.shared.waiting).as_mut().ok_or_else(disconnected)?.insert(id, sender);
         let stream = Stream { client: self.clone(), id, bodies, ended: None, _types: PhantomData };
         let line = to_line(&Call { id, request }).map_err(|error| ErrorView::new("bad_call", error.to_string(), None))?;
         self.shared.outbox.send(line).await.map_err(|_| disconnected())?;
@@ -331,7 +328,8 @@ impl<T: DeserializeOwned, R: DeserializeOwned> Stream<T, R> {
 
 impl<T, R> Drop for Stream<T, R> {
     fn drop(&mut self) {
-        let over = lock(&self.client.shared.waiting).remove(&self.id).is_none() || self.ended.is_some();
+        let waited = lock(&self.client.shared.waiting).as_mut().and_then(|waiting| waiting.remove(&self.id));
+        let over = waited.is_none() || self.ended.is_some();
         if !over && let Ok(line) = to_line(&Call { id: 0, request: Request::Forget { call: self.id } }) {
             // With a full outbox the other side goes on sending items that nobody waits for, until the call ends.
             let _ = self.client.shared.outbox.try_send(line);
@@ -346,6 +344,7 @@ async fn hear(mut reader: impl tokio::io::AsyncBufRead + Unpin, waiting: Arc<Wai
             continue;
         };
         let mut waiting = lock(&waiting);
+        let Some(waiting) = waiting.as_mut() else { return };
         let Some(caller) = waiting.get(&reply.id) else { continue };
         let last = matches!(reply.body, Body::Done(_) | Body::Error(_));
         // A caller that is too far behind loses the call: its channel closes behind what it has.
@@ -353,10 +352,10 @@ async fn hear(mut reader: impl tokio::io::AsyncBufRead + Unpin, waiting: Arc<Wai
             waiting.remove(&reply.id);
         }
     }
-    lock(&waiting).clear();
+    *lock(&waiting) = None;
 }
 
-fn lock(waiting: &Waiting) -> std::sync::MutexGuard<'_, BTreeMap<u64, mpsc::Sender<Body>>> {
+fn lock(waiting: &Waiting) -> std::sync::MutexGuard<'_, Option<BTreeMap<u64, mpsc::Sender<Body>>>> {
     waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -70,7 +70,7 @@ impl PeerBook {
                 (book(page), None)
             }
             Err(error) => {
-                let kept = data::keep_aside(path).map_or_else(|_| path.to_owned(), |kept| kept);
+                let kept = data::keep_aside(path).unwrap_or_else(|_| path.to_owned());
                 let notice = ErrorView::new(
                     "peers_corrupt",
                     format!("The list of known peers is damaged: {}.", error.message()),

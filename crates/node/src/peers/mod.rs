@@ -70,10 +70,14 @@ impl Node {
         inner.book().remember(&peer, &addresses);
         inner.write_book().await?;
         // What it offers is part of what is shown; a peer that offers nothing is connected all the same.
-        if let Err(error) = inner.network.offers(&peer).await {
-            tracing::debug!(%error, %peer, "a new peer gave no offers");
-        }
-        let shown = inner.peer_view(&peer).await.ok_or(NetworkError::NotConnected { peer })?;
+        let offers = match inner.network.offers(&peer).await {
+            Ok(offers) => offers.len(),
+            Err(error) => {
+                tracing::debug!(%error, %peer, "a new peer gave no offers");
+                0
+            }
+        };
+        let shown = inner.peer_view(&peer, offers).await.ok_or(NetworkError::NotConnected { peer })?;
         status::refresh(inner).await;
         Ok(shown)
     }
@@ -130,13 +134,16 @@ impl Inner {
     /// # Errors
     /// [`NodeError::Network`] with the last reason.
     pub(crate) async fn reach(&self, peer: &PeerId) -> Result<(), NodeError> {
-        let status = self.network.status();
-        if status.borrow().peers.iter().any(|status| status.peer == *peer) {
-            return Ok(());
-        }
-        let mut addresses = self.book().addresses(peer);
-        addresses.truncate(MAX_DIALS - 1);
-        addresses.push(peer.to_string());
+        let mut addresses = {
+            let book = self.book();
+            if book.is_blocked(peer) {
+                return Err(NetworkError::Blocked { peer: *peer }.into());
+            }
+            book.addresses(peer)
+        };
+        // One that is connected is found by its id at once.
+        addresses.insert(0, peer.to_string());
+        addresses.truncate(MAX_DIALS);
         let dials = addresses.iter().map(|address| {
             let dial = async move {
                 let found = self.network.connect(address).await?;
@@ -157,14 +164,19 @@ impl Inner {
         }
     }
 
-    /// A connected peer as a shell sees it, as soon as the network shows it.
-    async fn peer_view(&self, peer: &PeerId) -> Option<Peer> {
+    /// A connected peer as a shell sees it, as soon as the network shows it with its name and so many offers.
+    async fn peer_view(&self, peer: &PeerId, offers: usize) -> Option<Peer> {
         let names = status::names(self);
         let blocked = self.book().is_blocked(peer);
         let mut network = self.network.status();
-        let found = |network: &network::NetworkStatus| network.peers.iter().any(|status| status.peer == *peer);
-        let shown = tokio::time::timeout(SHOWN_WAIT, network.wait_for(found)).await.ok()?.ok()?;
-        let shown = shown.peers.iter().find(|status| status.peer == *peer)?;
+        let whole = |network: &network::NetworkStatus| {
+            let shown = network.peers.iter().find(|status| status.peer == *peer);
+            shown.is_some_and(|shown| shown.agent.is_some() && shown.offers.len() >= offers)
+        };
+        // What is not whole by then is shown as far as it is.
+        let _ = tokio::time::timeout(SHOWN_WAIT, network.wait_for(whole)).await;
+        let network = network.borrow();
+        let shown = network.peers.iter().find(|status| status.peer == *peer)?;
         Some(status::peer(shown, &names, blocked))
     }
 }

@@ -104,7 +104,7 @@ pub(crate) async fn chat_send(
     text: Option<String>,
     on_event: Channel<AnswerEvent>,
 ) -> Answer<()> {
-    let events = shell.node().await?.chat_send(&chat, parent, text).await?;
+    let events = shell.node().await?.chat_send(&chat, parent.as_deref(), text).await?;
     merge::forward(events, &on_event).await;
     Ok(())
 }
@@ -112,7 +112,7 @@ pub(crate) async fn chat_send(
 #[tauri::command]
 #[specta::specta]
 pub(crate) async fn chat_stop(shell: State<'_, Shell>, chat: String) -> Answer<()> {
-    Ok(shell.node().await?.chat_stop(&chat).await?)
+    Ok(shell.node().await?.chat_stop(&chat)?)
 }
 
 #[tauri::command]
@@ -138,9 +138,10 @@ pub(crate) async fn chat_summarise(
     chat: String,
     on_event: Channel<AnswerEvent>,
 ) -> Answer<ChatView> {
-    let (view, events) = shell.node().await?.chat_summarise(&chat).await?;
+    let node = shell.node().await?;
+    let (new, events) = node.chat_summarise(&chat).await?;
     merge::forward(events, &on_event).await;
-    Ok(view.into())
+    Ok(node.chat_open(&new).await?.into())
 }
 
 #[tauri::command]

@@ -27,5 +27,5 @@ pub(crate) async fn peers_block(shell: State<'_, Shell>, id: String, blocked: bo
 #[tauri::command]
 #[specta::specta]
 pub(crate) async fn peers_invite(shell: State<'_, Shell>) -> Answer<Invite> {
-    Ok(shell.node().await?.peers_invite().await?.into())
+    Ok(shell.node().await?.peers_invite()?.into())
 }

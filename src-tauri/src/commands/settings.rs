@@ -21,6 +21,6 @@ pub(crate) async fn settings_set(shell: State<'_, Shell>, settings: Settings) ->
 #[tauri::command]
 #[specta::specta]
 pub(crate) async fn doctor(shell: State<'_, Shell>) -> Answer<Vec<Check>> {
-    let checks = shell.node().await?.doctor().await?;
+    let checks = shell.node().await?.doctor().await;
     Ok(checks.into_iter().map(Into::into).collect())
 }

@@ -9,12 +9,19 @@ use protocol::Clock;
 
 /// Milliseconds since 1970, as far as this computer knows.
 pub(crate) fn unix_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| {
+            u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+        })
 }
 
 /// Both clocks, for the machines of `protocol`.
 pub(crate) fn now() -> Clock {
-    Clock { mono_ms: mono_ms(), unix_ms: unix_ms() }
+    Clock {
+        mono_ms: mono_ms(),
+        unix_ms: unix_ms(),
+    }
 }
 
 /// The moment at which the monotonic clock shows `mono_ms`.

@@ -41,7 +41,10 @@ impl DataFolder {
     /// # Errors
     /// [`DataError::InUse`] when another node, in this process or another, has it.
     pub fn open(root: &Path) -> Result<Self, DataError> {
-        let unusable = |source| DataError::Unusable { path: root.to_owned(), source };
+        let unusable = |source| DataError::Unusable {
+            path: root.to_owned(),
+            source,
+        };
         create_private(root).map_err(unusable)?;
         let root = root.canonicalize().map_err(unusable)?;
         let mut lock = OpenOptions::new()
@@ -50,19 +53,31 @@ impl DataFolder {
             .read(true)
             .write(true)
             .open(root.join("lock"))
-            .map_err(|source| DataError::Unusable { path: root.clone(), source })?;
-        if !try_lock(&lock).map_err(|source| DataError::Unusable { path: root.clone(), source })? {
+            .map_err(|source| DataError::Unusable {
+                path: root.clone(),
+                source,
+            })?;
+        if !try_lock(&lock).map_err(|source| DataError::Unusable {
+            path: root.clone(),
+            source,
+        })? {
             return Err(DataError::InUse { path: root });
         }
         // The process id helps a person who looks; nothing reads it, so a failure to write it is not an error.
         let _ = lock.set_len(0);
         let _ = writeln!(lock, "{}", std::process::id());
-        Ok(Self { root, lock: Mutex::new(Some(lock)) })
+        Ok(Self {
+            root,
+            lock: Mutex::new(Some(lock)),
+        })
     }
 
     /// Gives the lock back before the last handle is gone.
     pub(crate) fn release(&self) {
-        self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.lock
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
     }
 
     /// The folder itself.
@@ -187,7 +202,10 @@ pub(crate) fn read_capped(path: &Path, cap: u64) -> io::Result<String> {
     let mut bytes = Vec::new();
     File::open(path)?.take(cap + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > cap {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("longer than {cap} bytes")));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("longer than {cap} bytes"),
+        ));
     }
     String::from_utf8(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "not text"))
 }
@@ -205,7 +223,10 @@ pub(crate) fn keep_aside(path: &Path) -> io::Result<PathBuf> {
             return Ok(aside);
         }
     }
-    Err(io::Error::new(io::ErrorKind::AlreadyExists, "too many broken files are kept beside it"))
+    Err(io::Error::new(
+        io::ErrorKind::AlreadyExists,
+        "too many broken files are kept beside it",
+    ))
 }
 
 #[cfg(test)]
@@ -216,7 +237,10 @@ mod tests {
     fn a_second_holder_is_refused_until_the_first_is_gone() {
         let folder = tempfile::tempdir().unwrap();
         let first = DataFolder::open(folder.path()).unwrap();
-        assert!(matches!(DataFolder::open(folder.path()), Err(DataError::InUse { .. })));
+        assert!(matches!(
+            DataFolder::open(folder.path()),
+            Err(DataError::InUse { .. })
+        ));
         drop(first);
         DataFolder::open(folder.path()).unwrap();
     }
@@ -228,7 +252,10 @@ mod tests {
         write_atomically(&path, b"one", AtomicWrite::Plain).unwrap();
         write_atomically(&path, b"two", AtomicWrite::Plain).unwrap();
         assert_eq!(read_capped(&path, 10).unwrap(), "two");
-        assert_eq!(read_capped(&path, 2).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert_eq!(
+            read_capped(&path, 2).unwrap_err().kind(),
+            io::ErrorKind::InvalidData
+        );
         let aside = keep_aside(&path).unwrap();
         assert!(!path.exists());
         assert_eq!(read_capped(&aside, 10).unwrap(), "two");

@@ -52,7 +52,12 @@ pub struct Check {
 
 impl Check {
     fn new(name: &str, state: CheckState, detail: impl Into<String>) -> Self {
-        Self { name: name.to_owned(), state, detail: detail.into(), fix: None }
+        Self {
+            name: name.to_owned(),
+            state,
+            detail: detail.into(),
+            fix: None,
+        }
     }
 
     fn pass(name: &str, detail: impl Into<String>) -> Self {
@@ -64,11 +69,17 @@ impl Check {
     }
 
     fn warn(name: &str, detail: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self { fix: Some(fix.into()), ..Self::new(name, CheckState::Warn, detail) }
+        Self {
+            fix: Some(fix.into()),
+            ..Self::new(name, CheckState::Warn, detail)
+        }
     }
 
     fn fail(name: &str, detail: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self { fix: Some(fix.into()), ..Self::new(name, CheckState::Fail, detail) }
+        Self {
+            fix: Some(fix.into()),
+            ..Self::new(name, CheckState::Fail, detail)
+        }
     }
 }
 
@@ -77,7 +88,9 @@ impl Node {
     pub async fn doctor(&self) -> Vec<Check> {
         let inner = &self.inner;
         let root = inner.data.root().to_owned();
-        let mut checks = tokio::task::spawn_blocking(move || vec![data_folder(&root), disk(&root)]).await.unwrap_or_default();
+        let mut checks = tokio::task::spawn_blocking(move || vec![data_folder(&root), disk(&root)])
+            .await
+            .unwrap_or_default();
         checks.push(identity(inner));
         checks.push(settings(inner).await);
         let program = engine_program(inner);
@@ -112,14 +125,22 @@ fn data_folder(root: &Path) -> Check {
 fn disk(root: &Path) -> Check {
     let name = "Disk";
     match fs4::available_space(root) {
-        Ok(free) if free < DISK_FAIL => {
-            Check::fail(name, format!("{} are free.", bytes(free)), "Free some space: chats can no longer be saved.")
-        }
-        Ok(free) if free < DISK_WARN => {
-            Check::warn(name, format!("{} are free.", bytes(free)), "Free some space before you download another model.")
-        }
+        Ok(free) if free < DISK_FAIL => Check::fail(
+            name,
+            format!("{} are free.", bytes(free)),
+            "Free some space: chats can no longer be saved.",
+        ),
+        Ok(free) if free < DISK_WARN => Check::warn(
+            name,
+            format!("{} are free.", bytes(free)),
+            "Free some space before you download another model.",
+        ),
         Ok(free) => Check::pass(name, format!("{} are free.", bytes(free))),
-        Err(error) => Check::warn(name, format!("The free space is not known: {error}."), "Check the disk."),
+        Err(error) => Check::warn(
+            name,
+            format!("The free space is not known: {error}."),
+            "Check the disk.",
+        ),
     }
 }
 
@@ -127,21 +148,34 @@ fn identity(inner: &Inner) -> Check {
     let name = "Identity";
     match &inner.identity_problem {
         None => Check::pass(name, format!("This node is {}.", inner.identity.peer_id())),
-        Some(problem) => Check { fix: problem.fix.clone(), ..Check::new(name, CheckState::Fail, problem.message.clone()) },
+        Some(problem) => Check {
+            fix: problem.fix.clone(),
+            ..Check::new(name, CheckState::Fail, problem.message.clone())
+        },
     }
 }
 
 async fn settings(inner: &Inner) -> Check {
     let name = "Settings";
-    if let Some(problem) = inner.notices.iter().find(|notice| notice.code.starts_with("settings")) {
-        return Check { fix: problem.fix.clone(), ..Check::new(name, CheckState::Warn, problem.message.clone()) };
+    if let Some(problem) = inner
+        .notices
+        .iter()
+        .find(|notice| notice.code.starts_with("settings"))
+    {
+        return Check {
+            fix: problem.fix.clone(),
+            ..Check::new(name, CheckState::Warn, problem.message.clone())
+        };
     }
     let unknown = inner.settings_file.lock().await.unknown_keys();
     match unknown.is_empty() {
         true => Check::pass(name, "The settings are in order."),
         false => Check::warn(
             name,
-            format!("The settings file has keys that this version does not know: {}.", unknown.join(", ")),
+            format!(
+                "The settings file has keys that this version does not know: {}.",
+                unknown.join(", ")
+            ),
             "Correct their spelling, or leave them for another version: they are kept.",
         ),
     }
@@ -154,12 +188,22 @@ fn engine_program(inner: &Inner) -> Check {
             WorkerKind::X86V3 => Check::pass(name, format!("{} (AVX2).", program.path.display())),
             WorkerKind::Generic if processor_has_avx2() => Check::warn(
                 name,
-                format!("{}: this processor has AVX2, and the program made for it is missing.", program.path.display()),
+                format!(
+                    "{}: this processor has AVX2, and the program made for it is missing.",
+                    program.path.display()
+                ),
                 "Install the program again: answers are about ten times slower without it.",
             ),
-            WorkerKind::Generic => Check::pass(name, format!("{} (this processor has no AVX2).", program.path.display())),
+            WorkerKind::Generic => Check::pass(
+                name,
+                format!("{} (this processor has no AVX2).", program.path.display()),
+            ),
         },
-        Err(error) => Check::fail(name, sentence(&error), "Install the program again: a part of it is missing."),
+        Err(error) => Check::fail(
+            name,
+            sentence(&error),
+            "Install the program again: a part of it is missing.",
+        ),
     }
 }
 
@@ -179,7 +223,10 @@ fn model(inner: &Inner) -> Check {
         Some(model) if model.file.is_some() => match model.reference {
             Some(reference) => {
                 let digest = reference.digest.to_string();
-                Check::pass(name, format!("{} is here, SHA-256 {}….", model.name, &digest[..16]))
+                Check::pass(
+                    name,
+                    format!("{} is here, SHA-256 {}….", model.name, &digest[..16]),
+                )
             }
             None => Check::warn(
                 name,
@@ -192,7 +239,11 @@ fn model(inner: &Inner) -> Check {
             format!("{} is not on this computer.", model.name),
             "Download it under Models (`decentralgpt models pull`), or add a GGUF file.",
         ),
-        None => Check::fail(name, "There is no model on this computer.", "Download one under Models, or add a GGUF file."),
+        None => Check::fail(
+            name,
+            "There is no model on this computer.",
+            "Download one under Models, or add a GGUF file.",
+        ),
     }
 }
 
@@ -206,16 +257,28 @@ async fn engine_runs(inner: &Inner, found: bool) -> [Check; 2] {
         return skipped("There is no model to open.");
     };
     let started = match inner.engine.open_text(&file).await {
-        Ok(info) => Check::pass(runs, format!("It starts, and reads {} ({}, {} tokens).", info.name, info.quant, info.vocab_size)),
+        Ok(info) => Check::pass(
+            runs,
+            format!(
+                "It starts, and reads {} ({}, {} tokens).",
+                info.name, info.quant, info.vocab_size
+            ),
+        ),
         Err(error) => {
             let view = crate::error::NodeError::from(error).view();
-            let failed = Check { fix: view.fix, ..Check::new(runs, CheckState::Fail, view.message) };
+            let failed = Check {
+                fix: view.fix,
+                ..Check::new(runs, CheckState::Fail, view.message)
+            };
             return [failed, Check::skip(confined, "The engine does not run.")];
         }
     };
     let measured = inner.engine.stats().borrow().isolation;
     let isolated = match (measured.network, measured.files) {
-        (true, true) => Check::pass(confined, "The engine tried the network and foreign files, and was refused both."),
+        (true, true) => Check::pass(
+            confined,
+            "The engine tried the network and foreign files, and was refused both.",
+        ),
         (network, files) => Check::warn(
             confined,
             format!(
@@ -232,7 +295,10 @@ async fn engine_runs(inner: &Inner, found: bool) -> [Check; 2] {
 async fn listening(inner: &Inner) -> Check {
     let name = "Listening";
     if matches!(inner.serving.view().borrow().state, ServingState::Off) {
-        return Check::skip(name, "The node is off: nothing listens, and others cannot connect.");
+        return Check::skip(
+            name,
+            "The node is off: nothing listens, and others cannot connect.",
+        );
     }
     let addresses = inner.network.status().borrow().listening.clone();
     if addresses.is_empty() {
@@ -251,7 +317,13 @@ async fn listening(inner: &Inner) -> Check {
             "A firewall on this computer may be in the way.",
         );
     }
-    Check::pass(name, format!("{}. Whether it is reached from outside shows when a peer connects.", addresses.join(", ")))
+    Check::pass(
+        name,
+        format!(
+            "{}. Whether it is reached from outside shows when a peer connects.",
+            addresses.join(", ")
+        ),
+    )
 }
 
 /// The socket of a multiaddr like /ip4/127.0.0.1/tcp/4001/p2p/….
@@ -261,7 +333,11 @@ fn tcp_address(address: &str) -> Option<std::net::SocketAddr> {
         "ip4" | "ip6" => parts.next()?.parse().ok()?,
         _ => return None,
     };
-    let port = if parts.next()? == "tcp" { parts.next()?.parse().ok()? } else { return None };
+    let port = if parts.next()? == "tcp" {
+        parts.next()?.parse().ok()?
+    } else {
+        return None;
+    };
     Some(std::net::SocketAddr::new(ip, port))
 }
 
@@ -270,15 +346,20 @@ fn offered(inner: &Inner) -> Check {
     let view = inner.serving.view().borrow().clone();
     match &view.state {
         ServingState::Off => Check::skip(name, "The node is off."),
-        ServingState::Attention { error } | ServingState::NetworkProblem { error, .. } => {
-            Check { fix: error.fix.clone(), ..Check::new(name, CheckState::Fail, error.message.clone()) }
-        }
+        ServingState::Attention { error } | ServingState::NetworkProblem { error, .. } => Check {
+            fix: error.fix.clone(),
+            ..Check::new(name, CheckState::Fail, error.message.clone())
+        },
         ServingState::PausedByYou { .. } => Check::skip(name, "You paused the node."),
         ServingState::Preparing { .. }
         | ServingState::Waiting { .. }
         | ServingState::Serving { .. }
         | ServingState::PausedOwnWork => {
-            let names: Vec<&str> = view.served.iter().map(|served| served.name.as_str()).collect();
+            let names: Vec<&str> = view
+                .served
+                .iter()
+                .map(|served| served.name.as_str())
+                .collect();
             Check::pass(name, format!("Offered: {}.", names.join(", ")))
         }
     }
@@ -289,7 +370,10 @@ fn peers(inner: &Inner) -> Check {
     let connected = inner.network.status().borrow().peers.len();
     let known = inner.book().dialable().len();
     match (connected, known) {
-        (0, 0) => Check::skip(name, "No peer is known yet. There are no built-in nodes: connect by an invite or an address."),
+        (0, 0) => Check::skip(
+            name,
+            "No peer is known yet. There are no built-in nodes: connect by an invite or an address.",
+        ),
         (0, known) => Check::warn(
             name,
             format!("None of {known} known addresses is connected."),
@@ -307,7 +391,10 @@ async fn clock(inner: &Inner) -> Check {
             if behind > CLOCK_BACK_MS {
                 Check::fail(
                     name,
-                    format!("This computer's clock is {} minutes behind what it once was.", behind / 60_000),
+                    format!(
+                        "This computer's clock is {} minutes behind what it once was.",
+                        behind / 60_000
+                    ),
                     "Set the clock: signed offers and jobs carry times, and are refused when they are wrong.",
                 )
             } else {
@@ -329,7 +416,10 @@ mod tests {
 
     #[test]
     fn sockets_of_addresses() {
-        assert_eq!(tcp_address("/ip4/127.0.0.1/tcp/4001/p2p/x"), "127.0.0.1:4001".parse().ok());
+        assert_eq!(
+            tcp_address("/ip4/127.0.0.1/tcp/4001/p2p/x"),
+            "127.0.0.1:4001".parse().ok()
+        );
         assert_eq!(tcp_address("/ip6/::1/tcp/1"), "[::1]:1".parse().ok());
         assert_eq!(tcp_address("/ip4/127.0.0.1/udp/4001/quic-v1"), None);
         assert_eq!(tcp_address(""), None);

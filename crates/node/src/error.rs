@@ -11,7 +11,10 @@ use memory::MemoryError;
 use network::NetworkError;
 use serde::{Deserialize, Serialize};
 
-use crate::{data::DataError, identity::IdentityError, models::ModelsError, peers::InviteError, settings::SettingsError};
+use crate::{
+    data::DataError, identity::IdentityError, models::ModelsError, peers::InviteError,
+    settings::SettingsError,
+};
 
 /// An error as a screen shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,7 +32,11 @@ impl ErrorView {
     /// An error with its next step.
     #[must_use]
     pub fn new(code: &str, message: impl Into<String>, fix: Option<String>) -> Self {
-        Self { code: code.to_owned(), message: message.into(), fix }
+        Self {
+            code: code.to_owned(),
+            message: message.into(),
+            fix,
+        }
     }
 }
 
@@ -248,10 +255,14 @@ pub(crate) fn sentence(error: &dyn std::error::Error) -> String {
 
 /// Whether a system's error says that the disk is full.
 pub(crate) fn is_disk_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
 }
 
-const DISK_FULL_FIX: &str = "Free some space on the disk, then try again. What was there before is kept.";
+const DISK_FULL_FIX: &str =
+    "Free some space on the disk, then try again. What was there before is kept.";
 
 impl NodeError {
     /// What a shell branches on.
@@ -313,9 +324,10 @@ impl NodeError {
             Self::Data(DataError::InUse { .. }) => {
                 fixed("Use the window that is open, or choose another folder with --data.")
             }
-            Self::Data(DataError::Unusable { path, .. }) => {
-                Some(format!("Make {} a folder that you may write to, or choose another with --data.", path.display()))
-            }
+            Self::Data(DataError::Unusable { path, .. }) => Some(format!(
+                "Make {} a folder that you may write to, or choose another with --data.",
+                path.display()
+            )),
             Self::Identity(error) => Some(error.fix()),
             Self::NoIdentity { problem } => problem.fix.clone(),
             Self::ModelInUse => fixed("Wait for the answer, or stop it."),
@@ -325,7 +337,9 @@ impl NodeError {
             Self::Network(error) => network_fix(error),
             Self::Engine(error) => engine_fix(error),
             Self::Models(error) => error.fix(),
-            Self::Invite(_) => fixed("Ask for the invite again and paste all of it, or paste an address that begins with /ip4 or /ip6."),
+            Self::Invite(_) => fixed(
+                "Ask for the invite again and paste all of it, or paste an address that begins with /ip4 or /ip6.",
+            ),
             Self::ChatMissing { .. } => fixed("Open another chat, or start a new one."),
             Self::MessageMissing { .. } => fixed("Open the chat again."),
             Self::ChatBusy => fixed("Wait for the answer, or stop it."),
@@ -336,22 +350,26 @@ impl NodeError {
             }
             Self::ConsentNeeded => fixed("Agree to it for this chat, or answer on this computer."),
             Self::NoModel => fixed("Download a model, or choose a peer's."),
-            Self::ModelMissing { .. } => fixed("Download it, choose another model, or let a peer's computer answer."),
+            Self::ModelMissing { .. } => {
+                fixed("Download it, choose another model, or let a peer's computer answer.")
+            }
             Self::ModelUnknown { .. } => fixed("Choose a model from the list."),
             Self::ModelNotPinned { .. } => fixed("Download it once, or choose another model."),
-            Self::NoPeer { .. } => {
-                fixed("Connect to a peer that offers it, choose another model, or answer on this computer.")
-            }
-            Self::PeerOffersNothing { .. } => {
-                fixed("Ask its owner to switch the node on, choose another peer, or answer on this computer.")
-            }
+            Self::NoPeer { .. } => fixed(
+                "Connect to a peer that offers it, choose another model, or answer on this computer.",
+            ),
+            Self::PeerOffersNothing { .. } => fixed(
+                "Ask its owner to switch the node on, choose another peer, or answer on this computer.",
+            ),
             Self::Head { .. } => fixed("Try again; another peer may give it."),
-            Self::ContextFull { .. } => {
-                fixed("Leave out the oldest messages, or go on in a new chat that starts from a summary.")
-            }
+            Self::ContextFull { .. } => fixed(
+                "Leave out the oldest messages, or go on in a new chat that starts from a summary.",
+            ),
             Self::Lost { .. } => fixed("Try again: the text so far is kept."),
             Self::NodeOff => fixed("Switch the node on first."),
-            Self::NoAddress => fixed("Switch the node on, and check the listening addresses in the settings."),
+            Self::NoAddress => {
+                fixed("Switch the node on, and check the listening addresses in the settings.")
+            }
             Self::ReceiptMissing | Self::ReceiptDamaged => None,
             Self::NotAPeer { .. } => fixed("Copy the whole id; it begins with 12D3Koo."),
             Self::File { path, .. } => Some(format!("Check the rights on {}.", path.display())),
@@ -385,7 +403,9 @@ impl From<&IdentityError> for ErrorView {
 
 fn network_code(error: &NetworkError) -> &'static str {
     match error {
-        NetworkError::NotAnAddress { .. } | NetworkError::UnsupportedAddress { .. } => "not_an_address",
+        NetworkError::NotAnAddress { .. } | NetworkError::UnsupportedAddress { .. } => {
+            "not_an_address"
+        }
         NetworkError::NameNotResolved { .. } => "name_not_resolved",
         NetworkError::OwnAddress { .. } => "own_address",
         NetworkError::UnknownPeer { .. } => "unknown_peer",
@@ -396,39 +416,59 @@ fn network_code(error: &NetworkError) -> &'static str {
         | NetworkError::Broken { .. } => "unreachable",
         NetworkError::WrongPeer { .. } => "wrong_peer",
         NetworkError::Blocked { .. } => "peer_blocked",
-        NetworkError::TooManyConnections { .. } | NetworkError::Busy { .. } | NetworkError::HeadBusy { .. } => "network_busy",
+        NetworkError::TooManyConnections { .. }
+        | NetworkError::Busy { .. }
+        | NetworkError::HeadBusy { .. } => "network_busy",
         NetworkError::Unsupported { .. } => "peer_too_different",
         NetworkError::Malformed { .. } => "peer_broke_protocol",
-        NetworkError::HeadNotHeld { .. } | NetworkError::HeadTooLarge { .. } | NetworkError::HeadDigest { .. } => {
-            "head_missing"
-        }
+        NetworkError::HeadNotHeld { .. }
+        | NetworkError::HeadTooLarge { .. }
+        | NetworkError::HeadDigest { .. } => "head_missing",
         NetworkError::Listen { .. } => "cannot_listen",
-        NetworkError::Start { .. } | NetworkError::Thread(_) | NetworkError::Closed => "network_down",
+        NetworkError::Start { .. } | NetworkError::Thread(_) | NetworkError::Closed => {
+            "network_down"
+        }
     }
 }
 
 fn network_fix(error: &NetworkError) -> Option<String> {
     let text = match error {
-        NetworkError::NotAnAddress { .. } => "Paste an invite that begins with dgpt1:, or an address like /ip4/203.0.113.7/udp/4001/quic-v1.",
-        NetworkError::UnsupportedAddress { .. } => "Ask for an address with /tcp or /udp/…/quic-v1.",
-        NetworkError::NameNotResolved { .. } => "Check the name and your connection to the internet.",
+        NetworkError::NotAnAddress { .. } => {
+            "Paste an invite that begins with dgpt1:, or an address like /ip4/203.0.113.7/udp/4001/quic-v1."
+        }
+        NetworkError::UnsupportedAddress { .. } => {
+            "Ask for an address with /tcp or /udp/…/quic-v1."
+        }
+        NetworkError::NameNotResolved { .. } => {
+            "Check the name and your connection to the internet."
+        }
         NetworkError::OwnAddress { .. } => "Ask the other person for their address.",
         NetworkError::UnknownPeer { .. } => "Ask for an invite: it carries the addresses.",
         NetworkError::Unreachable { .. }
         | NetworkError::Refused { .. }
         | NetworkError::Timeout { .. }
         | NetworkError::NotConnected { .. }
-        | NetworkError::Broken { .. } => "Ask whether the node there is switched on, and check your own connection.",
-        NetworkError::WrongPeer { .. } => "Ask for a new invite: another computer answers at this address now.",
+        | NetworkError::Broken { .. } => {
+            "Ask whether the node there is switched on, and check your own connection."
+        }
+        NetworkError::WrongPeer { .. } => {
+            "Ask for a new invite: another computer answers at this address now."
+        }
         NetworkError::Blocked { .. } => "Unblock the peer under Node, or choose another.",
-        NetworkError::TooManyConnections { .. } | NetworkError::Busy { .. } | NetworkError::HeadBusy { .. } => "Try again in a moment.",
+        NetworkError::TooManyConnections { .. }
+        | NetworkError::Busy { .. }
+        | NetworkError::HeadBusy { .. } => "Try again in a moment.",
         NetworkError::Unsupported { .. } => "One of the two programs is too old: update both.",
         NetworkError::Malformed { .. } => "Choose another peer; this one may be broken or hostile.",
-        NetworkError::HeadNotHeld { .. } | NetworkError::HeadTooLarge { .. } | NetworkError::HeadDigest { .. } => {
-            "Choose another peer or another model."
+        NetworkError::HeadNotHeld { .. }
+        | NetworkError::HeadTooLarge { .. }
+        | NetworkError::HeadDigest { .. } => "Choose another peer or another model.",
+        NetworkError::Listen { .. } => {
+            "Choose other listening addresses in the settings: port 0 takes any free one."
         }
-        NetworkError::Listen { .. } => "Choose other listening addresses in the settings: port 0 takes any free one.",
-        NetworkError::Start { .. } | NetworkError::Thread(_) | NetworkError::Closed => "Start the program again.",
+        NetworkError::Start { .. } | NetworkError::Thread(_) | NetworkError::Closed => {
+            "Start the program again."
+        }
     };
     Some(text.to_owned())
 }
@@ -447,8 +487,12 @@ fn engine_code(error: &EngineError) -> &'static str {
         EngineError::TokenOutside { .. } | EngineError::BadRequest { .. } => "bad_request",
         EngineError::Displaced | EngineError::TooManyCalls { .. } => "engine_busy",
         EngineError::Cancelled => "cancelled",
-        EngineError::WorkerDied { .. } | EngineError::WorkerSpokeWrong { .. } | EngineError::Compute { .. } => "worker_died",
-        EngineError::WorkerMissing { .. } | EngineError::WorkerNotStarted { .. } => "worker_missing",
+        EngineError::WorkerDied { .. }
+        | EngineError::WorkerSpokeWrong { .. }
+        | EngineError::Compute { .. } => "worker_died",
+        EngineError::WorkerMissing { .. } | EngineError::WorkerNotStarted { .. } => {
+            "worker_missing"
+        }
         EngineError::ShutDown => "stopping",
     }
 }
@@ -458,20 +502,30 @@ fn engine_fix(error: &EngineError) -> Option<String> {
         EngineError::ContextTooLong { .. } => {
             "Leave out the oldest messages, or go on in a new chat that starts from a summary."
         }
-        EngineError::NotEnoughMemory { .. } => "Close other programs, choose a smaller model, or let a peer's computer answer.",
+        EngineError::NotEnoughMemory { .. } => {
+            "Close other programs, choose a smaller model, or let a peer's computer answer."
+        }
         EngineError::UnsupportedArchitecture { .. }
         | EngineError::UnsupportedTensor { .. }
-        | EngineError::UnsupportedFeature { .. } => "Choose another model: this version cannot run this one.",
-        EngineError::BadFile { .. } | EngineError::BadNumbers { .. } => "Remove the model and download it again.",
+        | EngineError::UnsupportedFeature { .. } => {
+            "Choose another model: this version cannot run this one."
+        }
+        EngineError::BadFile { .. } | EngineError::BadNumbers { .. } => {
+            "Remove the model and download it again."
+        }
         EngineError::NoWeights { .. } => "Download the model, or let a peer's computer answer.",
         EngineError::NotReadable { .. } => "Add the file again under Models.",
         EngineError::Template { .. } | EngineError::NoTemplate { .. } => {
             "Choose another model: this file does not say how a chat is written."
         }
-        EngineError::TokenOutside { .. } | EngineError::BadRequest { .. } => "Reset the sampling settings of this chat.",
+        EngineError::TokenOutside { .. } | EngineError::BadRequest { .. } => {
+            "Reset the sampling settings of this chat."
+        }
         EngineError::Displaced | EngineError::TooManyCalls { .. } => "Try again in a moment.",
         EngineError::Cancelled => return None,
-        EngineError::WorkerDied { .. } | EngineError::WorkerSpokeWrong { .. } | EngineError::Compute { .. } => {
+        EngineError::WorkerDied { .. }
+        | EngineError::WorkerSpokeWrong { .. }
+        | EngineError::Compute { .. } => {
             "Send it again: the engine starts anew. If it stays, choose a smaller model."
         }
         EngineError::WorkerMissing { .. } | EngineError::WorkerNotStarted { .. } => {
@@ -485,9 +539,13 @@ fn engine_fix(error: &EngineError) -> Option<String> {
 fn memory_code(error: &MemoryError) -> &'static str {
     match error {
         MemoryError::NewerDatabase { .. } => "memory_newer",
-        MemoryError::NotAMemory { .. } | MemoryError::Corrupt { .. } | MemoryError::Unreadable { .. } => "memory_damaged",
+        MemoryError::NotAMemory { .. }
+        | MemoryError::Corrupt { .. }
+        | MemoryError::Unreadable { .. } => "memory_damaged",
         MemoryError::DiskFull { .. } => "disk_full",
-        MemoryError::Access { .. } | MemoryError::Busy { .. } | MemoryError::Sqlite(_) => "memory_unusable",
+        MemoryError::Access { .. } | MemoryError::Busy { .. } | MemoryError::Sqlite(_) => {
+            "memory_unusable"
+        }
         MemoryError::NoChat(_) => "chat_missing",
         MemoryError::NoMessage(_) => "message_missing",
         MemoryError::Finished(_) | MemoryError::NoEnd => "message_finished",
@@ -499,17 +557,29 @@ fn memory_code(error: &MemoryError) -> &'static str {
 fn memory_fix(error: &MemoryError) -> Option<String> {
     let text = match error {
         MemoryError::NewerDatabase { path, .. } => {
-            return Some(format!("Install the newest version of the program. {} was not touched.", path.display()));
+            return Some(format!(
+                "Install the newest version of the program. {} was not touched.",
+                path.display()
+            ));
         }
         MemoryError::NotAMemory { path } | MemoryError::Corrupt { path, .. } => {
-            return Some(format!("Put your backup of {} back, or move the file away to start with no chats.", path.display()));
+            return Some(format!(
+                "Put your backup of {} back, or move the file away to start with no chats.",
+                path.display()
+            ));
         }
         MemoryError::Unreadable { .. } => "Install the newest version of the program.",
         MemoryError::DiskFull { .. } => DISK_FULL_FIX,
-        MemoryError::Access { path, .. } => return Some(format!("Check the rights on {}.", path.display())),
-        MemoryError::Busy { .. } => "Close the other program that has the file open, then try again.",
+        MemoryError::Access { path, .. } => {
+            return Some(format!("Check the rights on {}.", path.display()));
+        }
+        MemoryError::Busy { .. } => {
+            "Close the other program that has the file open, then try again."
+        }
         MemoryError::NoChat(_) => "Open another chat, or start a new one.",
-        MemoryError::NoMessage(_) | MemoryError::Finished(_) | MemoryError::NoEnd => "Open the chat again.",
+        MemoryError::NoMessage(_) | MemoryError::Finished(_) | MemoryError::NoEnd => {
+            "Open the chat again."
+        }
         MemoryError::TooLarge { .. } => "Shorten the text.",
         MemoryError::Sqlite(_) => "Try again; if it stays, start the program again.",
         MemoryError::Closed => "Start the program again.",
@@ -520,9 +590,13 @@ fn memory_fix(error: &MemoryError) -> Option<String> {
 fn ledger_code(error: &LedgerError) -> &'static str {
     match error {
         LedgerError::NewerDatabase { .. } => "ledger_newer",
-        LedgerError::NotALedger { .. } | LedgerError::Corrupt { .. } | LedgerError::Unreadable { .. } => "ledger_damaged",
+        LedgerError::NotALedger { .. }
+        | LedgerError::Corrupt { .. }
+        | LedgerError::Unreadable { .. } => "ledger_damaged",
         LedgerError::DiskFull { .. } => "disk_full",
-        LedgerError::Access { .. } | LedgerError::Busy { .. } | LedgerError::Sqlite(_) => "ledger_unusable",
+        LedgerError::Access { .. } | LedgerError::Busy { .. } | LedgerError::Sqlite(_) => {
+            "ledger_unusable"
+        }
         LedgerError::TooLarge { .. } | LedgerError::OtherReceipt => "receipt_damaged",
         LedgerError::Closed => "stopping",
     }
@@ -531,15 +605,25 @@ fn ledger_code(error: &LedgerError) -> &'static str {
 fn ledger_fix(error: &LedgerError) -> Option<String> {
     let text = match error {
         LedgerError::NewerDatabase { path, .. } => {
-            return Some(format!("Install the newest version of the program. {} was not touched.", path.display()));
+            return Some(format!(
+                "Install the newest version of the program. {} was not touched.",
+                path.display()
+            ));
         }
         LedgerError::NotALedger { path } | LedgerError::Corrupt { path, .. } => {
-            return Some(format!("Put your backup of {} back, or move the file away to start with empty books.", path.display()));
+            return Some(format!(
+                "Put your backup of {} back, or move the file away to start with empty books.",
+                path.display()
+            ));
         }
         LedgerError::Unreadable { .. } => "Install the newest version of the program.",
         LedgerError::DiskFull { .. } => DISK_FULL_FIX,
-        LedgerError::Access { path, .. } => return Some(format!("Check the rights on {}.", path.display())),
-        LedgerError::Busy { .. } => "Close the other program that has the file open, then try again.",
+        LedgerError::Access { path, .. } => {
+            return Some(format!("Check the rights on {}.", path.display()));
+        }
+        LedgerError::Busy { .. } => {
+            "Close the other program that has the file open, then try again."
+        }
         LedgerError::TooLarge { .. } | LedgerError::OtherReceipt => return None,
         LedgerError::Sqlite(_) => "Try again; if it stays, start the program again.",
         LedgerError::Closed => "Start the program again.",

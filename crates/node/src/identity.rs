@@ -25,7 +25,9 @@ pub struct Identity {
 
 impl std::fmt::Debug for Identity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Identity").field("peer_id", &self.peer_id.to_string()).finish_non_exhaustive()
+        f.debug_struct("Identity")
+            .field("peer_id", &self.peer_id.to_string())
+            .finish_non_exhaustive()
     }
 }
 
@@ -77,7 +79,10 @@ impl IdentityError {
     pub fn fix(&self) -> String {
         match self {
             Self::Unreadable { path, .. } => {
-                format!("Give yourself the right to read {}, then start again.", path.display())
+                format!(
+                    "Give yourself the right to read {}, then start again.",
+                    path.display()
+                )
             }
             Self::TooOpen { path, .. } => {
                 format!("Run `chmod 600 {}`, then start again.", path.display())
@@ -87,9 +92,14 @@ impl IdentityError {
                 path.display()
             ),
             Self::Write { path, .. } => {
-                format!("Make the folder of {} writable, and check that the disk is not full.", path.display())
+                format!(
+                    "Make the folder of {} writable, and check that the disk is not full.",
+                    path.display()
+                )
             }
-            Self::Random(_) => "Start the program again; if it stays, the system is damaged.".to_owned(),
+            Self::Random(_) => {
+                "Start the program again; if it stays, the system is damaged.".to_owned()
+            }
         }
     }
 }
@@ -107,9 +117,15 @@ impl Identity {
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Self::create(path),
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                Err(IdentityError::Corrupt { path: path.to_owned(), why: "it is not a short text file" })
+                Err(IdentityError::Corrupt {
+                    path: path.to_owned(),
+                    why: "it is not a short text file",
+                })
             }
-            Err(source) => Err(IdentityError::Unreadable { path: path.to_owned(), source }),
+            Err(source) => Err(IdentityError::Unreadable {
+                path: path.to_owned(),
+                source,
+            }),
         }
     }
 
@@ -148,22 +164,40 @@ impl Identity {
 
     fn create(path: &Path) -> Result<Self, IdentityError> {
         let identity = Self::temporary()?;
-        let text = format!("{HEADER}\nseed {}\npeer {}\n", hex::encode(identity.seed), identity.peer_id);
-        data::write_atomically(path, text.as_bytes(), AtomicWrite::Secret)
-            .map_err(|source| IdentityError::Write { path: path.to_owned(), source })?;
+        let text = format!(
+            "{HEADER}\nseed {}\npeer {}\n",
+            hex::encode(identity.seed),
+            identity.peer_id
+        );
+        data::write_atomically(path, text.as_bytes(), AtomicWrite::Secret).map_err(|source| {
+            IdentityError::Write {
+                path: path.to_owned(),
+                source,
+            }
+        })?;
         Ok(identity)
     }
 
     fn parse(path: &Path, text: &str) -> Result<Self, IdentityError> {
-        let corrupt = |why| IdentityError::Corrupt { path: path.to_owned(), why };
+        let corrupt = |why| IdentityError::Corrupt {
+            path: path.to_owned(),
+            why,
+        };
         let mut lines = text.lines();
         if lines.next() != Some(HEADER) {
             return Err(corrupt("its first line is not that of an identity"));
         }
-        let seed = lines.next().and_then(|line| line.strip_prefix("seed ")).ok_or(corrupt("the seed is missing"))?;
-        let peer = lines.next().and_then(|line| line.strip_prefix("peer ")).ok_or(corrupt("the peer id is missing"))?;
+        let seed = lines
+            .next()
+            .and_then(|line| line.strip_prefix("seed "))
+            .ok_or(corrupt("the seed is missing"))?;
+        let peer = lines
+            .next()
+            .and_then(|line| line.strip_prefix("peer "))
+            .ok_or(corrupt("the peer id is missing"))?;
         let mut bytes = [0u8; 32];
-        hex::decode_to_slice(seed.trim(), &mut bytes).map_err(|_| corrupt("the seed is not 64 hex digits"))?;
+        hex::decode_to_slice(seed.trim(), &mut bytes)
+            .map_err(|_| corrupt("the seed is not 64 hex digits"))?;
         let identity = Self::from_seed(bytes);
         if identity.peer_id.to_string() != peer.trim() {
             return Err(corrupt("the seed does not give the peer id below it"));
@@ -176,11 +210,21 @@ impl Identity {
 fn check_mode(path: &Path) -> Result<(), IdentityError> {
     use std::os::unix::fs::PermissionsExt as _;
     let mode = std::fs::metadata(path)
-        .map_err(|source| IdentityError::Unreadable { path: path.to_owned(), source })?
+        .map_err(|source| IdentityError::Unreadable {
+            path: path.to_owned(),
+            source,
+        })?
         .permissions()
         .mode()
         & 0o777;
-    if mode & 0o077 == 0 { Ok(()) } else { Err(IdentityError::TooOpen { path: path.to_owned(), mode }) }
+    if mode & 0o077 == 0 {
+        Ok(())
+    } else {
+        Err(IdentityError::TooOpen {
+            path: path.to_owned(),
+            mode,
+        })
+    }
 }
 
 #[cfg(not(unix))]
@@ -203,7 +247,10 @@ mod tests {
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt as _;
-            assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+            assert_eq!(
+                std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+                0o600
+            );
         }
     }
 
@@ -217,7 +264,10 @@ mod tests {
         let digit = if tail.starts_with('0') { "1" } else { "0" };
         let damaged = format!("{head}{digit}{}", &tail[1..]);
         std::fs::write(&path, &damaged).unwrap();
-        assert!(matches!(Identity::open_or_create(&path), Err(IdentityError::Corrupt { .. })));
+        assert!(matches!(
+            Identity::open_or_create(&path),
+            Err(IdentityError::Corrupt { .. })
+        ));
         assert_eq!(std::fs::read_to_string(&path).unwrap(), damaged);
     }
 
@@ -227,7 +277,10 @@ mod tests {
         let path = folder.path().join("identity.key");
         for bytes in [&b""[..], b"\xff\xfe\x00", b"hello", &[b'a'; 10_000]] {
             data::write_atomically(&path, bytes, AtomicWrite::Secret).unwrap();
-            assert!(matches!(Identity::open_or_create(&path), Err(IdentityError::Corrupt { .. })));
+            assert!(matches!(
+                Identity::open_or_create(&path),
+                Err(IdentityError::Corrupt { .. })
+            ));
         }
     }
 
@@ -239,6 +292,9 @@ mod tests {
         let path = folder.path().join("identity.key");
         Identity::open_or_create(&path).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(matches!(Identity::open_or_create(&path), Err(IdentityError::TooOpen { mode: 0o644, .. })));
+        assert!(matches!(
+            Identity::open_or_create(&path),
+            Err(IdentityError::TooOpen { mode: 0o644, .. })
+        ));
     }
 }

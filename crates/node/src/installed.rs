@@ -16,7 +16,8 @@ pub const MODELS_VARIABLE: &str = "DECENTRALGPT_MODELS";
 /// home of this user.
 #[must_use]
 pub fn default_data_folder() -> Option<PathBuf> {
-    directories::ProjectDirs::from("org", "DecentralGPT", "DecentralGPT").map(|dirs| dirs.data_dir().to_owned())
+    directories::ProjectDirs::from("org", "DecentralGPT", "DecentralGPT")
+        .map(|dirs| dirs.data_dir().to_owned())
 }
 
 /// Where the worker programs are looked for, in order.
@@ -29,8 +30,13 @@ pub fn worker_dirs() -> Vec<PathBuf> {
 #[must_use]
 pub fn model_dirs() -> Vec<PathBuf> {
     match env::var_os(MODELS_VARIABLE) {
-        Some(folders) => env::split_paths(&folders).filter(|folder| !folder.as_os_str().is_empty()).collect(),
-        None => worker_dirs().into_iter().map(|folder| folder.join("models")).collect(),
+        Some(folders) => env::split_paths(&folders)
+            .filter(|folder| !folder.as_os_str().is_empty())
+            .collect(),
+        None => worker_dirs()
+            .into_iter()
+            .map(|folder| folder.join("models"))
+            .collect(),
     }
 }
 
@@ -55,6 +61,13 @@ mod tests {
     #[test]
     fn an_installed_program_looks_beside_itself_and_in_its_bundle() {
         let folders = bundle(Path::new("/usr/bin"));
-        assert_eq!(folders, [Path::new("/usr/bin"), Path::new("/usr/lib/DecentralGPT"), Path::new("/usr/Resources")]);
+        assert_eq!(
+            folders,
+            [
+                Path::new("/usr/bin"),
+                Path::new("/usr/lib/DecentralGPT"),
+                Path::new("/usr/Resources")
+            ]
+        );
     }
 }

@@ -49,6 +49,7 @@
 
 mod ask;
 pub mod chat;
+mod clock;
 pub mod control;
 pub mod data;
 pub mod doctor;
@@ -62,11 +63,10 @@ pub mod receipts;
 mod serve;
 pub mod settings;
 pub mod status;
-mod clock;
 
 pub use chat::{
-    AnswerEvent, ChatPatch, ChatSummary, ChatView, ContextUse, ExportFormat, Message, MessageState, OnFull, Phase, Place,
-    Role, Sampling, SearchHit, Span,
+    AnswerEvent, ChatPatch, ChatSummary, ChatView, ContextUse, ExportFormat, Message, MessageState,
+    OnFull, Phase, Place, Role, Sampling, SearchHit, Span,
 };
 pub use doctor::{Check, CheckState};
 pub use error::{ErrorView, NodeError};
@@ -78,5 +78,6 @@ pub use peers::Invite;
 pub use receipts::{Checked, ClientSignature, ProviderSignature, Receipt, ReceiptRole};
 pub use settings::{Settings, Theme};
 pub use status::{
-    Answered, AnsweredState, Direction, EngineState, EngineStatus, Lender, NodeStatus, NotOffered, Peer, ServingState, Transport,
+    Answered, AnsweredState, Direction, EngineState, EngineStatus, Lender, NodeStatus, NotOffered,
+    Peer, ServingState, Transport,
 };

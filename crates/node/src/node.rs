@@ -23,8 +23,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     ask::Answers,
     chat::ChatSummary,
-    clock,
-    control,
+    clock, control,
     data::DataFolder,
     error::{ErrorView, NodeError},
     identity::{Identity, IdentityError},
@@ -84,7 +83,10 @@ pub(crate) struct WeakNode {
 impl WeakNode {
     /// The node, while somebody holds it.
     pub(crate) fn upgrade(&self) -> Option<Node> {
-        Some(Node { inner: Arc::clone(&self.inner), alive: self.alive.upgrade()? })
+        Some(Node {
+            inner: Arc::clone(&self.inner),
+            alive: self.alive.upgrade()?,
+        })
     }
 }
 
@@ -129,7 +131,12 @@ impl Node {
     /// [`NodeError::Network`]. A bad settings, identity or peers file does not prevent the start: see
     /// [`NodeStatus::notices`].
     pub async fn start(options: NodeOptions) -> Result<Self, NodeError> {
-        let NodeOptions { data, worker_dirs, model_dirs, agent } = options;
+        let NodeOptions {
+            data,
+            worker_dirs,
+            model_dirs,
+            agent,
+        } = options;
         let data = DataFolder::open(&data)?;
         let mut notices = Vec::new();
         let opened = SettingsFile::open(&data.settings());
@@ -138,9 +145,13 @@ impl Node {
         let (identity, identity_problem) = match Identity::open_or_create(&data.identity()) {
             Ok(identity) => (identity, None),
             // What cannot be written at all is no identity problem: nothing else of the folder would work either.
-            Err(error @ (IdentityError::Write { .. } | IdentityError::Random(_))) => return Err(error.into()),
+            Err(error @ (IdentityError::Write { .. } | IdentityError::Random(_))) => {
+                return Err(error.into());
+            }
             Err(
-                error @ (IdentityError::Unreadable { .. } | IdentityError::TooOpen { .. } | IdentityError::Corrupt { .. }),
+                error @ (IdentityError::Unreadable { .. }
+                | IdentityError::TooOpen { .. }
+                | IdentityError::Corrupt { .. }),
             ) => (Identity::temporary()?, Some(ErrorView::from(&error))),
         };
         notices.extend(identity_problem.clone());
@@ -172,7 +183,11 @@ impl Node {
             engine.clone(),
         )
         .await?;
-        notices.extend(models.catalogue_problem().map(crate::models::ModelsError::view));
+        notices.extend(
+            models
+                .catalogue_problem()
+                .map(crate::models::ModelsError::view),
+        );
         let (network, inbound) = Network::start(NetworkOptions {
             signer_seed: identity.seed(),
             listen: Vec::new(),
@@ -214,12 +229,19 @@ impl Node {
             stop: stop.clone(),
         });
         inner.chats_reload().await?;
-        inner.tasks.spawn(serve::run(Arc::clone(&inner), orders, inbound.jobs));
-        inner.tasks.spawn(serve::give_heads(Arc::clone(&inner), inbound.heads));
+        inner
+            .tasks
+            .spawn(serve::run(Arc::clone(&inner), orders, inbound.jobs));
+        inner
+            .tasks
+            .spawn(serve::give_heads(Arc::clone(&inner), inbound.heads));
         inner.tasks.spawn(status::keep(Arc::clone(&inner)));
         inner.tasks.spawn(Arc::clone(&inner).keep_chats());
         inner.tasks.spawn(crate::peers::keep(Arc::clone(&inner)));
-        let node = Self { inner, alive: Arc::new(stop.drop_guard()) };
+        let node = Self {
+            inner,
+            alive: Arc::new(stop.drop_guard()),
+        };
         control::listen(&node)?;
         Ok(node)
     }
@@ -233,7 +255,10 @@ impl Node {
         inner.serving.shut_down().await;
         inner.stop.cancel();
         inner.tasks.close();
-        if tokio::time::timeout(STOP_WAIT, inner.tasks.wait()).await.is_err() {
+        if tokio::time::timeout(STOP_WAIT, inner.tasks.wait())
+            .await
+            .is_err()
+        {
             tracing::warn!("some tasks did not end in {STOP_WAIT:?}");
         }
         inner.models.shutdown().await;
@@ -252,7 +277,10 @@ impl Node {
     }
 
     pub(crate) fn downgrade(&self) -> WeakNode {
-        WeakNode { inner: Arc::clone(&self.inner), alive: Arc::downgrade(&self.alive) }
+        WeakNode {
+            inner: Arc::clone(&self.inner),
+            alive: Arc::downgrade(&self.alive),
+        }
     }
 
     /// Everything about the node, as it changes.
@@ -295,10 +323,15 @@ impl Node {
         // Held until the change holds everywhere, so that two changes do not mix.
         let file = inner.settings_file.lock().await;
         let (to_write, text) = (file.clone(), settings.clone());
-        tokio::task::spawn_blocking(move || to_write.write(&text)).await.map_err(|_| NodeError::Stopping)??;
+        tokio::task::spawn_blocking(move || to_write.write(&text))
+            .await
+            .map_err(|_| NodeError::Stopping)??;
         let before = inner.settings.send_replace(settings.clone());
         if before.threads != settings.threads {
-            inner.engine.set_threads(settings.threads.and_then(NonZeroUsize::new)).await?;
+            inner
+                .engine
+                .set_threads(settings.threads.and_then(NonZeroUsize::new))
+                .await?;
         }
         if before.default_model != settings.default_model {
             inner.models.set_default(settings.default_model.clone());
@@ -346,7 +379,12 @@ impl Node {
     pub async fn model_remove(&self, id: &str) -> Result<(), NodeError> {
         let inner = &self.inner;
         let loaded = inner.engine.stats().borrow().model_file.clone();
-        if loaded.is_some() && inner.models.find(id).is_some_and(|model| model.file == loaded) {
+        if loaded.is_some()
+            && inner
+                .models
+                .find(id)
+                .is_some_and(|model| model.file == loaded)
+        {
             if inner.answers.own_work() > 0 {
                 return Err(NodeError::ModelInUse);
             }
@@ -371,7 +409,11 @@ impl Node {
         if self.inner.models.find(id).is_none() {
             return Err(NodeError::ModelUnknown { id: id.to_owned() });
         }
-        self.settings_set(Settings { default_model: Some(id.to_owned()), ..self.settings_get() }).await
+        self.settings_set(Settings {
+            default_model: Some(id.to_owned()),
+            ..self.settings_get()
+        })
+        .await
     }
 
     /// Moves the models' folder.
@@ -436,7 +478,9 @@ impl Inner {
             what: "written",
             source: std::io::Error::other(error),
         })?;
-        tokio::task::spawn_blocking(move || crate::peers::write_book(&path, &text)).await.map_err(|_| NodeError::Stopping)?
+        tokio::task::spawn_blocking(move || crate::peers::write_book(&path, &text))
+            .await
+            .map_err(|_| NodeError::Stopping)?
     }
 
     /// The list of chats changed: the sidebar is read again soon.
@@ -446,7 +490,8 @@ impl Inner {
 
     async fn chats_reload(&self) -> Result<(), NodeError> {
         let list = self.memory.chats().await?;
-        self.chats.send_replace(list.into_iter().map(crate::chat::summary).collect());
+        self.chats
+            .send_replace(list.into_iter().map(crate::chat::summary).collect());
         Ok(())
     }
 

@@ -6,7 +6,12 @@ use protocol::{JobId, receipt::SignedReceipt};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::{clock, error::NodeError, node::Node, status::{Answered, AnsweredState}};
+use crate::{
+    clock,
+    error::NodeError,
+    node::Node,
+    status::{Answered, AnsweredState},
+};
 
 /// A list on a screen is not longer; who wants all of it exports.
 const MAX_LISTED: u32 = 1000;
@@ -103,7 +108,13 @@ impl Node {
     /// [`NodeError::ReceiptMissing`], [`NodeError::ReceiptDamaged`], [`NodeError::Ledger`].
     pub async fn receipt_open(&self, job: &str) -> Result<Receipt, NodeError> {
         let id: JobId = job.parse().map_err(|_| NodeError::ReceiptMissing)?;
-        let stored = self.inner.ledger.receipts_of(*id.as_bytes()).await?.into_iter().next();
+        let stored = self
+            .inner
+            .ledger
+            .receipts_of(*id.as_bytes())
+            .await?
+            .into_iter()
+            .next();
         open(stored.ok_or(NodeError::ReceiptMissing)?)
     }
 }
@@ -121,9 +132,18 @@ pub(crate) async fn keep(
         ledger::ReceiptRole::Client => receipt.provider,
     };
     let count = |tokens: u64| u32::try_from(tokens).unwrap_or(u32::MAX);
-    let provider_signature = signed.provider_sig.as_ref().try_into().map_err(|_| NodeError::ReceiptDamaged)?;
+    let provider_signature = signed
+        .provider_sig
+        .as_ref()
+        .try_into()
+        .map_err(|_| NodeError::ReceiptDamaged)?;
     let client_signature = match &signed.client_sig {
-        Some(signature) => Some(signature.as_ref().try_into().map_err(|_| NodeError::ReceiptDamaged)?),
+        Some(signature) => Some(
+            signature
+                .as_ref()
+                .try_into()
+                .map_err(|_| NodeError::ReceiptDamaged)?,
+        ),
         None => None,
     };
     ledger
@@ -150,7 +170,9 @@ fn open(stored: ledger::Receipt) -> Result<Receipt, NodeError> {
     let signed = SignedReceipt::from_parts(
         Bytes::from(stored.signed.clone()),
         Bytes::copy_from_slice(&stored.provider_signature),
-        stored.client_signature.map(|signature| Bytes::copy_from_slice(&signature)),
+        stored
+            .client_signature
+            .map(|signature| Bytes::copy_from_slice(&signature)),
     )
     .map_err(|_| NodeError::ReceiptDamaged)?;
     let content = &signed.receipt;

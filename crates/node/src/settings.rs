@@ -81,7 +81,10 @@ impl Default for Settings {
             default_model: None,
             place: Place::default(),
             // Any free port, on every interface, both transports: what a home router needs nothing configured for.
-            listen: vec!["/ip4/0.0.0.0/udp/0/quic-v1".to_owned(), "/ip4/0.0.0.0/tcp/0".to_owned()],
+            listen: vec![
+                "/ip4/0.0.0.0/udp/0/quic-v1".to_owned(),
+                "/ip4/0.0.0.0/tcp/0".to_owned(),
+            ],
             mdns: true,
             proxy: None,
             serve_models: Vec::new(),
@@ -139,18 +142,33 @@ impl SettingsError {
     #[must_use]
     pub fn fix(&self) -> String {
         match self {
-            Self::Unreadable { path, .. } => format!("Give yourself the right to read {}, then start again.", path.display()),
-            Self::Corrupt { path, kept: Some(kept), .. } => format!(
+            Self::Unreadable { path, .. } => format!(
+                "Give yourself the right to read {}, then start again.",
+                path.display()
+            ),
+            Self::Corrupt {
+                path,
+                kept: Some(kept),
+                ..
+            } => format!(
                 "The defaults are in use. Your file is kept as {}: correct it and rename it back to {}, or set things anew.",
                 kept.display(),
                 path.display()
             ),
-            Self::Corrupt { path, kept: None, .. } => {
-                format!("The defaults are in use. Correct {}, or move it away, then start again.", path.display())
+            Self::Corrupt {
+                path, kept: None, ..
+            } => {
+                format!(
+                    "The defaults are in use. Correct {}, or move it away, then start again.",
+                    path.display()
+                )
             }
             Self::OutOfRange { .. } => "Choose another value.".to_owned(),
             Self::Write { path, .. } => {
-                format!("Make {} writable, and check that the disk is not full.", path.display())
+                format!(
+                    "Make {} writable, and check that the disk is not full.",
+                    path.display()
+                )
             }
         }
     }
@@ -164,19 +182,38 @@ impl Settings {
     pub fn check(&self) -> Result<(), SettingsError> {
         let out_of_range = |setting, why: String| Err(SettingsError::OutOfRange { setting, why });
         if !TEXT_SCALE.contains(&self.text_scale) {
-            return out_of_range("text_scale", format!("must lie between {} and {}", TEXT_SCALE.start(), TEXT_SCALE.end()));
+            return out_of_range(
+                "text_scale",
+                format!(
+                    "must lie between {} and {}",
+                    TEXT_SCALE.start(),
+                    TEXT_SCALE.end()
+                ),
+            );
         }
         if self.listen.len() > MAX_LISTEN {
-            return out_of_range("listen", format!("must name at most {MAX_LISTEN} addresses"));
+            return out_of_range(
+                "listen",
+                format!("must name at most {MAX_LISTEN} addresses"),
+            );
         }
         if let Some(bad) = self.listen.iter().find(|address| !address.starts_with('/')) {
-            return out_of_range("listen", format!("has {bad:?}, which is not an address like /ip4/0.0.0.0/tcp/0"));
+            return out_of_range(
+                "listen",
+                format!("has {bad:?}, which is not an address like /ip4/0.0.0.0/tcp/0"),
+            );
         }
         if self.serve_max_out == 0 || self.serve_max_out > MAX_SERVE_OUT {
-            return out_of_range("serve_max_out", format!("must lie between 1 and {MAX_SERVE_OUT} tokens"));
+            return out_of_range(
+                "serve_max_out",
+                format!("must lie between 1 and {MAX_SERVE_OUT} tokens"),
+            );
         }
         let most_threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get) * 2;
-        if self.threads.is_some_and(|threads| threads == 0 || threads > most_threads) {
+        if self
+            .threads
+            .is_some_and(|threads| threads == 0 || threads > most_threads)
+        {
             return out_of_range("threads", format!("must lie between 1 and {most_threads}"));
         }
         Ok(())
@@ -302,28 +339,56 @@ impl SettingsFile {
     /// Reads the settings. A bad file is kept aside and reported; the defaults hold then.
     #[must_use]
     pub fn open(path: &Path) -> Opened {
-        let file = |unknown| SettingsFile { path: path.to_owned(), unknown };
+        let file = |unknown| SettingsFile {
+            path: path.to_owned(),
+            unknown,
+        };
         let broken = |why: String| {
             let kept = data::keep_aside(path).ok();
-            let problem = SettingsError::Corrupt { path: path.to_owned(), kept, why };
-            Opened { file: file(toml::Table::new()), settings: Settings::default(), problem: Some(problem) }
+            let problem = SettingsError::Corrupt {
+                path: path.to_owned(),
+                kept,
+                why,
+            };
+            Opened {
+                file: file(toml::Table::new()),
+                settings: Settings::default(),
+                problem: Some(problem),
+            }
         };
         let text = match data::read_capped(path, MAX_FILE_BYTES) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Opened { file: file(toml::Table::new()), settings: Settings::default(), problem: None };
+                return Opened {
+                    file: file(toml::Table::new()),
+                    settings: Settings::default(),
+                    problem: None,
+                };
             }
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => return broken(error.to_string()),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                return broken(error.to_string());
+            }
             Err(source) => {
-                let problem = SettingsError::Unreadable { path: path.to_owned(), source };
-                return Opened { file: file(toml::Table::new()), settings: Settings::default(), problem: Some(problem) };
+                let problem = SettingsError::Unreadable {
+                    path: path.to_owned(),
+                    source,
+                };
+                return Opened {
+                    file: file(toml::Table::new()),
+                    settings: Settings::default(),
+                    problem: Some(problem),
+                };
             }
         };
         match toml::from_str::<OnDisk>(&text) {
             Ok(on_disk) => {
                 let (settings, unknown) = on_disk.split();
                 match settings.check() {
-                    Ok(()) => Opened { file: file(unknown), settings, problem: None },
+                    Ok(()) => Opened {
+                        file: file(unknown),
+                        settings,
+                        problem: None,
+                    },
                     Err(error) => broken(error.to_string()),
                 }
             }
@@ -337,7 +402,10 @@ impl SettingsFile {
     /// [`SettingsError::OutOfRange`] and nothing is written; [`SettingsError::Write`] and the old file stays.
     pub fn write(&self, settings: &Settings) -> Result<(), SettingsError> {
         settings.check()?;
-        let write = |source| SettingsError::Write { path: self.path.clone(), source };
+        let write = |source| SettingsError::Write {
+            path: self.path.clone(),
+            source,
+        };
         let text = toml::to_string_pretty(&OnDisk::new(settings.clone(), self.unknown.clone()))
             .map_err(|error| write(io::Error::new(io::ErrorKind::InvalidData, error)))?;
         data::write_atomically(&self.path, text.as_bytes(), AtomicWrite::Plain).map_err(write)
@@ -356,7 +424,9 @@ impl From<&SettingsError> for ErrorView {
             SettingsError::Unreadable { .. } => "settings_unreadable",
             SettingsError::Corrupt { .. } => "settings_corrupt",
             SettingsError::OutOfRange { .. } => "settings_out_of_range",
-            SettingsError::Write { source, .. } if source.kind() == io::ErrorKind::StorageFull => "disk_full",
+            SettingsError::Write { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                "disk_full"
+            }
             SettingsError::Write { .. } => "settings_not_written",
         };
         ErrorView::new(code, crate::error::sentence(error), Some(error.fix()))
@@ -387,12 +457,22 @@ mod tests {
 
     #[test]
     fn a_partial_file_keeps_its_unknown_keys() {
-        let (folder, opened) = open("mdns = false\nlisten = [\"/ip4/127.0.0.1/tcp/0\"]\nfuture = 7\n[later]\nx = 1\n");
+        let (folder, opened) =
+            open("mdns = false\nlisten = [\"/ip4/127.0.0.1/tcp/0\"]\nfuture = 7\n[later]\nx = 1\n");
         assert!(opened.problem.is_none());
         assert!(!opened.settings.mdns);
-        assert_eq!(opened.settings.serve_max_out, Settings::default().serve_max_out);
+        assert_eq!(
+            opened.settings.serve_max_out,
+            Settings::default().serve_max_out
+        );
         assert_eq!(opened.file.unknown_keys(), ["future", "later"]);
-        opened.file.write(&Settings { serve_max_out: 64, ..opened.settings }).unwrap();
+        opened
+            .file
+            .write(&Settings {
+                serve_max_out: 64,
+                ..opened.settings
+            })
+            .unwrap();
         let again = SettingsFile::open(&folder.path().join("settings.toml"));
         assert_eq!(again.settings.serve_max_out, 64);
         assert_eq!(again.file.unknown_keys(), ["future", "later"]);
@@ -400,10 +480,20 @@ mod tests {
 
     #[test]
     fn a_bad_file_is_kept_aside() {
-        for bad in ["mdns = 3", "{", "text_scale = 99.0", "threads = 0", "listen = [\"nonsense\"]", "theme = \"pink\""] {
+        for bad in [
+            "mdns = 3",
+            "{",
+            "text_scale = 99.0",
+            "threads = 0",
+            "listen = [\"nonsense\"]",
+            "theme = \"pink\"",
+        ] {
             let (folder, opened) = open(bad);
             assert_eq!(opened.settings, Settings::default(), "{bad}");
-            let Some(SettingsError::Corrupt { kept: Some(kept), .. }) = opened.problem else {
+            let Some(SettingsError::Corrupt {
+                kept: Some(kept), ..
+            }) = opened.problem
+            else {
                 panic!("{bad}: not reported");
             };
             assert_eq!(std::fs::read_to_string(&kept).unwrap(), bad);

@@ -7,7 +7,9 @@ use network::{Direction as NetworkDirection, PeerStatus};
 use protocol::ModelDigest;
 use serde::{Deserialize, Serialize};
 
-use crate::{clock, data::DataFolder, error::ErrorView, identity::Identity, node::Inner, serve::ServingView};
+use crate::{
+    clock, data::DataFolder, error::ErrorView, identity::Identity, node::Inner, serve::ServingView,
+};
 
 /// The least time between two snapshots: a running answer changes the engine's numbers with every token.
 const GATHER: Duration = Duration::from_millis(100);
@@ -17,7 +19,11 @@ const REFRESH: Duration = Duration::from_secs(15);
 
 /// What this computer does for others: the one truth that the window, the tray and the command line draw.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", rename_all_fields = "camelCase")]
+#[serde(
+    tag = "kind",
+    rename_all = "snake_case",
+    rename_all_fields = "camelCase"
+)]
 pub enum ServingState {
     /// Nothing is offered, nothing listens.
     Off,
@@ -326,16 +332,29 @@ pub(crate) async fn refresh(inner: &Inner) {
     let (peers, listening) = (peers(inner, &network.peers, &names), network.listening);
     inner.status.send_if_modified(|status| {
         let mut now = status.clone();
-        let ServingView { state, served, not_offered, off_ms, books: _ } = serving;
+        let ServingView {
+            state,
+            served,
+            not_offered,
+            off_ms,
+            books: _,
+        } = serving;
         now.serving_model = match &state {
-            ServingState::Off | ServingState::Attention { .. } | ServingState::NetworkProblem { .. } => None,
+            ServingState::Off
+            | ServingState::Attention { .. }
+            | ServingState::NetworkProblem { .. } => None,
             ServingState::Preparing { .. }
             | ServingState::Waiting { .. }
             | ServingState::Serving { .. }
             | ServingState::PausedByYou { .. }
             | ServingState::PausedOwnWork => {
-                let loaded = engine.model.as_ref().filter(|model| served.iter().any(|served| served.name == **model));
-                loaded.cloned().or_else(|| served.first().map(|served| served.name.clone()))
+                let loaded = engine
+                    .model
+                    .as_ref()
+                    .filter(|model| served.iter().any(|served| served.name == **model));
+                loaded
+                    .cloned()
+                    .or_else(|| served.first().map(|served| served.name.clone()))
             }
         };
         now.serving = state;
@@ -356,7 +375,11 @@ pub(crate) async fn refresh(inner: &Inner) {
 }
 
 /// A connected peer as a shell sees it.
-pub(crate) fn peer(status: &PeerStatus, names: &BTreeMap<ModelDigest, String>, blocked: bool) -> Peer {
+pub(crate) fn peer(
+    status: &PeerStatus,
+    names: &BTreeMap<ModelDigest, String>,
+    blocked: bool,
+) -> Peer {
     Peer {
         id: status.peer.to_string(),
         name: status.peer.short(),
@@ -374,7 +397,12 @@ pub(crate) fn peer(status: &PeerStatus, names: &BTreeMap<ModelDigest, String>, b
         models: status
             .offers
             .iter()
-            .map(|digest| names.get(digest).cloned().unwrap_or_else(|| format!("model {}", &digest.to_string()[..12])))
+            .map(|digest| {
+                names
+                    .get(digest)
+                    .cloned()
+                    .unwrap_or_else(|| format!("model {}", &digest.to_string()[..12]))
+            })
             .collect(),
         since_ms: status.since_unix_ms,
         blocked,
@@ -384,13 +412,21 @@ pub(crate) fn peer(status: &PeerStatus, names: &BTreeMap<ModelDigest, String>, b
 /// Names of the models that are known here, by digest.
 pub(crate) fn names(inner: &Inner) -> BTreeMap<ModelDigest, String> {
     let models = inner.models.all().into_iter();
-    models.filter_map(|model| Some((model.reference?.digest, model.name))).collect()
+    models
+        .filter_map(|model| Some((model.reference?.digest, model.name)))
+        .collect()
 }
 
-fn peers(inner: &Inner, connected: &[PeerStatus], names: &BTreeMap<ModelDigest, String>) -> Vec<Peer> {
+fn peers(
+    inner: &Inner,
+    connected: &[PeerStatus],
+    names: &BTreeMap<ModelDigest, String>,
+) -> Vec<Peer> {
     let book = inner.book();
-    let mut list: Vec<Peer> =
-        connected.iter().map(|status| peer(status, names, book.is_blocked(&status.peer))).collect();
+    let mut list: Vec<Peer> = connected
+        .iter()
+        .map(|status| peer(status, names, book.is_blocked(&status.peer)))
+        .collect();
     for blocked in book.blocked() {
         if connected.iter().all(|status| status.peer != blocked) {
             list.push(Peer {
@@ -414,7 +450,11 @@ fn engine_status(inner: &Inner) -> EngineStatus {
     let stats = inner.engine.stats();
     let stats = stats.borrow();
     // The name a person knows it by is that of the list of models, not the one in the file.
-    let known = inner.models.all().into_iter().find(|model| model.file.is_some() && model.file == stats.model_file);
+    let known = inner
+        .models
+        .all()
+        .into_iter()
+        .find(|model| model.file.is_some() && model.file == stats.model_file);
     EngineStatus {
         state: match stats.phase {
             EnginePhase::Off => EngineState::Off,
@@ -423,7 +463,9 @@ fn engine_status(inner: &Inner) -> EngineStatus {
             EnginePhase::Busy => EngineState::Busy,
         },
         worker: stats.worker.map(|kind| kind.as_str().to_owned()),
-        model: known.map(|model| model.name).or_else(|| stats.model_name.clone()),
+        model: known
+            .map(|model| model.name)
+            .or_else(|| stats.model_name.clone()),
         memory_bytes: stats.rss_bytes.unwrap_or(0),
         isolated_network: stats.isolation.network,
         isolated_files: stats.isolation.files,

@@ -3,27 +3,59 @@
 
 mod common;
 
-use common::{LONG_QUESTION, QUESTION, Told, at_peer, greedy_chat, note, provider, read, read_tokens, start, starter_folder};
-use node::{AnsweredState, ChatPatch, ClientSignature, MessageState, NodeError, Place, ProviderSignature, ServingState};
+use common::{
+    LONG_QUESTION, QUESTION, Told, at_peer, greedy_chat, note, provider, read, read_tokens, start,
+    starter_folder,
+};
+use node::{
+    AnsweredState, ChatPatch, ClientSignature, MessageState, NodeError, Place, ProviderSignature,
+    ServingState,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_folder_without_weights_gets_paris_and_a_receipt_that_both_signed() {
-    let Some(models) = starter_folder() else { return };
+    let Some(models) = starter_folder() else {
+        return;
+    };
     let (provider, address) = provider(&[models]).await;
     let asker = start(&[]).await;
     let peer = asker.node.peers_connect(&address).await.unwrap();
     assert_eq!(peer.id, provider.node.node_status().peer_id);
     assert_eq!(peer.models.len(), 1, "{peer:?}");
 
-    let patch = ChatPatch { consented: Some(false), ..at_peer(&peer.id) };
+    let patch = ChatPatch {
+        consented: Some(false),
+        ..at_peer(&peer.id)
+    };
     let chat = greedy_chat(&asker.node, patch).await;
-    let refused = asker.node.chat_send(&chat.id, None, Some(QUESTION.to_owned())).await;
+    let refused = asker
+        .node
+        .chat_send(&chat.id, None, Some(QUESTION.to_owned()))
+        .await;
     assert!(matches!(refused, Err(NodeError::ConsentNeeded)));
-    assert!(asker.node.chat_open(&chat.id).await.unwrap().messages.is_empty());
-    let consent = ChatPatch { consented: Some(true), ..ChatPatch::default() };
+    assert!(
+        asker
+            .node
+            .chat_open(&chat.id)
+            .await
+            .unwrap()
+            .messages
+            .is_empty()
+    );
+    let consent = ChatPatch {
+        consented: Some(true),
+        ..ChatPatch::default()
+    };
     asker.node.chat_update(&chat.id, consent).await.unwrap();
 
-    let told = read(asker.node.chat_send(&chat.id, None, Some(QUESTION.to_owned())).await.unwrap()).await;
+    let told = read(
+        asker
+            .node
+            .chat_send(&chat.id, None, Some(QUESTION.to_owned()))
+            .await
+            .unwrap(),
+    )
+    .await;
     assert!(told.text.contains("Paris"), "{told:?}");
     let finished = told.finished.unwrap();
     assert_eq!(finished.state, MessageState::Complete);
@@ -34,7 +66,10 @@ async fn a_folder_without_weights_gets_paris_and_a_receipt_that_both_signed() {
         let receipt = wait_for(|| node.receipt_open(&job)).await;
         assert_eq!(receipt.provider_signature, ProviderSignature::Valid);
         assert_eq!(receipt.client_signature, ClientSignature::Valid);
-        assert_eq!(receipt.tokens_out, u64::from(finished.output_tokens.unwrap()));
+        assert_eq!(
+            receipt.tokens_out,
+            u64::from(finished.output_tokens.unwrap())
+        );
         assert_eq!(receipt.due, "0");
     }
     let answers = provider.node.node_answers(10).await.unwrap();
@@ -58,7 +93,9 @@ async fn a_folder_without_weights_gets_paris_and_a_receipt_that_both_signed() {
 }
 
 /// A receipt is stored right behind the last frame: the other side may be a moment later.
-async fn wait_for<T, E: std::fmt::Debug, F: Future<Output = Result<T, E>>>(mut call: impl FnMut() -> F) -> T {
+async fn wait_for<T, E: std::fmt::Debug, F: Future<Output = Result<T, E>>>(
+    mut call: impl FnMut() -> F,
+) -> T {
     let mut last = None;
     for _ in 0..100 {
         match call().await {
@@ -72,7 +109,9 @@ async fn wait_for<T, E: std::fmt::Debug, F: Future<Output = Result<T, E>>>(mut c
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_provider_that_goes_off_in_the_middle_is_replaced_at_the_same_token() {
-    let Some(models) = starter_folder() else { return };
+    let Some(models) = starter_folder() else {
+        return;
+    };
     let (first, first_address) = provider(std::slice::from_ref(&models)).await;
     let (second, second_address) = provider(std::slice::from_ref(&models)).await;
     let asker = start(&[]).await;
@@ -81,14 +120,24 @@ async fn a_provider_that_goes_off_in_the_middle_is_replaced_at_the_same_token() 
     let chat = greedy_chat(&asker.node, at_peer(&one.id)).await;
 
     let mut told = Told::default();
-    let mut events = asker.node.chat_send(&chat.id, None, Some(LONG_QUESTION.to_owned())).await.unwrap();
+    let mut events = asker
+        .node
+        .chat_send(&chat.id, None, Some(LONG_QUESTION.to_owned()))
+        .await
+        .unwrap();
     assert!(read_tokens(&mut events, &mut told, 12).await, "{told:?}");
     first.node.node_switch(false).await.unwrap();
     while let Some(event) = events.recv().await {
         note(&mut told, event);
     }
     let finished = told.finished.unwrap();
-    assert!(matches!(finished.state, MessageState::Complete | MessageState::Length), "{finished:?}");
+    assert!(
+        matches!(
+            finished.state,
+            MessageState::Complete | MessageState::Length
+        ),
+        "{finished:?}"
+    );
     assert_eq!(told.moved.len(), 1, "{:?}", told.moved);
     let (from, to, index) = told.moved[0].clone();
     assert_eq!((from, to), (Some(one.id.clone()), Some(two.id.clone())));
@@ -98,9 +147,22 @@ async fn a_provider_that_goes_off_in_the_middle_is_replaced_at_the_same_token() 
 
     // The same question, undisturbed, at the second peer: greedy on one machine is the same text.
     let chat = greedy_chat(&asker.node, at_peer(&two.id)).await;
-    let whole = read(asker.node.chat_send(&chat.id, None, Some(LONG_QUESTION.to_owned())).await.unwrap()).await;
-    println!("equal to the undisturbed answer: {}", whole.text == told.text);
-    assert_eq!(whole.finished.unwrap().output_tokens, finished.output_tokens);
+    let whole = read(
+        asker
+            .node
+            .chat_send(&chat.id, None, Some(LONG_QUESTION.to_owned()))
+            .await
+            .unwrap(),
+    )
+    .await;
+    println!(
+        "equal to the undisturbed answer: {}",
+        whole.text == told.text
+    );
+    assert_eq!(
+        whole.finished.unwrap().output_tokens,
+        finished.output_tokens
+    );
     for test in [asker, first, second] {
         test.node.stop().await;
     }
@@ -108,65 +170,134 @@ async fn a_provider_that_goes_off_in_the_middle_is_replaced_at_the_same_token() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn automatic_stays_here_when_the_model_is_here() {
-    let Some(models) = starter_folder() else { return };
+    let Some(models) = starter_folder() else {
+        return;
+    };
     let test = start(&[models]).await;
-    let patch = ChatPatch { place: Some(Place::Automatic), ..ChatPatch::default() };
+    let patch = ChatPatch {
+        place: Some(Place::Automatic),
+        ..ChatPatch::default()
+    };
     let chat = greedy_chat(&test.node, patch).await;
-    let told = read(test.node.chat_send(&chat.id, None, Some(QUESTION.to_owned())).await.unwrap()).await;
+    let told = read(
+        test.node
+            .chat_send(&chat.id, None, Some(QUESTION.to_owned()))
+            .await
+            .unwrap(),
+    )
+    .await;
     assert_eq!(told.finished.unwrap().spans[0].peer, None);
     test.node.stop().await;
 
     let test = start(&[]).await;
-    let patch = ChatPatch { place: Some(Place::Automatic), ..ChatPatch::default() };
+    let patch = ChatPatch {
+        place: Some(Place::Automatic),
+        ..ChatPatch::default()
+    };
     let chat = greedy_chat(&test.node, patch).await;
-    let refused = test.node.chat_send(&chat.id, None, Some(QUESTION.to_owned())).await.unwrap_err();
+    let refused = test
+        .node
+        .chat_send(&chat.id, None, Some(QUESTION.to_owned()))
+        .await
+        .unwrap_err();
     assert_eq!(refused.view().code, "consent_needed");
     test.node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn own_work_goes_first() {
-    let Some(models) = starter_folder() else { return };
+    let Some(models) = starter_folder() else {
+        return;
+    };
     let (provider, address) = provider(&[models]).await;
     let asker = start(&[]).await;
     let peer = asker.node.peers_connect(&address).await.unwrap();
     let remote = greedy_chat(&asker.node, at_peer(&peer.id)).await;
     let mut told = Told::default();
-    let mut events = asker.node.chat_send(&remote.id, None, Some(LONG_QUESTION.to_owned())).await.unwrap();
+    let mut events = asker
+        .node
+        .chat_send(&remote.id, None, Some(LONG_QUESTION.to_owned()))
+        .await
+        .unwrap();
     assert!(read_tokens(&mut events, &mut told, 5).await);
 
     let own = greedy_chat(&provider.node, ChatPatch::default()).await;
     let mut status = provider.node.status();
-    let own_events = provider.node.chat_send(&own.id, None, Some(LONG_QUESTION.to_owned())).await.unwrap();
+    let own_events = provider
+        .node
+        .chat_send(&own.id, None, Some(LONG_QUESTION.to_owned()))
+        .await
+        .unwrap();
     let own_reading = tokio::spawn(read(own_events));
-    status.wait_for(|status| status.serving == ServingState::PausedOwnWork).await.unwrap();
+    status
+        .wait_for(|status| status.serving == ServingState::PausedOwnWork)
+        .await
+        .unwrap();
     let own_told = own_reading.await.unwrap();
-    assert!(matches!(own_told.finished.unwrap().state, MessageState::Complete | MessageState::Length));
+    assert!(matches!(
+        own_told.finished.unwrap().state,
+        MessageState::Complete | MessageState::Length
+    ));
     while let Some(event) = events.recv().await {
         note(&mut told, event);
     }
     let finished = told.finished.unwrap();
-    assert!(matches!(finished.state, MessageState::Complete | MessageState::Length), "{finished:?}");
+    assert!(
+        matches!(
+            finished.state,
+            MessageState::Complete | MessageState::Length
+        ),
+        "{finished:?}"
+    );
     asker.node.stop().await;
     provider.node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_invite_connects_and_a_blocked_peer_does_not() {
-    let Some(models) = starter_folder() else { return };
+    let Some(models) = starter_folder() else {
+        return;
+    };
     let (provider, _) = provider(&[models]).await;
     let asker = start(&[]).await;
     let invite = provider.node.peers_invite().unwrap();
     assert!(invite.qr_svg.contains("<svg") && invite.text.starts_with("dgpt1:"));
-    let peer = asker.node.peers_connect(&invite.text.to_uppercase()).await.unwrap();
+    let peer = asker
+        .node
+        .peers_connect(&invite.text.to_uppercase())
+        .await
+        .unwrap();
     assert_eq!(peer.id, provider.node.node_status().peer_id);
-    assert!(std::fs::read_to_string(asker.folder.path().join("peers.toml")).unwrap().contains(&peer.id));
+    assert!(
+        std::fs::read_to_string(asker.folder.path().join("peers.toml"))
+            .unwrap()
+            .contains(&peer.id)
+    );
     asker.node.peers_block(&peer.id, true).await.unwrap();
-    assert!(asker.node.node_status().peers.iter().any(|known| known.id == peer.id && known.blocked));
-    assert_eq!(asker.node.peers_connect(&invite.text).await.unwrap_err().view().code, "peer_blocked");
+    assert!(
+        asker
+            .node
+            .node_status()
+            .peers
+            .iter()
+            .any(|known| known.id == peer.id && known.blocked)
+    );
+    assert_eq!(
+        asker
+            .node
+            .peers_connect(&invite.text)
+            .await
+            .unwrap_err()
+            .view()
+            .code,
+        "peer_blocked"
+    );
     asker.node.peers_block(&peer.id, false).await.unwrap();
     asker.node.peers_connect(&invite.text).await.unwrap();
-    assert_eq!(asker.node.peers_invite().unwrap_err().view().code, "node_off");
+    assert_eq!(
+        asker.node.peers_invite().unwrap_err().view().code,
+        "node_off"
+    );
     asker.node.stop().await;
     provider.node.stop().await;
 }

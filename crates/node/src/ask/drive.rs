@@ -11,8 +11,8 @@ use protocol::{
     job::{
         CloseWhy,
         client::{
-            self, Action, AnswerPhase, AttemptEnd, AttemptId, Candidate, Client, Event, Local, LocalEvent, Outcome, Place,
-            Progress,
+            self, Action, AnswerPhase, AttemptEnd, AttemptId, Candidate, Client, Event, Local,
+            LocalEvent, Outcome, Place, Progress,
         },
     },
 };
@@ -78,8 +78,15 @@ struct Attempt {
 /// What a task tells.
 #[derive(Debug)]
 enum Report {
-    Connected { attempt: AttemptId, rtt_ms: u64, writer: FrameWriter },
-    LocalFailed { attempt: AttemptId, error: EngineError },
+    Connected {
+        attempt: AttemptId,
+        rtt_ms: u64,
+        writer: FrameWriter,
+    },
+    LocalFailed {
+        attempt: AttemptId,
+        error: EngineError,
+    },
     Event(Event),
 }
 
@@ -111,19 +118,33 @@ impl<'a> Drive<'a> {
     pub(crate) async fn run(mut self) -> End {
         let mut entropy = [0u8; 32];
         if let Err(error) = getrandom::fill(&mut entropy) {
-            return End::Failed(ErrorView::new("no_randomness", format!("The system gave no random bytes: {error}."), None));
+            return End::Failed(ErrorView::new(
+                "no_randomness",
+                format!("The system gave no random bytes: {error}."),
+                None,
+            ));
         }
         // The seed of a remote job comes from its id; this one is for this computer alone.
         self.seed = u64::from_le_bytes(std::array::from_fn(|at| entropy[at])) ^ clock::unix_ms();
         let mut client = Client::new(
             client::Config {
                 signer: self.inner.identity.signer(),
-                local: if self.work.local.is_some() { Local::Fallback } else { Local::Never },
+                local: if self.work.local.is_some() {
+                    Local::Fallback
+                } else {
+                    Local::Never
+                },
                 entropy,
             },
             self.request(),
         );
-        self.output.context_limit = self.work.candidates.iter().map(|candidate| candidate.ctx_max).max().unwrap_or(0);
+        self.output.context_limit = self
+            .work
+            .candidates
+            .iter()
+            .map(|candidate| candidate.ctx_max)
+            .max()
+            .unwrap_or(0);
         let candidates = std::mem::take(&mut self.work.candidates);
         let mut actions = client.step(Event::Start(candidates), clock::now());
         let mut cancelled = false;
@@ -187,7 +208,11 @@ impl<'a> Drive<'a> {
     fn heard(&mut self, report: Report) -> Option<Event> {
         match report {
             Report::Event(event) => Some(event),
-            Report::Connected { attempt, rtt_ms, writer } => {
+            Report::Connected {
+                attempt,
+                rtt_ms,
+                writer,
+            } => {
                 // Closed meanwhile: the writer is dropped, and the stream with it.
                 self.attempts.get_mut(&attempt)?.writer = Some(writer);
                 Some(Event::Connected { attempt, rtt_ms })
@@ -195,7 +220,10 @@ impl<'a> Drive<'a> {
             Report::LocalFailed { attempt, error } => {
                 let why = error.to_string();
                 self.engine_error = Some(error);
-                Some(Event::Local { attempt, event: LocalEvent::Failed(why) })
+                Some(Event::Local {
+                    attempt,
+                    event: LocalEvent::Failed(why),
+                })
             }
         }
     }
@@ -204,11 +232,25 @@ impl<'a> Drive<'a> {
     async fn act(&mut self, action: Action) -> Option<Outcome> {
         match action {
             Action::Connect { attempt, candidate } => {
-                let task = tokio::spawn(talk(Arc::clone(self.inner), attempt, candidate, self.reports.clone()));
-                self.attempts.insert(attempt, Attempt { _task: AbortOnDropHandle::new(task), writer: None });
+                let task = tokio::spawn(talk(
+                    Arc::clone(self.inner),
+                    attempt,
+                    candidate,
+                    self.reports.clone(),
+                ));
+                self.attempts.insert(
+                    attempt,
+                    Attempt {
+                        _task: AbortOnDropHandle::new(task),
+                        writer: None,
+                    },
+                );
             }
             Action::Send { attempt, frame } => {
-                if let Some(writer) = self.attempts.get(&attempt).and_then(|attempt| attempt.writer.as_ref())
+                if let Some(writer) = self
+                    .attempts
+                    .get(&attempt)
+                    .and_then(|attempt| attempt.writer.as_ref())
                     && let Err(error) = writer.send(&frame)
                 {
                     // The reader of the same stream tells the machine.
@@ -216,19 +258,36 @@ impl<'a> Drive<'a> {
                 }
             }
             Action::Close { attempt } => {
-                if let Some(writer) = self.attempts.remove(&attempt).and_then(|attempt| attempt.writer) {
+                if let Some(writer) = self
+                    .attempts
+                    .remove(&attempt)
+                    .and_then(|attempt| attempt.writer)
+                {
                     writer.finish();
                 }
             }
-            Action::Emit { attempt, place, first_index, ids } => {
+            Action::Emit {
+                attempt,
+                place,
+                first_index,
+                ids,
+            } => {
                 if !self.output_broken
-                    && let Err(error) = self.output.tokens(attempt, place, first_index, &ids, self.events).await
+                    && let Err(error) = self
+                        .output
+                        .tokens(attempt, place, first_index, &ids, self.events)
+                        .await
                 {
                     self.engine_error = Some(error);
                     self.output_broken = true;
                 }
             }
-            Action::StartLocal { attempt, prompt, resume, max_out } => self.start_local(attempt, prompt, resume, max_out),
+            Action::StartLocal {
+                attempt,
+                prompt,
+                resume,
+                max_out,
+            } => self.start_local(attempt, prompt, resume, max_out),
             Action::StopLocal { attempt } => {
                 self.attempts.remove(&attempt);
             }
@@ -238,9 +297,18 @@ impl<'a> Drive<'a> {
                     Place::Local => None,
                     Place::Peer(peer) => Some(peer.to_string()),
                 };
-                self.events.push(AnswerEvent::Moved { from_peer: name(from), to_peer: name(to), index });
+                self.events.push(AnswerEvent::Moved {
+                    from_peer: name(from),
+                    to_peer: name(to),
+                    index,
+                });
             }
-            Action::AttemptEnded { attempt, place, why, checkpoint } => {
+            Action::AttemptEnded {
+                attempt,
+                place,
+                why,
+                checkpoint,
+            } => {
                 tracing::debug!(attempt, ?place, %why, signed = checkpoint.is_some(), "an attempt ended");
             }
             Action::SpanDone { attempt, receipt } => {
@@ -262,8 +330,19 @@ impl<'a> Drive<'a> {
         None
     }
 
-    fn start_local(&mut self, attempt: AttemptId, prompt: Vec<u32>, resume: Vec<u32>, max_out: u32) {
-        let Some((id, file)) = self.work.local.as_ref().and_then(|model| Some((model.id.clone(), model.file.clone()?))) else {
+    fn start_local(
+        &mut self,
+        attempt: AttemptId,
+        prompt: Vec<u32>,
+        resume: Vec<u32>,
+        max_out: u32,
+    ) {
+        let Some((id, file)) = self
+            .work
+            .local
+            .as_ref()
+            .and_then(|model| Some((model.id.clone(), model.file.clone()?)))
+        else {
             // The machine was told that this computer never takes part.
             return;
         };
@@ -285,14 +364,28 @@ impl<'a> Drive<'a> {
                 let _ = reports.send(Report::LocalFailed { attempt, error }).await;
             }
         });
-        self.attempts.insert(attempt, Attempt { _task: AbortOnDropHandle::new(task), writer: None });
+        self.attempts.insert(
+            attempt,
+            Attempt {
+                _task: AbortOnDropHandle::new(task),
+                writer: None,
+            },
+        );
     }
 
     fn progress(&mut self, progress: Progress) {
-        let Progress { place, phase, done, total, .. } = progress;
+        let Progress {
+            place,
+            phase,
+            done,
+            total,
+            ..
+        } = progress;
         let phase = match phase {
             AnswerPhase::Connecting => Phase::Connecting,
-            AnswerPhase::Waiting | AnswerPhase::At(WirePhase::Queued | WirePhase::Paused) => Phase::Queued,
+            AnswerPhase::Waiting | AnswerPhase::At(WirePhase::Queued | WirePhase::Paused) => {
+                Phase::Queued
+            }
             AnswerPhase::At(WirePhase::Loading) => Phase::Loading,
             AnswerPhase::At(WirePhase::Prefill) => Phase::Prefill,
             // Tokens speak for themselves.
@@ -302,7 +395,12 @@ impl<'a> Drive<'a> {
             Place::Local => None,
             Place::Peer(peer) => Some(peer.to_string()),
         };
-        self.events.push(AnswerEvent::Phase { phase, done, total, peer });
+        self.events.push(AnswerEvent::Phase {
+            phase,
+            done,
+            total,
+            peer,
+        });
     }
 
     fn end(self, outcome: Outcome) -> End {
@@ -314,15 +412,27 @@ impl<'a> Drive<'a> {
             client::End::Complete(_) => End::Complete,
             client::End::Length => End::Length,
             client::End::Stopped => End::Stopped,
-            client::End::Interrupted(why) => End::Interrupted(Some(attempt_error(why, self.engine_error))),
+            client::End::Interrupted(why) => {
+                End::Interrupted(Some(attempt_error(why, self.engine_error)))
+            }
             client::End::Failed(Some(why)) => End::Failed(attempt_error(why, self.engine_error)),
-            client::End::Failed(None) => End::Failed(NodeError::NoPeer { model: self.work.model_name }.view()),
+            client::End::Failed(None) => End::Failed(
+                NodeError::NoPeer {
+                    model: self.work.model_name,
+                }
+                .view(),
+            ),
         }
     }
 }
 
 /// Connects to a candidate, opens a stream and reads it to its end.
-async fn talk(inner: Arc<Inner>, attempt: AttemptId, candidate: Candidate, reports: mpsc::Sender<Report>) {
+async fn talk(
+    inner: Arc<Inner>,
+    attempt: AttemptId,
+    candidate: Candidate,
+    reports: mpsc::Sender<Report>,
+) {
     let peer = candidate.peer;
     let opened = match inner.reach(&peer).await {
         Ok(()) => inner.network.open_job(&peer).await.map_err(NodeError::from),
@@ -332,25 +442,52 @@ async fn talk(inner: Arc<Inner>, attempt: AttemptId, candidate: Candidate, repor
         Ok(stream) => stream,
         Err(error) => {
             let why = sentence(&error);
-            let _ = reports.send(Report::Event(Event::ConnectFailed { attempt, why })).await;
+            let _ = reports
+                .send(Report::Event(Event::ConnectFailed { attempt, why }))
+                .await;
             return;
         }
     };
     let status = inner.network.status();
-    let rtt_ms = status.borrow().peers.iter().find(|status| status.peer == peer).and_then(|status| status.rtt_ms);
+    let rtt_ms = status
+        .borrow()
+        .peers
+        .iter()
+        .find(|status| status.peer == peer)
+        .and_then(|status| status.rtt_ms);
     let (mut reader, writer) = stream.split();
-    let connected = Report::Connected { attempt, rtt_ms: rtt_ms.map_or(0, u64::from), writer };
+    let connected = Report::Connected {
+        attempt,
+        rtt_ms: rtt_ms.map_or(0, u64::from),
+        writer,
+    };
     if reports.send(connected).await.is_err() {
         return;
     }
     loop {
         let (event, over) = match reader.next(Cap::Provider).await {
             Ok(frame) => (Event::Frame { attempt, frame }, false),
-            Err(ReadError::Closed) => (Event::Closed { attempt, why: CloseWhy::Ended }, true),
-            Err(ReadError::Violation(error)) => (Event::Closed { attempt, why: CloseWhy::Violation(error) }, true),
-            Err(error @ ReadError::TooSlow { .. }) => {
-                (Event::Closed { attempt, why: CloseWhy::Cut(error.to_string()) }, true)
-            }
+            Err(ReadError::Closed) => (
+                Event::Closed {
+                    attempt,
+                    why: CloseWhy::Ended,
+                },
+                true,
+            ),
+            Err(ReadError::Violation(error)) => (
+                Event::Closed {
+                    attempt,
+                    why: CloseWhy::Violation(error),
+                },
+                true,
+            ),
+            Err(error @ ReadError::TooSlow { .. }) => (
+                Event::Closed {
+                    attempt,
+                    why: CloseWhy::Cut(error.to_string()),
+                },
+                true,
+            ),
         };
         if reports.send(Report::Event(event)).await.is_err() || over {
             return;
@@ -369,26 +506,40 @@ async fn compute(
 ) -> Result<(), EngineError> {
     let tell = async |event| {
         // The drive is gone only when the answer is over; this task is aborted then.
-        let _ = reports.send(Report::Event(Event::Local { attempt, event })).await;
+        let _ = reports
+            .send(Report::Event(Event::Local { attempt, event }))
+            .await;
     };
     let mut loading = inner.engine.load(&file, None).await?;
     while let Some(progress) = loading.progress.recv().await {
-        tell(LocalEvent::Loading { done: progress.done, total: progress.total }).await;
+        tell(LocalEvent::Loading {
+            done: progress.done,
+            total: progress.total,
+        })
+        .await;
     }
     loading.finish().await?;
     let mut generation = inner.engine.generate(request).await?;
     while let Some(event) = generation.next().await {
         match event? {
-            GenerateEvent::Prefill { done, total } => tell(LocalEvent::Prefill { done, total }).await,
+            GenerateEvent::Prefill { done, total } => {
+                tell(LocalEvent::Prefill { done, total }).await
+            }
             // The text comes from the detokenizer that serves every place alike.
-            GenerateEvent::Tokens { first_index, ids, text: _ } => {
+            GenerateEvent::Tokens {
+                first_index,
+                ids,
+                text: _,
+            } => {
                 if !ids.is_empty() {
                     tell(LocalEvent::Tokens { first_index, ids }).await;
                 }
             }
             GenerateEvent::Finished { finish, stats } => {
                 if let Some(decode) = stats.decode_tokens_per_second() {
-                    inner.models.record_speed(model, stats.prefill_tokens_per_second(), decode);
+                    inner
+                        .models
+                        .record_speed(model, stats.prefill_tokens_per_second(), decode);
                 }
                 tell(LocalEvent::Finished(crate::serve::finish_of(finish))).await;
             }
@@ -416,11 +567,27 @@ fn attempt_error(why: AttemptEnd, engine: Option<EngineError>) -> ErrorView {
         }
         AttemptEnd::ConnectFailed(_) => "unreachable",
         AttemptEnd::NoAnswer | AttemptEnd::Silent | AttemptEnd::Stalled => "peer_silent",
-        AttemptEnd::Refused { code: RefuseCode::PromptTooLong, .. } | AttemptEnd::TooLarge { .. } => {
-            let fix = "Leave out the oldest messages, or go on in a new chat that starts from a summary.";
-            return ErrorView::new("context_full", "The chat is longer than what this peer takes.", Some(fix.to_owned()));
+        AttemptEnd::Refused {
+            code: RefuseCode::PromptTooLong,
+            ..
         }
-        AttemptEnd::Refused { code: RefuseCode::NodeOff, .. } | AttemptEnd::Gave { code: RefuseCode::NodeOff, .. } => {
+        | AttemptEnd::TooLarge { .. } => {
+            let fix =
+                "Leave out the oldest messages, or go on in a new chat that starts from a summary.";
+            return ErrorView::new(
+                "context_full",
+                "The chat is longer than what this peer takes.",
+                Some(fix.to_owned()),
+            );
+        }
+        AttemptEnd::Refused {
+            code: RefuseCode::NodeOff,
+            ..
+        }
+        | AttemptEnd::Gave {
+            code: RefuseCode::NodeOff,
+            ..
+        } => {
             return ErrorView::new("peer_off", "The peer's node was switched off.", again);
         }
         AttemptEnd::Refused { .. } => "peer_refused",

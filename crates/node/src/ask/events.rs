@@ -22,7 +22,13 @@ pub(crate) struct Events {
 impl Events {
     pub(crate) fn channel() -> (Self, mpsc::Receiver<AnswerEvent>) {
         let (sender, receiver) = mpsc::channel(QUEUE);
-        (Self { sender, waiting: VecDeque::new() }, receiver)
+        (
+            Self {
+                sender,
+                waiting: VecDeque::new(),
+            },
+            receiver,
+        )
     }
 
     /// Sends, or gathers. Never waits.
@@ -58,13 +64,23 @@ impl Events {
     fn gather(&mut self, event: AnswerEvent) {
         match (self.waiting.back_mut(), event) {
             (
-                Some(AnswerEvent::Text { append, reasoning, tokens }),
-                AnswerEvent::Text { append: more, reasoning: same, tokens: now },
+                Some(AnswerEvent::Text {
+                    append,
+                    reasoning,
+                    tokens,
+                }),
+                AnswerEvent::Text {
+                    append: more,
+                    reasoning: same,
+                    tokens: now,
+                },
             ) if *reasoning == same => {
                 append.push_str(&more);
                 *tokens = now;
             }
-            (Some(last @ AnswerEvent::Phase { .. }), event @ AnswerEvent::Phase { .. }) => *last = event,
+            (Some(last @ AnswerEvent::Phase { .. }), event @ AnswerEvent::Phase { .. }) => {
+                *last = event
+            }
             (_, event) => self.waiting.push_back(event),
         }
     }
@@ -75,7 +91,11 @@ mod tests {
     use super::*;
 
     fn text(append: &str, tokens: u32) -> AnswerEvent {
-        AnswerEvent::Text { append: append.to_owned(), reasoning: false, tokens }
+        AnswerEvent::Text {
+            append: append.to_owned(),
+            reasoning: false,
+            tokens,
+        }
     }
 
     #[tokio::test]

@@ -35,14 +35,22 @@ impl Inner {
         if let Some(file) = local.and_then(|local| local.file.clone()) {
             return Ok(file);
         }
-        let path = self.data.heads().join(format!("{}.gguf", model.head_sha256));
+        let path = self
+            .data
+            .heads()
+            .join(format!("{}.gguf", model.head_sha256));
         let (kept, wanted) = (path.clone(), *model);
         // A head that was damaged on the disk is fetched again.
         if in_thread(move || Ok(matches(&kept, &wanted))).await? {
             return Ok(path);
         }
-        let failed = |source: NodeError| NodeError::Head { model: name.to_owned(), source: Box::new(source) };
-        let mut last = NodeError::NoPeer { model: name.to_owned() };
+        let failed = |source: NodeError| NodeError::Head {
+            model: name.to_owned(),
+            source: Box::new(source),
+        };
+        let mut last = NodeError::NoPeer {
+            model: name.to_owned(),
+        };
         for peer in peers {
             if let Err(error) = self.reach(peer).await {
                 last = error;
@@ -67,19 +75,31 @@ impl Inner {
     }
 }
 
-async fn in_thread<T: Send + 'static>(work: impl FnOnce() -> std::io::Result<T> + Send + 'static) -> Result<T, NodeError> {
-    let done = tokio::task::spawn_blocking(work).await.map_err(|_| NodeError::Stopping)?;
-    done.map_err(|source| NodeError::File { path: PathBuf::from("heads"), what: "written", source })
+async fn in_thread<T: Send + 'static>(
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> Result<T, NodeError> {
+    let done = tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| NodeError::Stopping)?;
+    done.map_err(|source| NodeError::File {
+        path: PathBuf::from("heads"),
+        what: "written",
+        source,
+    })
 }
 
 fn matches(path: &Path, model: &ModelRef) -> bool {
     let is_len = std::fs::metadata(path).is_ok_and(|meta| meta.len() == u64::from(model.head_len));
-    is_len && std::fs::read(path).is_ok_and(|bytes| Sha256::digest(&bytes)[..] == model.head_sha256.as_bytes()[..])
+    is_len
+        && std::fs::read(path)
+            .is_ok_and(|bytes| Sha256::digest(&bytes)[..] == model.head_sha256.as_bytes()[..])
 }
 
 /// Removes the heads that were fetched longest ago. What cannot be removed is left: the next fetch tries again.
 fn make_room(folder: &Path) {
-    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return;
+    };
     let mut heads: Vec<(SystemTime, PathBuf)> = entries
         .flatten()
         .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
@@ -102,7 +122,10 @@ mod tests {
             std::fs::write(folder.path().join(format!("{n:03}")), b"x").unwrap();
         }
         make_room(folder.path());
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), MAX_KEPT - 1);
+        assert_eq!(
+            std::fs::read_dir(folder.path()).unwrap().count(),
+            MAX_KEPT - 1
+        );
     }
 
     #[test]

@@ -23,6 +23,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use engine::EngineError;
 use memory::{ChatId, ChatSettings, MessageId, ModelUsed};
 use protocol::{ModelRef, PeerId};
 use tokio::sync::{mpsc, watch};
@@ -113,7 +114,11 @@ impl Slot {
         }
         let stop = CancellationToken::new();
         running.insert(chat, stop.clone());
-        Ok(Self { inner: Arc::clone(inner), chat, stop })
+        Ok(Self {
+            inner: Arc::clone(inner),
+            chat,
+            stop,
+        })
     }
 }
 
@@ -136,7 +141,10 @@ impl OwnWork {
 
 impl Drop for OwnWork {
     fn drop(&mut self) {
-        self.0.answers.own.send_modify(|count| *count = count.saturating_sub(1));
+        self.0
+            .answers
+            .own
+            .send_modify(|count| *count = count.saturating_sub(1));
     }
 }
 
@@ -155,14 +163,24 @@ pub(crate) struct Ask {
 }
 
 impl Ask {
-    pub(crate) fn new(slot: Slot, chat: ChatRef, settings: &ChatSettings, target: Target, turns: Vec<Turn>) -> Self {
+    pub(crate) fn new(
+        slot: Slot,
+        chat: ChatRef,
+        settings: &ChatSettings,
+        target: Target,
+        turns: Vec<Turn>,
+    ) -> Self {
         Self {
             slot,
             chat,
             target,
             turns,
             system: settings.system_prompt.clone(),
-            sampling: settings.sampling.clone().map(Sampling::from).unwrap_or_default(),
+            sampling: settings
+                .sampling
+                .clone()
+                .map(Sampling::from)
+                .unwrap_or_default(),
             on_full: settings.on_full,
             prompt: None,
             sent: Instant::now(),
@@ -173,7 +191,11 @@ impl Ask {
     /// refused before anything is stored.
     pub(crate) async fn check_context(&mut self) -> Result<(), NodeError> {
         self.sampling.check()?;
-        let Some((model, file)) = self.target.model().and_then(|model| Some((model.clone(), model.file.clone()?))) else {
+        let Some((model, file)) = self
+            .target
+            .model()
+            .and_then(|model| Some((model.clone(), model.file.clone()?)))
+        else {
             return Ok(());
         };
         let limit = self.slot.inner.context_limit(&model);
@@ -203,7 +225,11 @@ impl Ask {
             None => None,
         };
         let shown = inner.message_view(&self.chat, answer.clone()).await;
-        events.push(AnswerEvent::Started { chat: self.chat.id.to_string(), user, answer: shown });
+        events.push(AnswerEvent::Started {
+            chat: self.chat.id.to_string(),
+            user,
+            answer: shown,
+        });
         if let Some(title) = title {
             events.push(AnswerEvent::Titled { title });
         }
@@ -215,19 +241,29 @@ impl Ask {
         let inner = Arc::clone(&self.slot.inner);
         let mut output = Output::new(self.chat.memory.clone(), answer, self.sent);
         let end = match self.prepare(&mut output, &mut events).await {
-            Ok(Some(work)) => Drive::new(&inner, work, &self.slot.stop, &mut output, &mut events).run().await,
+            Ok(Some(work)) => {
+                Drive::new(&inner, work, &self.slot.stop, &mut output, &mut events)
+                    .run()
+                    .await
+            }
             Ok(None) => End::Stopped,
             Err(error) => End::Failed(error.view()),
         };
         let end = match &end {
             End::Stopped if inner.answers.closing.load(Ordering::Acquire) => End::Interrupted(None),
-            End::Complete | End::Length | End::Stopped | End::Interrupted(_) | End::Failed(_) => end,
+            End::Complete | End::Length | End::Stopped | End::Interrupted(_) | End::Failed(_) => {
+                end
+            }
         };
         self.finish(end, output, events).await;
     }
 
     /// Everything before the first attempt: whom to ask, the head, the prompt. `None` when it was stopped meanwhile.
-    async fn prepare(&mut self, output: &mut Output, events: &mut Events) -> Result<Option<Work>, NodeError> {
+    async fn prepare(
+        &mut self,
+        output: &mut Output,
+        events: &mut Events,
+    ) -> Result<Option<Work>, NodeError> {
         let stop = self.slot.stop.clone();
         tokio::select! {
             biased;
@@ -236,25 +272,62 @@ impl Ask {
         }
     }
 
-    async fn prepare_unstopped(&mut self, output: &mut Output, events: &mut Events) -> Result<Work, NodeError> {
+    async fn prepare_unstopped(
+        &mut self,
+        output: &mut Output,
+        events: &mut Events,
+    ) -> Result<Work, NodeError> {
         let inner = Arc::clone(&self.slot.inner);
         let (file, reference, candidates, local, limit, name) = match &self.target {
             Target::Here { model, file } => {
                 let limit = inner.context_limit(model);
-                (file.clone(), model.reference, Vec::new(), Some(model.clone()), limit, model.name.clone())
+                (
+                    file.clone(),
+                    model.reference,
+                    Vec::new(),
+                    Some(model.clone()),
+                    limit,
+                    model.name.clone(),
+                )
             }
             Target::Peers(wanted) => {
                 let chosen = wanted.chosen.map(|peer| peer.to_string());
-                events.push(AnswerEvent::Phase { phase: Phase::Connecting, done: 0, total: 0, peer: chosen });
+                events.push(AnswerEvent::Phase {
+                    phase: Phase::Connecting,
+                    done: 0,
+                    total: 0,
+                    peer: chosen,
+                });
                 let found = inner.find(wanted).await?;
-                let peers: Vec<PeerId> = found.candidates.iter().map(|candidate| candidate.peer).collect();
-                let file = inner.head(&found.model, &found.name, found.local.as_ref(), &peers).await?;
+                let peers: Vec<PeerId> = found
+                    .candidates
+                    .iter()
+                    .map(|candidate| candidate.peer)
+                    .collect();
+                let file = inner
+                    .head(&found.model, &found.name, found.local.as_ref(), &peers)
+                    .await?;
                 output.set_model(found.used.clone());
-                let limit = found.candidates.iter().map(|candidate| candidate.ctx_max).max().unwrap_or(0);
-                (file, Some(found.model), found.candidates, found.local, limit, found.name)
+                let limit = found
+                    .candidates
+                    .iter()
+                    .map(|candidate| candidate.ctx_max)
+                    .max()
+                    .unwrap_or(0);
+                (
+                    file,
+                    Some(found.model),
+                    found.candidates,
+                    found.local,
+                    limit,
+                    found.name,
+                )
             }
         };
-        let info = inner.engine.open_text(&file).await?;
+        let info = match inner.engine.open_text(&file).await {
+            Err(EngineError::WorkerDied { .. }) => inner.engine.open_text(&file).await?,
+            info => info?,
+        };
         let prompt = match self.prompt.take() {
             // Rendered with the same file, and it fits what the peers take.
             Some(prompt) if limit == 0 || prompt.ids.len() < limit as usize => prompt,
@@ -284,28 +357,63 @@ impl Ask {
         })
     }
 
-    async fn render(&self, file: &Path, model: Option<&Model>, name: &str, limit: u32) -> Result<Prompt, NodeError> {
+    async fn render(
+        &self,
+        file: &Path,
+        model: Option<&Model>,
+        name: &str,
+        limit: u32,
+    ) -> Result<Prompt, NodeError> {
         let system = prompt::system(self.system.as_deref(), model);
-        let room = Room { limit, max_out: self.sampling.max_out, on_full: self.on_full };
-        prompt::build(&self.slot.inner.engine, file, system, &self.turns, room, name).await
+        let room = Room {
+            limit,
+            max_out: self.sampling.max_out,
+            on_full: self.on_full,
+        };
+        prompt::build(
+            &self.slot.inner.engine,
+            file,
+            system,
+            &self.turns,
+            room,
+            name,
+        )
+        .await
     }
 
     /// Stores how it ended, frees the chat, and says so.
     async fn finish(self, end: End, mut output: Output, mut events: Events) {
-        let Self { slot, chat, target, .. } = self;
+        let Self {
+            slot, chat, target, ..
+        } = self;
         let inner = Arc::clone(&slot.inner);
         output.flush(&mut events).await;
         let (stored, unsaved) = output.finish(end).await;
         if let Some((message, outcome)) = unsaved {
-            inner.tasks.spawn(save_later(Arc::clone(&inner), chat.memory.clone(), message, outcome));
+            inner.tasks.spawn(save_later(
+                Arc::clone(&inner),
+                chat.memory.clone(),
+                message,
+                outcome,
+            ));
         }
-        let used = stored.stats.prompt_tokens.unwrap_or(0).saturating_add(stored.stats.output_tokens.unwrap_or(0));
-        let limit = target.model().map_or(output.context_limit, |model| inner.context_limit(model));
+        let used = stored
+            .stats
+            .prompt_tokens
+            .unwrap_or(0)
+            .saturating_add(stored.stats.output_tokens.unwrap_or(0));
+        let limit = target
+            .model()
+            .map_or(output.context_limit, |model| inner.context_limit(model));
         let message = inner.message_view(&chat, stored).await;
         // The chat is free before its end is told: whoever hears of it may send at once.
         drop(slot);
         inner.chats_changed();
-        events.push(AnswerEvent::Finished { message, context_used: used, context_limit: limit });
+        events.push(AnswerEvent::Finished {
+            message,
+            context_used: used,
+            context_limit: limit,
+        });
         tokio::select! {
             () = events.drain() => {}
             () = inner.stop.cancelled() => events.drain_now(),
@@ -315,7 +423,12 @@ impl Ask {
 
 /// The end of an answer that the disk did not take is tried again until it does, or the node stops: then the next start
 /// finds the answer with all the text that was saved, and marks it as interrupted.
-async fn save_later(inner: Arc<Inner>, memory: memory::Memory, message: MessageId, outcome: memory::Outcome) {
+async fn save_later(
+    inner: Arc<Inner>,
+    memory: memory::Memory,
+    message: MessageId,
+    outcome: memory::Outcome,
+) {
     loop {
         tokio::select! {
             () = inner.stop.cancelled() => return,
@@ -323,7 +436,11 @@ async fn save_later(inner: Arc<Inner>, memory: memory::Memory, message: MessageI
         }
         match memory.finish(message, outcome.clone()).await {
             Ok(_) => return inner.chats_changed(),
-            Err(memory::MemoryError::Finished(_) | memory::MemoryError::NoMessage(_) | memory::MemoryError::Closed) => return,
+            Err(
+                memory::MemoryError::Finished(_)
+                | memory::MemoryError::NoMessage(_)
+                | memory::MemoryError::Closed,
+            ) => return,
             Err(error) => tracing::debug!(%error, "an answer's end is not stored yet"),
         }
     }
@@ -334,6 +451,8 @@ pub(crate) fn model_used(model: &Model) -> ModelUsed {
     ModelUsed {
         id: model.id.clone(),
         name: model.name.clone(),
-        digest: model.reference.map(|reference| reference.digest.to_string()),
+        digest: model
+            .reference
+            .map(|reference| reference.digest.to_string()),
     }
 }

@@ -88,7 +88,12 @@ impl Output {
     }
 
     /// Gets ready to turn ids into text.
-    pub(crate) async fn open(&mut self, engine: &EngineHandle, file: &Path, prompt: &Prompt) -> Result<(), NodeError> {
+    pub(crate) async fn open(
+        &mut self,
+        engine: &EngineHandle,
+        file: &Path,
+        prompt: &Prompt,
+    ) -> Result<(), NodeError> {
         self.prompt_tokens = u32::try_from(prompt.ids.len()).ok();
         self.splitter = Splitter::new(prompt.inside_reasoning);
         self.text = Some(engine.text_stream(file, Vec::new()).await?);
@@ -120,11 +125,22 @@ impl Output {
                 Place::Peer(peer) => Some(peer.to_string()),
             };
             let receipt = self.receipts.get(&attempt).cloned();
-            self.spans.push((attempt, Span { from_index: first_index, peer, receipt }));
+            self.spans.push((
+                attempt,
+                Span {
+                    from_index: first_index,
+                    peer,
+                    receipt,
+                },
+            ));
             self.keep_spans().await;
         }
-        self.tokens = self.tokens.saturating_add(u32::try_from(ids.len()).unwrap_or(u32::MAX));
-        let Some(text) = &mut self.text else { return Ok(()) };
+        self.tokens = self
+            .tokens
+            .saturating_add(u32::try_from(ids.len()).unwrap_or(u32::MAX));
+        let Some(text) = &mut self.text else {
+            return Ok(());
+        };
         let piece = text.push(ids).await?;
         self.write(&piece.text, events).await;
         Ok(())
@@ -154,7 +170,10 @@ impl Output {
     }
 
     /// Stores the end. Where the disk does not take it, gives the message as it is, and what has to be stored later.
-    pub(crate) async fn finish(&mut self, end: End) -> (memory::Message, Option<(MessageId, Outcome)>) {
+    pub(crate) async fn finish(
+        &mut self,
+        end: End,
+    ) -> (memory::Message, Option<(MessageId, Outcome)>) {
         let (state, error) = match end {
             End::Complete => (memory::MessageState::Complete, None),
             End::Length => (memory::MessageState::Length, None),
@@ -167,7 +186,9 @@ impl Output {
             spans: Some(self.spans()),
             model: self.model.clone(),
             stats: self.stats(),
-            error: error.or_else(|| self.unsaved.clone()).map(memory::StoredError::from),
+            error: error
+                .or_else(|| self.unsaved.clone())
+                .map(memory::StoredError::from),
         };
         match self.memory.finish(self.answer.id, outcome.clone()).await {
             Ok(stored) => (stored, None),
@@ -195,13 +216,19 @@ impl Output {
     fn stats(&self) -> Stats {
         let millis = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
         let stepped = f64::from(self.tokens.saturating_sub(1));
-        let took = self.first.map(|first| (self.last - first).as_secs_f64()).filter(|took| *took > 0.0);
+        let took = self
+            .first
+            .map(|first| (self.last - first).as_secs_f64())
+            .filter(|took| *took > 0.0);
         Stats {
             prompt_tokens: self.prompt_tokens,
             output_tokens: Some(self.tokens),
             first_token_ms: self.first.map(|first| millis(first - self.sent)),
             tokens_per_second: took.filter(|_| stepped > 0.0).map(|took| stepped / took),
-            reasoning_ms: self.thought.or_else(|| self.thinking.map(|since| self.last - since)).map(millis),
+            reasoning_ms: self
+                .thought
+                .or_else(|| self.thinking.map(|since| self.last - since))
+                .map(millis),
         }
     }
 
@@ -222,7 +249,11 @@ impl Output {
 
     fn show(&self, parts: Vec<Part>, events: &mut Events) {
         for Part { text, reasoning } in parts {
-            events.push(AnswerEvent::Text { append: text, reasoning, tokens: self.tokens });
+            events.push(AnswerEvent::Text {
+                append: text,
+                reasoning,
+                tokens: self.tokens,
+            });
         }
     }
 
@@ -232,9 +263,17 @@ impl Output {
             Ok(Autosave::OnTime) => {}
             Ok(Autosave::Behind) if self.unsaved.is_some() => {}
             // The memory holds the text and tries again; only a flush says why.
-            Ok(Autosave::Behind) => self.unsaved = self.memory.flush().await.err().map(|error| NodeError::from(error).view()),
+            Ok(Autosave::Behind) => {
+                self.unsaved = self
+                    .memory
+                    .flush()
+                    .await
+                    .err()
+                    .map(|error| NodeError::from(error).view())
+            }
             Err(error) => {
-                self.unsaved.get_or_insert_with(|| NodeError::from(error).view());
+                self.unsaved
+                    .get_or_insert_with(|| NodeError::from(error).view());
             }
         }
     }
@@ -242,7 +281,8 @@ impl Output {
     async fn keep_spans(&mut self) {
         if let Err(error) = self.memory.set_spans(self.answer.id, self.spans()).await {
             // The spans are stored again with the end.
-            self.unsaved.get_or_insert_with(|| NodeError::from(error).view());
+            self.unsaved
+                .get_or_insert_with(|| NodeError::from(error).view());
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use engine::{ChatMessage, ChatPrompt, EngineHandle, Role};
+use engine::{ChatMessage, ChatPrompt, EngineError, EngineHandle, Role};
 use memory::MessageId;
 
 use super::reasoning;
@@ -53,7 +53,10 @@ impl Room {
     }
 
     fn for_answer(self) -> u32 {
-        self.max_out.min(self.limit / ANSWER_SHARE).max(1).min(self.limit)
+        self.max_out
+            .min(self.limit / ANSWER_SHARE)
+            .max(1)
+            .min(self.limit)
     }
 }
 
@@ -64,7 +67,10 @@ pub(crate) fn turns(branch: Vec<memory::Message>) -> Vec<Turn> {
     for message in branch {
         let (role, content) = match message.role {
             memory::Role::User => (Role::User, message.content),
-            memory::Role::Assistant => (Role::Assistant, reasoning::split(&message.content).1.trim().to_owned()),
+            memory::Role::Assistant => (
+                Role::Assistant,
+                reasoning::split(&message.content).1.trim().to_owned(),
+            ),
             memory::Role::System => (Role::System, message.content),
         };
         if content.is_empty() {
@@ -75,7 +81,11 @@ pub(crate) fn turns(branch: Vec<memory::Message>) -> Vec<Turn> {
                 last.content.push_str("\n\n");
                 last.content.push_str(&content);
             }
-            Some(_) | None => turns.push(Turn { id: Some(message.id), role, content }),
+            Some(_) | None => turns.push(Turn {
+                id: Some(message.id),
+                role,
+                content,
+            }),
         }
     }
     turns
@@ -88,7 +98,11 @@ pub(crate) fn say(turns: &mut Vec<Turn>, text: String) {
             last.content.push_str("\n\n");
             last.content.push_str(&text);
         }
-        Some(_) | None => turns.push(Turn { id: None, role: Role::User, content: text }),
+        Some(_) | None => turns.push(Turn {
+            id: None,
+            role: Role::User,
+            content: text,
+        }),
     }
 }
 
@@ -109,9 +123,18 @@ pub(crate) async fn render(
 ) -> Result<Vec<u32>, NodeError> {
     let messages = turns
         .iter()
-        .map(|turn| ChatMessage { role: turn.role, content: turn.content.clone() })
+        .map(|turn| ChatMessage {
+            role: turn.role,
+            content: turn.content.clone(),
+        })
         .collect();
-    Ok(engine.render(file, &ChatPrompt { system, messages }).await?)
+    let prompt = ChatPrompt { system, messages };
+    // Text work costs nothing: it is done again, once, when the worker died under it or was found dead.
+    let rendered = match engine.render(file, &prompt).await {
+        Err(EngineError::WorkerDied { .. }) => engine.render(file, &prompt).await,
+        rendered => rendered,
+    };
+    Ok(rendered?)
 }
 
 /// Renders turns so that they fit, leaving out the oldest where the chat says so.
@@ -133,7 +156,9 @@ pub(crate) async fn build(
         return finish(engine, file, whole, None).await;
     }
     // A prompt begins with a question: only there it can be cut.
-    let cuts: Vec<usize> = (1..turns.len()).filter(|&at| turns[at].role == Role::User).collect();
+    let cuts: Vec<usize> = (1..turns.len())
+        .filter(|&at| turns[at].role == Role::User)
+        .collect();
     let Some((&last, _)) = cuts.split_last() else {
         return Err(too_long(used, room, model));
     };
@@ -174,11 +199,19 @@ async fn finish(
     let mut stream = engine.text_stream(file, Vec::new()).await?;
     let mut text = stream.push(tail).await?.text;
     text.push_str(&stream.finish().await?.text);
-    Ok(Prompt { inside_reasoning: reasoning::ends_inside(&text), ids, first_seen })
+    Ok(Prompt {
+        inside_reasoning: reasoning::ends_inside(&text),
+        ids,
+        first_seen,
+    })
 }
 
 fn too_long(used: u32, room: Room, model: &str) -> NodeError {
-    NodeError::MessageTooLong { used: used.saturating_add(room.for_answer()), limit: room.limit, model: model.to_owned() }
+    NodeError::MessageTooLong {
+        used: used.saturating_add(room.for_answer()),
+        limit: room.limit,
+        model: model.to_owned(),
+    }
 }
 
 fn count(ids: &[u32]) -> u32 {
@@ -194,14 +227,20 @@ mod tests {
     use super::*;
 
     fn turn(role: Role, content: &str) -> Turn {
-        Turn { id: Some(MessageId::fresh()), role, content: content.to_owned() }
+        Turn {
+            id: Some(MessageId::fresh()),
+            role,
+            content: content.to_owned(),
+        }
     }
 
     /// Renders with the real starter; `None` where it or the worker is not here.
     fn starter() -> Option<(EngineHandle, PathBuf)> {
         let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models");
-        let file = std::env::var_os("DECENTRALGPT_STARTER")
-            .map_or_else(|| models.join("SmolLM2-135M-Instruct.Q4_1.gguf"), PathBuf::from);
+        let file = std::env::var_os("DECENTRALGPT_STARTER").map_or_else(
+            || models.join("SmolLM2-135M-Instruct.Q4_1.gguf"),
+            PathBuf::from,
+        );
         let test = std::env::current_exe().ok()?;
         let dirs = vec![test.parent()?.parent()?.to_owned()];
         if !file.is_file() || engine::locate_worker(&dirs).is_err() {
@@ -209,12 +248,21 @@ mod tests {
             return None;
         }
         let readable = vec![file.parent()?.to_owned()];
-        Some((EngineHandle::new(EngineOptions { worker_dirs: dirs, readable, ..EngineOptions::default() }), file))
+        Some((
+            EngineHandle::new(EngineOptions {
+                worker_dirs: dirs,
+                readable,
+                ..EngineOptions::default()
+            }),
+            file,
+        ))
     }
 
     #[tokio::test]
     async fn what_does_not_fit_is_asked_about_or_left_out_from_the_front() {
-        let Some((engine, file)) = starter() else { return };
+        let Some((engine, file)) = starter() else {
+            return;
+        };
         let turns = [
             turn(Role::User, &"one ".repeat(300)),
             turn(Role::Assistant, "Yes."),
@@ -223,19 +271,42 @@ mod tests {
             turn(Role::User, "three"),
         ];
         let whole = count(&render(&engine, &file, None, &turns).await.unwrap());
-        let room = |limit, on_full| Room { limit, max_out: 50, on_full };
+        let room = |limit, on_full| Room {
+            limit,
+            max_out: 50,
+            on_full,
+        };
         let build = async |room| build(&engine, &file, None, &turns, room, "a model").await;
 
         let prompt = build(room(whole + 50, memory::OnFull::Ask)).await.unwrap();
-        assert_eq!((count(&prompt.ids), prompt.first_seen, prompt.inside_reasoning), (whole, None, false));
-        let refused = build(room(whole + 49, memory::OnFull::Ask)).await.unwrap_err();
-        assert!(matches!(refused, NodeError::ContextFull { .. }), "{refused}");
-        let prompt = build(room(whole + 49, memory::OnFull::DropOldest)).await.unwrap();
+        assert_eq!(
+            (
+                count(&prompt.ids),
+                prompt.first_seen,
+                prompt.inside_reasoning
+            ),
+            (whole, None, false)
+        );
+        let refused = build(room(whole + 49, memory::OnFull::Ask))
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(refused, NodeError::ContextFull { .. }),
+            "{refused}"
+        );
+        let prompt = build(room(whole + 49, memory::OnFull::DropOldest))
+            .await
+            .unwrap();
         assert_eq!(prompt.first_seen, turns[2].id);
         let prompt = build(room(200, memory::OnFull::DropOldest)).await.unwrap();
         assert_eq!(prompt.first_seen, turns[4].id);
-        let refused = build(room(20, memory::OnFull::DropOldest)).await.unwrap_err();
-        assert!(matches!(refused, NodeError::MessageTooLong { .. }), "{refused}");
+        let refused = build(room(20, memory::OnFull::DropOldest))
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(refused, NodeError::MessageTooLong { .. }),
+            "{refused}"
+        );
         engine.shutdown().await;
     }
 

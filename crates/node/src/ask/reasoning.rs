@@ -27,7 +27,12 @@ pub(crate) struct Splitter {
 impl Splitter {
     /// `inside`: the prompt already ended with the opening mark.
     pub(crate) fn new(inside: bool) -> Self {
-        Self { inside, at_start: !inside, behind_mark: inside, held: String::new() }
+        Self {
+            inside,
+            at_start: !inside,
+            behind_mark: inside,
+            held: String::new(),
+        }
     }
 
     /// More text in, what became certain out.
@@ -55,7 +60,9 @@ impl Splitter {
                 self.inside = false;
                 self.behind_mark = true;
             } else {
-                let held = self.held.split_off(self.held.len() - possible_close(&self.held));
+                let held = self
+                    .held
+                    .split_off(self.held.len() - possible_close(&self.held));
                 let thought = std::mem::replace(&mut self.held, held);
                 self.give(&mut parts, thought, true);
                 return parts;
@@ -109,7 +116,12 @@ pub(crate) fn split(content: &str) -> (Option<String>, String) {
     }
     thought |= content.trim_start().starts_with(OPEN);
     let reasoning = reasoning.trim();
-    (thought.then(|| reasoning.to_owned()).filter(|text| !text.is_empty()), answer)
+    (
+        thought
+            .then(|| reasoning.to_owned())
+            .filter(|text| !text.is_empty()),
+        answer,
+    )
 }
 
 /// The mark that opens reasoning, for text whose prompt opened it already.
@@ -124,7 +136,10 @@ pub(crate) fn ends_inside(prompt_tail: &str) -> bool {
 
 /// Length of the longest end of `text` that could be the beginning of the closing mark.
 fn possible_close(text: &str) -> usize {
-    (1..CLOSE.len()).rev().find(|&len| text.ends_with(&CLOSE[..len])).unwrap_or(0)
+    (1..CLOSE.len())
+        .rev()
+        .find(|&len| text.ends_with(&CLOSE[..len]))
+        .unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -135,10 +150,17 @@ mod tests {
 
     fn run(inside: bool, pieces: &[&str]) -> (String, String) {
         let mut splitter = Splitter::new(inside);
-        let mut parts: Vec<Part> = pieces.iter().flat_map(|piece| splitter.push(piece)).collect();
+        let mut parts: Vec<Part> = pieces
+            .iter()
+            .flat_map(|piece| splitter.push(piece))
+            .collect();
         parts.extend(splitter.finish());
         let gather = |wanted| {
-            parts.iter().filter(|part| part.reasoning == wanted).map(|part| part.text.as_str()).collect::<String>()
+            parts
+                .iter()
+                .filter(|part| part.reasoning == wanted)
+                .map(|part| part.text.as_str())
+                .collect::<String>()
         };
         (gather(true), gather(false))
     }
@@ -146,19 +168,37 @@ mod tests {
     #[test]
     fn marks_in_pieces() {
         let expected = ("why\n".to_owned(), "Because.".to_owned());
-        assert_eq!(run(false, &["<thi", "nk>\nwh", "y\n</th", "ink>\n\nBec", "ause."]), expected);
+        assert_eq!(
+            run(
+                false,
+                &["<thi", "nk>\nwh", "y\n</th", "ink>\n\nBec", "ause."]
+            ),
+            expected
+        );
         assert_eq!(run(true, &["why\n<", "/think>", "\nBecause."]), expected);
         assert_eq!(run(true, &["why\n</think>Because."]), expected);
     }
 
     #[test]
     fn text_without_reasoning() {
-        assert_eq!(run(false, &["1 < 2", " and <think> is a mark"]).1, "1 < 2 and <think> is a mark");
+        assert_eq!(
+            run(false, &["1 < 2", " and <think> is a mark"]).1,
+            "1 < 2 and <think> is a mark"
+        );
         assert_eq!(run(false, &["<th", "e>"]).1, "<the>");
-        assert_eq!(run(true, &["still thinking </thi"]).0, "still thinking </thi");
+        assert_eq!(
+            run(true, &["still thinking </thi"]).0,
+            "still thinking </thi"
+        );
         assert_eq!(split("Hello"), (None, "Hello".to_owned()));
-        assert_eq!(split("<think>\n\n</think>\n\nHello"), (None, "Hello".to_owned()));
-        assert_eq!(split("<think>a</think>b"), (Some("a".to_owned()), "b".to_owned()));
+        assert_eq!(
+            split("<think>\n\n</think>\n\nHello"),
+            (None, "Hello".to_owned())
+        );
+        assert_eq!(
+            split("<think>a</think>b"),
+            (Some("a".to_owned()), "b".to_owned())
+        );
         assert_eq!(split("<think>a"), (Some("a".to_owned()), String::new()));
     }
 

@@ -5,11 +5,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use memory::{ChatSettings, ModelUsed};
 use protocol::{ModelRef, PeerId, job::client::Candidate, offer::Offer};
 
-use crate::{
-    error::NodeError,
-    models::Model,
-    node::Inner,
-};
+use crate::{error::NodeError, models::Model, node::Inner};
 
 /// Providers that are handed to the machine: it fails over three times, and passes over those that are busy.
 const MAX_CANDIDATES: usize = 8;
@@ -73,7 +69,10 @@ impl Inner {
     /// The model that a chat uses: its own, else the settings' default, else the starter, else any that is here.
     pub(crate) fn preferred_model(&self, chosen: Option<&str>) -> Option<Model> {
         if let Some(id) = chosen {
-            return self.models.find(id).or_else(|| self.models.by_digest(&digest_of(id)?));
+            return self
+                .models
+                .find(id)
+                .or_else(|| self.models.by_digest(&digest_of(id)?));
         }
         let default = self.settings.borrow().default_model.clone();
         if let Some(model) = default.and_then(|id| self.models.find(&id)) {
@@ -83,7 +82,10 @@ impl Inner {
         let ready = |model: &&Model| model.file.is_some();
         let starter = all.iter().filter(ready).find(|model| model.starter);
         let any = || all.iter().find(ready);
-        starter.or_else(any).or_else(|| all.iter().find(|model| model.starter)).cloned()
+        starter
+            .or_else(any)
+            .or_else(|| all.iter().find(|model| model.starter))
+            .cloned()
     }
 
     /// # Errors
@@ -108,17 +110,26 @@ impl Inner {
     /// [`NodeError::ConsentNeeded`], [`NodeError::NoModel`], [`NodeError::ModelMissing`], [`NodeError::ModelUnknown`].
     pub(crate) fn target(&self, settings: &ChatSettings) -> Result<Target, NodeError> {
         let model = self.preferred_model(settings.model.as_deref());
-        let here = |model: &Model| model.file.clone().map(|file| Target::Here { model: model.clone(), file });
+        let here = |model: &Model| {
+            model.file.clone().map(|file| Target::Here {
+                model: model.clone(),
+                file,
+            })
+        };
         match settings.place {
             memory::Place::Local => match (&model, &settings.model) {
-                (Some(model), _) => here(model).ok_or_else(|| NodeError::ModelMissing { model: model.name.clone() }),
+                (Some(model), _) => here(model).ok_or_else(|| NodeError::ModelMissing {
+                    model: model.name.clone(),
+                }),
                 (None, Some(id)) => Err(NodeError::ModelMissing { model: id.clone() }),
                 (None, None) => Err(NodeError::NoModel),
             },
-            memory::Place::Automatic => match model.as_ref().filter(|model| model.fits).and_then(here) {
-                Some(target) => Ok(target),
-                None => self.peers(settings, model),
-            },
+            memory::Place::Automatic => {
+                match model.as_ref().filter(|model| model.fits).and_then(here) {
+                    Some(target) => Ok(target),
+                    None => self.peers(settings, model),
+                }
+            }
             memory::Place::Peer => self.peers(settings, model),
         }
     }
@@ -130,15 +141,21 @@ impl Inner {
         let strict = match &settings.model {
             None => None,
             Some(id) => match (&model, digest_of(id)) {
-                (Some(model), _) => Some(
-                    model.reference.map(|reference| reference.digest).ok_or(NodeError::ModelNotPinned { model: model.name.clone() })?,
-                ),
+                (Some(model), _) => Some(model.reference.map(|reference| reference.digest).ok_or(
+                    NodeError::ModelNotPinned {
+                        model: model.name.clone(),
+                    },
+                )?),
                 (None, Some(digest)) => Some(digest),
                 (None, None) => return Err(NodeError::ModelUnknown { id: id.clone() }),
             },
         };
         let chosen = settings.peer.as_ref().and_then(|peer| peer.parse().ok());
-        Ok(Target::Peers(Wanted { model, strict, chosen }))
+        Ok(Target::Peers(Wanted {
+            model,
+            strict,
+            chosen,
+        }))
     }
 
     /// Finds peers for what is wanted: the chosen one first, then others that offer the same file.
@@ -151,22 +168,38 @@ impl Inner {
         let mut of_chosen = Vec::new();
         if let Some(peer) = wanted.chosen {
             match self.offers_of(&peer).await {
-                Ok(offers) if offers.is_empty() => trouble = Some(NodeError::PeerOffersNothing { peer: peer.short() }),
+                Ok(offers) if offers.is_empty() => {
+                    trouble = Some(NodeError::PeerOffersNothing { peer: peer.short() })
+                }
                 Ok(offers) => of_chosen = offers,
                 Err(error) => trouble = Some(error),
             }
         }
-        let preferred = wanted.model.as_ref().and_then(|model| model.reference).map(|reference| reference.digest);
+        let preferred = wanted
+            .model
+            .as_ref()
+            .and_then(|model| model.reference)
+            .map(|reference| reference.digest);
         let digest = match (wanted.strict, preferred) {
             (Some(digest), _) => Some(digest),
             // Nobody named a model: what the chosen peer has decides, the preferred one before others.
             (None, preferred) => preferred
-                .filter(|digest| of_chosen.is_empty() || of_chosen.iter().any(|offer| offer.model.digest == *digest))
+                .filter(|digest| {
+                    of_chosen.is_empty()
+                        || of_chosen.iter().any(|offer| offer.model.digest == *digest)
+                })
                 .or_else(|| of_chosen.first().map(|offer| offer.model.digest))
-                .or_else(|| self.network.known_offers().first().map(|known| known.offer.model.digest)),
+                .or_else(|| {
+                    self.network
+                        .known_offers()
+                        .first()
+                        .map(|known| known.offer.model.digest)
+                }),
         };
         let Some(digest) = digest else {
-            return Err(trouble.unwrap_or(NodeError::NoPeer { model: "a model".to_owned() }));
+            return Err(trouble.unwrap_or(NodeError::NoPeer {
+                model: "a model".to_owned(),
+            }));
         };
         of_chosen.retain(|offer| offer.model.digest == digest);
         let mut offers = of_chosen;
@@ -179,22 +212,41 @@ impl Inner {
         // The catalogue's own pin outweighs what a peer says of the head.
         let pinned = row.as_ref().and_then(|row| row.reference);
         let Some(model) = pinned.or_else(|| offers.first().map(|offer| offer.model)) else {
-            return Err(trouble.unwrap_or_else(|| NodeError::NoPeer { model: name_of(row.as_ref(), &digest) }));
+            return Err(trouble.unwrap_or_else(|| NodeError::NoPeer {
+                model: name_of(row.as_ref(), &digest),
+            }));
         };
         let candidates: Vec<Candidate> = offers
             .into_iter()
             .filter(|offer| offer.model == model)
             .take(MAX_CANDIDATES)
-            .map(|offer| Candidate { peer: offer.peer, ctx_max: offer.ctx_max, out_max: offer.out_max, prices: offer.prices })
+            .map(|offer| Candidate {
+                peer: offer.peer,
+                ctx_max: offer.ctx_max,
+                out_max: offer.out_max,
+                prices: offer.prices,
+            })
             .collect();
         let local = row.clone().filter(|row| row.file.is_some());
         if candidates.is_empty() && local.is_none() {
-            return Err(trouble.unwrap_or_else(|| NodeError::NoPeer { model: name_of(row.as_ref(), &digest) }));
+            return Err(trouble.unwrap_or_else(|| NodeError::NoPeer {
+                model: name_of(row.as_ref(), &digest),
+            }));
         }
         let name = name_of(row.as_ref(), &digest);
         let id = row.map_or_else(|| format!("{BY_DIGEST}{digest}"), |row| row.id);
-        let used = ModelUsed { id, name: name.clone(), digest: Some(digest.to_string()) };
-        Ok(Found { model, name, used, candidates, local })
+        let used = ModelUsed {
+            id,
+            name: name.clone(),
+            digest: Some(digest.to_string()),
+        };
+        Ok(Found {
+            model,
+            name,
+            used,
+            candidates,
+            local,
+        })
     }
 
     /// The own offers of one peer, connecting to it first.
@@ -216,7 +268,12 @@ impl Inner {
                 .filter(|offer| offer.model.digest == *digest && !book.is_blocked(&offer.peer))
                 .collect()
         };
-        more.sort_by_key(|offer| (!connected.contains(&offer.peer), std::cmp::Reverse(offer.decode_tps)));
+        more.sort_by_key(|offer| {
+            (
+                !connected.contains(&offer.peer),
+                std::cmp::Reverse(offer.decode_tps),
+            )
+        });
         for offer in more {
             if offers.iter().all(|known| known.peer != offer.peer) {
                 offers.push(offer);
@@ -228,7 +285,10 @@ impl Inner {
     async fn search(self: &Arc<Self>, digest: &protocol::ModelDigest) {
         let search = async {
             let peers = self.network.find_providers(digest).await;
-            let asked = peers.iter().take(MAX_DIALLED).map(|peer| self.offers_of(peer));
+            let asked = peers
+                .iter()
+                .take(MAX_DIALLED)
+                .map(|peer| self.offers_of(peer));
             for answer in futures::future::join_all(asked).await {
                 if let Err(error) = answer {
                     tracing::debug!(%error, "a provider from the routing table gave no offers");

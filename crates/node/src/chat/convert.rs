@@ -45,22 +45,58 @@ impl From<memory::OnFull> for view::OnFull {
 
 impl From<view::Sampling> for memory::Sampling {
     fn from(sampling: view::Sampling) -> Self {
-        let view::Sampling { temperature, top_k, top_p, min_p, repeat_penalty, max_out, seed } = sampling;
-        Self { temperature, top_k, top_p, min_p, repeat_penalty, max_out, seed }
+        let view::Sampling {
+            temperature,
+            top_k,
+            top_p,
+            min_p,
+            repeat_penalty,
+            max_out,
+            seed,
+        } = sampling;
+        Self {
+            temperature,
+            top_k,
+            top_p,
+            min_p,
+            repeat_penalty,
+            max_out,
+            seed,
+        }
     }
 }
 
 impl From<memory::Sampling> for view::Sampling {
     fn from(sampling: memory::Sampling) -> Self {
-        let memory::Sampling { temperature, top_k, top_p, min_p, repeat_penalty, max_out, seed } = sampling;
-        Self { temperature, top_k, top_p, min_p, repeat_penalty, max_out, seed }
+        let memory::Sampling {
+            temperature,
+            top_k,
+            top_p,
+            min_p,
+            repeat_penalty,
+            max_out,
+            seed,
+        } = sampling;
+        Self {
+            temperature,
+            top_k,
+            top_p,
+            min_p,
+            repeat_penalty,
+            max_out,
+            seed,
+        }
     }
 }
 
 impl view::Sampling {
     /// Checks what a person or a file may have set.
     pub(crate) fn check(&self) -> Result<(), EngineError> {
-        let bad = |what: &str| Err(EngineError::BadRequest { what: what.to_owned() });
+        let bad = |what: &str| {
+            Err(EngineError::BadRequest {
+                what: what.to_owned(),
+            })
+        };
         if !(0.0..=10.0).contains(&self.temperature) {
             return bad("the temperature must lie between 0 and 10");
         }
@@ -76,7 +112,11 @@ impl view::Sampling {
         if self.max_out == 0 {
             return bad("an answer needs at least one token");
         }
-        if self.seed.as_ref().is_some_and(|seed| seed.parse::<u64>().is_err()) {
+        if self
+            .seed
+            .as_ref()
+            .is_some_and(|seed| seed.parse::<u64>().is_err())
+        {
             return bad("the seed must be a whole number");
         }
         Ok(())
@@ -89,7 +129,11 @@ impl view::Sampling {
             top_k: self.top_k,
             top_p: self.top_p,
             min_p: self.min_p,
-            seed: self.seed.as_ref().and_then(|seed| seed.parse().ok()).unwrap_or(seed),
+            seed: self
+                .seed
+                .as_ref()
+                .and_then(|seed| seed.parse().ok())
+                .unwrap_or(seed),
             repeat_penalty: self.repeat_penalty,
             ..engine::Sampling::default()
         }
@@ -121,8 +165,16 @@ impl From<memory::MessageState> for view::MessageState {
 
 impl From<memory::Span> for view::Span {
     fn from(span: memory::Span) -> Self {
-        let memory::Span { from_index, peer, receipt } = span;
-        Self { from_index, peer, receipt }
+        let memory::Span {
+            from_index,
+            peer,
+            receipt,
+        } = span;
+        Self {
+            from_index,
+            peer,
+            receipt,
+        }
     }
 }
 
@@ -142,13 +194,27 @@ impl From<ErrorView> for memory::StoredError {
 
 impl From<memory::SearchHit> for view::SearchHit {
     fn from(hit: memory::SearchHit) -> Self {
-        let memory::SearchHit { chat, title, message, snippet } = hit;
-        Self { chat: chat.to_string(), title, message: message.map(|id| id.to_string()), snippet }
+        let memory::SearchHit {
+            chat,
+            title,
+            message,
+            snippet,
+        } = hit;
+        Self {
+            chat: chat.to_string(),
+            title,
+            message: message.map(|id| id.to_string()),
+            snippet,
+        }
     }
 }
 
 /// A stored message, with its reasoning split off.
-pub(crate) fn message(stored: memory::Message, siblings: &[memory::MessageId], left_out: bool) -> view::Message {
+pub(crate) fn message(
+    stored: memory::Message,
+    siblings: &[memory::MessageId],
+    left_out: bool,
+) -> view::Message {
     let (thought, content) = match stored.role {
         memory::Role::Assistant => reasoning::split(&stored.content),
         memory::Role::User | memory::Role::System => (None, stored.content),

@@ -8,7 +8,11 @@ use crate::ask::reasoning;
 
 /// The active branch, for reading.
 pub(super) fn markdown(open: &memory::OpenChat) -> String {
-    let title = if open.chat.title.is_empty() { "Chat" } else { &open.chat.title };
+    let title = if open.chat.title.is_empty() {
+        "Chat"
+    } else {
+        &open.chat.title
+    };
     let mut text = format!("# {}\n", title.replace('\n', " "));
     for step in &open.path {
         let message = &step.message;
@@ -16,10 +20,20 @@ pub(super) fn markdown(open: &memory::OpenChat) -> String {
             memory::Role::User => ("You".to_owned(), message.content.clone()),
             memory::Role::System => ("System".to_owned(), message.content.clone()),
             memory::Role::Assistant => {
-                let name = message.model.as_ref().map_or("Assistant", |model| model.name.as_str());
+                let name = message
+                    .model
+                    .as_ref()
+                    .map_or("Assistant", |model| model.name.as_str());
                 let remote = message.spans.iter().any(|span| span.peer.is_some());
-                let place = if remote { "a peer's computer" } else { "this computer" };
-                (format!("{name}, {place}"), reasoning::split(&message.content).1)
+                let place = if remote {
+                    "a peer's computer"
+                } else {
+                    "this computer"
+                };
+                (
+                    format!("{name}, {place}"),
+                    reasoning::split(&message.content).1,
+                )
             }
         };
         // Writing to a String cannot fail.

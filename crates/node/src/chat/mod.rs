@@ -9,8 +9,8 @@ use tokio::sync::mpsc;
 
 pub(crate) use convert::{message as message_view, summary};
 pub use view::{
-    AnswerEvent, ChatPatch, ChatSummary, ChatView, ContextUse, ExportFormat, Message, MessageState, OnFull, Phase, Place,
-    Role, Sampling, SearchHit, Span,
+    AnswerEvent, ChatPatch, ChatSummary, ChatView, ContextUse, ExportFormat, Message, MessageState,
+    OnFull, Phase, Place, Role, Sampling, SearchHit, Span,
 };
 
 use crate::{
@@ -27,7 +27,8 @@ const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
 const TITLE_CHARS: usize = 48;
 
 /// What a new chat that starts from a summary shows as its first question.
-const SUMMARY_QUESTION: &str = "Please summarise our earlier conversation, so that we can go on from here.";
+const SUMMARY_QUESTION: &str =
+    "Please summarise our earlier conversation, so that we can go on from here.";
 
 /// What the model is told when it writes that summary.
 const SUMMARY_INSTRUCTION: &str = "Summarise our conversation so far for somebody who goes on with it: the facts, names, \
@@ -47,7 +48,14 @@ impl Node {
     /// # Errors
     /// [`NodeError::Memory`].
     pub async fn chats_list(&self) -> Result<Vec<ChatSummary>, NodeError> {
-        Ok(self.inner.memory.chats().await?.into_iter().map(summary).collect())
+        Ok(self
+            .inner
+            .memory
+            .chats()
+            .await?
+            .into_iter()
+            .map(summary)
+            .collect())
     }
 
     /// Places in all chats where every word is found.
@@ -55,7 +63,14 @@ impl Node {
     /// # Errors
     /// [`NodeError::Memory`].
     pub async fn chats_search(&self, query: &str) -> Result<Vec<SearchHit>, NodeError> {
-        Ok(self.inner.memory.search(query).await?.into_iter().map(SearchHit::from).collect())
+        Ok(self
+            .inner
+            .memory
+            .search(query)
+            .await?
+            .into_iter()
+            .map(SearchHit::from)
+            .collect())
     }
 
     /// A new chat with the place that the settings name. A temporary one is never stored and in no list.
@@ -64,7 +79,10 @@ impl Node {
     /// [`NodeError::Memory`].
     pub async fn chat_create(&self, temporary: bool) -> Result<ChatView, NodeError> {
         let inner = &self.inner;
-        let settings = ChatSettings { place: inner.settings.borrow().place.into(), ..ChatSettings::default() };
+        let settings = ChatSettings {
+            place: inner.settings.borrow().place.into(),
+            ..ChatSettings::default()
+        };
         let chat = inner.create_chat(temporary, "", settings).await?;
         inner.chat_view(&chat).await
     }
@@ -132,7 +150,15 @@ impl Node {
         let inner = &self.inner;
         let chat = inner.chat(chat)?;
         let mut settings = chat.memory.open_chat(chat.id).await?.chat.settings;
-        let ChatPatch { model, place, peer, consented, system_prompt, sampling, on_full } = patch;
+        let ChatPatch {
+            model,
+            place,
+            peer,
+            consented,
+            system_prompt,
+            sampling,
+            on_full,
+        } = patch;
         if let Some(model) = model {
             if let Some(id) = &model {
                 inner.known_model(id)?;
@@ -144,7 +170,8 @@ impl Node {
         }
         if let Some(peer) = peer {
             if let Some(id) = &peer {
-                id.parse::<protocol::PeerId>().map_err(|_| NodeError::NotAPeer { id: id.clone() })?;
+                id.parse::<protocol::PeerId>()
+                    .map_err(|_| NodeError::NotAPeer { id: id.clone() })?;
             }
             settings.peer = peer;
         }
@@ -198,7 +225,10 @@ impl Node {
                 return Err(NodeError::NothingToSend);
             }
             if text.len() > MAX_MESSAGE_BYTES {
-                return Err(NodeError::TooLong { bytes: text.len(), limit: MAX_MESSAGE_BYTES });
+                return Err(NodeError::TooLong {
+                    bytes: text.len(),
+                    limit: MAX_MESSAGE_BYTES,
+                });
             }
         }
         let slot = ask::Slot::take(inner, chat.id)?;
@@ -208,7 +238,9 @@ impl Node {
             None => Vec::new(),
         };
         if branch.first().is_some_and(|first| first.chat != chat.id) {
-            return Err(NodeError::MessageMissing { message: parent.map(|id| id.to_string()).unwrap_or_default() });
+            return Err(NodeError::MessageMissing {
+                message: parent.map(|id| id.to_string()).unwrap_or_default(),
+            });
         }
         let question = match &text {
             Some(text) => Some(NewMessage::user(parent, text.clone())),
@@ -235,7 +267,10 @@ impl Node {
             (Some(id), _) | (None, Some(id)) => id,
             (None, None) => return Err(NodeError::NothingToSend),
         };
-        let answer = chat.memory.insert(chat.id, NewMessage::answer(below, ask.model_used())).await?;
+        let answer = chat
+            .memory
+            .insert(chat.id, NewMessage::answer(below, ask.model_used()))
+            .await?;
         let title = match open.chat.title.is_empty() {
             true => inner.title_from_path(&chat).await?,
             false => None,
@@ -276,7 +311,10 @@ impl Node {
         }
         let system = prompt::system(open.chat.settings.system_prompt.as_deref(), Some(&model));
         let ids = prompt::render(&inner.engine, &file, system, &turns).await?;
-        Ok(ContextUse { used: u32::try_from(ids.len()).unwrap_or(u32::MAX), limit })
+        Ok(ContextUse {
+            used: u32::try_from(ids.len()).unwrap_or(u32::MAX),
+            limit,
+        })
     }
 
     /// Starts a new chat from a summary of this one, written by its model at its place. Returns the new chat's id and
@@ -284,7 +322,10 @@ impl Node {
     ///
     /// # Errors
     /// As [`Node::chat_send`].
-    pub async fn chat_summarise(&self, chat: &str) -> Result<(String, mpsc::Receiver<AnswerEvent>), NodeError> {
+    pub async fn chat_summarise(
+        &self,
+        chat: &str,
+    ) -> Result<(String, mpsc::Receiver<AnswerEvent>), NodeError> {
         let inner = &self.inner;
         let old = inner.chat(chat)?;
         let open = old.memory.open_chat(old.id).await?;
@@ -299,7 +340,9 @@ impl Node {
             true => "Summary".to_owned(),
             false => format!("{} (continued)", open.chat.title),
         };
-        let new = inner.create_chat(old.temporary, &title, settings.clone()).await?;
+        let new = inner
+            .create_chat(old.temporary, &title, settings.clone())
+            .await?;
         let slot = ask::Slot::take(inner, new.id)?;
         // The old chat is too long by nature: what does not fit is left out of the summary.
         settings.on_full = memory::OnFull::DropOldest;
@@ -311,7 +354,10 @@ impl Node {
         match prepared {
             Ok((question, answer)) => {
                 inner.chats_changed();
-                Ok((new.id.to_string(), ask.begin(Some(question), answer, None).await))
+                Ok((
+                    new.id.to_string(),
+                    ask.begin(Some(question), answer, None).await,
+                ))
             }
             Err(error) => {
                 // Nobody has seen the new chat: an empty one is not left behind.
@@ -321,9 +367,19 @@ impl Node {
         }
     }
 
-    async fn summary_messages(&self, new: &ChatRef, ask: &Ask) -> Result<(MessageId, memory::Message), NodeError> {
-        let question = new.memory.insert(new.id, NewMessage::user(None, SUMMARY_QUESTION)).await?;
-        let answer = new.memory.insert(new.id, NewMessage::answer(question.id, ask.model_used())).await?;
+    async fn summary_messages(
+        &self,
+        new: &ChatRef,
+        ask: &Ask,
+    ) -> Result<(MessageId, memory::Message), NodeError> {
+        let question = new
+            .memory
+            .insert(new.id, NewMessage::user(None, SUMMARY_QUESTION))
+            .await?;
+        let answer = new
+            .memory
+            .insert(new.id, NewMessage::answer(question.id, ask.model_used()))
+            .await?;
         Ok((question.id, answer))
     }
 
@@ -344,24 +400,49 @@ impl Node {
 impl Inner {
     /// The chat of an id that a shell gave.
     pub(crate) fn chat(&self, id: &str) -> Result<ChatRef, NodeError> {
-        let id: ChatId = id.parse().map_err(|_| NodeError::ChatMissing { chat: id.to_owned() })?;
+        let id: ChatId = id.parse().map_err(|_| NodeError::ChatMissing {
+            chat: id.to_owned(),
+        })?;
         let temporary = self.temporary_chats().contains(&id);
-        let memory = if temporary { self.temporary.clone() } else { self.memory.clone() };
-        Ok(ChatRef { id, memory, temporary })
+        let memory = if temporary {
+            self.temporary.clone()
+        } else {
+            self.memory.clone()
+        };
+        Ok(ChatRef {
+            id,
+            memory,
+            temporary,
+        })
     }
 
-    async fn create_chat(&self, temporary: bool, title: &str, settings: ChatSettings) -> Result<ChatRef, NodeError> {
-        let memory = if temporary { self.temporary.clone() } else { self.memory.clone() };
+    async fn create_chat(
+        &self,
+        temporary: bool,
+        title: &str,
+        settings: ChatSettings,
+    ) -> Result<ChatRef, NodeError> {
+        let memory = if temporary {
+            self.temporary.clone()
+        } else {
+            self.memory.clone()
+        };
         let chat = memory.create_chat(title, settings).await?;
         if temporary {
             self.temporary_chats().insert(chat.id);
         }
         self.chats_changed();
-        Ok(ChatRef { id: chat.id, memory, temporary })
+        Ok(ChatRef {
+            id: chat.id,
+            memory,
+            temporary,
+        })
     }
 
     fn temporary_chats(&self) -> std::sync::MutexGuard<'_, std::collections::BTreeSet<ChatId>> {
-        self.temporary_chats.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.temporary_chats
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// A chat as a shell sees it.
@@ -369,7 +450,9 @@ impl Inner {
         let open = chat.memory.open_chat(chat.id).await?;
         let (context_used, context_limit) = self.context_of(&open);
         let first_seen = self.cut_of(chat.id);
-        let cut_at = first_seen.and_then(|id| open.path.iter().position(|step| step.message.id == id)).unwrap_or(0);
+        let cut_at = first_seen
+            .and_then(|id| open.path.iter().position(|step| step.message.id == id))
+            .unwrap_or(0);
         let settings = open.chat.settings;
         Ok(ChatView {
             id: chat.id.to_string(),
@@ -397,7 +480,11 @@ impl Inner {
     /// One message of the active branch as a shell sees it, with its siblings.
     pub(crate) async fn message_view(&self, chat: &ChatRef, message: memory::Message) -> Message {
         let siblings = match chat.memory.open_chat(chat.id).await {
-            Ok(open) => open.path.into_iter().find(|step| step.message.id == message.id).map(|step| step.siblings),
+            Ok(open) => open
+                .path
+                .into_iter()
+                .find(|step| step.message.id == message.id)
+                .map(|step| step.siblings),
             Err(_) => None,
         };
         let own = [message.id];
@@ -406,12 +493,19 @@ impl Inner {
 
     /// The first message that the model still saw at the last answer of this chat.
     pub(crate) fn cut_of(&self, chat: ChatId) -> Option<MessageId> {
-        self.cuts.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get(&chat).copied()
+        self.cuts
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .get(&chat)
+            .copied()
     }
 
     /// Remembers where the context of a chat was cut.
     pub(crate) fn set_cut(&self, chat: ChatId, first_seen: Option<MessageId>) {
-        let mut cuts = self.cuts.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut cuts = self
+            .cuts
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         match first_seen {
             Some(id) => cuts.insert(chat, id),
             None => cuts.remove(&chat),
@@ -422,10 +516,17 @@ impl Inner {
     fn context_of(&self, open: &memory::OpenChat) -> (u32, u32) {
         let last = open.path.iter().rev().find_map(|step| {
             let stats = &step.message.stats;
-            Some(stats.prompt_tokens?.saturating_add(stats.output_tokens.unwrap_or(0)))
+            Some(
+                stats
+                    .prompt_tokens?
+                    .saturating_add(stats.output_tokens.unwrap_or(0)),
+            )
         });
         let model = self.preferred_model(open.chat.settings.model.as_deref());
-        (last.unwrap_or(0), model.map_or(0, |model| self.context_limit(&model)))
+        (
+            last.unwrap_or(0),
+            model.map_or(0, |model| self.context_limit(&model)),
+        )
     }
 
     /// The context of a model here: that of its load while it is loaded, else what it was trained for.
@@ -441,8 +542,13 @@ impl Inner {
 
     async fn title_from_path(&self, chat: &ChatRef) -> Result<Option<String>, NodeError> {
         let open = chat.memory.open_chat(chat.id).await?;
-        let first = open.path.iter().find(|step| step.message.role == memory::Role::User);
-        let title = first.map(|step| title_of(&step.message.content)).filter(|title| !title.is_empty());
+        let first = open
+            .path
+            .iter()
+            .find(|step| step.message.role == memory::Role::User);
+        let title = first
+            .map(|step| title_of(&step.message.content))
+            .filter(|title| !title.is_empty());
         if let Some(title) = &title {
             chat.memory.rename(chat.id, title).await?;
         }
@@ -452,7 +558,11 @@ impl Inner {
 
 /// A title from the first message: its first line, cut between words.
 fn title_of(text: &str) -> String {
-    let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
+    let line = text
+        .lines()
+        .map(str::trim)
+        .find(|line| !line.is_empty())
+        .unwrap_or_default();
     let line = line.trim_start_matches(['#', '>', '*', '-', ' ', '`']);
     let mut title = String::new();
     for word in line.split_whitespace() {
@@ -474,7 +584,9 @@ fn title_of(text: &str) -> String {
 }
 
 fn message_id(id: &str) -> Result<MessageId, NodeError> {
-    id.parse().map_err(|_| NodeError::MessageMissing { message: id.to_owned() })
+    id.parse().map_err(|_| NodeError::MessageMissing {
+        message: id.to_owned(),
+    })
 }
 
 #[cfg(test)]
@@ -483,12 +595,18 @@ mod tests {
 
     #[test]
     fn titles_are_one_short_line() {
-        assert_eq!(title_of("What is the capital of France?"), "What is the capital of France?");
+        assert_eq!(
+            title_of("What is the capital of France?"),
+            "What is the capital of France?"
+        );
         assert_eq!(title_of("\n\n  # A heading  \nand more"), "A heading");
         assert_eq!(title_of(""), "");
         let long = "word ".repeat(40);
         let title = title_of(&long);
-        assert!(title.ends_with("word…") && title.chars().count() <= TITLE_CHARS + 1, "{title}");
+        assert!(
+            title.ends_with("word…") && title.chars().count() <= TITLE_CHARS + 1,
+            "{title}"
+        );
         assert_eq!(title_of(&"ß".repeat(100)).chars().count(), TITLE_CHARS + 1);
     }
 
@@ -497,7 +615,8 @@ mod tests {
         let patch: ChatPatch = serde_json::from_str(r#"{"peer":null,"place":"peer"}"#).unwrap();
         assert_eq!(patch.peer, Some(None));
         assert_eq!(patch.model, None);
-        let again: ChatPatch = serde_json::from_str(&serde_json::to_string(&patch).unwrap()).unwrap();
+        let again: ChatPatch =
+            serde_json::from_str(&serde_json::to_string(&patch).unwrap()).unwrap();
         assert_eq!(again, patch);
     }
 }

@@ -152,7 +152,15 @@ pub struct Sampling {
 
 impl Default for Sampling {
     fn default() -> Self {
-        Self { temperature: 0.7, top_k: 40, top_p: 0.95, min_p: 0.05, repeat_penalty: 1.0, max_out: 1024, seed: None }
+        Self {
+            temperature: 0.7,
+            top_k: 40,
+            top_p: 0.95,
+            min_p: 0.05,
+            repeat_penalty: 1.0,
+            max_out: 1024,
+            seed: None,
+        }
     }
 }
 
@@ -160,7 +168,10 @@ impl Sampling {
     /// The same settings, greedy: the most likely token each time.
     #[must_use]
     pub fn greedy() -> Self {
-        Self { temperature: 0.0, ..Self::default() }
+        Self {
+            temperature: 0.0,
+            ..Self::default()
+        }
     }
 }
 
@@ -250,8 +261,15 @@ pub enum Phase {
 
 /// What happens during one answer, in order. `Started` is first, `Finished` last.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[allow(clippy::large_enum_variant, reason = "the large ones come twice per answer, and a shell takes them apart")]
-#[serde(tag = "kind", rename_all = "snake_case", rename_all_fields = "camelCase")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "the large ones come twice per answer, and a shell takes them apart"
+)]
+#[serde(
+    tag = "kind",
+    rename_all = "snake_case",
+    rename_all_fields = "camelCase"
+)]
 pub enum AnswerEvent {
     /// The messages exist.
     Started {

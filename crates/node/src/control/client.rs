@@ -57,7 +57,10 @@ impl ControlError {
     pub fn view(&self) -> ErrorView {
         let (code, fix) = match self {
             Self::NoAnswer(_) => ("control_silent", "Close the running program and try again."),
-            Self::NotAllowed => ("control_refused", "Use a data folder of your own with --data."),
+            Self::NotAllowed => (
+                "control_refused",
+                "Use a data folder of your own with --data.",
+            ),
         };
         ErrorView::new(code, crate::error::sentence(self), Some(fix.to_owned()))
     }
@@ -97,11 +100,22 @@ impl Client {
     /// [`ControlError`] when one runs and cannot be spoken with.
     #[cfg(unix)]
     pub async fn attach(data: &Path) -> Result<Option<Self>, ControlError> {
-        let Some(path) = super::socket_path(data) else { return Ok(None) };
+        let Some(path) = super::socket_path(data) else {
+            return Ok(None);
+        };
         match tokio::net::UnixStream::connect(&path).await {
             Ok(connection) => Ok(Some(Self::over(connection))),
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => Ok(None),
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(ControlError::NotAllowed),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+                ) =>
+            {
+                Ok(None)
+            }
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                Err(ControlError::NotAllowed)
+            }
             Err(error) => Err(ControlError::NoAnswer(error)),
         }
     }
@@ -115,7 +129,9 @@ impl Client {
         match tokio::net::windows::named_pipe::ClientOptions::new().open(super::pipe_name(data)) {
             Ok(connection) => Ok(Some(Self::over(connection))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(ControlError::NotAllowed),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                Err(ControlError::NotAllowed)
+            }
             Err(error) => Err(ControlError::NoAnswer(error)),
         }
     }
@@ -161,20 +177,40 @@ impl Client {
     /// # Errors
     /// The node's own error, or `disconnected`.
     pub async fn call<R: DeserializeOwned>(&self, request: Request) -> Result<R, ErrorView> {
-        self.stream::<serde_json::Value, R>(request).await?.finish().await
+        self.stream::<serde_json::Value, R>(request)
+            .await?
+            .finish()
+            .await
     }
 
     /// Makes a call whose items are wanted.
     ///
     /// # Errors
     /// `disconnected`; the node's own errors come with the items.
-    pub async fn stream<T: DeserializeOwned, R: DeserializeOwned>(&self, request: Request) -> Result<Stream<T, R>, ErrorView> {
+    pub async fn stream<T: DeserializeOwned, R: DeserializeOwned>(
+        &self,
+        request: Request,
+    ) -> Result<Stream<T, R>, ErrorView> {
         let id = self.shared.next.fetch_add(1, Ordering::Relaxed);
         let (sender, bodies) = mpsc::channel(MAX_WAITING);
-        lock(&self.shared.waiting).as_mut().ok_or_else(disconnected)?.insert(id, sender);
-        let stream = Stream { client: self.clone(), id, bodies, ended: None, _types: PhantomData };
-        let line = to_line(&Call { id, request }).map_err(|error| ErrorView::new("bad_call", error.to_string(), None))?;
-        self.shared.outbox.send(line).await.map_err(|_| disconnected())?;
+        lock(&self.shared.waiting)
+            .as_mut()
+            .ok_or_else(disconnected)?
+            .insert(id, sender);
+        let stream = Stream {
+            client: self.clone(),
+            id,
+            bodies,
+            ended: None,
+            _types: PhantomData,
+        };
+        let line = to_line(&Call { id, request })
+            .map_err(|error| ErrorView::new("bad_call", error.to_string(), None))?;
+        self.shared
+            .outbox
+            .send(line)
+            .await
+            .map_err(|_| disconnected())?;
         Ok(stream)
     }
 
@@ -249,15 +285,26 @@ impl Client {
         parent: Option<&str>,
         text: Option<String>,
     ) -> Result<Stream<AnswerEvent>, ErrorView> {
-        self.stream(Request::ChatSend { chat: chat.to_owned(), parent: parent.map(str::to_owned), text }).await
+        self.stream(Request::ChatSend {
+            chat: chat.to_owned(),
+            parent: parent.map(str::to_owned),
+            text,
+        })
+        .await
     }
 
     /// See [`Node::chat_summarise`]; the result is the new chat.
     ///
     /// # Errors
     /// `disconnected`; the node's own errors come with the first item.
-    pub async fn chat_summarise(&self, chat: &str) -> Result<Stream<AnswerEvent, ChatView>, ErrorView> {
-        self.stream(Request::ChatSummarise { chat: chat.to_owned() }).await
+    pub async fn chat_summarise(
+        &self,
+        chat: &str,
+    ) -> Result<Stream<AnswerEvent, ChatView>, ErrorView> {
+        self.stream(Request::ChatSummarise {
+            chat: chat.to_owned(),
+        })
+        .await
     }
 
     /// See [`Node::status`].
@@ -328,9 +375,16 @@ impl<T: DeserializeOwned, R: DeserializeOwned> Stream<T, R> {
 
 impl<T, R> Drop for Stream<T, R> {
     fn drop(&mut self) {
-        let waited = lock(&self.client.shared.waiting).as_mut().and_then(|waiting| waiting.remove(&self.id));
+        let waited = lock(&self.client.shared.waiting)
+            .as_mut()
+            .and_then(|waiting| waiting.remove(&self.id));
         let over = waited.is_none() || self.ended.is_some();
-        if !over && let Ok(line) = to_line(&Call { id: 0, request: Request::Forget { call: self.id } }) {
+        if !over
+            && let Ok(line) = to_line(&Call {
+                id: 0,
+                request: Request::Forget { call: self.id },
+            })
+        {
             // With a full outbox the other side goes on sending items that nobody waits for, until the call ends.
             let _ = self.client.shared.outbox.try_send(line);
         }
@@ -344,8 +398,12 @@ async fn hear(mut reader: impl tokio::io::AsyncBufRead + Unpin, waiting: Arc<Wai
             continue;
         };
         let mut waiting = lock(&waiting);
-        let Some(waiting) = waiting.as_mut() else { return };
-        let Some(caller) = waiting.get(&reply.id) else { continue };
+        let Some(waiting) = waiting.as_mut() else {
+            return;
+        };
+        let Some(caller) = waiting.get(&reply.id) else {
+            continue;
+        };
         let last = matches!(reply.body, Body::Done(_) | Body::Error(_));
         // A caller that is too far behind loses the call: its channel closes behind what it has.
         if caller.try_send(reply.body).is_err() || last {
@@ -362,10 +420,18 @@ fn lock(waiting: &Waiting) -> std::sync::MutexGuard<'_, Option<BTreeMap<u64, mps
 fn from_value<T: DeserializeOwned>(value: serde_json::Value) -> Result<T, ErrorView> {
     serde_json::from_value(value).map_err(|error| {
         let fix = Some("Both programs must have the same version.".to_owned());
-        ErrorView::new("bad_answer", format!("The running program answered in a form that is not known: {error}."), fix)
+        ErrorView::new(
+            "bad_answer",
+            format!("The running program answered in a form that is not known: {error}."),
+            fix,
+        )
     })
 }
 
 fn disconnected() -> ErrorView {
-    ErrorView::new("disconnected", "The running program closed the connection.", Some("Start it again.".to_owned()))
+    ErrorView::new(
+        "disconnected",
+        "The running program closed the connection.",
+        Some("Start it again.".to_owned()),
+    )
 }

@@ -17,7 +17,11 @@ pub(crate) fn listen(node: &Node) -> Result<(), NodeError> {
         tracing::warn!("the path of the data folder is too long for a control socket");
         return Ok(());
     };
-    let failed = |source| NodeError::File { path: path.clone(), what: "opened", source };
+    let failed = |source| NodeError::File {
+        path: path.clone(),
+        what: "opened",
+        source,
+    };
     // We hold the folder's lock, so a socket that is there belongs to nobody.
     match std::fs::remove_file(&path) {
         Ok(()) => {}
@@ -59,9 +63,16 @@ pub(crate) fn listen(node: &Node) -> Result<(), NodeError> {
 
     let inner = &node.inner;
     let name = super::pipe_name(inner.data.root());
-    let failed = |source| NodeError::File { path: name.clone().into(), what: "opened", source };
+    let failed = |source| NodeError::File {
+        path: name.clone().into(),
+        what: "opened",
+        source,
+    };
     // Pipes refuse other computers by default; only their creator may write to them.
-    let mut next = ServerOptions::new().first_pipe_instance(true).create(&name).map_err(failed)?;
+    let mut next = ServerOptions::new()
+        .first_pipe_instance(true)
+        .create(&name)
+        .map_err(failed)?;
     let (stop, weak) = (inner.stop.clone(), Weak::of(node));
     inner.tasks.spawn(async move {
         let mut connections = tokio::task::JoinSet::new();

@@ -39,49 +39,121 @@ const MAX_SOCKET_PATH: usize = 100;
 /// A call on the node. The names are those of the methods of [`Node`](crate::Node), where they are described.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "method", content = "params", rename_all = "snake_case")]
-#[allow(missing_docs, reason = "each call is documented at the method of Node that it names")]
+#[allow(
+    missing_docs,
+    reason = "each call is documented at the method of Node that it names"
+)]
 pub enum Request {
     /// Who is there: answers with a [`Hello`].
     Hello,
     /// Ends a call of this connection whose items nobody wants any more.
-    Forget { call: u64 },
+    Forget {
+        call: u64,
+    },
     ChatsList,
-    ChatsSearch { query: String },
-    ChatCreate { temporary: bool },
-    ChatOpen { chat: String },
-    ChatRename { chat: String, title: String },
-    ChatPin { chat: String, pinned: bool },
-    ChatDelete { chat: String },
-    ChatRestore { chat: String },
-    ChatUpdate { chat: String, patch: Box<ChatPatch> },
-    ChatChoose { chat: String, message: String },
+    ChatsSearch {
+        query: String,
+    },
+    ChatCreate {
+        temporary: bool,
+    },
+    ChatOpen {
+        chat: String,
+    },
+    ChatRename {
+        chat: String,
+        title: String,
+    },
+    ChatPin {
+        chat: String,
+        pinned: bool,
+    },
+    ChatDelete {
+        chat: String,
+    },
+    ChatRestore {
+        chat: String,
+    },
+    ChatUpdate {
+        chat: String,
+        patch: Box<ChatPatch>,
+    },
+    ChatChoose {
+        chat: String,
+        message: String,
+    },
     /// Items: [`AnswerEvent`](crate::AnswerEvent).
-    ChatSend { chat: String, parent: Option<String>, text: Option<String> },
-    ChatStop { chat: String },
-    ChatContext { chat: String, draft: String },
+    ChatSend {
+        chat: String,
+        parent: Option<String>,
+        text: Option<String>,
+    },
+    ChatStop {
+        chat: String,
+    },
+    ChatContext {
+        chat: String,
+        draft: String,
+    },
     /// Items: [`AnswerEvent`](crate::AnswerEvent); done: the new chat.
-    ChatSummarise { chat: String },
-    ChatExport { chat: String, format: ExportFormat },
+    ChatSummarise {
+        chat: String,
+    },
+    ChatExport {
+        chat: String,
+        format: ExportFormat,
+    },
     ModelsList,
-    ModelDownload { id: String },
-    ModelPause { id: String },
-    ModelCancel { id: String },
-    ModelRemove { id: String },
-    ModelAdd { path: PathBuf },
-    ModelDefault { id: String },
-    ModelsMove { path: PathBuf },
+    ModelDownload {
+        id: String,
+    },
+    ModelPause {
+        id: String,
+    },
+    ModelCancel {
+        id: String,
+    },
+    ModelRemove {
+        id: String,
+    },
+    ModelAdd {
+        path: PathBuf,
+    },
+    ModelDefault {
+        id: String,
+    },
+    ModelsMove {
+        path: PathBuf,
+    },
     NodeStatus,
-    NodeSwitch { on: bool },
-    NodePause { minutes: Option<u32> },
+    NodeSwitch {
+        on: bool,
+    },
+    NodePause {
+        minutes: Option<u32>,
+    },
     NodeResume,
-    NodeAnswers { limit: u32 },
-    ReceiptOpen { job: String },
-    PeersConnect { text: String },
-    PeersDisconnect { id: String },
-    PeersBlock { id: String, blocked: bool },
+    NodeAnswers {
+        limit: u32,
+    },
+    ReceiptOpen {
+        job: String,
+    },
+    PeersConnect {
+        text: String,
+    },
+    PeersDisconnect {
+        id: String,
+    },
+    PeersBlock {
+        id: String,
+        blocked: bool,
+    },
     PeersInvite,
     SettingsGet,
-    SettingsSet { settings: Box<Settings> },
+    SettingsSet {
+        settings: Box<Settings>,
+    },
     Doctor,
     /// Items: [`NodeStatus`](crate::NodeStatus), the present one first.
     WatchStatus,
@@ -153,12 +225,19 @@ fn name_of(data: &Path) -> String {
 /// Reads one line without its end. `None` at the end of the stream.
 async fn read_line(reader: &mut (impl AsyncBufRead + Unpin)) -> std::io::Result<Option<Vec<u8>>> {
     let mut line = Vec::new();
-    let read = (&mut *reader).take(MAX_LINE_BYTES as u64 + 1).read_until(b'\n', &mut line).await?;
+    let read = (&mut *reader)
+        .take(MAX_LINE_BYTES as u64 + 1)
+        .read_until(b'\n', &mut line)
+        .await?;
     if read == 0 {
         return Ok(None);
     }
     if line.pop() != Some(b'\n') {
-        let what = if read > MAX_LINE_BYTES { "the line is too long" } else { "the line is cut short" };
+        let what = if read > MAX_LINE_BYTES {
+            "the line is too long"
+        } else {
+            "the line is cut short"
+        };
         return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, what));
     }
     Ok(Some(line))
@@ -177,9 +256,17 @@ mod tests {
 
     #[test]
     fn a_call_is_one_flat_object() {
-        let call = Call { id: 7, request: Request::ChatOpen { chat: "x".to_owned() } };
+        let call = Call {
+            id: 7,
+            request: Request::ChatOpen {
+                chat: "x".to_owned(),
+            },
+        };
         let text = serde_json::to_string(&call).unwrap();
-        assert_eq!(text, r#"{"id":7,"method":"chat_open","params":{"chat":"x"}}"#);
+        assert_eq!(
+            text,
+            r#"{"id":7,"method":"chat_open","params":{"chat":"x"}}"#
+        );
         let again: Call = serde_json::from_str(&text).unwrap();
         assert_eq!(again.request, call.request);
         let plain: Call = serde_json::from_str(r#"{"id":1,"method":"node_status"}"#).unwrap();
@@ -188,11 +275,20 @@ mod tests {
 
     #[test]
     fn a_reply_is_one_flat_object() {
-        let reply = Reply { id: 7, body: Body::Done(serde_json::Value::Null) };
+        let reply = Reply {
+            id: 7,
+            body: Body::Done(serde_json::Value::Null),
+        };
         let text = serde_json::to_string(&reply).unwrap();
         assert_eq!(text, r#"{"id":7,"done":null}"#);
         let again: Reply = serde_json::from_str(&text).unwrap();
-        assert!(matches!(again, Reply { id: 7, body: Body::Done(serde_json::Value::Null) }));
+        assert!(matches!(
+            again,
+            Reply {
+                id: 7,
+                body: Body::Done(serde_json::Value::Null)
+            }
+        ));
     }
 
     #[tokio::test]

@@ -35,7 +35,11 @@ where
     let writing = async move {
         while let Some(reply) = lines.recv().await {
             let line = to_line(&reply).or_else(|error| {
-                let body = Body::Error(ErrorView::new("internal", format!("An answer cannot be written: {error}."), None));
+                let body = Body::Error(ErrorView::new(
+                    "internal",
+                    format!("An answer cannot be written: {error}."),
+                    None,
+                ));
                 to_line(&Reply { id: reply.id, body })
             });
             let Ok(line) = line else { return };
@@ -52,7 +56,11 @@ where
     }
 }
 
-async fn read_calls(node: Node, mut reader: impl tokio::io::AsyncBufRead + Unpin, outbox: mpsc::Sender<Reply>) {
+async fn read_calls(
+    node: Node,
+    mut reader: impl tokio::io::AsyncBufRead + Unpin,
+    outbox: mpsc::Sender<Reply>,
+) {
     let mut calls: JoinSet<()> = JoinSet::new();
     let running: Arc<Mutex<BTreeMap<u64, AbortHandle>>> = Arc::default();
     loop {
@@ -85,13 +93,23 @@ async fn read_calls(node: Node, mut reader: impl tokio::io::AsyncBufRead + Unpin
             continue;
         }
         if calls.len() >= MAX_CALLS {
-            let body = Body::Error(ErrorView::new("too_many_calls", format!("{MAX_CALLS} calls are running already."), None));
+            let body = Body::Error(ErrorView::new(
+                "too_many_calls",
+                format!("{MAX_CALLS} calls are running already."),
+                None,
+            ));
             if outbox.send(Reply { id, body }).await.is_err() {
                 return;
             }
             continue;
         }
-        let (node, out) = (node.clone(), Out { id, outbox: outbox.clone() });
+        let (node, out) = (
+            node.clone(),
+            Out {
+                id,
+                outbox: outbox.clone(),
+            },
+        );
         let over = Arc::clone(&running);
         let task = calls.spawn(async move {
             let body = match answer(&node, call.request, &out).await {
@@ -163,7 +181,10 @@ fn value(value: impl Serialize) -> Result<serde_json::Value, NodeError> {
 
 async fn answer(node: &Node, request: Request, out: &Out) -> Result<serde_json::Value, NodeError> {
     match request {
-        Request::Hello => value(Hello { version: env!("CARGO_PKG_VERSION").to_owned(), process: std::process::id() }),
+        Request::Hello => value(Hello {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            process: std::process::id(),
+        }),
         Request::Forget { .. } => value(()),
         Request::ChatsList => value(node.chats_list().await?),
         Request::ChatsSearch { query } => value(node.chats_search(&query).await?),
@@ -176,7 +197,8 @@ async fn answer(node: &Node, request: Request, out: &Out) -> Result<serde_json::
         Request::ChatUpdate { chat, patch } => value(node.chat_update(&chat, *patch).await?),
         Request::ChatChoose { chat, message } => value(node.chat_choose(&chat, &message).await?),
         Request::ChatSend { chat, parent, text } => {
-            out.events(node.chat_send(&chat, parent.as_deref(), text).await?).await;
+            out.events(node.chat_send(&chat, parent.as_deref(), text).await?)
+                .await;
             value(())
         }
         Request::ChatStop { chat } => value(node.chat_stop(&chat)?),

@@ -49,10 +49,15 @@ struct Known {
 impl PeerBook {
     /// Reads the book. A damaged one is kept aside and said; the run goes on with an empty one.
     pub(crate) fn open(path: &Path) -> (Self, Option<ErrorView>) {
-        let book = |page| Self { path: path.to_owned(), page };
+        let book = |page| Self {
+            path: path.to_owned(),
+            page,
+        };
         let text = match data::read_capped(path, MAX_FILE_BYTES) {
             Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return (book(Page::default()), None),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return (book(Page::default()), None);
+            }
             Err(error) if error.kind() == std::io::ErrorKind::InvalidData => String::from("\u{0}"),
             Err(error) => {
                 let notice = ErrorView::new(
@@ -74,7 +79,10 @@ impl PeerBook {
                 let notice = ErrorView::new(
                     "peers_corrupt",
                     format!("The list of known peers is damaged: {}.", error.message()),
-                    Some(format!("It is kept as {}. Connect to your peers again.", kept.display())),
+                    Some(format!(
+                        "It is kept as {}. Connect to your peers again.",
+                        kept.display()
+                    )),
                 );
                 (book(Page::default()), Some(notice))
             }
@@ -83,15 +91,30 @@ impl PeerBook {
 
     /// Every known address, with `/p2p/…`, of peers that are not blocked.
     pub(crate) fn dialable(&self) -> Vec<String> {
-        let open = self.page.peer.iter().filter(|peer| !self.page.blocked.contains(&peer.id));
-        open.flat_map(|peer| peer.addresses.iter().map(|address| with_peer(address, &peer.id))).collect()
+        let open = self
+            .page
+            .peer
+            .iter()
+            .filter(|peer| !self.page.blocked.contains(&peer.id));
+        open.flat_map(|peer| {
+            peer.addresses
+                .iter()
+                .map(|address| with_peer(address, &peer.id))
+        })
+        .collect()
     }
 
     /// Addresses of one peer, with `/p2p/…`.
     pub(crate) fn addresses(&self, peer: &PeerId) -> Vec<String> {
         let id = peer.to_string();
         let known = self.page.peer.iter().find(|known| known.id == id);
-        known.map_or_else(Vec::new, |known| known.addresses.iter().map(|address| with_peer(address, &id)).collect())
+        known.map_or_else(Vec::new, |known| {
+            known
+                .addresses
+                .iter()
+                .map(|address| with_peer(address, &id))
+                .collect()
+        })
     }
 
     /// Remembers a peer at these addresses, the newest first.
@@ -99,7 +122,10 @@ impl PeerBook {
         let id = peer.to_string();
         let mut known = match self.page.peer.iter().position(|known| known.id == id) {
             Some(at) => self.page.peer.remove(at),
-            None => Known { id, addresses: Vec::new() },
+            None => Known {
+                id,
+                addresses: Vec::new(),
+            },
         };
         for address in addresses.iter().rev() {
             let bare = address.split("/p2p/").next().unwrap_or(address).to_owned();
@@ -131,7 +157,11 @@ impl PeerBook {
 
     /// All blocked peers whose id is one.
     pub(crate) fn blocked(&self) -> Vec<PeerId> {
-        self.page.blocked.iter().filter_map(|id| id.parse().ok()).collect()
+        self.page
+            .blocked
+            .iter()
+            .filter_map(|id| id.parse().ok())
+            .collect()
     }
 
     /// What has to be written where, for a thread that may wait for a disk.
@@ -142,10 +172,12 @@ impl PeerBook {
 
 /// Writes the book as [`PeerBook::to_write`] gave it.
 pub(crate) fn write(path: &Path, text: &str) -> Result<(), NodeError> {
-    data::write_atomically(path, text.as_bytes(), AtomicWrite::Secret).map_err(|source| NodeError::File {
-        path: path.to_owned(),
-        what: "written",
-        source,
+    data::write_atomically(path, text.as_bytes(), AtomicWrite::Secret).map_err(|source| {
+        NodeError::File {
+            path: path.to_owned(),
+            what: "written",
+            source,
+        }
     })
 }
 
@@ -167,7 +199,13 @@ mod tests {
         let path = folder.path().join("peers.toml");
         let (mut book, notice) = PeerBook::open(&path);
         assert!(notice.is_none());
-        book.remember(&peer(1), &["/ip4/127.0.0.1/tcp/1/p2p/x".to_owned(), "/ip4/127.0.0.1/tcp/2".to_owned()]);
+        book.remember(
+            &peer(1),
+            &[
+                "/ip4/127.0.0.1/tcp/1/p2p/x".to_owned(),
+                "/ip4/127.0.0.1/tcp/2".to_owned(),
+            ],
+        );
         book.remember(&peer(2), &["/ip4/127.0.0.1/tcp/3".to_owned()]);
         book.set_blocked(&peer(2), true);
         let (at, text) = book.to_write();
@@ -178,7 +216,10 @@ mod tests {
         let id = peer(1);
         assert_eq!(
             book.dialable(),
-            [format!("/ip4/127.0.0.1/tcp/1/p2p/{id}"), format!("/ip4/127.0.0.1/tcp/2/p2p/{id}")]
+            [
+                format!("/ip4/127.0.0.1/tcp/1/p2p/{id}"),
+                format!("/ip4/127.0.0.1/tcp/2/p2p/{id}")
+            ]
         );
     }
 
@@ -189,10 +230,16 @@ mod tests {
         for n in 0..=MAX_KNOWN {
             let mut key = [0; 32];
             key[..8].copy_from_slice(&(n as u64).to_le_bytes());
-            book.remember(&PeerId::from_public_key(&key), &["/ip4/127.0.0.1/tcp/1".to_owned()]);
+            book.remember(
+                &PeerId::from_public_key(&key),
+                &["/ip4/127.0.0.1/tcp/1".to_owned()],
+            );
         }
         assert_eq!(book.dialable().len(), MAX_KNOWN);
-        assert!(book.addresses(&PeerId::from_public_key(&[0; 32])).is_empty());
+        assert!(
+            book.addresses(&PeerId::from_public_key(&[0; 32]))
+                .is_empty()
+        );
     }
 
     #[test]
@@ -203,6 +250,9 @@ mod tests {
         let (book, notice) = PeerBook::open(&path);
         assert!(book.dialable().is_empty());
         assert_eq!(notice.unwrap().code, "peers_corrupt");
-        assert_eq!(std::fs::read_to_string(folder.path().join("peers.toml.broken-1")).unwrap(), "peer = 3");
+        assert_eq!(
+            std::fs::read_to_string(folder.path().join("peers.toml.broken-1")).unwrap(),
+            "peer = 3"
+        );
     }
 }

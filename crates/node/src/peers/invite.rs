@@ -72,7 +72,9 @@ impl InviteError {
         match self {
             Self::Empty => "nothing_to_connect",
             Self::Newer => "invite_newer",
-            Self::TooLong | Self::Alphabet | Self::CutShort | Self::Checksum | Self::Damaged => "invite_damaged",
+            Self::TooLong | Self::Alphabet | Self::CutShort | Self::Checksum | Self::Damaged => {
+                "invite_damaged"
+            }
         }
     }
 }
@@ -82,8 +84,12 @@ impl InviteText {
     #[must_use]
     pub fn encode(&self) -> String {
         let mut bytes = self.peer.public_key().to_vec();
-        let addresses: Vec<&String> =
-            self.addresses.iter().filter(|address| address.len() <= MAX_ADDRESS_BYTES).take(MAX_ADDRESSES).collect();
+        let addresses: Vec<&String> = self
+            .addresses
+            .iter()
+            .filter(|address| address.len() <= MAX_ADDRESS_BYTES)
+            .take(MAX_ADDRESSES)
+            .collect();
         bytes.push(addresses.len() as u8);
         for address in addresses {
             bytes.push(address.len() as u8);
@@ -95,17 +101,23 @@ impl InviteText {
     }
 
     fn decode(body: &str) -> Result<Self, InviteError> {
-        let bytes = BASE32_NOPAD.decode(body.to_uppercase().as_bytes()).map_err(|error| match error.kind {
-            data_encoding::DecodeKind::Length => InviteError::CutShort,
-            data_encoding::DecodeKind::Symbol | data_encoding::DecodeKind::Trailing | data_encoding::DecodeKind::Padding => {
-                InviteError::Alphabet
-            }
-        })?;
-        let (content, check) = bytes.split_last_chunk::<CHECKSUM_BYTES>().ok_or(InviteError::CutShort)?;
+        let bytes = BASE32_NOPAD
+            .decode(body.to_uppercase().as_bytes())
+            .map_err(|error| match error.kind {
+                data_encoding::DecodeKind::Length => InviteError::CutShort,
+                data_encoding::DecodeKind::Symbol
+                | data_encoding::DecodeKind::Trailing
+                | data_encoding::DecodeKind::Padding => InviteError::Alphabet,
+            })?;
+        let (content, check) = bytes
+            .split_last_chunk::<CHECKSUM_BYTES>()
+            .ok_or(InviteError::CutShort)?;
         if checksum(content) != *check {
             return Err(InviteError::Checksum);
         }
-        let (key, rest) = content.split_first_chunk::<32>().ok_or(InviteError::Damaged)?;
+        let (key, rest) = content
+            .split_first_chunk::<32>()
+            .ok_or(InviteError::Damaged)?;
         let (&count, mut rest) = rest.split_first().ok_or(InviteError::Damaged)?;
         if usize::from(count) > MAX_ADDRESSES {
             return Err(InviteError::Damaged);
@@ -113,9 +125,15 @@ impl InviteText {
         let mut addresses = Vec::with_capacity(usize::from(count));
         for _ in 0..count {
             let (&len, tail) = rest.split_first().ok_or(InviteError::Damaged)?;
-            let (text, tail) = tail.split_at_checked(usize::from(len)).ok_or(InviteError::Damaged)?;
+            let (text, tail) = tail
+                .split_at_checked(usize::from(len))
+                .ok_or(InviteError::Damaged)?;
             let text = std::str::from_utf8(text).map_err(|_| InviteError::Damaged)?;
-            if !text.starts_with('/') || text.chars().any(|letter| letter.is_control() || letter.is_whitespace()) {
+            if !text.starts_with('/')
+                || text
+                    .chars()
+                    .any(|letter| letter.is_control() || letter.is_whitespace())
+            {
                 return Err(InviteError::Damaged);
             }
             addresses.push(text.to_owned());
@@ -124,7 +142,10 @@ impl InviteText {
         if !rest.is_empty() {
             return Err(InviteError::Damaged);
         }
-        Ok(Self { peer: PeerId::from_public_key(key), addresses })
+        Ok(Self {
+            peer: PeerId::from_public_key(key),
+            addresses,
+        })
     }
 }
 
@@ -136,14 +157,25 @@ pub fn read(text: &str) -> Result<Pasted, InviteError> {
     if text.len() > MAX_TEXT_BYTES {
         return Err(InviteError::TooLong);
     }
-    let text: String = text.chars().filter(|letter| !letter.is_whitespace()).collect();
+    let text: String = text
+        .chars()
+        .filter(|letter| !letter.is_whitespace())
+        .collect();
     if text.is_empty() {
         return Err(InviteError::Empty);
     }
-    let scheme = text.split(':').next().unwrap_or_default().to_ascii_lowercase();
+    let scheme = text
+        .split(':')
+        .next()
+        .unwrap_or_default()
+        .to_ascii_lowercase();
     match scheme.strip_prefix("dgpt") {
         Some("1") => InviteText::decode(&text[PREFIX.len()..]).map(Pasted::Invite),
-        Some(version) if !version.is_empty() && version.chars().all(|digit| digit.is_ascii_digit()) => Err(InviteError::Newer),
+        Some(version)
+            if !version.is_empty() && version.chars().all(|digit| digit.is_ascii_digit()) =>
+        {
+            Err(InviteError::Newer)
+        }
         Some(_) | None => Ok(Pasted::Address(text)),
     }
 }
@@ -152,8 +184,14 @@ pub fn read(text: &str) -> Result<Pasted, InviteError> {
 #[must_use]
 pub(crate) fn qr_svg(text: &str) -> Option<String> {
     // Capitals alone use the dense alphanumeric form; reading is case-blind.
-    let code = qrcode::QrCode::with_error_correction_level(text.to_uppercase(), qrcode::EcLevel::M).ok()?;
-    Some(code.render::<qrcode::render::svg::Color<'_>>().min_dimensions(240, 240).quiet_zone(true).build())
+    let code = qrcode::QrCode::with_error_correction_level(text.to_uppercase(), qrcode::EcLevel::M)
+        .ok()?;
+    Some(
+        code.render::<qrcode::render::svg::Color<'_>>()
+            .min_dimensions(240, 240)
+            .quiet_zone(true)
+            .build(),
+    )
 }
 
 fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
@@ -172,7 +210,10 @@ mod tests {
     fn invite() -> InviteText {
         InviteText {
             peer: PeerId::from_public_key(&[7; 32]),
-            addresses: vec!["/ip4/203.0.113.7/udp/4001/quic-v1".to_owned(), "/ip4/203.0.113.7/tcp/4001".to_owned()],
+            addresses: vec![
+                "/ip4/203.0.113.7/udp/4001/quic-v1".to_owned(),
+                "/ip4/203.0.113.7/tcp/4001".to_owned(),
+            ],
         }
     }
 
@@ -181,7 +222,10 @@ mod tests {
         let text = invite().encode();
         assert_eq!(read(&text), Ok(Pasted::Invite(invite())));
         let (front, back) = text.split_at(40);
-        assert_eq!(read(&format!("  {}\r\n {}\n", front.to_uppercase(), back)), Ok(Pasted::Invite(invite())));
+        assert_eq!(
+            read(&format!("  {}\r\n {}\n", front.to_uppercase(), back)),
+            Ok(Pasted::Invite(invite()))
+        );
         assert!(qr_svg(&text).unwrap().contains("<svg"));
     }
 
@@ -201,7 +245,10 @@ mod tests {
         assert_eq!(read(" \n"), Err(InviteError::Empty));
         assert_eq!(read("dgpt2:aaaa"), Err(InviteError::Newer));
         assert_eq!(read(&"x".repeat(100_000)), Err(InviteError::TooLong));
-        assert_eq!(read("/ip4/127.0.0.1/tcp/1"), Ok(Pasted::Address("/ip4/127.0.0.1/tcp/1".to_owned())));
+        assert_eq!(
+            read("/ip4/127.0.0.1/tcp/1"),
+            Ok(Pasted::Address("/ip4/127.0.0.1/tcp/1".to_owned()))
+        );
     }
 
     proptest! {

@@ -56,11 +56,21 @@ impl Node {
                     }
                     Err(_) => inner.network.connect(&address).await?,
                 };
-                (peer, if address.starts_with('/') { vec![address] } else { Vec::new() })
+                (
+                    peer,
+                    if address.starts_with('/') {
+                        vec![address]
+                    } else {
+                        Vec::new()
+                    },
+                )
             }
             Pasted::Invite(invite) => {
                 if invite.peer == inner.network.peer_id() {
-                    return Err(NetworkError::OwnAddress { address: invite.peer.to_string() }.into());
+                    return Err(NetworkError::OwnAddress {
+                        address: invite.peer.to_string(),
+                    }
+                    .into());
                 }
                 inner.book().remember(&invite.peer, &invite.addresses);
                 inner.reach(&invite.peer).await?;
@@ -77,7 +87,10 @@ impl Node {
                 0
             }
         };
-        let shown = inner.peer_view(&peer, offers).await.ok_or(NetworkError::NotConnected { peer })?;
+        let shown = inner
+            .peer_view(&peer, offers)
+            .await
+            .ok_or(NetworkError::NotConnected { peer })?;
         status::refresh(inner).await;
         Ok(shown)
     }
@@ -115,16 +128,38 @@ impl Node {
         let status = inner.network.status();
         let mut addresses: Vec<String> = status.borrow().listening.clone();
         if addresses.is_empty() {
-            let on = !matches!(inner.serving.view().borrow().state, status::ServingState::Off);
-            return Err(if on { NodeError::NoAddress } else { NodeError::NodeOff });
+            let on = !matches!(
+                inner.serving.view().borrow().state,
+                status::ServingState::Off
+            );
+            return Err(if on {
+                NodeError::NoAddress
+            } else {
+                NodeError::NodeOff
+            });
         }
         // Loopback last, QUIC before TCP: what is dialled first works oftenest.
-        addresses.sort_by_key(|address| (address.starts_with("/ip4/127.") || address.starts_with("/ip6/::1/"), !address.contains("/quic")));
+        addresses.sort_by_key(|address| {
+            (
+                address.starts_with("/ip4/127.") || address.starts_with("/ip6/::1/"),
+                !address.contains("/quic"),
+            )
+        });
         addresses.truncate(MAX_ADDRESSES);
-        let bare = addresses.iter().map(|address| address.split("/p2p/").next().unwrap_or(address).to_owned());
-        let text = InviteText { peer: inner.network.peer_id(), addresses: bare.collect() }.encode();
+        let bare = addresses
+            .iter()
+            .map(|address| address.split("/p2p/").next().unwrap_or(address).to_owned());
+        let text = InviteText {
+            peer: inner.network.peer_id(),
+            addresses: bare.collect(),
+        }
+        .encode();
         let qr_svg = invite::qr_svg(&text).ok_or(NodeError::NoAddress)?;
-        Ok(Invite { text, qr_svg, addresses })
+        Ok(Invite {
+            text,
+            qr_svg,
+            addresses,
+        })
     }
 }
 
@@ -191,7 +226,9 @@ pub(crate) async fn keep(inner: Arc<Inner>) {
             *counts.entry(known.offer.model.digest).or_default() += 1;
         }
         inner.models.set_peers(counts);
-        inner.models.set_loaded(engine.borrow_and_update().model_file.clone());
+        inner
+            .models
+            .set_loaded(engine.borrow_and_update().model_file.clone());
         tokio::select! {
             () = inner.stop.cancelled() => return,
             () = tokio::time::sleep(COUNT_EVERY) => {}
@@ -205,5 +242,6 @@ pub(crate) async fn keep(inner: Arc<Inner>) {
 }
 
 fn peer_id(id: &str) -> Result<PeerId, NodeError> {
-    id.parse().map_err(|_| NodeError::NotAPeer { id: id.to_owned() })
+    id.parse()
+        .map_err(|_| NodeError::NotAPeer { id: id.to_owned() })
 }

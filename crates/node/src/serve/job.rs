@@ -14,7 +14,9 @@ use protocol::{
     frame::{Cap, Frame},
     job::{
         CloseWhy, Finish,
-        provider::{Action, Config, Ended, EngineEvent, Event, Provider, Recorded, Room, Served, StartJob},
+        provider::{
+            Action, Config, Ended, EngineEvent, Event, Provider, Recorded, Room, Served, StartJob,
+        },
     },
     price::Prices,
 };
@@ -157,7 +159,11 @@ impl Job {
         let mut flow = self.writer.flow();
         let mut off_told = false;
         let mut flow_open = true;
-        let mut event = Event::Open { from: self.peer, bytes, room };
+        let mut event = Event::Open {
+            from: self.peer,
+            bytes,
+            room,
+        };
         // What the actions themselves led to, before anything else is heard.
         let mut follow_ups = VecDeque::new();
         loop {
@@ -202,7 +208,10 @@ impl Job {
 
     /// Whether there is room for a job of this peer, and takes it.
     fn room(&mut self) -> Room {
-        let full = Room::Full { retry_after_ms: RETRY_AFTER_MS, queue: 0 };
+        let full = Room::Full {
+            retry_after_ms: RETRY_AFTER_MS,
+            queue: 0,
+        };
         if !self.context.open || self.context.off.is_cancelled() {
             return Room::Off;
         }
@@ -210,14 +219,22 @@ impl Job {
             return Room::NotAllowed;
         }
         let rooms = self.context.rooms.clone();
-        let Ok(mut peers) = rooms.peers.lock() else { return full };
+        let Ok(mut peers) = rooms.peers.lock() else {
+            return full;
+        };
         if peers.contains_key(&self.peer) {
             return full;
         }
-        let Ok(slot) = Arc::clone(&rooms.slots).try_acquire_owned() else { return full };
+        let Ok(slot) = Arc::clone(&rooms.slots).try_acquire_owned() else {
+            return full;
+        };
         peers.insert(self.peer, ());
         drop(peers);
-        self.place = Some(Place { _slot: slot, rooms, peer: self.peer });
+        self.place = Some(Place {
+            _slot: slot,
+            rooms,
+            peer: self.peer,
+        });
         Room::Free
     }
 
@@ -225,17 +242,28 @@ impl Job {
         match action {
             Action::Send(frame) => {
                 if let Frame::Tokens(tokens) = &frame {
-                    self.sent = self.sent.saturating_add(u32::try_from(tokens.ids.len()).unwrap_or(u32::MAX));
+                    self.sent = self
+                        .sent
+                        .saturating_add(u32::try_from(tokens.ids.len()).unwrap_or(u32::MAX));
                 }
                 match self.writer.send(&frame) {
                     // A queue that is full is told by its flow, a stream that is gone by its reader.
                     Ok(Flow::Flowing | Flow::Blocked | Flow::Closed) | Err(WriteError::Closed) => {}
-                    Err(error @ WriteError::Full { .. }) => return Step::Then(Event::Closed(CloseWhy::Cut(error.to_string()))),
+                    Err(error @ WriteError::Full { .. }) => {
+                        return Step::Then(Event::Closed(CloseWhy::Cut(error.to_string())));
+                    }
                 }
             }
-            Action::Record { job, expires_unix_ms } => {
-                let recorded =
-                    self.context.inner.ledger.record_job(*job.as_bytes(), expires_unix_ms, clock::unix_ms()).await;
+            Action::Record {
+                job,
+                expires_unix_ms,
+            } => {
+                let recorded = self
+                    .context
+                    .inner
+                    .ledger
+                    .record_job(*job.as_bytes(), expires_unix_ms, clock::unix_ms())
+                    .await;
                 return Step::Then(Event::Recorded(match recorded {
                     Ok(record) => recorded_of(record),
                     Err(error) => {
@@ -251,10 +279,19 @@ impl Job {
             Action::Store(receipt) => {
                 let totals = &receipt.receipt.totals;
                 let count = |tokens: u64| u32::try_from(tokens).unwrap_or(u32::MAX);
-                self.receipt = Some((count(totals.input + totals.cached), count(totals.output), receipt.receipt.finish));
+                self.receipt = Some((
+                    count(totals.input + totals.cached),
+                    count(totals.output),
+                    receipt.receipt.finish,
+                ));
                 let name = self.name_of(&receipt.receipt.model);
-                let kept =
-                    receipts::keep(&self.context.inner.ledger, ledger::ReceiptRole::Provider, &receipt, &name).await;
+                let kept = receipts::keep(
+                    &self.context.inner.ledger,
+                    ledger::ReceiptRole::Provider,
+                    &receipt,
+                    &name,
+                )
+                .await;
                 if let Err(error) = kept {
                     tracing::warn!(%error, "a receipt could not be kept");
                 }
@@ -265,9 +302,15 @@ impl Job {
     }
 
     async fn start(&mut self, job: StartJob) -> Step {
-        let served = self.context.served.iter().find(|served| served.reference.digest == job.model);
+        let served = self
+            .context
+            .served
+            .iter()
+            .find(|served| served.reference.digest == job.model);
         let Some(file) = served.map(|served| served.file.clone()) else {
-            return Step::Then(Event::Engine(EngineEvent::Failed("the model is gone".to_owned())));
+            return Step::Then(Event::Engine(EngineEvent::Failed(
+                "the model is gone".to_owned(),
+            )));
         };
         let id = *job.job.as_bytes();
         let input = u32::try_from(job.prompt.len() + job.resume.len()).unwrap_or(u32::MAX);
@@ -282,7 +325,10 @@ impl Job {
             tracing::warn!(%error, "a job is not in the list of answers");
         }
         self.started = Some((id, input));
-        self.context.rooms.running.send_modify(|running| *running += 1);
+        self.context
+            .rooms
+            .running
+            .send_modify(|running| *running += 1);
         let (wish, wishes) = watch::channel(Wish::Run);
         let (inner, reports) = (Arc::clone(&self.context.inner), self.reports.clone());
         let task = tokio::spawn(async move {
@@ -292,7 +338,10 @@ impl Job {
                 let _ = reports.send(failed).await;
             }
         });
-        self.computing = Some(Computing { _task: AbortOnDropHandle::new(task), wish });
+        self.computing = Some(Computing {
+            _task: AbortOnDropHandle::new(task),
+            wish,
+        });
         Step::On
     }
 
@@ -303,13 +352,26 @@ impl Job {
     }
 
     fn name_of(&self, model: &protocol::ModelDigest) -> String {
-        let served = self.context.served.iter().find(|served| served.reference.digest == *model);
+        let served = self
+            .context
+            .served
+            .iter()
+            .find(|served| served.reference.digest == *model);
         served.map_or_else(|| model.to_string(), |served| served.name.clone())
     }
 
     async fn over(self, ended: Ended) {
         tracing::debug!(peer = %self.peer, ?ended, "a job is over");
-        let Self { context, writer, computing, place, started, sent, receipt, .. } = self;
+        let Self {
+            context,
+            writer,
+            computing,
+            place,
+            started,
+            sent,
+            receipt,
+            ..
+        } = self;
         drop(computing);
         writer.finish();
         if let Some((job, input)) = started {
@@ -323,11 +385,18 @@ impl Job {
                 | Ended::ClientGone(_)
                 | Ended::Failed(_) => AnsweredState::Unsigned,
             };
-            let noted = context.inner.ledger.answer_ended(job, tokens_in, tokens_out, finish.name(), state).await;
+            let noted = context
+                .inner
+                .ledger
+                .answer_ended(job, tokens_in, tokens_out, finish.name(), state)
+                .await;
             if let Err(error) = noted {
                 tracing::warn!(%error, "a job's end is not in the list of answers");
             }
-            context.rooms.running.send_modify(|running| *running = running.saturating_sub(1));
+            context
+                .rooms
+                .running
+                .send_modify(|running| *running = running.saturating_sub(1));
         }
         drop(place);
     }
@@ -375,7 +444,9 @@ async fn read(mut reader: FrameReader, reports: mpsc::Sender<Report>) {
             Ok(frame) => Report::Frame(frame),
             Err(ReadError::Closed) => Report::Closed(CloseWhy::Ended),
             Err(ReadError::Violation(error)) => Report::Closed(CloseWhy::Violation(error)),
-            Err(error @ ReadError::TooSlow { .. }) => Report::Closed(CloseWhy::Cut(error.to_string())),
+            Err(error @ ReadError::TooSlow { .. }) => {
+                Report::Closed(CloseWhy::Cut(error.to_string()))
+            }
         };
         let over = matches!(report, Report::Closed(_));
         if reports.send(report).await.is_err() || over {
@@ -397,17 +468,29 @@ async fn compute(
     };
     let mut loading = inner.engine.load_for(&file, None, Class::Network).await?;
     while let Some(progress) = loading.progress.recv().await {
-        tell(EngineEvent::Loading { done: progress.done, total: progress.total }).await;
+        tell(EngineEvent::Loading {
+            done: progress.done,
+            total: progress.total,
+        })
+        .await;
     }
     loading.finish().await?;
     let sampling = engine::Sampling {
         temperature: job.sampling.temperature,
         top_k: job.sampling.top_k,
         // On the wire 0 is "off", as an absent field reads.
-        top_p: if job.sampling.top_p == 0.0 { 1.0 } else { job.sampling.top_p },
+        top_p: if job.sampling.top_p == 0.0 {
+            1.0
+        } else {
+            job.sampling.top_p
+        },
         min_p: job.sampling.min_p,
         seed: job.seed,
-        repeat_penalty: if job.sampling.repeat_penalty == 0.0 { 1.0 } else { job.sampling.repeat_penalty },
+        repeat_penalty: if job.sampling.repeat_penalty == 0.0 {
+            1.0
+        } else {
+            job.sampling.repeat_penalty
+        },
         presence_penalty: job.sampling.presence_penalty,
         frequency_penalty: job.sampling.frequency_penalty,
     };
@@ -416,7 +499,9 @@ async fn compute(
         .generate(GenerateRequest {
             file,
             prompt: job.prompt,
-            max_out: job.max_out.saturating_add(u32::try_from(job.resume.len()).unwrap_or(u32::MAX)),
+            max_out: job
+                .max_out
+                .saturating_add(u32::try_from(job.resume.len()).unwrap_or(u32::MAX)),
             resume: job.resume,
             sampling,
             stop: job.stop,
@@ -443,13 +528,21 @@ async fn compute(
         };
         let Some(event) = event else { return Ok(()) };
         match event? {
-            GenerateEvent::Prefill { done, total } => tell(EngineEvent::Prefill { done, total }).await,
-            GenerateEvent::Tokens { first_index, ids, text: _ } => {
+            GenerateEvent::Prefill { done, total } => {
+                tell(EngineEvent::Prefill { done, total }).await
+            }
+            GenerateEvent::Tokens {
+                first_index,
+                ids,
+                text: _,
+            } => {
                 if !ids.is_empty() {
                     tell(EngineEvent::Tokens { first_index, ids }).await;
                 }
             }
-            GenerateEvent::Finished { finish, stats: _ } => tell(EngineEvent::Finished(finish_of(finish))).await,
+            GenerateEvent::Finished { finish, stats: _ } => {
+                tell(EngineEvent::Finished(finish_of(finish))).await
+            }
         }
     }
 }

@@ -47,11 +47,23 @@ const ORDERS: usize = 8;
 /// What a shell may order.
 #[derive(Debug)]
 enum Order {
-    Switch { on: bool, done: oneshot::Sender<Result<(), NodeError>> },
-    Pause { minutes: Option<u32>, done: oneshot::Sender<Result<(), NodeError>> },
-    Resume { done: oneshot::Sender<Result<(), NodeError>> },
-    SettingsChanged { done: oneshot::Sender<Result<(), NodeError>> },
-    ShutDown { done: oneshot::Sender<Result<(), NodeError>> },
+    Switch {
+        on: bool,
+        done: oneshot::Sender<Result<(), NodeError>>,
+    },
+    Pause {
+        minutes: Option<u32>,
+        done: oneshot::Sender<Result<(), NodeError>>,
+    },
+    Resume {
+        done: oneshot::Sender<Result<(), NodeError>>,
+    },
+    SettingsChanged {
+        done: oneshot::Sender<Result<(), NodeError>>,
+    },
+    ShutDown {
+        done: oneshot::Sender<Result<(), NodeError>>,
+    },
 }
 
 /// What the switch shows of itself.
@@ -90,7 +102,13 @@ impl Serving {
             off_ms: None,
             books: 0,
         });
-        (Self { orders, view }, Orders { inbox, view: sender })
+        (
+            Self { orders, view },
+            Orders {
+                inbox,
+                view: sender,
+            },
+        )
     }
 
     /// What the switch shows of itself, as it changes.
@@ -121,9 +139,15 @@ impl Serving {
         let _ = self.order(|done| Order::ShutDown { done }).await;
     }
 
-    async fn order(&self, order: impl FnOnce(oneshot::Sender<Result<(), NodeError>>) -> Order) -> Result<(), NodeError> {
+    async fn order(
+        &self,
+        order: impl FnOnce(oneshot::Sender<Result<(), NodeError>>) -> Order,
+    ) -> Result<(), NodeError> {
         let (done, answer) = oneshot::channel();
-        self.orders.send(order(done)).await.map_err(|_| NodeError::Stopping)?;
+        self.orders
+            .send(order(done))
+            .await
+            .map_err(|_| NodeError::Stopping)?;
         answer.await.map_err(|_| NodeError::Stopping)?
     }
 }
@@ -138,10 +162,13 @@ pub(crate) async fn give_heads(inner: Arc<Inner>, mut requests: mpsc::Receiver<H
         };
         let Some(request) = request else { return };
         let served = Arc::clone(&view.borrow().served);
-        let source = served.iter().find(|served| served.reference.digest == request.model).map(|served| HeadSource::File {
-            path: served.file.clone(),
-            len: served.reference.head_len,
-        });
+        let source = served
+            .iter()
+            .find(|served| served.reference.digest == request.model)
+            .map(|served| HeadSource::File {
+                path: served.file.clone(),
+                len: served.reference.head_len,
+            });
         // Nobody waits any more.
         let _ = request.reply.send(source);
     }
@@ -181,7 +208,11 @@ struct Rooms {
 
 impl Default for Rooms {
     fn default() -> Self {
-        Self { slots: Arc::new(Semaphore::new(SLOTS)), peers: Arc::default(), running: watch::Sender::new(0) }
+        Self {
+            slots: Arc::new(Semaphore::new(SLOTS)),
+            peers: Arc::default(),
+            running: watch::Sender::new(0),
+        }
     }
 }
 
@@ -288,13 +319,17 @@ impl Switch {
     async fn turn_on(&mut self) -> Result<(), NodeError> {
         if let Some(problem) = &self.inner.identity_problem {
             self.trouble = Some(problem.clone());
-            return Err(NodeError::NoIdentity { problem: problem.clone() });
+            return Err(NodeError::NoIdentity {
+                problem: problem.clone(),
+            });
         }
         if self.on {
             return Ok(());
         }
         self.preparing("Opening the listening addresses", 0, 2);
-        self.listen().await.inspect_err(|error| self.trouble = Some(error.view()))?;
+        self.listen()
+            .await
+            .inspect_err(|error| self.trouble = Some(error.view()))?;
         self.on = true;
         self.paused = None;
         self.period = CancellationToken::new();
@@ -350,7 +385,10 @@ impl Switch {
             self.tasks.shutdown().await;
         }
         // Jobs that were dropped in the middle did not count themselves down.
-        self.rooms = Rooms { running: self.rooms.running.clone(), ..Rooms::default() };
+        self.rooms = Rooms {
+            running: self.rooms.running.clone(),
+            ..Rooms::default()
+        };
         self.rooms.running.send_replace(0);
     }
 
@@ -360,7 +398,9 @@ impl Switch {
         }
         let length = minutes.map(|minutes| Duration::from_secs(u64::from(minutes) * 60));
         self.paused = Some(Pause {
-            until_ms: length.map(|length| clock::unix_ms() + u64::try_from(length.as_millis()).unwrap_or(u64::MAX / 2)),
+            until_ms: length.map(|length| {
+                clock::unix_ms() + u64::try_from(length.as_millis()).unwrap_or(u64::MAX / 2)
+            }),
             until: length.and_then(|length| Instant::now().checked_add(length)),
         });
         self.refresh = None;
@@ -405,7 +445,10 @@ impl Switch {
         let offers = offers::build(&self.inner).await;
         self.inner.network.set_offers(offers.envelopes).await;
         self.refresh = Some(Instant::now() + offers::REFRESH);
-        self.trouble = offers.served.is_empty().then(|| offers::nothing(&self.inner));
+        self.trouble = offers
+            .served
+            .is_empty()
+            .then(|| offers::nothing(&self.inner));
         self.view.send_modify(|view| {
             view.served = Arc::new(offers.served);
             view.not_offered = offers.not_offered;
@@ -434,7 +477,11 @@ impl Switch {
     }
 
     fn preparing(&self, step: &str, done: u64, total: u64) {
-        let state = ServingState::Preparing { step: step.to_owned(), done, total };
+        let state = ServingState::Preparing {
+            step: step.to_owned(),
+            done,
+            total,
+        };
         self.view.send_modify(|view| view.state = state);
     }
 
@@ -451,25 +498,36 @@ impl Switch {
     fn state(&self) -> ServingState {
         if !self.on {
             return match &self.trouble {
-                Some(error) => ServingState::Attention { error: error.clone() },
+                Some(error) => ServingState::Attention {
+                    error: error.clone(),
+                },
                 None => ServingState::Off,
             };
         }
         if let Some(pause) = self.paused {
-            return ServingState::PausedByYou { until_ms: pause.until_ms };
+            return ServingState::PausedByYou {
+                until_ms: pause.until_ms,
+            };
         }
         if let Some(error) = &self.trouble {
-            return ServingState::Attention { error: error.clone() };
+            return ServingState::Attention {
+                error: error.clone(),
+            };
         }
         if *self.own_work.borrow() > 0 {
             return ServingState::PausedOwnWork;
         }
         match *self.rooms.running.borrow() {
-            0 => ServingState::Waiting { since_ms: self.since_ms },
+            0 => ServingState::Waiting {
+                since_ms: self.since_ms,
+            },
             jobs => {
                 let stats = self.inner.engine.stats();
                 let tokens_per_second = stats.borrow().tokens_per_second;
-                ServingState::Serving { jobs, tokens_per_second }
+                ServingState::Serving {
+                    jobs,
+                    tokens_per_second,
+                }
             }
         }
     }

@@ -45,16 +45,27 @@ pub(super) struct Offers {
 pub(super) async fn build(inner: &Inner) -> Offers {
     let settings = inner.settings.borrow().clone();
     let signer = inner.identity.signer();
-    let mut offers = Offers { envelopes: Vec::new(), served: Vec::new(), not_offered: Vec::new() };
+    let mut offers = Offers {
+        envelopes: Vec::new(),
+        served: Vec::new(),
+        not_offered: Vec::new(),
+    };
     if !settings.serve_free {
         return offers;
     }
     let speeds = speeds(inner);
     for model in inner.models.all() {
-        let Some(file) = model.file.clone() else { continue };
-        let why = |why: &str| NotOffered { model: model.name.clone(), why: why.to_owned() };
+        let Some(file) = model.file.clone() else {
+            continue;
+        };
+        let why = |why: &str| NotOffered {
+            model: model.name.clone(),
+            why: why.to_owned(),
+        };
         if !settings.serve_models.is_empty() && !settings.serve_models.contains(&model.id) {
-            offers.not_offered.push(why("You did not choose it for others."));
+            offers
+                .not_offered
+                .push(why("You did not choose it for others."));
             continue;
         }
         if let Some(reason) = &model.not_served {
@@ -62,21 +73,29 @@ pub(super) async fn build(inner: &Inner) -> Offers {
             continue;
         }
         let Some(reference) = model.reference else {
-            offers.not_offered.push(why("Its digest is not known yet, so others could not check what they get."));
+            offers.not_offered.push(why(
+                "Its digest is not known yet, so others could not check what they get.",
+            ));
             continue;
         };
         if !model.fits {
-            offers.not_offered.push(why("It needs more memory than this computer has."));
+            offers
+                .not_offered
+                .push(why("It needs more memory than this computer has."));
             continue;
         }
         if offers.served.len() >= MAX_OFFERS {
-            offers.not_offered.push(why("More models than this are not offered at once."));
+            offers
+                .not_offered
+                .push(why("More models than this are not offered at once."));
             continue;
         }
         let info = match inner.engine.open_text(&file).await {
             Ok(info) => info,
             Err(error) => {
-                offers.not_offered.push(why(&format!("It cannot be opened: {error}.")));
+                offers
+                    .not_offered
+                    .push(why(&format!("It cannot be opened: {error}.")));
                 continue;
             }
         };
@@ -88,7 +107,11 @@ pub(super) async fn build(inner: &Inner) -> Offers {
             // Whoever asks has a connection; who is told by others finds the address where it found the offer.
             addrs: Vec::new(),
             model: reference,
-            quant: model.quant.chars().take(protocol::offer::MAX_TEXT / 4).collect(),
+            quant: model
+                .quant
+                .chars()
+                .take(protocol::offer::MAX_TEXT / 4)
+                .collect(),
             ctx_max,
             out_max: settings.serve_max_out,
             parallel_slots: SLOTS as u32,
@@ -99,7 +122,11 @@ pub(super) async fn build(inner: &Inner) -> Offers {
             queue_depth: 0,
             queue_max: 0,
             region: String::new(),
-            software: inner.agent.chars().take(protocol::offer::MAX_TEXT / 4).collect(),
+            software: inner
+                .agent
+                .chars()
+                .take(protocol::offer::MAX_TEXT / 4)
+                .collect(),
             issued_unix_ms: now,
             expires_unix_ms: now + LIFETIME.as_millis() as u64,
             seq: now,
@@ -107,7 +134,13 @@ pub(super) async fn build(inner: &Inner) -> Offers {
             free_tokens: settings.serve_max_out,
         };
         offers.envelopes.push(offer.sign(&signer));
-        offers.served.push(ServedModel { name: model.name.clone(), file, reference, vocab_size: info.vocab_size, ctx_max });
+        offers.served.push(ServedModel {
+            name: model.name.clone(),
+            file,
+            reference,
+            vocab_size: info.vocab_size,
+            ctx_max,
+        });
     }
     offers
 }
@@ -124,7 +157,10 @@ pub(super) fn nothing(inner: &Inner) -> ErrorView {
     ErrorView::new(
         "nothing_offered",
         "No model on this computer may be offered to others.",
-        Some("Download a model whose licence allows it, or choose one for others in the settings.".to_owned()),
+        Some(
+            "Download a model whose licence allows it, or choose one for others in the settings."
+                .to_owned(),
+        ),
     )
 }
 
@@ -132,8 +168,16 @@ pub(super) fn nothing(inner: &Inner) -> ErrorView {
 fn speeds(inner: &Inner) -> impl Fn(&Model) -> (u32, u32) + use<> {
     let rows = inner.models.view().borrow().rows.clone();
     move |model| {
-        let measured = rows.iter().find(|row| row.id == model.id).and_then(|row| row.measured.as_ref());
+        let measured = rows
+            .iter()
+            .find(|row| row.id == model.id)
+            .and_then(|row| row.measured.as_ref());
         // A float becomes the nearest u32 that holds it, and 0 when it is no number.
-        measured.map_or((0, 0), |speed| (speed.prefill_tokens_per_second.unwrap_or(0.0) as u32, speed.decode_tokens_per_second as u32))
+        measured.map_or((0, 0), |speed| {
+            (
+                speed.prefill_tokens_per_second.unwrap_or(0.0) as u32,
+                speed.decode_tokens_per_second as u32,
+            )
+        })
     }
 }

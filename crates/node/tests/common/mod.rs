@@ -1,6 +1,10 @@
 //! What the node's tests share: nodes on loopback with the real worker and, where it is at hand, the real starter.
 
-#![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test file uses a part of it"
+)]
 
 use std::path::{Path, PathBuf};
 
@@ -22,7 +26,8 @@ pub struct TestNode {
 
 /// The folder of the starter, or a note that the test is skipped.
 pub fn starter_folder() -> Option<PathBuf> {
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/SmolLM2-135M-Instruct.Q4_1.gguf");
+    let beside =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/SmolLM2-135M-Instruct.Q4_1.gguf");
     let file = std::env::var_os("DECENTRALGPT_STARTER").map_or(beside, PathBuf::from);
     let worker = engine::locate_worker(&[worker_dir()]);
     if !file.is_file() {
@@ -44,7 +49,9 @@ pub fn worker_dir() -> PathBuf {
 
 /// Settings that keep everything on this computer, then `more`.
 pub fn loopback(more: &str) -> String {
-    format!("listen = [\"/ip4/127.0.0.1/tcp/0\", \"/ip4/127.0.0.1/udp/0/quic-v1\"]\nmdns = false\n{more}")
+    format!(
+        "listen = [\"/ip4/127.0.0.1/tcp/0\", \"/ip4/127.0.0.1/udp/0/quic-v1\"]\nmdns = false\n{more}"
+    )
 }
 
 /// Options for a node in a folder, with these folders of models.
@@ -75,15 +82,30 @@ pub async fn provider(models: &[PathBuf]) -> (TestNode, String) {
     let provider = start_with(models, "serve_max_out = 2000").await;
     let status = provider.node.node_switch(true).await.unwrap();
     assert_eq!(status.offered.len(), 1, "{status:?}");
-    let address = status.listening.iter().find(|address| address.contains("quic")).unwrap();
+    let address = status
+        .listening
+        .iter()
+        .find(|address| address.contains("quic"))
+        .unwrap();
     (provider, address.clone())
 }
 
 /// A greedy chat.
 pub async fn greedy_chat(node: &Node, patch: ChatPatch) -> ChatView {
     let chat = node.chat_create(false).await.unwrap();
-    let sampling = Sampling { max_out: 300, ..Sampling::greedy() };
-    node.chat_update(&chat.id, ChatPatch { sampling: Some(sampling), ..patch }).await.unwrap()
+    let sampling = Sampling {
+        max_out: 300,
+        ..Sampling::greedy()
+    };
+    node.chat_update(
+        &chat.id,
+        ChatPatch {
+            sampling: Some(sampling),
+            ..patch
+        },
+    )
+    .await
+    .unwrap()
 }
 
 /// A chat that goes to one peer, consented.
@@ -115,7 +137,11 @@ pub async fn read(mut events: mpsc::Receiver<AnswerEvent>) -> Told {
 }
 
 /// Reads until the answer has at least so many tokens, and says whether it is still going on.
-pub async fn read_tokens(events: &mut mpsc::Receiver<AnswerEvent>, told: &mut Told, least: u32) -> bool {
+pub async fn read_tokens(
+    events: &mut mpsc::Receiver<AnswerEvent>,
+    told: &mut Told,
+    least: u32,
+) -> bool {
     while let Some(event) = events.recv().await {
         let enough = matches!(&event, AnswerEvent::Text { tokens, .. } if *tokens >= least);
         note(told, event);
@@ -130,8 +156,13 @@ pub async fn read_tokens(events: &mut mpsc::Receiver<AnswerEvent>, told: &mut To
 pub fn note(told: &mut Told, event: AnswerEvent) {
     match &event {
         AnswerEvent::Text { append, .. } => told.text.push_str(append),
-        AnswerEvent::Moved { from_peer, to_peer, index } => {
-            told.moved.push((from_peer.clone(), to_peer.clone(), *index));
+        AnswerEvent::Moved {
+            from_peer,
+            to_peer,
+            index,
+        } => {
+            told.moved
+                .push((from_peer.clone(), to_peer.clone(), *index));
         }
         AnswerEvent::Finished { message, .. } => told.finished = Some(message.clone()),
         AnswerEvent::Started { .. } | AnswerEvent::Phase { .. } | AnswerEvent::Titled { .. } => {}

@@ -3,7 +3,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
@@ -15,7 +15,7 @@ const SCREEN: &str = "1280x800x24";
 const TOOLS: [&str; 4] = ["Xvfb", "dbus-daemon", "WebKitWebDriver", "import"];
 
 /// The first of the needed tools that this machine lacks.
-pub fn missing_tool() -> Option<&'static str> {
+pub(crate) fn missing_tool() -> Option<&'static str> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     TOOLS
         .into_iter()
@@ -23,7 +23,7 @@ pub fn missing_tool() -> Option<&'static str> {
 }
 
 /// The desk; everything on it ends when it is dropped.
-pub struct Desk {
+pub(crate) struct Desk {
     screen: Child,
     bus: Child,
     display: String,
@@ -32,7 +32,7 @@ pub struct Desk {
 }
 
 impl Desk {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         for name in ["home", "config", "data", "cache", "run"] {
             let path = folder.path().join(name);
@@ -62,15 +62,8 @@ impl Desk {
         }
     }
 
-    /// A new folder on the desk.
-    pub fn folder(&self, name: &str) -> PathBuf {
-        let path = self.folder.path().join(name);
-        std::fs::create_dir_all(&path).unwrap();
-        path
-    }
-
     /// What a program that stands on this desk finds in its environment.
-    pub fn environment(&self) -> Vec<(String, String)> {
+    pub(crate) fn environment(&self) -> Vec<(String, String)> {
         let path = |name: &str| self.folder.path().join(name).display().to_string();
         [
             ("DISPLAY", self.display.clone()),
@@ -88,7 +81,7 @@ impl Desk {
     }
 
     /// Writes what the screen shows to `file`.
-    pub fn picture(&self, file: &Path) {
+    pub(crate) fn picture(&self, file: &Path) {
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
         let taken = Command::new("import")
             .args(["-window", "root"])

@@ -29,7 +29,7 @@ fn a_first_run_chats_stops_and_finds_its_history_after_a_restart() {
     let app = bench.open(&driver);
     app.wait_until_focused("Ask anything");
     app.wait_for_text("Starter");
-    bench.picture("first-run-light");
+    bench.picture(&app, "first-run-light");
 
     app.be_greedy();
     app.ask(QUESTION);
@@ -37,12 +37,12 @@ fn a_first_run_chats_stops_and_finds_its_history_after_a_restart() {
     assert!(answer.text.contains("Paris"), "{answer:?}");
     assert!(answer.footer.contains("This computer"), "{answer:?}");
     assert!(answer.footer.contains("tokens/s"), "{answer:?}");
-    bench.picture("chat-light");
+    bench.picture(&app, "chat-light");
 
     app.new_chat();
     app.ask(LONG_QUESTION);
     let begun = app.wait_for_words(8);
-    bench.picture("answering-light");
+    bench.picture(&app, "answering-light");
     app.press(keys::ESCAPE);
     let stopped = app.wait_for_answer();
     assert!(stopped.all.contains("Stopped by you."), "{stopped:?}");
@@ -100,7 +100,7 @@ fn the_switch_serves_a_second_computer_and_off_is_off() {
 
     app.go("Node");
     app.wait_for_text("Lend this computer");
-    bench.picture("node-off-light");
+    bench.picture(&app, "node-off-light");
     app.switch(true);
     app.wait_for_text("Ready, no requests yet");
     let addresses = app.invite();
@@ -138,7 +138,7 @@ fn the_switch_serves_a_second_computer_and_off_is_off() {
         (app.tile("Answered today")? == "1").then_some(())
     });
     app.wait_for_text("stop");
-    bench.picture("node-on-light");
+    bench.picture(&app, "node-on-light");
 
     app.switch(false);
     app.wait_for_text("Off in ");
@@ -167,7 +167,7 @@ fn a_strangers_answer_is_asked_for_once_and_marked() {
     app.wait_for_text(
         "Your question and the conversation so far go to a computer that somebody else owns.",
     );
-    bench.picture("consent-light");
+    bench.picture(&app, "consent-light");
     assert_eq!(
         app.chats(),
         [""; 0],
@@ -176,10 +176,10 @@ fn a_strangers_answer_is_asked_for_once_and_marked() {
     app.click_button("Send to a peer");
     let answer = app.wait_for_answer();
     assert!(answer.footer.contains("A peer's computer"), "{answer:?}");
-    bench.picture("chat-peer-light");
+    bench.picture(&app, "chat-peer-light");
     app.click_button("Receipt");
     app.wait_for_text("signed by both sides · not checked");
-    bench.picture("receipt-light");
+    bench.picture(&app, "receipt-light");
     app.press(keys::ESCAPE);
 
     // Asked once for each chat.
@@ -211,7 +211,7 @@ fn every_place_stands_in_light_and_dark() {
         ] {
             app.go(place);
             app.wait_for_text(words);
-            bench.picture(&format!("{}-{theme}", place.to_lowercase()));
+            bench.picture(&app, &format!("{}-{theme}", place.to_lowercase()));
         }
     }
     assert_eq!(app.complaints(), [""; 0], "the page broke its own rules");
@@ -226,7 +226,7 @@ fn a_folder_that_a_server_holds_is_said_with_the_next_step() {
     let app = bench.open_on(&driver, server.folder().path());
     app.wait_for_text("already uses the data folder");
     app.wait_for_text("--data");
-    bench.picture("folder-in-use-light");
+    bench.picture(&app, "folder-in-use-light");
     app.quit();
 }
 
@@ -312,7 +312,8 @@ impl Bench {
         environment
     }
 
-    fn picture(&self, name: &str) {
+    fn picture(&self, app: &App<'_>, name: &str) {
+        app.settle();
         self.desk.picture(
             &root()
                 .join("target")

@@ -3,7 +3,7 @@
 use std::ops::Deref;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::webdriver::{Driver, Element, PATIENCE, Session, keys};
 
@@ -16,14 +16,14 @@ const NEWEST_ANSWER: &str = "
 ";
 
 /// The window, and the process behind it.
-pub struct App<'d> {
+pub(crate) struct App<'d> {
     session: Session<'d>,
     process: i32,
 }
 
 /// An answer as it is read on the page.
 #[derive(Debug)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// What the model wrote.
     pub text: String,
     /// Where it was computed, and how fast.
@@ -42,7 +42,7 @@ impl<'d> Deref for App<'d> {
 }
 
 impl<'d> App<'d> {
-    pub fn new(driver: &'d Driver, session: Session<'d>) -> Self {
+    pub(crate) fn new(driver: &'d Driver, session: Session<'d>) -> Self {
         let process = *driver
             .children()
             .last()
@@ -58,7 +58,7 @@ impl<'d> App<'d> {
     }
 
     /// Waits until the keyboard is in the field with this label.
-    pub fn wait_until_focused(&self, label: &str) {
+    pub(crate) fn wait_until_focused(&self, label: &str) {
         self.wait(&format!("the keyboard in {label:?}"), || {
             let focused = self.script(
                 "return document.activeElement?.getAttribute('aria-label')",
@@ -69,21 +69,21 @@ impl<'d> App<'d> {
     }
 
     /// Types a message into the composer and sends it.
-    pub fn ask(&self, message: &str) {
+    pub(crate) fn ask(&self, message: &str) {
         let composer = self.wait_for("textarea[aria-label='Ask anything']");
         self.type_into(&composer, message);
         self.type_into(&composer, keys::ENTER);
     }
 
     /// The newest answer, once it is finished.
-    pub fn wait_for_answer(&self) -> Answer {
+    pub(crate) fn wait_for_answer(&self) -> Answer {
         self.wait("a finished answer", || {
             self.answer().filter(|answer| !answer.busy)
         })
     }
 
     /// The text of an answer that is being written, once it has this many words.
-    pub fn wait_for_words(&self, words: usize) -> String {
+    pub(crate) fn wait_for_words(&self, words: usize) -> String {
         self.wait(&format!("{words} words of an answer"), || {
             let text = self.answer()?.text;
             // The last word may still grow.
@@ -103,7 +103,7 @@ impl<'d> App<'d> {
         })
     }
 
-    pub fn new_chat(&self) {
+    pub(crate) fn new_chat(&self) {
         self.click_button("New chat");
         self.wait("an empty chat", || {
             self.find("main article").is_none().then_some(())
@@ -112,7 +112,7 @@ impl<'d> App<'d> {
     }
 
     /// The titles in the sidebar, newest first.
-    pub fn chats(&self) -> Vec<String> {
+    pub(crate) fn chats(&self) -> Vec<String> {
         let titles = self.script(
             "return [...document.querySelectorAll(\"nav[aria-label='Chats'] li > button\")].map(button => button.innerText.trim())",
             json!([]),
@@ -125,14 +125,14 @@ impl<'d> App<'d> {
             .collect()
     }
 
-    pub fn wait_for_chats(&self, count: usize) {
+    pub(crate) fn wait_for_chats(&self, count: usize) {
         self.wait(&format!("{count} chats in the sidebar"), || {
             (self.chats().len() == count).then_some(())
         });
     }
 
     /// Opens a chat by its place in the sidebar.
-    pub fn open_chat(&self, index: usize) {
+    pub(crate) fn open_chat(&self, index: usize) {
         let title = self.chats()[index].clone();
         let button = format!(
             "nav[aria-label='Chats'] li:nth-child({}) > button",
@@ -145,7 +145,7 @@ impl<'d> App<'d> {
     }
 
     /// Lets the model take the likeliest word each time, so that a small one gives the same answer twice.
-    pub fn be_greedy(&self) {
+    pub(crate) fn be_greedy(&self) {
         self.click_button("More for this chat");
         self.click_by_text("[role=menuitem]", "Chat settings");
         self.click_by_text("[role=dialog] button", "Sampling");
@@ -158,7 +158,7 @@ impl<'d> App<'d> {
     }
 
     /// Goes to a place by the rail.
-    pub fn go(&self, place: &str) {
+    pub(crate) fn go(&self, place: &str) {
         self.click_by_text("nav[aria-label='Places'] button", place);
         self.wait(&format!("the place {place}"), || {
             let here = self.script(
@@ -170,7 +170,7 @@ impl<'d> App<'d> {
     }
 
     /// Clicks the one switch.
-    pub fn switch(&self, on: bool) {
+    pub(crate) fn switch(&self, on: bool) {
         self.click_on(&format!(
             "main [role=switch][aria-label='Lend this computer'][aria-checked='{}']",
             !on
@@ -178,7 +178,7 @@ impl<'d> App<'d> {
     }
 
     /// The addresses that the invite shows.
-    pub fn invite(&self) -> Vec<String> {
+    pub(crate) fn invite(&self) -> Vec<String> {
         self.click_button("Show my invite");
         let addresses = self.wait("addresses in the invite", || {
             let found = self.script("return [...document.querySelectorAll('[role=dialog] li span')].map(line => line.innerText.trim())", json!([]));
@@ -193,7 +193,7 @@ impl<'d> App<'d> {
     }
 
     /// The figure of a tile on the Node page.
-    pub fn tile(&self, name: &str) -> Option<String> {
+    pub(crate) fn tile(&self, name: &str) -> Option<String> {
         let figure = self.script(
             "const name = [...document.querySelectorAll('main dt')].find(dt => dt.innerText.trim() === arguments[0]); \
              return name?.nextElementSibling?.firstElementChild?.innerText.trim()",
@@ -203,7 +203,7 @@ impl<'d> App<'d> {
     }
 
     /// Connects to a peer by its address.
-    pub fn connect(&self, address: &str) {
+    pub(crate) fn connect(&self, address: &str) {
         self.go("Node");
         let field = self.wait_for("main form input");
         self.type_into(&field, address);
@@ -211,17 +211,17 @@ impl<'d> App<'d> {
     }
 
     /// Chooses where this chat's answers are computed.
-    pub fn choose_place(&self, place: &str) {
+    pub(crate) fn choose_place(&self, place: &str) {
         self.click_on(&format!("main [role=radiogroup] [data-value='{place}']"));
     }
 
     /// Clicks a choice by its value.
-    pub fn choose(&self, value: &str) {
+    pub(crate) fn choose(&self, value: &str) {
         self.click_on(&format!("main [role=radio][data-value='{value}']"));
     }
 
     /// Clicks a button by what it says, or by its label.
-    pub fn click_button(&self, words: &str) {
+    pub(crate) fn click_button(&self, words: &str) {
         self.click_by_text("button", words);
     }
 
@@ -251,7 +251,15 @@ impl<'d> App<'d> {
         self.press(keys::TAB);
     }
 
-    pub fn is_dark(&self) -> bool {
+    /// Waits until the screen shows what the page is: two frames, and the longest of the look's transitions (180 ms).
+    pub(crate) fn settle(&self) {
+        self.script_async(
+            "const done = arguments[arguments.length - 1]; \
+             requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 400)))",
+        );
+    }
+
+    pub(crate) fn is_dark(&self) -> bool {
         self.script(
             "return document.documentElement.classList.contains('dark')",
             json!([]),
@@ -261,7 +269,7 @@ impl<'d> App<'d> {
     }
 
     /// Whether a hostile message stayed text: no picture, no script of its own, nothing ran.
-    pub fn is_unharmed(&self) -> bool {
+    pub(crate) fn is_unharmed(&self) -> bool {
         self.script(
             "return window.owned === undefined && document.querySelector('main img, main script, main iframe') === null",
             json!([]),
@@ -271,7 +279,7 @@ impl<'d> App<'d> {
     }
 
     /// What the page tried and its own rules refused.
-    pub fn complaints(&self) -> Vec<String> {
+    pub(crate) fn complaints(&self) -> Vec<String> {
         let found = self.script("return window.complaints", json!([]));
         found
             .as_array()
@@ -282,18 +290,18 @@ impl<'d> App<'d> {
     }
 
     /// Asks the program to end, as the system does at log-out, and waits until it has.
-    pub fn quit(self) {
+    pub(crate) fn quit(self) {
         self.signal(libc::SIGTERM);
         self.wait_until_gone();
     }
 
     /// Ends the program without asking.
-    pub fn kill(self) {
+    pub(crate) fn kill(self) {
         self.signal(libc::SIGKILL);
         self.wait_until_gone();
     }
 
-    pub fn is_alive(&self) -> bool {
+    pub(crate) fn is_alive(&self) -> bool {
         // A process that ended and was not waited for is still listed, as a zombie.
         std::fs::read_to_string(format!("/proc/{}/stat", self.process))
             .is_ok_and(|stat| !stat.contains(") Z "))

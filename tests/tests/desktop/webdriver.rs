@@ -12,30 +12,30 @@ use serde_json::{Value, json};
 /// How long a request may take: starting the app is one of them, on a machine that also compiles.
 const REQUEST: Duration = Duration::from_secs(120);
 /// How long [`Session::wait`] looks for what must come.
-pub const PATIENCE: Duration = Duration::from_secs(90);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 /// How often it looks.
 const LOOK: Duration = Duration::from_millis(100);
 /// The key under which WebDriver wraps an element (the specification's own constant).
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
 /// Keys that are not letters, as WebDriver writes them.
-pub mod keys {
-    pub const ENTER: &str = "\u{e007}";
-    pub const ESCAPE: &str = "\u{e00c}";
-    pub const BACKSPACE: &str = "\u{e003}";
-    pub const TAB: &str = "\u{e004}";
-    pub const CONTROL: &str = "\u{e009}";
+pub(crate) mod keys {
+    pub(crate) const ENTER: &str = "\u{e007}";
+    pub(crate) const ESCAPE: &str = "\u{e00c}";
+    pub(crate) const BACKSPACE: &str = "\u{e003}";
+    pub(crate) const TAB: &str = "\u{e004}";
+    pub(crate) const CONTROL: &str = "\u{e009}";
 }
 
 /// A running WebKitWebDriver.
-pub struct Driver {
+pub(crate) struct Driver {
     port: u16,
     process: Child,
 }
 
 impl Driver {
     /// Starts the driver with `environment`, which the app inherits.
-    pub fn start(environment: &[(String, String)]) -> Self {
+    pub(crate) fn start(environment: &[(String, String)]) -> Self {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
             .unwrap()
             .local_addr()
@@ -58,7 +58,7 @@ impl Driver {
     }
 
     /// Starts `binary` and takes hold of its window.
-    pub fn open(&self, binary: &str, arguments: &[&str]) -> Session<'_> {
+    pub(crate) fn open(&self, binary: &str, arguments: &[&str]) -> Session<'_> {
         let capabilities = json!({ "capabilities": { "alwaysMatch": {
             "webkitgtk:browserOptions": { "binary": binary, "args": arguments }
         }}});
@@ -73,7 +73,7 @@ impl Driver {
     }
 
     /// The process ids of the programs that the driver started.
-    pub fn children(&self) -> Vec<i32> {
+    pub(crate) fn children(&self) -> Vec<i32> {
         let id = self.process.id();
         let children =
             std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
@@ -144,25 +144,25 @@ fn read_answer(stream: &mut TcpStream) -> std::io::Result<String> {
 }
 
 /// The app's window under the driver's hand.
-pub struct Session<'d> {
+pub(crate) struct Session<'d> {
     driver: &'d Driver,
     id: String,
 }
 
 /// Something on the page.
 #[derive(Debug, Clone)]
-pub struct Element(String);
+pub(crate) struct Element(String);
 
 impl Element {
     /// An element that a script returned.
-    pub fn from_value(value: &Value) -> Option<Self> {
+    pub(crate) fn from_value(value: &Value) -> Option<Self> {
         Some(Self(value.get(ELEMENT)?.as_str()?.to_owned()))
     }
 }
 
 impl Session<'_> {
     /// Runs a function body in the page; `arguments[0]` and so on are `arguments`.
-    pub fn script(&self, body: &str, arguments: Value) -> Value {
+    pub(crate) fn script(&self, body: &str, arguments: Value) -> Value {
         self.ask(
             "POST",
             "/execute/sync",
@@ -170,8 +170,17 @@ impl Session<'_> {
         )
     }
 
+    /// Runs a function body in the page until it calls its last argument.
+    pub(crate) fn script_async(&self, body: &str) {
+        self.ask(
+            "POST",
+            "/execute/async",
+            Some(&json!({ "script": body, "args": [] })),
+        );
+    }
+
     /// The first element that a CSS selector finds, if there is one now.
-    pub fn find(&self, selector: &str) -> Option<Element> {
+    pub(crate) fn find(&self, selector: &str) -> Option<Element> {
         let found = self
             .request(
                 "POST",
@@ -183,12 +192,12 @@ impl Session<'_> {
     }
 
     /// The first element that a CSS selector finds, once there is one.
-    pub fn wait_for(&self, selector: &str) -> Element {
+    pub(crate) fn wait_for(&self, selector: &str) -> Element {
         self.wait(&format!("an element {selector}"), || self.find(selector))
     }
 
     /// What `look` finds, once it finds something.
-    pub fn wait<T>(&self, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    pub(crate) fn wait<T>(&self, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         let begun = Instant::now();
         loop {
             if let Some(found) = look() {
@@ -205,14 +214,14 @@ impl Session<'_> {
     }
 
     /// Waits until the page's visible text contains `words`.
-    pub fn wait_for_text(&self, words: &str) {
+    pub(crate) fn wait_for_text(&self, words: &str) {
         self.wait(&format!("the words {words:?}"), || {
             self.text().contains(words).then_some(())
         });
     }
 
     /// The page's visible text.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         self.script("return document.body.innerText", json!([]))
             .as_str()
             .unwrap_or_default()
@@ -220,7 +229,7 @@ impl Session<'_> {
     }
 
     /// Clicks the element, as a person does.
-    pub fn click(&self, element: &Element) {
+    pub(crate) fn click(&self, element: &Element) {
         self.ask(
             "POST",
             &format!("/element/{}/click", element.0),
@@ -229,13 +238,13 @@ impl Session<'_> {
     }
 
     /// Waits for the element and clicks it.
-    pub fn click_on(&self, selector: &str) {
+    pub(crate) fn click_on(&self, selector: &str) {
         let element = self.wait_for(selector);
         self.click(&element);
     }
 
     /// Types into the element, as a person does.
-    pub fn type_into(&self, element: &Element, text: &str) {
+    pub(crate) fn type_into(&self, element: &Element, text: &str) {
         self.ask(
             "POST",
             &format!("/element/{}/value", element.0),
@@ -244,7 +253,7 @@ impl Session<'_> {
     }
 
     /// Types wherever the keyboard is.
-    pub fn press(&self, text: &str) {
+    pub(crate) fn press(&self, text: &str) {
         let strokes: Vec<Value> = text
             .chars()
             .flat_map(|key| {
@@ -262,7 +271,7 @@ impl Session<'_> {
     }
 
     /// Presses a key while another is held.
-    pub fn press_with(&self, held: &str, key: &str) {
+    pub(crate) fn press_with(&self, held: &str, key: &str) {
         let strokes = [
             ("keyDown", held),
             ("keyDown", key),

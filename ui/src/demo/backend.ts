@@ -1,7 +1,7 @@
 // A core of pretend, in the browser: for pictures and browser tests only, never part of the app. It keeps the
 // order of events and the refusals of the real one, so that what works here is not a lucky path.
 import { type Backend, BackendError, type OnAnswer } from "../backend/backend";
-import type { AnswerEvent, ChatPatch, ChatSummary, ChatView, ErrorView, Message, ModelRow, ModelState, NodeStatus, Settings } from "../backend/types";
+import type { AnswerEvent, ChatPatch, ChatSummary, ChatView, ErrorView, Message, ModelRow, ModelState, NodeStatus, Sampling, Settings } from "../backend/types";
 import { blankChat } from "../features/chat/session.svelte";
 import { conversations, type Draft, EARLIER, message, PEERS } from "./chats";
 import { answered, CHECKS, modelRows, modelsView, peers, receipt, SETTINGS, status } from "./world";
@@ -40,6 +40,7 @@ export function demoBackend(scenario: Scenario = "full", pieceMs = 12, settings:
       };
   const chats = new Map<string, Draft>(full ? conversations(now).map((chat) => [chat.id, chat]) : []);
   const deleted = new Map<string, Draft>();
+  const samplings = new Map<string, Sampling>();
   const stopping = new Set<string>();
   let made = 0;
 
@@ -72,7 +73,7 @@ export function demoBackend(scenario: Scenario = "full", pieceMs = 12, settings:
 
   function view(id: string): ChatView {
     const { updatedMs: _, ...chat } = chatOf(id);
-    return { ...chat, sampling: blankChat(false, "local").sampling, messages: chat.messages.map((entry) => ({ ...entry })) };
+    return { ...chat, sampling: samplings.get(id) ?? blankChat(false, "local").sampling, messages: chat.messages.map((entry) => ({ ...entry })) };
   }
 
   function setRow(id: string, wanted: ModelState): void {
@@ -206,7 +207,8 @@ export function demoBackend(scenario: Scenario = "full", pieceMs = 12, settings:
       tellChats();
     },
     chatUpdate: async (id, patch: ChatPatch) => {
-      const { sampling: _, ...rest } = patch;
+      const { sampling, ...rest } = patch;
+      if (sampling) samplings.set(id, sampling);
       Object.assign(chatOf(id), rest);
       return view(id);
     },

@@ -95,7 +95,7 @@ export const en = {
     placeMore: "More places",
     placeAnyPeer: "Any peer",
     placePeers: "Ask one peer",
-    placeAutomaticHint: "A peer when that is better, else this computer",
+    placeAutomaticHint: "This computer where it can, else a peer",
     placeAnyPeerHint: "Whoever offers the model",
     meter: (used: string, limit: string) => `${used} of ${limit}`,
     meterLabel: (used: string, limit: string) => `${used} of ${limit} tokens of context used`,

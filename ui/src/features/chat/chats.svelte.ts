@@ -1,7 +1,8 @@
 // The chats of the sidebar and which of them is open.
 import { SvelteMap } from "svelte/reactivity";
 import { backend } from "../../backend/backend";
-import type { ChatSummary, SearchHit } from "../../backend/types";
+import type { ChatSummary, ChatView, SearchHit } from "../../backend/types";
+import { models } from "../../lib/models.svelte";
 import { places } from "../../lib/places.svelte";
 import { settings } from "../../lib/settings.svelte";
 import { attempt, toasts } from "../../lib/toasts.svelte";
@@ -44,7 +45,7 @@ class Chats {
 
   fresh(temporary = false): void {
     this.keepRunning();
-    this.open = new Session(blankChat(temporary, settings.value?.place ?? "local"));
+    this.open = new Session(this.blank(temporary));
     this.shown();
   }
 
@@ -98,7 +99,7 @@ class Chats {
     this.hits = this.hits?.filter((hit) => hit.chat !== id) ?? null;
     this.running.delete(id);
     if (wasOpen) {
-      this.open = new Session(blankChat(false, settings.value?.place ?? "local"));
+      this.open = new Session(this.blank(false));
       this.focusComposer++;
     }
     toasts.say(t.chats.deleted(title), {
@@ -130,6 +131,17 @@ class Chats {
     }
     const hits = await attempt(backend().chatsSearch(wanted));
     if (hits && this.query.trim() === wanted) this.hits = hits;
+  }
+
+  /** The first chat stands before the core has answered: its beginnings are filled in when they are known. */
+  settle(): void {
+    if (this.open.saved) return;
+    const { place, sampling } = this.blank(false);
+    this.open.view = { ...this.open.view, place, sampling };
+  }
+
+  private blank(temporary: boolean): ChatView {
+    return blankChat(temporary, settings.value?.place ?? "local", models.preferred);
   }
 
   private keepRunning(): void {

@@ -1,7 +1,8 @@
 // One conversation as it is open in the window: its path, its running answer, and the question that must be
 // settled before something is sent (consent, a full context).
 import { backend, errorView } from "../../backend/backend";
-import type { AnswerEvent, ChatPatch, ChatView, ErrorView, Phase, Place } from "../../backend/types";
+import type { AnswerEvent, ChatPatch, ChatView, ErrorView, ModelRow, Phase, Place } from "../../backend/types";
+import { models } from "../../lib/models.svelte";
 import { attempt } from "../../lib/toasts.svelte";
 import { t } from "../../text";
 import { announcer } from "./announcer.svelte";
@@ -16,7 +17,12 @@ export type Pending = { kind: "consent" | "full"; ask: Ask };
 
 export const UNSAVED = "";
 
-export function blankChat(temporary: boolean, place: Place): ChatView {
+/** How freely a model chooses its words unless told otherwise: the starter loses the thread with any chance in them. */
+function temperatureFor(model: ModelRow | null): number {
+  return model?.starter ? 0 : 0.7;
+}
+
+export function blankChat(temporary: boolean, place: Place, model: ModelRow | null = null): ChatView {
   return {
     id: UNSAVED,
     title: "",
@@ -27,7 +33,7 @@ export function blankChat(temporary: boolean, place: Place): ChatView {
     peer: null,
     consented: false,
     systemPrompt: null,
-    sampling: { temperature: 0.7, topK: 40, topP: 0.95, minP: 0.05, repeatPenalty: 1.1, maxOut: 1024, seed: null },
+    sampling: { temperature: temperatureFor(model), topK: 40, topP: 0.95, minP: 0.05, repeatPenalty: 1, maxOut: 1024, seed: null },
     onFull: "ask",
     messages: [],
     contextUsed: 0,
@@ -88,6 +94,15 @@ export class Session {
     const view = await attempt(backend().chatUpdate(before.id, patch));
     if (view) this.view = { ...this.view, ...settingsOf(view) };
     else this.view = { ...this.view, ...settingsOf(before) };
+  }
+
+  /** Another model for this chat; a temperature that was not chosen by hand becomes that model's own. */
+  async useModel(row: ModelRow | null, more: ChatPatch = {}): Promise<void> {
+    const before = temperatureFor(models.find(this.view.model) ?? models.preferred);
+    const after = temperatureFor(row ?? models.preferred);
+    const sampling = this.view.sampling;
+    const follow = sampling.temperature === before && before !== after ? { sampling: { ...sampling, temperature: after } } : {};
+    await this.update({ model: row?.id ?? null, ...follow, ...more });
   }
 
   /** Sends the draft, or stops to ask first. The words stay in the composer until they are on their way. */
@@ -210,9 +225,11 @@ export class Session {
   /** Creates the chat in the core at its first message, with what was set before. */
   private async save(): Promise<void> {
     if (this.saved) return;
-    const place = this.view.place;
+    const { place, sampling } = this.view;
     const created = await backend().chatCreate(this.view.temporary);
-    const patch = created.place === place ? this.unsaved : { place, ...this.unsaved };
+    const patch: ChatPatch = { ...this.unsaved };
+    if (created.place !== place) patch.place = place;
+    if (JSON.stringify(Object.entries(created.sampling).sort()) !== JSON.stringify(Object.entries(sampling).sort())) patch.sampling = sampling;
     this.view = created;
     this.unsaved = {};
     if (Object.keys(patch).length > 0) this.view = await backend().chatUpdate(created.id, patch);

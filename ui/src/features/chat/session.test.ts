@@ -1,6 +1,7 @@
 import { beforeEach, describe, expect, it } from "vitest";
 import { type Backend, useBackend } from "../../backend/backend";
 import { ANSWER, demoBackend } from "../../demo/backend";
+import { models } from "../../lib/models.svelte";
 import { fileName } from "./chats.svelte";
 import { blankChat, Session } from "./session.svelte";
 
@@ -31,6 +32,20 @@ describe("a session", () => {
     session.draft = "Hello";
     await session.sendDraft();
     expect((await core.chatOpen(session.view.id)).systemPrompt).toBe("Be brief.");
+  });
+
+  it("lets the starter choose its likeliest words, and a chosen temperature stand", async () => {
+    const [starter, other] = (await core.modelsList()).rows;
+    const session = new Session(blankChat(false, "local", starter));
+    session.draft = "Hello";
+    await session.sendDraft();
+    expect((await core.chatOpen(session.view.id)).sampling.temperature).toBe(0);
+    models.view = await core.modelsList();
+    await session.useModel(other ?? null);
+    expect(session.view.sampling.temperature).toBe(0.7);
+    await session.update({ sampling: { ...session.view.sampling, temperature: 0.4 } });
+    await session.useModel(starter ?? null);
+    expect(session.view.sampling.temperature).toBe(0.4);
   });
 
   it("answers again as another branch, and edits as another branch", async () => {

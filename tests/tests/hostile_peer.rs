@@ -150,7 +150,7 @@ const ATTACKS: &[Attack] = &[
             send(
                 network,
                 peer,
-                Frame::Open(Box::new(open)).encode_delimited().to_vec(),
+                Frame::Open(Box::new(open)).to_delimited().to_vec(),
             )
             .await;
         })
@@ -159,7 +159,7 @@ const ATTACKS: &[Attack] = &[
     |network, peer, model, prompt| {
         Box::pin(async move {
             let open = Frame::Open(Box::new(wire::open(peer, model, prompt, &[], 4)))
-                .encode_delimited()
+                .to_delimited()
                 .to_vec();
             send(network, peer, open.clone()).await;
             send(network, peer, open).await;
@@ -173,21 +173,21 @@ const ATTACKS: &[Attack] = &[
             send(
                 network,
                 peer,
-                Frame::Open(Box::new(open)).encode_delimited().to_vec(),
+                Frame::Open(Box::new(open)).to_delimited().to_vec(),
             )
             .await;
             let unknown = wire::open(peer, protocol::ModelDigest::new([7; 32]), prompt, &[], 4);
             send(
                 network,
                 peer,
-                Frame::Open(Box::new(unknown)).encode_delimited().to_vec(),
+                Frame::Open(Box::new(unknown)).to_delimited().to_vec(),
             )
             .await;
             let long = wire::open(peer, model, &vec![1; 200_000], &[], u32::MAX);
             send(
                 network,
                 peer,
-                Frame::Open(Box::new(long)).encode_delimited().to_vec(),
+                Frame::Open(Box::new(long)).to_delimited().to_vec(),
             )
             .await;
         })

@@ -98,14 +98,14 @@ fn of_worker(house: &House, model: &Path, threads: usize) -> Result<Figures, Fai
             .arg(model)
             .args(["--threads", &threads.to_string()])
             .args([
-                "--prefill",
+                "--prompt",
                 &prefill.to_string(),
-                "--decode",
+                "--gen",
                 &decode.to_string(),
             ]);
         measured(&mut command)
     };
-    let load = run(1, 0)?;
+    let load = run(1, 1)?;
     let work = run(PREFILL, DECODE)?;
     let line = work
         .output
@@ -150,7 +150,7 @@ fn of_llama(program: &Path, model: &Path, threads: usize) -> Result<Figures, Fai
             "-p",
             "1",
             "-n",
-            "0",
+            "1",
             "--no-warmup",
         ]);
         measured(&mut command)?

@@ -94,7 +94,7 @@ pub async fn provider(models: &[PathBuf]) -> (TestNode, String) {
 pub async fn greedy_chat(node: &Node, patch: ChatPatch) -> ChatView {
     let chat = node.chat_create(false).await.unwrap();
     let sampling = Sampling {
-        max_out: 300,
+        max_out: 80,
         ..Sampling::greedy()
     };
     node.chat_update(

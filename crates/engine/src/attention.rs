@@ -33,30 +33,38 @@ pub(crate) fn attend(shape: &Shape, cache: &KvCache, layer: usize, queries: &[f3
         scores: vec![0.0; GROUP * longest],
         sums: vec![0.0; GROUP * cache.value_width()],
     };
+    // Two products of every query head with every position.
+    let cost = 2 * sharing * width * longest;
     // The query heads that share a key head lie side by side: one row of work each.
-    parallel::rows(&mut out, sharing * width, scratch, |scratch, index, out| {
-        let (row, kv_head) = (index / shape.kv_heads, index % shape.kv_heads);
-        let queries = &queries[index * sharing * width..][..sharing * width];
-        let head = Head {
-            cache,
-            layer,
-            kv_head,
-            width,
-            scale,
-            positions: first + row + 1,
-        };
-        let groups = queries
-            .chunks(GROUP * width)
-            .zip(out.chunks_mut(GROUP * width));
-        for (queries, out) in groups {
-            match queries.len() / width {
-                1 => head.attend::<1>(queries, scratch, out),
-                2 => head.attend::<2>(queries, scratch, out),
-                3 => head.attend::<3>(queries, scratch, out),
-                _ => head.attend::<GROUP>(queries, scratch, out),
+    parallel::rows(
+        &mut out,
+        sharing * width,
+        cost,
+        scratch,
+        |scratch, index, out| {
+            let (row, kv_head) = (index / shape.kv_heads, index % shape.kv_heads);
+            let queries = &queries[index * sharing * width..][..sharing * width];
+            let head = Head {
+                cache,
+                layer,
+                kv_head,
+                width,
+                scale,
+                positions: first + row + 1,
+            };
+            let groups = queries
+                .chunks(GROUP * width)
+                .zip(out.chunks_mut(GROUP * width));
+            for (queries, out) in groups {
+                match queries.len() / width {
+                    1 => head.attend::<1>(queries, scratch, out),
+                    2 => head.attend::<2>(queries, scratch, out),
+                    3 => head.attend::<3>(queries, scratch, out),
+                    _ => head.attend::<GROUP>(queries, scratch, out),
+                }
             }
-        }
-    });
+        },
+    );
     out
 }
 

@@ -42,6 +42,8 @@ mod handle;
 mod model;
 #[cfg(feature = "worker")]
 mod parallel;
+#[cfg(feature = "worker")]
+mod q4_1;
 mod request;
 #[cfg(feature = "worker")]
 pub mod sampler;

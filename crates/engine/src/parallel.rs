@@ -1,42 +1,47 @@
-//! Rows over threads: the one place that splits a buffer between them.
+//! Rows over threads.
+//!
+//! By work stealing: a step consists of hundreds of short products, and where every one of them waits for every thread (as
+//! candle's own pool does), a machine that is busy with something else makes an answer ten times slower. Here a thread
+//! that comes late finds the work done by the others.
 
-use candle_core::utils::barrier_pool;
+use rayon::iter::{IndexedParallelIterator as _, ParallelIterator as _};
+use rayon::slice::ParallelSliceMut as _;
 
-/// Computes every row of `out` (of `width` values) by `row(state, index, row)`, on all threads; each thread makes a state
-/// of its own. The result does not depend on which thread computes which row.
+/// Multiply-adds that are worth handing to another thread: some tens of microseconds.
+const WORTH_A_THREAD: usize = 200_000;
+
+/// Computes every row of `out` (of `width` values) by `row(state, index, row)`; each thread makes a state of its own.
+/// `cost` is the multiply-adds of a row. The result does not depend on which thread computes which row.
 pub(crate) fn rows<S>(
     out: &mut [f32],
     width: usize,
-    state: impl Fn() -> S + Sync,
-    row: impl Fn(&mut S, usize, &mut [f32]) + Sync,
+    cost: usize,
+    state: impl Fn() -> S + Sync + Send,
+    row: impl Fn(&mut S, usize, &mut [f32]) + Sync + Send,
 ) {
-    let count = out.len() / width.max(1);
-    let base = Base(out.as_mut_ptr());
-    barrier_pool().execute_chunked(count, |range| {
+    let width = width.max(1);
+    let together = WORTH_A_THREAD.div_ceil(cost.max(1));
+    if out.len() / width <= together {
         let mut state = state();
-        for index in range {
-            // SAFETY: `index` is below `count`, so the row lies inside `out`; the pool hands every index to one thread,
-            // once, so no two rows overlap; and it returns when all are done, while `out` is still borrowed.
-            #[allow(unsafe_code)]
-            let values =
-                unsafe { std::slice::from_raw_parts_mut(base.get().add(index * width), width) };
-            row(&mut state, index, values);
-        }
-    });
-}
-
-/// A pointer that the pool's threads may share; see [`rows`] for why that is sound.
-struct Base(*mut f32);
-
-impl Base {
-    fn get(&self) -> *mut f32 {
-        self.0
+        out.chunks_exact_mut(width)
+            .enumerate()
+            .for_each(|(index, values)| row(&mut state, index, values));
+        return;
     }
+    out.par_chunks_exact_mut(width)
+        .enumerate()
+        .with_min_len(together)
+        .for_each_init(state, |state, (index, values)| row(state, index, values));
 }
 
-// SAFETY: only disjoint rows are made out of it, see [`rows`].
-#[allow(unsafe_code)]
-unsafe impl Sync for Base {}
+/// Makes the calling thread one of `threads` that compute. Once per process.
+pub(crate) fn start(threads: usize) {
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .use_current_thread();
+    // An error says that there is a pool already, which then serves.
+    pool.build_global().ok();
+}
 
 #[cfg(test)]
 mod tests {
@@ -47,8 +52,11 @@ mod tests {
             super::rows(
                 &mut out,
                 3,
+                100_000,
                 || (),
-                |(), index, row| row.iter_mut().for_each(|value| *value += index as f32),
+                |(), index, row| {
+                    row.iter_mut().for_each(|value| *value += index as f32);
+                },
             );
             assert!(
                 out.chunks(3)

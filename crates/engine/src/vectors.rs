@@ -5,8 +5,8 @@ use crate::parallel;
 
 const LANES: usize = 16;
 
-/// Rows from which on threads are worth waking.
-const PARALLEL_ROWS: usize = 8;
+/// What a value costs here, in multiply-adds of a matrix product.
+const COST: usize = 8;
 
 /// RMSNorm of every row: `x / sqrt(mean(x²) + epsilon) · weight`.
 pub(crate) fn rms_norm(rows: &[f32], weight: &[f32], epsilon: f32) -> Vec<f32> {
@@ -47,14 +47,14 @@ pub(crate) fn add(to: &mut [f32], values: &[f32]) {
     }
 }
 
-fn each_row(out: &mut [f32], width: usize, row: impl Fn(usize, &mut [f32]) + Sync) {
-    if out.len() < PARALLEL_ROWS * width {
-        for (index, out) in out.chunks_exact_mut(width).enumerate() {
-            row(index, out);
-        }
-    } else {
-        parallel::rows(out, width, || (), |(), index, out| row(index, out));
-    }
+fn each_row(out: &mut [f32], width: usize, row: impl Fn(usize, &mut [f32]) + Sync + Send) {
+    parallel::rows(
+        out,
+        width,
+        COST * width,
+        || (),
+        |(), index, out| row(index, out),
+    );
 }
 
 fn sum_of_squares(row: &[f32]) -> f32 {

@@ -202,7 +202,7 @@ fn sentencepiece_spells_what_it_does_not_know() {
     let commands: Vec<String> = ids
         .iter()
         .map(piece)
-        .filter(|piece| piece.len() > 2 && piece.ends_with([']', '>']))
+        .filter(|piece| piece.len() > 2 && !piece.starts_with("<0x") && piece.ends_with([']', '>']))
         .collect();
     assert_eq!(commands, ["<s>", "[INST]", "[/INST]"]);
     let shown = model.detokenizer(vec![]).push(&ids).text;

@@ -49,7 +49,8 @@ fn run(arguments: Arguments) -> Result<(), String> {
         return worker::run(arguments.threads).map_err(|error| error.to_string());
     };
     for _ in 0..arguments.repeat {
-        let figures = worker::bench::run(&file, arguments.prompt, arguments.output);
+        let figures =
+            worker::bench::run(&file, arguments.threads, arguments.prompt, arguments.output);
         let figures = figures.map_err(|error| error.to_string())?;
         let line = serde_json::to_string(&figures).map_err(|error| error.to_string())?;
         use std::io::Write as _;

@@ -142,14 +142,15 @@ impl EngineHandle {
 
     /// Reads the header of a GGUF file, or of the head of one.
     pub async fn open_text(&self, file: &Path) -> Result<TextInfo, EngineError> {
-        match self
+        let said = self
             .ask(Ask::OpenText {
                 file: file.to_owned(),
             })
-            .await?
-        {
-            Say::Text(info) => Ok(info),
-            other => Err(unexpected(&other)),
+            .await?;
+        if let Say::Text(info) = said {
+            Ok(info)
+        } else {
+            Err(unexpected(&said))
         }
     }
 

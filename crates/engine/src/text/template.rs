@@ -254,8 +254,7 @@ mod tests {
                       {% for k, v in messages[0].items() %}{{ k }};{% endfor %}|{{ {'a': '<b>'} | tojson }}";
         assert_eq!(
             render(source, &ChatPrompt::ask(" A, b ")).unwrap(),
-            "A, b|b |true| B, B |none|role;content;|{\"a\": \"<b>\"}"
-                .replace("role;content;", "content;role;")
+            "A, b|b |True| B, B |none|role;content;|{\"a\": \"<b>\"}"
         );
     }
 }

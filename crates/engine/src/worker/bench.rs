@@ -1,5 +1,6 @@
 //! How fast this build computes a file on this machine, without the app around it.
 
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::Instant;
 
@@ -27,7 +28,13 @@ pub struct Figures {
 }
 
 /// Loads a file, reads `prompt` tokens and produces `output` ones, each from an empty cache, as `llama-bench` does.
-pub fn run(file: &Path, prompt: usize, output: usize) -> Result<Figures, EngineError> {
+pub fn run(
+    file: &Path,
+    threads: NonZeroUsize,
+    prompt: usize,
+    output: usize,
+) -> Result<Figures, EngineError> {
+    crate::parallel::start(threads.get());
     let begun = Instant::now();
     let room = Room {
         available: u64::MAX,

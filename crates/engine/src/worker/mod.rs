@@ -25,7 +25,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::request::Class;
 use crate::wire::{self, Ask, FromWorker, Say, ToWorker, WireError};
-use crate::{EngineError, sandbox};
+use crate::{EngineError, parallel, sandbox};
 use compute::{Command, Compute};
 use gauge::Gauge;
 use texts::{TextCall, TextModels};
@@ -77,7 +77,10 @@ pub fn run(threads: NonZeroUsize) -> Result<(), WireError> {
             .stack_size(stack)
     };
     spawn("text", TEXT_STACK).spawn(move || text.run(&to_text))?;
-    spawn("compute", TEXT_STACK).spawn(move || compute.run(&to_compute))?;
+    spawn("compute", TEXT_STACK).spawn(move || {
+        parallel::start(threads.get());
+        compute.run(&to_compute);
+    })?;
     while let Some(frame) = wire::read::<ToWorker>(&mut pipe)? {
         if !dispatch(frame, &controls, &text_calls, &commands) {
             break;

@@ -83,9 +83,11 @@ impl Tiny {
             (key("rope.freq_base"), Meta::F32(10_000.0)),
         ];
         metadata.extend(tokenizer);
-        let pieces = metadata.iter().find_map(|(key, value)| match value {
-            Meta::Texts(pieces) if key == "tokenizer.ggml.tokens" => Some(pieces.len()),
-            _ => None,
+        let pieces = metadata.iter().find_map(|(key, value)| {
+            let Meta::Texts(pieces) = value else {
+                return None;
+            };
+            (key == "tokenizer.ggml.tokens").then_some(pieces.len())
         });
         let mut tiny = Self {
             metadata,

@@ -1,19 +1,16 @@
 //! Drives the client machine: its actions become streams, frames and work for the engine; what those say becomes its
 //! events. One task per attempt reads or computes; this one alone steps the machine.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
-use engine::{Class, EngineError, GenerateEvent, GenerateRequest};
-use network::{FrameWriter, ReadError};
+use engine::{Class, EngineError, GenerateRequest};
+use network::FrameWriter;
 use protocol::{
     ModelRef,
-    frame::{Cap, Phase as WirePhase, RefuseCode},
-    job::{
-        CloseWhy,
-        client::{
-            self, Action, AnswerPhase, AttemptEnd, AttemptId, Candidate, Client, Event, Local,
-            LocalEvent, Outcome, Place, Progress,
-        },
+    frame::Phase as WirePhase,
+    job::client::{
+        self, Action, AnswerPhase, AttemptId, Candidate, Client, Event, Local, LocalEvent, Outcome,
+        Place, Progress,
     },
 };
 use tokio::sync::mpsc;
@@ -21,13 +18,14 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
     OwnWork,
+    attempts::{Report, compute, error_of, talk},
     events::Events,
     output::{End, Output},
 };
 use crate::{
     chat::{AnswerEvent, Phase, Sampling},
     clock,
-    error::{ErrorView, NodeError, sentence},
+    error::{ErrorView, NodeError},
     models::Model,
     node::Inner,
     receipts,
@@ -73,21 +71,6 @@ pub(crate) struct Drive<'a> {
 struct Attempt {
     _task: AbortOnDropHandle<()>,
     writer: Option<FrameWriter>,
-}
-
-/// What a task tells.
-#[derive(Debug)]
-enum Report {
-    Connected {
-        attempt: AttemptId,
-        rtt_ms: u64,
-        writer: FrameWriter,
-    },
-    LocalFailed {
-        attempt: AttemptId,
-        error: EngineError,
-    },
-    Event(Event),
 }
 
 impl<'a> Drive<'a> {
@@ -413,9 +396,9 @@ impl<'a> Drive<'a> {
             client::End::Length => End::Length,
             client::End::Stopped => End::Stopped,
             client::End::Interrupted(why) => {
-                End::Interrupted(Some(attempt_error(why, self.engine_error)))
+                End::Interrupted(Some(error_of(why, self.engine_error)))
             }
-            client::End::Failed(Some(why)) => End::Failed(attempt_error(why, self.engine_error)),
+            client::End::Failed(Some(why)) => End::Failed(error_of(why, self.engine_error)),
             client::End::Failed(None) => End::Failed(
                 NodeError::NoPeer {
                     model: self.work.model_name,
@@ -426,176 +409,9 @@ impl<'a> Drive<'a> {
     }
 }
 
-/// Connects to a candidate, opens a stream and reads it to its end.
-async fn talk(
-    inner: Arc<Inner>,
-    attempt: AttemptId,
-    candidate: Candidate,
-    reports: mpsc::Sender<Report>,
-) {
-    let peer = candidate.peer;
-    let opened = match inner.reach(&peer).await {
-        Ok(()) => inner.network.open_job(&peer).await.map_err(NodeError::from),
-        Err(error) => Err(error),
-    };
-    let stream = match opened {
-        Ok(stream) => stream,
-        Err(error) => {
-            let why = sentence(&error);
-            let _ = reports
-                .send(Report::Event(Event::ConnectFailed { attempt, why }))
-                .await;
-            return;
-        }
-    };
-    let status = inner.network.status();
-    let rtt_ms = status
-        .borrow()
-        .peers
-        .iter()
-        .find(|status| status.peer == peer)
-        .and_then(|status| status.rtt_ms);
-    let (mut reader, writer) = stream.split();
-    let connected = Report::Connected {
-        attempt,
-        rtt_ms: rtt_ms.map_or(0, u64::from),
-        writer,
-    };
-    if reports.send(connected).await.is_err() {
-        return;
-    }
-    loop {
-        let (event, over) = match reader.next(Cap::Provider).await {
-            Ok(frame) => (Event::Frame { attempt, frame }, false),
-            Err(ReadError::Closed) => (
-                Event::Closed {
-                    attempt,
-                    why: CloseWhy::Ended,
-                },
-                true,
-            ),
-            Err(ReadError::Violation(error)) => (
-                Event::Closed {
-                    attempt,
-                    why: CloseWhy::Violation(error),
-                },
-                true,
-            ),
-            Err(error @ ReadError::TooSlow { .. }) => (
-                Event::Closed {
-                    attempt,
-                    why: CloseWhy::Cut(error.to_string()),
-                },
-                true,
-            ),
-        };
-        if reports.send(Report::Event(event)).await.is_err() || over {
-            return;
-        }
-    }
-}
-
-/// Computes here: loads, generates, reports.
-async fn compute(
-    inner: &Inner,
-    attempt: AttemptId,
-    model: &str,
-    file: PathBuf,
-    request: GenerateRequest,
-    reports: &mpsc::Sender<Report>,
-) -> Result<(), EngineError> {
-    let tell = async |event| {
-        // The drive is gone only when the answer is over; this task is aborted then.
-        let _ = reports
-            .send(Report::Event(Event::Local { attempt, event }))
-            .await;
-    };
-    let mut loading = inner.engine.load(&file, None).await?;
-    while let Some(progress) = loading.progress.recv().await {
-        tell(LocalEvent::Loading {
-            done: progress.done,
-            total: progress.total,
-        })
-        .await;
-    }
-    loading.finish().await?;
-    let mut generation = inner.engine.generate(request).await?;
-    while let Some(event) = generation.next().await {
-        match event? {
-            GenerateEvent::Prefill { done, total } => {
-                tell(LocalEvent::Prefill { done, total }).await
-            }
-            // The text comes from the detokenizer that serves every place alike.
-            GenerateEvent::Tokens {
-                first_index,
-                ids,
-                text: _,
-            } => {
-                if !ids.is_empty() {
-                    tell(LocalEvent::Tokens { first_index, ids }).await;
-                }
-            }
-            GenerateEvent::Finished { finish, stats } => {
-                if let Some(decode) = stats.decode_tokens_per_second() {
-                    inner
-                        .models
-                        .record_speed(model, stats.prefill_tokens_per_second(), decode);
-                }
-                tell(LocalEvent::Finished(crate::serve::finish_of(finish))).await;
-            }
-        }
-    }
-    Ok(())
-}
-
 async fn sleep_until(mono_ms: Option<u64>) {
     match mono_ms {
         Some(mono_ms) => tokio::time::sleep_until(clock::instant(mono_ms)).await,
         None => std::future::pending().await,
     }
-}
-
-/// Why the last attempt ended, as a screen shows it.
-fn attempt_error(why: AttemptEnd, engine: Option<EngineError>) -> ErrorView {
-    let again = Some("Send it again: another peer, or this computer, may answer.".to_owned());
-    let code = match &why {
-        AttemptEnd::LocalFailed(_) => {
-            return match engine {
-                Some(error) => NodeError::from(error).view(),
-                None => ErrorView::new("worker_died", sentence(&why), again),
-            };
-        }
-        AttemptEnd::ConnectFailed(_) => "unreachable",
-        AttemptEnd::NoAnswer | AttemptEnd::Silent | AttemptEnd::Stalled => "peer_silent",
-        AttemptEnd::Refused {
-            code: RefuseCode::PromptTooLong,
-            ..
-        }
-        | AttemptEnd::TooLarge { .. } => {
-            let fix =
-                "Leave out the oldest messages, or go on in a new chat that starts from a summary.";
-            return ErrorView::new(
-                "context_full",
-                "The chat is longer than what this peer takes.",
-                Some(fix.to_owned()),
-            );
-        }
-        AttemptEnd::Refused {
-            code: RefuseCode::NodeOff,
-            ..
-        }
-        | AttemptEnd::Gave {
-            code: RefuseCode::NodeOff,
-            ..
-        } => {
-            return ErrorView::new("peer_off", "The peer's node was switched off.", again);
-        }
-        AttemptEnd::Refused { .. } => "peer_refused",
-        AttemptEnd::Busy { .. } => "peer_busy",
-        AttemptEnd::Closed(_) | AttemptEnd::BrokenOff => "peer_gone",
-        AttemptEnd::Gave { .. } | AttemptEnd::TooLong => "peer_failed",
-        AttemptEnd::Lie(_) => "peer_dishonest",
-        AttemptEnd::LostRace | AttemptEnd::Stopped => "answer_lost",
-    };
-    ErrorView::new(code, sentence(&why), again)
 }

@@ -5,6 +5,7 @@
 //! machine of `protocol` (`drive`), which says whom to connect to, when to move, and when it is over. What the machine
 //! emits becomes text, is stored and shown (`output`, `events`).
 
+mod attempts;
 mod drive;
 mod events;
 mod heads;

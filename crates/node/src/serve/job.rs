@@ -3,10 +3,9 @@
 //! Three tasks: this one steps the machine and writes, one reads the stream, one computes. The engine task is told to
 //! pause, go on or end through a `watch`; its events and the stream's frames come back through one bounded channel.
 
-use std::{collections::VecDeque, path::PathBuf, sync::Arc};
+use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
-use engine::{Class, EngineError, GenerateEvent, GenerateRequest};
 use ledger::{AnsweredState, JobRecord, NewAnswer};
 use network::{Flow, FrameReader, FrameWriter, JobStream, ReadError, WriteError};
 use protocol::{
@@ -23,7 +22,10 @@ use protocol::{
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-use super::{Rooms, ServedModel};
+use super::{
+    Rooms, ServedModel,
+    compute::{Wish, compute},
+};
 use crate::{clock, node::Inner, receipts};
 
 /// What the reading and the computing task have told and the machine has not taken. They wait beyond it.
@@ -100,17 +102,10 @@ pub(super) async fn run(context: Context, stream: JobStream) {
 
 /// What the two tasks tell.
 #[derive(Debug)]
-enum Report {
+pub(super) enum Report {
     Frame(Frame),
     Closed(CloseWhy),
     Engine(EngineEvent),
-}
-
-/// What the computing task is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wish {
-    Run,
-    Pause,
 }
 
 #[derive(Debug)]
@@ -451,98 +446,6 @@ async fn read(mut reader: FrameReader, reports: mpsc::Sender<Report>) {
         let over = matches!(report, Report::Closed(_));
         if reports.send(report).await.is_err() || over {
             return;
-        }
-    }
-}
-
-async fn compute(
-    inner: &Inner,
-    file: PathBuf,
-    job: StartJob,
-    mut wishes: watch::Receiver<Wish>,
-    reports: &mpsc::Sender<Report>,
-) -> Result<(), EngineError> {
-    let tell = async |event| {
-        // The job is over already, and this task about to be ended.
-        let _ = reports.send(Report::Engine(event)).await;
-    };
-    let mut loading = inner.engine.load_for(&file, None, Class::Network).await?;
-    while let Some(progress) = loading.progress.recv().await {
-        tell(EngineEvent::Loading {
-            done: progress.done,
-            total: progress.total,
-        })
-        .await;
-    }
-    loading.finish().await?;
-    let sampling = engine::Sampling {
-        temperature: job.sampling.temperature,
-        top_k: job.sampling.top_k,
-        // On the wire 0 is "off", as an absent field reads.
-        top_p: if job.sampling.top_p == 0.0 {
-            1.0
-        } else {
-            job.sampling.top_p
-        },
-        min_p: job.sampling.min_p,
-        seed: job.seed,
-        repeat_penalty: if job.sampling.repeat_penalty == 0.0 {
-            1.0
-        } else {
-            job.sampling.repeat_penalty
-        },
-        presence_penalty: job.sampling.presence_penalty,
-        frequency_penalty: job.sampling.frequency_penalty,
-    };
-    let mut generation = inner
-        .engine
-        .generate(GenerateRequest {
-            file,
-            prompt: job.prompt,
-            max_out: job
-                .max_out
-                .saturating_add(u32::try_from(job.resume.len()).unwrap_or(u32::MAX)),
-            resume: job.resume,
-            sampling,
-            stop: job.stop,
-            class: Class::Network,
-            ignore_eog: job.ignore_eog,
-        })
-        .await?;
-    let mut wished = Wish::Run;
-    loop {
-        let now = *wishes.borrow_and_update();
-        if now != wished {
-            match now {
-                Wish::Run => generation.resume(),
-                Wish::Pause => generation.pause(),
-            }
-            wished = now;
-        }
-        let event = tokio::select! {
-            event = generation.next() => event,
-            changed = wishes.changed() => match changed {
-                Ok(()) => continue,
-                Err(_) => return Ok(()),
-            },
-        };
-        let Some(event) = event else { return Ok(()) };
-        match event? {
-            GenerateEvent::Prefill { done, total } => {
-                tell(EngineEvent::Prefill { done, total }).await
-            }
-            GenerateEvent::Tokens {
-                first_index,
-                ids,
-                text: _,
-            } => {
-                if !ids.is_empty() {
-                    tell(EngineEvent::Tokens { first_index, ids }).await;
-                }
-            }
-            GenerateEvent::Finished { finish, stats: _ } => {
-                tell(EngineEvent::Finished(finish_of(finish))).await
-            }
         }
     }
 }

@@ -4,6 +4,7 @@
 //! the engine), and it alone says what the [`ServingState`] is. Each stranger's job is a task of its own (`job`), ended
 //! by the token of the period in which it began. What is offered, and what not and why, is decided in `offers`.
 
+mod compute;
 mod job;
 mod offers;
 

@@ -1,0 +1,201 @@
+//! The tasks of one answer's attempts: one talks to a peer, or one computes here. What they learn goes to the drive.
+
+use std::{path::PathBuf, sync::Arc};
+
+use engine::{EngineError, GenerateEvent, GenerateRequest};
+use network::{FrameWriter, ReadError};
+use protocol::{
+    frame::{Cap, RefuseCode},
+    job::{
+        CloseWhy,
+        client::{AttemptEnd, AttemptId, Candidate, Event, LocalEvent},
+    },
+};
+use tokio::sync::mpsc;
+
+use crate::{
+    error::{ErrorView, NodeError, sentence},
+    node::Inner,
+};
+
+/// What a task tells.
+#[derive(Debug)]
+pub(super) enum Report {
+    Connected {
+        attempt: AttemptId,
+        rtt_ms: u64,
+        writer: FrameWriter,
+    },
+    LocalFailed {
+        attempt: AttemptId,
+        error: EngineError,
+    },
+    Event(Event),
+}
+
+/// Connects to a candidate, opens a stream and reads it to its end.
+pub(super) async fn talk(
+    inner: Arc<Inner>,
+    attempt: AttemptId,
+    candidate: Candidate,
+    reports: mpsc::Sender<Report>,
+) {
+    let peer = candidate.peer;
+    let opened = match inner.reach(&peer).await {
+        Ok(()) => inner.network.open_job(&peer).await.map_err(NodeError::from),
+        Err(error) => Err(error),
+    };
+    let stream = match opened {
+        Ok(stream) => stream,
+        Err(error) => {
+            let why = sentence(&error);
+            let _ = reports
+                .send(Report::Event(Event::ConnectFailed { attempt, why }))
+                .await;
+            return;
+        }
+    };
+    let status = inner.network.status();
+    let rtt_ms = status
+        .borrow()
+        .peers
+        .iter()
+        .find(|status| status.peer == peer)
+        .and_then(|status| status.rtt_ms);
+    let (mut reader, writer) = stream.split();
+    let connected = Report::Connected {
+        attempt,
+        rtt_ms: rtt_ms.map_or(0, u64::from),
+        writer,
+    };
+    if reports.send(connected).await.is_err() {
+        return;
+    }
+    loop {
+        let (event, over) = match reader.next(Cap::Provider).await {
+            Ok(frame) => (Event::Frame { attempt, frame }, false),
+            Err(ReadError::Closed) => (
+                Event::Closed {
+                    attempt,
+                    why: CloseWhy::Ended,
+                },
+                true,
+            ),
+            Err(ReadError::Violation(error)) => (
+                Event::Closed {
+                    attempt,
+                    why: CloseWhy::Violation(error),
+                },
+                true,
+            ),
+            Err(error @ ReadError::TooSlow { .. }) => (
+                Event::Closed {
+                    attempt,
+                    why: CloseWhy::Cut(error.to_string()),
+                },
+                true,
+            ),
+        };
+        if reports.send(Report::Event(event)).await.is_err() || over {
+            return;
+        }
+    }
+}
+
+/// Computes here: loads, generates, reports.
+pub(super) async fn compute(
+    inner: &Inner,
+    attempt: AttemptId,
+    model: &str,
+    file: PathBuf,
+    request: GenerateRequest,
+    reports: &mpsc::Sender<Report>,
+) -> Result<(), EngineError> {
+    let tell = async |event| {
+        // The drive is gone only when the answer is over; this task is aborted then.
+        let _ = reports
+            .send(Report::Event(Event::Local { attempt, event }))
+            .await;
+    };
+    let mut loading = inner.engine.load(&file, None).await?;
+    while let Some(progress) = loading.progress.recv().await {
+        tell(LocalEvent::Loading {
+            done: progress.done,
+            total: progress.total,
+        })
+        .await;
+    }
+    loading.finish().await?;
+    let mut generation = inner.engine.generate(request).await?;
+    while let Some(event) = generation.next().await {
+        match event? {
+            GenerateEvent::Prefill { done, total } => {
+                tell(LocalEvent::Prefill { done, total }).await
+            }
+            // The text comes from the detokenizer that serves every place alike.
+            GenerateEvent::Tokens {
+                first_index,
+                ids,
+                text: _,
+            } => {
+                if !ids.is_empty() {
+                    tell(LocalEvent::Tokens { first_index, ids }).await;
+                }
+            }
+            GenerateEvent::Finished { finish, stats } => {
+                if let Some(decode) = stats.decode_tokens_per_second() {
+                    inner
+                        .models
+                        .record_speed(model, stats.prefill_tokens_per_second(), decode);
+                }
+                tell(LocalEvent::Finished(crate::serve::finish_of(finish))).await;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Why the last attempt ended, as a screen shows it.
+pub(super) fn error_of(why: AttemptEnd, engine: Option<EngineError>) -> ErrorView {
+    let again = Some("Send it again: another peer, or this computer, may answer.".to_owned());
+    let code = match &why {
+        AttemptEnd::LocalFailed(_) => {
+            return match engine {
+                Some(error) => NodeError::from(error).view(),
+                None => ErrorView::new("worker_died", sentence(&why), again),
+            };
+        }
+        AttemptEnd::ConnectFailed(_) => "unreachable",
+        AttemptEnd::NoAnswer | AttemptEnd::Silent | AttemptEnd::Stalled => "peer_silent",
+        AttemptEnd::Refused {
+            code: RefuseCode::PromptTooLong,
+            ..
+        }
+        | AttemptEnd::TooLarge { .. } => {
+            let fix =
+                "Leave out the oldest messages, or go on in a new chat that starts from a summary.";
+            return ErrorView::new(
+                "context_full",
+                "The chat is longer than what this peer takes.",
+                Some(fix.to_owned()),
+            );
+        }
+        AttemptEnd::Refused {
+            code: RefuseCode::NodeOff,
+            ..
+        }
+        | AttemptEnd::Gave {
+            code: RefuseCode::NodeOff,
+            ..
+        } => {
+            return ErrorView::new("peer_off", "The peer's node was switched off.", again);
+        }
+        AttemptEnd::Refused { .. } => "peer_refused",
+        AttemptEnd::Busy { .. } => "peer_busy",
+        AttemptEnd::Closed(_) | AttemptEnd::BrokenOff => "peer_gone",
+        AttemptEnd::Gave { .. } | AttemptEnd::TooLong => "peer_failed",
+        AttemptEnd::Lie(_) => "peer_dishonest",
+        AttemptEnd::LostRace | AttemptEnd::Stopped => "answer_lost",
+    };
+    ErrorView::new(code, sentence(&why), again)
+}

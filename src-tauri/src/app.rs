@@ -16,6 +16,10 @@ const MAIN: &str = "main";
 ///
 /// # Errors
 /// When there is no display, or the web view cannot be made.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "generate_context! holds an exit for a broken bundle, and nothing runs yet"
+)]
 pub(crate) fn run(data: PathBuf) -> tauri::Result<()> {
     let usual = default_data_folder();
     let bindings = bindings::bindings();

@@ -1,7 +1,7 @@
 //! A provider is lost in the middle of an answer, and another one is there: the answer goes on at the same token.
 
 #![cfg(unix)]
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 use decentralgpt_tests::{
     Folder, LONG_QUESTION, Running, SYSTEM, Serving, starter,

@@ -172,6 +172,10 @@ pub(crate) enum Phase {
 }
 
 /// What happens while an answer is made, in order, on the call's own channel.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "one at a time on its way to the page; a box would only move the bytes"
+)]
 #[derive(Debug, Clone, Serialize, Type)]
 #[serde(
     tag = "kind",

@@ -327,9 +327,9 @@ impl NodeError {
             return fixed(DISK_FULL_FIX);
         }
         match self {
-            Self::Data(DataError::InUse { .. }) => {
-                fixed("Use the window that is open, or choose another folder with --data.")
-            }
+            Self::Data(DataError::InUse { .. }) => fixed(
+                "Use the one that runs, or end it (a window, or `decentralgpt serve`). Another folder is chosen with --data DIR.",
+            ),
             Self::Data(DataError::Unusable { path, .. }) => Some(format!(
                 "Make {} a folder that you may write to, or choose another with --data.",
                 path.display()

@@ -193,7 +193,7 @@ impl Node {
     /// Makes the branch through a message the active one.
     ///
     /// # Errors
-    /// [`NodeError::ChatBusy`], [`NodeError::ChatMissing`], [`NodeError::MessageMissing`], [`NodeError::Memory`].
+    /// [`NodeError::ChatMissing`], [`NodeError::MessageMissing`], [`NodeError::Memory`].
     pub async fn chat_choose(&self, chat: &str, message: &str) -> Result<ChatView, NodeError> {
         let chat = self.inner.chat(chat)?;
         chat.memory.choose(chat.id, message_id(message)?).await?;

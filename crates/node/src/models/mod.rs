@@ -1,11 +1,11 @@
 //! The models on this computer: which there are, where their files lie, and how they get here.
 //!
-//! [`Models`] is a handle on one task ([`registry`]) that owns the list. Calls go to it through its inbox; what it knows comes back as two
+//! [`Models`] is a handle on one task (`registry`) that owns the list. Calls go to it through its inbox; what it knows comes back as two
 //! `watch` snapshots: rows for a shell ([`Models::view`]) and [`Model`]s for the rest of the node. Hashing, downloading and moving run in
 //! tasks of their own and report to it.
 //!
 //! What lies where: models and their parts in `DATA/models` (or the folder they were moved to); what is remembered about them in
-//! `DATA/models.toml`, `pins.toml` and `speeds.toml` ([`records`]). Files that came with the program, and files that a person added, stay
+//! `DATA/models.toml`, `pins.toml` and `speeds.toml` (`records`). Files that came with the program, and files that a person added, stay
 //! where they are.
 //!
 //! A file counts as here only when its SHA-256 was computed and, where one is expected, is the expected one.

@@ -192,6 +192,8 @@ pub(crate) async fn run(inner: Arc<Inner>, orders: Orders, jobs: mpsc::Receiver<
         tasks: JoinSet::new(),
         rooms: Rooms::default(),
         refresh: None,
+        offered: Vec::new(),
+        headers: offers::Headers::default(),
     }
     .run()
     .await;
@@ -243,6 +245,10 @@ struct Switch {
     rooms: Rooms,
     /// When the offers have to be made anew.
     refresh: Option<Instant>,
+    /// What they were made from.
+    offered: Vec<offers::Basis>,
+    /// What was read of the files' headers.
+    headers: offers::Headers,
 }
 
 impl Switch {
@@ -282,7 +288,8 @@ impl Switch {
                 }
                 Ok(()) = models.changed() => {
                     models.borrow_and_update();
-                    if self.on {
+                    // A download changes the list many times a second, and the offers not at all.
+                    if self.on && self.offered != offers::basis(&self.inner) {
                         self.offer().await;
                     }
                 }
@@ -443,7 +450,8 @@ impl Switch {
             self.refresh = None;
             return;
         }
-        let offers = offers::build(&self.inner).await;
+        self.offered = offers::basis(&self.inner);
+        let offers = offers::build(&self.inner, &mut self.headers).await;
         self.inner.network.set_offers(offers.envelopes).await;
         self.refresh = Some(Instant::now() + offers::REFRESH);
         self.trouble = offers

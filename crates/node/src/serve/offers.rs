@@ -1,9 +1,9 @@
 //! What is offered to others, and what not and why.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use protocol::{
-    ModelRef,
+    ModelDigest, ModelRef,
     offer::{Offer, SignedEnvelope},
     price::Prices,
 };
@@ -33,6 +33,33 @@ pub(crate) struct ServedModel {
     pub(crate) ctx_max: u32,
 }
 
+/// Vocabulary and context of files whose header was read, by digest: a file of the same digest has the same header.
+pub(super) type Headers = BTreeMap<ModelDigest, (u32, u32)>;
+
+/// What of a model decides whether it is offered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Basis {
+    file: PathBuf,
+    reference: Option<ModelRef>,
+    not_served: Option<String>,
+    fits: bool,
+}
+
+/// What the offers of now would be made from.
+pub(super) fn basis(inner: &Inner) -> Vec<Basis> {
+    let models = inner.models.all().into_iter();
+    models
+        .filter_map(|model| {
+            Some(Basis {
+                file: model.file?,
+                reference: model.reference,
+                not_served: model.not_served,
+                fits: model.fits,
+            })
+        })
+        .collect()
+}
+
 /// What [`build`] found.
 #[derive(Debug)]
 pub(super) struct Offers {
@@ -42,7 +69,7 @@ pub(super) struct Offers {
 }
 
 /// Goes through the models at hand: an offer for each that may be served, a reason for each that may not.
-pub(super) async fn build(inner: &Inner) -> Offers {
+pub(super) async fn build(inner: &Inner, headers: &mut Headers) -> Offers {
     let settings = inner.settings.borrow().clone();
     let signer = inner.identity.signer();
     let mut offers = Offers {
@@ -90,16 +117,23 @@ pub(super) async fn build(inner: &Inner) -> Offers {
                 .push(why("More models than this are not offered at once."));
             continue;
         }
-        let info = match inner.engine.open_text(&file).await {
-            Ok(info) => info,
-            Err(error) => {
-                offers
-                    .not_offered
-                    .push(why(&format!("It cannot be opened: {error}.")));
-                continue;
-            }
+        let (vocab_size, context) = match headers.get(&reference.digest) {
+            Some(known) => *known,
+            None => match inner.engine.open_text(&file).await {
+                Ok(info) => {
+                    let known = (info.vocab_size, info.context_train);
+                    headers.insert(reference.digest, known);
+                    known
+                }
+                Err(error) => {
+                    offers
+                        .not_offered
+                        .push(why(&format!("It cannot be opened: {error}.")));
+                    continue;
+                }
+            },
         };
-        let ctx_max = info.context_train.min(SERVED_CONTEXT);
+        let ctx_max = context.min(SERVED_CONTEXT);
         let (prefill_tps, decode_tps) = speeds(&model);
         let now = clock::unix_ms();
         let offer = Offer {
@@ -138,7 +172,7 @@ pub(super) async fn build(inner: &Inner) -> Offers {
             name: model.name.clone(),
             file,
             reference,
-            vocab_size: info.vocab_size,
+            vocab_size,
             ctx_max,
         });
     }

@@ -256,9 +256,9 @@ fn tied_heads_and_one_kv_head() {
 #[test]
 fn half_floats_and_blocks() {
     check(model("llama", Kind::F16), 1e-5, |_, _| ());
-    // The block formats round activations to 8 bits.
-    check(model("llama", Kind::Q8_0), 0.05, |_, _| ());
-    check(model("qwen2", Kind::Q4_1), 0.05, |_, _| ());
+    // The block formats round activations to 8 bits; a wrong product is off by the whole scale.
+    check(model("llama", Kind::Q8_0), 0.12, |_, _| ());
+    check(model("qwen2", Kind::Q4_1), 0.12, |_, _| ());
 }
 
 #[test]

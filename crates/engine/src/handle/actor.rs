@@ -185,6 +185,16 @@ impl Actor {
             Ok(worker) => worker,
             Err(error) => return waiter.fail(error),
         };
+        if let Ask::StreamPush { stream, .. } = &frame.ask
+            && !worker.streams.contains_key(stream)
+        {
+            // It went with an earlier worker; whoever holds it opens it again.
+            return waiter.fail(EngineError::WorkerDied {
+                signal: None,
+                code: None,
+                detail: String::new(),
+            });
+        }
         let full = worker.calls.len() >= MAX_CALLS as usize;
         let too_many_streams =
             matches!(waiter, Waiter::Stream { .. }) && worker.streams.len() >= MAX_STREAMS;

@@ -104,7 +104,11 @@ pub(crate) async fn chat_send(
     text: Option<String>,
     on_event: Channel<AnswerEvent>,
 ) -> Answer<()> {
-    let events = shell.node().await?.chat_send(&chat, parent.as_deref(), text).await?;
+    let events = shell
+        .node()
+        .await?
+        .chat_send(&chat, parent.as_deref(), text)
+        .await?;
     merge::forward(events, &on_event).await;
     Ok(())
 }

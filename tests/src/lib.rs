@@ -70,6 +70,21 @@ pub fn starter() -> Option<PathBuf> {
     None
 }
 
+/// Bytes of the file's head: everything before its weights.
+///
+/// # Panics
+/// When the worker cannot read the file.
+#[must_use]
+pub fn head_len(starter: &Path) -> u64 {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let text = wire::Text::new(starter);
+        let head = text.reference().await.head_len;
+        text.end().await;
+        u64::from(head)
+    })
+}
+
 fn test_name() -> String {
     std::thread::current()
         .name()

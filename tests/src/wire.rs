@@ -25,6 +25,8 @@ use sha2::{Digest, Sha256};
 
 /// Loopback, any port.
 const LISTEN: &str = "/ip4/127.0.0.1/tcp/0";
+/// Times that a busy provider is asked again: it gives a finished job's place free within seconds.
+const PATIENCE: u32 = 30;
 /// A peer that says nothing for this long has hung.
 const HANG: Duration = Duration::from_secs(120);
 
@@ -100,7 +102,8 @@ pub async fn dialler() -> Network {
     Network::start(NetworkOptions::new(seed())).await.unwrap().0
 }
 
-/// A greedy job without a conscience: no receipts, no failover. Its output ids, until the provider's last word.
+/// A greedy job without a conscience: no receipts, no failover. Its output ids, until the provider's last word. `max_out`
+/// counts what is new, behind `resume`.
 pub async fn ask(
     network: &Network,
     peer: PeerId,
@@ -109,12 +112,32 @@ pub async fn ask(
     resume: &[u32],
     max_out: u32,
 ) -> Vec<u32> {
+    for _ in 0..PATIENCE {
+        match attempt(
+            network,
+            peer,
+            open(peer, model, prompt, resume, max_out),
+            resume.len(),
+        )
+        .await
+        {
+            Ok(ids) => return ids,
+            // The job before may still be waiting for a signature that this asker never gives.
+            Err(retry_after) => tokio::time::sleep(retry_after).await,
+        }
+    }
+    panic!("the provider stays busy");
+}
+
+/// One try; `Err` when the provider is busy, with when to come again.
+async fn attempt(
+    network: &Network,
+    peer: PeerId,
+    open: Open,
+    resumed: usize,
+) -> Result<Vec<u32>, Duration> {
     let (mut reader, writer) = network.open_job(&peer).await.unwrap().split();
-    writer
-        .send(&Frame::Open(Box::new(open(
-            peer, model, prompt, resume, max_out,
-        ))))
-        .unwrap();
+    writer.send(&Frame::Open(Box::new(open))).unwrap();
     let mut ids = Vec::new();
     loop {
         match tokio::time::timeout(HANG, reader.next(Cap::Provider))
@@ -124,12 +147,15 @@ pub async fn ask(
             Ok(Frame::Tokens(tokens)) => {
                 assert_eq!(
                     tokens.first_index as usize,
-                    resume.len() + ids.len(),
+                    resumed + ids.len(),
                     "a gap or a repeat in the provider's tokens"
                 );
                 ids.extend(tokens.ids);
             }
-            Ok(Frame::Done(_)) => return ids,
+            Ok(Frame::Done(_)) => return Ok(ids),
+            Ok(Frame::Busy(busy)) => {
+                return Err(Duration::from_millis(u64::from(busy.retry_after_ms)));
+            }
             Ok(
                 Frame::Accept(_)
                 | Frame::Progress(_)

@@ -91,7 +91,7 @@ fn a_database_of_a_newer_version_is_left_alone() {
         drop(file);
         let newer = fs::read(&path).unwrap();
 
-        run(folder.decentralgpt().arg("status")).is_a_failure_that_says(&["newer"]);
+        run(folder.decentralgpt().arg("status")).is_a_failure_that_says(&["version 9999"]);
 
         assert_eq!(fs::read(&path).unwrap(), newer, "{name} was touched");
         fs::write(&path, before).unwrap();

@@ -119,7 +119,7 @@ fn compare(starter: &std::path::Path, second: &Serving, told: &Told, index: u32)
             told.text
         );
 
-        let rest = wire::ask(&network, peer, model, &prompt, before, WHOLE).await;
+        let rest = wire::ask(&network, peer, model, &prompt, before, WHOLE - index).await;
         let both: Vec<u32> = before.iter().chain(&rest).copied().collect();
         assert_eq!(
             both.len() as u64,

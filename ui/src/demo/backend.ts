@@ -162,9 +162,9 @@ export function demoBackend(scenario: Scenario = "full", pieceMs = 12, settings:
       }
     },
     appInfo: () => soon({ version: "0.1.0", dataFolder: node.dataFolder, licences: "MIT OR Apache-2.0" }),
-    pickFile: () => soon("/home/mira/Downloads/phi-3.gguf"),
+    pickFile: () => soon("~/Downloads/phi-3.gguf"),
     pickFolder: () => soon("/mnt/big/models"),
-    saveText: (name) => soon(`/home/mira/Documents/${name}`),
+    saveText: (name) => soon(`~/Documents/${name}`),
     openLink: async () => {},
     copyText: async () => {},
 

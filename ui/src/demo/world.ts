@@ -40,7 +40,7 @@ export function modelRows(first: boolean): ModelRow[] {
       trainingDataOpen: true,
       starter: true,
       isDefault: true,
-      state: { kind: "ready", path: "/home/mira/.local/share/decentralgpt/models/SmolLM2-135M-Instruct.Q4_1.gguf", loaded: true },
+      state: { kind: "ready", path: "~/.local/share/decentralgpt/models/SmolLM2-135M-Instruct.Q4_1.gguf", loaded: true },
       measured: { prefillTokensPerSecond: 477, decodeTokensPerSecond: 148, atMs: Date.now() - 2 * MINUTE },
     }),
     row({
@@ -99,7 +99,7 @@ export function modelRows(first: boolean): ModelRow[] {
     starter,
     {
       ...llama,
-      state: { kind: "ready", path: "/home/mira/.local/share/decentralgpt/models/Llama-3.2-3B-Instruct-Q4_K_M.gguf", loaded: false },
+      state: { kind: "ready", path: "~/.local/share/decentralgpt/models/Llama-3.2-3B-Instruct-Q4_K_M.gguf", loaded: false },
       measured: { prefillTokensPerSecond: 62, decodeTokensPerSecond: 9.4, atMs: Date.now() - DAY },
     },
     { ...qwen, state: { kind: "downloading", done: 1.02 * GB, total: 4.68 * GB, bytesPerSecond: 9.1e6, secondsLeft: 402, source: "huggingface.co" } },
@@ -120,7 +120,7 @@ export function modelRows(first: boolean): ModelRow[] {
 export function modelsView(rows: ModelRow[]): ModelsView {
   return {
     rows,
-    folder: { path: "/home/mira/.local/share/decentralgpt/models", usedBytes: 2.12 * GB, freeBytes: 61.4 * GB },
+    folder: { path: "~/.local/share/decentralgpt/models", usedBytes: 2.12 * GB, freeBytes: 61.4 * GB },
     computer: "AMD EPYC · 2 cores · 23 GB of memory",
     better: "deepseek-r1-distill-llama-8b",
   };
@@ -158,7 +158,7 @@ export function peers(now: number): Peer[] {
 export function status(now: number): NodeStatus {
   return {
     version: "0.1.0",
-    dataFolder: "/home/mira/.local/share/decentralgpt",
+    dataFolder: "~/.local/share/decentralgpt",
     peerId: "12D3KooWMz4bT7eGkQp2XhWcRfJy8sNvA5dLuK1oE9iYt6HqBw3C",
     serving: { kind: "serving", jobs: 2, tokensPerSecond: 74.3 },
     servingModel: "SmolLM2 135M",

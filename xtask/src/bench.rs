@@ -33,10 +33,28 @@ pub(crate) enum Bench {
 }
 
 pub(crate) fn bench(house: &House, what: &Bench) -> Result<(), Failure> {
+    if let Some(load) = load().filter(|load| *load > QUIET_LOAD) {
+        println!(
+            "   note: other programs are busy here (load {load:.1}); both sides suffer, and not equally"
+        );
+    }
     match what {
         Bench::Engine { rounds, threads } => engine::bench(house, *rounds, *threads),
         Bench::Window { rounds } => window::bench(house, *rounds),
     }
+}
+
+/// Above this, something else wants a core as well.
+const QUIET_LOAD: f64 = 1.0;
+
+/// The system's load over the last minute, where it tells.
+fn load() -> Option<f64> {
+    fs::read_to_string("/proc/loadavg")
+        .ok()?
+        .split_whitespace()
+        .next()?
+        .parse()
+        .ok()
 }
 
 /// One measured thing.

@@ -1,6 +1,6 @@
 //! Fuzzing on stable Rust: every target by turns, each for the same number of seconds.
 
-use std::{process::Command, time::Duration};
+use std::process::Command;
 
 use crate::{
     house::House,
@@ -100,8 +100,7 @@ pub(crate) fn build(house: &House) -> Result<(), Failure> {
 /// The seconds for each of `count` targets within a whole test run.
 pub(crate) fn share(count: usize) -> u32 {
     let count = u32::try_from(count.max(1)).unwrap_or(u32::MAX);
-    (Duration::from_secs(u64::from(SECONDS_IN_TEST)).as_secs() as u32 / count)
-        .clamp(1, SECONDS_EACH_IN_TEST)
+    (SECONDS_IN_TEST / count).clamp(1, SECONDS_EACH_IN_TEST)
 }
 
 fn cargo_fuzz(house: &House) -> Command {

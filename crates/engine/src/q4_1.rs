@@ -107,7 +107,9 @@ fn round(activations: &[f32]) -> Rounded {
             *quant = whole as i8;
             sum += whole;
         }
-        let scale = largest / 127.0;
+        // Rounding would hide what is no number, and an answer of a damaged model would go on as nonsense.
+        let sound = block.iter().all(|value| value.is_finite());
+        let scale = if sound { largest / 127.0 } else { f32::NAN };
         rounded.scales.push((scale, scale * sum as f32));
     }
     rounded

@@ -112,14 +112,6 @@ impl Compute {
     /// Takes calls and computes until the reader is gone.
     pub(super) fn run(mut self, commands: &Receiver<Command>) {
         loop {
-            let idle = !self
-                .sequences
-                .iter()
-                .any(|sequence| sequence.candidate().runnable);
-            if idle {
-                let Ok(command) = commands.recv() else { return };
-                self.queue(command);
-            }
             loop {
                 match commands.try_recv() {
                     Ok(command) => self.queue(command),
@@ -129,8 +121,15 @@ impl Compute {
             }
             self.sweep();
             self.admit();
-            self.step();
-            self.report(false);
+            let runnable = |sequence: &Sequence| sequence.candidate().runnable;
+            if self.sequences.iter().any(runnable) {
+                self.step();
+                self.report(false);
+            } else if self.waiting.is_empty() || !self.sequences.is_empty() {
+                // Everything stands still until something is asked or a flag changes.
+                let Ok(command) = commands.recv() else { return };
+                self.queue(command);
+            }
         }
     }
 

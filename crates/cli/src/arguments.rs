@@ -117,10 +117,10 @@ questions always go first. Ctrl-C tells the peers, frees the model and ends.";
 #[derive(Debug, Args)]
 #[command(after_help = SERVE_EXAMPLES)]
 pub(crate) struct Serve {
-    /// Answer with this model alone [default: the ones in the settings, else every ready one whose licence allows it]
+    /// Answer with this model alone, and keep that in the settings [default: the ones there, else every ready one whose licence allows it]
     #[arg(long, value_name = "ID")]
     pub(crate) model: Vec<String>,
-    /// Listen on this multiaddress instead of those in the settings; may be given several times
+    /// Listen on this multiaddress, and keep it in the settings in place of those there; may be given several times
     #[arg(long, value_name = "ADDR")]
     pub(crate) listen: Vec<String>,
     /// Every change of state as one line of JSON on standard output, after the addresses

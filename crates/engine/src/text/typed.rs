@@ -55,8 +55,8 @@ fn marked(content: &str, marker: char, tokenizer: &Tokenizer, controls_only: boo
     for (at, character) in content.char_indices() {
         out.push(character);
         if tokenizer
+            .specials()
             .command_at(&content[at..], controls_only)
-            .is_some()
         {
             out.push(marker);
         }

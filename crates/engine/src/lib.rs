@@ -65,5 +65,5 @@ pub use handle::{
 pub use model::{LoadProgress, ModelInfo, TextInfo};
 pub use request::{
     ChatMessage, ChatPrompt, Class, Finish, GenerateEvent, GenerateRequest, GenerateStats,
-    MAX_STOP, MAX_STOP_BYTES, Role, Sampling,
+    MAX_STOP, MAX_STOP_BYTES, Role, Sampling, ToolCall,
 };

@@ -145,7 +145,6 @@ export const en = {
     stateLength: "Cut at the longest answer this chat allows.",
     stateFailed: "The answer failed.",
     continue: "Continue",
-    continuePrompt: "Continue.",
     phaseConnecting: "Connecting to a peer",
     phaseConnectingTo: (peer: string) => `Connecting to ${peer}`,
     phaseQueued: "Waiting for the peer's turn",

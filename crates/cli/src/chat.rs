@@ -215,7 +215,10 @@ async fn ask(
             event = events.next() => event?,
             () = stop.asked_after(before), if !stopping => {
                 stopping = true;
-                output.progress("stopping");
+                // A progress line would take the place of the answer's last one.
+                if !answer.has_text() {
+                    output.progress("stopping");
+                }
                 core.client.chat_stop(chat).await?;
                 continue;
             }

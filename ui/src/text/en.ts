@@ -500,6 +500,6 @@ export const en = {
     copyPath: "Copy path",
     licences: "Licence",
     fonts: "Fonts",
-    fontsValue: "Inter and JetBrains Mono, OFL-1.1",
+    fontsValue: "Inter and JetBrains Mono, OFL-1.1; KaTeX, MIT",
   },
 };

@@ -1,6 +1,6 @@
 //! Talking in turns at a terminal.
 
-use node::{ChatView, MessageState};
+use node::{ChatView, MessageState, ModelState};
 use rustyline::{DefaultEditor, error::ReadlineError};
 
 use super::{Wanted, ask, leaf, open, place_of};
@@ -113,9 +113,14 @@ async fn turn(
     stop: &Stop,
 ) -> Result<(Option<String>, Option<String>), Failure> {
     let (answer, question) = ask(core, &chat.id, wanted, false, output, stop).await?;
-    let stopped = answer.state() == Some(MessageState::Stopped);
+    let state = answer.state();
+    let stopped = state == Some(MessageState::Stopped);
     let id = answer.id();
-    match answer.end(output) {
+    let ended = answer.end(output);
+    if state == Some(MessageState::Length) {
+        output.news("/continue goes on from there.");
+    }
+    match ended {
         // Stopping an answer is not leaving the chat.
         Err(Failure::Interrupted) if stopped => Ok((id, question)),
         Ok(()) => Ok((id, question)),
@@ -129,7 +134,14 @@ async fn greet(core: &Core, chat: &ChatView, output: &mut Output) -> Result<(), 
         Some(id) => row.id == *id,
         None => row.is_default,
     });
-    let model = row.map_or("no model yet", |row| row.name.as_str());
+    let ready = || {
+        let rows = models.rows.iter();
+        rows.filter(|row| matches!(row.state, ModelState::Ready { .. }))
+    };
+    let model = row
+        .or_else(|| ready().find(|row| row.starter))
+        .or_else(|| ready().next());
+    let model = model.map_or("no model yet", |row| row.name.as_str());
     output.news(&format!(
         "{model}, on {}. Ctrl-C stops an answer, Ctrl-D ends, /help lists more.",
         place_of(chat)

@@ -11,7 +11,7 @@ use crate::decoder::Step;
 use crate::families::PREFILL_CHUNK;
 use crate::scheduler::Candidate;
 use crate::text::Detokenizer;
-use crate::{Class, EngineError, Finish, GenerateEvent, GenerateRequest, GenerateStats, sampler};
+use crate::{EngineError, Finish, GenerateEvent, GenerateRequest, GenerateStats, sampler};
 
 /// A running answer.
 #[derive(Debug)]
@@ -139,7 +139,7 @@ impl Sequence {
         let to = self.ids.len().min(from + PREFILL_CHUNK as usize);
         let last = to == self.ids.len();
         let prefill = from + 1 < self.given;
-        let (control, network) = (&self.control, self.request.class == Class::Network);
+        let (control, network) = (&self.control, self.request.class.is_network());
         let interrupted =
             || control.cancelled.load(Ordering::Relaxed) || (network && controls.own_waits());
         let step = model
@@ -193,6 +193,7 @@ impl Sequence {
             first_index: index,
             ids: vec![id],
             text: piece.text,
+            logprobs: Vec::new(),
         };
         Ok(match finish {
             Some(finish) => Stepped::End(tokens, finish),
@@ -207,6 +208,7 @@ impl Sequence {
             first_index: (self.ids.len() - self.request.prompt.len()) as u32,
             ids: Vec::new(),
             text: held,
+            logprobs: Vec::new(),
         });
         (rest, self.finished(Finish::Cancelled))
     }

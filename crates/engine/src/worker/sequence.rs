@@ -9,9 +9,10 @@ use super::{Control, Controls};
 use crate::cache::KvCache;
 use crate::decoder::Step;
 use crate::families::PREFILL_CHUNK;
+use crate::sampler::Position;
 use crate::scheduler::Candidate;
 use crate::text::Detokenizer;
-use crate::{EngineError, Finish, GenerateEvent, GenerateRequest, GenerateStats, sampler};
+use crate::{EngineError, Finish, GenerateEvent, GenerateRequest, GenerateStats};
 
 /// A running answer.
 #[derive(Debug)]
@@ -171,8 +172,15 @@ impl Sequence {
         // Rows of the table beyond the vocabulary are padding.
         logits.truncate(model.text.info().vocab_size as usize);
         let index = (self.ids.len() - self.request.prompt.len()) as u32;
-        let chosen = sampler::choose(&mut logits, &self.ids, index, &self.request.sampling);
-        let id = chosen.ok_or(EngineError::BadNumbers { index })?;
+        let position = Position {
+            before: &self.ids,
+            index,
+            sampling: &self.request.sampling,
+            mask: None,
+        };
+        let chosen = position.choose(&logits, self.request.logprobs);
+        let chosen = chosen.ok_or(EngineError::BadNumbers { index })?;
+        let id = chosen.id;
         self.ids.push(id);
         let eog = !self.request.ignore_eog && model.text.info().eog_ids.binary_search(&id).is_ok();
         let mut piece = self.detokenizer.push(&[id]);
@@ -193,7 +201,7 @@ impl Sequence {
             first_index: index,
             ids: vec![id],
             text: piece.text,
-            logprobs: Vec::new(),
+            logprobs: chosen.logprobs.into_iter().collect(),
         };
         Ok(match finish {
             Some(finish) => Stepped::End(tokens, finish),

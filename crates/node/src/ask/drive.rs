@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use engine::{Class, EngineError, GenerateRequest};
+use engine::{Asker, Class, EngineError, GenerateRequest};
 use network::FrameWriter;
 use protocol::{
     ModelRef,
@@ -339,7 +339,11 @@ impl<'a> Drive<'a> {
             sampling: self.work.sampling.for_engine(self.seed),
             stop: Vec::new(),
             class: Class::Own,
+            asker: Asker::Owner,
+            weight: 1,
             ignore_eog: false,
+            logprobs: None,
+            constraint: None,
         };
         let (inner, reports) = (Arc::clone(self.inner), self.reports.clone());
         let task = tokio::spawn(async move {

@@ -1,0 +1,153 @@
+//! One page: the keys and values of [`PAGE`] positions in all layers, 32-bit floats.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::{LANES, PAGE};
+use crate::EngineError;
+use crate::families::Shape;
+
+/// How the floats of a page lie: `[layer][kv_head]`, and for each first its keys `[head_width][PAGE]`, transposed so
+/// that a query meets all positions at once, then its values `[PAGE][value_width]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Layout {
+    layers: usize,
+    kv_heads: usize,
+    head_width: usize,
+    /// The head's width, rounded up to [`LANES`].
+    value_width: usize,
+}
+
+impl Layout {
+    /// The layout for a model's pages.
+    pub fn new(shape: &Shape) -> Self {
+        Self {
+            layers: shape.layers,
+            kv_heads: shape.kv_heads,
+            head_width: shape.head_width,
+            value_width: shape.head_width.next_multiple_of(LANES),
+        }
+    }
+
+    /// Floats of one head in one layer.
+    fn head(self) -> usize {
+        PAGE * (self.head_width + self.value_width)
+    }
+
+    pub(super) fn floats(self) -> usize {
+        self.layers * self.kv_heads * self.head()
+    }
+
+    fn start(self, layer: usize, kv_head: usize) -> usize {
+        (layer * self.kv_heads + kv_head) * self.head()
+    }
+}
+
+/// Where a back end keeps the keys and values of [`PAGE`] positions of all layers.
+pub trait PageMemory: fmt::Debug + Send + Sync + Sized {
+    /// What a page is made by: its layout, and the device that it lies on.
+    type Source: fmt::Debug + Send + Sync;
+
+    /// Bytes of a page.
+    fn bytes(source: &Self::Source) -> u64;
+
+    /// A page of which nothing was written yet; what it holds is of no meaning.
+    fn new(source: &Self::Source) -> Result<Self, EngineError>;
+
+    /// Takes over what another page holds.
+    fn copy_from(&mut self, other: &Self) -> Result<(), EngineError>;
+}
+
+/// A page in this machine's memory.
+#[derive(Debug)]
+pub struct HostPage {
+    floats: Vec<f32>,
+    layout: Layout,
+}
+
+impl PageMemory for HostPage {
+    type Source = Layout;
+
+    fn bytes(layout: &Layout) -> u64 {
+        (layout.floats() * size_of::<f32>()) as u64
+    }
+
+    fn new(layout: &Layout) -> Result<Self, EngineError> {
+        Ok(Self {
+            floats: vec![0.0; layout.floats()],
+            layout: *layout,
+        })
+    }
+
+    fn copy_from(&mut self, other: &Self) -> Result<(), EngineError> {
+        self.floats.copy_from_slice(&other.floats);
+        Ok(())
+    }
+}
+
+impl HostPage {
+    /// Keys of a head: `[head_width][PAGE]`.
+    pub(crate) fn keys(&self, layer: usize, kv_head: usize) -> &[f32] {
+        let start = self.layout.start(layer, kv_head);
+        &self.floats[start..][..self.layout.head_width * PAGE]
+    }
+
+    /// Values of a head: `[PAGE][value_width]`.
+    pub(crate) fn values(&self, layer: usize, kv_head: usize) -> &[f32] {
+        let start = self.layout.start(layer, kv_head) + self.layout.head_width * PAGE;
+        &self.floats[start..][..self.layout.value_width * PAGE]
+    }
+
+    /// Writes keys and values of a head into the slots from `first` on: each `[slots][stride]`, of which the head's
+    /// width counts.
+    pub(crate) fn write(
+        &mut self,
+        (layer, kv_head): (usize, usize),
+        first: usize,
+        stride: usize,
+        keys: &[f32],
+        values: &[f32],
+    ) {
+        let (start, width) = (self.layout.start(layer, kv_head), self.layout.head_width);
+        let (to_keys, to_values) =
+            self.floats[start..][..self.layout.head()].split_at_mut(width * PAGE);
+        for (at, column) in to_keys.chunks_exact_mut(PAGE).enumerate() {
+            for (slot, row) in column[first..].iter_mut().zip(keys.chunks(stride)) {
+                *slot = row[at];
+            }
+        }
+        let to_values = to_values.chunks_exact_mut(self.layout.value_width);
+        for (row, values) in to_values.skip(first).zip(values.chunks(stride)) {
+            row[..width].copy_from_slice(&values[..width]);
+        }
+    }
+}
+
+/// A page that is counted.
+#[derive(Debug)]
+pub(crate) struct Page<P> {
+    pub(crate) memory: P,
+    _counted: Counted,
+}
+
+impl<P> Page<P> {
+    /// Counts a page in `living`.
+    pub(super) fn new(memory: P, living: &Arc<AtomicUsize>) -> Self {
+        living.fetch_add(1, Ordering::Relaxed);
+        Self {
+            memory,
+            _counted: Counted(living.clone()),
+        }
+    }
+}
+
+/// One of the living pages of a pool.
+#[derive(Debug)]
+struct Counted(Arc<AtomicUsize>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

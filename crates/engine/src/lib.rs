@@ -41,6 +41,8 @@ pub mod file;
 #[cfg(feature = "text")]
 pub mod grammar;
 mod handle;
+#[cfg(feature = "worker")]
+mod kernels;
 mod model;
 #[cfg(feature = "worker")]
 mod parallel;

@@ -171,6 +171,9 @@ fn templates_cannot_take_the_machine() {
         "{% set ns = namespace(a=[1]) %}{% for i in range(99) %}{% set ns.a = [ns.a, ns.a] %}{% endfor %}{{ ns.a | tojson }}",
         "{% set ns = namespace(a=[1]) %}{% for i in range(99) %}{% set ns.a = [ns.a, ns.a] %}{% endfor %}{{ ns.a }}",
         "{% set ns = namespace(a=[1]) %}{% for i in range(99) %}{% set ns.a = [ns.a, ns.a] %}{% endfor %}{{ ','.join(ns.a) }}",
+        "{{ ([('x' * 1000000)] * 99999) | join }}",
+        "{{ ''.join([('x' * 1000000)] * 99999) }}",
+        "{% set ns = namespace(a=[1]) %}{% for i in range(99) %}{% set ns.a = [ns.a, ns.a] %}{% endfor %}{{ ns.a | string }}",
         "{{ 'x' * 999999999 }}",
         "{{ '{:>999999999}'.format('x') }}",
         "{{ '{:{}}'.format('x', 999999999) }}",
@@ -190,10 +193,8 @@ fn templates_cannot_take_the_machine() {
         "{% import 'chat_template' as t %}",
     ];
     for source in bombs {
-        let begun = std::time::Instant::now();
         let rendered = Template::new(source, String::new(), String::new())
             .and_then(|template| template.render(&ChatPrompt::ask("x")));
-        eprintln!("{:?} {source:.60}", begun.elapsed());
         assert!(
             matches!(rendered, Err(EngineError::Template { .. })),
             "{source}"

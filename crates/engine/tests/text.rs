@@ -108,7 +108,8 @@ fn the_second_choice_of_a_form_is_found() {
 
 #[test]
 fn tables_that_contradict_themselves_name_their_key() {
-    let cases: [(&str, &dyn Fn(&mut Tiny)); 9] = [
+    type Change<'c> = &'c dyn Fn(&mut Tiny);
+    let cases: [(&str, Change); 9] = [
         ("tokens", &|file| {
             change_texts(file, "tokens", |list| list[7] = list[8].clone())
         }),
@@ -380,10 +381,14 @@ fn with_template(mut metadata: Metadata, template: &str) -> Metadata {
 
 fn add_piece(metadata: &mut Metadata, piece: &str, kind: i32) {
     for (key, value) in metadata {
-        match value {
-            Meta::Texts(pieces) if key == "tokenizer.ggml.tokens" => pieces.push(piece.into()),
-            Meta::I32s(kinds) if key == "tokenizer.ggml.token_type" => kinds.push(kind),
-            _ => {}
+        if let Meta::Texts(pieces) = value
+            && key == "tokenizer.ggml.tokens"
+        {
+            pieces.push(piece.into());
+        } else if let Meta::I32s(kinds) = value
+            && key == "tokenizer.ggml.token_type"
+        {
+            kinds.push(kind);
         }
     }
 }

@@ -78,6 +78,16 @@ pub(crate) fn llama_bench(house: &House) -> Result<PathBuf, Failure> {
     Ok(bench)
 }
 
+/// Fetches and unpacks its source, with the vocabularies and templates that the engine's tests compare with.
+///
+/// # Errors
+/// When the package cannot be had.
+pub(crate) fn fetch_source(house: &House) -> Result<(), Failure> {
+    let folder = house.target.join("peers").join("llama-cpp-0.3.36");
+    fs::create_dir_all(&folder).map_err(|error| Failure::io("Cannot make", &folder, &error))?;
+    source(&folder).map(drop)
+}
+
 /// The package's vendored llama.cpp, unpacked.
 fn source(folder: &Path) -> Result<PathBuf, Failure> {
     let find = || -> Option<PathBuf> {

@@ -64,6 +64,7 @@ pub use handle::{
 };
 pub use model::{LoadProgress, ModelInfo, TextInfo};
 pub use request::{
-    ChatMessage, ChatPrompt, Class, Finish, GenerateEvent, GenerateRequest, GenerateStats,
-    MAX_STOP, MAX_STOP_BYTES, Role, Sampling,
+    Asker, ChatMessage, ChatPrompt, Class, Constraint, Finish, GenerateEvent, GenerateRequest,
+    GenerateStats, MAX_ASKER_BYTES, MAX_CONSTRAINT_BYTES, MAX_LOGIT_BIAS, MAX_LOGPROBS, MAX_STOP,
+    MAX_STOP_BYTES, MAX_WEIGHT, Role, Sampling, TokenLogprobs, ToolCall,
 };

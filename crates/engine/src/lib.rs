@@ -33,6 +33,8 @@ pub mod backend;
 pub mod cache;
 #[cfg(feature = "worker")]
 pub mod decoder;
+#[cfg(feature = "worker")]
+pub mod encoder;
 mod error;
 #[cfg(feature = "text")]
 pub mod families;

@@ -70,5 +70,5 @@ pub use model::{LoadProgress, ModelInfo, TextInfo};
 pub use request::{
     Asker, ChatMessage, ChatPrompt, Class, Constraint, Finish, GenerateEvent, GenerateRequest,
     GenerateStats, MAX_ASKER_BYTES, MAX_CONSTRAINT_BYTES, MAX_LOGIT_BIAS, MAX_LOGPROBS, MAX_STOP,
-    MAX_STOP_BYTES, MAX_WEIGHT, Role, Sampling, TokenLogprobs,
+    MAX_STOP_BYTES, MAX_WEIGHT, Role, Sampling, Sharing, TokenLogprobs,
 };

@@ -123,14 +123,6 @@ impl Default for Sampling {
 impl Sampling {
     /// Refuses values outside their meaning (NaN among them).
     pub fn check(&self) -> Result<(), EngineError> {
-        let within = |name: &str, value: f32, low: f32, high: f32| {
-            if (low..=high).contains(&value) {
-                return Ok(());
-            }
-            Err(EngineError::BadRequest {
-                what: format!("{name} = {value}, outside {low} to {high}"),
-            })
-        };
         within("temperature", self.temperature, 0.0, 10.0)?;
         within("top_p", self.top_p, 0.0, 1.0)?;
         within("min_p", self.min_p, 0.0, 1.0)?;
@@ -156,6 +148,16 @@ impl Sampling {
             .iter()
             .try_for_each(|&(_, bias)| within("logit_bias", bias, -100.0, 100.0))
     }
+}
+
+/// Refuses a number outside its bounds, NaN among them.
+fn within(name: &str, value: f32, low: f32, high: f32) -> Result<(), EngineError> {
+    if (low..=high).contains(&value) {
+        return Ok(());
+    }
+    Err(EngineError::BadRequest {
+        what: format!("{name} = {value}, outside {low} to {high}"),
+    })
 }
 
 /// What the text of an answer must be. Compiled in the worker over the model's own vocabulary, within its fuel.
@@ -201,6 +203,34 @@ impl Class {
     /// Whether it is work for others, which the owner's rules bound.
     pub fn is_network(self) -> bool {
         self != Class::Own
+    }
+}
+
+/// How the device is shared between its owner and others.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Sharing {
+    /// The part of the device's time that others may have, 0 to 1.
+    pub network_share: f32,
+    /// The part by which the owner's answers may become slower for others who are computed beside them, 0 to 1.
+    pub slowdown: f32,
+}
+
+impl Default for Sharing {
+    /// All the time that the owner leaves, and of the owner's own two parts in a hundred: less than is felt, or told from
+    /// the ups and downs of a busy machine.
+    fn default() -> Self {
+        Self {
+            network_share: 1.0,
+            slowdown: 0.02,
+        }
+    }
+}
+
+impl Sharing {
+    /// Refuses parts that are none.
+    pub fn check(&self) -> Result<(), EngineError> {
+        within("network_share", self.network_share, 0.0, 1.0)?;
+        within("slowdown", self.slowdown, 0.0, 1.0)
     }
 }
 

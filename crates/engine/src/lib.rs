@@ -33,6 +33,7 @@ mod attention;
 pub mod cache;
 #[cfg(feature = "worker")]
 pub mod decoder;
+mod build;
 mod error;
 #[cfg(feature = "text")]
 pub mod families;
@@ -61,14 +62,16 @@ pub mod wire;
 #[cfg(feature = "worker")]
 pub mod worker;
 
+pub use build::BUILD;
 pub use error::{EngineError, FileProblem};
 pub use handle::{
     EngineHandle, EngineOptions, EnginePhase, EngineStats, Generation, Isolation, Loading,
     TextPiece, TextStream, WorkerKind, WorkerProgram, locate_worker,
 };
-pub use model::{LoadProgress, ModelInfo, TextInfo};
+pub use model::{BatchRate, Benchmark, LoadProgress, ModelInfo, TextInfo};
 pub use request::{
-    Asker, ChatMessage, ChatPrompt, Class, Constraint, Finish, GenerateEvent, GenerateRequest,
-    GenerateStats, MAX_ASKER_BYTES, MAX_CONSTRAINT_BYTES, MAX_LOGIT_BIAS, MAX_LOGPROBS, MAX_STOP,
-    MAX_STOP_BYTES, MAX_WEIGHT, Role, Sampling, Sharing, TokenLogprobs,
+    Asker, ChatMessage, ChatPrompt, Class, Constraint, EmbedRequest, Embeddings, Finish,
+    GenerateEvent, GenerateRequest, GenerateStats, MAX_ASKER_BYTES, MAX_CONSTRAINT_BYTES,
+    MAX_EMBED_BYTES, MAX_EMBED_TEXTS, MAX_LOGIT_BIAS, MAX_LOGPROBS, MAX_STOP, MAX_STOP_BYTES,
+    MAX_WEIGHT, Role, Sampling, ScoreRequest, Sharing, TokenLogprobs, TokenScore,
 };

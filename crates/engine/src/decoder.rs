@@ -53,6 +53,8 @@ pub enum Wanted {
     Last,
     /// Those of all tokens from this index of the span's ids on, to score what was chosen.
     From(usize),
+    /// No logits: the states of all tokens after the last norm, `[rows][hidden]`, to embed a text.
+    States,
 }
 
 /// The part of a step that belongs to one sequence: its next tokens, a chunk of a prompt or a single one.
@@ -69,7 +71,8 @@ pub struct Span<'a> {
 /// What comes out of a step.
 #[derive(Debug)]
 pub enum Step {
-    /// All spans are computed. Per span its wanted rows of logits, one after the other: `[rows][vocabulary]`.
+    /// All spans are computed. Per span its wanted rows one after the other: of logits `[rows][vocabulary]`, of states
+    /// `[rows][hidden]`.
     Computed(Vec<Vec<f32>>),
     /// The caller said stop; every sequence is as before.
     Interrupted,
@@ -191,13 +194,31 @@ impl Decoder {
         if stream.is_empty() {
             return Ok(Step::Computed(vec![Vec::new(); spans.len()]));
         }
-        let normed = rms_norm(&stream, &self.norm, shape.rms_epsilon);
-        let mut logits = self.head.forward(&tensor_of(normed, shape.hidden)?)?;
+        let mut states = rms_norm(&stream, &self.norm, shape.rms_epsilon);
         let mut split = Vec::with_capacity(spans.len());
         for rows in wanted.iter().rev() {
-            split.push(logits.split_off(logits.len() - rows.len() * self.vocabulary()));
+            split.push(states.split_off(states.len() - rows.len() * shape.hidden));
         }
         split.reverse();
+        // The head computes all rows of logits at once; states that were asked for stay as they are.
+        let heads = |span: &Span<'_>| span.wanted != Wanted::States;
+        let rows: Vec<f32> = spans
+            .iter()
+            .zip(&split)
+            .filter(|(span, _)| heads(span))
+            .flat_map(|(_, states)| states)
+            .copied()
+            .collect();
+        if rows.is_empty() {
+            return Ok(Step::Computed(split));
+        }
+        let mut logits = self.head.forward(&tensor_of(rows, shape.hidden)?)?;
+        for (span, rows) in spans.iter().zip(&mut split).rev() {
+            if heads(span) {
+                let count = rows.len() / shape.hidden;
+                *rows = logits.split_off(logits.len() - count * self.vocabulary());
+            }
+        }
         Ok(Step::Computed(split))
     }
 
@@ -328,6 +349,7 @@ fn wanted_rows(spans: &[Span<'_>]) -> Vec<Range<usize>> {
             Wanted::Nothing => end..end,
             Wanted::Last => end.saturating_sub(1).max(start)..end,
             Wanted::From(index) => start.saturating_add(index).min(end)..end,
+            Wanted::States => start..end,
         }
     };
     spans.iter().map(rows).collect()

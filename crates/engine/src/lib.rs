@@ -29,11 +29,11 @@
 
 #[cfg(feature = "worker")]
 mod attention;
+mod build;
 #[cfg(feature = "worker")]
 pub mod cache;
 #[cfg(feature = "worker")]
 pub mod decoder;
-mod build;
 mod error;
 #[cfg(feature = "text")]
 pub mod families;

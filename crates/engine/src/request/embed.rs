@@ -42,10 +42,15 @@ impl EmbedRequest {
         let bytes: usize = self.texts.iter().map(String::len).sum();
         let bad = |what: String| Err(EngineError::BadRequest { what });
         if self.texts.is_empty() || self.texts.len() > MAX_EMBED_TEXTS {
-            return bad(format!("{} texts: 1 to {MAX_EMBED_TEXTS}", self.texts.len()));
+            return bad(format!(
+                "{} texts: 1 to {MAX_EMBED_TEXTS}",
+                self.texts.len()
+            ));
         }
         if bytes > MAX_EMBED_BYTES {
-            return bad(format!("{bytes} bytes of texts, more than {MAX_EMBED_BYTES}"));
+            return bad(format!(
+                "{bytes} bytes of texts, more than {MAX_EMBED_BYTES}"
+            ));
         }
         check_asker(self.class, &self.asker, 1)
     }

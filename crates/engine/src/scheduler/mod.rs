@@ -154,7 +154,12 @@ impl Scheduler {
                 None => Plan::Nothing,
             };
         }
-        let Some(leader) = self.fair.order(first, queue.clone(), &self.costs).into_iter().next() else {
+        let Some(leader) = self
+            .fair
+            .order(first, queue.clone(), &self.costs)
+            .into_iter()
+            .next()
+        else {
             return Plan::Nothing;
         };
         let mut step = Step::new(leader.model);
@@ -218,7 +223,9 @@ impl Scheduler {
         let taken: Vec<(Candidate, u32)> = chosen
             .iter()
             .filter_map(|chosen| {
-                let of = candidates.iter().find(|candidate| candidate.call == chosen.call)?;
+                let of = candidates
+                    .iter()
+                    .find(|candidate| candidate.call == chosen.call)?;
                 Some((*of, chosen.tokens))
             })
             .collect();
@@ -242,7 +249,10 @@ impl Scheduler {
         if own_rows > 0 || own_prefill > 0 {
             // What the owner's part alone would have taken: measured where it was alone, predicted where it was not.
             let own = match others {
-                true => costs.step(own_rows, own_prefill).unwrap_or(seconds).min(seconds),
+                true => costs
+                    .step(own_rows, own_prefill)
+                    .unwrap_or(seconds)
+                    .min(seconds),
                 false => seconds,
             };
             let earned = own * f64::from(self.sharing.slowdown);
@@ -251,7 +261,11 @@ impl Scheduler {
         } else {
             self.budget.spend(seconds, now);
         }
-        costs.learn(own_rows + others_rows, own_prefill + others_prefill, seconds);
+        costs.learn(
+            own_rows + others_rows,
+            own_prefill + others_prefill,
+            seconds,
+        );
         for (candidate, tokens) in &taken {
             let spent = if candidate.decodes() {
                 costs.row()

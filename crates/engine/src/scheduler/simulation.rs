@@ -112,9 +112,14 @@ fn run(device: Device, sharing: Sharing, mut jobs: Vec<Job>, until: f64) -> (Vec
         let open: Vec<usize> = (0..jobs.len())
             .filter(|&at| jobs[at].at <= now && jobs[at].end.is_none())
             .collect();
-        let candidates: Vec<Candidate> = open.iter().map(|&at| jobs[at].candidate(at as u64)).collect();
+        let candidates: Vec<Candidate> = open
+            .iter()
+            .map(|&at| jobs[at].candidate(at as u64))
+            .collect();
         let arrival = |own: bool| {
-            let later = jobs.iter().filter(|job| job.at > now && (!own || job.class == Class::Own));
+            let later = jobs
+                .iter()
+                .filter(|job| job.at > now && (!own || job.class == Class::Own));
             later.map(|job| job.at).fold(f64::INFINITY, f64::min)
         };
         let plan = scheduler.plan(&candidates, seconds(now));
@@ -136,12 +141,22 @@ fn run(device: Device, sharing: Sharing, mut jobs: Vec<Job>, until: f64) -> (Vec
         };
         let (mut rows, mut prefill) = (0.0, 0.0);
         for chosen in &chosen {
-            let left = candidates.iter().find(|candidate| candidate.call == chosen.call).unwrap().left;
-            if left == 1 { rows += 1.0 } else { prefill += f64::from(chosen.tokens) }
+            let left = candidates
+                .iter()
+                .find(|candidate| candidate.call == chosen.call)
+                .unwrap()
+                .left;
+            if left == 1 {
+                rows += 1.0
+            } else {
+                prefill += f64::from(chosen.tokens)
+            }
         }
         let fixed = if rows > 0.0 { device.step } else { 0.0 };
         let took = fixed + device.row * rows + device.token * prefill;
-        let own = chosen.iter().any(|chosen| jobs[chosen.call as usize].class == Class::Own);
+        let own = chosen
+            .iter()
+            .any(|chosen| jobs[chosen.call as usize].class == Class::Own);
         if !own && arrival(true) < now + took - device.block {
             let took = arrival(true) + device.block - now;
             now += took;
@@ -178,19 +193,34 @@ fn check(candidates: &[Candidate], plan: &Plan) {
         return;
     };
     assert!(!chosen.is_empty());
-    let of = |call: u64| candidates.iter().find(|candidate| candidate.call == call).unwrap();
+    let of = |call: u64| {
+        candidates
+            .iter()
+            .find(|candidate| candidate.call == call)
+            .unwrap()
+    };
     let mut calls: Vec<u64> = chosen.iter().map(|chosen| chosen.call).collect();
     calls.sort_unstable();
     calls.dedup();
     assert_eq!(calls.len(), chosen.len(), "nobody is in it twice");
-    let last = chosen.iter().map(|chosen| of(chosen.call).class).max().unwrap();
+    let last = chosen
+        .iter()
+        .map(|chosen| of(chosen.call).class)
+        .max()
+        .unwrap();
     for candidate in candidates.iter().filter(|candidate| candidate.runnable) {
         let inside = calls.contains(&candidate.call);
-        assert!(inside || candidate.class >= last, "an earlier class is left out for a later one");
+        assert!(
+            inside || candidate.class >= last,
+            "an earlier class is left out for a later one"
+        );
     }
     let tokens: u32 = chosen.iter().map(|chosen| chosen.tokens).sum();
     assert!(tokens <= STEP_TOKENS);
-    let rows = chosen.iter().filter(|chosen| of(chosen.call).left == 1).count();
+    let rows = chosen
+        .iter()
+        .filter(|chosen| of(chosen.call).left == 1)
+        .count();
     assert!(rows <= STEP_ROWS);
     for chosen in chosen {
         let candidate = of(chosen.call);
@@ -200,23 +230,46 @@ fn check(candidates: &[Candidate], plan: &Plan) {
 }
 
 fn saturating(count: u64) -> Vec<Job> {
-    (0..count).map(|at| job(0.0, Class::Free, at + 1, 40, 100_000)).collect()
+    (0..count)
+        .map(|at| job(0.0, Class::Free, at + 1, 40, 100_000))
+        .collect()
 }
 
 #[test]
 fn the_owner_hardly_feels_a_saturating_network() {
     for (name, device) in [("small", SMALL), ("large", LARGE), ("card", CARD)] {
-        let own = || (0..4).map(|at| job(device.step * (300.0 + 700.0 * f64::from(at)), Class::Own, 0, 300, 120));
+        let own = || {
+            (0..4).map(|at| {
+                job(
+                    device.step * (300.0 + 700.0 * f64::from(at)),
+                    Class::Own,
+                    0,
+                    300,
+                    120,
+                )
+            })
+        };
         let until = device.step * 100_000.0;
         let (alone, _) = run(device, Sharing::default(), own().collect(), until);
-        let (beside, _) = run(device, Sharing::default(), own().chain(saturating(8)).collect(), until / 10.0);
+        let (beside, _) = run(
+            device,
+            Sharing::default(),
+            own().chain(saturating(8)).collect(),
+            until / 10.0,
+        );
         for (alone, beside) in alone.iter().zip(&beside[..4]) {
-            let (slower, later) = (alone.beat() / beside.beat(), beside.first_after() / alone.first_after());
+            let (slower, later) = (
+                alone.beat() / beside.beat(),
+                beside.first_after() / alone.first_after(),
+            );
             assert!(slower >= 0.97, "{name}: {slower}");
             assert!(later <= 1.10, "{name}: {later}");
         }
         let produced: u32 = beside[4..].iter().map(|job| job.produced).sum();
-        assert!(produced > 1000, "{name}: and the network works in between: {produced}");
+        assert!(
+            produced > 1000,
+            "{name}: and the network works in between: {produced}"
+        );
     }
 }
 
@@ -246,7 +299,10 @@ fn an_idle_device_computes_every_stranger_in_every_step() {
 
 #[test]
 fn paid_work_is_not_held_up_by_unpaid_of_another_model() {
-    let mut jobs = vec![job(0.0, Class::Paid, 1, 10, 200), job(0.0, Class::Free, 2, 10, 1000)];
+    let mut jobs = vec![
+        job(0.0, Class::Paid, 1, 10, 200),
+        job(0.0, Class::Free, 2, 10, 1000),
+    ];
     jobs[1].model = 1;
     let (jobs, _) = run(SMALL, Sharing::default(), jobs, 60.0);
     assert!(jobs[1].first.unwrap() > jobs[0].end.unwrap());

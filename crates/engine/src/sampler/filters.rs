@@ -112,20 +112,24 @@ impl Softmax<'_> {
             missing -= weights[border];
             border += 1;
         }
-        let mut ids = Vec::new();
-        let mut last = Vec::new();
-        for (id, logit) in finite() {
-            match class(logit).cmp(&border) {
-                Ordering::Less => ids.push(id),
-                Ordering::Equal => last.push(id),
-                Ordering::Greater => {}
-            }
-        }
+        let mut last: Vec<u32> = finite()
+            .filter(|&(_, logit)| class(logit) == border)
+            .map(|(id, _)| id)
+            .collect();
         last.sort_unstable_by(|a, b| by_rank(self.logits, *a, *b));
         last.truncate(self.reach(&last, missing));
-        ids.extend(last);
-        ids.sort_unstable();
-        ids
+        let reached = |id| {
+            let edge = last.last();
+            edge.is_some_and(|&edge| by_rank(self.logits, id, edge) != Ordering::Greater)
+        };
+        finite()
+            .filter(|&(id, logit)| match class(logit).cmp(&border) {
+                Ordering::Less => true,
+                Ordering::Equal => reached(id),
+                Ordering::Greater => false,
+            })
+            .map(|(id, _)| id)
+            .collect()
     }
 
     /// How many of `ids` it takes until their weights sum to `wanted`; at least one, all when rounding keeps them below.

@@ -28,7 +28,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 #[cfg(feature = "worker")]
-mod attention;
+pub mod backend;
 mod build;
 #[cfg(feature = "worker")]
 pub mod cache;
@@ -40,11 +40,11 @@ pub mod families;
 #[cfg(feature = "text")]
 pub mod file;
 mod handle;
+#[cfg(feature = "worker")]
+mod kernels;
 mod model;
 #[cfg(feature = "worker")]
 mod parallel;
-#[cfg(feature = "worker")]
-mod q4_1;
 mod request;
 #[cfg(feature = "worker")]
 pub mod sampler;
@@ -54,10 +54,6 @@ mod sandbox;
 pub mod scheduler;
 #[cfg(feature = "text")]
 pub mod text;
-#[cfg(feature = "worker")]
-mod vectors;
-#[cfg(feature = "worker")]
-mod weights;
 pub mod wire;
 #[cfg(feature = "worker")]
 pub mod worker;

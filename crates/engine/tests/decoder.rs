@@ -6,8 +6,9 @@ mod tiny;
 use std::path::Path;
 use std::sync::Arc;
 
+use engine::EngineError;
 use engine::cache::{PagePool, SequenceState};
-use engine::decoder::{Decoder, Span, Step, Wanted};
+use engine::decoder::{Decoder, Plan, Span, Step, Wanted};
 use engine::file::ModelFile;
 use tiny::{Kind, Meta, Model, Tiny};
 
@@ -25,8 +26,12 @@ fn open(tiny: &Tiny) -> (tempfile::TempDir, Decoder) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("tiny.gguf");
     tiny.write(&path);
-    let decoder = Decoder::new(&Arc::new(ModelFile::open(&path).unwrap())).unwrap();
-    (dir, decoder)
+    (dir, load(&path).unwrap())
+}
+
+fn load(path: &Path) -> Result<Decoder, EngineError> {
+    let plan = Plan::of(&Arc::new(ModelFile::open(path)?))?;
+    Decoder::new(&plan, 256, &mut |_| Ok(()))
 }
 
 fn pool(decoder: &Decoder) -> PagePool {
@@ -360,23 +365,21 @@ fn an_interrupted_step_leaves_no_trace() {
 
 #[test]
 fn what_it_cannot_do_is_named_before_a_weight_is_touched() {
-    use engine::EngineError;
     let refusal = |change: &dyn Fn(&mut Tiny)| {
         let mut tiny = Tiny::model(model("llama", Kind::F32), tiny::bpe());
         change(&mut tiny);
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("tiny.gguf");
         tiny.write(&path);
-        let open = |path: &Path| Decoder::new(&Arc::new(ModelFile::open(path)?));
-        open(&path).expect_err("it was accepted")
+        load(&path).expect_err("it was accepted")
     };
     let architecture =
         refusal(&|tiny| tiny.set("general.architecture", Meta::Text("mamba".into())));
     assert!(
         matches!(architecture, EngineError::UnsupportedArchitecture { architecture, .. } if architecture == "mamba")
     );
-    let yarn = refusal(&|tiny| tiny.set("llama.rope.scaling.type", Meta::Text("yarn".into())));
-    assert!(matches!(yarn, EngineError::UnsupportedFeature { value, .. } if value == "yarn"));
+    let scaling = refusal(&|tiny| tiny.set("llama.rope.scaling.type", Meta::Text("ntk".into())));
+    assert!(matches!(scaling, EngineError::UnsupportedFeature { value, .. } if value == "ntk"));
     let experts = refusal(&|tiny| tiny.set("llama.expert_count", Meta::U32(8)));
     assert!(matches!(experts, EngineError::UnsupportedFeature { .. }));
     let missing = refusal(&|tiny| {

@@ -20,6 +20,10 @@ pub use metadata::{Array, Metadata, Value};
 
 use crate::{EngineError, FileProblem};
 
+/// Pages of memory are a multiple of it.
+#[cfg(unix)]
+const PAGE_BYTES: usize = 4096;
+
 /// A mapped model file, or the head of one, whose table was checked.
 #[derive(Debug)]
 pub struct ModelFile {
@@ -113,6 +117,32 @@ impl ModelFile {
             name: tensor.name.clone(),
             kind: tensor.kind.to_string(),
         })
+    }
+
+    /// Says that these bytes of a tensor were taken over: their pages need not stay in memory.
+    pub fn used(&self, tensor: &TensorEntry, bytes: std::ops::Range<usize>) {
+        #[cfg(unix)]
+        {
+            let start = self.header.data_offset as usize + tensor.offset as usize + bytes.start;
+            // Whole pages alone: the ends may belong to a neighbour. The offset may lie anywhere in a page.
+            let first = start.next_multiple_of(PAGE_BYTES);
+            let end = (start + bytes.len()) / PAGE_BYTES * PAGE_BYTES;
+            if first < end && end <= self.map.len() {
+                // SAFETY: the map is of a file and read alone, so a page that is looked at again is read again.
+                #[allow(unsafe_code)]
+                let dropped = unsafe {
+                    self.map.unchecked_advise_range(
+                        memmap2::UncheckedAdvice::DontNeed,
+                        first,
+                        end - first,
+                    )
+                };
+                // A refusal leaves the pages to the system, which drops them when it needs room.
+                dropped.ok();
+            }
+        }
+        #[cfg(not(unix))]
+        let _ = (tensor, bytes);
     }
 
     /// The name that people know it by: its own, or the file's.

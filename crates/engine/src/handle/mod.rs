@@ -260,7 +260,10 @@ impl EngineHandle {
             available: available_memory(),
         };
         match self.compute(ask).await? {
-            Say::Benchmark(benchmark) => Ok(benchmark),
+            Say::Benchmark(benchmark) => Ok(Benchmark {
+                device: format!("{}, {}", processor(), benchmark.device),
+                ..benchmark
+            }),
             say => Err(unexpected(&say)),
         }
     }
@@ -513,6 +516,16 @@ fn physical_cores() -> NonZeroUsize {
         .ok()
         .and_then(NonZeroUsize::new);
     physical.map_or(usable, |physical| physical.min(usable))
+}
+
+/// What the processor calls itself, or its architecture where the system does not tell.
+fn processor() -> String {
+    let brand = sysinfo::System::new().ok().and_then(|mut system| {
+        system.refresh_cpu_list(sysinfo::CpuRefreshKind::nothing());
+        let brand = system.cpus().first().map(|cpu| cpu.brand().trim().to_owned());
+        brand.filter(|brand| !brand.is_empty())
+    });
+    brand.unwrap_or_else(|| std::env::consts::ARCH.to_owned())
 }
 
 /// The worker's limit where its owner sets none: enough for any model that fits, too little to take the machine along

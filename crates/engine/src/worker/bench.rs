@@ -2,15 +2,18 @@
 
 use std::num::NonZeroUsize;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
 use super::gauge;
-use super::loaded::{Loaded, Need};
+use super::loaded::Loaded;
 use super::speed::Speed;
 use super::texts::TextModels;
 use crate::EngineError;
+use crate::decoder::Plan;
+use crate::file::ModelFile;
 
 /// What is to be measured.
 #[derive(Debug, Clone, Copy)]
@@ -42,9 +45,9 @@ pub struct Figures {
 pub fn run(file: &Path, threads: NonZeroUsize, sizes: Sizes) -> Result<Figures, EngineError> {
     crate::parallel::start(threads.get());
     let begun = Instant::now();
-    let texts = TextModels::default();
-    let need = Need::of(texts.get(file)?.info(), None);
-    let loaded = Loaded::open(1, file, need, u64::MAX, &texts, &mut |_| true)?;
+    let text = TextModels::default().get(file)?;
+    let plan = Plan::of(&Arc::new(ModelFile::open(file)?))?;
+    let loaded = Loaded::open(1, file, &plan, None, u64::MAX, text, &mut |_| true)?;
     let mut model = loaded.ok_or(EngineError::Cancelled)?;
     let load_ms = begun.elapsed().as_secs_f64() * 1000.0;
     let mut speed = Speed {

@@ -79,7 +79,8 @@ fn measure(
     Ok(Some((prefill, decode)))
 }
 
-/// What a measurement holds for: with another processor, instruction set or number of threads it is to be made anew.
+/// What a measurement holds for, as far as the worker may see it: with another instruction set or number of threads it is to
+/// be made anew.
 pub(super) fn device(threads: usize) -> String {
-    format!("{}, {threads} threads", std::env::consts::ARCH)
+    format!("{}, {threads} threads", crate::kernels::set())
 }

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::embedding::Rule;
-use super::texts::{Stamp, TextModels};
+use super::texts::Stamp;
 use crate::cache::{self, PAGE, PagePool};
-use crate::decoder::Decoder;
-use crate::file::ModelFile;
+use crate::decoder::{Decoder, Plan};
+use crate::families::Shape;
 use crate::scheduler::STEP_ROWS;
 use crate::text::TextModel;
-use crate::{EngineError, LoadProgress, ModelInfo, TextInfo};
+use crate::{EngineError, LoadProgress, ModelInfo};
 
 /// Context of a load that names none, in tokens: what a chat needs, at a price that most machines can pay.
 const DEFAULT_CONTEXT: u32 = 8192;
@@ -26,18 +26,12 @@ const CONTEXTS: u64 = 8;
 /// Rows of an output that are scored in one step: each has a logit for every token of the vocabulary.
 pub(super) const SCORE_ROWS: u32 = 64;
 
-/// Bytes read ahead between two progress reports.
-const REPORT_EVERY: usize = 16 << 20;
-
-/// Distance of two reads that bring every page in.
-const PAGE_BYTES: usize = 4096;
-
-/// What a load needs and may have, from the header alone.
+/// What a load needs, before a weight is touched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Need {
     /// Bytes of weights, scratch and logits.
     fixed: u64,
-    /// Bytes of a page's worth of context.
+    /// Bytes of a page.
     page: u64,
     /// The least context that is worth it, in tokens.
     least: u32,
@@ -46,17 +40,22 @@ pub(super) struct Need {
 }
 
 impl Need {
-    pub(super) fn of(info: &TextInfo, context: Option<u32>) -> Self {
-        let trained = info.context_train.max(1);
+    pub(super) fn of(plan: &Plan, context: Option<u32>) -> Self {
+        let rows = (SCORE_ROWS as usize).max(STEP_ROWS);
+        let logits = (rows * plan.vocabulary() * size_of::<f32>()) as u64;
+        let fixed = plan.weights_bytes() + plan.shape().scratch_bytes() + logits;
+        Self::with_fixed(fixed, plan.shape(), context)
+    }
+
+    fn with_fixed(fixed: u64, shape: &Shape, context: Option<u32>) -> Self {
+        let trained = shape.context_train.max(1);
         let (least, most) = match context {
             Some(wanted) => (wanted.clamp(1, trained), wanted.clamp(1, trained)),
             None => (LEAST_CONTEXT.min(trained), DEFAULT_CONTEXT.min(trained)),
         };
-        let rows = u64::from(SCORE_ROWS).max(STEP_ROWS as u64);
-        let logits = rows * u64::from(info.vocab_size) * size_of::<f32>() as u64;
         Self {
-            fixed: info.load_bytes.saturating_add(logits),
-            page: info.kv_bytes_per_token.saturating_mul(PAGE as u64),
+            fixed,
+            page: cache::bytes(shape, 1),
             least,
             most,
         }
@@ -116,32 +115,35 @@ pub(super) struct Loaded {
 }
 
 impl Loaded {
-    /// Loads a file into at most `have` bytes. `None` when `report` says to give up.
+    /// Loads a planned model into at most `have` bytes. `None` when `report` says to give up.
     pub(super) fn open(
         id: u64,
         path: &Path,
-        need: Need,
+        plan: &Plan,
+        context: Option<u32>,
         have: u64,
-        texts: &TextModels,
+        text: Arc<TextModel>,
         report: &mut dyn FnMut(LoadProgress) -> bool,
     ) -> Result<Option<Self>, EngineError> {
         let begun = Instant::now();
         let stamp = Stamp::of(path);
-        let text = texts.get(path)?;
-        let file = Arc::new(ModelFile::open(path)?);
-        if !file.has_weights() {
-            return Err(EngineError::NoWeights {
-                file: path.to_owned(),
-            });
-        }
+        let need = Need::of(plan, context);
         let (context, pages) = need.fit(have).ok_or_else(|| EngineError::NotEnoughMemory {
             need: need.least_bytes(),
             have,
         })?;
-        let decoder = Decoder::new(&file)?;
-        if !read_ahead(&file, report) {
+        let mut gave_up = false;
+        let decoder = Decoder::new(plan, context, &mut |progress| {
+            gave_up = !report(progress);
+            match gave_up {
+                true => Err(EngineError::Cancelled),
+                false => Ok(()),
+            }
+        });
+        if gave_up {
             return Ok(None);
         }
+        let decoder = decoder?;
         Ok(Some(Self {
             id,
             path: path.to_owned(),
@@ -149,12 +151,12 @@ impl Loaded {
             info: ModelInfo {
                 text: text.info().clone(),
                 context,
-                memory_bytes: text.info().load_bytes,
+                memory_bytes: plan.weights_bytes(),
                 load_ms: begun.elapsed().as_millis() as u64,
             },
-            embed: Rule::of(&file.header().metadata, &text.info().architecture),
+            embed: Rule::of(&plan.file().header().metadata, &text.info().architecture),
             text,
-            pool: PagePool::new(decoder.shape(), pages),
+            pool: decoder.pool(pages),
             decoder,
             fixed: need.fixed,
             used: 0,
@@ -172,7 +174,7 @@ impl Loaded {
         let Some(wanted) = context.filter(|&wanted| wanted > self.info.context) else {
             return Ok(());
         };
-        let need = Need::of(&self.info.text, Some(wanted));
+        let need = Need::with_fixed(self.fixed, self.decoder.shape(), Some(wanted));
         let have = self.may_take().saturating_add(free);
         let (context, pages) = need.fit(have).ok_or_else(|| EngineError::NotEnoughMemory {
             need: need.least_bytes(),
@@ -199,24 +201,4 @@ impl Loaded {
         let bytes = cache::bytes(self.decoder.shape(), tokens);
         usize::try_from(bytes / self.pool.page_bytes().max(1)).unwrap_or(usize::MAX)
     }
-}
-
-/// Brings the file's pages into memory, so that the first answer does not wait for the disk, and the load can be watched.
-/// False when it was given up.
-fn read_ahead(file: &ModelFile, report: &mut dyn FnMut(LoadProgress) -> bool) -> bool {
-    let bytes = file.data();
-    let total = bytes.len() as u64;
-    if !report(LoadProgress { done: 0, total }) {
-        return false;
-    }
-    let mut done = 0;
-    bytes.chunks(REPORT_EVERY).all(|chunk| {
-        let touched: u8 = chunk
-            .iter()
-            .step_by(PAGE_BYTES)
-            .fold(0, |sum, byte| sum ^ byte);
-        std::hint::black_box(touched);
-        done += chunk.len() as u64;
-        report(LoadProgress { done, total })
-    })
 }

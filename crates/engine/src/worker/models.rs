@@ -1,11 +1,14 @@
 //! The models in memory.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::loaded::{Loaded, Need};
 use super::residency::{self, Held, Verdict};
 use super::sequence::Sequence;
 use super::texts::TextModels;
+use crate::decoder::Plan;
+use crate::file::ModelFile;
 use crate::{Class, EngineError, LoadProgress};
 
 /// How a wish for a model went.
@@ -86,7 +89,9 @@ impl Models {
             self.note_use(id, wish.class);
             return Ok(Got::Loaded(id));
         }
-        let need = Need::of(texts.get(wish.path)?.info(), wish.context);
+        let text = texts.get(wish.path)?;
+        let plan = Plan::of(&Arc::new(ModelFile::open(wish.path)?))?;
+        let need = Need::of(&plan, wish.context);
         let verdict = |need: u64| {
             let held: Vec<Held> = self
                 .loaded
@@ -119,7 +124,15 @@ impl Models {
         }
         self.count += 1;
         let have = self.free(available);
-        let loaded = Loaded::open(self.count, wish.path, need, have, texts, report)?;
+        let loaded = Loaded::open(
+            self.count,
+            wish.path,
+            &plan,
+            wish.context,
+            have,
+            text,
+            report,
+        )?;
         let Some(loaded) = loaded else {
             return Ok(Got::GaveUp);
         };

@@ -522,7 +522,10 @@ fn physical_cores() -> NonZeroUsize {
 fn processor() -> String {
     let brand = sysinfo::System::new().ok().and_then(|mut system| {
         system.refresh_cpu_list(sysinfo::CpuRefreshKind::nothing());
-        let brand = system.cpus().first().map(|cpu| cpu.brand().trim().to_owned());
+        let brand = system
+            .cpus()
+            .first()
+            .map(|cpu| cpu.brand().trim().to_owned());
         brand.filter(|brand| !brand.is_empty())
     });
     brand.unwrap_or_else(|| std::env::consts::ARCH.to_owned())

@@ -7,7 +7,7 @@ use super::{Set, vectorised};
 use crate::parallel;
 
 /// Rows that are computed together. Their groups lie side by side, so that a kernel reads one stream.
-pub(super) const TILE: usize = 16;
+pub(super) const TILE: usize = 8;
 
 /// Below it a group counts as zeros: 127 divided by it would no longer be finite.
 const SMALLEST: f32 = 1e-36;

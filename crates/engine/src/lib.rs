@@ -70,4 +70,5 @@ pub use request::{
     GenerateEvent, GenerateRequest, GenerateStats, MAX_ASKER_BYTES, MAX_CONSTRAINT_BYTES,
     MAX_EMBED_BYTES, MAX_EMBED_TEXTS, MAX_LOGIT_BIAS, MAX_LOGPROBS, MAX_STOP, MAX_STOP_BYTES,
     MAX_WEIGHT, Role, Sampling, ScoreRequest, Sharing, TokenLogprobs, TokenScore,
+    ToolCall,
 };

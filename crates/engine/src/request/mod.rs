@@ -39,6 +39,8 @@ pub enum Role {
     User,
     /// The model.
     Assistant,
+    /// What a tool answered.
+    Tool,
 }
 
 impl Role {
@@ -48,17 +50,55 @@ impl Role {
             Role::System => "system",
             Role::User => "user",
             Role::Assistant => "assistant",
+            Role::Tool => "tool",
         }
     }
 }
 
-/// One message of a chat. Its content is text and nothing but text: the spelling of a control token in it stays text.
+/// One message of a chat. All of it is text and nothing but text: the spelling of a control token in it stays text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChatMessage {
     /// Who says it.
     pub role: Role,
     /// What is said.
     pub content: String,
+    /// What the model thought before it said that, for templates that show it.
+    #[serde(default)]
+    pub reasoning: Option<String>,
+    /// Calls that the model made.
+    #[serde(default)]
+    pub tool_calls: Vec<ToolCall>,
+    /// Which call a tool answers.
+    #[serde(default)]
+    pub tool_call_id: Option<String>,
+    /// The tool that answers, or who among several speaks.
+    #[serde(default)]
+    pub name: Option<String>,
+}
+
+impl ChatMessage {
+    /// A message of words alone.
+    pub fn new(role: Role, content: impl Into<String>) -> Self {
+        Self {
+            role,
+            content: content.into(),
+            reasoning: None,
+            tool_calls: Vec::new(),
+            tool_call_id: None,
+            name: None,
+        }
+    }
+}
+
+/// A function that the model wants called.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToolCall {
+    /// What the answer refers to.
+    pub id: Option<String>,
+    /// The function.
+    pub name: String,
+    /// Its arguments: a JSON object, as text, which keeps the order of its keys.
+    pub arguments: String,
 }
 
 /// A chat that waits for the model's next message.
@@ -68,17 +108,21 @@ pub struct ChatPrompt {
     pub system: Option<String>,
     /// The messages, oldest first.
     pub messages: Vec<ChatMessage>,
+    /// Tools that the model may call: JSON objects of the form `{"type": "function", "function": {…}}`, as texts, which
+    /// keep the order of their keys.
+    #[serde(default)]
+    pub tools: Vec<String>,
+    /// Whether the model is to think first, where its template lets one choose.
+    #[serde(default)]
+    pub thinking: Option<bool>,
 }
 
 impl ChatPrompt {
     /// A chat of one question, without a system prompt.
     pub fn ask(question: impl Into<String>) -> Self {
         Self {
-            system: None,
-            messages: vec![ChatMessage {
-                role: Role::User,
-                content: question.into(),
-            }],
+            messages: vec![ChatMessage::new(Role::User, question)],
+            ..Self::default()
         }
     }
 }

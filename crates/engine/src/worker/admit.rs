@@ -70,8 +70,8 @@ impl Compute {
             What::Embed(request) => request.check()?,
             What::Load { .. } | What::Benchmark => {}
         }
-        let id = match self.open(&job)? {
-            Got::Loaded(id) => id,
+        let (id, before) = match self.open(&job)? {
+            Got::Loaded { id, before } => (id, before),
             Got::Wait | Got::GaveUp => return Ok(Started::NotYet(job)),
         };
         let Job {
@@ -79,8 +79,11 @@ impl Compute {
         } = job;
         let sequence = match what {
             What::Load { .. } => {
-                let info = self.models.get(id).map(|model| model.info.clone());
-                let info = info.ok_or(EngineError::Displaced)?;
+                let model = self.models.get(id).ok_or(EngineError::Displaced)?;
+                let mut info = model.info.clone();
+                if before {
+                    info.load_ms = 0;
+                }
                 return Ok(Started::Done(Say::Loaded(info)));
             }
             What::Benchmark => {

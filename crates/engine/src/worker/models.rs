@@ -14,8 +14,8 @@ use crate::{Class, EngineError, LoadProgress};
 /// How a wish for a model went.
 #[derive(Debug)]
 pub(super) enum Got {
-    /// It is loaded; its number.
-    Loaded(u64),
+    /// It is loaded; its number, and whether it was before.
+    Loaded { id: u64, before: bool },
     /// It can be loaded once answers that run now have ended.
     Wait,
     /// Its load was given up for the owner's work; it is to be asked for again.
@@ -87,7 +87,7 @@ impl Models {
                 model.widen(wish.context, free)?;
             }
             self.note_use(id, wish.class);
-            return Ok(Got::Loaded(id));
+            return Ok(Got::Loaded { id, before: true });
         }
         let text = texts.get(wish.path)?;
         let plan = Plan::of(&Arc::new(ModelFile::open(wish.path)?))?;
@@ -139,7 +139,7 @@ impl Models {
         let id = loaded.id;
         self.loaded.push(loaded);
         self.note_use(id, wish.class);
-        Ok(Got::Loaded(id))
+        Ok(Got::Loaded { id, before: false })
     }
 
     fn note_use(&mut self, id: u64, class: Class) {

@@ -39,6 +39,8 @@ mod error;
 pub mod families;
 #[cfg(feature = "text")]
 pub mod file;
+#[cfg(feature = "text")]
+pub mod grammar;
 mod handle;
 #[cfg(feature = "worker")]
 mod kernels;
@@ -46,7 +48,7 @@ mod model;
 #[cfg(feature = "worker")]
 mod parallel;
 mod request;
-#[cfg(feature = "worker")]
+#[cfg(feature = "text")]
 pub mod sampler;
 #[cfg(feature = "worker")]
 mod sandbox;
@@ -59,16 +61,15 @@ pub mod wire;
 pub mod worker;
 
 pub use build::BUILD;
-pub use error::{EngineError, FileProblem};
+pub use error::{ConstraintProblem, EngineError, FileProblem};
 pub use handle::{
     EngineHandle, EngineOptions, EnginePhase, EngineStats, Generation, Isolation, Loading,
-    TextPiece, TextStream, WorkerKind, WorkerProgram, locate_worker,
+    TextPiece, TextStream, locate_worker, processor,
 };
 pub use model::{BatchRate, Benchmark, LoadProgress, ModelInfo, TextInfo};
 pub use request::{
     Asker, ChatMessage, ChatPrompt, Class, Constraint, EmbedRequest, Embeddings, Finish,
     GenerateEvent, GenerateRequest, GenerateStats, MAX_ASKER_BYTES, MAX_CONSTRAINT_BYTES,
     MAX_EMBED_BYTES, MAX_EMBED_TEXTS, MAX_LOGIT_BIAS, MAX_LOGPROBS, MAX_STOP, MAX_STOP_BYTES,
-    MAX_WEIGHT, Role, Sampling, ScoreRequest, Sharing, TokenLogprobs, TokenScore,
-    ToolCall,
+    MAX_WEIGHT, Role, Sampling, ScoreRequest, Sharing, TokenLogprobs, TokenScore, ToolCall,
 };

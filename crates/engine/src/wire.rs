@@ -160,6 +160,9 @@ pub enum Say {
         threads: u32,
         /// What it found it can no longer do.
         isolation: Isolation,
+        /// The instruction set it computes with.
+        #[serde(default)]
+        kernels: String,
         /// [`BUILD`](crate::BUILD) of the worker. Empty from one that does not tell.
         #[serde(default)]
         build: String,

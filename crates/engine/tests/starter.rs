@@ -138,8 +138,8 @@ async fn it_knows_the_capital_of_france() {
     assert_eq!(stats.model_file.as_deref(), Some(file.as_path()));
     assert!(stats.worker_pid.is_some());
     println!(
-        "worker {:?}, isolation {:?}, rss {:?}",
-        stats.worker, stats.isolation, stats.rss_bytes
+        "kernels {:?}, isolation {:?}, rss {:?}",
+        stats.kernels, stats.isolation, stats.rss_bytes
     );
     if cfg!(target_os = "linux") {
         assert!(

@@ -537,6 +537,7 @@ mod other_workers {
         Say::Ready {
             threads: 1,
             isolation: Isolation::default(),
+            kernels: String::new(),
             build: build.to_owned(),
         }
     }

@@ -268,14 +268,13 @@ impl Actor {
             *stats = EngineStats {
                 phase: EnginePhase::Starting,
                 worker_pid: process.id(),
-                worker: Some(program.kind),
                 deaths: stats.deaths,
                 ..EngineStats::default()
             };
         });
         Ok(Worker {
             process,
-            program: program.path,
+            program,
             last_word: None,
             calls: BTreeMap::new(),
             streams: BTreeMap::new(),
@@ -296,8 +295,12 @@ impl Actor {
                 });
             }
             Say::Ready {
-                threads, isolation, ..
+                threads,
+                isolation,
+                kernels,
+                ..
             } => self.stats.send_modify(|stats| {
+                stats.kernels = Some(kernels);
                 stats.threads = threads;
                 stats.isolation = isolation;
                 stats.phase = EnginePhase::Ready;

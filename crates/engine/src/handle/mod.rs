@@ -25,7 +25,7 @@ use crate::{
     LoadProgress, ModelInfo, ScoreRequest, Sharing, TextInfo, TokenScore,
 };
 use actor::{Actor, Message, Waiter};
-pub use locate::{WorkerKind, WorkerProgram, locate_worker};
+pub use locate::locate_worker;
 use mailbox::{Mailbox, Wish};
 
 /// Messages that wait for the actor. It never blocks, so more than a burst does not gather.
@@ -81,8 +81,8 @@ pub struct EngineStats {
     pub phase: EnginePhase,
     /// Process id of the worker.
     pub worker_pid: Option<u32>,
-    /// Which build of the worker runs.
-    pub worker: Option<WorkerKind>,
+    /// The instruction set that the worker computes with.
+    pub kernels: Option<String>,
     /// Threads it computes with.
     pub threads: u32,
     /// File of the loaded model.
@@ -519,7 +519,7 @@ fn physical_cores() -> NonZeroUsize {
 }
 
 /// What the processor calls itself, or its architecture where the system does not tell.
-fn processor() -> String {
+pub fn processor() -> String {
     let brand = sysinfo::System::new().ok().and_then(|mut system| {
         system.refresh_cpu_list(sysinfo::CpuRefreshKind::nothing());
         let brand = system

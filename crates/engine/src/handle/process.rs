@@ -1,6 +1,7 @@
 //! One worker process and the tasks at its pipes.
 
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,7 +11,6 @@ use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::locate::WorkerProgram;
 use crate::EngineError;
 use crate::wire::{self, FromWorker, ToWorker};
 
@@ -51,15 +51,12 @@ pub(super) struct Process {
 
 impl Process {
     /// Starts the program with an empty environment; what it needs to know comes with its first frame.
-    pub(super) fn start(
-        program: &WorkerProgram,
-        threads: NonZeroUsize,
-    ) -> Result<Self, EngineError> {
+    pub(super) fn start(program: &Path, threads: NonZeroUsize) -> Result<Self, EngineError> {
         let not_started = |cause: String| EngineError::WorkerNotStarted {
-            program: program.path.clone(),
+            program: program.to_owned(),
             cause,
         };
-        let mut command = Command::new(&program.path);
+        let mut command = Command::new(program);
         command
             .env_clear()
             .stdin(Stdio::piped())

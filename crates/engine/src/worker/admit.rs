@@ -196,6 +196,7 @@ impl Compute {
             // One more for the page that is copied when it was shared and is grown into.
             pages: model.pages_of(longest) + 1,
             aside: false,
+            compiling: false,
             last_step: 0,
             work,
         };
@@ -212,6 +213,9 @@ impl Compute {
             },
         )?;
         sequence.state = model.pool.adopt(&sequence.asker.key, sequence.adoptable());
+        if let Work::Answer(answer) = &mut sequence.work {
+            sequence.compiling = answer.is_compiling()?;
+        }
         Ok(sequence)
     }
 

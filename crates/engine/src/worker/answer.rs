@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::loaded::Loaded;
 use super::sequence::Outcome;
+use crate::grammar::{Compiling, Matcher};
 use crate::sampler::Position;
 use crate::text::Detokenizer;
 use crate::wire::Say;
@@ -20,6 +21,7 @@ pub(super) struct Answer {
     /// Tokens of prompt and resumed output.
     given: usize,
     detokenizer: Detokenizer,
+    form: Form,
     /// Tokens computed before the first new one.
     read: u32,
     /// New tokens.
@@ -28,11 +30,22 @@ pub(super) struct Answer {
     decode_time: Duration,
 }
 
+/// What the text must be.
+#[derive(Debug)]
+enum Form {
+    /// Anything.
+    Free,
+    /// Not known yet: the constraint is being compiled, and these ids of the output were there before.
+    Compiling(Compiling, Vec<u32>),
+    /// What a constraint leaves.
+    Bound(Box<Matcher>),
+}
+
 impl Answer {
     /// An answer to a checked request, and its ids so far.
     pub(super) fn new(
         request: GenerateRequest,
-        model: &Loaded,
+        model: &mut Loaded,
     ) -> Result<(Self, Vec<u32>), EngineError> {
         let ids = [request.prompt.as_slice(), &request.resume].concat();
         let limit = model.info.context;
@@ -43,6 +56,13 @@ impl Answer {
                 model: model.info.text.name.clone(),
             });
         }
+        let form = match &request.constraint {
+            Some(constraint) => {
+                let compiling = model.grammars()?.compile(constraint)?;
+                Form::Compiling(compiling, request.resume.clone())
+            }
+            None => Form::Free,
+        };
         let mut detokenizer = model.text.detokenizer(request.stop);
         // Its text was told where it was produced.
         detokenizer.push(&request.resume);
@@ -54,6 +74,7 @@ impl Answer {
             prompt: request.prompt.len(),
             given: ids.len(),
             detokenizer,
+            form,
             read: 0,
             produced: 0,
             prefill_time: Duration::ZERO,
@@ -66,6 +87,20 @@ impl Answer {
     pub(super) fn longest(&self, context: u32) -> u32 {
         let prompt = u32::try_from(self.prompt).unwrap_or(u32::MAX);
         prompt.saturating_add(self.max_out).min(context)
+    }
+
+    /// Whether its constraint is still being compiled: until then it cannot be computed. An error when it cannot be.
+    pub(super) fn is_compiling(&mut self) -> Result<bool, EngineError> {
+        let Form::Compiling(compiling, before) = &self.form else {
+            return Ok(false);
+        };
+        let Some(compiled) = compiling.try_take() else {
+            return Ok(true);
+        };
+        let mut matcher = compiled?;
+        matcher.resume(before)?;
+        self.form = Form::Bound(Box::new(matcher));
+        Ok(false)
     }
 
     /// Counts a step.
@@ -98,14 +133,21 @@ impl Answer {
         // Rows of the table beyond the vocabulary are padding.
         logits.truncate(info.vocab_size as usize);
         let index = (ids.len() - self.prompt) as u32;
+        let mask = match &mut self.form {
+            Form::Bound(matcher) => Some(matcher.mask()?),
+            Form::Free | Form::Compiling(..) => None,
+        };
         let position = Position {
             before: ids,
             index,
             sampling: &self.sampling,
-            mask: None,
+            mask: mask.as_ref(),
         };
         let chosen = position.choose(&logits, self.logprobs);
         let chosen = chosen.ok_or(EngineError::BadNumbers { index })?;
+        if let Form::Bound(matcher) = &mut self.form {
+            matcher.advance(chosen.id)?;
+        }
         ids.push(chosen.id);
         self.produced += 1;
         let eog = !self.ignore_eog && info.eog_ids.binary_search(&chosen.id).is_ok();

@@ -12,7 +12,7 @@ use super::gauge::Gauge;
 use super::job::{Command, Job, What};
 use super::models::Models;
 use super::outbox::Outbox;
-use super::sequence::Sequence;
+use super::sequence::{Sequence, Work};
 use super::texts::TextModels;
 use super::watchdog::Watch;
 use crate::scheduler::{Plan, Scheduler, room};
@@ -21,6 +21,9 @@ use crate::{Class, EngineError, Finish, GenerateEvent, GenerateStats, Sharing};
 
 /// Time between two reports of what the worker does.
 const REPORT_EVERY: Duration = Duration::from_millis(250);
+
+/// How often a constraint that is being compiled is looked after, when there is nothing else to do.
+const COMPILE_LOOK: Duration = Duration::from_millis(2);
 
 /// What all threads of the worker share.
 #[derive(Debug, Clone)]
@@ -94,8 +97,13 @@ impl Compute {
             crash::phase("starting calls");
             self.admit();
             self.seat();
+            let compiling = self.look_at_constraints();
             let candidates: Vec<_> = self.sequences.iter().map(Sequence::candidate).collect();
-            let command = match self.scheduler.plan(&candidates, self.now()) {
+            let mut plan = self.scheduler.plan(&candidates, self.now());
+            if compiling && plan == Plan::Nothing {
+                plan = Plan::Wait(COMPILE_LOOK);
+            }
+            let command = match plan {
                 plan @ Plan::Step { .. } => {
                     self.step(&candidates, &plan);
                     self.report(false);
@@ -195,6 +203,34 @@ impl Compute {
         }
     }
 
+    /// Lets answers run whose constraints are compiled, and ends those whose cannot be. Whether some still are.
+    fn look_at_constraints(&mut self) -> bool {
+        let mut failed = Vec::new();
+        for sequence in self
+            .sequences
+            .iter_mut()
+            .filter(|sequence| sequence.compiling)
+        {
+            if let Work::Answer(answer) = &mut sequence.work {
+                match answer.is_compiling() {
+                    Ok(compiling) => sequence.compiling = compiling,
+                    Err(error) => failed.push((sequence.call, error)),
+                }
+            }
+        }
+        for (call, error) in failed {
+            let at = self
+                .sequences
+                .iter()
+                .position(|sequence| sequence.call == call);
+            if let Some(at) = at {
+                let sequence = self.sequences.remove(at);
+                self.close(sequence, vec![Say::Failed(error)]);
+            }
+        }
+        self.sequences.iter().any(|sequence| sequence.compiling)
+    }
+
     /// Ends a sequence; what it computed stays findable for its asker as long as there is room.
     pub(super) fn close(&mut self, sequence: Sequence, last: Vec<Say>) {
         self.shared.controls.close(sequence.call);
@@ -227,7 +263,7 @@ impl Compute {
             let waiting = self
                 .waiting
                 .iter()
-                .filter(|job| !matches!(job.what, What::Load { .. }));
+                .filter(|job| !matches!(job.what, What::Load { .. } | What::Benchmark));
             let classes = running.chain(waiting.map(|job| job.class));
             classes
                 .filter(|class: &Class| class.is_network() == network)

@@ -9,6 +9,7 @@ use super::texts::Stamp;
 use crate::cache::{self, PAGE, PagePool};
 use crate::decoder::{Decoder, Plan};
 use crate::families::Shape;
+use crate::grammar::Grammars;
 use crate::scheduler::STEP_ROWS;
 use crate::text::TextModel;
 use crate::{EngineError, LoadProgress, ModelInfo};
@@ -106,6 +107,8 @@ pub(super) struct Loaded {
     pub(super) info: ModelInfo,
     /// How it embeds texts.
     pub(super) embed: Rule,
+    /// Compiles constraints over its vocabulary; made when the first comes.
+    grammars: Option<Grammars>,
     /// Pages of all sequences.
     pub(super) pool: PagePool,
     /// Bytes of weights and scratch.
@@ -156,11 +159,21 @@ impl Loaded {
             },
             embed: Rule::of(&plan.file().header().metadata, &text.info().architecture),
             text,
+            grammars: None,
             pool: decoder.pool(pages),
             decoder,
             fixed: need.fixed,
             used: 0,
         }))
+    }
+
+    /// What compiles constraints for it.
+    pub(super) fn grammars(&mut self) -> Result<&Grammars, EngineError> {
+        let grammars = match self.grammars.take() {
+            Some(grammars) => grammars,
+            None => Grammars::new(self.text.tokenizer().vocabulary())?,
+        };
+        Ok(self.grammars.insert(grammars))
     }
 
     /// Whether this is still that file.

@@ -77,6 +77,7 @@ pub fn run(threads: NonZeroUsize) -> Result<(), WireError> {
         Say::Ready {
             threads: u32::try_from(threads.get()).unwrap_or(u32::MAX),
             isolation,
+            kernels: crate::kernels::set().to_string(),
             build: BUILD.to_owned(),
         },
     );

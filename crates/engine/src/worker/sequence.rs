@@ -34,6 +34,8 @@ pub(super) struct Sequence {
     pub(super) pages: usize,
     /// It stands aside: its pages were needed by an earlier class.
     pub(super) aside: bool,
+    /// Its constraint is still being compiled.
+    pub(super) compiling: bool,
     pub(super) last_step: u64,
     pub(super) work: Work,
 }
@@ -97,7 +99,7 @@ impl Sequence {
                 Work::Answer(_) | Work::Embedding(_) => STEP_TOKENS,
                 Work::Scoring(scoring) => scoring.most(self.state.len()),
             },
-            runnable: !self.aside && !self.control.is_paused(),
+            runnable: !self.aside && !self.compiling && !self.control.is_paused(),
             last_step: self.last_step,
         }
     }

@@ -64,7 +64,7 @@ pub use build::BUILD;
 pub use error::{ConstraintProblem, EngineError, FileProblem};
 pub use handle::{
     EngineHandle, EngineOptions, EnginePhase, EngineStats, Generation, Isolation, Loading,
-    TextPiece, TextStream, locate_worker, processor,
+    TextPiece, TextStream, locate_worker, physical_cores, processor,
 };
 pub use model::{BatchRate, Benchmark, LoadProgress, ModelInfo, TextInfo};
 pub use request::{

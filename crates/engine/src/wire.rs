@@ -204,6 +204,8 @@ pub struct WorkerStats {
     pub tokens_per_second: Option<f64>,
     /// Resident memory in bytes, where the system tells.
     pub rss_bytes: Option<u64>,
+    /// Pages that sequences hold, of all models together; known prefixes that nobody reads are not counted.
+    pub pages_in_use: u64,
 }
 
 /// A frame that could not be read or written.

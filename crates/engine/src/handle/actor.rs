@@ -473,6 +473,7 @@ fn take_stats(stats: &mut EngineStats, told: WorkerStats) {
         network,
         tokens_per_second,
         rss_bytes,
+        pages_in_use,
     } = told;
     let (file, name, context) = match model {
         Some((file, name, context)) => (Some(file), Some(name), Some(context)),
@@ -485,6 +486,7 @@ fn take_stats(stats: &mut EngineStats, told: WorkerStats) {
     stats.network_sequences = network;
     stats.tokens_per_second = tokens_per_second.or(stats.tokens_per_second);
     stats.rss_bytes = rss_bytes;
+    stats.pages_in_use = pages_in_use;
     stats.phase = if own + network > 0 {
         EnginePhase::Busy
     } else {

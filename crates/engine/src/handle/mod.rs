@@ -99,6 +99,8 @@ pub struct EngineStats {
     pub tokens_per_second: Option<f64>,
     /// Resident memory of the worker in bytes, where the system tells.
     pub rss_bytes: Option<u64>,
+    /// Pages of keys and values that sequences hold.
+    pub pages_in_use: u64,
     /// What the worker measured about itself.
     pub isolation: Isolation,
     /// How many workers have died unasked since the start.
@@ -510,7 +512,7 @@ fn unexpected(say: &Say) -> EngineError {
 
 /// Threads where none are named: physical cores, as far as this process may use them. A second thread on a core computes
 /// nothing faster and slows the window down.
-fn physical_cores() -> NonZeroUsize {
+pub fn physical_cores() -> NonZeroUsize {
     let usable = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let physical = sysinfo::System::physical_core_count()
         .ok()

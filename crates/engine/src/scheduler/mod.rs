@@ -174,6 +174,7 @@ impl Scheduler {
                 break;
             }
         }
+        debug_assert!(in_order(candidates, &step.chosen));
         Plan::Step {
             model: step.model,
             chosen: step.chosen,
@@ -281,6 +282,20 @@ impl Scheduler {
     pub fn gave_up(&mut self, took: Duration, now: Duration) {
         self.budget.spend(took.as_secs_f64(), now);
     }
+}
+
+/// Whether nothing runnable of an earlier class is left out for something of a later one.
+fn in_order(candidates: &[Candidate], chosen: &[Chosen]) -> bool {
+    let inside = |candidate: &&Candidate| chosen.iter().any(|chosen| chosen.call == candidate.call);
+    let last = candidates
+        .iter()
+        .filter(inside)
+        .map(|candidate| candidate.class)
+        .max();
+    candidates
+        .iter()
+        .filter(|candidate| candidate.runnable && !inside(candidate))
+        .all(|left_out| last.is_none_or(|last| left_out.class >= last))
 }
 
 /// A step in the making.

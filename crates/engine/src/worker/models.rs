@@ -60,6 +60,12 @@ impl Models {
         self.loaded.iter().max_by_key(|model| model.used)
     }
 
+    /// Pages that sequences hold, over all models.
+    pub(super) fn pages_in_use(&self) -> usize {
+        let used = |model: &Loaded| model.pool.capacity().saturating_sub(model.pool.free());
+        self.loaded.iter().map(used).sum()
+    }
+
     /// The number of a file's model, if it is loaded.
     pub(super) fn find(&self, path: &Path) -> Option<u64> {
         let model = self.loaded.iter().find(|model| model.is(path));

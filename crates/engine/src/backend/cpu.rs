@@ -2,12 +2,14 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::vectors::{add, add_scaled, gate, norm, norm_in_place, rotate};
+use super::vectors::{
+    add, add_scaled, gate, norm, norm_in_place, rotate_halves, rotate_neighbours,
+};
 use super::{Attention, Backend, Share, Turns, Weights, attention};
 use crate::cache::{HostPage, Layout, PAGE, SequenceState};
 use crate::decoder::{Span, compute};
-use crate::families::{Activation, Shape};
-use crate::kernels::{self, Activations, Matrix, Product};
+use crate::families::{Activation, RopePairs, Shape};
+use crate::kernels::{self, Activations, Matrix, Product, Set};
 use crate::{EngineError, parallel};
 
 /// What a value costs in a row operation, in multiply-adds of a matrix product.
@@ -64,6 +66,35 @@ fn write(
         position += rows;
     }
     Ok(())
+}
+
+/// Sines and cosines of a step's rows: `[row][pair]` where halves are paired, `[row][pair][2]` for neighbours, the sine
+/// of every first one negative.
+#[derive(Debug)]
+pub struct HostTurns {
+    sines: Vec<f32>,
+    cosines: Vec<f32>,
+    pairs: usize,
+    head_width: usize,
+    style: RopePairs,
+}
+
+impl HostTurns {
+    /// Rotates the heads of the row of that index.
+    fn apply(&self, set: Set, index: usize, row: &mut [f32]) {
+        match self.style {
+            RopePairs::Halves => {
+                let of_row = index * self.pairs..(index + 1) * self.pairs;
+                let (sines, cosines) = (&self.sines[of_row.clone()], &self.cosines[of_row]);
+                rotate_halves(set, row, self.head_width, sines, cosines);
+            }
+            RopePairs::Neighbours => {
+                let of_row = 2 * index * self.pairs..2 * (index + 1) * self.pairs;
+                let (sines, cosines) = (&self.sines[of_row.clone()], &self.cosines[of_row]);
+                rotate_neighbours(set, row, self.head_width, sines, cosines);
+            }
+        }
+    }
 }
 
 /// Packed weights with their bias.
@@ -166,7 +197,7 @@ impl Backend for Cpu {
     type Rows = HostRows;
     type Matrix = Linear;
     type Vector = Vec<f32>;
-    type Turns = Turns;
+    type Turns = HostTurns;
     type Page = HostPage;
 
     fn pages(&self, shape: &Shape) -> Layout {
@@ -189,8 +220,21 @@ impl Backend for Cpu {
         Ok(values)
     }
 
-    fn turns(&self, turns: Turns) -> Result<Turns, EngineError> {
-        Ok(turns)
+    fn turns(&self, turns: Turns) -> Result<HostTurns, EngineError> {
+        let values = turns.values.iter();
+        let (sines, cosines) = match turns.style {
+            RopePairs::Halves => values.copied().unzip(),
+            RopePairs::Neighbours => values
+                .flat_map(|&(sine, cosine)| [(-sine, cosine), (sine, cosine)])
+                .unzip(),
+        };
+        Ok(HostTurns {
+            sines,
+            cosines,
+            pairs: turns.pairs,
+            head_width: turns.head_width,
+            style: turns.style,
+        })
     }
 
     fn upload(&self, rows: Vec<f32>, width: usize) -> Result<HostRows, EngineError> {
@@ -271,7 +315,7 @@ impl Backend for Cpu {
         &self,
         mut rows: HostRows,
         norm: Option<(&Vec<f32>, f32)>,
-        turns: &Turns,
+        turns: &HostTurns,
     ) -> Result<HostRows, EngineError> {
         let set = kernels::set();
         rows.each(|index, row| {
@@ -280,8 +324,7 @@ impl Backend for Cpu {
                     norm_in_place(set, head, weight, epsilon);
                 }
             }
-            let of_row = &turns.values[index * turns.pairs..][..turns.pairs];
-            rotate(set, row, of_row, turns);
+            turns.apply(set, index, row);
         });
         Ok(rows)
     }

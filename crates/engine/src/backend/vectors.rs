@@ -1,8 +1,7 @@
 //! Row operations between the matrix products. Every row is reduced in a fixed order, so a row's result does not depend
 //! on its neighbours, on the number of threads or on the instruction set.
 
-use super::Turns;
-use crate::families::{Activation, RopePairs};
+use crate::families::Activation;
 use crate::kernels::vectorised;
 
 /// Sums that run side by side.
@@ -65,29 +64,39 @@ vectorised! {
 }
 
 vectorised! {
-    /// Rotates the heads of a row by its turns.
-    pub(super) fn rotate(row: &mut [f32], of_row: &[(f32, f32)], turns: &Turns) {
-        for head in row.chunks_exact_mut(turns.head_width) {
-            match turns.style {
-                RopePairs::Neighbours => {
-                    for (pair, &(sine, cosine)) in head.chunks_exact_mut(2).zip(of_row) {
-                        (pair[0], pair[1]) = turned(pair[0], pair[1], sine, cosine);
-                    }
-                }
-                RopePairs::Halves => {
-                    let (first, second) = head[..2 * turns.pairs].split_at_mut(turns.pairs);
-                    for ((a, b), &(sine, cosine)) in first.iter_mut().zip(second).zip(of_row) {
-                        (*a, *b) = turned(*a, *b, sine, cosine);
-                    }
-                }
+    /// Rotates the heads of a row, the first half of each's rotated values with the second: both turns `[pairs]`.
+    pub(super) fn rotate_halves(row: &mut [f32], width: usize, sines: &[f32], cosines: &[f32]) {
+        for head in row.chunks_exact_mut(width) {
+            let (first, second) = head.split_at_mut(sines.len());
+            let turns = sines.iter().zip(cosines);
+            for ((a, b), (sine, cosine)) in first.iter_mut().zip(second).zip(turns) {
+                (*a, *b) = (*a * cosine - *b * sine, *a * sine + *b * cosine);
             }
         }
     }
 }
 
-#[inline(always)]
-fn turned(a: f32, b: f32, sine: f32, cosine: f32) -> (f32, f32) {
-    (a * cosine - b * sine, a * sine + b * cosine)
+vectorised! {
+    /// Rotates the heads of a row, neighbour with neighbour: both turns `[2 · pairs]`, the sine of every first one negative.
+    pub(super) fn rotate_neighbours(row: &mut [f32], width: usize, sines: &[f32], cosines: &[f32]) {
+        let (wide_sines, last_sines) = sines.as_chunks::<LANES>();
+        let (wide_cosines, last_cosines) = cosines.as_chunks::<LANES>();
+        for head in row.chunks_exact_mut(width) {
+            let (wide, last) = head[..sines.len()].as_chunks_mut::<LANES>();
+            for (values, (sines, cosines)) in wide.iter_mut().zip(wide_sines.iter().zip(wide_cosines)) {
+                let old = *values;
+                for at in 0..LANES {
+                    values[at] = old[at] * cosines[at] + old[at ^ 1] * sines[at];
+                }
+            }
+            let turns = last_sines.chunks_exact(2).zip(last_cosines.chunks_exact(2));
+            for (pair, (sines, cosines)) in last.chunks_exact_mut(2).zip(turns) {
+                let (a, b) = (pair[0], pair[1]);
+                pair[0] = a * cosines[0] + b * sines[0];
+                pair[1] = b * cosines[1] + a * sines[1];
+            }
+        }
+    }
 }
 
 #[inline(always)]
@@ -176,6 +185,40 @@ mod tests {
                 "{} for {expected}",
                 got[0]
             );
+        }
+    }
+
+    #[test]
+    fn both_ways_to_rotate_are_rotations() {
+        // Heads of 44 values of which 40 are rotated: more than a vector holds, and a rest.
+        let row: Vec<f32> = (0..88)
+            .map(|at| ((at * 37 % 101) as f32 - 50.0) / 7.0)
+            .collect();
+        let angle = |pair: usize| pair as f32 * 0.3 + 0.1;
+        let sines: Vec<f32> = (0..20).map(|pair| angle(pair).sin()).collect();
+        let cosines: Vec<f32> = (0..20).map(|pair| angle(pair).cos()).collect();
+        let signed: Vec<f32> = sines.iter().flat_map(|sine| [-sine, *sine]).collect();
+        let doubled: Vec<f32> = cosines.iter().flat_map(|cosine| [*cosine; 2]).collect();
+        for set in Set::available() {
+            let (mut halves, mut neighbours) = (row.clone(), row.clone());
+            rotate_halves(set, &mut halves, 44, &sines, &cosines);
+            rotate_neighbours(set, &mut neighbours, 44, &signed, &doubled);
+            for head in [0, 44] {
+                for pair in 0..20 {
+                    let turned = |a: f32, b: f32| {
+                        let (sine, cosine) = (sines[pair], cosines[pair]);
+                        (a * cosine - b * sine, a * sine + b * cosine)
+                    };
+                    let (a, b) = (head + pair, head + pair + 20);
+                    assert_eq!((halves[a], halves[b]), turned(row[a], row[b]));
+                    let (a, b) = (head + 2 * pair, head + 2 * pair + 1);
+                    let expected = turned(row[a], row[b]);
+                    assert_eq!(neighbours[a], expected.0);
+                    assert!((neighbours[b] - expected.1).abs() < 1e-5);
+                }
+                assert_eq!(halves[head + 40..head + 44], row[head + 40..head + 44]);
+                assert_eq!(neighbours[head + 40..head + 44], row[head + 40..head + 44]);
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! Measurements: medians against a named peer, shown as a table and written to target/bench/NAME.json.
 
 mod engine;
+pub(crate) mod sharing;
 mod window;
 
 use std::{fs, process::Command};
@@ -24,6 +25,12 @@ pub(crate) enum Bench {
         #[arg(long, default_value_t = engine::THREADS)]
         threads: usize,
     },
+    /// A worker that its owner and a saturating network share: what each gets, and how fast it is off.
+    Sharing {
+        /// Questions of the owner's, each alone and beside the network.
+        #[arg(long, default_value_t = sharing::ROUNDS)]
+        rounds: usize,
+    },
     /// The app as a person meets it: size of the installer, start to composer, memory at rest.
     Window {
         /// Starts that are measured; the median counts.
@@ -40,6 +47,7 @@ pub(crate) fn bench(house: &House, what: &Bench) -> Result<(), Failure> {
     }
     match what {
         Bench::Engine { rounds, threads } => engine::bench(house, *rounds, *threads),
+        Bench::Sharing { rounds } => sharing::bench(house, *rounds),
         Bench::Window { rounds } => window::bench(house, *rounds),
     }
 }

@@ -18,6 +18,7 @@ mod package;
 mod peers;
 mod run;
 mod sh;
+mod soak;
 mod starter;
 mod system;
 mod test;
@@ -77,6 +78,12 @@ enum Task {
         #[arg(value_name = "TARGET")]
         targets: Vec<String>,
     },
+    /// Load a real worker with everything at once, and check that memory stays flat and nothing is lost.
+    Soak {
+        /// For how long.
+        #[arg(long, default_value_t = soak::MINUTES)]
+        minutes: f64,
+    },
     /// Write ui/src/bindings.ts anew from the Rust commands and events.
     Bindings {
         /// Only compare, and fail when it differs.
@@ -109,6 +116,7 @@ fn dispatch(house: &House, task: Task) -> Result<(), Failure> {
         Task::Demo => demo::demo(house),
         Task::Bench { what } => bench::bench(house, &what),
         Task::Fuzz { seconds, targets } => fuzz::fuzz(house, seconds, &targets),
+        Task::Soak { minutes } => soak::soak(house, minutes),
         Task::Bindings { check: true } => bindings::check(house),
         Task::Bindings { check: false } => bindings::write(house),
         Task::Package { bundles } => package::package(house, bundles.as_deref()),

@@ -29,6 +29,7 @@
 
 #[cfg(feature = "worker")]
 pub mod backend;
+mod build;
 #[cfg(feature = "worker")]
 pub mod cache;
 #[cfg(feature = "worker")]
@@ -61,14 +62,16 @@ pub mod wire;
 #[cfg(feature = "worker")]
 pub mod worker;
 
+pub use build::BUILD;
 pub use error::{ConstraintProblem, EngineError, FileProblem};
 pub use handle::{
     EngineHandle, EngineOptions, EnginePhase, EngineStats, Generation, Isolation, Loading,
-    TextPiece, TextStream, WorkerKind, WorkerProgram, locate_worker,
+    TextPiece, TextStream, locate_worker, physical_cores, processor,
 };
-pub use model::{LoadProgress, ModelInfo, TextInfo};
+pub use model::{BatchRate, Benchmark, LoadProgress, ModelInfo, TextInfo};
 pub use request::{
-    Asker, ChatMessage, ChatPrompt, Class, Constraint, Finish, GenerateEvent, GenerateRequest,
-    GenerateStats, MAX_ASKER_BYTES, MAX_CONSTRAINT_BYTES, MAX_LOGIT_BIAS, MAX_LOGPROBS, MAX_STOP,
-    MAX_STOP_BYTES, MAX_WEIGHT, Role, Sampling, TokenLogprobs, ToolCall,
+    Asker, ChatMessage, ChatPrompt, Class, Constraint, EmbedRequest, Embeddings, Finish,
+    GenerateEvent, GenerateRequest, GenerateStats, MAX_ASKER_BYTES, MAX_CONSTRAINT_BYTES,
+    MAX_EMBED_BYTES, MAX_EMBED_TEXTS, MAX_LOGIT_BIAS, MAX_LOGPROBS, MAX_STOP, MAX_STOP_BYTES,
+    MAX_WEIGHT, Role, Sampling, ScoreRequest, Sharing, TokenLogprobs, TokenScore, ToolCall,
 };

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use engine::WorkerKind;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -184,37 +183,13 @@ async fn settings(inner: &Inner) -> Check {
 fn engine_program(inner: &Inner) -> Check {
     let name = "Engine program";
     match engine::locate_worker(&inner.worker_dirs) {
-        Ok(program) => match program.kind {
-            WorkerKind::X86V3 => Check::pass(name, format!("{} (AVX2).", program.path.display())),
-            WorkerKind::Generic if processor_has_avx2() => Check::warn(
-                name,
-                format!(
-                    "{}: this processor has AVX2, and the program made for it is missing.",
-                    program.path.display()
-                ),
-                "Install the program again: answers are about ten times slower without it.",
-            ),
-            WorkerKind::Generic => Check::pass(
-                name,
-                format!("{} (this processor has no AVX2).", program.path.display()),
-            ),
-        },
+        Ok(program) => Check::pass(name, format!("{}.", program.display())),
         Err(error) => Check::fail(
             name,
             sentence(&error),
             "Install the program again: a part of it is missing.",
         ),
     }
-}
-
-#[cfg(target_arch = "x86_64")]
-fn processor_has_avx2() -> bool {
-    std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma")
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn processor_has_avx2() -> bool {
-    false
 }
 
 fn model(inner: &Inner) -> Check {

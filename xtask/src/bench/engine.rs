@@ -9,7 +9,6 @@ use std::{
 
 use super::{Row, median, report};
 use crate::{
-    build,
     house::House,
     peers,
     sh::{self, Failure, stage},
@@ -45,8 +44,7 @@ pub(crate) fn bench(house: &House, rounds: usize, threads: usize) -> Result<(), 
             "--exclude",
             "xtask",
             "--bins",
-        ]))?;
-        build::fast_worker(house)
+        ]))
     })?;
     let peer = match stage(peers::NAME, || peers::llama_bench(house)) {
         Ok(path) => Some(path),
@@ -85,12 +83,7 @@ pub(crate) fn bench(house: &House, rounds: usize, threads: usize) -> Result<(), 
 
 /// Our worker in its bench mode.
 fn of_worker(house: &House, model: &Path, threads: usize) -> Result<Figures, Failure> {
-    let fast = house.program("decentralgpt-worker-v3");
-    let program = if cfg!(target_arch = "x86_64") && fast.exists() {
-        fast
-    } else {
-        house.program("decentralgpt-worker")
-    };
+    let program = house.program("decentralgpt-worker");
     let run = |prefill: usize, decode: usize| {
         let mut command = Command::new(&program);
         command

@@ -7,19 +7,20 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use engine::worker;
+use engine::worker::bench::Sizes;
 
 const USAGE: &str = "decentralgpt-worker: the engine of DecentralGPT, started by the app.
 
   decentralgpt-worker [--threads N]
         speaks the engine's frames on its standard input and output
-  decentralgpt-worker --bench FILE [--threads N] [--prompt 512] [--gen 64] [--repeat 1]
-        measures a model file and prints a line of JSON per run";
+  decentralgpt-worker --bench FILE [--threads N] [--prompt 512] [--gen 64] [--batch 0] [--repeat 1]
+        measures a model file and prints a line of JSON per run; with --batch N also N sequences that
+        produce --gen tokens together";
 
 struct Arguments {
     bench: Option<PathBuf>,
     threads: NonZeroUsize,
-    prompt: usize,
-    output: usize,
+    sizes: Sizes,
     repeat: usize,
 }
 
@@ -49,9 +50,8 @@ fn run(arguments: Arguments) -> Result<(), String> {
         return worker::run(arguments.threads).map_err(|error| error.to_string());
     };
     for _ in 0..arguments.repeat {
-        let figures =
-            worker::bench::run(&file, arguments.threads, arguments.prompt, arguments.output);
-        let figures = figures.map_err(|error| error.to_string())?;
+        let figures = worker::bench::run(&file, arguments.threads, arguments.sizes)
+            .map_err(|error| error.to_string())?;
         let line = serde_json::to_string(&figures).map_err(|error| error.to_string())?;
         use std::io::Write as _;
         writeln!(std::io::stdout(), "{line}").map_err(|error| error.to_string())?;
@@ -63,8 +63,11 @@ fn arguments() -> Result<Arguments, String> {
     let mut arguments = Arguments {
         bench: None,
         threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
-        prompt: 512,
-        output: 64,
+        sizes: Sizes {
+            prompt: 512,
+            output: 64,
+            batch: 0,
+        },
         repeat: 1,
     };
     let mut given = std::env::args_os().skip(1);
@@ -80,14 +83,17 @@ fn arguments() -> Result<Arguments, String> {
                     .ok_or_else(|| USAGE.to_owned())?;
             }
             Some("--prompt") => {
-                arguments.prompt = count(value()?)
+                arguments.sizes.prompt = count(value()?)
                     .filter(|&n| n > 0)
                     .ok_or_else(|| USAGE.to_owned())?
             }
             Some("--gen") => {
-                arguments.output = count(value()?)
+                arguments.sizes.output = count(value()?)
                     .filter(|&n| n > 0)
                     .ok_or_else(|| USAGE.to_owned())?
+            }
+            Some("--batch") => {
+                arguments.sizes.batch = count(value()?).ok_or_else(|| USAGE.to_owned())?
             }
             Some("--repeat") => {
                 arguments.repeat = count(value()?).ok_or_else(|| USAGE.to_owned())?

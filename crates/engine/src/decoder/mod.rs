@@ -55,6 +55,8 @@ pub enum Wanted {
     Last,
     /// Those of all tokens from this index of the span's ids on, to score what was chosen.
     From(usize),
+    /// No logits: the states of all tokens after the last norm, to embed a text.
+    States,
 }
 
 /// The part of a step that belongs to one sequence: its next tokens, a chunk of a prompt or a single one.
@@ -71,7 +73,8 @@ pub struct Span<'a, P = HostPage> {
 /// What comes out of a step.
 #[derive(Debug)]
 pub enum Step {
-    /// All spans are computed. Per span its wanted rows of logits, one after the other: `[rows][vocabulary]`.
+    /// All spans are computed. Per span its wanted rows, one after the other: of logits `[rows][vocabulary]`, of states
+    /// `[rows][hidden]`.
     Computed(Vec<Vec<f32>>),
     /// The caller said stop; every sequence is as before.
     Interrupted,
@@ -231,13 +234,35 @@ impl<B: Backend> Decoder<B> {
         }
         let epsilon = self.shape.rms_epsilon;
         let normed = backend.add_norm(&mut stream, pending, &self.norm, epsilon)?;
-        let [logits] = backend.project(&normed, [&self.head])?;
-        let mut logits = backend.download(logits)?;
-        let mut split = Vec::with_capacity(spans.len());
-        for rows in wanted.iter().rev() {
-            split.push(logits.split_off(logits.len() - rows.len() * self.vocabulary));
+        let mut split = vec![Vec::new(); spans.len()];
+        for states in [false, true] {
+            // Where its rows lie among the wanted ones of all spans.
+            let mut rows = Vec::new();
+            let mut end = 0;
+            for (span, wanted) in spans.iter().zip(&wanted) {
+                let start = end;
+                end += wanted.len();
+                if (span.wanted == Wanted::States) == states {
+                    rows.extend(start..end);
+                }
+            }
+            if rows.is_empty() {
+                continue;
+            }
+            let picked = backend.gather(&normed, &rows)?;
+            let (mut values, width) = match states {
+                true => (backend.download(picked)?, self.shape.hidden),
+                false => {
+                    let [logits] = backend.project(&picked, [&self.head])?;
+                    (backend.download(logits)?, self.vocabulary)
+                }
+            };
+            for ((span, wanted), split) in spans.iter().zip(&wanted).zip(&mut split).rev() {
+                if (span.wanted == Wanted::States) == states {
+                    *split = values.split_off(values.len() - wanted.len() * width);
+                }
+            }
         }
-        split.reverse();
         Ok(Step::Computed(split))
     }
 
@@ -268,6 +293,7 @@ fn wanted_rows<P>(spans: &[Span<'_, P>]) -> Vec<Range<usize>> {
             Wanted::Nothing => end..end,
             Wanted::Last => end.saturating_sub(1).max(start)..end,
             Wanted::From(index) => start.saturating_add(index).min(end)..end,
+            Wanted::States => start..end,
         }
     };
     spans.iter().map(rows).collect()

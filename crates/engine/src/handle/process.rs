@@ -1,6 +1,7 @@
 //! One worker process and the tasks at its pipes.
 
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,7 +11,6 @@ use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::locate::WorkerProgram;
 use crate::EngineError;
 use crate::wire::{self, FromWorker, ToWorker};
 
@@ -25,6 +25,12 @@ const LAST_WORDS: usize = 2048;
 
 /// How long a process whose pipe closed may take to be gone before it is killed.
 const GRACE: Duration = Duration::from_millis(500);
+
+/// How long a killed process may take to be gone: what was promised to the owner who switches it off.
+const OFF_WITHIN: Duration = Duration::from_secs(2);
+
+/// What Rust's runtime writes when memory could not be had, before and after the number of bytes.
+const NO_MEMORY: [&str; 2] = ["memory allocation of ", " bytes failed"];
 
 /// What comes from the worker's pipe.
 #[derive(Debug)]
@@ -45,15 +51,12 @@ pub(super) struct Process {
 
 impl Process {
     /// Starts the program with an empty environment; what it needs to know comes with its first frame.
-    pub(super) fn start(
-        program: &WorkerProgram,
-        threads: NonZeroUsize,
-    ) -> Result<Self, EngineError> {
+    pub(super) fn start(program: &Path, threads: NonZeroUsize) -> Result<Self, EngineError> {
         let not_started = |cause: String| EngineError::WorkerNotStarted {
-            program: program.path.clone(),
+            program: program.to_owned(),
             cause,
         };
-        let mut command = Command::new(&program.path);
+        let mut command = Command::new(program);
         command
             .env_clear()
             .stdin(Stdio::piped())
@@ -105,11 +108,20 @@ impl Process {
         if kill {
             self.child.start_kill().ok();
         }
+        let pid = self.child.id();
         let status = match tokio::time::timeout(GRACE, self.child.wait()).await {
             Ok(status) => status.ok(),
             Err(_) => {
                 self.child.start_kill().ok();
-                self.child.wait().await.ok()
+                match tokio::time::timeout(OFF_WITHIN, self.child.wait()).await {
+                    Ok(status) => status.ok(),
+                    Err(_) => {
+                        return EngineError::WorkerStays {
+                            pid: pid.unwrap_or(0),
+                            after_ms: (GRACE + OFF_WITHIN).as_millis() as u64,
+                        };
+                    }
+                }
             }
         };
         // The process is gone, so its error stream has ended as well, unless it was handed on.
@@ -124,12 +136,22 @@ impl Process {
                 String::from_utf8_lossy(&words).trim().to_owned()
             }
         };
+        if let Some(bytes) = memory_it_lacked(&detail) {
+            return EngineError::OutOfMemory { bytes };
+        }
         EngineError::WorkerDied {
             signal: status.and_then(signal),
             code: status.and_then(|status| status.code()),
             detail,
         }
     }
+}
+
+/// The allocation that failed, if that is what a worker's last words say.
+fn memory_it_lacked(words: &str) -> Option<u64> {
+    let (_, rest) = words.rsplit_once(NO_MEMORY[0])?;
+    let (bytes, _) = rest.split_once(NO_MEMORY[1])?;
+    bytes.parse().ok()
 }
 
 #[cfg(unix)]
@@ -182,5 +204,23 @@ async fn keep_last_words(mut pipe: ChildStderr, last_words: Arc<Mutex<Vec<u8>>>)
         words.extend_from_slice(&chunk[..n]);
         let over = words.len().saturating_sub(LAST_WORDS);
         words.drain(..over);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::memory_it_lacked;
+
+    #[test]
+    fn a_failed_allocation_is_told_from_other_deaths() {
+        assert_eq!(
+            memory_it_lacked("x\nmemory allocation of 4096 bytes failed\n"),
+            Some(4096)
+        );
+        assert_eq!(
+            memory_it_lacked("memory allocation of much bytes failed"),
+            None
+        );
+        assert_eq!(memory_it_lacked("panicked at a.rs:1:1"), None);
     }
 }

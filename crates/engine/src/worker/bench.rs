@@ -2,17 +2,29 @@
 
 use std::num::NonZeroUsize;
 use std::path::Path;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
 use super::gauge;
-use super::loaded::{Loaded, Room};
+use super::loaded::Loaded;
+use super::speed::Speed;
 use super::texts::TextModels;
 use crate::EngineError;
-use crate::cache::{PagePool, SequenceState};
-use crate::decoder::{Decoder, Span, Step, Wanted};
-use crate::families::PREFILL_CHUNK;
+use crate::decoder::Plan;
+use crate::file::ModelFile;
+
+/// What is to be measured.
+#[derive(Debug, Clone, Copy)]
+pub struct Sizes {
+    /// Tokens of the prompt that is read.
+    pub prompt: usize,
+    /// Tokens that one sequence produces.
+    pub output: usize,
+    /// Sequences that produce as many together; 0 measures none.
+    pub batch: usize,
+}
 
 /// What one run measured.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -23,82 +35,39 @@ pub struct Figures {
     pub prefill_tokens_per_second: f64,
     /// Tokens produced per second, after an empty prompt.
     pub decode_tokens_per_second: f64,
+    /// Tokens produced per second over all sequences of the batch.
+    pub batch_tokens_per_second: Option<f64>,
     /// The most memory that was ever resident, in bytes.
     pub peak_rss_bytes: Option<u64>,
 }
 
-/// Loads a file, reads `prompt` tokens and produces `output` ones, each from an empty cache, as `llama-bench` does.
-pub fn run(
-    file: &Path,
-    threads: NonZeroUsize,
-    prompt: usize,
-    output: usize,
-) -> Result<Figures, EngineError> {
+/// Loads a file and measures it, each figure from an empty cache, as `llama-bench` does.
+pub fn run(file: &Path, threads: NonZeroUsize, sizes: Sizes) -> Result<Figures, EngineError> {
     crate::parallel::start(threads.get());
     let begun = Instant::now();
-    let room = Room {
-        available: u64::MAX,
-        cap: None,
-    };
-    let model = Loaded::open(file, None, room, &TextModels::default(), &mut |_| ())?;
+    let text = TextModels::default().get(file)?;
+    let plan = Plan::of(&Arc::new(ModelFile::open(file)?))?;
+    let loaded = Loaded::open(1, file, &plan, None, u64::MAX, text, &mut |_| true)?;
+    let mut model = loaded.ok_or(EngineError::Cancelled)?;
     let load_ms = begun.elapsed().as_secs_f64() * 1000.0;
-    let decoder = &model.decoder;
-    // Any ids do: the time does not depend on which.
-    let ids: Vec<u32> = (0..prompt as u32)
-        .map(|at| (at * 7919 + 13) % decoder.vocabulary() as u32)
-        .collect();
-    let mut pool = model.pool;
+    let mut speed = Speed {
+        decoder: &model.decoder,
+        pool: &mut model.pool,
+        go_on: &|| true,
+    };
     // Once unmeasured, so that threads and pages are there.
-    let warm = ids.len().min(32);
-    let mut state = SequenceState::default();
-    last_logits(decoder, &mut pool, &mut state, &ids[..warm])?;
-    pool.release(state);
-    let begun = Instant::now();
-    let mut state = SequenceState::default();
-    last_logits(decoder, &mut pool, &mut state, &ids)?;
-    let prefill = begun.elapsed().as_secs_f64();
-    pool.release(state);
-    let begun = Instant::now();
-    let mut state = SequenceState::default();
-    let mut id = ids.first().copied().unwrap_or(0);
-    for _ in 0..output {
-        let logits = last_logits(decoder, &mut pool, &mut state, &[id])?;
-        let best = (0u32..).zip(&logits).max_by(|a, b| a.1.total_cmp(b.1));
-        id = best.map_or(0, |(id, _)| id);
-    }
-    let decode = begun.elapsed().as_secs_f64();
-    pool.release(state);
+    speed.prefill(sizes.prompt.min(32))?;
+    let prefill = speed.prefill(sizes.prompt)?;
+    let decode = speed.decode(1, sizes.output, Duration::MAX)?;
+    let batch = match sizes.batch {
+        0 => None,
+        batch => speed.decode(batch, sizes.output, Duration::MAX)?,
+    };
     Ok(Figures {
         load_ms,
-        prefill_tokens_per_second: prompt as f64 / prefill,
-        decode_tokens_per_second: output as f64 / decode,
+        prefill_tokens_per_second: prefill.ok_or(EngineError::Cancelled)?,
+        decode_tokens_per_second: decode.ok_or(EngineError::Cancelled)?,
+        batch_tokens_per_second: batch,
         peak_rss_bytes: gauge::peak_resident(),
     })
-}
-
-/// Reads ids in chunks and gives the logits of the last.
-fn last_logits(
-    decoder: &Decoder,
-    pool: &mut PagePool,
-    state: &mut SequenceState,
-    ids: &[u32],
-) -> Result<Vec<f32>, EngineError> {
-    let mut logits = Vec::new();
-    let chunks = ids.len().div_ceil(PREFILL_CHUNK as usize);
-    for (at, ids) in ids.chunks(PREFILL_CHUNK as usize).enumerate() {
-        let wanted = if at + 1 == chunks {
-            Wanted::Last
-        } else {
-            Wanted::Nothing
-        };
-        let span = Span {
-            state: &mut *state,
-            ids,
-            wanted,
-        };
-        if let Step::Computed(rows) = decoder.step(pool, &mut [span], &|| false)? {
-            logits = rows.into_iter().next().unwrap_or_default();
-        }
-    }
-    Ok(logits)
 }

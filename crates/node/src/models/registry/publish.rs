@@ -34,7 +34,14 @@ impl Registry {
     pub(super) fn take_speeds(&mut self) {
         let speeds = self.outside.borrow_and_update().speeds.clone();
         let before = self.speeds.clone();
-        self.speeds.speed.extend(speeds);
+        for (id, mut measured) in speeds {
+            // What an answer measured does not take the place of a measurement that was made for its own sake.
+            if measured.benchmark.is_none() {
+                let known = self.speeds.speed.get(&id);
+                measured.benchmark = known.and_then(|known| known.benchmark.clone());
+            }
+            self.speeds.speed.insert(id, measured);
+        }
         if before != self.speeds
             && let Err(error) = records::write(&self.data.join("speeds.toml"), &self.speeds)
         {

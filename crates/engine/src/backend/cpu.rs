@@ -4,9 +4,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::vectors::{add, add_scaled, gate, norm, norm_in_place, rotate};
 use super::{Attention, Backend, Share, Turns, Weights, attention};
-use crate::cache::{HostPage, Layout, PAGE, SequenceState};
+use crate::cache::{HostPage, Layout, PAGE, PageMemory as _, SequenceState};
 use crate::decoder::{Span, compute};
 use crate::families::{Activation, Shape};
+use crate::file::TensorKind;
 use crate::kernels::{self, Activations, Matrix, Product};
 use crate::{EngineError, parallel};
 
@@ -43,7 +44,7 @@ pub struct HostRows {
 /// Writes keys and values (each `[rows][kv_heads · head_width]`) of the positions after a sequence's length.
 fn write(
     attention: &Attention,
-    state: &mut SequenceState,
+    state: &mut SequenceState<HostPage>,
     keys: &[f32],
     values: &[f32],
 ) -> Result<(), EngineError> {
@@ -168,6 +169,22 @@ impl Backend for Cpu {
     type Vector = Vec<f32>;
     type Turns = Turns;
     type Page = HostPage;
+
+    fn open() -> Result<Self, EngineError> {
+        Ok(Self::default())
+    }
+
+    fn free_bytes(&self) -> Result<Option<u64>, EngineError> {
+        Ok(None)
+    }
+
+    fn matrix_bytes(kind: TensorKind, outputs: usize, inputs: usize) -> u64 {
+        Matrix::packed_bytes(kind, outputs, inputs)
+    }
+
+    fn page_bytes(shape: &Shape) -> u64 {
+        HostPage::bytes(&Layout::new(shape))
+    }
 
     fn pages(&self, shape: &Shape) -> Layout {
         Layout::new(shape)

@@ -4,7 +4,7 @@
 //! A row's result depends on its own query and on the positions up to its own, in an order fixed by their pages; it is
 //! the same whether the row is computed alone or in a chunk of a prompt, on one thread or on many.
 
-use crate::cache::{KvCache, LANES, PAGE};
+use crate::cache::{LANES, PAGE, SequenceState};
 use crate::families::Shape;
 use crate::parallel;
 use crate::vectors::exp;
@@ -20,18 +20,24 @@ struct Scratch {
     sums: Vec<f32>,
 }
 
-/// Attends `queries` (`[rows][heads · head_width]`, rotated) at the positions from `cache.len()` on, whose keys and values
+/// Attends `queries` (`[rows][heads · head_width]`, rotated) at the positions from `state.len()` on, whose keys and values
 /// are written already. Gives `[rows][heads · head_width]`.
-pub(crate) fn attend(shape: &Shape, cache: &KvCache, layer: usize, queries: &[f32]) -> Vec<f32> {
+pub(crate) fn attend(
+    shape: &Shape,
+    state: &SequenceState,
+    layer: usize,
+    queries: &[f32],
+) -> Vec<f32> {
     let (width, sharing) = (shape.head_width, shape.heads / shape.kv_heads);
     let rows = queries.len() / (shape.heads * width);
-    let first = cache.len();
+    let first = state.len();
+    let value_width = width.next_multiple_of(LANES);
     let longest = (first + rows).next_multiple_of(PAGE);
     let scale = 1.0 / (width as f32).sqrt();
     let mut out = vec![0.0f32; queries.len()];
     let scratch = || Scratch {
         scores: vec![0.0; GROUP * longest],
-        sums: vec![0.0; GROUP * cache.value_width()],
+        sums: vec![0.0; GROUP * value_width],
     };
     // Two products of every query head with every position.
     let cost = 2 * sharing * width * longest;
@@ -45,7 +51,7 @@ pub(crate) fn attend(shape: &Shape, cache: &KvCache, layer: usize, queries: &[f3
             let (row, kv_head) = (index / shape.kv_heads, index % shape.kv_heads);
             let queries = &queries[index * sharing * width..][..sharing * width];
             let head = Head {
-                cache,
+                state,
                 layer,
                 kv_head,
                 width,
@@ -69,7 +75,7 @@ pub(crate) fn attend(shape: &Shape, cache: &KvCache, layer: usize, queries: &[f3
 }
 
 struct Head<'c> {
-    cache: &'c KvCache,
+    state: &'c SequenceState,
     layer: usize,
     kv_head: usize,
     width: usize,
@@ -83,7 +89,7 @@ impl Head<'_> {
         let pages = self.positions.div_ceil(PAGE);
         let stride = scratch.scores.len() / GROUP;
         for page in 0..pages {
-            let keys = self.cache.keys(page, self.layer, self.kv_head);
+            let keys = self.state.pages()[page].keys(self.layer, self.kv_head);
             let scores = page_scores::<N>(queries, keys, self.width);
             for (n, scores) in scores.iter().enumerate() {
                 let row = &mut scratch.scores[n * stride + page * PAGE..][..PAGE];
@@ -98,10 +104,10 @@ impl Head<'_> {
             row[self.positions..].fill(f32::NEG_INFINITY);
             *total = softmax(row);
         }
-        let width = self.cache.value_width();
+        let width = self.width.next_multiple_of(LANES);
         scratch.sums.fill(0.0);
         for page in 0..pages {
-            let values = self.cache.values(page, self.layer, self.kv_head);
+            let values = self.state.pages()[page].values(self.layer, self.kv_head);
             let weights: [&[f32]; N] =
                 std::array::from_fn(|n| &scratch.scores[n * stride + page * PAGE..][..PAGE]);
             add_weighted::<N>(weights, values, width, &mut scratch.sums);
@@ -198,6 +204,7 @@ fn multiply_add(a: f32, b: f32, c: f32) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cache::PagePool;
     use crate::families::RopePairs;
 
     fn shape(heads: usize, kv_heads: usize, head_width: usize) -> Shape {
@@ -223,9 +230,11 @@ mod tests {
         ((seed as u32).wrapping_mul(2_654_435_761) >> 8) as f32 / (1 << 23) as f32 - 1.0
     }
 
-    fn filled(shape: &Shape, positions: usize) -> KvCache {
-        let mut cache = KvCache::new(shape);
-        cache.reserve(positions);
+    fn filled(shape: &Shape, positions: usize) -> SequenceState {
+        let mut state = SequenceState::default();
+        PagePool::new(shape, 1 << 30)
+            .reserve(&mut state, positions)
+            .unwrap();
         for position in 0..positions {
             for head in 0..shape.kv_heads {
                 let key: Vec<f32> = (0..shape.head_width)
@@ -234,26 +243,27 @@ mod tests {
                 let val: Vec<f32> = (0..shape.head_width)
                     .map(|at| value(position * 53 + head * 7 + at + 9))
                     .collect();
-                cache.write(1, head, position, &key, &val);
+                let page = state.page_mut(position).unwrap();
+                page.write(1, head, position % PAGE, &key, &val);
             }
         }
-        cache
+        state
     }
 
     fn obvious(
         shape: &Shape,
-        cache: &KvCache,
+        state: &SequenceState,
         query: &[f32],
         kv_head: usize,
         positions: usize,
     ) -> Vec<f64> {
         let key = |position: usize, at: usize| {
-            f64::from(cache.keys(position / PAGE, 1, kv_head)[at * PAGE + position % PAGE])
+            f64::from(state.pages()[position / PAGE].keys(1, kv_head)[at * PAGE + position % PAGE])
         };
         let val = |position: usize, at: usize| {
             f64::from(
-                cache.values(position / PAGE, 1, kv_head)
-                    [position % PAGE * cache.value_width() + at],
+                state.pages()[position / PAGE].values(1, kv_head)
+                    [position % PAGE * shape.head_width.next_multiple_of(LANES) + at],
             )
         };
         let score = |position: usize| -> f64 {
@@ -276,18 +286,18 @@ mod tests {
         for (heads, kv_heads, width) in [(1, 1, 16), (3, 1, 8), (6, 2, 20), (9, 3, 64), (14, 2, 32)]
         {
             let shape = shape(heads, kv_heads, width);
-            let mut cache = filled(&shape, 75);
-            cache.advance(70);
+            let mut state = filled(&shape, 75);
+            state.advance(70);
             let queries: Vec<f32> = (0..5 * heads * width)
                 .map(|at| value(at * 17 + 3) * 3.0)
                 .collect();
-            let out = attend(&shape, &cache, 1, &queries);
+            let out = attend(&shape, &state, 1, &queries);
             for row in 0..5 {
                 for head in 0..heads {
                     let at = (row * heads + head) * width;
                     let kv_head = head / (heads / kv_heads);
                     let expected =
-                        obvious(&shape, &cache, &queries[at..at + width], kv_head, 71 + row);
+                        obvious(&shape, &state, &queries[at..at + width], kv_head, 71 + row);
                     for (got, expected) in out[at..at + width].iter().zip(expected) {
                         assert!(
                             (f64::from(*got) - expected).abs() < 1e-5,
@@ -304,13 +314,13 @@ mod tests {
         let shape = shape(9, 3, 64);
         let width = 9 * 64;
         let queries: Vec<f32> = (0..40 * width).map(|at| value(at * 29 + 1) * 4.0).collect();
-        let mut cache = filled(&shape, 100);
-        cache.advance(60);
-        let together = attend(&shape, &cache, 1, &queries);
+        let mut state = filled(&shape, 100);
+        state.advance(60);
+        let together = attend(&shape, &state, 1, &queries);
         for row in 0..40 {
-            let alone = attend(&shape, &cache, 1, &queries[row * width..(row + 1) * width]);
+            let alone = attend(&shape, &state, 1, &queries[row * width..(row + 1) * width]);
             assert_eq!(alone, together[row * width..(row + 1) * width]);
-            cache.advance(1);
+            state.advance(1);
         }
     }
 }

@@ -1,10 +1,11 @@
-//! The one decoder: RMSNorm, attention with rotary embedding and grouped heads, gated feed-forward; over rows of any
-//! number, for one sequence at a time, whose cache is the caller's.
+//! The one decoder: RMSNorm, attention with rotary embedding and grouped heads, gated feed-forward; over a flat batch of
+//! rows that belong to any number of sequences, whose states are the caller's.
 //!
 //! Matrix products are candle's; what lies between them are row operations of this crate. Everything is computed row by
 //! row in a fixed order, so a token's result is the same in a prompt's chunk and alone, on one thread and on many (for
 //! weights in the block formats; those stored as plain floats go through a general matrix product).
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::Device;
@@ -12,7 +13,7 @@ use candle_core::quantized::QTensor;
 
 use crate::EngineError;
 use crate::attention::attend;
-use crate::cache::KvCache;
+use crate::cache::{PAGE, PagePool, SequenceState};
 use crate::families::{RopePairs, Shape};
 use crate::file::ModelFile;
 use crate::vectors::{add, rms_norm, swiglu};
@@ -43,14 +44,34 @@ struct Block {
     down: Linear,
 }
 
+/// Which rows of logits a span of a step is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// None: the tokens are read.
+    Nothing,
+    /// That of the last token, to choose the next one by.
+    Last,
+    /// Those of all tokens from this index of the span's ids on, to score what was chosen.
+    From(usize),
+}
+
+/// The part of a step that belongs to one sequence: its next tokens, a chunk of a prompt or a single one.
+#[derive(Debug)]
+pub struct Span<'a> {
+    /// What was computed of the sequence so far.
+    pub state: &'a mut SequenceState,
+    /// The ids that follow.
+    pub ids: &'a [u32],
+    /// The logits that are of use.
+    pub wanted: Wanted,
+}
+
 /// What comes out of a step.
 #[derive(Debug)]
 pub enum Step {
-    /// Logits of the last row, one per row of the vocabulary's table.
-    Logits(Vec<f32>),
-    /// The rows are in the cache; nothing more was asked.
-    Read,
-    /// The caller said stop; the cache is as before.
+    /// All spans are computed. Per span its wanted rows of logits, one after the other: `[rows][vocabulary]`.
+    Computed(Vec<Vec<f32>>),
+    /// The caller said stop; every sequence is as before.
     Interrupted,
 }
 
@@ -104,47 +125,80 @@ impl Decoder {
         self.head.outputs()
     }
 
-    /// Computes the next ids of a sequence. `interrupted` is asked between blocks of a step of several rows.
+    /// Computes the next ids of any number of sequences at once: every linear layer runs once over all rows. What a row
+    /// gives does not depend on the others. `interrupted` is asked between the layers of a step of several rows.
     pub fn step(
         &self,
-        cache: &mut KvCache,
-        ids: &[u32],
-        logits: bool,
+        pool: &mut PagePool,
+        spans: &mut [Span<'_>],
         interrupted: &dyn Fn() -> bool,
     ) -> Result<Step, EngineError> {
-        let shape = &self.shape;
-        if let Some(&id) = ids.iter().find(|&&id| id as usize >= self.vocabulary()) {
+        let mut ids = spans.iter().flat_map(|span| span.ids);
+        if let Some(&id) = ids.find(|&&id| id as usize >= self.vocabulary()) {
             return Err(EngineError::TokenOutside {
                 id,
                 vocabulary: self.vocabulary() as u32,
             });
         }
-        cache.reserve(ids.len());
-        let rotation = Rotation::new(&self.frequencies, cache.len(), ids.len(), shape);
-        let mut stream = self.embed(ids)?;
+        let reserved = spans
+            .iter_mut()
+            .try_for_each(|span| pool.reserve(span.state, span.ids.len()));
+        let step = reserved.and_then(|()| self.compute(spans, interrupted));
+        for span in spans {
+            match &step {
+                Ok(Step::Computed(_)) => span.state.advance(span.ids.len()),
+                Ok(Step::Interrupted) | Err(_) => {
+                    let len = span.state.len();
+                    span.state.truncate(pool, len);
+                }
+            }
+        }
+        step
+    }
+
+    fn compute(
+        &self,
+        spans: &mut [Span<'_>],
+        interrupted: &dyn Fn() -> bool,
+    ) -> Result<Step, EngineError> {
+        let shape = &self.shape;
+        let ids: Vec<u32> = spans.iter().flat_map(|span| span.ids).copied().collect();
+        let positions = spans
+            .iter()
+            .flat_map(|span| span.state.len()..span.state.len() + span.ids.len());
+        let rotation = Rotation::new(&self.frequencies, positions, shape);
+        let wanted = wanted_rows(spans);
+        let mut stream = self.embed(&ids)?;
         for (layer, block) in self.blocks.iter().enumerate() {
             if ids.len() > 1 && interrupted() {
                 return Ok(Step::Interrupted);
             }
-            block.attention(shape, cache, layer, &rotation, &mut stream)?;
+            block.attention(shape, spans, layer, &rotation, &mut stream)?;
             // Of the last block, only rows whose logits are wanted go on.
             if layer + 1 == self.blocks.len() {
-                let keep = if logits { shape.hidden } else { 0 };
-                stream.drain(..stream.len() - keep);
-                if keep == 0 {
-                    break;
-                }
+                stream = wanted
+                    .iter()
+                    .cloned()
+                    .flatten()
+                    .flat_map(|row| &stream[row * shape.hidden..][..shape.hidden])
+                    .copied()
+                    .collect();
             }
-            block.feed_forward(shape, &mut stream)?;
+            if !stream.is_empty() {
+                block.feed_forward(shape, &mut stream)?;
+            }
         }
-        cache.advance(ids.len());
-        if !logits {
-            return Ok(Step::Read);
+        if stream.is_empty() {
+            return Ok(Step::Computed(vec![Vec::new(); spans.len()]));
         }
         let normed = rms_norm(&stream, &self.norm, shape.rms_epsilon);
-        Ok(Step::Logits(
-            self.head.forward(&tensor_of(normed, shape.hidden)?)?,
-        ))
+        let mut logits = self.head.forward(&tensor_of(normed, shape.hidden)?)?;
+        let mut split = Vec::with_capacity(spans.len());
+        for rows in wanted.iter().rev() {
+            split.push(logits.split_off(logits.len() - rows.len() * self.vocabulary()));
+        }
+        split.reverse();
+        Ok(Step::Computed(split))
     }
 
     fn embed(&self, ids: &[u32]) -> Result<Vec<f32>, EngineError> {
@@ -188,7 +242,7 @@ impl Block {
     fn attention(
         &self,
         shape: &Shape,
-        cache: &mut KvCache,
+        spans: &mut [Span<'_>],
         layer: usize,
         rotation: &Rotation,
         stream: &mut [f32],
@@ -202,19 +256,33 @@ impl Block {
         let values = self.value.forward(&normed)?;
         rotation.apply(&mut queries, shape.heads);
         rotation.apply(&mut keys, shape.kv_heads);
-        let heads = keys
-            .chunks_exact(shape.head_width)
-            .zip(values.chunks_exact(shape.head_width));
-        for (index, (key, value)) in heads.enumerate() {
-            let position = cache.len() + index / shape.kv_heads;
-            cache.write(layer, index % shape.kv_heads, position, key, value);
+        let (query_width, key_width) = (
+            shape.heads * shape.head_width,
+            shape.kv_heads * shape.head_width,
+        );
+        let (mut row, mut attended) = (0, Vec::with_capacity(queries.len()));
+        for span in spans {
+            let rows = row..row + span.ids.len();
+            let part =
+                |values: &'_ [f32], width| values[rows.start * width..rows.end * width].to_vec();
+            write(
+                shape,
+                span.state,
+                layer,
+                &part(&keys, key_width),
+                &part(&values, key_width),
+            );
+            attended.extend(attend(
+                shape,
+                span.state,
+                layer,
+                &part(&queries, query_width),
+            ));
+            row = rows.end;
         }
-        let attended = attend(shape, cache, layer, &queries);
         add(
             stream,
-            &self
-                .output
-                .forward(&tensor_of(attended, shape.heads * shape.head_width)?)?,
+            &self.output.forward(&tensor_of(attended, query_width)?)?,
         );
         Ok(())
     }
@@ -235,6 +303,34 @@ impl Block {
         );
         Ok(())
     }
+}
+
+/// Writes the keys and values of the tokens after a sequence's length.
+fn write(shape: &Shape, state: &mut SequenceState, layer: usize, keys: &[f32], values: &[f32]) {
+    let heads = keys
+        .chunks_exact(shape.head_width)
+        .zip(values.chunks_exact(shape.head_width));
+    for (index, (key, value)) in heads.enumerate() {
+        let position = state.len() + index / shape.kv_heads;
+        if let Some(page) = state.page_mut(position) {
+            page.write(layer, index % shape.kv_heads, position % PAGE, key, value);
+        }
+    }
+}
+
+/// Rows of a flat batch whose logits are wanted, per span.
+fn wanted_rows(spans: &[Span<'_>]) -> Vec<Range<usize>> {
+    let mut end = 0;
+    let rows = |span: &Span<'_>| {
+        let start = end;
+        end += span.ids.len();
+        match span.wanted {
+            Wanted::Nothing => end..end,
+            Wanted::Last => end.saturating_sub(1).max(start)..end,
+            Wanted::From(index) => start.saturating_add(index).min(end)..end,
+        }
+    };
+    spans.iter().map(rows).collect()
 }
 
 /// Angles per position: `base^(−2i / width)`, divided by the linear scaling and by the file's own factors (Llama 3.1).
@@ -262,12 +358,11 @@ struct Rotation {
 }
 
 impl Rotation {
-    fn new(frequencies: &[f64], first: usize, rows: usize, shape: &Shape) -> Self {
+    fn new(frequencies: &[f64], positions: impl Iterator<Item = usize>, shape: &Shape) -> Self {
         let turn = |position: usize, frequency: &f64| {
             let (sine, cosine) = (position as f64 * frequency).sin_cos();
             (sine as f32, cosine as f32)
         };
-        let positions = first..first + rows;
         Self {
             turns: positions
                 .flat_map(|at| frequencies.iter().map(move |frequency| turn(at, frequency)))

@@ -39,6 +39,8 @@ pub mod families;
 #[cfg(feature = "text")]
 pub mod file;
 mod handle;
+#[cfg(feature = "worker")]
+mod kernels;
 mod model;
 #[cfg(feature = "worker")]
 mod parallel;

@@ -6,8 +6,8 @@ mod tiny;
 use std::path::Path;
 use std::sync::Arc;
 
-use engine::cache::KvCache;
-use engine::decoder::{Decoder, Step};
+use engine::cache::{PagePool, SequenceState};
+use engine::decoder::{Decoder, Span, Step, Wanted};
 use engine::file::ModelFile;
 use tiny::{Kind, Meta, Model, Tiny};
 
@@ -29,11 +29,34 @@ fn open(tiny: &Tiny) -> (tempfile::TempDir, Decoder) {
     (dir, decoder)
 }
 
-fn logits(decoder: &Decoder, cache: &mut KvCache, ids: &[u32]) -> Vec<f32> {
-    match decoder.step(cache, ids, true, &|| false).unwrap() {
-        Step::Logits(logits) => logits,
-        other @ (Step::Read | Step::Interrupted) => panic!("{other:?}"),
+fn pool(decoder: &Decoder) -> PagePool {
+    PagePool::new(decoder.shape(), 1 << 30)
+}
+
+fn logits(
+    decoder: &Decoder,
+    pool: &mut PagePool,
+    state: &mut SequenceState,
+    ids: &[u32],
+) -> Vec<f32> {
+    let span = Span {
+        state,
+        ids,
+        wanted: Wanted::Last,
+    };
+    match decoder.step(pool, &mut [span], &|| false).unwrap() {
+        Step::Computed(mut rows) => rows.remove(0),
+        Step::Interrupted => panic!("nobody interrupted"),
     }
+}
+
+fn from_nothing(decoder: &Decoder, ids: &[u32]) -> Vec<f32> {
+    logits(
+        decoder,
+        &mut pool(decoder),
+        &mut SequenceState::default(),
+        ids,
+    )
 }
 
 /// The textbook model: everything from the beginning for every token, in f64.
@@ -216,8 +239,7 @@ fn check(model: Model, tolerance: f64, change: impl FnOnce(&mut Tiny, &mut Textb
         ..book
     };
     let (_dir, decoder) = open(&tiny);
-    let mut cache = KvCache::new(decoder.shape());
-    let got = logits(&decoder, &mut cache, &IDS);
+    let got = from_nothing(&decoder, &IDS);
     close(&got, &book.logits(&IDS), tolerance);
 }
 
@@ -282,15 +304,31 @@ fn chunks_and_company_change_no_bit() {
     for kind in [Kind::Q8_0, Kind::Q4_1] {
         let tiny = Tiny::model(model("qwen2", kind), tiny::bpe());
         let (_dir, decoder) = open(&tiny);
-        let whole = logits(&decoder, &mut KvCache::new(decoder.shape()), &IDS);
+        let whole = from_nothing(&decoder, &IDS);
         for chunk in [1usize, 7, 32, 33] {
-            let (mut cache, mut other) =
-                (KvCache::new(decoder.shape()), KvCache::new(decoder.shape()));
+            let mut pool = pool(&decoder);
+            let (mut state, mut other) = (SequenceState::default(), SequenceState::default());
             let mut last = Vec::new();
             for ids in IDS.chunks(chunk) {
-                last = logits(&decoder, &mut cache, ids);
-                // Another sequence between its steps.
-                logits(&decoder, &mut other, &[3, 1, 2]);
+                // Another sequence in the same step.
+                let mut spans = [
+                    Span {
+                        state: &mut other,
+                        ids: &[3, 1, 2],
+                        wanted: Wanted::From(1),
+                    },
+                    Span {
+                        state: &mut state,
+                        ids,
+                        wanted: Wanted::Last,
+                    },
+                ];
+                let Step::Computed(rows) = decoder.step(&mut pool, &mut spans, &|| false).unwrap()
+                else {
+                    panic!("nobody interrupted");
+                };
+                assert_eq!(rows[0].len(), 2 * decoder.vocabulary());
+                last = rows[1].clone();
             }
             assert_eq!(last, whole, "chunks of {chunk}");
         }
@@ -301,19 +339,23 @@ fn chunks_and_company_change_no_bit() {
 fn an_interrupted_step_leaves_no_trace() {
     let tiny = Tiny::model(model("llama", Kind::Q8_0), tiny::bpe());
     let (_dir, decoder) = open(&tiny);
-    let mut cache = KvCache::new(decoder.shape());
-    logits(&decoder, &mut cache, &IDS[..10]);
+    let (mut pool, mut state) = (pool(&decoder), SequenceState::default());
+    logits(&decoder, &mut pool, &mut state, &IDS[..10]);
+    let free = pool.free();
     let asked = std::cell::Cell::new(0);
     let second_time = || asked.replace(asked.get() + 1) > 0;
-    let step = decoder
-        .step(&mut cache, &IDS[10..], true, &second_time)
-        .unwrap();
+    let span = Span {
+        state: &mut state,
+        ids: &IDS[10..],
+        wanted: Wanted::Last,
+    };
+    let step = decoder.step(&mut pool, &mut [span], &second_time).unwrap();
     assert!(matches!(step, Step::Interrupted));
-    assert_eq!(cache.len(), 10);
-    let whole = logits(&decoder, &mut KvCache::new(decoder.shape()), &IDS);
-    assert_eq!(logits(&decoder, &mut cache, &IDS[10..]), whole);
-    cache.truncate(5);
-    assert_eq!(logits(&decoder, &mut cache, &IDS[5..]), whole);
+    assert_eq!((state.len(), pool.free()), (10, free));
+    let whole = from_nothing(&decoder, &IDS);
+    assert_eq!(logits(&decoder, &mut pool, &mut state, &IDS[10..]), whole);
+    state.truncate(&mut pool, 5);
+    assert_eq!(logits(&decoder, &mut pool, &mut state, &IDS[5..]), whole);
 }
 
 #[test]

@@ -10,8 +10,8 @@ use super::gauge;
 use super::loaded::{Loaded, Room};
 use super::texts::TextModels;
 use crate::EngineError;
-use crate::cache::KvCache;
-use crate::decoder::Step;
+use crate::cache::{PagePool, SequenceState};
+use crate::decoder::{Decoder, Span, Step, Wanted};
 use crate::families::PREFILL_CHUNK;
 
 /// What one run measured.
@@ -47,35 +47,58 @@ pub fn run(
     let ids: Vec<u32> = (0..prompt as u32)
         .map(|at| (at * 7919 + 13) % decoder.vocabulary() as u32)
         .collect();
+    let mut pool = model.pool;
     // Once unmeasured, so that threads and pages are there.
-    let warm = ids.len().min(PREFILL_CHUNK as usize);
-    decoder.step(
-        &mut KvCache::new(decoder.shape()),
-        &ids[..warm.min(32)],
-        true,
-        &|| false,
-    )?;
+    let warm = ids.len().min(32);
+    let mut state = SequenceState::default();
+    last_logits(decoder, &mut pool, &mut state, &ids[..warm])?;
+    pool.release(state);
     let begun = Instant::now();
-    let mut cache = KvCache::new(decoder.shape());
-    for (at, chunk) in ids.chunks(PREFILL_CHUNK as usize).enumerate() {
-        let last = (at + 1) * PREFILL_CHUNK as usize >= ids.len();
-        decoder.step(&mut cache, chunk, last, &|| false)?;
-    }
+    let mut state = SequenceState::default();
+    last_logits(decoder, &mut pool, &mut state, &ids)?;
     let prefill = begun.elapsed().as_secs_f64();
+    pool.release(state);
     let begun = Instant::now();
-    let mut cache = KvCache::new(decoder.shape());
+    let mut state = SequenceState::default();
     let mut id = ids.first().copied().unwrap_or(0);
     for _ in 0..output {
-        if let Step::Logits(logits) = decoder.step(&mut cache, &[id], true, &|| false)? {
-            let best = (0u32..).zip(&logits).max_by(|a, b| a.1.total_cmp(b.1));
-            id = best.map_or(0, |(id, _)| id);
-        }
+        let logits = last_logits(decoder, &mut pool, &mut state, &[id])?;
+        let best = (0u32..).zip(&logits).max_by(|a, b| a.1.total_cmp(b.1));
+        id = best.map_or(0, |(id, _)| id);
     }
     let decode = begun.elapsed().as_secs_f64();
+    pool.release(state);
     Ok(Figures {
         load_ms,
         prefill_tokens_per_second: prompt as f64 / prefill,
         decode_tokens_per_second: output as f64 / decode,
         peak_rss_bytes: gauge::peak_resident(),
     })
+}
+
+/// Reads ids in chunks and gives the logits of the last.
+fn last_logits(
+    decoder: &Decoder,
+    pool: &mut PagePool,
+    state: &mut SequenceState,
+    ids: &[u32],
+) -> Result<Vec<f32>, EngineError> {
+    let mut logits = Vec::new();
+    let chunks = ids.len().div_ceil(PREFILL_CHUNK as usize);
+    for (at, ids) in ids.chunks(PREFILL_CHUNK as usize).enumerate() {
+        let wanted = if at + 1 == chunks {
+            Wanted::Last
+        } else {
+            Wanted::Nothing
+        };
+        let span = Span {
+            state: &mut *state,
+            ids,
+            wanted,
+        };
+        if let Step::Computed(rows) = decoder.step(pool, &mut [span], &|| false)? {
+            logits = rows.into_iter().next().unwrap_or_default();
+        }
+    }
+    Ok(logits)
 }

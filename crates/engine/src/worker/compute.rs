@@ -11,7 +11,7 @@ use super::loaded::{Loaded, Room};
 use super::sequence::{Sequence, Stepped};
 use super::texts::TextModels;
 use super::{Controls, Outbox};
-use crate::cache::KvCache;
+use crate::cache::Asker;
 use crate::wire::{Say, WorkerStats};
 use crate::{Class, EngineError, Finish, GenerateEvent, GenerateRequest, GenerateStats, scheduler};
 
@@ -69,9 +69,6 @@ pub(super) struct Compute {
     sequences: Vec<Sequence>,
     /// Calls that wait for a model, the owner's first.
     waiting: VecDeque<Command>,
-    /// The owner's last finished answer: the next question of that chat begins like it. Never used for the network, which
-    /// could tell from the time taken what the owner asked.
-    kept: Option<(Vec<u32>, KvCache)>,
     steps: u64,
     speed: Speed,
     reported: Option<Instant>,
@@ -102,7 +99,6 @@ impl Compute {
             loaded: None,
             sequences: Vec::new(),
             waiting: VecDeque::new(),
-            kept: None,
             steps: 0,
             speed: Speed::default(),
             reported: None,
@@ -268,7 +264,6 @@ impl Compute {
             });
         }
         // The old one goes first: two at once may not fit.
-        self.kept = None;
         self.loaded = None;
         let mut report = |progress| self.outbox.say(call, Say::Loading(progress));
         let loaded = Loaded::open(file, context, room, &self.texts, &mut report)?;
@@ -287,7 +282,7 @@ impl Compute {
             });
         }
         self.load(call, &request.file, None, available)?;
-        let Some(model) = &self.loaded else {
+        let Some(model) = &mut self.loaded else {
             return Err(EngineError::NoWeights { file: request.file });
         };
         let reserved: u64 = self
@@ -296,13 +291,8 @@ impl Compute {
             .map(|sequence| sequence.reserved)
             .sum();
         let budget = model.cache_budget.saturating_sub(reserved);
-        let kept = if request.class == Class::Own {
-            self.kept.take()
-        } else {
-            None
-        };
         let control = self.controls.of(call);
-        Sequence::new(call, request, control, model, budget, kept)
+        Sequence::new(call, request, control, model, budget)
     }
 
     fn step(&mut self) {
@@ -311,7 +301,7 @@ impl Compute {
             return;
         };
         let (Some(model), Some(at)) = (
-            &self.loaded,
+            &mut self.loaded,
             self.sequences
                 .iter()
                 .position(|sequence| sequence.call == call),
@@ -344,8 +334,13 @@ impl Compute {
     fn close(&mut self, sequence: Sequence, last: Say) {
         self.controls.close(sequence.call);
         self.outbox.say(sequence.call, last);
-        if sequence.request.class == Class::Own {
-            self.kept = Some((sequence.ids, sequence.cache));
+        if let Some(loaded) = &mut self.loaded {
+            match sequence.request.class {
+                Class::Own => loaded
+                    .pool
+                    .retire(&Asker::OWNER, &sequence.ids, sequence.state),
+                Class::Network => loaded.pool.release(sequence.state),
+            }
         }
         self.report(true);
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::texts::{Stamp, TextModels};
-use crate::cache::KvCache;
+use crate::cache::{self, PagePool};
 use crate::decoder::Decoder;
 use crate::families::resident_bytes;
 use crate::file::ModelFile;
@@ -32,7 +32,9 @@ pub(super) struct Loaded {
     pub(super) text: Arc<TextModel>,
     pub(super) decoder: Decoder,
     pub(super) info: ModelInfo,
-    /// Bytes that all caches together may take.
+    /// Pages of all sequences.
+    pub(super) pool: PagePool,
+    /// Bytes that all pages together may take.
     pub(super) cache_budget: u64,
 }
 
@@ -82,6 +84,7 @@ impl Loaded {
                 load_ms: begun.elapsed().as_millis() as u64,
             },
             text,
+            pool: PagePool::new(decoder.shape(), cache_budget),
             decoder,
             cache_budget,
         })
@@ -102,6 +105,7 @@ impl Loaded {
             };
             (self.info.context, self.cache_budget) =
                 admit(&self.decoder, self.info.memory_bytes, Some(wanted), room)?;
+            self.pool.set_bytes(self.cache_budget);
         }
         Ok(())
     }
@@ -117,7 +121,7 @@ fn admit(
     let shape = decoder.shape();
     let have = room.bytes();
     let fixed = weights.saturating_add(shape.scratch_bytes());
-    let need = |context: u32| fixed.saturating_add(KvCache::bytes(shape, context));
+    let need = |context: u32| fixed.saturating_add(cache::bytes(shape, context));
     let trained = shape.context_train;
     let (least, most) = match context {
         Some(wanted) => (wanted.clamp(1, trained), wanted.clamp(1, trained)),

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::loaded::Loaded;
 use super::{Control, Controls};
-use crate::cache::KvCache;
-use crate::decoder::Step;
+use crate::cache::{self, Asker, SequenceState};
+use crate::decoder::{Span, Step, Wanted};
 use crate::families::PREFILL_CHUNK;
 use crate::scheduler::Candidate;
 use crate::text::Detokenizer;
@@ -21,7 +21,7 @@ pub(super) struct Sequence {
     pub(super) control: Arc<Control>,
     /// Prompt, resumed output and new output.
     pub(super) ids: Vec<u32>,
-    pub(super) cache: KvCache,
+    pub(super) state: SequenceState,
     pub(super) reserved: u64,
     /// Tokens of prompt and resumed output.
     given: usize,
@@ -50,9 +50,8 @@ impl Sequence {
         call: u64,
         request: GenerateRequest,
         control: Arc<Control>,
-        model: &Loaded,
+        model: &mut Loaded,
         budget: u64,
-        kept: Option<(Vec<u32>, KvCache)>,
     ) -> Result<Self, EngineError> {
         request.check()?;
         let ids: Vec<u32> = request
@@ -76,7 +75,7 @@ impl Sequence {
         }
         let left = request.max_out - u32::try_from(request.resume.len()).unwrap_or(u32::MAX);
         let longest = (given as u32).saturating_add(left).min(limit);
-        let reserved = KvCache::bytes(model.decoder.shape(), longest);
+        let reserved = cache::bytes(model.decoder.shape(), longest);
         if reserved > budget {
             return Err(EngineError::NotEnoughMemory {
                 need: reserved,
@@ -86,30 +85,24 @@ impl Sequence {
         let mut detokenizer = model.text.detokenizer(request.stop.clone());
         // Its text was told where it was produced.
         detokenizer.push(&request.resume);
-        let mut cache = KvCache::new(model.decoder.shape());
-        let mut common = 0;
-        if let Some((known, known_cache)) = kept {
-            // The last id must be computed for its logits, known or not.
-            let same = known.iter().zip(&ids).take_while(|(a, b)| a == b).count();
-            common = same.min(given - 1).min(known_cache.len());
-            if common > 0 {
-                cache = known_cache;
-                cache.truncate(common);
-            }
-        }
+        // Others than the owner could tell from the time taken what was asked before.
+        let state = match request.class {
+            Class::Own => model.pool.adopt(&Asker::OWNER, &ids),
+            Class::Network => SequenceState::default(),
+        };
         Ok(Self {
             call,
             request,
             control,
             ids,
-            cache,
             reserved,
             given,
             last_step: 0,
             detokenizer,
             prefill_time: Duration::ZERO,
             decode_time: Duration::ZERO,
-            kept: common,
+            kept: state.len(),
+            state,
         })
     }
 
@@ -129,26 +122,33 @@ impl Sequence {
     /// Computes the next chunk of what is given, or the next token.
     pub(super) fn step(
         &mut self,
-        model: &Loaded,
+        model: &mut Loaded,
         number: u64,
         controls: &Controls,
     ) -> Result<Stepped, EngineError> {
         self.last_step = number;
         let begun = Instant::now();
-        let from = self.cache.len();
+        let from = self.state.len();
         let to = self.ids.len().min(from + PREFILL_CHUNK as usize);
         let last = to == self.ids.len();
         let prefill = from + 1 < self.given;
         let (control, network) = (&self.control, self.request.class == Class::Network);
         let interrupted =
             || control.cancelled.load(Ordering::Relaxed) || (network && controls.own_waits());
+        let span = Span {
+            state: &mut self.state,
+            ids: &self.ids[from..to],
+            wanted: if last { Wanted::Last } else { Wanted::Nothing },
+        };
         let step = model
             .decoder
-            .step(&mut self.cache, &self.ids[from..to], last, &interrupted)?;
+            .step(&mut model.pool, &mut [span], &interrupted)?;
         let result = match step {
             Step::Interrupted => Ok(Stepped::Nothing),
-            Step::Read => Ok(Stepped::On(self.progress())),
-            Step::Logits(logits) => self.take(logits, model),
+            Step::Computed(mut rows) => match rows.pop() {
+                Some(logits) if last => self.take(logits, model),
+                Some(_) | None => Ok(Stepped::On(self.progress())),
+            },
         };
         let spent = if prefill || self.ids.len() == self.given + 1 && self.decode_time.is_zero() {
             &mut self.prefill_time
@@ -162,7 +162,7 @@ impl Sequence {
     /// How far the reading of what was given has come.
     pub(super) fn progress(&self) -> GenerateEvent {
         GenerateEvent::Prefill {
-            done: self.cache.len().min(self.given) as u32,
+            done: self.state.len().min(self.given) as u32,
             total: self.given as u32,
         }
     }
@@ -215,7 +215,7 @@ impl Sequence {
         GenerateEvent::Finished {
             finish,
             stats: GenerateStats {
-                prefill_tokens: (self.given.min(self.cache.len()) - self.kept.min(self.cache.len()))
+                prefill_tokens: (self.given.min(self.state.len()) - self.kept.min(self.state.len()))
                     as u32,
                 prefill_ms: self.prefill_time.as_millis() as u64,
                 decode_tokens: (self.ids.len() - self.given) as u32,

@@ -1,0 +1,160 @@
+//! The pool: how many pages there may be, and where known prefixes are found.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::page::Layout;
+use super::prefixes::Prefixes;
+use super::{Asker, PAGE, Page, SequenceState};
+use crate::EngineError;
+use crate::families::Shape;
+
+/// Memory of returned pages that is kept for the next ones, in bytes: what a chat's next turn takes, so that it does not
+/// wait for the system to clear pages. More goes back to the system at once.
+const SPARE_BYTES: usize = 64 << 20;
+
+/// All pages of one loaded model.
+#[derive(Debug)]
+pub struct PagePool {
+    layout: Layout,
+    page_bytes: u64,
+    capacity: usize,
+    living: Arc<AtomicUsize>,
+    spare: Vec<Vec<f32>>,
+    prefixes: Prefixes,
+}
+
+impl PagePool {
+    /// A pool of as many pages as fit into `bytes`. Memory is taken when a page is first needed.
+    pub fn new(shape: &Shape, bytes: u64) -> Self {
+        let mut pool = Self {
+            layout: Layout::new(shape),
+            page_bytes: Page::bytes(shape),
+            capacity: 0,
+            living: Arc::default(),
+            spare: Vec::new(),
+            prefixes: Prefixes::default(),
+        };
+        pool.set_bytes(bytes);
+        pool
+    }
+
+    /// Changes how many bytes the pages may take. Pages in use stay, even where they are more than that.
+    pub fn set_bytes(&mut self, bytes: u64) {
+        self.capacity = usize::try_from(bytes / self.page_bytes.max(1)).unwrap_or(usize::MAX);
+        let over = self.living().saturating_sub(self.capacity);
+        self.make_room(over);
+    }
+
+    /// Bytes of one page.
+    pub fn page_bytes(&self) -> u64 {
+        self.page_bytes
+    }
+
+    /// Pages in all.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Pages that a sequence could still get: unused ones, and those that only a cached prefix holds.
+    pub fn free(&self) -> usize {
+        let cached = self.prefixes.unshared();
+        self.capacity.saturating_sub(self.living()) + cached
+    }
+
+    /// A sequence that begins with the longest known prefix of `ids` that this asker computed before; at most
+    /// `ids.len() − 1` tokens, since the last one must be computed for its logits.
+    pub fn adopt(&mut self, asker: &Asker, ids: &[u32]) -> SequenceState {
+        let wanted = &ids[..ids.len().saturating_sub(1)];
+        let (pages, len) = self.prefixes.longest(asker, wanted);
+        SequenceState { pages, len }
+    }
+
+    /// Makes the full pages of a sequence findable, whose first ids are `ids`. They stay after it until room is needed.
+    pub fn publish(&mut self, asker: &Asker, ids: &[u32], state: &SequenceState) {
+        let known = ids.len().min(state.len) / PAGE * PAGE;
+        self.prefixes.insert(asker, &ids[..known], &state.pages);
+    }
+
+    /// Ends a sequence and keeps all it computed findable, the last and partly filled page included.
+    pub fn retire(&mut self, asker: &Asker, ids: &[u32], state: SequenceState) {
+        let known = ids.len().min(state.len);
+        self.prefixes.insert(asker, &ids[..known], &state.pages);
+        self.release(state);
+    }
+
+    /// Ends a sequence. Its pages are back at once, but for those that are shared or findable.
+    pub fn release(&mut self, state: SequenceState) {
+        for page in state.pages {
+            self.give_back(page);
+        }
+    }
+
+    /// Drops everything cached, and gives the memory of unused pages back to the system.
+    pub fn forget(&mut self) {
+        self.prefixes = Prefixes::default();
+        self.spare = Vec::new();
+    }
+
+    /// Gives `state` pages of its own for `tokens` positions after its length. On an error it is as before.
+    pub(crate) fn reserve(
+        &mut self,
+        state: &mut SequenceState,
+        tokens: usize,
+    ) -> Result<(), EngineError> {
+        let needed = state.pages_needed(tokens);
+        let free = self.capacity.saturating_sub(self.living());
+        self.make_room(needed.saturating_sub(free));
+        let free = self.capacity.saturating_sub(self.living());
+        if needed > free {
+            return Err(EngineError::NotEnoughMemory {
+                need: needed as u64 * self.page_bytes,
+                have: free as u64 * self.page_bytes,
+            });
+        }
+        if needed > 0 && state.last_is_shared() {
+            let mut copy = self.page();
+            let last = &mut state.pages[state.len / PAGE];
+            copy.copy_from(last);
+            *last = Arc::new(copy);
+        }
+        while state.pages.len() * PAGE < state.len + tokens {
+            state.pages.push(Arc::new(self.page()));
+        }
+        Ok(())
+    }
+
+    /// Takes a reference back; the page's memory is kept for others when it was the last.
+    pub(super) fn give_back(&mut self, page: Arc<Page>) {
+        if let Some(page) = Arc::into_inner(page) {
+            self.keep(page);
+        }
+    }
+
+    fn keep(&mut self, page: Page) {
+        if (self.spare.len() + 1).saturating_mul(self.layout.floats() * size_of::<f32>())
+            <= SPARE_BYTES
+        {
+            self.spare.push(page.into_memory());
+        }
+    }
+
+    fn page(&mut self) -> Page {
+        Page::new(self.layout, self.spare.pop(), &self.living)
+    }
+
+    fn living(&self) -> usize {
+        self.living.load(Ordering::Relaxed)
+    }
+
+    /// Forgets prefixes until that many of their pages are free, the longest unused first.
+    fn make_room(&mut self, pages: usize) {
+        for page in self.prefixes.evict(pages) {
+            self.keep(page);
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

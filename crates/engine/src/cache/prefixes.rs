@@ -1,0 +1,180 @@
+//! Known prefixes: per asker a tree whose nodes are pages.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{Asker, PAGE, Page};
+
+/// A page of a known prefix. Its parent holds the positions before it.
+#[derive(Debug)]
+struct Node {
+    parent: Parent,
+    /// Ids of the page's positions: `PAGE`, or fewer where a sequence ended.
+    ids: Vec<u32>,
+    page: Arc<Page>,
+    children: Vec<u64>,
+    /// When it was last adopted or published; at least as late as that of any child.
+    used: u64,
+}
+
+/// What a node hangs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Parent {
+    /// First pages of an asker.
+    Root(Asker),
+    /// Another node.
+    Node(u64),
+}
+
+/// All known prefixes of a pool.
+#[derive(Debug, Default)]
+pub(super) struct Prefixes {
+    nodes: BTreeMap<u64, Node>,
+    roots: BTreeMap<Asker, Vec<u64>>,
+    /// Of the next node.
+    number: u64,
+    now: u64,
+}
+
+impl Prefixes {
+    /// Pages of the longest known beginning of `ids`, and the tokens in it.
+    pub(super) fn longest(&mut self, asker: &Asker, ids: &[u32]) -> (Vec<Arc<Page>>, usize) {
+        self.now += 1;
+        let (mut pages, mut len) = (Vec::new(), 0);
+        let mut parent = Parent::Root(*asker);
+        while let Some((number, common)) = self.likest(parent, &ids[len..]) {
+            let Some(node) = self.nodes.get_mut(&number) else {
+                break;
+            };
+            node.used = self.now;
+            pages.push(node.page.clone());
+            len += common;
+            if common < PAGE {
+                break;
+            }
+            parent = Parent::Node(number);
+        }
+        (pages, len)
+    }
+
+    /// Makes `ids` known, whose keys and values are in `pages`. What is known already keeps its pages.
+    pub(super) fn insert(&mut self, asker: &Asker, ids: &[u32], pages: &[Arc<Page>]) {
+        self.now += 1;
+        let mut parent = Parent::Root(*asker);
+        for (ids, page) in ids.chunks(PAGE).zip(pages) {
+            let number = match self.likest(parent, ids) {
+                // All of it is known.
+                Some((number, common)) if common == ids.len() => number,
+                // An unfinished page that this one continues: the longer one serves both.
+                Some((number, common)) if self.length(number) == common => {
+                    if let Some(node) = self.nodes.get_mut(&number) {
+                        (node.ids, node.page) = (ids.to_vec(), page.clone());
+                    }
+                    number
+                }
+                Some(_) | None => self.add(parent, ids, page),
+            };
+            if let Some(node) = self.nodes.get_mut(&number) {
+                node.used = self.now;
+            }
+            parent = Parent::Node(number);
+        }
+    }
+
+    /// Pages that no sequence holds.
+    pub(super) fn unshared(&self) -> usize {
+        self.nodes.values().filter(|node| unshared(node)).count()
+    }
+
+    /// Forgets the longest unused prefixes until `count` pages came free; gives them.
+    pub(super) fn evict(&mut self, count: usize) -> Vec<Page> {
+        let mut freed = Vec::new();
+        while freed.len() < count {
+            // Among equals the later made: a child is never older than its parent.
+            let free = self.nodes.iter().filter(|(_, node)| unshared(node));
+            let oldest = free.min_by_key(|&(number, node)| (node.used, std::cmp::Reverse(*number)));
+            let Some((&number, _)) = oldest else {
+                break;
+            };
+            self.remove(number, &mut freed);
+        }
+        freed
+    }
+
+    fn children(&self, parent: Parent) -> &[u64] {
+        let children = match parent {
+            Parent::Root(asker) => self.roots.get(&asker),
+            Parent::Node(number) => self.nodes.get(&number).map(|node| &node.children),
+        };
+        children.map_or(&[], Vec::as_slice)
+    }
+
+    /// The child that shares most first ids, and how many; `None` when none shares any.
+    fn likest(&self, parent: Parent, ids: &[u32]) -> Option<(u64, usize)> {
+        let common = |&number: &u64| {
+            let known = &self.nodes.get(&number)?.ids;
+            let common = known.iter().zip(ids).take_while(|(a, b)| a == b).count();
+            (common > 0).then_some((number, common))
+        };
+        let children = self.children(parent).iter().filter_map(common);
+        children.max_by_key(|&(_, common)| common)
+    }
+
+    fn length(&self, number: u64) -> usize {
+        self.nodes.get(&number).map_or(0, |node| node.ids.len())
+    }
+
+    fn add(&mut self, parent: Parent, ids: &[u32], page: &Arc<Page>) -> u64 {
+        let number = self.number;
+        self.number += 1;
+        let node = Node {
+            parent,
+            ids: ids.to_vec(),
+            page: page.clone(),
+            children: Vec::new(),
+            used: self.now,
+        };
+        self.nodes.insert(number, node);
+        match parent {
+            Parent::Root(asker) => self.roots.entry(asker).or_default().push(number),
+            Parent::Node(parent) => {
+                if let Some(parent) = self.nodes.get_mut(&parent) {
+                    parent.children.push(number);
+                }
+            }
+        }
+        number
+    }
+
+    /// Removes a node and all that hangs on it, which could not be found without it.
+    fn remove(&mut self, number: u64, freed: &mut Vec<Page>) {
+        let mut doomed = vec![number];
+        if let Some(node) = self.nodes.get(&number) {
+            match node.parent {
+                Parent::Root(asker) => {
+                    if let Some(roots) = self.roots.get_mut(&asker) {
+                        roots.retain(|&other| other != number);
+                        if roots.is_empty() {
+                            self.roots.remove(&asker);
+                        }
+                    }
+                }
+                Parent::Node(parent) => {
+                    if let Some(parent) = self.nodes.get_mut(&parent) {
+                        parent.children.retain(|&other| other != number);
+                    }
+                }
+            }
+        }
+        while let Some(number) = doomed.pop() {
+            if let Some(node) = self.nodes.remove(&number) {
+                doomed.extend(node.children);
+                freed.extend(Arc::into_inner(node.page));
+            }
+        }
+    }
+}
+
+fn unshared(node: &Node) -> bool {
+    Arc::strong_count(&node.page) == 1
+}

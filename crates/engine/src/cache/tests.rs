@@ -1,0 +1,231 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::families::RopePairs;
+use std::collections::BTreeSet;
+
+/// Pages of the pool under test.
+const PAGES: usize = 12;
+
+fn shape() -> Shape {
+    Shape {
+        layers: 1,
+        hidden: 16,
+        heads: 1,
+        kv_heads: 1,
+        head_width: 16,
+        feed_forward: 8,
+        context_train: 512,
+        rms_epsilon: 1e-5,
+        rope_base: 10_000.0,
+        rope_width: 16,
+        rope_divisor: 1.0,
+        rope_pairs: RopePairs::Neighbours,
+        qkv_bias: false,
+    }
+}
+
+fn pool() -> PagePool {
+    PagePool::new(&shape(), Page::bytes(&shape()) * PAGES as u64)
+}
+
+/// What a model would compute for the last of `ids`: a function of all of them.
+fn computed(ids: &[u32]) -> f32 {
+    let mixed = ids
+        .iter()
+        .fold(7u32, |sum, &id| sum.wrapping_mul(31).wrapping_add(id + 1));
+    (mixed % 1_000_003) as f32
+}
+
+/// A sequence with the ids that it stands for.
+#[derive(Debug, Default)]
+struct Running {
+    asker: usize,
+    ids: Vec<u32>,
+    state: SequenceState,
+}
+
+impl Running {
+    /// Computes the next tokens, as a step does; false when there is no room.
+    fn grow(&mut self, pool: &mut PagePool, ids: &[u32]) -> bool {
+        let before = (self.state.len(), self.state.pages.len());
+        if pool.reserve(&mut self.state, ids.len()).is_err() {
+            assert_eq!(before, (self.state.len(), self.state.pages.len()));
+            return false;
+        }
+        for &id in ids {
+            self.ids.push(id);
+            let value = [computed(&self.ids); 16];
+            let position = self.ids.len() - 1;
+            let page = self.state.page_mut(position).expect("a page of its own");
+            page.write(0, 0, position % PAGE, &value, &value);
+        }
+        self.state.advance(ids.len());
+        true
+    }
+
+    fn holds_what_it_should(&self) {
+        assert_eq!(self.state.len(), self.ids.len());
+        for position in 0..self.ids.len() {
+            let page = &self.state.pages()[position / PAGE];
+            let due = computed(&self.ids[..=position]);
+            assert_eq!(page.keys(0, 0)[5 * PAGE + position % PAGE], due);
+            assert_eq!(page.values(0, 0)[position % PAGE * 16 + 5], due);
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Act {
+    Start { asker: usize, ids: Vec<u32> },
+    Grow { which: usize, ids: Vec<u32> },
+    Cut { which: usize, len: usize },
+    Publish(usize),
+    Retire(usize),
+    Release(usize),
+    Forget,
+}
+
+/// Ids of few values in runs, so that sequences share beginnings often.
+fn ids(most: usize) -> impl Strategy<Value = Vec<u32>> {
+    let runs = proptest::collection::vec((0u32..2, 1usize..40), 1..4);
+    runs.prop_map(move |runs| {
+        let ids = runs
+            .into_iter()
+            .flat_map(|(id, times)| std::iter::repeat_n(id, times));
+        ids.take(most).collect()
+    })
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        4 => (0usize..2, ids(100)).prop_map(|(asker, ids)| Act::Start { asker, ids }),
+        4 => (0usize..4, ids(40)).prop_map(|(which, ids)| Act::Grow { which, ids }),
+        1 => (0usize..4, 0usize..90).prop_map(|(which, len)| Act::Cut { which, len }),
+        2 => (0usize..4).prop_map(Act::Publish),
+        2 => (0usize..4).prop_map(Act::Retire),
+        1 => (0usize..4).prop_map(Act::Release),
+        1 => Just(Act::Forget),
+    ]
+}
+
+fn asker(index: usize) -> Asker {
+    [Asker::OWNER, Asker::client([9; 32])][index]
+}
+
+fn common(a: &[u32], b: &[u32]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn pages_have_one_writer_and_none_is_lost(acts in proptest::collection::vec(act(), 1..60)) {
+        let mut pool = pool();
+        let mut running: Vec<Running> = Vec::new();
+        // All that was ever published, by asker: what may be found at most.
+        let mut published: [Vec<Vec<u32>>; 2] = [Vec::new(), Vec::new()];
+        for act in acts {
+            match act {
+                Act::Start { asker: who, ids } => {
+                    let state = pool.adopt(&asker(who), &ids);
+                    let known = state.len();
+                    let most = published[who].iter().map(|other| common(other, &ids)).max();
+                    prop_assert!(known <= most.unwrap_or(0) && (known < ids.len() || known == 0));
+                    let mut new = Running { asker: who, ids: ids[..known].to_vec(), state };
+                    new.holds_what_it_should();
+                    if running.len() < 4 && new.grow(&mut pool, &ids[known..]) {
+                        running.push(new);
+                    } else {
+                        pool.release(new.state);
+                    }
+                }
+                Act::Grow { which, ids } => {
+                    if let Some(one) = running.get_mut(which) {
+                        let needed = one.state.pages_needed(ids.len());
+                        let free = pool.free();
+                        prop_assert_eq!(one.grow(&mut pool, &ids), needed <= free);
+                    }
+                }
+                Act::Cut { which, len } => {
+                    if let Some(one) = running.get_mut(which) {
+                        one.state.truncate(&mut pool, len);
+                        one.ids.truncate(len);
+                    }
+                }
+                Act::Publish(which) => {
+                    if let Some(one) = running.get(which) {
+                        pool.publish(&asker(one.asker), &one.ids, &one.state);
+                        published[one.asker].push(one.ids[..one.ids.len() / PAGE * PAGE].to_vec());
+                    }
+                }
+                Act::Retire(which) | Act::Release(which) if which >= running.len() => {}
+                Act::Retire(which) => {
+                    let one = running.swap_remove(which);
+                    published[one.asker].push(one.ids.clone());
+                    pool.retire(&asker(one.asker), &one.ids, one.state);
+                    // Nothing took room since, so all of it is found again.
+                    let again: Vec<u32> = one.ids.iter().copied().chain([7]).collect();
+                    let found = pool.adopt(&asker(one.asker), &again);
+                    prop_assert_eq!(found.len(), one.ids.len());
+                    pool.release(found);
+                }
+                Act::Release(which) => {
+                    let one = running.swap_remove(which);
+                    pool.release(one.state);
+                }
+                Act::Forget => {
+                    pool.forget();
+                    published = [Vec::new(), Vec::new()];
+                }
+            }
+            running.iter().for_each(Running::holds_what_it_should);
+            // Every page that lives is a sequence's or a prefix's, and is counted once.
+            let held: BTreeSet<*const Page> = running
+                .iter()
+                .flat_map(|one| one.state.pages().iter().map(Arc::as_ptr))
+                .collect();
+            prop_assert_eq!(pool.free(), PAGES - held.len());
+            prop_assert!(pool.living() <= PAGES);
+        }
+        running.into_iter().for_each(|one| pool.release(one.state));
+        prop_assert_eq!(pool.free(), PAGES);
+        pool.forget();
+        prop_assert_eq!(pool.living(), 0);
+    }
+}
+
+#[test]
+fn a_dropped_sequence_gives_its_pages_back_too() {
+    let mut pool = pool();
+    let mut one = Running::default();
+    assert!(one.grow(&mut pool, &[1; 70]));
+    assert_eq!(pool.free(), PAGES - 3);
+    drop(one);
+    assert_eq!(pool.free(), PAGES);
+}
+
+#[test]
+fn the_longest_unused_prefix_goes_first() {
+    let mut pool = pool();
+    for first in 0..3 {
+        let mut one = Running::default();
+        assert!(one.grow(&mut pool, &[first; 128]));
+        pool.retire(&Asker::OWNER, &one.ids, one.state);
+    }
+    // All room is taken by prefixes of four pages each; the first is used again.
+    let again = pool.adopt(&Asker::OWNER, &[0; 129]);
+    pool.release(again);
+    let mut other = Running::default();
+    assert!(other.grow(&mut pool, &[9; 40]));
+    let found = |pool: &mut PagePool, id| {
+        let state = pool.adopt(&Asker::OWNER, &[id; 129]);
+        let len = state.len();
+        pool.release(state);
+        len
+    };
+    assert_eq!(found(&mut pool, 0), 128);
+    assert_eq!(found(&mut pool, 1), 64, "its last two pages made room");
+    assert_eq!(found(&mut pool, 2), 128);
+}

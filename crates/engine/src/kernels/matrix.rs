@@ -1,0 +1,413 @@
+//! Weights packed for the kernels, and products with them.
+
+use thiserror::Error;
+
+use super::activations::Activations;
+use super::blocks::Block;
+use super::format::{Format, GROUP, Plane, STRIP};
+use super::memory::Memory;
+use super::strips::Work;
+use super::{Set, dispatch};
+use crate::file::TensorKind;
+use crate::parallel;
+
+/// Why a tensor cannot become a matrix.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub(crate) enum PackError {
+    /// There is no code for its format.
+    #[error("there is no code for weights stored as {kind}")]
+    Unsupported {
+        /// The format's name.
+        kind: String,
+    },
+    /// A row is no whole number of blocks, or the bytes are not the shape's.
+    #[error("{bytes} bytes are not {outputs} rows of {inputs} weights stored as {kind}")]
+    Shape {
+        /// The format's name.
+        kind: String,
+        /// Bytes of the tensor.
+        bytes: usize,
+        /// Rows due.
+        outputs: usize,
+        /// Weights due in each.
+        inputs: usize,
+    },
+}
+
+/// Weights (`[outputs][inputs]`), packed in strips of 16 outputs.
+#[derive(Debug)]
+pub(crate) struct Matrix {
+    format: Format,
+    outputs: usize,
+    inputs: usize,
+    /// Per strip its groups of integers, or its floats.
+    quants: Memory,
+    /// Per strip the scales of its blocks.
+    scales: Memory,
+}
+
+impl Matrix {
+    /// Packs a tensor's bytes.
+    pub(crate) fn pack(
+        kind: TensorKind,
+        bytes: &[u8],
+        outputs: usize,
+        inputs: usize,
+    ) -> Result<Self, PackError> {
+        let shape = || PackError::Shape {
+            kind: kind.to_string(),
+            bytes: bytes.len(),
+            outputs,
+            inputs,
+        };
+        let format = format_of(kind)?;
+        if row_bytes(format, inputs).and_then(|row| row.checked_mul(outputs)) != Some(bytes.len()) {
+            return Err(shape());
+        }
+        let (quants, scales) = strip_bytes(format, inputs);
+        let strips = outputs.div_ceil(STRIP);
+        let memory = |per_strip: usize| {
+            let length = per_strip.checked_mul(strips).ok_or_else(shape)?;
+            Memory::zeroed(length).ok_or_else(shape)
+        };
+        let mut matrix = Self {
+            format,
+            outputs,
+            inputs,
+            quants: memory(quants)?,
+            scales: memory(scales)?,
+        };
+        matrix.fill(bytes, quants, scales);
+        Ok(matrix)
+    }
+
+    /// Bytes that a packed tensor takes; 0 for formats without code and shapes that cannot be.
+    pub(crate) fn packed_bytes(kind: TensorKind, outputs: usize, inputs: usize) -> u64 {
+        let Some(format) = Format::of(kind) else {
+            return 0;
+        };
+        let (quants, scales) = strip_bytes(format, inputs);
+        let per_strip = quants as u64 + scales as u64;
+        (outputs.div_ceil(STRIP) as u64).saturating_mul(per_strip)
+    }
+
+    /// Outputs per row.
+    pub(crate) fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// Inputs per row.
+    pub(crate) fn inputs(&self) -> usize {
+        self.inputs
+    }
+
+    /// Bytes that it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        let (quants, scales) = strip_bytes(self.format, self.inputs);
+        self.outputs.div_ceil(STRIP) * (quants + scales)
+    }
+
+    fn fill(&mut self, bytes: &[u8], quants: usize, scales: usize) {
+        let (format, inputs) = (self.format, self.inputs);
+        let row = bytes.len() / self.outputs.max(1);
+        if quants == 0 || row == 0 {
+            return;
+        }
+        let of_strip = |strip: usize| bytes[strip * STRIP * row..].chunks_exact(row).take(STRIP);
+        let cost = STRIP * inputs;
+        let packed = self.quants.bytes_mut().chunks_exact_mut(quants);
+        if format.is_float() {
+            let mut strips: Vec<&mut [u8]> = packed.collect();
+            parallel::chunks(&mut strips, 1, cost, |strip, packed| {
+                for packed in packed {
+                    pack_floats(format, of_strip(strip), packed);
+                }
+            });
+            return;
+        }
+        let mut strips: Vec<(&mut [u8], &mut [u8])> = packed
+            .zip(self.scales.bytes_mut().chunks_exact_mut(scales))
+            .collect();
+        parallel::chunks(&mut strips, 1, cost, |strip, packed| {
+            for (quants, scales) in packed {
+                pack_integers(format, of_strip(strip), quants, scales);
+            }
+        });
+    }
+}
+
+/// One product of a [`multiply_all`].
+#[derive(Debug)]
+pub(crate) struct Product<'p> {
+    /// The weights.
+    pub(crate) matrix: &'p Matrix,
+    /// `[rows][outputs]`.
+    pub(crate) out: &'p mut [f32],
+}
+
+/// Multiplies rows (`[count][inputs]`) with a matrix, into `[count][outputs]`.
+pub(crate) fn multiply(matrix: &Matrix, activations: &Activations<'_>, out: &mut [f32]) {
+    multiply_all(super::set(), activations, &mut [Product { matrix, out }]);
+}
+
+/// Multiplies the same rows with several matrices, as one piece of work for all threads.
+pub(crate) fn multiply_all(set: Set, activations: &Activations<'_>, products: &mut [Product<'_>]) {
+    let count = activations.count();
+    if count == 0 {
+        return;
+    }
+    let inputs = activations.width();
+    let mut parts = Vec::with_capacity(products.len());
+    let mut strips = 0;
+    for product in products {
+        let Product { matrix, out } = product;
+        assert_eq!(matrix.inputs, inputs);
+        assert_eq!(out.len(), count * matrix.outputs);
+        let groups = match matrix.format.is_float() {
+            true => &[],
+            false => activations.groups(set),
+        };
+        let work = Work {
+            quants: matrix.quants.bytes().as_ptr(),
+            scales: matrix.scales.bytes().as_ptr(),
+            strips: matrix.outputs.div_ceil(STRIP),
+            inputs,
+            outputs: matrix.outputs,
+            first: 0,
+            groups: groups.as_ptr(),
+            rows: activations.rows().as_ptr(),
+            count,
+            out: out.as_mut_ptr(),
+        };
+        strips += work.strips;
+        parts.push(Part {
+            work,
+            format: matrix.format,
+        });
+    }
+    let cost = STRIP * inputs * count;
+    // Some strips at a time, so that taking work costs little beside doing it.
+    let together = WORTH_TAKING.div_ceil(cost.max(1));
+    let together = together
+        .min(strips.div_ceil(SHARES * parallel::threads()))
+        .max(1);
+    let units: Vec<(&Part, usize)> = parts
+        .iter()
+        .flat_map(|part| {
+            (0..part.work.strips)
+                .step_by(together)
+                .map(move |strip| (part, strip))
+        })
+        .collect();
+    parallel::run(units.len(), together * cost, |unit| {
+        let (part, strip) = units[unit];
+        // SAFETY: memory has the extent of the matrix's shape, which `pack` gave it and the assertions above compared;
+        // the strips of a unit are in no other.
+        #[allow(unsafe_code)]
+        unsafe {
+            part.compute(set, strip, together);
+        }
+    });
+}
+
+/// Multiply-adds that are worth a look at the shared counter.
+const WORTH_TAKING: usize = 100_000;
+
+/// Into how many pieces per thread a product is cut at least, where it has as many strips.
+const SHARES: usize = 4;
+
+/// A whole product, to be computed strip by strip.
+struct Part {
+    work: Work,
+    format: Format,
+}
+
+// SAFETY: its pointers are read by all threads, but for `out`, of which each strip's outputs are written by one.
+#[allow(unsafe_code)]
+unsafe impl Sync for Part {}
+
+impl Part {
+    /// # Safety
+    ///
+    /// As for [`super::strips::strips`], of which this is the whole; `strip` is one of its strips.
+    #[allow(unsafe_code)]
+    unsafe fn compute(&self, set: Set, strip: usize, strips: usize) {
+        let (quants, scales) = strip_bytes(self.format, self.work.inputs);
+        // SAFETY: the caller's promises.
+        unsafe {
+            let work = Work {
+                quants: self.work.quants.add(strip * quants),
+                scales: self.work.scales.add(strip * scales),
+                strips: strips.min(self.work.strips - strip),
+                first: strip * STRIP,
+                ..self.work
+            };
+            dispatch(set, self.format, &work);
+        }
+    }
+}
+
+/// Decodes row `index` of a tensor's bytes into its weights.
+pub(crate) fn row(
+    kind: TensorKind,
+    bytes: &[u8],
+    index: usize,
+    out: &mut [f32],
+) -> Result<(), PackError> {
+    let format = format_of(kind)?;
+    let row = row_bytes(format, out.len()).and_then(|length| {
+        let start = index.checked_mul(length)?;
+        bytes.get(start..start.checked_add(length)?)
+    });
+    let row = row.ok_or_else(|| PackError::Shape {
+        kind: kind.to_string(),
+        bytes: bytes.len(),
+        outputs: index.saturating_add(1),
+        inputs: out.len(),
+    })?;
+    let (weights, size) = format.block();
+    let blocks = row.chunks_exact(size).zip(out.chunks_exact_mut(weights));
+    let mut block = Block::new();
+    for (bytes, out) in blocks {
+        match (format, bytes) {
+            (Format::F32, &[a, b, c, d]) => out[0] = f32::from_le_bytes([a, b, c, d]),
+            (Format::F16, &[a, b]) => out[0] = half::f16::from_le_bytes([a, b]).to_f32(),
+            (Format::BF16, &[a, b]) => out[0] = half::bf16::from_le_bytes([a, b]).to_f32(),
+            _ => {
+                block.read(format, bytes);
+                block.weights(format, out);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn format_of(kind: TensorKind) -> Result<Format, PackError> {
+    Format::of(kind).ok_or_else(|| PackError::Unsupported {
+        kind: kind.to_string(),
+    })
+}
+
+/// Bytes of a row in a file, where it is a whole number of blocks.
+fn row_bytes(format: Format, inputs: usize) -> Option<usize> {
+    let (weights, bytes) = format.block();
+    inputs
+        .is_multiple_of(weights)
+        .then(|| (inputs / weights).checked_mul(bytes))
+        .flatten()
+}
+
+/// Bytes of a packed strip: its integers or floats, and its scales.
+fn strip_bytes(format: Format, inputs: usize) -> (usize, usize) {
+    let (weights, bytes) = format.block();
+    if format.is_float() {
+        return (inputs * STRIP * bytes, 0);
+    }
+    (
+        inputs / GROUP * format.group_bytes(),
+        inputs / weights * format.scale_bytes(),
+    )
+}
+
+fn pack_floats<'b>(format: Format, rows: impl Iterator<Item = &'b [u8]>, packed: &mut [u8]) {
+    let (_, size) = format.block();
+    for (lane, row) in rows.enumerate() {
+        for (input, value) in row.chunks_exact(size).enumerate() {
+            packed[(input * STRIP + lane) * size..][..size].copy_from_slice(value);
+        }
+    }
+}
+
+fn pack_integers<'b>(
+    format: Format,
+    rows: impl Iterator<Item = &'b [u8]>,
+    quants: &mut [u8],
+    scales: &mut [u8],
+) {
+    let (weights, size) = format.block();
+    let quants_per_block = weights / GROUP * format.group_bytes();
+    let mut block = Block::new();
+    for (lane, row) in rows.enumerate() {
+        let blocks = quants
+            .chunks_exact_mut(quants_per_block)
+            .zip(scales.chunks_exact_mut(format.scale_bytes()));
+        for ((quants, scales), bytes) in blocks.zip(row.chunks_exact(size)) {
+            block.read(format, bytes);
+            let groups = quants.chunks_exact_mut(format.group_bytes());
+            for (integers, group) in block.quants.chunks_exact(GROUP).zip(groups) {
+                pack_group(format, integers, lane, group);
+            }
+            pack_scales(format, &block, lane, scales);
+        }
+    }
+}
+
+/// Puts a row's integers of one group into its planes.
+fn pack_group(format: Format, integers: &[u8], lane: usize, group: &mut [u8]) {
+    let mut vectors = [0u32; 8];
+    for (vector, four) in vectors.iter_mut().zip(integers.as_chunks().0) {
+        *vector = u32::from_le_bytes(*four);
+    }
+    let mut planes = group.chunks_exact_mut(4 * STRIP);
+    let mut below = 0;
+    for plane in format.planes() {
+        let bits = plane.bits();
+        let mask = 0x0101_0101 * ((1u32 << bits) - 1);
+        // How many vectors of the integers share one of the plane, and how far apart they are.
+        let (sharing, apart) = match plane {
+            Plane::Nibbles => (2, 4),
+            Plane::Bytes | Plane::Pairs | Plane::Bits => (8 / bits, 1),
+        };
+        for (at, packed) in planes.by_ref().take(plane.vectors()).enumerate() {
+            let first = if apart == 1 { at * sharing } else { at };
+            let word = (0..sharing).fold(0, |word, share| {
+                let field = vectors[first + share * apart] >> below & mask;
+                word | field << (share * bits)
+            });
+            packed[4 * lane..][..4].copy_from_slice(&word.to_le_bytes());
+        }
+        below += bits;
+    }
+}
+
+/// Puts a row's scales of one block into its place.
+fn pack_scales(format: Format, block: &Block, lane: usize, scales: &mut [u8]) {
+    let mut halves = scales.chunks_exact_mut(2 * STRIP);
+    let mut put = |value: half::f16| {
+        if let Some(values) = halves.next() {
+            values[2 * lane..][..2].copy_from_slice(&value.to_le_bytes());
+        }
+    };
+    put(block.step);
+    let in_file = format.block().0;
+    if format.has_mins() {
+        // Minima of long blocks are subtracted in the file's terms, and added here.
+        put(if in_file == GROUP {
+            block.least
+        } else {
+            -block.least
+        });
+    }
+    let Some(start) = (in_file > GROUP).then_some(if format.has_mins() { 4 } else { 2 } * STRIP)
+    else {
+        return;
+    };
+    let mut factors = scales[start..].chunks_exact_mut(STRIP);
+    // One factor per 32 where the format repeats it for both halves.
+    let step = if matches!(format, Format::Q4K | Format::Q5K) {
+        2
+    } else {
+        1
+    };
+    for at in (0..block.scales.len()).step_by(step) {
+        let mut put = |factor: i8| {
+            if let Some(factors) = factors.next() {
+                factors[lane] = factor.cast_unsigned();
+            }
+        };
+        put(block.scales[at]);
+        if format.has_mins() {
+            put(block.mins[at]);
+        }
+    }
+}

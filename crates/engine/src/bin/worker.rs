@@ -12,14 +12,14 @@ const USAGE: &str = "decentralgpt-worker: the engine of DecentralGPT, started by
 
   decentralgpt-worker [--threads N]
         speaks the engine's frames on its standard input and output
-  decentralgpt-worker --bench FILE [--threads N] [--prompt 512] [--gen 64] [--repeat 1]
-        measures a model file and prints a line of JSON per run";
+  decentralgpt-worker --bench FILE [--threads N] [--prompt 512] [--gen 64] [--batch 0] [--turn 0] [--repeat 1]
+        measures a model file and prints a line of JSON per run: reading a prompt, producing tokens, doing so in a batch
+        of sequences, the first token of a turn behind a chat of so many tokens; 0 leaves a part out";
 
 struct Arguments {
     bench: Option<PathBuf>,
     threads: NonZeroUsize,
-    prompt: usize,
-    output: usize,
+    work: worker::bench::Work,
     repeat: usize,
 }
 
@@ -49,9 +49,8 @@ fn run(arguments: Arguments) -> Result<(), String> {
         return worker::run(arguments.threads).map_err(|error| error.to_string());
     };
     for _ in 0..arguments.repeat {
-        let figures =
-            worker::bench::run(&file, arguments.threads, arguments.prompt, arguments.output);
-        let figures = figures.map_err(|error| error.to_string())?;
+        let figures = worker::bench::run(&file, arguments.threads, arguments.work)
+            .map_err(|error| error.to_string())?;
         let line = serde_json::to_string(&figures).map_err(|error| error.to_string())?;
         use std::io::Write as _;
         writeln!(std::io::stdout(), "{line}").map_err(|error| error.to_string())?;
@@ -63,8 +62,12 @@ fn arguments() -> Result<Arguments, String> {
     let mut arguments = Arguments {
         bench: None,
         threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
-        prompt: 512,
-        output: 64,
+        work: worker::bench::Work {
+            prompt: 512,
+            output: 64,
+            batch: 0,
+            turn: 0,
+        },
         repeat: 1,
     };
     let mut given = std::env::args_os().skip(1);
@@ -79,19 +82,11 @@ fn arguments() -> Result<Arguments, String> {
                     .and_then(NonZeroUsize::new)
                     .ok_or_else(|| USAGE.to_owned())?;
             }
-            Some("--prompt") => {
-                arguments.prompt = count(value()?)
-                    .filter(|&n| n > 0)
-                    .ok_or_else(|| USAGE.to_owned())?
-            }
-            Some("--gen") => {
-                arguments.output = count(value()?)
-                    .filter(|&n| n > 0)
-                    .ok_or_else(|| USAGE.to_owned())?
-            }
-            Some("--repeat") => {
-                arguments.repeat = count(value()?).ok_or_else(|| USAGE.to_owned())?
-            }
+            Some("--prompt") => arguments.work.prompt = count(value()?).ok_or_else(|| USAGE.to_owned())?,
+            Some("--gen") => arguments.work.output = count(value()?).ok_or_else(|| USAGE.to_owned())?,
+            Some("--batch") => arguments.work.batch = count(value()?).ok_or_else(|| USAGE.to_owned())?,
+            Some("--turn") => arguments.work.turn = count(value()?).ok_or_else(|| USAGE.to_owned())?,
+            Some("--repeat") => arguments.repeat = count(value()?).ok_or_else(|| USAGE.to_owned())?,
             _ => return Err(USAGE.to_owned()),
         }
     }

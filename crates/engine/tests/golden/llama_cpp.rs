@@ -34,6 +34,19 @@ pub(crate) struct Message {
 #[derive(Debug, Deserialize)]
 pub(crate) struct Said {
     pub(crate) conversations: Vec<Answered>,
+    pub(crate) perplexity: Option<Perplexity>,
+}
+
+/// How surprised it is by a text.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Perplexity {
+    /// Tokens that are read from an empty cache; the second half of them is predicted.
+    pub(crate) window: usize,
+    /// Tokens that were predicted.
+    pub(crate) tokens: usize,
+    pub(crate) value: f64,
+    /// The text.
+    pub(crate) ids: Vec<u32>,
 }
 
 /// One conversation, rendered, tokenized and continued.
@@ -51,6 +64,8 @@ pub(crate) struct Answered {
 pub(crate) struct Record {
     pub(crate) file_sha256: String,
     pub(crate) conversations: Vec<Answered>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) perplexity: Option<Perplexity>,
 }
 
 impl Record {
@@ -61,13 +76,16 @@ impl Record {
         serde_json::from_str(&text).unwrap()
     }
 
-    pub(crate) fn write(&self, name: &str) {
-        let text = serde_json::to_string(self).unwrap();
-        std::fs::write(Self::path(name), text + "\n").unwrap();
-    }
-
     fn path(name: &str) -> PathBuf {
         folder().join("references").join(format!("{name}.json"))
+    }
+}
+
+/// Writes what was said over what was recorded, where that is wished for.
+pub(crate) fn record(name: &str, said: &Record) {
+    if std::env::var_os("DECENTRALGPT_RECORD").is_some() {
+        let text = serde_json::to_string(said).unwrap();
+        std::fs::write(Record::path(name), text + "\n").unwrap();
     }
 }
 

@@ -1,12 +1,13 @@
-//! The engine against llama.cpp: rendered chats, token ids and greedy tokens, for every family.
+//! The engine against llama.cpp: rendered chats, token ids and greedy tokens, for every family and on the starter.
 //!
-//! The models are made up here, from fixed numbers; what llama.cpp makes of them was recorded by `reference.py` and lies in
+//! Small models are made up here, from fixed numbers; what llama.cpp makes of them was recorded by `reference.py` and lies in
 //! `references`, with the digest of the file it was asked about. Where llama.cpp is built (see [`llama_cpp`]) it is asked
 //! again. With `DECENTRALGPT_RECORD` set, what it says replaces the records.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 mod llama_cpp;
 mod models;
+mod starter;
 #[path = "../tiny/mod.rs"]
 mod tiny;
 mod vocabulary;
@@ -176,10 +177,9 @@ fn the_records_are_what_llama_cpp_says() {
         let said = Record {
             file_sha256: llama_cpp::sha256(file),
             conversations: said.conversations,
+            perplexity: None,
         };
-        if std::env::var_os("DECENTRALGPT_RECORD").is_some() {
-            said.write(name);
-        }
+        llama_cpp::record(name, &said);
         let record = Record::read(name);
         assert_eq!(said.file_sha256, record.file_sha256, "{name}");
         let ids = |conversations: &[Answered]| -> Vec<(String, Vec<u32>, Vec<u32>)> {

@@ -4,8 +4,8 @@
 use crate::tiny::{Kind, Meta, Tiny};
 use crate::vocabulary::{CHATML, GEMMA, LLAMA3, MISTRAL, PHI3, bpe, spm};
 
-/// Context of all of them, in tokens.
-pub(crate) const CONTEXT: u32 = 384;
+/// Context of all of them, in tokens: a multiple of what llama.cpp rounds contexts up to.
+pub(crate) const CONTEXT: u32 = 512;
 
 /// Their names, which are those of the files in `references`.
 pub(crate) const NAMES: [&str; 13] = [
@@ -79,7 +79,7 @@ pub(crate) fn model(name: &str) -> Tiny {
         // The trained context decides which of the two sets of factors counts: more positions than that are wanted here
         // by the second, and not by the first.
         "phi3-longrope-short" => longrope(phi3(), CONTEXT),
-        "phi3-longrope-long" => longrope(phi3(), CONTEXT / 4),
+        "phi3-longrope-long" => longrope(phi3(), CONTEXT / 8),
         other => panic!("there is no model {other}"),
     }
 }
@@ -172,6 +172,10 @@ fn gemma3() -> Tiny {
     tiny.set("gemma3.rope.freq_base", Meta::F32(1_000_000.0));
     tiny.set("gemma3.rope.scaling.type", Meta::Text("linear".into()));
     tiny.set("gemma3.rope.scaling.factor", Meta::F32(8.0));
+    // Its rows are read eight times as large: else a token would predict itself, whatever the layers say.
+    if let Some(table) = tiny.tensors.last_mut() {
+        table.values.iter_mut().for_each(|value| *value *= 0.1);
+    }
     for layer in 0..shape.layers {
         let name = |part: &str| format!("blk.{layer}.{part}");
         norm(&mut tiny, &name("attn_norm.weight"), shape.hidden);
@@ -222,7 +226,7 @@ fn yarn(mut tiny: Tiny, architecture: &str) -> Tiny {
     let key = |name: &str| format!("{architecture}.rope.scaling.{name}");
     tiny.set(&key("type"), Meta::Text("yarn".into()));
     tiny.set(&key("factor"), Meta::F32(4.0));
-    tiny.set(&key("original_context_length"), Meta::U32(CONTEXT / 4));
+    tiny.set(&key("original_context_length"), Meta::U32(CONTEXT / 8));
     tiny
 }
 

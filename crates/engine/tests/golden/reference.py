@@ -102,7 +102,7 @@ class Model:
                 row = rows[at] - rows[at].max()
                 total += math.log(np.exp(row).sum()) - row[part[at + 1]]
                 count += 1
-        return {"window": window, "tokens": count, "value": math.exp(total / count)}
+        return {"window": window, "tokens": count, "value": math.exp(total / count), "ids": ids}
 
 
 def render(model, messages):

@@ -1,0 +1,184 @@
+//! The starter against llama.cpp. Both round activations to 8 bits, each in its way, so that close choices may differ.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use engine::cache::{PagePool, SequenceState, bytes};
+use engine::decoder::{Decoder, Span, Step, Wanted};
+use engine::file::ModelFile;
+use engine::{ChatPrompt, GenerateRequest};
+
+use crate::llama_cpp::{self, Job, LlamaCpp, Message, Record};
+use crate::vocabulary::TEXT;
+use crate::{TOKENS, engine, first_difference, greedy};
+
+const NAME: &str = "starter";
+
+/// With no system prompt its template brings one that it does badly with.
+const SYSTEM: &str = "You are a helpful assistant.";
+
+const QUESTIONS: [&str; 10] = [
+    "What is the capital of France?",
+    "Name three colours of the rainbow.",
+    "Write a short poem about the sea.",
+    "How do I boil an egg?",
+    "Explain gravity to a child.",
+    "What is 12 times 12?",
+    "List the planets of the solar system.",
+    "Translate \"good morning\" into French.",
+    "Write a Python function that adds two numbers.",
+    "Why is the sky blue?",
+];
+
+/// Questions whose answers must be the same, token by token.
+const MUST_AGREE: usize = 9;
+
+/// Logits of the two engines differ by less than half of this where it was looked at; a choice that was further ahead
+/// must not turn.
+const CLOSE: f32 = 1.0;
+
+/// Tokens of a window of text; the second half is predicted.
+const WINDOW: usize = 512;
+
+/// Most that perplexities may differ, as a share.
+const PERPLEXITY_SHARE: f64 = 0.005;
+
+/// The starter's file; says so where it is missing.
+fn file() -> Option<PathBuf> {
+    let named = std::env::var_os("DECENTRALGPT_STARTER").map(PathBuf::from);
+    let path = named.unwrap_or_else(|| {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/SmolLM2-135M-Instruct.Q4_1.gguf")
+    });
+    if !path.is_file() {
+        println!("skipped: the starter model is not at {}", path.display());
+        return None;
+    }
+    Some(path.canonicalize().unwrap())
+}
+
+#[tokio::test]
+async fn the_starter_answers_like_llama_cpp() {
+    let Some(file) = file() else { return };
+    let record = Record::read(NAME);
+    assert_eq!(llama_cpp::sha256(&file), record.file_sha256);
+    assert_eq!(record.conversations.len(), QUESTIONS.len());
+    let engine = engine(&file);
+    let mut agreed = 0;
+    for (question, expected) in QUESTIONS.into_iter().zip(&record.conversations) {
+        let chat = ChatPrompt {
+            system: Some(SYSTEM.into()),
+            ..ChatPrompt::ask(question)
+        };
+        let prompt = engine.render(&file, &chat).await.unwrap();
+        assert_eq!(
+            first_difference(&prompt, &expected.prompt),
+            None,
+            "{question}: the prompt (index, ours, llama.cpp's)"
+        );
+        let request = GenerateRequest {
+            max_out: TOKENS,
+            ..GenerateRequest::new(&file, prompt)
+        };
+        let ours = greedy(&engine, request).await;
+        match first_difference(&ours, &expected.greedy) {
+            None => agreed += 1,
+            Some(difference @ (index, ..)) => {
+                let ahead = expected.gaps.get(index).copied().unwrap_or(f32::INFINITY);
+                println!(
+                    "{question}: {difference:?} (index, ours, llama.cpp's); llama.cpp's was ahead by {ahead}"
+                );
+                assert!(ahead < CLOSE, "{question}: no close choice, {ahead}");
+            }
+        }
+    }
+    println!("{agreed} of {} answers are the same", QUESTIONS.len());
+    assert!(agreed >= MUST_AGREE, "only {agreed}");
+}
+
+#[test]
+fn the_starter_is_as_surprised_by_a_text_as_llama_cpp() {
+    let Some(file) = file() else { return };
+    let expected = Record::read(NAME).perplexity.unwrap();
+    let decoder = Decoder::new(&Arc::new(ModelFile::open(&file).unwrap())).unwrap();
+    let mut pool = PagePool::new(decoder.shape(), bytes(decoder.shape(), WINDOW as u32));
+    let (mut total, mut count) = (0.0, 0);
+    for window in expected.ids.chunks_exact(expected.window) {
+        let half = window.len() / 2;
+        let mut state = SequenceState::default();
+        let span = Span {
+            state: &mut state,
+            ids: window,
+            wanted: Wanted::From(half),
+        };
+        let step = decoder.step(&mut pool, &mut [span], &|| false).unwrap();
+        let Step::Computed(rows) = step else {
+            panic!("nobody interrupted")
+        };
+        pool.release(state);
+        let rows = rows[0].chunks_exact(decoder.vocabulary());
+        for (row, &next) in rows.zip(&window[half + 1..]) {
+            let highest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let sum: f64 = row
+                .iter()
+                .map(|logit| f64::from(logit - highest).exp())
+                .sum();
+            total += sum.ln() - f64::from(row[next as usize] - highest);
+            count += 1;
+        }
+    }
+    assert_eq!(count, expected.tokens);
+    let ours = (total / count as f64).exp();
+    println!("perplexity {ours:.4}, llama.cpp's {:.4}", expected.value);
+    let share = (ours / expected.value - 1.0).abs();
+    assert!(share <= PERPLEXITY_SHARE, "{ours} against {}", expected.value);
+}
+
+#[test]
+fn the_starters_record_is_what_llama_cpp_says() {
+    let (Some(file), Some(llama_cpp)) = (file(), LlamaCpp::find()) else {
+        return;
+    };
+    let message = |role: &str, content: &str| Message {
+        role: role.into(),
+        content: content.into(),
+    };
+    let job = Job {
+        file: file.clone(),
+        context: 1024,
+        tokens: TOKENS,
+        stop: true,
+        conversations: QUESTIONS
+            .iter()
+            .map(|question| vec![message("system", SYSTEM), message("user", question)])
+            .collect(),
+        text: Some(TEXT.to_owned()),
+        window: Some(WINDOW),
+    };
+    let said = llama_cpp.ask(&[job]).remove(0);
+    let said = Record {
+        file_sha256: llama_cpp::sha256(&file),
+        conversations: said.conversations,
+        perplexity: said.perplexity,
+    };
+    llama_cpp::record(NAME, &said);
+    let record = Record::read(NAME);
+    let prompts = |record: &Record| -> Vec<Vec<u32>> {
+        record
+            .conversations
+            .iter()
+            .map(|said| said.prompt.clone())
+            .collect()
+    };
+    assert_eq!(prompts(&said), prompts(&record));
+    // What its kernels for another processor round otherwise moves a close choice and the last digits.
+    let same = said
+        .conversations
+        .iter()
+        .zip(&record.conversations)
+        .filter(|(said, recorded)| said.greedy == recorded.greedy)
+        .count();
+    assert!(same >= MUST_AGREE, "only {same} answers are as recorded");
+    let (said, recorded) = (said.perplexity.unwrap(), record.perplexity.unwrap());
+    assert_eq!(said.ids, recorded.ids);
+    assert!((said.value / recorded.value - 1.0).abs() <= PERPLEXITY_SHARE);
+}

@@ -16,12 +16,20 @@ const policy = [
   "form-action 'none'",
 ].join("; ");
 
+/** KaTeX's style sheet names each font three times; every web view that runs this reads the first. */
+const oneFontFormat = {
+  name: "one-font-format",
+  enforce: "pre" as const,
+  transform: (code: string, id: string) =>
+    id.includes("katex.min.css") ? code.replace(/,url\([^)]*\.(?:woff|ttf)\) format\("\w+"\)/g, "") : undefined,
+};
+
 // Two entries that never meet: index.html talks to the core through Tauri, demo.html to the in-browser
 // demo backend of the pictures and browser tests. Only the first goes into ui/dist.
 export default defineConfig(({ mode }) => {
   const demo = mode === "demo";
   return {
-    plugins: [tailwindcss(), svelte()],
+    plugins: [oneFontFormat, tailwindcss(), svelte()],
     clearScreen: false,
     build: {
       target: "es2022",

@@ -29,6 +29,7 @@ pub(crate) fn bindings() -> Builder<Wry> {
             chat::chat_update,
             chat::chat_choose,
             chat::chat_send,
+            chat::chat_continue,
             chat::chat_stop,
             chat::chat_context,
             chat::chat_summarise,

@@ -37,6 +37,17 @@ const step =
 const pictures = [
   { name: "chat", does: open("Why bread dough tears") },
   { name: "chat-markdown", does: step(open("Regex for ISO dates"), (page) => page.getByText("Thought for 12 s").click()) },
+  {
+    name: "chat-formulas",
+    does: step(open("The normal distribution"), (page) => page.locator(".katex").first().waitFor()),
+    holds: async (page) => {
+      const drawn = await page.locator("article .katex").count();
+      if (drawn !== 7) throw new Error(`${drawn} formulas of 7 were set`);
+      await page.getByText("between $25 and $60").waitFor();
+      const faces = await page.evaluate(() => [...document.fonts].filter((face) => face.family.startsWith("KaTeX") && face.status === "loaded").length);
+      if (faces === 0) throw new Error("the fonts of formulas were not loaded");
+    },
+  },
   { name: "chat-first", query: "scenario=first" },
   { name: "chat-bare", query: "scenario=bare" },
   { name: "chat-failed", does: open("Names for a bakery") },

@@ -31,6 +31,8 @@ export const commands = {
 	chatChoose: (chat: string, message: string) => typedError<ChatView, ErrorView>(__TAURI_INVOKE("chat_choose", { chat, message })),
 	/**  Sends `text` below `parent`, or regenerates below it when `text` is null. Resolves when the answer is finished. */
 	chatSend: (chat: string, parent: string | null, text: string | null, onEvent: Channel<AnswerEvent>) => typedError<null, ErrorView>(__TAURI_INVOKE("chat_send", { chat, parent, text, onEvent })),
+	/**  Goes on with an answer that ended too early. Resolves when it is finished. */
+	chatContinue: (chat: string, answer: string, onEvent: Channel<AnswerEvent>) => typedError<null, ErrorView>(__TAURI_INVOKE("chat_continue", { chat, answer, onEvent })),
 	chatStop: (chat: string) => typedError<null, ErrorView>(__TAURI_INVOKE("chat_stop", { chat })),
 	chatContext: (chat: string, draft: string) => typedError<ContextUse, ErrorView>(__TAURI_INVOKE("chat_context", { chat, draft })),
 	/**  A new chat that starts from a summary of this one. */

@@ -88,6 +88,11 @@ impl Answer {
         }
     }
 
+    /// Whether something of it stands on the screen.
+    pub(crate) fn has_text(&self) -> bool {
+        self.text || self.reasoning
+    }
+
     /// How it ended, once it has.
     pub(crate) fn state(&self) -> Option<MessageState> {
         self.finished.as_ref().map(|message| message.state)

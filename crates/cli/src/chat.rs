@@ -28,20 +28,23 @@ pub(crate) async fn chat(
     let chat = open(core, &arguments, output, stop).await?;
     match question {
         Some(text) => {
-            let (answer, _) = ask(
-                core,
-                &chat.id,
-                leaf(&chat),
-                Some(text),
-                arguments.json,
-                output,
-                stop,
-            )
-            .await?;
+            let below = leaf(&chat);
+            let wanted = Wanted::Say { below, text };
+            let (answer, _) = ask(core, &chat.id, wanted, arguments.json, output, stop).await?;
             answer.end(output)
         }
         None => turns::talk(core, &arguments, chat, output, stop).await,
     }
+}
+
+/// What an answer is wanted for.
+enum Wanted {
+    /// A new message below another one.
+    Say { below: Option<String>, text: String },
+    /// Another answer to this message.
+    Again(String),
+    /// The rest of this answer.
+    Rest(String),
 }
 
 /// The last message of the chat's active branch: what comes next hangs below it.
@@ -187,19 +190,23 @@ async fn connect(
     Ok(connected)
 }
 
-/// Sends, and shows the answer to its end. The first Ctrl-C stops it where it is; the second one leaves at once. Returns the
-/// answer and the id of the person's message.
+/// Asks, and shows the answer to its end. The first Ctrl-C stops it where it is; the second one leaves at once. Returns the
+/// answer and the id of the message that it answers.
 async fn ask(
     core: &Core,
     chat: &str,
-    parent: Option<String>,
-    text: Option<String>,
+    wanted: Wanted,
     json: bool,
     output: &mut Output,
     stop: &Stop,
 ) -> Result<(Answer, Option<String>), Failure> {
-    let mut user = if text.is_none() { parent.clone() } else { None };
-    let mut events = core.client.chat_send(chat, parent.as_deref(), text).await?;
+    let client = &core.client;
+    let mut events = match wanted {
+        Wanted::Say { below, text } => client.chat_send(chat, below.as_deref(), Some(text)).await?,
+        Wanted::Again(question) => client.chat_send(chat, Some(&question), None).await?,
+        Wanted::Rest(answer) => client.chat_continue(chat, &answer).await?,
+    };
+    let mut question = None;
     let mut answer = Answer::new(json);
     let before = stop.count();
     let mut stopping = false;
@@ -208,21 +215,20 @@ async fn ask(
             event = events.next() => event?,
             () = stop.asked_after(before), if !stopping => {
                 stopping = true;
-                output.progress("stopping");
+                // A progress line would take the place of the answer's last one.
+                if !answer.has_text() {
+                    output.progress("stopping");
+                }
                 core.client.chat_stop(chat).await?;
                 continue;
             }
             () = stop.asked_after(before + 1) => return Err(Failure::Interrupted),
         };
         let Some(event) = event else {
-            return Ok((answer, user));
+            return Ok((answer, question));
         };
-        if let AnswerEvent::Started {
-            user: Some(message),
-            ..
-        } = &event
-        {
-            user = Some(message.id.clone());
+        if let AnswerEvent::Started { answer, .. } = &event {
+            question = answer.parent.clone();
         }
         answer.show(&event, output)?;
     }

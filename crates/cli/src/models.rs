@@ -42,7 +42,15 @@ pub(crate) async fn models(
         }
         Models::Move { folder } => {
             output.progress("moving");
-            core.client.models_move(&absolute(&folder)?).await?;
+            let folder = absolute(&folder)?;
+            let moving = core.client.models_move(&folder);
+            tokio::select! {
+                moved = moving => moved?,
+                () = stop.asked() => {
+                    output.news("Stopped. Every file is whole in one of the two folders: the same command goes on from there.");
+                    return Err(Failure::Interrupted);
+                }
+            }
             output.news(&format!("Models are kept in {}.", folder.display()));
             Ok(())
         }

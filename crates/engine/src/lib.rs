@@ -28,7 +28,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 #[cfg(feature = "worker")]
-mod attention;
+pub mod backend;
 #[cfg(feature = "worker")]
 pub mod cache;
 #[cfg(feature = "worker")]
@@ -44,8 +44,6 @@ mod kernels;
 mod model;
 #[cfg(feature = "worker")]
 mod parallel;
-#[cfg(feature = "worker")]
-mod q4_1;
 mod request;
 #[cfg(feature = "worker")]
 pub mod sampler;
@@ -55,10 +53,6 @@ mod sandbox;
 pub mod scheduler;
 #[cfg(feature = "text")]
 pub mod text;
-#[cfg(feature = "worker")]
-mod vectors;
-#[cfg(feature = "worker")]
-mod weights;
 pub mod wire;
 #[cfg(feature = "worker")]
 pub mod worker;
@@ -70,6 +64,7 @@ pub use handle::{
 };
 pub use model::{LoadProgress, ModelInfo, TextInfo};
 pub use request::{
-    ChatMessage, ChatPrompt, Class, Finish, GenerateEvent, GenerateRequest, GenerateStats,
-    MAX_STOP, MAX_STOP_BYTES, Role, Sampling,
+    Asker, ChatMessage, ChatPrompt, Class, Constraint, Finish, GenerateEvent, GenerateRequest,
+    GenerateStats, MAX_ASKER_BYTES, MAX_CONSTRAINT_BYTES, MAX_LOGIT_BIAS, MAX_LOGPROBS, MAX_STOP,
+    MAX_STOP_BYTES, MAX_WEIGHT, Role, Sampling, TokenLogprobs, ToolCall,
 };

@@ -12,6 +12,21 @@ pub const MAX_STOP: usize = 16;
 /// Length of one stop string in bytes: as much text is held back while it could still appear.
 pub const MAX_STOP_BYTES: usize = 256;
 
+/// Entries of a logit bias: what the OpenAI interface takes is of this order, and each is looked at for every token.
+pub const MAX_LOGIT_BIAS: usize = 1024;
+
+/// Most alternatives told per token: more is a dump of the vocabulary.
+pub const MAX_LOGPROBS: u32 = 20;
+
+/// Length of a constraint in bytes: schemas in use have some kilobytes, and compiling one costs time.
+pub const MAX_CONSTRAINT_BYTES: usize = 64 << 10;
+
+/// Length of an asker's name in bytes: a peer id has about fifty.
+pub const MAX_ASKER_BYTES: usize = 128;
+
+/// Heaviest weight of an asker: the others still get a thousandth.
+pub const MAX_WEIGHT: u16 = 1000;
+
 /// Who speaks in a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -22,6 +37,8 @@ pub enum Role {
     User,
     /// The model.
     Assistant,
+    /// What a tool answered.
+    Tool,
 }
 
 impl Role {
@@ -31,17 +48,55 @@ impl Role {
             Role::System => "system",
             Role::User => "user",
             Role::Assistant => "assistant",
+            Role::Tool => "tool",
         }
     }
 }
 
-/// One message of a chat. Its content is text and nothing but text: the spelling of a control token in it stays text.
+/// One message of a chat. All of it is text and nothing but text: the spelling of a control token in it stays text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChatMessage {
     /// Who says it.
     pub role: Role,
     /// What is said.
     pub content: String,
+    /// What the model thought before it said that, for templates that show it.
+    #[serde(default)]
+    pub reasoning: Option<String>,
+    /// Calls that the model made.
+    #[serde(default)]
+    pub tool_calls: Vec<ToolCall>,
+    /// Which call a tool answers.
+    #[serde(default)]
+    pub tool_call_id: Option<String>,
+    /// The tool that answers, or who among several speaks.
+    #[serde(default)]
+    pub name: Option<String>,
+}
+
+impl ChatMessage {
+    /// A message of words alone.
+    pub fn new(role: Role, content: impl Into<String>) -> Self {
+        Self {
+            role,
+            content: content.into(),
+            reasoning: None,
+            tool_calls: Vec::new(),
+            tool_call_id: None,
+            name: None,
+        }
+    }
+}
+
+/// A function that the model wants called.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToolCall {
+    /// What the answer refers to.
+    pub id: Option<String>,
+    /// The function.
+    pub name: String,
+    /// Its arguments: a JSON object, as text, which keeps the order of its keys.
+    pub arguments: String,
 }
 
 /// A chat that waits for the model's next message.
@@ -51,23 +106,27 @@ pub struct ChatPrompt {
     pub system: Option<String>,
     /// The messages, oldest first.
     pub messages: Vec<ChatMessage>,
+    /// Tools that the model may call: JSON objects of the form `{"type": "function", "function": {…}}`, as texts, which
+    /// keep the order of their keys.
+    #[serde(default)]
+    pub tools: Vec<String>,
+    /// Whether the model is to think first, where its template lets one choose.
+    #[serde(default)]
+    pub thinking: Option<bool>,
 }
 
 impl ChatPrompt {
     /// A chat of one question, without a system prompt.
     pub fn ask(question: impl Into<String>) -> Self {
         Self {
-            system: None,
-            messages: vec![ChatMessage {
-                role: Role::User,
-                content: question.into(),
-            }],
+            messages: vec![ChatMessage::new(Role::User, question)],
+            ..Self::default()
         }
     }
 }
 
 /// How the next token is chosen. The default is greedy.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sampling {
     /// 0 takes the likeliest token; 1 samples from the model's own distribution.
     pub temperature: f32,
@@ -85,6 +144,8 @@ pub struct Sampling {
     pub presence_penalty: f32,
     /// Subtracted per occurrence among the last 256; 0 is off.
     pub frequency_penalty: f32,
+    /// Added to the logits of these ids before anything else; each id once, each value in −100 to 100.
+    pub logit_bias: Vec<(u32, f32)>,
 }
 
 impl Default for Sampling {
@@ -98,6 +159,7 @@ impl Default for Sampling {
             repeat_penalty: 1.0,
             presence_penalty: 0.0,
             frequency_penalty: 0.0,
+            logit_bias: Vec::new(),
         }
     }
 }
@@ -118,18 +180,84 @@ impl Sampling {
         within("min_p", self.min_p, 0.0, 1.0)?;
         within("repeat_penalty", self.repeat_penalty, 0.1, 10.0)?;
         within("presence_penalty", self.presence_penalty, -10.0, 10.0)?;
-        within("frequency_penalty", self.frequency_penalty, -10.0, 10.0)
+        within("frequency_penalty", self.frequency_penalty, -10.0, 10.0)?;
+        if self.logit_bias.len() > MAX_LOGIT_BIAS {
+            return Err(EngineError::BadRequest {
+                what: format!(
+                    "{} entries of logit_bias, more than {MAX_LOGIT_BIAS}",
+                    self.logit_bias.len()
+                ),
+            });
+        }
+        let mut ids: Vec<u32> = self.logit_bias.iter().map(|&(id, _)| id).collect();
+        ids.sort_unstable();
+        if let Some(twice) = ids.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(EngineError::BadRequest {
+                what: format!("logit_bias names token {} twice", twice[0]),
+            });
+        }
+        self.logit_bias
+            .iter()
+            .try_for_each(|&(_, bias)| within("logit_bias", bias, -100.0, 100.0))
     }
 }
 
-/// Whose work a sequence is. While one of the owner's runs, those of the network stand still.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// What the text of an answer must be. Compiled in the worker over the model's own vocabulary, within its fuel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Constraint {
+    /// A JSON value that this JSON schema accepts.
+    JsonSchema(String),
+    /// A text of this grammar, in Lark's notation.
+    Lark(String),
+    /// A text that this regular expression matches as a whole.
+    Regex(String),
+}
+
+impl Constraint {
+    /// The schema, grammar or expression.
+    pub fn source(&self) -> &str {
+        match self {
+            Constraint::JsonSchema(text) | Constraint::Lark(text) | Constraint::Regex(text) => text,
+        }
+    }
+}
+
+/// Whose work it is, the first before the later: a class is computed when nothing of an earlier one can be. The owner's
+/// answers are held to a latency target, so that of the others only what it leaves is computed beside them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Class {
     /// The owner's of this computer.
     Own,
-    /// A stranger's.
-    Network,
+    /// A stranger's who pays.
+    Paid,
+    /// A stranger's who does not.
+    Free,
+    /// Checking what others computed.
+    Audit,
+}
+
+impl Class {
+    /// Every class, in their order.
+    pub const ALL: [Class; 4] = [Class::Own, Class::Paid, Class::Free, Class::Audit];
+
+    /// Whether it is work for others, which the owner's rules bound.
+    pub fn is_network(self) -> bool {
+        self != Class::Own
+    }
+}
+
+/// Who asks. What one asker's answers have in common is computed once; between two askers nothing is shared, so that
+/// nobody learns from a delay what another one asked.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Asker {
+    /// The owner of this computer.
+    #[default]
+    Owner,
+    /// Somebody else, by a name that is theirs alone (a peer id).
+    Peer(String),
 }
 
 /// One answer to compute.
@@ -149,8 +277,17 @@ pub struct GenerateRequest {
     pub stop: Vec<String>,
     /// Whose work it is.
     pub class: Class,
+    /// Who asks.
+    pub asker: Asker,
+    /// The asker's part of the device beside other askers of the class: twice the weight, twice the time. 1 to
+    /// [`MAX_WEIGHT`].
+    pub weight: u16,
     /// Goes on after an end token (for measuring).
     pub ignore_eog: bool,
+    /// Tells the log-probability of every token, and of this many likeliest ones in its place (0 to [`MAX_LOGPROBS`]).
+    pub logprobs: Option<u32>,
+    /// What the text must be.
+    pub constraint: Option<Constraint>,
 }
 
 impl GenerateRequest {
@@ -164,7 +301,11 @@ impl GenerateRequest {
             max_out: u32::MAX,
             stop: Vec::new(),
             class: Class::Own,
+            asker: Asker::Owner,
+            weight: 1,
             ignore_eog: false,
+            logprobs: None,
+            constraint: None,
         }
     }
 
@@ -192,8 +333,41 @@ impl GenerateRequest {
         {
             return bad("stop strings: at most 16, each of 1 to 256 bytes");
         }
+        if self.logprobs.is_some_and(|top| top > MAX_LOGPROBS) {
+            return bad("logprobs: at most 20");
+        }
+        if let Some(constraint) = &self.constraint
+            && constraint.source().len() > MAX_CONSTRAINT_BYTES
+        {
+            return bad("constraint: at most 64 KiB");
+        }
+        check_asker(self.class, &self.asker, self.weight)?;
         self.sampling.check()
     }
+}
+
+/// Refuses an asker that does not belong to the class: the owner's cache is the owner's alone.
+pub(crate) fn check_asker(class: Class, asker: &Asker, weight: u16) -> Result<(), EngineError> {
+    let bad = |what: &str| {
+        Err(EngineError::BadRequest {
+            what: what.to_owned(),
+        })
+    };
+    match (class, asker) {
+        (Class::Own, Asker::Peer(_)) => return bad("a peer asks in the owner's class"),
+        (Class::Paid | Class::Free, Asker::Owner) => {
+            return bad("the owner asks in a class of strangers");
+        }
+        (_, Asker::Peer(name)) if name.is_empty() || name.len() > MAX_ASKER_BYTES => {
+            return bad("an asker's name: 1 to 128 bytes");
+        }
+        (Class::Own | Class::Audit, Asker::Owner)
+        | (Class::Paid | Class::Free | Class::Audit, Asker::Peer(_)) => {}
+    }
+    if !(1..=MAX_WEIGHT).contains(&weight) {
+        return bad("weight: 1 to 1000");
+    }
+    Ok(())
 }
 
 /// What a running answer reports, in this order: prefill, tokens, finished.
@@ -215,6 +389,8 @@ pub enum GenerateEvent {
         ids: Vec<u32>,
         /// The text that became certain.
         text: String,
+        /// One entry per id where log-probabilities were asked for, else none.
+        logprobs: Vec<TokenLogprobs>,
     },
     /// The last event of an answer that did not fail.
     Finished {
@@ -223,6 +399,15 @@ pub enum GenerateEvent {
         /// What it took.
         stats: GenerateStats,
     },
+}
+
+/// How likely the model held a token, and what it held likelier.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TokenLogprobs {
+    /// Natural logarithm of its probability: of the raw logits, at temperature 1, before any filter.
+    pub logprob: f32,
+    /// The likeliest tokens in its place with theirs, the likeliest first.
+    pub top: Vec<(u32, f32)>,
 }
 
 /// Why an answer ended.

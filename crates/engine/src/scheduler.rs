@@ -19,13 +19,7 @@ pub struct Candidate {
 /// among equals). As long as one of the owner's can run, none of the network's does.
 pub fn next(candidates: &[Candidate]) -> Option<u64> {
     let runnable = candidates.iter().filter(|candidate| candidate.runnable);
-    let rank = |candidate: &&Candidate| {
-        (
-            candidate.class == Class::Network,
-            candidate.last_step,
-            candidate.call,
-        )
-    };
+    let rank = |candidate: &&Candidate| (candidate.class, candidate.last_step, candidate.call);
     runnable.min_by_key(rank).map(|candidate| candidate.call)
 }
 
@@ -52,7 +46,7 @@ mod tests {
     fn a_paused_own_answer_does_not_hold_the_network_up() {
         let candidates = [
             candidate(1, Class::Own, false, 0),
-            candidate(2, Class::Network, true, 9),
+            candidate(2, Class::Free, true, 9),
         ];
         assert_eq!(next(&candidates), Some(2));
     }
@@ -61,7 +55,7 @@ mod tests {
         #[test]
         fn own_first_and_everyone_in_turn(own in 0usize..4, network in 0usize..4, steps in 1u64..60) {
             let mut candidates: Vec<Candidate> = (0..own + network)
-                .map(|at| candidate(at as u64 + 1, if at < own { Class::Own } else { Class::Network }, true, 0))
+                .map(|at| candidate(at as u64 + 1, if at < own { Class::Own } else { Class::Free }, true, 0))
                 .collect();
             for step in 1..=steps {
                 let Some(call) = next(&candidates) else { break };

@@ -1,14 +1,17 @@
 //! The decoder against a slow and obvious one in 64-bit floats, on small models with random weights.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod textbook;
 mod tiny;
 
 use std::path::Path;
 use std::sync::Arc;
 
-use engine::cache::{PagePool, SequenceState};
-use engine::decoder::{Decoder, Span, Step, Wanted};
+use engine::EngineError;
+use engine::cache::{Asker, PagePool, SequenceState};
+use engine::decoder::{Decoder, Plan, Span, Step, Wanted};
 use engine::file::ModelFile;
+use textbook::Textbook;
 use tiny::{Kind, Meta, Model, Tiny};
 
 const IDS: [u32; 40] = {
@@ -25,8 +28,13 @@ fn open(tiny: &Tiny) -> (tempfile::TempDir, Decoder) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("tiny.gguf");
     tiny.write(&path);
-    let decoder = Decoder::new(&Arc::new(ModelFile::open(&path).unwrap())).unwrap();
+    let decoder = load(&path, 256).unwrap();
     (dir, decoder)
+}
+
+fn load(path: &Path, context: u32) -> Result<Decoder, EngineError> {
+    let plan = Plan::of(&Arc::new(ModelFile::open(path)?))?;
+    Decoder::new(&plan, context, &mut |_| Ok(()))
 }
 
 fn pool(decoder: &Decoder) -> PagePool {
@@ -59,143 +67,6 @@ fn from_nothing(decoder: &Decoder, ids: &[u32]) -> Vec<f32> {
     )
 }
 
-/// The textbook model: everything from the beginning for every token, in f64.
-struct Textbook<'t> {
-    tiny: &'t Tiny,
-    model: Model,
-    base: f64,
-    divisor: f64,
-    factors: Option<Vec<f64>>,
-}
-
-impl Textbook<'_> {
-    fn product(&self, name: &str, input: &[f64]) -> Vec<f64> {
-        let weight = self.tiny.tensor(name);
-        weight
-            .chunks(input.len())
-            .map(|row| row.iter().zip(input).map(|(w, x)| f64::from(*w) * x).sum())
-            .collect()
-    }
-
-    fn norm(&self, name: &str, input: &[f64]) -> Vec<f64> {
-        let mean = input.iter().map(|x| x * x).sum::<f64>() / input.len() as f64;
-        let weight = self.tiny.tensor(name);
-        input
-            .iter()
-            .zip(weight)
-            .map(|(x, w)| x / (mean + 1e-5).sqrt() * f64::from(*w))
-            .collect()
-    }
-
-    fn rotate(&self, heads: &mut [f64], position: usize) {
-        let width = self.model.hidden / self.model.heads;
-        for head in heads.chunks_mut(width) {
-            let old = head.to_vec();
-            for pair in 0..width / 2 {
-                let factor = self.factors.as_ref().map_or(1.0, |factors| factors[pair]);
-                let angle = position as f64 / self.divisor
-                    * self.base.powf(-2.0 * pair as f64 / width as f64)
-                    / factor;
-                let (a, b) = match self.model.architecture {
-                    "qwen2" => (pair, pair + width / 2),
-                    _ => (2 * pair, 2 * pair + 1),
-                };
-                head[a] = old[a] * angle.cos() - old[b] * angle.sin();
-                head[b] = old[a] * angle.sin() + old[b] * angle.cos();
-            }
-        }
-    }
-
-    fn projected(&self, layer: usize, part: &str, input: &[f64]) -> Vec<f64> {
-        let mut out = self.product(&format!("blk.{layer}.{part}.weight"), input);
-        if self.model.architecture == "qwen2" {
-            let bias = self.tiny.tensor(&format!("blk.{layer}.{part}.bias"));
-            out.iter_mut()
-                .zip(bias)
-                .for_each(|(out, bias)| *out += f64::from(*bias));
-        }
-        out
-    }
-
-    fn logits(&self, ids: &[u32]) -> Vec<f64> {
-        let Model {
-            hidden,
-            heads,
-            kv_heads,
-            layers,
-            tied,
-            ..
-        } = self.model;
-        let width = hidden / heads;
-        let table = self.tiny.tensor("token_embd.weight");
-        let row = |id: u32| {
-            table[id as usize * hidden..][..hidden]
-                .iter()
-                .map(|&x| f64::from(x))
-                .collect()
-        };
-        let mut stream: Vec<Vec<f64>> = ids.iter().map(|&id| row(id)).collect();
-        for layer in 0..layers {
-            let name = |part: &str| format!("blk.{layer}.{part}.weight");
-            let (mut keys, mut values) = (Vec::new(), Vec::new());
-            for (position, x) in stream.iter_mut().enumerate() {
-                let normed = self.norm(&name("attn_norm"), x);
-                let mut query = self.projected(layer, "attn_q", &normed);
-                let mut key = self.projected(layer, "attn_k", &normed);
-                self.rotate(&mut query, position);
-                self.rotate(&mut key, position);
-                keys.push(key);
-                values.push(self.projected(layer, "attn_v", &normed));
-                let mut attended = Vec::new();
-                for head in 0..heads {
-                    let at = head / (heads / kv_heads) * width;
-                    let query = &query[head * width..][..width];
-                    let score = |key: &Vec<f64>| {
-                        let dot: f64 = query
-                            .iter()
-                            .zip(&key[at..at + width])
-                            .map(|(q, k)| q * k)
-                            .sum();
-                        (dot / (width as f64).sqrt()).exp()
-                    };
-                    let total: f64 = keys.iter().map(score).sum();
-                    attended.extend((0..width).map(|column| {
-                        let sum: f64 = keys
-                            .iter()
-                            .zip(&values)
-                            .map(|(k, v)| score(k) * v[at + column])
-                            .sum();
-                        sum / total
-                    }));
-                }
-                let out = self.product(&name("attn_output"), &attended);
-                x.iter_mut().zip(out).for_each(|(x, out)| *x += out);
-            }
-            for x in &mut stream {
-                let normed = self.norm(&name("ffn_norm"), x);
-                let gate = self.product(&name("ffn_gate"), &normed);
-                let up = self.product(&name("ffn_up"), &normed);
-                let inner: Vec<f64> = gate
-                    .iter()
-                    .zip(up)
-                    .map(|(g, u)| g / (1.0 + (-g).exp()) * u)
-                    .collect();
-                let out = self.product(&name("ffn_down"), &inner);
-                x.iter_mut().zip(out).for_each(|(x, out)| *x += out);
-            }
-        }
-        let normed = self.norm("output_norm.weight", stream.last().unwrap());
-        self.product(
-            if tied {
-                "token_embd.weight"
-            } else {
-                "output.weight"
-            },
-            &normed,
-        )
-    }
-}
-
 fn close(got: &[f32], expected: &[f64], tolerance: f64) {
     assert_eq!(got.len(), expected.len());
     let scale = expected
@@ -223,116 +94,280 @@ fn model(architecture: &'static str, kind: Kind) -> Model {
     }
 }
 
-fn check(model: Model, tolerance: f64, change: impl FnOnce(&mut Tiny, &mut Textbook<'_>)) {
+/// Compares with the textbook, after changes to the file and to what the textbook makes of it.
+fn check(
+    model: Model,
+    tolerance: f64,
+    change: impl FnOnce(&mut Tiny),
+    meaning: impl FnOnce(&mut Textbook<'_>),
+) {
     let mut tiny = Tiny::model(model, tiny::bpe());
-    let blank = Tiny::default();
-    let mut book = Textbook {
-        tiny: &blank,
-        model,
-        base: 10_000.0,
-        divisor: 1.0,
-        factors: None,
-    };
-    change(&mut tiny, &mut book);
-    let book = Textbook {
-        tiny: &tiny,
-        ..book
-    };
+    change(&mut tiny);
+    let mut book = Textbook::plain(&tiny, model);
+    meaning(&mut book);
     let (_dir, decoder) = open(&tiny);
     let got = from_nothing(&decoder, &IDS);
     close(&got, &book.logits(&IDS), tolerance);
 }
 
-#[test]
-fn llama_with_plain_floats() {
-    check(model("llama", Kind::F32), 1e-5, |_, _| ());
+fn plain(model: Model, tolerance: f64) {
+    check(model, tolerance, |_| (), |_| ());
 }
 
+const FAMILIES: [&str; 6] = ["llama", "qwen2", "qwen3", "qwen3moe", "gemma3", "phi3"];
+
 #[test]
-fn qwen2_with_plain_floats() {
-    check(model("qwen2", Kind::F32), 1e-5, |_, _| ());
+fn every_family_with_plain_floats() {
+    for family in FAMILIES {
+        plain(model(family, Kind::F32), 1e-5);
+    }
 }
 
 #[test]
 fn tied_heads_and_one_kv_head() {
-    check(
-        Model {
-            tied: true,
-            kv_heads: 1,
-            ..model("llama", Kind::F32)
-        },
-        1e-5,
-        |_, _| (),
-    );
-    check(
-        Model {
-            tied: true,
-            kv_heads: 4,
-            ..model("qwen2", Kind::F32)
-        },
-        1e-5,
-        |_, _| (),
-    );
+    for family in FAMILIES {
+        for kv_heads in [1, 4] {
+            let model = Model {
+                tied: true,
+                kv_heads,
+                ..model(family, Kind::F32)
+            };
+            plain(model, 1e-5);
+        }
+    }
 }
 
 #[test]
 fn half_floats_and_blocks() {
-    check(model("llama", Kind::F16), 1e-5, |_, _| ());
+    plain(model("llama", Kind::F16), 1e-5);
     // The block formats round activations to 8 bits; a wrong product is off by the whole scale.
-    check(model("llama", Kind::Q8_0), 0.12, |_, _| ());
-    check(model("qwen2", Kind::Q4_1), 0.12, |_, _| ());
+    plain(model("llama", Kind::Q8_0), 0.12);
+    plain(model("qwen2", Kind::Q4_1), 0.12);
+    plain(model("phi3", Kind::Q8_0), 0.12);
+}
+
+/// Frequencies of heads of 16 values.
+fn frequencies(base: f64) -> impl Fn(usize) -> f64 {
+    move |pair| base.powf(-2.0 * pair as f64 / 16.0)
 }
 
 #[test]
-fn scaled_positions() {
-    check(model("llama", Kind::F32), 1e-5, |tiny, book| {
-        tiny.set("llama.rope.scaling.type", Meta::Text("linear".into()));
-        tiny.set("llama.rope.scaling.factor", Meta::F32(4.0));
-        tiny.set("llama.rope.freq_base", Meta::F32(500.0));
-        (book.divisor, book.base) = (4.0, 500.0);
-    });
-    check(model("llama", Kind::F32), 1e-5, |tiny, book| {
-        tiny.add("rope_freqs.weight", &[8], Kind::F32);
-        let factors = &mut tiny.tensors.last_mut().unwrap().values;
-        factors.iter_mut().for_each(|factor| *factor += 2.0);
-        book.factors = Some(factors.iter().map(|&factor| f64::from(factor)).collect());
-    });
+fn linear_scaling_and_divisors() {
+    check(
+        model("llama", Kind::F32),
+        1e-5,
+        |tiny| {
+            tiny.set("llama.rope.scaling.type", Meta::Text("linear".into()));
+            tiny.set("llama.rope.scaling.factor", Meta::F32(4.0));
+            tiny.set("llama.rope.freq_base", Meta::F32(500.0));
+        },
+        |book| book.frequency = Box::new(|pair, _| frequencies(500.0)(pair) / 4.0),
+    );
+    check(
+        model("llama", Kind::F32),
+        1e-5,
+        |tiny| tiny.add_divisors("rope_freqs.weight", 8),
+        |book| {
+            let divisors = book.tiny.tensor("rope_freqs.weight").to_vec();
+            book.frequency =
+                Box::new(move |pair, _| frequencies(1e4)(pair) / f64::from(divisors[pair]));
+        },
+    );
+}
+
+#[test]
+fn yarn() {
+    check(
+        model("qwen2", Kind::F32),
+        1e-5,
+        |tiny| {
+            tiny.set("qwen2.rope.scaling.type", Meta::Text("yarn".into()));
+            tiny.set("qwen2.rope.scaling.factor", Meta::F32(8.0));
+            tiny.set("qwen2.rope.scaling.original_context_length", Meta::U32(64));
+            tiny.set("qwen2.rope.scaling.yarn_beta_fast", Meta::F32(4.0));
+        },
+        |book| {
+            // The dimension whose wavelength fits `turns` times into 64 positions, of 16 at base 10,000.
+            let dimension = |turns: f64| {
+                16.0 * (64.0 / (turns * std::f64::consts::TAU)).ln() / (2.0 * 1e4f64.ln())
+            };
+            let (low, high) = (dimension(4.0).floor().max(0.0), dimension(1.0).ceil());
+            book.frequency = Box::new(move |pair, _| {
+                let ramp = ((pair as f64 - low) / (high - low)).clamp(0.0, 1.0);
+                let plain = frequencies(1e4)(pair);
+                plain * (1.0 - ramp) + plain / 8.0 * ramp
+            });
+            book.magnitude = 1.0 + 0.1 * 8f64.ln();
+        },
+    );
+}
+
+#[test]
+fn long_factors_count_beyond_the_original_context() {
+    for (context, name) in [
+        (256, "rope_factors_long.weight"),
+        (64, "rope_factors_short.weight"),
+    ] {
+        let model = model("phi3", Kind::F32);
+        let mut tiny = Tiny::model(model, tiny::bpe());
+        tiny.set("phi3.rope.scaling.original_context_length", Meta::U32(64));
+        tiny.set("phi3.rope.scaling.attn_factor", Meta::F32(1.25));
+        tiny.add_divisors("rope_factors_long.weight", 8);
+        tiny.add_divisors("rope_factors_short.weight", 8);
+        let mut book = Textbook::plain(&tiny, model);
+        let divisors = tiny.tensor(name).to_vec();
+        book.frequency =
+            Box::new(move |pair, _| frequencies(1e4)(pair) / f64::from(divisors[pair]));
+        book.magnitude = 1.25;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tiny.gguf");
+        tiny.write(&path);
+        let decoder = load(&path, context).unwrap();
+        close(&from_nothing(&decoder, &IDS), &book.logits(&IDS), 1e-5);
+        // What was loaded for short sequences refuses long ones.
+        let (mut pool, mut state) = (pool(&decoder), SequenceState::default());
+        let span = Span {
+            state: &mut state,
+            ids: &[1; 65],
+            wanted: Wanted::Last,
+        };
+        let step = decoder.step(&mut pool, &mut [span], &|| false);
+        let refused = matches!(step, Err(EngineError::ContextTooLong { limit: 64, .. }));
+        assert_eq!(refused, context == 64, "{step:?}");
+    }
+}
+
+#[test]
+fn windows() {
+    check(
+        model("gemma3", Kind::F32),
+        1e-5,
+        |tiny| {
+            tiny.set("gemma3.attention.sliding_window", Meta::U32(9));
+            tiny.set("gemma3.attention.sliding_window_pattern", Meta::U32(2));
+            tiny.set("gemma3.rope.freq_base", Meta::F32(50_000.0));
+            tiny.set("gemma3.rope.scaling.type", Meta::Text("linear".into()));
+            tiny.set("gemma3.rope.scaling.factor", Meta::F32(8.0));
+        },
+        |book| {
+            book.window = Box::new(|layer| (layer == 0).then_some(9));
+            book.frequency = Box::new(|pair, local| match local {
+                true => frequencies(10_000.0)(pair),
+                false => frequencies(50_000.0)(pair) / 8.0,
+            });
+        },
+    );
+    check(
+        model("phi3", Kind::F32),
+        1e-5,
+        |tiny| tiny.set("phi3.attention.sliding_window", Meta::U32(33)),
+        |book| book.window = Box::new(|_| Some(33)),
+    );
+}
+
+/// Which of a family's rows are asked of the file with windows and biases and experts.
+fn with_everything(family: &'static str, kind: Kind) -> Tiny {
+    let mut tiny = Tiny::model(model(family, kind), tiny::bpe());
+    if matches!(family, "gemma3" | "phi3") {
+        tiny.set(&format!("{family}.attention.sliding_window"), Meta::U32(19));
+    }
+    if family == "gemma3" {
+        tiny.set("gemma3.attention.sliding_window_pattern", Meta::U32(2));
+    }
+    tiny
 }
 
 #[test]
 fn chunks_and_company_change_no_bit() {
-    for kind in [Kind::Q8_0, Kind::Q4_1] {
-        let tiny = Tiny::model(model("qwen2", kind), tiny::bpe());
-        let (_dir, decoder) = open(&tiny);
-        let whole = from_nothing(&decoder, &IDS);
+    let kinds = [Kind::F32, Kind::F16, Kind::Q8_0, Kind::Q4_1];
+    for (family, kind) in FAMILIES
+        .into_iter()
+        .flat_map(|family| kinds.map(|kind| (family, kind)))
+    {
+        let (_dir, decoder) = open(&with_everything(family, kind));
+        let whole = all_logits(&decoder, &IDS, IDS.len());
         for chunk in [1usize, 7, 32, 33] {
-            let mut pool = pool(&decoder);
-            let (mut state, mut other) = (SequenceState::default(), SequenceState::default());
-            let mut last = Vec::new();
-            for ids in IDS.chunks(chunk) {
-                // Another sequence in the same step.
-                let mut spans = [
-                    Span {
-                        state: &mut other,
-                        ids: &[3, 1, 2],
-                        wanted: Wanted::From(1),
-                    },
-                    Span {
-                        state: &mut state,
-                        ids,
-                        wanted: Wanted::Last,
-                    },
-                ];
-                let Step::Computed(rows) = decoder.step(&mut pool, &mut spans, &|| false).unwrap()
-                else {
-                    panic!("nobody interrupted");
-                };
-                assert_eq!(rows[0].len(), 2 * decoder.vocabulary());
-                last = rows[1].clone();
-            }
-            assert_eq!(last, whole, "chunks of {chunk}");
+            assert_eq!(
+                all_logits(&decoder, &IDS, chunk),
+                whole,
+                "{family}, chunks of {chunk}"
+            );
         }
     }
+}
+
+/// The logits of every token, read in chunks, with another sequence in every step.
+fn all_logits(decoder: &Decoder, ids: &[u32], chunk: usize) -> Vec<f32> {
+    let mut pool = pool(decoder);
+    let (mut state, mut other) = (SequenceState::default(), SequenceState::default());
+    let mut logits = Vec::new();
+    for ids in ids.chunks(chunk) {
+        let company = Span {
+            state: &mut other,
+            ids: &[3, 1, 2],
+            wanted: Wanted::From(1),
+        };
+        let span = Span {
+            state: &mut state,
+            ids,
+            wanted: Wanted::From(0),
+        };
+        // Before it or after it: which rows share a tile with it changes, too.
+        let mut spans = match chunk.is_multiple_of(2) {
+            true => [company, span],
+            false => [span, company],
+        };
+        let step = decoder.step(&mut pool, &mut spans, &|| false).unwrap();
+        let Step::Computed(rows) = step else {
+            panic!("nobody interrupted");
+        };
+        let (of_company, of_span) = match chunk.is_multiple_of(2) {
+            true => (&rows[0], &rows[1]),
+            false => (&rows[1], &rows[0]),
+        };
+        assert_eq!(of_company.len(), 2 * decoder.vocabulary());
+        logits.extend(of_span);
+    }
+    assert_eq!(logits.len(), ids.len() * decoder.vocabulary());
+    logits
+}
+
+#[test]
+fn an_adopted_prefix_changes_no_bit() {
+    let (_dir, decoder) = open(&with_everything("gemma3", Kind::Q8_0));
+    let mut pool = pool(&decoder);
+    let ids: Vec<u32> = IDS.iter().chain(&IDS).copied().collect();
+    let whole = from_nothing(&decoder, &ids);
+    let mut first = SequenceState::default();
+    logits(&decoder, &mut pool, &mut first, &ids[..70]);
+    pool.retire(&Asker::OWNER, &ids[..70], first);
+    for _ in 0..2 {
+        let mut again = pool.adopt(&Asker::OWNER, &ids);
+        assert_eq!(again.len(), 70);
+        assert_eq!(logits(&decoder, &mut pool, &mut again, &ids[70..]), whole);
+        pool.release(again);
+    }
+    let stranger = pool.adopt(&Asker::client([7; 32]), &ids);
+    assert!(stranger.is_empty());
+}
+
+#[test]
+fn a_step_without_room_leaves_no_trace() {
+    let (_dir, decoder) = open(&Tiny::model(model("llama", Kind::Q8_0), tiny::bpe()));
+    let mut pool = PagePool::new(decoder.shape(), pool(&decoder).page_bytes() * 2);
+    let (mut one, mut other) = (SequenceState::default(), SequenceState::default());
+    let mut spans = [(&mut one, 20), (&mut other, 40)].map(|(state, tokens)| Span {
+        state,
+        ids: &IDS[..tokens],
+        wanted: Wanted::Last,
+    });
+    let step = decoder.step(&mut pool, &mut spans, &|| false);
+    assert!(
+        matches!(step, Err(EngineError::NotEnoughMemory { .. })),
+        "{step:?}"
+    );
+    assert_eq!((one.len(), other.len(), pool.free()), (0, 0, 2));
+    logits(&decoder, &mut pool, &mut one, &IDS);
 }
 
 #[test]
@@ -356,39 +391,4 @@ fn an_interrupted_step_leaves_no_trace() {
     assert_eq!(logits(&decoder, &mut pool, &mut state, &IDS[10..]), whole);
     state.truncate(&mut pool, 5);
     assert_eq!(logits(&decoder, &mut pool, &mut state, &IDS[5..]), whole);
-}
-
-#[test]
-fn what_it_cannot_do_is_named_before_a_weight_is_touched() {
-    use engine::EngineError;
-    let refusal = |change: &dyn Fn(&mut Tiny)| {
-        let mut tiny = Tiny::model(model("llama", Kind::F32), tiny::bpe());
-        change(&mut tiny);
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("tiny.gguf");
-        tiny.write(&path);
-        let open = |path: &Path| Decoder::new(&Arc::new(ModelFile::open(path)?));
-        open(&path).expect_err("it was accepted")
-    };
-    let architecture =
-        refusal(&|tiny| tiny.set("general.architecture", Meta::Text("mamba".into())));
-    assert!(
-        matches!(architecture, EngineError::UnsupportedArchitecture { architecture, .. } if architecture == "mamba")
-    );
-    let yarn = refusal(&|tiny| tiny.set("llama.rope.scaling.type", Meta::Text("yarn".into())));
-    assert!(matches!(yarn, EngineError::UnsupportedFeature { value, .. } if value == "yarn"));
-    let experts = refusal(&|tiny| tiny.set("llama.expert_count", Meta::U32(8)));
-    assert!(matches!(experts, EngineError::UnsupportedFeature { .. }));
-    let missing = refusal(&|tiny| {
-        tiny.tensors
-            .retain(|tensor| tensor.name != "blk.1.ffn_up.weight")
-    });
-    assert!(
-        matches!(missing, EngineError::BadFile { .. }),
-        "{missing:?}"
-    );
-    let shape = refusal(&|tiny| tiny.set("llama.feed_forward_length", Meta::U32(128)));
-    assert!(matches!(shape, EngineError::BadFile { .. }), "{shape:?}");
-    let heads = refusal(&|tiny| tiny.set("llama.attention.head_count_kv", Meta::U32(3)));
-    assert!(matches!(heads, EngineError::BadFile { .. }), "{heads:?}");
 }

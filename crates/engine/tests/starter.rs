@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use engine::{
-    ChatMessage, ChatPrompt, Class, EngineError, EngineHandle, EngineOptions, EnginePhase, Finish,
-    GenerateEvent, GenerateRequest, Generation, Role, Sampling,
+    Asker, ChatMessage, ChatPrompt, Class, EngineError, EngineHandle, EngineOptions, EnginePhase,
+    Finish, GenerateEvent, GenerateRequest, Generation, Role, Sampling,
 };
 
 const CAPITAL: &str = "The capital of France is Paris.";
@@ -66,6 +66,7 @@ async fn collect(mut generation: Generation) -> Result<Answer, EngineError> {
                 first_index,
                 ids,
                 text,
+                ..
             } => {
                 let first = *answer.first.get_or_insert(first_index);
                 assert_eq!(
@@ -325,7 +326,8 @@ async fn own_work_goes_before_the_networks() {
         .await
         .unwrap();
     let strangers = GenerateRequest {
-        class: Class::Network,
+        class: Class::Free,
+        asker: Asker::Peer("stranger".into()),
         ignore_eog: true,
         max_out: 4000,
         ..GenerateRequest::new(&file, prompt.clone())

@@ -6,7 +6,7 @@ mod tiny;
 use std::path::{Path, PathBuf};
 
 use engine::{
-    ChatPrompt, Class, EngineError, EngineHandle, EngineOptions, Finish, GenerateEvent,
+    Asker, ChatPrompt, Class, EngineError, EngineHandle, EngineOptions, Finish, GenerateEvent,
     GenerateRequest, Generation,
 };
 use tiny::{Kind, Meta, Model, Tiny};
@@ -102,17 +102,19 @@ async fn the_owners_other_model_displaces_a_strangers_answer() {
     model().write(&one);
     model().write(&two);
     let engine = engine(dir.path());
-    let request = |file: &Path, class| GenerateRequest {
+    let request = |file: &Path, class: Class| GenerateRequest {
         class,
+        asker: if class.is_network() {
+            Asker::Peer("stranger".into())
+        } else {
+            Asker::Owner
+        },
         ignore_eog: true,
         max_out: 8,
         ..GenerateRequest::new(file, vec![1, 2, 3])
     };
     // A stranger's answer that stands still holds its model; the owner's next question needs another.
-    let stranger = engine
-        .generate(request(&one, Class::Network))
-        .await
-        .unwrap();
+    let stranger = engine.generate(request(&one, Class::Free)).await.unwrap();
     stranger.pause();
     let own = engine.generate(request(&two, Class::Own)).await.unwrap();
     assert_eq!(end_of(own).await, Ok(Finish::Length));
@@ -124,10 +126,7 @@ async fn the_owners_other_model_displaces_a_strangers_answer() {
         "{outcome:?}"
     );
     // A stranger's answer waits for the owner's model to be free.
-    let waits = engine
-        .generate(request(&one, Class::Network))
-        .await
-        .unwrap();
+    let waits = engine.generate(request(&one, Class::Free)).await.unwrap();
     assert_eq!(end_of(waits).await, Ok(Finish::Length));
 }
 

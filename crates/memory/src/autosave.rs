@@ -1,6 +1,7 @@
 //! Text of streaming answers on its way to the disk: gathered for half a second, then written in one transaction.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::time::{Duration, Instant};
 
 use crate::MessageId;
@@ -26,37 +27,65 @@ pub enum Autosave {
     Behind,
 }
 
+/// What waits of one message.
+#[derive(Debug, Default)]
+pub(crate) struct Waiting {
+    pub(crate) text: String,
+    /// The tokens that the text was made of, as they are stored.
+    pub(crate) token_ids: String,
+}
+
+impl Waiting {
+    fn bytes(&self) -> usize {
+        self.text.len() + self.token_ids.len()
+    }
+}
+
 /// What waits, per message.
 #[derive(Debug, Default)]
 pub(crate) struct Pending {
-    texts: BTreeMap<MessageId, String>,
+    waiting: BTreeMap<MessageId, Waiting>,
     bytes: usize,
     due: Option<Instant>,
     failed: bool,
 }
 
 impl Pending {
-    pub(crate) fn push(&mut self, message: MessageId, text: &str) {
-        self.bytes += text.len();
-        self.texts.entry(message).or_default().push_str(text);
+    pub(crate) fn push(&mut self, message: MessageId, text: &str, token_ids: &[u32]) {
+        let waiting = self.waiting.entry(message).or_default();
+        let before = waiting.bytes();
+        waiting.text.push_str(text);
+        for id in token_ids {
+            // Writing to a text cannot fail.
+            let _ = write!(waiting.token_ids, " {id}");
+        }
+        self.bytes += waiting.bytes() - before;
         self.due
             .get_or_insert_with(|| Instant::now() + AUTOSAVE_EVERY);
     }
 
-    pub(crate) fn of(&self, message: MessageId) -> &str {
-        self.texts.get(&message).map_or("", String::as_str)
+    pub(crate) fn text_of(&self, message: MessageId) -> &str {
+        self.waiting
+            .get(&message)
+            .map_or("", |waiting| waiting.text.as_str())
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (MessageId, &str)> {
-        self.texts.iter().map(|(id, text)| (*id, text.as_str()))
+    pub(crate) fn token_ids_of(&self, message: MessageId) -> &str {
+        self.waiting
+            .get(&message)
+            .map_or("", |waiting| waiting.token_ids.as_str())
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&MessageId, &Waiting)> {
+        self.waiting.iter()
     }
 
     /// Forgets one message's text after it was written or its chat removed.
     pub(crate) fn forget(&mut self, message: MessageId) {
-        if let Some(text) = self.texts.remove(&message) {
-            self.bytes -= text.len();
+        if let Some(waiting) = self.waiting.remove(&message) {
+            self.bytes -= waiting.bytes();
         }
-        if self.texts.is_empty() {
+        if self.waiting.is_empty() {
             self.due = None;
             self.failed = false;
         }
@@ -75,7 +104,7 @@ impl Pending {
 
     /// As [`Pending::failed`], where anything waits at all.
     pub(crate) fn failed_if_any(&mut self) {
-        if !self.texts.is_empty() {
+        if !self.waiting.is_empty() {
             self.failed();
         }
     }

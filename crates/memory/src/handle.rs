@@ -172,10 +172,22 @@ impl Memory {
         self.call(move |store| store.insert(chat, message)).await
     }
 
-    /// Adds text to a streaming message. It is on disk within [`crate::AUTOSAVE_EVERY`]; readers see it at once.
-    pub async fn append(&self, message: MessageId, text: &str) -> Result<Autosave, MemoryError> {
-        let text = text.to_owned();
-        self.call(move |store| store.append(message, &text)).await
+    /// Adds text to a streaming message, and the output tokens it was made of. Both are on disk within
+    /// [`crate::AUTOSAVE_EVERY`]; readers see them at once.
+    pub async fn append(
+        &self,
+        message: MessageId,
+        text: &str,
+        token_ids: &[u32],
+    ) -> Result<Autosave, MemoryError> {
+        let (text, token_ids) = (text.to_owned(), token_ids.to_vec());
+        self.call(move |store| store.append(message, &text, &token_ids))
+            .await
+    }
+
+    /// The output tokens of an answer, in order; none where it was imported or nothing came.
+    pub async fn token_ids(&self, message: MessageId) -> Result<Vec<u32>, MemoryError> {
+        self.call(move |store| store.token_ids(message)).await
     }
 
     /// Says where the tokens of a streaming message are computed, as soon as it is known: after a crash it still stands there.

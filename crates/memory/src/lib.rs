@@ -17,8 +17,8 @@
 //! let chat = memory.create_chat("", ChatSettings::default()).await?;
 //! let asked = memory.insert(chat.id, NewMessage::user(None, "What is the capital of France?")).await?;
 //! let answer = memory.insert(chat.id, NewMessage::answer(asked.id, None)).await?;
-//! memory.append(answer.id, "The capital of France").await?;
-//! memory.append(answer.id, " is Paris.").await?;
+//! memory.append(answer.id, "The capital of France", &[]).await?;
+//! memory.append(answer.id, " is Paris.", &[]).await?;
 //! memory.finish(answer.id, Outcome::complete()).await?;
 //! # Ok(()) }
 //! ```

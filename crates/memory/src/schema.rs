@@ -6,7 +6,10 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use crate::MemoryError;
 
-const STEPS: &[&str] = &[include_str!("../migrations/0001_conversations.sql")];
+const STEPS: &[&str] = &[
+    include_str!("../migrations/0001_conversations.sql"),
+    include_str!("../migrations/0002_token_ids.sql"),
+];
 
 /// The version that this program writes.
 pub const SCHEMA_VERSION: u32 = STEPS.len() as u32;

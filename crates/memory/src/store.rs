@@ -216,9 +216,10 @@ impl Store {
         &mut self,
         message: MessageId,
         text: &str,
+        token_ids: &[u32],
     ) -> Result<Autosave, MemoryError> {
         let stored = self.stored_length(message)?;
-        let have = stored + self.pending.of(message).len() + text.len();
+        let have = stored + self.pending.text_of(message).len() + text.len();
         if have > MAX_CONTENT_BYTES {
             return Err(MemoryError::TooLarge {
                 what: "an answer",
@@ -230,12 +231,36 @@ impl Store {
             // Only after many failed saves; one more try decides, and its error is the reason.
             self.flush()?;
         }
-        self.pending.push(message, text);
+        self.pending.push(message, text, token_ids);
         if self.pending.is_large() {
             // A failure is kept in `pending`; the text stays and the answer goes on.
             let _ = self.flush();
         }
         Ok(self.pending.state())
+    }
+
+    pub(crate) fn token_ids(&self, message: MessageId) -> Result<Vec<u32>, MemoryError> {
+        let stored: Option<String> = self
+            .connection
+            .query_row(
+                "SELECT token_ids FROM message WHERE id = ?1",
+                [message.to_string()],
+                |row| row.get(0),
+            )
+            .optional()
+            .map_err(|error| self.sqlite(error))?;
+        let stored = stored.ok_or(MemoryError::NoMessage(message))?;
+        let waiting = self.pending.token_ids_of(message);
+        stored
+            .split_ascii_whitespace()
+            .chain(waiting.split_ascii_whitespace())
+            .map(|id| {
+                id.parse().map_err(|_| MemoryError::Unreadable {
+                    what: "a token of an answer",
+                    value: id.to_owned(),
+                })
+            })
+            .collect()
     }
 
     pub(crate) fn set_spans(
@@ -272,12 +297,12 @@ impl Store {
             transaction.execute(
                 "UPDATE message SET state = ?2, content = content || ?3, spans = coalesce(?4, spans), remote = coalesce(?5, remote),
                     model = coalesce(?6, model), prompt_tokens = ?7, output_tokens = ?8, first_token_ms = ?9, tokens_per_second = ?10,
-                    reasoning_ms = ?11, error = ?12
+                    reasoning_ms = ?11, error = ?12, token_ids = token_ids || ?13
                  WHERE id = ?1",
                 params![
                     id,
                     outcome.state.as_str(),
-                    self.pending.of(message),
+                    self.pending.text_of(message),
                     outcome.spans.as_ref().map(tree::json),
                     outcome.spans.as_deref().map(tree::is_remote),
                     outcome.model.as_ref().map(tree::json),
@@ -287,6 +312,7 @@ impl Store {
                     outcome.stats.tokens_per_second,
                     outcome.stats.reasoning_ms,
                     outcome.error.as_ref().map(tree::json),
+                    self.pending.token_ids_of(message),
                 ],
             )?;
             transaction.execute("UPDATE chat SET updated_ms = ?2 WHERE id = (SELECT chat FROM message WHERE id = ?1)", params![id, now])?;
@@ -311,10 +337,15 @@ impl Store {
         }
         let written = self.connection.transaction().and_then(|transaction| {
             {
-                let mut statement = transaction
-                    .prepare_cached("UPDATE message SET content = content || ?2 WHERE id = ?1")?;
-                for (message, text) in self.pending.iter() {
-                    statement.execute(params![message.to_string(), text])?;
+                let mut statement = transaction.prepare_cached(
+                    "UPDATE message SET content = content || ?2, token_ids = token_ids || ?3 WHERE id = ?1",
+                )?;
+                for (message, waiting) in self.pending.iter() {
+                    statement.execute(params![
+                        message.to_string(),
+                        waiting.text,
+                        waiting.token_ids
+                    ])?;
                 }
             }
             transaction.commit()
@@ -423,7 +454,7 @@ impl Store {
     }
 
     pub(crate) fn pending_text(&self, message: MessageId) -> &str {
-        self.pending.of(message)
+        self.pending.text_of(message)
     }
 
     pub(crate) fn path(&self) -> &Path {

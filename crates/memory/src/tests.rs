@@ -51,11 +51,11 @@ async fn a_full_disk_is_said_to_be_full_and_nothing_is_lost() {
 
     // The answer that streams meanwhile is held, said to be behind, and not lost.
     assert_eq!(
-        memory.append(reply.id, &large).await.unwrap(),
+        memory.append(reply.id, &large, &[]).await.unwrap(),
         Autosave::Behind
     );
     assert_eq!(
-        memory.append(reply.id, "end").await.unwrap(),
+        memory.append(reply.id, "end", &[]).await.unwrap(),
         Autosave::Behind
     );
     assert!(matches!(
@@ -101,7 +101,7 @@ async fn text_is_saved_by_itself_within_the_second() {
         .insert(chat, NewMessage::answer(asked.id, None))
         .await
         .unwrap();
-    memory.append(reply.id, "by itself").await.unwrap();
+    memory.append(reply.id, "by itself", &[]).await.unwrap();
     // Nobody asks for anything more; another connection sees it on disk all the same.
     let raw = rusqlite::Connection::open(&path).unwrap();
     loop {

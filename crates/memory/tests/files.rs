@@ -5,8 +5,11 @@ use std::path::Path;
 
 use memory::*;
 
-/// A file of every released version, written by that version's code. The first release has one.
-const FIXTURES: [(u32, &str); 1] = [(1, include_str!("fixtures/v1.sql"))];
+/// A file of every version, written by that version's code, and the tokens that its last answer has.
+const FIXTURES: [(u32, &str, &[u32]); 2] = [
+    (1, include_str!("fixtures/v1.sql"), &[]),
+    (2, include_str!("fixtures/v2.sql"), &[284, 262, 5491, 30]),
+];
 
 async fn written(path: &Path) -> (ChatId, MessageId) {
     let memory = Memory::open(path).await.unwrap();
@@ -29,7 +32,7 @@ async fn written(path: &Path) -> (ChatId, MessageId) {
         .insert(chat, NewMessage::answer(asked.id, None))
         .await
         .unwrap();
-    memory.append(first.id, "To the sea.").await.unwrap();
+    memory.append(first.id, "To the sea.", &[]).await.unwrap();
     let spans = vec![Span {
         from_index: 0,
         peer: Some("12D3KooWpeer".into()),
@@ -49,7 +52,10 @@ async fn written(path: &Path) -> (ChatId, MessageId) {
         .insert(chat, NewMessage::answer(asked.id, None))
         .await
         .unwrap();
-    memory.append(second.id, "To the mountains.").await.unwrap();
+    memory
+        .append(second.id, "To the mountains.", &[284, 262, 5491, 30])
+        .await
+        .unwrap();
     let stats = Stats {
         prompt_tokens: Some(4),
         output_tokens: Some(5),
@@ -84,7 +90,7 @@ async fn every_earlier_version_opens_with_all_it_held() {
         SCHEMA_VERSION,
         "a new version needs its own fixture"
     );
-    for (version, sql) in FIXTURES {
+    for (version, sql, token_ids) in FIXTURES {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("memory.db");
         rusqlite::Connection::open(&path)
@@ -98,6 +104,8 @@ async fn every_earlier_version_opens_with_all_it_held() {
         let open = memory.open_chat(chats[0].chat.id).await.unwrap();
         assert_eq!(open.path[1].message.content, "To the mountains.");
         assert_eq!(open.path[1].siblings.len(), 2);
+        let last = open.path[1].message.id;
+        assert_eq!(memory.token_ids(last).await.unwrap(), token_ids);
         assert_eq!(memory.search("sea").await.unwrap().len(), 1);
         assert_eq!(memory.search("trip").await.unwrap().len(), 1);
         memory.close().await.unwrap();
@@ -292,7 +300,7 @@ async fn what_streamed_at_a_crash_is_interrupted_and_keeps_its_text() {
         .insert(chat, NewMessage::answer(asked.id, None))
         .await
         .unwrap();
-    memory.append(reply.id, "half an ans").await.unwrap();
+    memory.append(reply.id, "half an ans", &[]).await.unwrap();
     // The last handle goes without a word: what was appended is saved all the same, in the thread's own time.
     drop(memory);
     let raw = rusqlite::Connection::open(&path).unwrap();

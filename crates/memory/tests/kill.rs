@@ -36,7 +36,10 @@ async fn child_streams_until_killed() {
             .unwrap();
         parent = Some(reply.id);
         for word in 0..200 {
-            memory.append(reply.id, &format!("w{word} ")).await.unwrap();
+            memory
+                .append(reply.id, &format!("w{word} "), &[word])
+                .await
+                .unwrap();
             if word % 7 == 0 {
                 memory.flush().await.unwrap();
                 println!("saved {chat} {} {word}", reply.id);
@@ -109,6 +112,11 @@ async fn a_kill_costs_at_most_what_was_not_saved() {
                     .enumerate()
                     .all(|(n, text)| *text == format!("w{n}")),
                 "a gap or a double"
+            );
+            let ids = memory.token_ids(*message).await.unwrap();
+            assert!(
+                ids.iter().copied().eq(0..words.len() as u32),
+                "the tokens are those of the text"
             );
             assert!(matches!(
                 tree[at].state,

@@ -208,7 +208,7 @@ async fn run(ops: Vec<Op>) {
                     .iter_mut()
                     .find(|kept| kept.id == id)
                     .unwrap();
-                let appended = memory.append(id, &format!("more{words} ")).await;
+                let appended = memory.append(id, &format!("more{words} "), &[]).await;
                 if kept.state == MessageState::Streaming {
                     appended.unwrap();
                     kept.content.push_str(&format!("more{words} "));

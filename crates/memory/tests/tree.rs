@@ -24,7 +24,7 @@ async fn answered(
         .insert(chat, NewMessage::answer(asked.id, None))
         .await
         .unwrap();
-    memory.append(reply.id, answer).await.unwrap();
+    memory.append(reply.id, answer, &[]).await.unwrap();
     let reply = memory.finish(reply.id, Outcome::complete()).await.unwrap();
     (asked, reply)
 }
@@ -52,7 +52,7 @@ async fn send_edit_and_regenerate_are_branches_and_nothing_is_lost() {
         .insert(chat, NewMessage::answer(q2.id, None))
         .await
         .unwrap();
-    memory.append(a2b.id, "a2b").await.unwrap();
+    memory.append(a2b.id, "a2b", &[]).await.unwrap();
     memory.finish(a2b.id, Outcome::complete()).await.unwrap();
     let open = memory.open_chat(chat).await.unwrap();
     assert_eq!(texts(&open), ["q1", "a1", "q2", "a2b"]);
@@ -98,7 +98,7 @@ async fn a_finished_message_never_changes() {
     let (asked, reply) = answered(&memory, chat, None, "q", "a").await;
     for id in [asked.id, reply.id] {
         assert!(matches!(
-            memory.append(id, "x").await,
+            memory.append(id, "x", &[]).await,
             Err(MemoryError::Finished(_))
         ));
         assert!(matches!(
@@ -214,7 +214,7 @@ async fn readers_see_text_before_it_is_saved() {
         .unwrap();
     for piece in ["The ", "capital ", "of France"] {
         assert_eq!(
-            memory.append(reply.id, piece).await.unwrap(),
+            memory.append(reply.id, piece, &[]).await.unwrap(),
             Autosave::OnTime
         );
     }
@@ -428,7 +428,10 @@ async fn deleting_is_deleting() {
             .insert(chat, NewMessage::answer(asked.id, None))
             .await
             .unwrap();
-        memory.append(streaming.id, "streamxyzzy").await.unwrap();
+        memory
+            .append(streaming.id, "streamxyzzy", &[])
+            .await
+            .unwrap();
         memory.delete(chat).await.unwrap();
         if at_start {
             memory.close().await.unwrap();

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{LONG_QUESTION, QUESTION, greedy_chat, read, read_tokens, start, starter_folder};
-use node::{AnswerEvent, ChatPatch, ExportFormat, MessageState, NodeError};
+use node::{AnswerEvent, ChatPatch, ExportFormat, MessageState, NodeError, Sampling};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_starter_says_paris_and_everything_is_kept() {
@@ -172,5 +172,125 @@ async fn a_temporary_chat_is_in_no_list() {
         node.chat_open("nonsense").await.unwrap_err().view().code,
         "chat_missing"
     );
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_at_its_limit_goes_on_at_the_same_token() {
+    let Some(models) = starter_folder() else {
+        return;
+    };
+    let test = start(std::slice::from_ref(&models)).await;
+    let node = &test.node;
+    let chat = greedy_chat(node, ChatPatch::default()).await;
+    let limit = async |node: &node::Node, max_out| {
+        let sampling = Sampling {
+            max_out,
+            ..Sampling::greedy()
+        };
+        let patch = ChatPatch {
+            sampling: Some(sampling),
+            ..ChatPatch::default()
+        };
+        node.chat_update(&chat.id, patch).await.unwrap()
+    };
+    limit(node, 3).await;
+    let told = read(
+        node.chat_send(&chat.id, None, Some(QUESTION.to_owned()))
+            .await
+            .unwrap(),
+    )
+    .await;
+    let cut = told.finished.unwrap();
+    assert_eq!(
+        (cut.state, cut.output_tokens),
+        (MessageState::Length, Some(3))
+    );
+
+    // Twice, the second time after a restart: the tokens are on the disk.
+    let told = read(node.chat_continue(&chat.id, &cut.id).await.unwrap()).await;
+    let longer = told.finished.unwrap();
+    assert_eq!(longer.output_tokens, Some(6));
+    assert_eq!(longer.content, format!("{}{}", cut.content, told.text));
+    node.stop().await;
+    let node = node::Node::start(common::options(test.folder.path(), &[models]))
+        .await
+        .unwrap();
+    limit(&node, 80).await;
+    let told = read(node.chat_continue(&chat.id, &longer.id).await.unwrap()).await;
+    let whole = told.finished.unwrap();
+    assert_eq!(whole.state, MessageState::Complete);
+    assert_eq!(whole.content, format!("{}{}", longer.content, told.text));
+    assert!(whole.content.contains("Paris"), "{}", whole.content);
+    assert_eq!(
+        whole.spans.len(),
+        1,
+        "all of it was computed here: {:?}",
+        whole.spans
+    );
+
+    // What was read stays as it was, and no question was made up in between.
+    let view = node.chat_open(&chat.id).await.unwrap();
+    assert_eq!(view.messages.len(), 2);
+    assert_eq!(
+        view.messages[1].siblings,
+        [cut.id.clone(), longer.id, whole.id.clone()]
+    );
+    let view = node.chat_choose(&chat.id, &cut.id).await.unwrap();
+    assert_eq!(view.messages[1].content, cut.content);
+    let refused = node.chat_continue(&chat.id, &whole.id).await.unwrap_err();
+    assert_eq!(refused.view().code, "nothing_to_continue");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_context_is_told_and_a_new_chat_starts_from_a_summary() {
+    let Some(models) = starter_folder() else {
+        return;
+    };
+    let test = start(&[models]).await;
+    let node = &test.node;
+    let chat = greedy_chat(node, ChatPatch::default()).await;
+    let say = async |parent: Option<&str>, text: String| {
+        let told = read(node.chat_send(&chat.id, parent, Some(text)).await.unwrap()).await;
+        told.finished.unwrap()
+    };
+    let first = say(None, format!("My name is Ada. {}", "bread ".repeat(200))).await;
+    // Alone it fits the starter's context, with what stands before it it does not: that is told before anything is computed.
+    let limit = node.chat_open(&chat.id).await.unwrap().context_limit;
+    let second = "water ".repeat(limit as usize - 150);
+    let refused = node
+        .chat_send(&chat.id, Some(&first.id), Some(second))
+        .await
+        .unwrap_err()
+        .view();
+    assert_eq!(refused.code, "context_full", "{refused:?}");
+    assert!(refused.fix.is_some());
+    assert_eq!(node.chat_open(&chat.id).await.unwrap().messages.len(), 2);
+
+    // A new chat from a summary: the old one stays, and the new one begins with what the model wrote about it.
+    let (new, events) = node.chat_summarise(&chat.id).await.unwrap();
+    let told = read(events).await;
+    let summary = told.finished.unwrap();
+    assert!(
+        matches!(summary.state, MessageState::Complete | MessageState::Length),
+        "{summary:?}"
+    );
+    assert!(!summary.content.trim().is_empty());
+    let view = node.chat_open(&new).await.unwrap();
+    assert!(view.title.ends_with("(continued)"), "{}", view.title);
+    assert_eq!(view.messages.len(), 2);
+    assert_eq!(view.messages[1].content, summary.content);
+    assert_eq!(view.sampling.temperature, 0.0);
+    assert_eq!(node.chat_open(&chat.id).await.unwrap().messages.len(), 2);
+
+    // The next question sees the summary and not the conversation that it stands for.
+    let asked = read(
+        node.chat_send(&new, Some(&summary.id), Some("Who am I?".to_owned()))
+            .await
+            .unwrap(),
+    )
+    .await;
+    assert!(asked.finished.unwrap().prompt_tokens < first.prompt_tokens);
     node.stop().await;
 }

@@ -9,8 +9,56 @@ use common::{
 };
 use node::{
     AnsweredState, ChatPatch, ClientSignature, MessageState, NodeError, Place, ProviderSignature,
-    ServingState,
+    Sampling, ServingState,
 };
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_at_its_limit_goes_on_at_the_peer_at_the_same_token() {
+    let Some(models) = starter_folder() else {
+        return;
+    };
+    let (provider, address) = provider(&[models]).await;
+    let asker = start(&[]).await;
+    let peer = asker.node.peers_connect(&address).await.unwrap();
+    let chat = greedy_chat(&asker.node, at_peer(&peer.id)).await;
+    let limit = async |max_out| {
+        let sampling = Sampling {
+            max_out,
+            ..Sampling::greedy()
+        };
+        let patch = ChatPatch {
+            sampling: Some(sampling),
+            ..ChatPatch::default()
+        };
+        asker.node.chat_update(&chat.id, patch).await.unwrap()
+    };
+    limit(3).await;
+    let sent = asker
+        .node
+        .chat_send(&chat.id, None, Some(QUESTION.to_owned()))
+        .await;
+    let cut = read(sent.unwrap()).await.finished.unwrap();
+    assert_eq!(cut.state, MessageState::Length);
+
+    limit(80).await;
+    let sent = asker.node.chat_continue(&chat.id, &cut.id).await;
+    let told = read(sent.unwrap()).await;
+    let whole = told.finished.unwrap();
+    assert_eq!(whole.state, MessageState::Complete);
+    assert_eq!(whole.content, format!("{}{}", cut.content, told.text));
+    assert!(whole.content.contains("Paris"), "{}", whole.content);
+    // Two jobs, each with its receipt; the second one begins where the first one ended.
+    let starts: Vec<u32> = whole.spans.iter().map(|span| span.from_index).collect();
+    assert_eq!(starts, [0, 3]);
+    let jobs: Vec<&String> = whole
+        .spans
+        .iter()
+        .map(|span| span.receipt.as_ref().unwrap())
+        .collect();
+    assert_ne!(jobs[0], jobs[1]);
+    asker.node.stop().await;
+    provider.node.stop().await;
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_folder_without_weights_gets_paris_and_a_receipt_that_both_signed() {

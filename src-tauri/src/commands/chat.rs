@@ -113,6 +113,20 @@ pub(crate) async fn chat_send(
     Ok(())
 }
 
+/// Goes on with an answer that ended too early. Resolves when it is finished.
+#[tauri::command]
+#[specta::specta]
+pub(crate) async fn chat_continue(
+    shell: State<'_, Shell>,
+    chat: String,
+    answer: String,
+    on_event: Channel<AnswerEvent>,
+) -> Answer<()> {
+    let events = shell.node().await?.chat_continue(&chat, &answer).await?;
+    merge::forward(events, &on_event).await;
+    Ok(())
+}
+
 #[tauri::command]
 #[specta::specta]
 pub(crate) async fn chat_stop(shell: State<'_, Shell>, chat: String) -> Answer<()> {

@@ -59,6 +59,7 @@ export interface Backend {
   chatChoose(chat: string, message: string): Promise<ChatView>;
   /** Resolves when the answer is finished; `text` null answers the user message `parent` again. */
   chatSend(chat: string, parent: string | null, text: string | null, onEvent: OnAnswer): Promise<void>;
+  chatContinue(chat: string, answer: string, onEvent: OnAnswer): Promise<void>;
   chatStop(chat: string): Promise<void>;
   chatContext(chat: string, draft: string): Promise<{ used: number; limit: number }>;
   chatSummarise(chat: string, onEvent: OnAnswer): Promise<ChatView>;

@@ -42,6 +42,7 @@ export const tauriBackend: Backend = {
   chatUpdate: (chat, patch) => value(commands.chatUpdate(chat, patch)),
   chatChoose: (chat, message) => value(commands.chatChoose(chat, message)),
   chatSend: (chat, parent, text, onEvent) => done(commands.chatSend(chat, parent, text, channel(onEvent))),
+  chatContinue: (chat, answer, onEvent) => done(commands.chatContinue(chat, answer, channel(onEvent))),
   chatStop: (chat) => done(commands.chatStop(chat)),
   chatContext: (chat, draft) => value(commands.chatContext(chat, draft)),
   chatSummarise: (chat, onEvent) => value(commands.chatSummarise(chat, channel(onEvent))),

@@ -83,7 +83,7 @@ export function demoBackend(scenario: Scenario = "full", pieceMs = 12, settings:
 
   const wait = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
-  async function answer(chat: Draft, parent: string | null, text: string | null, tell: OnAnswer): Promise<void> {
+  async function answer(chat: Draft, parent: string | null, text: string | null, tell: OnAnswer, begun = ""): Promise<void> {
     const remote = chat.place !== "local";
     if (!remote && !rows.some((row) => row.state.kind === "ready")) {
       refuse({ code: "model_missing", message: "No model is on this computer.", fix: "Download one under Models." });
@@ -98,7 +98,7 @@ export function demoBackend(scenario: Scenario = "full", pieceMs = 12, settings:
     const reply = message({
       id: `a${++made}`,
       role: "assistant",
-      content: "",
+      content: begun,
       parent: user?.id ?? parent,
       state: "streaming",
       tokensPerSecond: null,
@@ -224,6 +224,11 @@ export function demoBackend(scenario: Scenario = "full", pieceMs = 12, settings:
       return view(id);
     },
     chatSend: (id, parent, text, tell) => answer(chatOf(id), parent, text, tell),
+    chatContinue: async (id, cut, tell) => {
+      const chat = chatOf(id);
+      const before = chat.messages.find((entry) => entry.id === cut);
+      return answer(chat, before?.parent ?? null, null, tell, before?.content);
+    },
     chatStop: async (id) => void stopping.add(id),
     chatContext: async (id, draft) => {
       const chat = chatOf(id);

@@ -120,6 +120,14 @@ export function conversations(now: number): Draft[] {
     ),
   ]);
 
+  const formulas = chat("formulas", "The normal distribution", now - 2 * DAY - 60 * MINUTE, [
+    say("m1", "Why does the bell curve have an area of one?"),
+    answer(
+      "m2",
+      "Write the density with mean $\\mu$ and standard deviation $\\sigma$:\n\n$$\nf(x) = \\frac{1}{\\sigma\\sqrt{2\\pi}}\\, e^{-\\frac{(x-\\mu)^2}{2\\sigma^2}}\n$$\n\nSubstitute $u = (x-\\mu)/\\sigma$, square the integral, and change to polar coordinates:\n\n\\[\n\\begin{aligned}\nI^2 &= \\frac{1}{2\\pi}\\int_0^{2\\pi}\\!\\int_0^\\infty e^{-r^2/2}\\, r\\, dr\\, d\\theta \\\\\n    &= \\int_0^\\infty e^{-r^2/2}\\, r\\, dr = 1\n\\end{aligned}\n\\]\n\n1. The factor \\(r\\) makes the inner integral elementary.\n2. A matrix needs no more than $\\begin{pmatrix} a & b \\\\ c & d \\end{pmatrix}$.\n\nA textbook on it costs between $25 and $60.",
+    ),
+  ]);
+
   const failed = chat("failed", "Names for a bakery", now - 5 * DAY, [
     say("f1", "Ten names for a bakery by a canal."),
     answer("f2", "1. Lockside Loaf\n2. The Towpath Oven\n3.", {
@@ -163,6 +171,7 @@ export function conversations(now: number): Draft[] {
       say("t1", "Explain TCP slow start."),
       answer("t2", "A sender begins with a small window and doubles it each round trip.", { spans: [{ fromIndex: 0, peer: PEER, receipt: "job-tcp" }] }),
     ]),
+    formulas,
     hostile,
     failed,
     chat("sql", "SQL window functions", now - 20 * DAY, [say("s1", "What is a window function?"), answer("s2", "A sum that keeps its rows.")]),

@@ -145,7 +145,6 @@ export const en = {
     stateLength: "Cut at the longest answer this chat allows.",
     stateFailed: "The answer failed.",
     continue: "Continue",
-    continuePrompt: "Continue.",
     phaseConnecting: "Connecting to a peer",
     phaseConnectingTo: (peer: string) => `Connecting to ${peer}`,
     phaseQueued: "Waiting for the peer's turn",
@@ -501,6 +500,6 @@ export const en = {
     copyPath: "Copy path",
     licences: "Licence",
     fonts: "Fonts",
-    fontsValue: "Inter and JetBrains Mono, OFL-1.1",
+    fontsValue: "Inter and JetBrains Mono, OFL-1.1; KaTeX, MIT",
   },
 };

@@ -1,9 +1,9 @@
 //! Talking in turns at a terminal.
 
-use node::{ChatView, MessageState};
+use node::{ChatView, MessageState, ModelState};
 use rustyline::{DefaultEditor, error::ReadlineError};
 
-use super::{ask, leaf, open, place_of};
+use super::{Wanted, ask, leaf, open, place_of};
 use crate::{
     arguments::Chat,
     core::Core,
@@ -13,10 +13,11 @@ use crate::{
 };
 
 const HELP: &str = "\
-/new     begin a new chat
-/retry   answer the last question again
-/help    this
-/quit    end; so does Ctrl-D
+/new       begin a new chat
+/retry     answer the last question again
+/continue  go on with an answer that was stopped or cut
+/help      this
+/quit      end; so does Ctrl-D
 Ctrl-C stops an answer. A line that ends with \\ goes on in the next one.";
 
 /// What a person typed.
@@ -24,6 +25,7 @@ enum Typed {
     Text(String),
     New,
     Retry,
+    Continue,
     Help,
     Unknown(String),
     Nothing,
@@ -50,12 +52,22 @@ pub(super) async fn talk(
         .await
         .map_err(|_| Failure::Told)?;
         editor = back;
-        let (below, text) = match typed? {
-            Typed::Text(text) => (parent.clone(), Some(text)),
+        let wanted = match typed? {
+            Typed::Text(text) => Wanted::Say {
+                below: parent.clone(),
+                text,
+            },
             Typed::Retry => match &last_question {
-                Some(question) => (Some(question.clone()), None),
+                Some(question) => Wanted::Again(question.clone()),
                 None => {
                     output.news("There is no question yet.");
+                    continue;
+                }
+            },
+            Typed::Continue => match &parent {
+                Some(answer) => Wanted::Rest(answer.clone()),
+                None => {
+                    output.news("There is no answer yet.");
                     continue;
                 }
             },
@@ -79,7 +91,7 @@ pub(super) async fn talk(
             Typed::End => return Ok(()),
             Typed::Interrupt => return Err(Failure::Interrupted),
         };
-        match turn(core, &chat, below, text, output, stop).await {
+        match turn(core, &chat, wanted, output, stop).await {
             Ok((answer, question)) => {
                 parent = answer;
                 last_question = question;
@@ -96,15 +108,19 @@ pub(super) async fn talk(
 async fn turn(
     core: &Core,
     chat: &ChatView,
-    parent: Option<String>,
-    text: Option<String>,
+    wanted: Wanted,
     output: &mut Output,
     stop: &Stop,
 ) -> Result<(Option<String>, Option<String>), Failure> {
-    let (answer, question) = ask(core, &chat.id, parent, text, false, output, stop).await?;
-    let stopped = answer.state() == Some(MessageState::Stopped);
+    let (answer, question) = ask(core, &chat.id, wanted, false, output, stop).await?;
+    let state = answer.state();
+    let stopped = state == Some(MessageState::Stopped);
     let id = answer.id();
-    match answer.end(output) {
+    let ended = answer.end(output);
+    if state == Some(MessageState::Length) {
+        output.news("/continue goes on from there.");
+    }
+    match ended {
         // Stopping an answer is not leaving the chat.
         Err(Failure::Interrupted) if stopped => Ok((id, question)),
         Ok(()) => Ok((id, question)),
@@ -118,7 +134,14 @@ async fn greet(core: &Core, chat: &ChatView, output: &mut Output) -> Result<(), 
         Some(id) => row.id == *id,
         None => row.is_default,
     });
-    let model = row.map_or("no model yet", |row| row.name.as_str());
+    let ready = || {
+        let rows = models.rows.iter();
+        rows.filter(|row| matches!(row.state, ModelState::Ready { .. }))
+    };
+    let model = row
+        .or_else(|| ready().find(|row| row.starter))
+        .or_else(|| ready().next());
+    let model = model.map_or("no model yet", |row| row.name.as_str());
     output.news(&format!(
         "{model}, on {}. Ctrl-C stops an answer, Ctrl-D ends, /help lists more.",
         place_of(chat)
@@ -153,6 +176,7 @@ fn read(editor: &mut DefaultEditor) -> Result<Typed, Failure> {
         "" => Typed::Nothing,
         "/new" => Typed::New,
         "/retry" => Typed::Retry,
+        "/continue" => Typed::Continue,
         "/help" => Typed::Help,
         "/quit" | "/exit" => Typed::End,
         other if other.starts_with('/') && !other.contains(char::is_whitespace) => {

@@ -11,6 +11,7 @@ mod page;
 mod pool;
 mod prefixes;
 
+pub use page::{HostPage, Layout, PageMemory};
 pub use pool::PagePool;
 
 pub(crate) use page::Page;
@@ -42,14 +43,23 @@ impl Asker {
 
 /// What a sequence has computed so far: its keys and values. Families that carry a recurrent state beside them keep it
 /// here too.
-#[derive(Debug, Default)]
-pub struct SequenceState {
+#[derive(Debug)]
+pub struct SequenceState<P = HostPage> {
     /// At least enough for `len` positions.
-    pages: Vec<Arc<Page>>,
+    pages: Vec<Arc<Page<P>>>,
     len: usize,
 }
 
-impl SequenceState {
+impl<P> Default for SequenceState<P> {
+    fn default() -> Self {
+        Self {
+            pages: Vec::new(),
+            len: 0,
+        }
+    }
+}
+
+impl<P: PageMemory> SequenceState<P> {
     /// Tokens whose keys and values are complete.
     pub fn len(&self) -> usize {
         self.len
@@ -61,7 +71,7 @@ impl SequenceState {
     }
 
     /// Forgets the tokens from `len` on; pages without a token left go back to the pool.
-    pub fn truncate(&mut self, pool: &mut PagePool, len: usize) {
+    pub fn truncate(&mut self, pool: &mut PagePool<P>, len: usize) {
         self.len = self.len.min(len);
         for page in self.pages.drain(self.len.div_ceil(PAGE)..) {
             pool.give_back(page);
@@ -92,20 +102,20 @@ impl SequenceState {
         debug_assert!(self.len <= self.pages.len() * PAGE);
     }
 
-    /// The pages, first positions first.
-    pub(crate) fn pages(&self) -> &[Arc<Page>] {
-        &self.pages
+    /// The page of that index, which exists for every position up to what the pool reserved.
+    pub(crate) fn page(&self, index: usize) -> &P {
+        &self.pages[index].memory
     }
 
     /// The page of a position after [`len`](Self::len), to be written. `None` unless the pool reserved it.
-    pub(crate) fn page_mut(&mut self, position: usize) -> Option<&mut Page> {
-        Arc::get_mut(self.pages.get_mut(position / PAGE)?)
+    pub(crate) fn page_mut(&mut self, position: usize) -> Option<&mut P> {
+        let page = Arc::get_mut(self.pages.get_mut(position / PAGE)?)?;
+        Some(&mut page.memory)
     }
 }
 
-/// Bytes of the pages that a sequence of that many tokens takes.
+/// Bytes of the pages that a sequence of that many tokens takes in this machine's memory.
 pub fn bytes(shape: &Shape, tokens: u32) -> u64 {
-    u64::from(tokens)
-        .div_ceil(PAGE as u64)
-        .saturating_mul(Page::bytes(shape))
+    let page = HostPage::bytes(&Layout::new(shape));
+    u64::from(tokens).div_ceil(PAGE as u64).saturating_mul(page)
 }

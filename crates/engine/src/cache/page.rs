@@ -1,15 +1,17 @@
 //! One page: the keys and values of [`PAGE`] positions in all layers, 32-bit floats.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{LANES, PAGE};
+use crate::EngineError;
 use crate::families::Shape;
 
 /// How the floats of a page lie: `[layer][kv_head]`, and for each first its keys `[head_width][PAGE]`, transposed so
 /// that a query meets all positions at once, then its values `[PAGE][value_width]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Layout {
+pub struct Layout {
     layers: usize,
     kv_heads: usize,
     head_width: usize,
@@ -18,7 +20,8 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    pub(super) fn new(shape: &Shape) -> Self {
+    /// The layout for a model's pages.
+    pub fn new(shape: &Shape) -> Self {
         Self {
             layers: shape.layers,
             kv_heads: shape.kv_heads,
@@ -41,40 +44,49 @@ impl Layout {
     }
 }
 
-/// `PAGE` positions of all layers.
-#[derive(Debug)]
-pub(crate) struct Page {
-    floats: Vec<f32>,
-    layout: Layout,
-    /// Pages that live, of the pool that this one belongs to.
-    living: Arc<AtomicUsize>,
+/// Where a back end keeps the keys and values of [`PAGE`] positions of all layers.
+pub trait PageMemory: fmt::Debug + Send + Sync + Sized {
+    /// What a page is made by: its layout, and the device that it lies on.
+    type Source: fmt::Debug + Send + Sync;
+
+    /// Bytes of a page.
+    fn bytes(source: &Self::Source) -> u64;
+
+    /// A page of which nothing was written yet; what it holds is of no meaning.
+    fn new(source: &Self::Source) -> Result<Self, EngineError>;
+
+    /// Takes over what another page holds.
+    fn copy_from(&mut self, other: &Self) -> Result<(), EngineError>;
 }
 
-impl Page {
-    /// A page counted in `living`, in the memory of a former one where given.
-    pub(super) fn new(layout: Layout, memory: Option<Vec<f32>>, living: &Arc<AtomicUsize>) -> Self {
-        living.fetch_add(1, Ordering::Relaxed);
-        Self {
-            floats: memory.unwrap_or_else(|| vec![0.0; layout.floats()]),
-            layout,
-            living: living.clone(),
-        }
+/// A page in this machine's memory.
+#[derive(Debug)]
+pub struct HostPage {
+    floats: Vec<f32>,
+    layout: Layout,
+}
+
+impl PageMemory for HostPage {
+    type Source = Layout;
+
+    fn bytes(layout: &Layout) -> u64 {
+        (layout.floats() * size_of::<f32>()) as u64
     }
 
-    /// Its memory, for another page of the same layout.
-    pub(super) fn into_memory(mut self) -> Vec<f32> {
-        std::mem::take(&mut self.floats)
+    fn new(layout: &Layout) -> Result<Self, EngineError> {
+        Ok(Self {
+            floats: vec![0.0; layout.floats()],
+            layout: *layout,
+        })
     }
 
-    pub(super) fn copy_from(&mut self, other: &Self) {
+    fn copy_from(&mut self, other: &Self) -> Result<(), EngineError> {
         self.floats.copy_from_slice(&other.floats);
+        Ok(())
     }
+}
 
-    /// Bytes of a page of a model.
-    pub(crate) fn bytes(shape: &Shape) -> u64 {
-        (Layout::new(shape).floats() * size_of::<f32>()) as u64
-    }
-
+impl HostPage {
     /// Keys of a head: `[head_width][PAGE]`.
     pub(crate) fn keys(&self, layer: usize, kv_head: usize) -> &[f32] {
         let start = self.layout.start(layer, kv_head);
@@ -87,26 +99,55 @@ impl Page {
         &self.floats[start..][..self.layout.value_width * PAGE]
     }
 
-    /// Writes the key and value (each of the head's width) of a slot.
+    /// Writes keys and values of a head into the slots from `first` on: each `[slots][stride]`, of which the head's
+    /// width counts.
     pub(crate) fn write(
         &mut self,
-        layer: usize,
-        kv_head: usize,
-        slot: usize,
-        key: &[f32],
-        value: &[f32],
+        (layer, kv_head): (usize, usize),
+        first: usize,
+        stride: usize,
+        keys: &[f32],
+        values: &[f32],
     ) {
         let (start, width) = (self.layout.start(layer, kv_head), self.layout.head_width);
-        let (keys, values) = self.floats[start..][..self.layout.head()].split_at_mut(width * PAGE);
-        for (column, &value) in keys.chunks_exact_mut(PAGE).zip(key) {
-            column[slot] = value;
+        let (to_keys, to_values) =
+            self.floats[start..][..self.layout.head()].split_at_mut(width * PAGE);
+        for (at, column) in to_keys.chunks_exact_mut(PAGE).enumerate() {
+            for (slot, row) in column[first..].iter_mut().zip(keys.chunks(stride)) {
+                *slot = row[at];
+            }
         }
-        values[slot * self.layout.value_width..][..width].copy_from_slice(value);
+        let to_values = to_values.chunks_exact_mut(self.layout.value_width);
+        for (row, values) in to_values.skip(first).zip(values.chunks(stride)) {
+            row[..width].copy_from_slice(&values[..width]);
+        }
     }
 }
 
-impl Drop for Page {
+/// A page that is counted.
+#[derive(Debug)]
+pub(crate) struct Page<P> {
+    pub(crate) memory: P,
+    _counted: Counted,
+}
+
+impl<P> Page<P> {
+    /// Counts a page in `living`.
+    pub(super) fn new(memory: P, living: &Arc<AtomicUsize>) -> Self {
+        living.fetch_add(1, Ordering::Relaxed);
+        Self {
+            memory,
+            _counted: Counted(living.clone()),
+        }
+    }
+}
+
+/// One of the living pages of a pool.
+#[derive(Debug)]
+struct Counted(Arc<AtomicUsize>);
+
+impl Drop for Counted {
     fn drop(&mut self) {
-        self.living.fetch_sub(1, Ordering::Relaxed);
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -3,33 +3,40 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::page::Layout;
 use super::prefixes::Prefixes;
-use super::{Asker, PAGE, Page, SequenceState};
+use super::{Asker, HostPage, Layout, PAGE, Page, PageMemory, SequenceState};
 use crate::EngineError;
 use crate::families::Shape;
 
 /// Memory of returned pages that is kept for the next ones, in bytes: what a chat's next turn takes, so that it does not
 /// wait for the system to clear pages. More goes back to the system at once.
-const SPARE_BYTES: usize = 64 << 20;
+const SPARE_BYTES: u64 = 64 << 20;
 
 /// All pages of one loaded model.
 #[derive(Debug)]
-pub struct PagePool {
-    layout: Layout,
+pub struct PagePool<P: PageMemory = HostPage> {
+    source: P::Source,
     page_bytes: u64,
     capacity: usize,
     living: Arc<AtomicUsize>,
-    spare: Vec<Vec<f32>>,
-    prefixes: Prefixes,
+    spare: Vec<P>,
+    prefixes: Prefixes<P>,
 }
 
 impl PagePool {
-    /// A pool of as many pages as fit into `bytes`. Memory is taken when a page is first needed.
+    /// A pool, in this machine's memory, of as many pages as fit into `bytes`. Memory is taken when a page is first
+    /// needed.
     pub fn new(shape: &Shape, bytes: u64) -> Self {
+        Self::of(Layout::new(shape), bytes)
+    }
+}
+
+impl<P: PageMemory> PagePool<P> {
+    /// A pool of as many pages of that source as fit into `bytes`.
+    pub fn of(source: P::Source, bytes: u64) -> Self {
         let mut pool = Self {
-            layout: Layout::new(shape),
-            page_bytes: Page::bytes(shape),
+            page_bytes: P::bytes(&source),
+            source,
             capacity: 0,
             living: Arc::default(),
             spare: Vec::new(),
@@ -64,27 +71,27 @@ impl PagePool {
 
     /// A sequence that begins with the longest known prefix of `ids` that this asker computed before; at most
     /// `ids.len() − 1` tokens, since the last one must be computed for its logits.
-    pub fn adopt(&mut self, asker: &Asker, ids: &[u32]) -> SequenceState {
+    pub fn adopt(&mut self, asker: &Asker, ids: &[u32]) -> SequenceState<P> {
         let wanted = &ids[..ids.len().saturating_sub(1)];
         let (pages, len) = self.prefixes.longest(asker, wanted);
         SequenceState { pages, len }
     }
 
     /// Makes the full pages of a sequence findable, whose first ids are `ids`. They stay after it until room is needed.
-    pub fn publish(&mut self, asker: &Asker, ids: &[u32], state: &SequenceState) {
+    pub fn publish(&mut self, asker: &Asker, ids: &[u32], state: &SequenceState<P>) {
         let known = ids.len().min(state.len) / PAGE * PAGE;
         self.prefixes.insert(asker, &ids[..known], &state.pages);
     }
 
     /// Ends a sequence and keeps all it computed findable, the last and partly filled page included.
-    pub fn retire(&mut self, asker: &Asker, ids: &[u32], state: SequenceState) {
+    pub fn retire(&mut self, asker: &Asker, ids: &[u32], state: SequenceState<P>) {
         let known = ids.len().min(state.len);
         self.prefixes.insert(asker, &ids[..known], &state.pages);
         self.release(state);
     }
 
     /// Ends a sequence. Its pages are back at once, but for those that are shared or findable.
-    pub fn release(&mut self, state: SequenceState) {
+    pub fn release(&mut self, state: SequenceState<P>) {
         for page in state.pages {
             self.give_back(page);
         }
@@ -99,7 +106,7 @@ impl PagePool {
     /// Gives `state` pages of its own for `tokens` positions after its length. On an error it is as before.
     pub(crate) fn reserve(
         &mut self,
-        state: &mut SequenceState,
+        state: &mut SequenceState<P>,
         tokens: usize,
     ) -> Result<(), EngineError> {
         let needed = state.pages_needed(tokens);
@@ -113,34 +120,44 @@ impl PagePool {
             });
         }
         if needed > 0 && state.last_is_shared() {
-            let mut copy = self.page();
+            let mut copy = self.page()?;
             let last = &mut state.pages[state.len / PAGE];
-            copy.copy_from(last);
+            copy.memory.copy_from(&last.memory)?;
             *last = Arc::new(copy);
         }
         while state.pages.len() * PAGE < state.len + tokens {
-            state.pages.push(Arc::new(self.page()));
+            match self.page() {
+                Ok(page) => state.pages.push(Arc::new(page)),
+                Err(error) => {
+                    let len = state.len;
+                    state.truncate(self, len);
+                    return Err(error);
+                }
+            }
         }
         Ok(())
     }
 
     /// Takes a reference back; the page's memory is kept for others when it was the last.
-    pub(super) fn give_back(&mut self, page: Arc<Page>) {
+    pub(super) fn give_back(&mut self, page: Arc<Page<P>>) {
         if let Some(page) = Arc::into_inner(page) {
             self.keep(page);
         }
     }
 
-    fn keep(&mut self, page: Page) {
-        if (self.spare.len() + 1).saturating_mul(self.layout.floats() * size_of::<f32>())
-            <= SPARE_BYTES
-        {
-            self.spare.push(page.into_memory());
+    fn keep(&mut self, page: Page<P>) {
+        let spare = (self.spare.len() as u64 + 1).saturating_mul(self.page_bytes);
+        if spare <= SPARE_BYTES {
+            self.spare.push(page.memory);
         }
     }
 
-    fn page(&mut self) -> Page {
-        Page::new(self.layout, self.spare.pop(), &self.living)
+    fn page(&mut self) -> Result<Page<P>, EngineError> {
+        let memory = match self.spare.pop() {
+            Some(memory) => memory,
+            None => P::new(&self.source)?,
+        };
+        Ok(Page::new(memory, &self.living))
     }
 
     fn living(&self) -> usize {

@@ -7,11 +7,11 @@ use super::{Asker, PAGE, Page};
 
 /// A page of a known prefix. Its parent holds the positions before it.
 #[derive(Debug)]
-struct Node {
+struct Node<P> {
     parent: Parent,
     /// Ids of the page's positions: `PAGE`, or fewer where a sequence ended.
     ids: Vec<u32>,
-    page: Arc<Page>,
+    page: Arc<Page<P>>,
     children: Vec<u64>,
     /// When it was last adopted or published; at least as late as that of any child.
     used: u64,
@@ -27,18 +27,29 @@ enum Parent {
 }
 
 /// All known prefixes of a pool.
-#[derive(Debug, Default)]
-pub(super) struct Prefixes {
-    nodes: BTreeMap<u64, Node>,
+#[derive(Debug)]
+pub(super) struct Prefixes<P> {
+    nodes: BTreeMap<u64, Node<P>>,
     roots: BTreeMap<Asker, Vec<u64>>,
     /// Of the next node.
     number: u64,
     now: u64,
 }
 
-impl Prefixes {
+impl<P> Default for Prefixes<P> {
+    fn default() -> Self {
+        Self {
+            nodes: BTreeMap::new(),
+            roots: BTreeMap::new(),
+            number: 0,
+            now: 0,
+        }
+    }
+}
+
+impl<P> Prefixes<P> {
     /// Pages of the longest known beginning of `ids`, and the tokens in it.
-    pub(super) fn longest(&mut self, asker: &Asker, ids: &[u32]) -> (Vec<Arc<Page>>, usize) {
+    pub(super) fn longest(&mut self, asker: &Asker, ids: &[u32]) -> (Vec<Arc<Page<P>>>, usize) {
         self.now += 1;
         let (mut pages, mut len) = (Vec::new(), 0);
         let mut parent = Parent::Root(*asker);
@@ -58,7 +69,7 @@ impl Prefixes {
     }
 
     /// Makes `ids` known, whose keys and values are in `pages`. What is known already keeps its pages.
-    pub(super) fn insert(&mut self, asker: &Asker, ids: &[u32], pages: &[Arc<Page>]) {
+    pub(super) fn insert(&mut self, asker: &Asker, ids: &[u32], pages: &[Arc<Page<P>>]) {
         self.now += 1;
         let mut parent = Parent::Root(*asker);
         for (ids, page) in ids.chunks(PAGE).zip(pages) {
@@ -87,7 +98,7 @@ impl Prefixes {
     }
 
     /// Forgets the longest unused prefixes until `count` pages came free; gives them.
-    pub(super) fn evict(&mut self, count: usize) -> Vec<Page> {
+    pub(super) fn evict(&mut self, count: usize) -> Vec<Page<P>> {
         let mut freed = Vec::new();
         while freed.len() < count {
             // Among equals the later made: a child is never older than its parent.
@@ -124,7 +135,7 @@ impl Prefixes {
         self.nodes.get(&number).map_or(0, |node| node.ids.len())
     }
 
-    fn add(&mut self, parent: Parent, ids: &[u32], page: &Arc<Page>) -> u64 {
+    fn add(&mut self, parent: Parent, ids: &[u32], page: &Arc<Page<P>>) -> u64 {
         let number = self.number;
         self.number += 1;
         let node = Node {
@@ -147,7 +158,7 @@ impl Prefixes {
     }
 
     /// Removes a node and all that hangs on it, which could not be found without it.
-    fn remove(&mut self, number: u64, freed: &mut Vec<Page>) {
+    fn remove(&mut self, number: u64, freed: &mut Vec<Page<P>>) {
         let mut doomed = vec![number];
         if let Some(node) = self.nodes.get(&number) {
             match node.parent {
@@ -175,6 +186,6 @@ impl Prefixes {
     }
 }
 
-fn unshared(node: &Node) -> bool {
+fn unshared<P>(node: &Node<P>) -> bool {
     Arc::strong_count(&node.page) == 1
 }

@@ -1,32 +1,18 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::families::RopePairs;
 use std::collections::BTreeSet;
 
 /// Pages of the pool under test.
 const PAGES: usize = 12;
 
 fn shape() -> Shape {
-    Shape {
-        layers: 1,
-        hidden: 16,
-        heads: 1,
-        kv_heads: 1,
-        head_width: 16,
-        feed_forward: 8,
-        context_train: 512,
-        rms_epsilon: 1e-5,
-        rope_base: 10_000.0,
-        rope_width: 16,
-        rope_divisor: 1.0,
-        rope_pairs: RopePairs::Neighbours,
-        qkv_bias: false,
-    }
+    Shape::of_heads(1, 1, 16)
 }
 
 fn pool() -> PagePool {
-    PagePool::new(&shape(), Page::bytes(&shape()) * PAGES as u64)
+    let page = HostPage::bytes(&Layout::new(&shape()));
+    PagePool::new(&shape(), page * PAGES as u64)
 }
 
 /// What a model would compute for the last of `ids`: a function of all of them.
@@ -58,7 +44,7 @@ impl Running {
             let value = [computed(&self.ids); 16];
             let position = self.ids.len() - 1;
             let page = self.state.page_mut(position).expect("a page of its own");
-            page.write(0, 0, position % PAGE, &value, &value);
+            page.write((0, 0), position % PAGE, 16, &value, &value);
         }
         self.state.advance(ids.len());
         true
@@ -67,7 +53,7 @@ impl Running {
     fn holds_what_it_should(&self) {
         assert_eq!(self.state.len(), self.ids.len());
         for position in 0..self.ids.len() {
-            let page = &self.state.pages()[position / PAGE];
+            let page = self.state.page(position / PAGE);
             let due = computed(&self.ids[..=position]);
             assert_eq!(page.keys(0, 0)[5 * PAGE + position % PAGE], due);
             assert_eq!(page.values(0, 0)[position % PAGE * 16 + 5], due);
@@ -182,9 +168,9 @@ proptest! {
             }
             running.iter().for_each(Running::holds_what_it_should);
             // Every page that lives is a sequence's or a prefix's, and is counted once.
-            let held: BTreeSet<*const Page> = running
+            let held: BTreeSet<*const Page<HostPage>> = running
                 .iter()
-                .flat_map(|one| one.state.pages().iter().map(Arc::as_ptr))
+                .flat_map(|one| one.state.pages.iter().map(Arc::as_ptr))
                 .collect();
             prop_assert_eq!(pool.free(), PAGES - held.len());
             prop_assert!(pool.living() <= PAGES);

@@ -1,10 +1,17 @@
 //! Model families: a file each, holding only what differs. The decoder is one.
 
+mod gemma3;
 mod llama;
+mod phi3;
 mod qwen2;
+mod qwen3;
+mod qwen3_moe;
+mod rope;
+
+pub use rope::{Rope, RopePairs, Scaling};
 
 use crate::FileProblem;
-use crate::file::{Header, Metadata, TensorKind};
+use crate::file::{Array, Header, Metadata, TensorKind, Value};
 
 /// Bounds of a model's shape. They are generous multiples of the largest open model of 2026 and keep every product of
 /// them inside 64 bits.
@@ -13,18 +20,10 @@ const MAX_WIDTH: u32 = 1 << 17;
 const MAX_HEADS: u32 = 1024;
 const MAX_HEAD_WIDTH: u32 = 512;
 const MAX_CONTEXT: u32 = 1 << 24;
+const MAX_EXPERTS: u32 = 1024;
 
 /// Tokens of a prompt that are computed in one step.
 pub const PREFILL_CHUNK: u32 = 256;
-
-/// How the halves of a head are paired for the rotary embedding.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RopePairs {
-    /// Neighbours (2i, 2i+1): GGUF files of the llama family have their rows permuted for it.
-    Neighbours,
-    /// The first half with the second.
-    Halves,
-}
 
 /// What the decoder needs to know of a model, from metadata alone.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,22 +38,61 @@ pub struct Shape {
     pub kv_heads: usize,
     /// Width of a head.
     pub head_width: usize,
-    /// Width of the feed-forward layer.
+    /// Width of the feed-forward layer, or of one expert.
     pub feed_forward: usize,
     /// Context it was trained for, in tokens.
     pub context_train: u32,
     /// Added to the mean square in RMSNorm.
     pub rms_epsilon: f32,
-    /// Base of the rotary frequencies.
-    pub rope_base: f32,
-    /// Values of a head that are rotated, from its beginning.
-    pub rope_width: usize,
-    /// Positions are divided by it (linear scaling); 1 is off.
-    pub rope_divisor: f32,
-    /// How values are paired.
-    pub rope_pairs: RopePairs,
+    /// The rotary embedding.
+    pub rope: Rope,
+    /// What differs in layers that see only the last tokens.
+    pub local: Option<Local>,
+    /// Rows of the vocabulary's table are multiplied with it.
+    pub embedding_scale: f32,
+    /// Products of queries and keys are multiplied with it.
+    pub attention_scale: f32,
+    /// What the gate goes through.
+    pub activation: Activation,
     /// Query, key and value projections carry a bias.
     pub qkv_bias: bool,
+    /// Every head of queries and keys goes through an RMSNorm of its own before it is rotated.
+    pub head_norms: bool,
+    /// What attention and feed-forward give goes through an RMSNorm before it is added.
+    pub post_norms: bool,
+    /// Queries, keys and values are one tensor, and so are gate and up.
+    pub fused: bool,
+    /// The feed-forward layers are mixtures of experts.
+    pub experts: Option<Experts>,
+}
+
+/// Layers with a sliding window.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Local {
+    /// Tokens that a token sees, its own included.
+    pub window: usize,
+    /// Which layers, first to last.
+    pub layers: Vec<bool>,
+    /// Their rotary embedding.
+    pub rope: Rope,
+}
+
+/// A mixture of experts: per token the likeliest ones by a router's softmax, their weights made to sum to one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Experts {
+    /// Experts of a layer.
+    pub count: usize,
+    /// Those that compute a token.
+    pub used: usize,
+}
+
+/// The function of a gated feed-forward layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// `x · sigmoid(x)`.
+    Silu,
+    /// The tanh approximation of `x · Φ(x)`.
+    Gelu,
 }
 
 /// What differs between families that share the decoder.
@@ -62,7 +100,40 @@ pub struct Shape {
 struct Family {
     rope_pairs: RopePairs,
     qkv_bias: bool,
+    head_norms: bool,
+    post_norms: bool,
+    fused: bool,
+    experts: bool,
+    activation: Activation,
+    /// Which layers have a window where the metadata names one.
+    windows: Windows,
+    /// What metadata says beyond what all families share.
+    adjust: fn(&mut Shape),
 }
+
+/// Which layers see only a window of the last tokens.
+#[derive(Debug, Clone, Copy)]
+enum Windows {
+    /// None; a file that names a window is refused, since it would be computed wrongly.
+    Refused,
+    /// All of them.
+    All,
+    /// All but every n-th, which the metadata may say otherwise.
+    AllButEvery(usize),
+}
+
+/// What most families have.
+const PLAIN: Family = Family {
+    rope_pairs: RopePairs::Halves,
+    qkv_bias: false,
+    head_norms: false,
+    post_norms: false,
+    fused: false,
+    experts: false,
+    activation: Activation::Silu,
+    windows: Windows::Refused,
+    adjust: |_| (),
+};
 
 /// Why a file's shape cannot be used.
 #[derive(Debug, Clone, PartialEq)]
@@ -73,6 +144,12 @@ pub enum ShapeProblem {
     Unsupported(crate::EngineError),
 }
 
+/// The keys of an architecture.
+struct Keys<'m> {
+    metadata: &'m Metadata,
+    architecture: String,
+}
+
 impl Shape {
     /// Reads the shape of a model named `model` (for messages).
     pub fn from_metadata(metadata: &Metadata, model: &str) -> Result<Self, ShapeProblem> {
@@ -80,6 +157,10 @@ impl Shape {
         let family = match architecture.as_str() {
             "llama" => llama::FAMILY,
             "qwen2" => qwen2::FAMILY,
+            "qwen3" => qwen3::FAMILY,
+            "qwen3moe" => qwen3_moe::FAMILY,
+            "gemma3" => gemma3::FAMILY,
+            "phi3" => phi3::FAMILY,
             _ => {
                 return Err(ShapeProblem::Unsupported(
                     crate::EngineError::UnsupportedArchitecture {
@@ -89,77 +170,65 @@ impl Shape {
                 ));
             }
         };
-        let key = |name: &str| format!("{architecture}.{name}");
-        let number = |name: &str, high: u32| {
-            metadata
-                .required(&key(name), 1, high)
-                .map_err(ShapeProblem::Bad)
+        let keys = Keys {
+            metadata,
+            architecture,
         };
-        let hidden = number("embedding_length", MAX_WIDTH)?;
-        let heads = number("attention.head_count", MAX_HEADS)?;
-        let kv_heads = match metadata.get(&key("attention.head_count_kv")) {
-            Some(_) => number("attention.head_count_kv", heads)?,
-            None => heads,
-        };
-        let head_width = match metadata.get(&key("attention.key_length")) {
-            Some(_) => number("attention.key_length", MAX_HEAD_WIDTH)?,
-            None => hidden / heads,
-        };
-        let rope_width = match metadata.get(&key("rope.dimension_count")) {
-            Some(_) => number("rope.dimension_count", head_width)?,
-            None => head_width,
-        };
-        let bad = |name: &str, value: String| {
-            ShapeProblem::Bad(FileProblem::BadValue {
-                key: key(name),
-                value,
-            })
-        };
+        keys.refuse_features(&family)?;
+        let layers = keys.number("block_count", MAX_LAYERS)? as usize;
+        let hidden = keys.number("embedding_length", MAX_WIDTH)?;
+        let heads = keys.number("attention.head_count", MAX_HEADS)?;
+        let kv_heads = keys.number_or("attention.head_count_kv", heads, heads)?;
         if !heads.is_multiple_of(kv_heads) {
-            return Err(bad(
+            return Err(keys.bad(
                 "attention.head_count_kv",
                 format!("{kv_heads} for {heads} heads"),
             ));
         }
-        if head_width == 0 || !rope_width.is_multiple_of(2) {
-            return Err(bad(
-                "rope.dimension_count",
-                format!("{rope_width} of {head_width}"),
-            ));
+        let head_width = keys.number_or("attention.key_length", hidden / heads, MAX_HEAD_WIDTH)?;
+        if head_width == 0 {
+            return Err(keys.bad("attention.head_count", format!("{heads} of {hidden}")));
         }
-        refuse_features(metadata, &architecture, head_width)?;
-        let float = |name: &str| metadata.float(&key(name)).map(|value| value as f32);
-        let rms_epsilon = float("attention.layer_norm_rms_epsilon").ok_or_else(|| {
-            ShapeProblem::Bad(FileProblem::MissingKey {
-                key: key("attention.layer_norm_rms_epsilon"),
-            })
-        })?;
-        let rope_base = float("rope.freq_base").unwrap_or(10_000.0);
-        let rope_divisor = rope_divisor(metadata, &architecture)?;
-        for (name, value) in [
-            ("attention.layer_norm_rms_epsilon", rms_epsilon),
-            ("rope.freq_base", rope_base),
-            ("rope.scaling.factor", rope_divisor),
-        ] {
-            if !(value.is_finite() && value > 0.0) {
-                return Err(bad(name, value.to_string()));
-            }
-        }
-        Ok(Self {
-            layers: number("block_count", MAX_LAYERS)? as usize,
+        keys.refuse_unless("attention.value_length", f64::from(head_width))?;
+        let rms_epsilon = keys.positive("attention.layer_norm_rms_epsilon", None)?;
+        let context_train = keys.number("context_length", MAX_CONTEXT)?;
+        let rope = Rope::read(&keys, family.rope_pairs, head_width, context_train)?;
+        let experts = match family.experts {
+            true => Some(keys.experts()?),
+            false => None,
+        };
+        let feed_forward = match experts {
+            Some(_) => keys.number("expert_feed_forward_length", MAX_WIDTH)?,
+            None => keys.number("feed_forward_length", MAX_WIDTH)?,
+        };
+        let mut shape = Self {
+            layers,
             hidden: hidden as usize,
             heads: heads as usize,
             kv_heads: kv_heads as usize,
             head_width: head_width as usize,
-            feed_forward: number("feed_forward_length", MAX_WIDTH)? as usize,
-            context_train: number("context_length", MAX_CONTEXT)?,
+            feed_forward: feed_forward as usize,
+            context_train,
             rms_epsilon,
-            rope_base,
-            rope_width: rope_width as usize,
-            rope_divisor,
-            rope_pairs: family.rope_pairs,
+            local: keys.local(&family, layers, &rope)?,
+            rope,
+            embedding_scale: 1.0,
+            attention_scale: 1.0 / (head_width as f32).sqrt(),
+            activation: family.activation,
             qkv_bias: family.qkv_bias,
-        })
+            head_norms: family.head_norms,
+            post_norms: family.post_norms,
+            fused: family.fused,
+            experts,
+        };
+        (family.adjust)(&mut shape);
+        Ok(shape)
+    }
+
+    /// Tokens that a token of a layer sees, its own included; `None` for all.
+    pub fn window(&self, layer: usize) -> Option<usize> {
+        let local = self.local.as_ref()?;
+        local.layers.get(layer)?.then_some(local.window)
     }
 
     /// Bytes of keys and values of one token, over all layers (32-bit floats).
@@ -169,61 +238,152 @@ impl Shape {
 
     /// Bytes that a step of a full prefill chunk takes beside weights and cache.
     pub fn scratch_bytes(&self) -> u64 {
-        let widest = 4 * self.hidden
-            + 3 * self.feed_forward
-            + (self.heads + 2 * self.kv_heads) * self.head_width;
+        let used = self.experts.map_or(1, |experts| experts.used);
+        let widest = 6 * self.hidden
+            + 4 * self.feed_forward * used
+            + 2 * (self.heads + 2 * self.kv_heads) * self.head_width;
         (widest * PREFILL_CHUNK as usize * 4) as u64
     }
 }
 
-/// Divisor of positions; scalings of other kinds are refused.
-fn rope_divisor(metadata: &Metadata, architecture: &str) -> Result<f32, ShapeProblem> {
-    let key = format!("{architecture}.rope.scaling.type");
-    let factor = metadata.float(&format!("{architecture}.rope.scaling.factor"));
-    match metadata.text(&key) {
-        None | Some("none") => {
-            // What files of 2023 had in place of a type.
-            let old = metadata.float(&format!("{architecture}.rope.scale_linear"));
-            Ok(old.filter(|factor| *factor > 0.0).unwrap_or(1.0) as f32)
+impl Keys<'_> {
+    fn key(&self, name: &str) -> String {
+        format!("{}.{name}", self.architecture)
+    }
+
+    fn number(&self, name: &str, high: u32) -> Result<u32, ShapeProblem> {
+        let number = self.metadata.required(&self.key(name), 1, high);
+        number.map_err(ShapeProblem::Bad)
+    }
+
+    fn number_or(&self, name: &str, otherwise: u32, high: u32) -> Result<u32, ShapeProblem> {
+        match self.metadata.get(&self.key(name)) {
+            Some(_) => self.number(name, high),
+            None => Ok(otherwise),
         }
-        Some("linear") => Ok(factor.unwrap_or(1.0) as f32),
-        Some(other) => Err(unsupported(key, other)),
     }
-}
 
-/// Features of llama-like files that change the calculation and are not built here.
-fn refuse_features(
-    metadata: &Metadata,
-    architecture: &str,
-    head_width: u32,
-) -> Result<(), ShapeProblem> {
-    let key = |name: &str| format!("{architecture}.{name}");
-    if let Some(experts) = metadata
-        .u32(&key("expert_count"))
-        .filter(|&count| count > 0)
-    {
-        return Err(unsupported(key("expert_count"), &experts.to_string()));
+    /// A float, finite and above zero; where it is absent, the other one, or it is missed.
+    fn positive(&self, name: &str, otherwise: Option<f32>) -> Result<f32, ShapeProblem> {
+        let key = self.key(name);
+        let missing = || ShapeProblem::Bad(FileProblem::MissingKey { key: key.clone() });
+        let Some(value) = self.metadata.get(&key) else {
+            return otherwise.ok_or_else(missing);
+        };
+        let float = self.metadata.float(&key).map(|float| float as f32);
+        float
+            .filter(|float| float.is_finite() && *float > 0.0)
+            .ok_or_else(|| self.bad(name, value.brief()))
     }
-    if let Some(width) = metadata
-        .u32(&key("attention.value_length"))
-        .filter(|&width| width != head_width)
-    {
-        return Err(unsupported(
-            key("attention.value_length"),
-            &width.to_string(),
-        ));
-    }
-    if metadata.bool(&key("attention.causal")) == Some(false) {
-        return Err(unsupported(key("attention.causal"), "false"));
-    }
-    Ok(())
-}
 
-fn unsupported(what: String, value: &str) -> ShapeProblem {
-    ShapeProblem::Unsupported(crate::EngineError::UnsupportedFeature {
-        what,
-        value: value.chars().take(64).collect(),
-    })
+    fn text(&self, name: &str) -> Option<&str> {
+        self.metadata.text(&self.key(name))
+    }
+
+    fn bad(&self, name: &str, value: String) -> ShapeProblem {
+        ShapeProblem::Bad(FileProblem::BadValue {
+            key: self.key(name),
+            value,
+        })
+    }
+
+    fn unsupported(&self, name: &str, value: &str) -> ShapeProblem {
+        ShapeProblem::Unsupported(crate::EngineError::UnsupportedFeature {
+            what: self.key(name),
+            value: value.chars().take(64).collect(),
+        })
+    }
+
+    /// Refuses a file where a key is there and says anything else.
+    fn refuse_unless(&self, name: &str, expected: f64) -> Result<(), ShapeProblem> {
+        match self.metadata.get(&self.key(name)) {
+            Some(value) if self.metadata.float(&self.key(name)) != Some(expected) => {
+                Err(self.unsupported(name, &value.brief()))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Refuses what changes the calculation and is not built here.
+    fn refuse_features(&self, family: &Family) -> Result<(), ShapeProblem> {
+        if !family.experts {
+            self.refuse_unless("expert_count", 0.0)?;
+        }
+        for name in [
+            "expert_shared_count",
+            "expert_group_count",
+            "leading_dense_block_count",
+            "attention.max_alibi_bias",
+            "attention.clamp_kqv",
+            "attn_logit_softcapping",
+            "final_logit_softcapping",
+            "nextn_predict_layers",
+        ] {
+            self.refuse_unless(name, 0.0)?;
+        }
+        for name in [
+            "expert_weights_scale",
+            "logit_scale",
+            "residual_scale",
+            "embedding_scale",
+        ] {
+            self.refuse_unless(name, 1.0)?;
+        }
+        if matches!(family.windows, Windows::Refused) {
+            self.refuse_unless("attention.sliding_window", 0.0)?;
+        }
+        if self.metadata.bool(&self.key("attention.causal")) == Some(false) {
+            return Err(self.unsupported("attention.causal", "false"));
+        }
+        Ok(())
+    }
+
+    fn experts(&self) -> Result<Experts, ShapeProblem> {
+        let count = self.number("expert_count", MAX_EXPERTS)?;
+        let used = self.number("expert_used_count", count)?;
+        Ok(Experts {
+            count: count as usize,
+            used: used as usize,
+        })
+    }
+
+    fn local(
+        &self,
+        family: &Family,
+        layers: usize,
+        global: &Rope,
+    ) -> Result<Option<Local>, ShapeProblem> {
+        let name = "attention.sliding_window";
+        if self.metadata.float(&self.key(name)).unwrap_or(0.0) == 0.0 {
+            return Ok(None);
+        }
+        let (which, rope) = match family.windows {
+            Windows::Refused => return Ok(None),
+            Windows::All => (vec![true; layers], global.clone()),
+            Windows::AllButEvery(usual) => {
+                let base = self.positive("rope.freq_base_swa", Some(gemma3::LOCAL_BASE))?;
+                (self.pattern(usual, layers)?, global.unscaled(base))
+            }
+        };
+        Ok(Some(Local {
+            window: self.number(name, MAX_CONTEXT)? as usize,
+            layers: which,
+            rope,
+        }))
+    }
+
+    /// Which layers have a window: as a list names them, or all but every n-th.
+    fn pattern(&self, usual: usize, layers: usize) -> Result<Vec<bool>, ShapeProblem> {
+        let name = "attention.sliding_window_pattern";
+        if let Some(Value::Array(Array::Bool(which))) = self.metadata.get(&self.key(name)) {
+            if which.len() != layers {
+                return Err(self.bad(name, format!("a list of {}", which.len())));
+            }
+            return Ok(which.clone());
+        }
+        let every = self.number_or(name, usual as u32, MAX_LAYERS)? as usize;
+        Ok((0..layers).map(|layer| layer % every < every - 1).collect())
+    }
 }
 
 /// Whether there is a kernel for weights stored like that.
@@ -246,19 +406,18 @@ pub fn computes(kind: TensorKind) -> bool {
     )
 }
 
-/// Bytes that the weights take in memory once all have been used: mapped pages, and the copies that kernels make of
-/// some formats in an order of their own.
+/// Bytes that the weights take in memory: packed for the kernels, and the vocabulary's table, of whose mapped pages all
+/// may have been used.
 pub fn resident_bytes(header: &Header) -> u64 {
+    let tied = header.tensor("output.weight").is_none();
     let resident = |tensor: &crate::file::TensorEntry| {
-        let bytes = tensor.bytes().unwrap_or(0);
-        match tensor.kind.to_string().as_str() {
-            // Spread to 32-bit floats at load.
-            "F16" | "BF16" => bytes.saturating_mul(3),
-            // The copies are up to 1.34, 1.53 and 1.0 times the original.
-            "Q4_K" => bytes + bytes / 3 + bytes,
-            "Q6_K" => bytes + bytes / 2 + bytes,
-            "Q8_0" if tensor.name != "token_embd.weight" => bytes.saturating_mul(2),
-            _ => bytes,
+        let mapped = tensor.bytes().unwrap_or(0);
+        if tensor.name != "token_embd.weight" {
+            packed_bytes(tensor)
+        } else if tied {
+            mapped.saturating_add(packed_bytes(tensor))
+        } else {
+            mapped
         }
     };
     header
@@ -267,3 +426,59 @@ pub fn resident_bytes(header: &Header) -> u64 {
         .map(resident)
         .fold(0, u64::saturating_add)
 }
+
+/// Bytes of a tensor after packing. Norms and biases become 32-bit floats.
+#[cfg(feature = "worker")]
+fn packed_bytes(tensor: &crate::file::TensorEntry) -> u64 {
+    let Some((&inputs, outputs)) = tensor.shape.split_last() else {
+        return 0;
+    };
+    if outputs.is_empty() {
+        return inputs.saturating_mul(4);
+    }
+    let outputs = outputs.iter().product::<u64>();
+    crate::kernels::Matrix::packed_bytes(tensor.kind, outputs as usize, inputs as usize)
+}
+
+/// Without the worker's kernels nothing is packed.
+#[cfg(not(feature = "worker"))]
+fn packed_bytes(tensor: &crate::file::TensorEntry) -> u64 {
+    tensor.bytes().unwrap_or(0)
+}
+
+#[cfg(test)]
+impl Shape {
+    /// A llama of that many heads, for tests of what computes with it.
+    pub(crate) fn of_heads(heads: usize, kv_heads: usize, head_width: usize) -> Self {
+        Self {
+            layers: 2,
+            hidden: heads * head_width,
+            heads,
+            kv_heads,
+            head_width,
+            feed_forward: 8,
+            context_train: 512,
+            rms_epsilon: 1e-5,
+            rope: Rope {
+                base: 10_000.0,
+                width: head_width,
+                pairs: RopePairs::Neighbours,
+                scaling: Scaling::Linear(1.0),
+                original_context: 512,
+                magnitude: 1.0,
+            },
+            local: None,
+            embedding_scale: 1.0,
+            attention_scale: 1.0 / (head_width as f32).sqrt(),
+            activation: Activation::Silu,
+            qkv_bias: false,
+            head_norms: false,
+            post_norms: false,
+            fused: false,
+            experts: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

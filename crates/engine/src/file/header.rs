@@ -57,8 +57,10 @@ pub struct TensorEntry {
     pub shape: Vec<u64>,
     /// How its values are stored.
     pub kind: TensorKind,
-    /// Where its data begins, counted from [`Header::data_offset`].
+    /// Where its data begins, counted from [`Header::data_offset`] of its part.
     pub offset: u64,
+    /// Which part of a model in several files holds it.
+    pub part: usize,
 }
 
 impl TensorEntry {
@@ -353,6 +355,7 @@ impl<'a> Reader<'a> {
             shape,
             kind,
             offset,
+            part: 0,
         })
     }
 }

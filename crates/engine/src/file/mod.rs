@@ -7,8 +7,10 @@
 mod header;
 mod kinds;
 mod metadata;
+mod parts;
 
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
@@ -20,18 +22,135 @@ pub use metadata::{Array, Metadata, Value};
 
 use crate::{EngineError, FileProblem};
 
-/// A mapped model file, or the head of one, whose table was checked.
+/// The largest memory page of the systems that this runs on, so that a multiple of it is one of every page.
+#[cfg(unix)]
+const PAGE_BYTES: usize = 64 << 10;
+
+/// A mapped model file, in one part or several, or the head of one, whose table was checked.
 #[derive(Debug)]
 pub struct ModelFile {
     path: PathBuf,
-    map: Mmap,
+    parts: Vec<Part>,
     header: Header,
-    has_weights: bool,
+}
+
+/// One file of a model.
+#[derive(Debug)]
+struct Part {
+    map: Mmap,
+    /// Where its tensors' data begins.
+    data_offset: u64,
 }
 
 impl ModelFile {
-    /// Maps and checks a file. A file that ends with its tensor table (give or take padding) is a head.
+    /// Maps and checks a file, and the parts that belong to it. A file that ends with its tensor table (give or take
+    /// padding) is a head.
     pub fn open(path: &Path) -> Result<Self, EngineError> {
+        let (part, header) = Part::open(path)?;
+        let mut file = Self {
+            path: path.to_owned(),
+            parts: vec![part],
+            header,
+        };
+        if file.has_weights() {
+            parts::join(&mut file)?;
+        }
+        Ok(file)
+    }
+
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its metadata and tensor table.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// False for a head.
+    pub fn has_weights(&self) -> bool {
+        self.parts.iter().all(Part::has_weights)
+    }
+
+    /// SHA-256 of the bytes up to the end of the tensor table.
+    pub fn head_sha256(&self) -> [u8; 32] {
+        Sha256::digest(&self.parts[0].map[..self.header.head_len as usize]).into()
+    }
+
+    /// The bytes of a tensor of this file's table.
+    pub fn tensor_bytes(&self, tensor: &TensorEntry) -> Result<&[u8], EngineError> {
+        if !self.has_weights() {
+            return Err(EngineError::NoWeights {
+                file: self.path.clone(),
+            });
+        }
+        let bytes = self
+            .extent(tensor)
+            .and_then(|(part, extent)| part.map.get(extent));
+        bytes.ok_or_else(|| EngineError::UnsupportedTensor {
+            name: tensor.name.clone(),
+            kind: tensor.kind.to_string(),
+        })
+    }
+
+    /// Says that these bytes of a tensor were taken over: their pages need not stay in memory.
+    pub fn used(&self, tensor: &TensorEntry, bytes: Range<usize>) {
+        #[cfg(unix)]
+        if let Some((part, extent)) = self.extent(tensor) {
+            // Whole pages alone: the ends may belong to a neighbour.
+            let first = (extent.start + bytes.start).next_multiple_of(PAGE_BYTES);
+            let end = (extent.start + bytes.end).min(extent.end) / PAGE_BYTES * PAGE_BYTES;
+            if first < end && end <= part.map.len() {
+                let advice = memmap2::UncheckedAdvice::DontNeed;
+                // SAFETY: the map is of a file and only read, so a page that is looked at again is read again.
+                #[allow(unsafe_code)]
+                let dropped =
+                    unsafe { part.map.unchecked_advise_range(advice, first, end - first) };
+                // A refusal leaves the pages to the system, which drops them when it needs room.
+                dropped.ok();
+            }
+        }
+        #[cfg(not(unix))]
+        let _ = (tensor, bytes);
+    }
+
+    /// Where a tensor's bytes lie.
+    fn extent(&self, tensor: &TensorEntry) -> Option<(&Part, Range<usize>)> {
+        let part = self.parts.get(tensor.part)?;
+        let length = usize::try_from(tensor.bytes()?).ok()?;
+        let start = usize::try_from(part.data_offset.checked_add(tensor.offset)?).ok()?;
+        Some((part, start..start.checked_add(length)?))
+    }
+
+    /// The name that people know it by: its own, or the file's.
+    pub fn name(&self) -> String {
+        let own = self
+            .header
+            .metadata
+            .text("general.name")
+            .unwrap_or_default();
+        if !own.is_empty() {
+            return own.to_owned();
+        }
+        self.path
+            .file_stem()
+            .map(|stem| stem.to_string_lossy().into_owned())
+            .unwrap_or_default()
+    }
+
+    /// Wraps a problem of this file.
+    pub fn bad(&self, problem: FileProblem) -> EngineError {
+        EngineError::BadFile {
+            file: self.path.clone(),
+            problem,
+        }
+    }
+}
+
+impl Part {
+    /// Maps a file and checks its header against its length.
+    fn open(path: &Path) -> Result<(Self, Header), EngineError> {
         let bad = |problem| EngineError::BadFile {
             file: path.to_owned(),
             problem,
@@ -57,85 +176,18 @@ impl ModelFile {
         #[allow(unsafe_code)]
         let map = unsafe { Mmap::map(&file) }.map_err(io)?;
         let header = parse(&map).map_err(bad)?;
-        let has_weights = map.len() as u64 > header.data_offset;
-        if has_weights {
-            header.check_extents(map.len() as u64).map_err(bad)?;
-        }
-        Ok(Self {
-            path: path.to_owned(),
+        let part = Self {
             map,
-            header,
-            has_weights,
-        })
-    }
-
-    /// Where it lies.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Its metadata and tensor table.
-    pub fn header(&self) -> &Header {
-        &self.header
-    }
-
-    /// False for a head.
-    pub fn has_weights(&self) -> bool {
-        self.has_weights
-    }
-
-    /// SHA-256 of the bytes up to the end of the tensor table.
-    pub fn head_sha256(&self) -> [u8; 32] {
-        Sha256::digest(&self.map[..self.header.head_len as usize]).into()
-    }
-
-    /// All bytes behind the header.
-    pub fn data(&self) -> &[u8] {
-        self.map
-            .get(self.header.data_offset as usize..)
-            .unwrap_or_default()
-    }
-
-    /// The bytes of a tensor of this file's table.
-    pub fn tensor_bytes(&self, tensor: &TensorEntry) -> Result<&[u8], EngineError> {
-        if !self.has_weights {
-            return Err(EngineError::NoWeights {
-                file: self.path.clone(),
-            });
+            data_offset: header.data_offset,
+        };
+        if part.has_weights() {
+            let length = part.map.len() as u64;
+            header.check_extents(length).map_err(bad)?;
         }
-        let extent = tensor.bytes().and_then(|length| {
-            let start =
-                usize::try_from(self.header.data_offset.checked_add(tensor.offset)?).ok()?;
-            self.map
-                .get(start..start.checked_add(usize::try_from(length).ok()?)?)
-        });
-        extent.ok_or_else(|| EngineError::UnsupportedTensor {
-            name: tensor.name.clone(),
-            kind: tensor.kind.to_string(),
-        })
+        Ok((part, header))
     }
 
-    /// The name that people know it by: its own, or the file's.
-    pub fn name(&self) -> String {
-        let own = self
-            .header
-            .metadata
-            .text("general.name")
-            .unwrap_or_default();
-        if !own.is_empty() {
-            return own.to_owned();
-        }
-        self.path
-            .file_stem()
-            .map(|stem| stem.to_string_lossy().into_owned())
-            .unwrap_or_default()
-    }
-
-    /// Wraps a problem of this file.
-    pub fn bad(&self, problem: FileProblem) -> EngineError {
-        EngineError::BadFile {
-            file: self.path.clone(),
-            problem,
-        }
+    fn has_weights(&self) -> bool {
+        self.map.len() as u64 > self.data_offset
     }
 }

@@ -102,15 +102,22 @@ impl Mailbox {
 fn merge(waiting: &mut GenerateEvent, event: GenerateEvent) -> Option<GenerateEvent> {
     match (waiting, event) {
         (
-            GenerateEvent::Tokens { ids, text, .. },
+            GenerateEvent::Tokens {
+                ids,
+                text,
+                logprobs,
+                ..
+            },
             GenerateEvent::Tokens {
                 ids: more,
                 text: tail,
+                logprobs: likely,
                 ..
             },
         ) => {
             ids.extend(more);
             text.push_str(&tail);
+            logprobs.extend(likely);
             None
         }
         (waiting @ GenerateEvent::Prefill { .. }, event @ GenerateEvent::Prefill { .. }) => {
@@ -131,6 +138,7 @@ mod tests {
             first_index,
             ids: vec![first_index],
             text: text.into(),
+            logprobs: Vec::new(),
         }
     }
 
@@ -154,6 +162,7 @@ mod tests {
             first_index: 0,
             ids: vec![0, 1],
             text: "ab".into(),
+            logprobs: Vec::new(),
         };
         assert_eq!(mailbox.next().await, Some(Ok(merged)));
         assert_eq!(mailbox.next().await, Some(Ok(end)));

@@ -60,6 +60,9 @@ impl Process {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
+        // A Ctrl-C at the terminal is for the program: it stops an answer, and the model stays loaded.
+        #[cfg(unix)]
+        command.process_group(0);
         command.arg("--threads").arg(threads.to_string());
         // Windows loads system libraries by it.
         if let Some(root) = std::env::var_os("SystemRoot") {

@@ -22,7 +22,7 @@ pub(super) unsafe fn run<F: Formatted>(work: &Work) {
 // readable.
 unsafe impl Isa for Avx512 {
     const LANES: usize = 16;
-    const ROWS: usize = 16;
+    const ROWS: usize = 8;
     type Int = __m512i;
     type Float = __m512;
 

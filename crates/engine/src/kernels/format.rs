@@ -92,6 +92,18 @@ impl Format {
         }
     }
 
+    /// Where in a block the steps and minima are, floats of 16 bits.
+    pub(super) fn halves(self) -> &'static [usize] {
+        match self {
+            Self::F32 | Self::F16 | Self::BF16 => &[],
+            Self::Q4_0 | Self::Q5_0 | Self::Q8_0 => &[0],
+            Self::Q4_1 | Self::Q5_1 | Self::Q4K | Self::Q5K => &[0, 2],
+            Self::Q2K => &[80, 82],
+            Self::Q3K => &[108],
+            Self::Q6K => &[208],
+        }
+    }
+
     /// Whether weights are floats and not integers.
     pub(super) fn is_float(self) -> bool {
         matches!(self, Self::F32 | Self::F16 | Self::BF16)
@@ -105,7 +117,14 @@ impl Format {
             Self::Q8_0 => 128,
             Self::Q3K => 4,
             Self::Q6K => 32,
-            _ => 0,
+            Self::F32
+            | Self::F16
+            | Self::BF16
+            | Self::Q4_1
+            | Self::Q5_1
+            | Self::Q2K
+            | Self::Q4K
+            | Self::Q5K => 0,
         }
     }
 

@@ -10,7 +10,7 @@
 pub(super) unsafe trait Isa {
     /// Lanes of a vector: a divisor of 16.
     const LANES: usize;
-    /// Rows of activations that fit the registers beside a group of weights.
+    /// Rows of activations that fit the registers beside a group of weights: 4 or 8.
     const ROWS: usize;
     /// Four bytes per lane.
     type Int: Copy;

@@ -54,13 +54,22 @@ impl Matrix {
         outputs: usize,
         inputs: usize,
     ) -> Result<Self, PackError> {
+        Self::pack_as(format_of(kind)?, bytes, outputs, inputs)
+    }
+
+    /// Packs a tensor's bytes of a format.
+    pub(super) fn pack_as(
+        format: Format,
+        bytes: &[u8],
+        outputs: usize,
+        inputs: usize,
+    ) -> Result<Self, PackError> {
         let shape = || PackError::Shape {
-            kind: kind.to_string(),
+            kind: format.name().to_owned(),
             bytes: bytes.len(),
             outputs,
             inputs,
         };
-        let format = format_of(kind)?;
         if row_bytes(format, inputs).and_then(|row| row.checked_mul(outputs)) != Some(bytes.len()) {
             return Err(shape());
         }
@@ -311,9 +320,12 @@ fn strip_bytes(format: Format, inputs: usize) -> (usize, usize) {
 
 fn pack_floats<'b>(format: Format, rows: impl Iterator<Item = &'b [u8]>, packed: &mut [u8]) {
     let (_, size) = format.block();
-    for (lane, row) in rows.enumerate() {
-        for (input, value) in row.chunks_exact(size).enumerate() {
-            packed[(input * STRIP + lane) * size..][..size].copy_from_slice(value);
+    let mut rows: Vec<_> = rows.map(|row| row.chunks_exact(size)).collect();
+    for packed in packed.chunks_exact_mut(STRIP * size) {
+        for (packed, row) in packed.chunks_exact_mut(size).zip(&mut rows) {
+            if let Some(value) = row.next() {
+                packed.copy_from_slice(value);
+            }
         }
     }
 }

@@ -12,6 +12,7 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod blocks;
+mod check;
 mod format;
 mod isa;
 mod matrix;
@@ -25,6 +26,7 @@ use std::sync::OnceLock;
 use half::{bf16, f16};
 
 pub(crate) use activations::Activations;
+pub(crate) use check::Selection;
 pub(crate) use format::Format;
 pub(crate) use matrix::{Matrix, PackError, Product, multiply, multiply_all, row};
 pub(crate) use set::{Emulated, Fused, Level, MulAdd, Set, vectorised};
@@ -35,8 +37,13 @@ use strips::{
 
 /// The set that this process computes with.
 pub(crate) fn set() -> Set {
-    static CHOSEN: OnceLock<Set> = OnceLock::new();
-    *CHOSEN.get_or_init(|| Set::available().pop().unwrap_or(Set::PORTABLE))
+    select().set
+}
+
+/// What this process computes with: chosen at the first call, after every set was asked what is known already.
+pub(crate) fn select() -> &'static Selection {
+    static CHOSEN: OnceLock<Selection> = OnceLock::new();
+    CHOSEN.get_or_init(Selection::new)
 }
 
 /// Computes a work of that format.

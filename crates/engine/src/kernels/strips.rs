@@ -65,7 +65,6 @@ pub(super) unsafe fn strips<S: Isa, F: Formatted>(work: &Work) {
             // SAFETY: the caller's promises; `left` rows from `row` on are in one tile.
             unsafe {
                 row += match left {
-                    16.. if S::ROWS >= 16 => part::<S, F, 16>(work, strip, row),
                     8.. if S::ROWS >= 8 => part::<S, F, 8>(work, strip, row),
                     4.. => part::<S, F, 4>(work, strip, row),
                     2.. => part::<S, F, 2>(work, strip, row),
@@ -194,10 +193,8 @@ impl<P: Planes, C: Scales, const OFFSET: u32> Formatted for Integers<P, C, OFFSE
             let mut sums = [[S::splat(0.0); PARTS]; M];
             for _ in 0..blocks {
                 for group in 0..C::GROUPS {
-                    if M <= 4 {
-                        for line in 0..P::BYTES / 64 {
-                            S::prefetch(quants.wrapping_add(AHEAD + 64 * line));
-                        }
+                    for line in 0..P::BYTES / 64 {
+                        S::prefetch(quants.wrapping_add(AHEAD + 64 * line));
                     }
                     for part in 0..PARTS {
                         let weights = P::unpack::<S>(quants.add(4 * S::LANES * part));
@@ -219,8 +216,8 @@ impl<P: Planes, C: Scales, const OFFSET: u32> Formatted for Integers<P, C, OFFSE
     }
 }
 
-/// Bytes between what is read and what is fetched, when little is computed with either.
-const AHEAD: usize = 2048;
+/// Bytes between what is read and what is fetched: a row of activations computes faster than memory answers.
+const AHEAD: usize = 8192;
 
 /// A group's share of an output, but for the scale of the activations.
 ///

@@ -26,14 +26,6 @@ pub(super) fn kind(format: Format) -> TensorKind {
 /// A tensor's bytes: any integers, steps and minima of a size that occurs.
 pub(super) fn tensor(format: Format, outputs: usize, inputs: usize, seed: usize) -> Vec<u8> {
     let (weights, size) = format.block();
-    let halves: &[usize] = match format {
-        Format::Q4_0 | Format::Q5_0 | Format::Q8_0 => &[0],
-        Format::Q4_1 | Format::Q5_1 | Format::Q4K | Format::Q5K => &[0, 2],
-        Format::Q2K => &[80, 82],
-        Format::Q3K => &[108],
-        Format::Q6K => &[208],
-        Format::F32 | Format::F16 | Format::BF16 => &[],
-    };
     let blocks = outputs * inputs / weights;
     let mut bytes = Vec::with_capacity(blocks * size);
     for block in 0..blocks {
@@ -45,7 +37,7 @@ pub(super) fn tensor(format: Format, outputs: usize, inputs: usize, seed: usize)
             _ => {
                 let start = bytes.len();
                 bytes.extend((0..size).map(|at| (noise(seed + block * size + at) >> 11) as u8));
-                for (at, half) in halves.iter().enumerate() {
+                for (at, half) in format.halves().iter().enumerate() {
                     let number = f16::from_f32(value(seed + block * 2 + at) * 0.01);
                     bytes[start + half..][..2].copy_from_slice(&number.to_le_bytes());
                 }
@@ -198,15 +190,10 @@ fn extreme_integers_overflow_nothing() {
             let spared = tensor(format, outputs, inputs, 1);
             for (block, spared) in bytes.chunks_exact_mut(size).zip(spared.chunks_exact(size)) {
                 block.fill(byte);
-                // The halves that are steps and minima stay as they are.
-                let halves = match format {
-                    Format::Q2K => 80..84,
-                    Format::Q3K => 108..110,
-                    Format::Q6K => 208..210,
-                    Format::Q4_0 | Format::Q5_0 | Format::Q8_0 => 0..2,
-                    _ => 0..4,
-                };
-                block[halves.clone()].copy_from_slice(&spared[halves]);
+                // Steps and minima stay as they are.
+                for half in format.halves() {
+                    block[*half..half + 2].copy_from_slice(&spared[*half..half + 2]);
+                }
             }
             let matrix = Matrix::pack(kind(format), &bytes, outputs, inputs).unwrap();
             for sign in [1.0, -1.0] {

@@ -1,20 +1,23 @@
-//! Byte-pair encoding: the bytes of a word, merged by rank.
+//! Byte-pair encoding: the bytes of a word, or its characters, merged by rank.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+mod merges;
+
+use merges::Merges;
 
 use super::TextProblem;
 use super::pretokenizer::Pretokenizer;
-use super::vocabulary::{Vocabulary, missing};
+use super::spm::{SPACE, byte_pieces};
+use super::vocabulary::{Algorithm, Vocabulary};
 use crate::file::Metadata;
 
 #[derive(Debug)]
 pub(super) struct Bpe {
     pretokenizer: Pretokenizer,
-    /// Rank and result of a merge, by the ids of its halves.
-    merges: HashMap<(u32, u32), (u32, u32)>,
+    merges: Merges,
     /// The piece of each single byte.
     bytes: [Option<u32>; 256],
+    /// Words are merged from characters, and not from bytes.
+    of_characters: bool,
 }
 
 impl Bpe {
@@ -22,44 +25,23 @@ impl Bpe {
         metadata: &Metadata,
         vocabulary: &Vocabulary,
     ) -> Result<Self, TextProblem> {
-        let key = "tokenizer.ggml.merges";
-        let list = metadata.texts(key).ok_or_else(|| missing(key))?;
-        let mut merges = HashMap::with_capacity(list.len());
-        let mut whole = String::new();
-        for (rank, merge) in (0..).zip(list) {
-            // A half may itself begin with a space in old files, so the first character is not looked at.
-            let cut = merge
-                .char_indices()
-                .skip(1)
-                .find(|&(_, character)| character == ' ');
-            let Some((left, right)) = cut.map(|(at, _)| (&merge[..at], &merge[at + 1..])) else {
-                continue;
-            };
-            whole.clear();
-            whole.push_str(left);
-            whole.push_str(right);
-            // A merge of what is no piece can never happen.
-            if let (Some(left), Some(right), Some(whole)) = (
-                vocabulary.id(left),
-                vocabulary.id(right),
-                vocabulary.id(&whole),
-            ) {
-                merges.entry((left, right)).or_insert((rank, whole));
-            }
-        }
-        let mut bytes = [None; 256];
-        let mut spelling = String::new();
-        for byte in 0..=255u8 {
-            spelling.clear();
-            spelling.push(character_of(byte));
-            bytes[usize::from(byte)] = vocabulary.id(&spelling);
-        }
+        let of_characters = vocabulary.algorithm == Algorithm::SpelledBpe;
+        let name = match metadata.text("tokenizer.ggml.pre") {
+            // Its files name none, or one of another meaning.
+            _ if of_characters => "gemma4",
+            name => name.unwrap_or("default"),
+        };
         Ok(Self {
-            pretokenizer: Pretokenizer::named(
-                metadata.text("tokenizer.ggml.pre").unwrap_or("default"),
-            )?,
-            merges,
-            bytes,
+            pretokenizer: Pretokenizer::named(name)?,
+            merges: Merges::from_metadata(metadata, vocabulary)?,
+            bytes: if of_characters {
+                byte_pieces(vocabulary)
+            } else {
+                std::array::from_fn(|byte| {
+                    vocabulary.id(character_of(byte as u8).encode_utf8(&mut [0; 4]))
+                })
+            },
+            of_characters,
         })
     }
 
@@ -68,93 +50,58 @@ impl Bpe {
     }
 
     pub(super) fn encode(&self, text: &str, vocabulary: &Vocabulary, ids: &mut Vec<u32>) {
+        if self.of_characters {
+            self.encode_characters(&text.replace(' ', SPACE), vocabulary, ids);
+        } else {
+            self.encode_bytes(text, vocabulary, ids);
+        }
+    }
+
+    fn encode_bytes(&self, text: &str, vocabulary: &Vocabulary, ids: &mut Vec<u32>) {
+        let mut spelling = String::new();
         for word in self.pretokenizer.split(text) {
             if self.pretokenizer.whole_words {
-                let spelling: String = word.bytes().map(character_of).collect();
+                spelling.clear();
+                spelling.extend(word.bytes().map(character_of));
                 if let Some(id) = vocabulary.id(&spelling) {
                     ids.push(id);
                     continue;
                 }
             }
-            self.merge(word.as_bytes(), vocabulary, ids);
+            let begun = ids.len();
+            ids.extend(word.bytes().filter_map(|byte| self.byte(byte, vocabulary)));
+            self.merges.apply(ids, begun);
         }
     }
 
-    /// Merges the best-ranked pair, the leftmost first, until there is none. A heap, since a word may be a megabyte.
-    fn merge(&self, word: &[u8], vocabulary: &Vocabulary, ids: &mut Vec<u32>) {
-        let piece = |&byte: &u8| self.bytes[usize::from(byte)].or(vocabulary.unknown);
-        let mut symbols: Vec<Symbol> = word.iter().filter_map(piece).map(Symbol::new).collect();
-        Symbol::chain(&mut symbols);
-        let mut heap = BinaryHeap::new();
-        let offer = |heap: &mut BinaryHeap<_>, symbols: &[Symbol], left: usize, right: usize| {
-            let pair = (symbols[left].id, symbols[right].id);
-            if let Some(&(rank, whole)) = self.merges.get(&pair) {
-                heap.push(Reverse((rank, left, right, pair, whole)));
-            }
-        };
-        for right in 1..symbols.len() {
-            offer(&mut heap, &symbols, right - 1, right);
-        }
-        while let Some(Reverse((_, left, right, pair, whole))) = heap.pop() {
-            let still = symbols[left].alive
-                && symbols[right].alive
-                && symbols[left].next == Some(right)
-                && (symbols[left].id, symbols[right].id) == pair;
-            if !still {
+    fn encode_characters(&self, text: &str, vocabulary: &Vocabulary, ids: &mut Vec<u32>) {
+        for word in self.pretokenizer.split(text) {
+            // Line ends are pieces by their number, for which there are no merges.
+            let line_ends = word.starts_with('\n');
+            if let Some(id) = vocabulary.id(word).filter(|_| line_ends) {
+                ids.push(id);
                 continue;
             }
-            symbols[left].id = whole;
-            Symbol::unlink(&mut symbols, left, right);
-            if let Some(before) = symbols[left].previous {
-                offer(&mut heap, &symbols, before, left);
+            let begun = ids.len();
+            for (at, character) in word.char_indices() {
+                let spelling = &word[at..at + character.len_utf8()];
+                match vocabulary.id(spelling) {
+                    Some(id) => ids.push(id),
+                    None => {
+                        ids.extend(
+                            spelling
+                                .bytes()
+                                .filter_map(|byte| self.byte(byte, vocabulary)),
+                        );
+                    }
+                }
             }
-            if let Some(after) = symbols[left].next {
-                offer(&mut heap, &symbols, left, after);
-            }
-        }
-        ids.extend(
-            symbols
-                .iter()
-                .filter(|symbol| symbol.alive)
-                .map(|symbol| symbol.id),
-        );
-    }
-}
-
-/// A link of the chain of pieces that a word is being merged into.
-#[derive(Debug, Clone, Copy)]
-struct Symbol {
-    id: u32,
-    previous: Option<usize>,
-    next: Option<usize>,
-    alive: bool,
-}
-
-impl Symbol {
-    fn new(id: u32) -> Self {
-        Self {
-            id,
-            previous: None,
-            next: None,
-            alive: true,
+            self.merges.apply(ids, begun);
         }
     }
 
-    fn chain(symbols: &mut [Symbol]) {
-        let count = symbols.len();
-        for (at, symbol) in symbols.iter_mut().enumerate() {
-            symbol.previous = at.checked_sub(1);
-            symbol.next = (at + 1 < count).then_some(at + 1);
-        }
-    }
-
-    fn unlink(symbols: &mut [Symbol], left: usize, right: usize) {
-        let next = symbols[right].next;
-        symbols[right].alive = false;
-        symbols[left].next = next;
-        if let Some(next) = next {
-            symbols[next].previous = Some(left);
-        }
+    fn byte(&self, byte: u8, vocabulary: &Vocabulary) -> Option<u32> {
+        self.bytes[usize::from(byte)].or(vocabulary.unknown)
     }
 }
 

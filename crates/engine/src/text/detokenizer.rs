@@ -136,9 +136,10 @@ fn push_bytes(vocabulary: &Vocabulary, id: u32, bytes: &mut Vec<u8>) {
         (PieceKind::Unknown, _) => bytes.extend(char::REPLACEMENT_CHARACTER.to_string().bytes()),
         (PieceKind::UserDefined, Algorithm::Bpe) => bytes.extend(piece.bytes()),
         (PieceKind::Byte, _) => bytes.extend(byte_piece(piece)),
-        (PieceKind::Normal | PieceKind::UserDefined, Algorithm::Spm) => {
-            bytes.extend(piece.replace(SPACE, " ").bytes());
-        }
+        (
+            PieceKind::Normal | PieceKind::UserDefined,
+            Algorithm::Spm | Algorithm::SpelledBpe | Algorithm::WordPiece,
+        ) => bytes.extend(piece.replace(SPACE, " ").bytes()),
         (PieceKind::Normal, Algorithm::Bpe) => {
             for character in piece.chars() {
                 match byte_of(character) {

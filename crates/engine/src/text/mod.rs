@@ -3,11 +3,13 @@
 mod bpe;
 mod detokenizer;
 mod pretokenizer;
+mod specials;
 mod spm;
 mod template;
 mod tokenizer;
 mod typed;
 mod vocabulary;
+mod wordpiece;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -6,7 +6,7 @@ use std::collections::BinaryHeap;
 use super::vocabulary::{PieceKind, Vocabulary};
 
 /// How SentencePiece spells a space.
-pub(super) const SPACE: char = '▁';
+pub(super) const SPACE: &str = "▁";
 
 #[derive(Debug)]
 pub(super) struct Spm {
@@ -50,13 +50,9 @@ impl PartialOrd for Pair {
 
 impl Spm {
     pub(super) fn new(vocabulary: &Vocabulary) -> Self {
-        let mut bytes = [None; 256];
-        for (id, piece, kind) in vocabulary.pieces() {
-            if let Some(byte) = byte_piece(piece).filter(|_| kind == PieceKind::Byte) {
-                bytes[usize::from(byte)] = Some(id);
-            }
+        Self {
+            bytes: byte_pieces(vocabulary),
         }
-        Self { bytes }
     }
 
     /// Encodes text whose spaces have been spelled already.
@@ -117,6 +113,17 @@ impl Spm {
             }
         }
     }
+}
+
+/// The piece of each byte, spelled as [`byte_piece`] reads it.
+pub(super) fn byte_pieces(vocabulary: &Vocabulary) -> [Option<u32>; 256] {
+    let mut bytes = [None; 256];
+    for (id, piece, kind) in vocabulary.pieces() {
+        if let Some(byte) = byte_piece(piece).filter(|_| kind == PieceKind::Byte) {
+            bytes[usize::from(byte)] = Some(id);
+        }
+    }
+    bytes
 }
 
 /// The byte that a piece such as `<0x0A>` stands for.

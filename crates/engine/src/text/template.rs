@@ -1,6 +1,12 @@
 //! Chat templates: Jinja programs that come with model files, so programs of strangers. They run with counted
 //! instructions, capped output and no access to anything but the messages.
+//!
+//! They are written for `transformers`, which sets up Python's Jinja with its own filters, functions and a `generation`
+//! block; here the same source renders to the same text.
 
+pub(super) mod chat;
+mod clock;
+mod json;
 mod python;
 
 use std::io;
@@ -8,12 +14,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value, context};
+use regex::Regex;
 
 use super::vocabulary::Vocabulary;
 use crate::file::Metadata;
-use crate::{ChatMessage, ChatPrompt, EngineError, Role};
+use crate::{ChatPrompt, EngineError};
 
-/// Instructions that one rendering may take. A chat of a thousand messages takes some 50,000.
+/// What one rendering may take, in units of the engine: an instruction, or 64 bytes of text made. A chat of a thousand
+/// messages takes some 50,000.
 const FUEL: u64 = 2_000_000;
 
 /// Bytes that one rendering may produce: more than fills the longest context.
@@ -24,6 +32,24 @@ const MAX_SOURCE: usize = 512 << 10;
 
 /// The name the one template goes by in error messages.
 const NAME: &str = "chat_template";
+
+/// Marks what the model is trained to write itself, and has the scope of `with`.
+const GENERATION: &str = r"\{%([-+]?)\s*(end)?generation\s*([-+]?)%\}";
+
+/// Where marks of typed text are taken from: Unicode's private use area.
+const MARKERS: std::ops::RangeInclusive<char> = '\u{e000}'..='\u{f8ff}';
+
+/// Whether a character may be a mark of typed text.
+pub(super) fn is_marker(character: char) -> bool {
+    MARKERS.contains(&character)
+}
+
+/// The first mark that does not occur in any of `texts`.
+pub(super) fn free_marker<'t>(texts: impl Iterator<Item = &'t str>) -> Option<char> {
+    let characters = texts.flat_map(str::chars);
+    let used: std::collections::BTreeSet<char> = characters.filter(|c| is_marker(*c)).collect();
+    MARKERS.into_iter().find(|marker| !used.contains(marker))
+}
 
 /// The chat template of a model file.
 #[derive(Debug)]
@@ -70,9 +96,11 @@ impl Template {
         environment.set_unknown_method_callback(python::method);
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", strftime_now);
-        environment.add_filter("tojson", python::tojson);
+        environment.add_filter("tojson", json::tojson);
+        environment.add_test("iterable", python::is_iterable);
+        environment.add_test("sequence", python::is_sequence);
         environment
-            .add_template_owned(NAME, source.to_owned())
+            .add_template_owned(NAME, without_generation(source)?)
             .map_err(failed)?;
         Ok(Self {
             environment,
@@ -82,34 +110,46 @@ impl Template {
     }
 
     /// Renders a chat up to where the model's message begins.
+    ///
+    /// # Errors
+    /// When the template refuses the chat in every variant, or takes more than its share.
     pub fn render(&self, prompt: &ChatPrompt) -> Result<String, EngineError> {
-        match (self.render_as_given(prompt), &prompt.system) {
-            // Some templates refuse system messages; what such models were trained on has it in the first question.
-            (Err(error), Some(system)) => {
-                let folded = fold_system(prompt, system).ok_or(error)?;
-                self.render_as_given(&folded)
+        let mut first = None;
+        for form in chat::forms(prompt) {
+            let rendered = self.render_with(chat::values(prompt, form)?);
+            // A template that looks for calls elsewhere passes over them in silence.
+            let whole = |text: &String| chat::calls(prompt).all(|call| text.contains(&call.name));
+            if rendered.as_ref().is_ok_and(whole) {
+                return rendered;
             }
-            (rendered, _) => rendered,
+            if first
+                .as_ref()
+                .is_none_or(|first: &Result<_, _>| first.is_err() && rendered.is_ok())
+            {
+                first = Some(rendered);
+            }
         }
+        first.unwrap_or_else(|| {
+            Err(EngineError::Template {
+                detail: "no messages".to_owned(),
+            })
+        })
     }
 
-    fn render_as_given(&self, prompt: &ChatPrompt) -> Result<String, EngineError> {
-        let message =
-            |role: Role, content: &str| context! { role => role.as_str(), content => content };
-        let system = prompt
-            .system
-            .iter()
-            .map(|content| message(Role::System, content));
-        let rest = prompt
-            .messages
-            .iter()
-            .map(|ChatMessage { role, content }| message(*role, content));
-        let messages: Vec<Value> = system.chain(rest).collect();
+    /// Renders with the variables of a JSON object, besides `bos_token` and `eos_token`: what a template does with a chat
+    /// given exactly so.
+    ///
+    /// # Errors
+    /// When it is no JSON, or the template refuses it.
+    pub fn render_json(&self, variables: &str) -> Result<String, EngineError> {
+        self.render_with(chat::parse(variables)?)
+    }
+
+    fn render_with(&self, given: Value) -> Result<String, EngineError> {
         let values = context! {
-            messages => messages,
             bos_token => self.bos.as_str(),
             eos_token => self.eos.as_str(),
-            add_generation_prompt => true,
+            ..given
         };
         let mut out = Capped(Vec::new());
         let template = self.environment.get_template(NAME).map_err(failed)?;
@@ -122,17 +162,13 @@ impl Template {
     }
 }
 
-/// The same chat with the system prompt at the head of the first question.
-fn fold_system(prompt: &ChatPrompt, system: &str) -> Option<ChatPrompt> {
-    let mut messages = prompt.messages.clone();
-    let first = messages
-        .first_mut()
-        .filter(|message| message.role == Role::User)?;
-    first.content = format!("{system}\n\n{}", first.content);
-    Some(ChatPrompt {
-        system: None,
-        messages,
-    })
+fn without_generation(source: &str) -> Result<String, EngineError> {
+    let block = Regex::new(GENERATION).map_err(|error| EngineError::Template {
+        detail: error.to_string(),
+    })?;
+    Ok(block
+        .replace_all(source, "{%${1} ${2}with ${3}%}")
+        .into_owned())
 }
 
 /// Bytes up to a cap.
@@ -179,7 +215,7 @@ fn strftime_now(format: String) -> Result<String, Error> {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
-    python::strftime(since.as_secs(), &format)
+    clock::strftime(since.as_secs(), &format)
 }
 
 #[cfg(test)]

@@ -45,7 +45,7 @@ impl Command {
         match self {
             Command::Load { class, .. } => *class,
             Command::Generate { request, .. } => request.class,
-            Command::Look => Class::Network,
+            Command::Look => Class::Audit,
         }
     }
 
@@ -136,12 +136,12 @@ impl Compute {
         let first_network = self
             .waiting
             .iter()
-            .position(|waiting| waiting.class() == Class::Network);
+            .position(|waiting| waiting.class().is_network());
         match command.class() {
             Class::Own => self
                 .waiting
                 .insert(first_network.unwrap_or(self.waiting.len()), command),
-            Class::Network => self.waiting.push_back(command),
+            Class::Paid | Class::Free | Class::Audit => self.waiting.push_back(command),
         }
     }
 
@@ -191,9 +191,9 @@ impl Compute {
             let strangers = self
                 .sequences
                 .iter()
-                .all(|sequence| sequence.request.class == Class::Network);
+                .all(|sequence| sequence.request.class.is_network());
             if !ready && !self.sequences.is_empty() {
-                if front.class() == Class::Network || !strangers {
+                if front.class().is_network() || !strangers {
                     return;
                 }
                 for sequence in std::mem::take(&mut self.sequences) {
@@ -375,7 +375,7 @@ impl Compute {
                 )
             }),
             own: classes().filter(|class| *class == Class::Own).count() as u32,
-            network: classes().filter(|class| *class == Class::Network).count() as u32,
+            network: classes().filter(|class| class.is_network()).count() as u32,
             tokens_per_second: self.speed.last,
             rss_bytes: self.gauge.resident(),
         };

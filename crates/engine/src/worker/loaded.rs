@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use super::texts::{Stamp, TextModels};
 use crate::cache::{self, PagePool};
-use crate::decoder::Decoder;
-use crate::families::resident_bytes;
+use crate::decoder::{Decoder, Plan};
+use crate::families::Shape;
 use crate::file::ModelFile;
 use crate::text::TextModel;
 use crate::{EngineError, LoadProgress, ModelInfo};
@@ -17,12 +17,6 @@ const DEFAULT_CONTEXT: u32 = 8192;
 
 /// The least context worth loading a model for.
 const LEAST_CONTEXT: u32 = 512;
-
-/// Bytes read ahead between two progress reports.
-const REPORT_EVERY: usize = 16 << 20;
-
-/// Distance of two reads that bring every page in.
-const PAGE_BYTES: usize = 4096;
 
 /// A loaded model.
 #[derive(Debug)]
@@ -65,15 +59,13 @@ impl Loaded {
         let stamp = Stamp::of(path);
         let text = texts.get(path)?;
         let file = Arc::new(ModelFile::open(path)?);
-        if !file.has_weights() {
-            return Err(EngineError::NoWeights {
-                file: path.to_owned(),
-            });
-        }
-        let decoder = Decoder::new(&file)?;
-        let weights = resident_bytes(file.header());
-        let (context, cache_budget) = admit(&decoder, weights, context, room)?;
-        read_ahead(&file, report);
+        let plan = Plan::of(&file)?;
+        let weights = plan.weights_bytes();
+        let (context, cache_budget) = admit(plan.shape(), weights, context, room)?;
+        let decoder = Decoder::new(&plan, context, &mut |progress| {
+            report(progress);
+            Ok(())
+        })?;
         Ok(Self {
             path: path.to_owned(),
             stamp,
@@ -103,8 +95,12 @@ impl Loaded {
                 available: room.available.saturating_add(self.info.memory_bytes),
                 ..room
             };
-            (self.info.context, self.cache_budget) =
-                admit(&self.decoder, self.info.memory_bytes, Some(wanted), room)?;
+            (self.info.context, self.cache_budget) = admit(
+                self.decoder.shape(),
+                self.info.memory_bytes,
+                Some(wanted),
+                room,
+            )?;
             self.pool.set_bytes(self.cache_budget);
         }
         Ok(())
@@ -113,12 +109,11 @@ impl Loaded {
 
 /// The context that fits and the bytes left for caches; an error when a named context, or the least useful one, does not.
 fn admit(
-    decoder: &Decoder,
+    shape: &Shape,
     weights: u64,
     context: Option<u32>,
     room: Room,
 ) -> Result<(u32, u64), EngineError> {
-    let shape = decoder.shape();
     let have = room.bytes();
     let fixed = weights.saturating_add(shape.scratch_bytes());
     let need = |context: u32| fixed.saturating_add(cache::bytes(shape, context));
@@ -138,21 +133,4 @@ fn admit(
         fits = (fits / 2).max(least);
     }
     Ok((fits, have - fixed))
-}
-
-/// Brings the file's pages into memory, so that the first answer does not wait for the disk, and the load can be watched.
-fn read_ahead(file: &ModelFile, report: &mut dyn FnMut(LoadProgress)) {
-    let bytes = file.data();
-    let total = bytes.len() as u64;
-    report(LoadProgress { done: 0, total });
-    let mut done = 0;
-    for chunk in bytes.chunks(REPORT_EVERY) {
-        let touched: u8 = chunk
-            .iter()
-            .step_by(PAGE_BYTES)
-            .fold(0, |sum, byte| sum ^ byte);
-        std::hint::black_box(touched);
-        done += chunk.len() as u64;
-        report(LoadProgress { done, total });
-    }
 }

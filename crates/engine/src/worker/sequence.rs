@@ -9,9 +9,10 @@ use super::{Control, Controls};
 use crate::cache::{self, Asker, SequenceState};
 use crate::decoder::{Span, Step, Wanted};
 use crate::families::PREFILL_CHUNK;
+use crate::sampler::Position;
 use crate::scheduler::Candidate;
 use crate::text::Detokenizer;
-use crate::{Class, EngineError, Finish, GenerateEvent, GenerateRequest, GenerateStats, sampler};
+use crate::{EngineError, Finish, GenerateEvent, GenerateRequest, GenerateStats};
 
 /// A running answer.
 #[derive(Debug)]
@@ -132,7 +133,7 @@ impl Sequence {
         let to = self.ids.len().min(from + PREFILL_CHUNK as usize);
         let last = to == self.ids.len();
         let prefill = from + 1 < self.given;
-        let (control, network) = (&self.control, self.request.class == Class::Network);
+        let (control, network) = (&self.control, self.request.class.is_network());
         let interrupted =
             || control.cancelled.load(Ordering::Relaxed) || (network && controls.own_waits());
         let span = Span {
@@ -171,8 +172,15 @@ impl Sequence {
         // Rows of the table beyond the vocabulary are padding.
         logits.truncate(model.text.info().vocab_size as usize);
         let index = (self.ids.len() - self.request.prompt.len()) as u32;
-        let chosen = sampler::choose(&mut logits, &self.ids, index, &self.request.sampling);
-        let id = chosen.ok_or(EngineError::BadNumbers { index })?;
+        let position = Position {
+            before: &self.ids,
+            index,
+            sampling: &self.request.sampling,
+            mask: None,
+        };
+        let chosen = position.choose(&logits, self.request.logprobs);
+        let chosen = chosen.ok_or(EngineError::BadNumbers { index })?;
+        let id = chosen.id;
         self.ids.push(id);
         let eog = !self.request.ignore_eog && model.text.info().eog_ids.binary_search(&id).is_ok();
         let mut piece = self.detokenizer.push(&[id]);
@@ -193,6 +201,7 @@ impl Sequence {
             first_index: index,
             ids: vec![id],
             text: piece.text,
+            logprobs: chosen.logprobs.into_iter().collect(),
         };
         Ok(match finish {
             Some(finish) => Stepped::End(tokens, finish),
@@ -207,6 +216,7 @@ impl Sequence {
             first_index: (self.ids.len() - self.request.prompt.len()) as u32,
             ids: Vec::new(),
             text: held,
+            logprobs: Vec::new(),
         });
         (rest, self.finished(Finish::Cancelled))
     }

@@ -15,6 +15,10 @@ pub(crate) enum Meta {
     F32s(Vec<f32>),
 }
 
+/// Experts of a mixture, and how many of them compute a token.
+pub(crate) const EXPERTS: usize = 5;
+pub(crate) const EXPERTS_USED: usize = 2;
+
 /// How a tensor is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -95,22 +99,60 @@ impl Tiny {
         };
         let pieces = pieces.unwrap();
         let (queries, keys) = (hidden, hidden / heads * kv_heads);
+        let head_norms = matches!(architecture, "qwen3" | "qwen3moe" | "gemma3");
+        let post_norms = architecture == "gemma3";
+        let fused = architecture == "phi3";
+        if architecture == "qwen3moe" {
+            tiny.set(&key("expert_count"), Meta::U32(EXPERTS as u32));
+            tiny.set(&key("expert_used_count"), Meta::U32(EXPERTS_USED as u32));
+            let width = Meta::U32(feed_forward as u32);
+            tiny.set(&key("expert_feed_forward_length"), width);
+        }
         tiny.add("token_embd.weight", &[pieces, hidden], kind);
         for layer in 0..layers {
             let name = |part: &str| format!("blk.{layer}.{part}");
             tiny.add_norm(&name("attn_norm.weight"), hidden);
-            tiny.add(&name("attn_q.weight"), &[queries, hidden], kind);
-            tiny.add(&name("attn_k.weight"), &[keys, hidden], kind);
-            tiny.add(&name("attn_v.weight"), &[keys, hidden], kind);
+            if fused {
+                tiny.add(
+                    &name("attn_qkv.weight"),
+                    &[queries + 2 * keys, hidden],
+                    kind,
+                );
+            } else {
+                tiny.add(&name("attn_q.weight"), &[queries, hidden], kind);
+                tiny.add(&name("attn_k.weight"), &[keys, hidden], kind);
+                tiny.add(&name("attn_v.weight"), &[keys, hidden], kind);
+            }
             if architecture == "qwen2" {
                 tiny.add(&name("attn_q.bias"), &[queries], Kind::F32);
                 tiny.add(&name("attn_k.bias"), &[keys], Kind::F32);
                 tiny.add(&name("attn_v.bias"), &[keys], Kind::F32);
             }
+            if head_norms {
+                tiny.add_norm(&name("attn_q_norm.weight"), hidden / heads);
+                tiny.add_norm(&name("attn_k_norm.weight"), hidden / heads);
+            }
             tiny.add(&name("attn_output.weight"), &[hidden, queries], kind);
             tiny.add_norm(&name("ffn_norm.weight"), hidden);
-            tiny.add(&name("ffn_gate.weight"), &[feed_forward, hidden], kind);
-            tiny.add(&name("ffn_up.weight"), &[feed_forward, hidden], kind);
+            if post_norms {
+                tiny.add_norm(&name("post_attention_norm.weight"), hidden);
+                tiny.add_norm(&name("post_ffw_norm.weight"), hidden);
+            }
+            if architecture == "qwen3moe" {
+                tiny.add(&name("ffn_gate_inp.weight"), &[EXPERTS, hidden], Kind::F32);
+                let inward = [EXPERTS, feed_forward, hidden];
+                tiny.add(&name("ffn_gate_exps.weight"), &inward, kind);
+                tiny.add(&name("ffn_up_exps.weight"), &inward, kind);
+                let outward = [EXPERTS, hidden, feed_forward];
+                tiny.add(&name("ffn_down_exps.weight"), &outward, kind);
+                continue;
+            }
+            if fused {
+                tiny.add(&name("ffn_up.weight"), &[2 * feed_forward, hidden], kind);
+            } else {
+                tiny.add(&name("ffn_gate.weight"), &[feed_forward, hidden], kind);
+                tiny.add(&name("ffn_up.weight"), &[feed_forward, hidden], kind);
+            }
             tiny.add(&name("ffn_down.weight"), &[hidden, feed_forward], kind);
         }
         tiny.add_norm("output_norm.weight", hidden);
@@ -126,6 +168,13 @@ impl Tiny {
         values
             .iter_mut()
             .for_each(|value| *value = 1.0 + *value * 0.2);
+    }
+
+    /// Adds divisors of rotary frequencies.
+    pub(crate) fn add_divisors(&mut self, name: &str, length: usize) {
+        self.add(name, &[length], Kind::F32);
+        let values = &mut self.tensors.last_mut().unwrap().values;
+        values.iter_mut().for_each(|value| *value += 2.0);
     }
 
     /// Adds a tensor of repeatable values around zero.

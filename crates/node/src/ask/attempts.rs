@@ -137,6 +137,7 @@ pub(super) async fn compute(
                 first_index,
                 ids,
                 text: _,
+                logprobs: _,
             } => {
                 if !ids.is_empty() {
                     tell(LocalEvent::Tokens { first_index, ids }).await;

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use engine::{Class, EngineError, GenerateRequest};
+use engine::{Asker, Class, EngineError, GenerateRequest};
 use network::FrameWriter;
 use protocol::{
     ModelRef,
@@ -42,6 +42,8 @@ pub(crate) struct Work {
     pub(crate) vocab_size: u32,
     pub(crate) eog: Vec<u32>,
     pub(crate) prompt: Vec<u32>,
+    /// Output that the answer has already.
+    pub(crate) resume: Vec<u32>,
     pub(crate) sampling: Sampling,
     pub(crate) max_out: u32,
     pub(crate) candidates: Vec<Candidate>,
@@ -170,7 +172,7 @@ impl<'a> Drive<'a> {
             vocab_size: self.work.vocab_size,
             eog: std::mem::take(&mut self.work.eog),
             prompt: std::mem::take(&mut self.work.prompt),
-            resume: Vec::new(),
+            resume: std::mem::take(&mut self.work.resume),
             sampling: protocol::frame::Sampling {
                 temperature: sampling.temperature,
                 top_k: sampling.top_k,
@@ -337,7 +339,11 @@ impl<'a> Drive<'a> {
             sampling: self.work.sampling.for_engine(self.seed),
             stop: Vec::new(),
             class: Class::Own,
+            asker: Asker::Owner,
+            weight: 1,
             ignore_eog: false,
+            logprobs: None,
+            constraint: None,
         };
         let (inner, reports) = (Arc::clone(self.inner), self.reports.clone());
         let task = tokio::spawn(async move {

@@ -159,6 +159,9 @@ pub(crate) struct Ask {
     system: Option<String>,
     sampling: Sampling,
     on_full: memory::OnFull,
+    /// Output tokens that the answer has already, when it is gone on with, and the model that wrote them.
+    resume: Vec<u32>,
+    resumed_model: Option<ModelUsed>,
     prompt: Option<Prompt>,
     sent: Instant,
 }
@@ -183,9 +186,45 @@ impl Ask {
                 .map(Sampling::from)
                 .unwrap_or_default(),
             on_full: settings.on_full,
+            resume: Vec::new(),
+            resumed_model: None,
             prompt: None,
             sent: Instant::now(),
         }
+    }
+
+    /// Goes on with an answer of which these tokens are there.
+    ///
+    /// # Errors
+    /// [`NodeError::OtherModel`] where it is known already that another model would go on: its tokens mean other text.
+    pub(crate) fn resuming(
+        mut self,
+        tokens: Vec<u32>,
+        model: Option<ModelUsed>,
+    ) -> Result<Self, NodeError> {
+        self.resume = tokens;
+        self.resumed_model = model;
+        if let Some(used) = self.model_used() {
+            self.check_model(&used)?;
+        }
+        Ok(self)
+    }
+
+    fn check_model(&self, used: &ModelUsed) -> Result<(), NodeError> {
+        let Some(before) = &self.resumed_model else {
+            return Ok(());
+        };
+        let same = match (&before.digest, &used.digest) {
+            (Some(before), Some(used)) => before == used,
+            (None, _) | (_, None) => before.id == used.id,
+        };
+        if same {
+            return Ok(());
+        }
+        Err(NodeError::OtherModel {
+            wrote: before.name.clone(),
+            now: used.name.clone(),
+        })
     }
 
     /// Renders the prompt when the model's text part is on this computer, so that a conversation that does not fit is
@@ -240,7 +279,12 @@ impl Ask {
 
     async fn run(mut self, answer: memory::Message, mut events: Events) {
         let inner = Arc::clone(&self.slot.inner);
-        let mut output = Output::new(self.chat.memory.clone(), answer, self.sent);
+        let mut output = Output::new(
+            self.chat.memory.clone(),
+            answer,
+            self.resume.len(),
+            self.sent,
+        );
         let end = match self.prepare(&mut output, &mut events).await {
             Ok(Some(work)) => {
                 Drive::new(&inner, work, &self.slot.stop, &mut output, &mut events)
@@ -308,6 +352,7 @@ impl Ask {
                 let file = inner
                     .head(&found.model, &found.name, found.local.as_ref(), &peers)
                     .await?;
+                self.check_model(&found.used)?;
                 output.set_model(found.used.clone());
                 let limit = found
                     .candidates
@@ -331,14 +376,18 @@ impl Ask {
         };
         let prompt = match self.prompt.take() {
             // Rendered with the same file, and it fits what the peers take.
-            Some(prompt) if limit == 0 || prompt.ids.len() < limit as usize => prompt,
+            Some(prompt) if limit == 0 || prompt.ids.len() + self.resume.len() < limit as usize => {
+                prompt
+            }
             Some(_) | None => {
                 let model = local.clone().or_else(|| self.target.model().cloned());
                 self.render(&file, model.as_ref(), &name, limit).await?
             }
         };
         inner.set_cut(self.chat.id, prompt.first_seen);
-        output.open(&inner.engine, &file, &prompt).await?;
+        output
+            .open(&inner.engine, &file, &prompt, &self.resume)
+            .await?;
         // A file whose digest is not known yet can be computed with here; nobody else is asked for it.
         let reference = reference.unwrap_or(ModelRef {
             digest: protocol::ModelDigest::new([0; 32]),
@@ -351,6 +400,7 @@ impl Ask {
             vocab_size: info.vocab_size,
             eog: info.eog_ids,
             prompt: prompt.ids,
+            resume: std::mem::take(&mut self.resume),
             sampling: self.sampling.clone(),
             max_out: self.sampling.max_out,
             candidates,
@@ -368,6 +418,7 @@ impl Ask {
         let system = prompt::system(self.system.as_deref(), model);
         let room = Room {
             limit,
+            resume: u32::try_from(self.resume.len()).unwrap_or(u32::MAX),
             max_out: self.sampling.max_out,
             on_full: self.on_full,
         };

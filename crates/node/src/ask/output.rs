@@ -45,12 +45,15 @@ pub(crate) struct Output {
     splitter: Splitter,
     content: String,
     tokens: u32,
+    /// Tokens that the answer had before this went on with it.
+    resumed: u32,
     prompt_tokens: Option<u32>,
     first: Option<Instant>,
     last: Instant,
     thinking: Option<Instant>,
     thought: Option<Duration>,
-    spans: Vec<(AttemptId, Span)>,
+    /// Where each part was computed; the parts of an answer that is gone on with have no attempt here.
+    spans: Vec<(Option<AttemptId>, Span)>,
     receipts: BTreeMap<AttemptId, String>,
     model: Option<ModelUsed>,
     /// Why the text is not on the disk yet; said once, at the end.
@@ -60,25 +63,37 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    pub(crate) fn new(memory: Memory, answer: memory::Message, sent: Instant) -> Self {
+    /// `resumed` tokens stand in the answer already.
+    pub(crate) fn new(
+        memory: Memory,
+        answer: memory::Message,
+        resumed: usize,
+        sent: Instant,
+    ) -> Self {
+        let resumed = u32::try_from(resumed).unwrap_or(u32::MAX);
         Self {
             memory,
-            answer,
             sent,
             text: None,
             splitter: Splitter::new(false),
-            content: String::new(),
-            tokens: 0,
+            content: answer.content.clone(),
+            tokens: resumed,
+            resumed,
             prompt_tokens: None,
             first: None,
             last: sent,
             thinking: None,
             thought: None,
-            spans: Vec::new(),
+            spans: answer
+                .spans
+                .iter()
+                .map(|span| (None, span.clone()))
+                .collect(),
             receipts: BTreeMap::new(),
             model: None,
             unsaved: None,
             context_limit: 0,
+            answer,
         }
     }
 
@@ -87,19 +102,28 @@ impl Output {
         self.model = Some(model);
     }
 
-    /// Gets ready to turn ids into text.
+    /// Gets ready to turn ids into text, behind those that the answer has already.
     pub(crate) async fn open(
         &mut self,
         engine: &EngineHandle,
         file: &Path,
         prompt: &Prompt,
+        resume: &[u32],
     ) -> Result<(), NodeError> {
         self.prompt_tokens = u32::try_from(prompt.ids.len()).ok();
+        let text = self
+            .text
+            .insert(engine.text_stream(file, Vec::new()).await?);
+        if !resume.is_empty() {
+            // Their text is shown and stored; both readers only have to stand behind it.
+            text.push(resume).await?;
+            self.splitter.push(&self.content);
+            return Ok(());
+        }
         self.splitter = Splitter::new(prompt.inside_reasoning);
-        self.text = Some(engine.text_stream(file, Vec::new()).await?);
         if prompt.inside_reasoning {
             // The template wrote the mark, so the output lacks it: it is stored so that the text can be split again.
-            self.keep(reasoning::opening()).await;
+            self.keep(reasoning::opening(), &[]).await;
         }
         Ok(())
     }
@@ -119,14 +143,18 @@ impl Output {
             self.thinking = self.splitter.is_inside().then_some(now);
         }
         self.last = now;
-        if self.spans.last().is_none_or(|(last, _)| *last != attempt) {
-            let peer = match place {
-                Place::Local => None,
-                Place::Peer(peer) => Some(peer.to_string()),
-            };
+        let peer = match place {
+            Place::Local => None,
+            Place::Peer(peer) => Some(peer.to_string()),
+        };
+        let same = self.spans.last().is_some_and(|(last, span)| {
+            // This computer signs nothing, so that its parts need not be told apart.
+            *last == Some(attempt) || (peer.is_none() && span.peer.is_none())
+        });
+        if !same {
             let receipt = self.receipts.get(&attempt).cloned();
             self.spans.push((
-                attempt,
+                Some(attempt),
                 Span {
                     from_index: first_index,
                     peer,
@@ -142,14 +170,14 @@ impl Output {
             return Ok(());
         };
         let piece = text.push(ids).await?;
-        self.write(&piece.text, events).await;
+        self.write(&piece.text, ids, events).await;
         Ok(())
     }
 
     /// A peer signed for its span.
     pub(crate) async fn receipt(&mut self, attempt: AttemptId, job: String) {
         for (of, span) in &mut self.spans {
-            if *of == attempt {
+            if *of == Some(attempt) {
                 span.receipt = Some(job.clone());
             }
         }
@@ -157,11 +185,15 @@ impl Output {
         self.keep_spans().await;
     }
 
-    /// Writes what was held back: half a character, the beginning of a mark.
+    /// Writes what was held back: the beginning of a mark. Half a character is left out: where the answer is gone on with,
+    /// its other half comes.
     pub(crate) async fn flush(&mut self, events: &mut Events) {
         if let Some(text) = self.text.take() {
             match text.finish().await {
-                Ok(piece) => self.write(&piece.text, events).await,
+                Ok(piece) => {
+                    let whole = piece.text.trim_end_matches(char::REPLACEMENT_CHARACTER);
+                    self.write(whole, &[], events).await;
+                }
                 Err(error) => tracing::debug!(%error, "the last piece of text was not given"),
             }
         }
@@ -215,7 +247,7 @@ impl Output {
 
     fn stats(&self) -> Stats {
         let millis = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
-        let stepped = f64::from(self.tokens.saturating_sub(1));
+        let stepped = f64::from((self.tokens - self.resumed).saturating_sub(1));
         let took = self
             .first
             .map(|first| (self.last - first).as_secs_f64())
@@ -228,15 +260,16 @@ impl Output {
             reasoning_ms: self
                 .thought
                 .or_else(|| self.thinking.map(|since| self.last - since))
-                .map(millis),
+                .map(millis)
+                .or(self.answer.stats.reasoning_ms),
         }
     }
 
-    async fn write(&mut self, text: &str, events: &mut Events) {
-        if text.is_empty() {
+    async fn write(&mut self, text: &str, ids: &[u32], events: &mut Events) {
+        if text.is_empty() && ids.is_empty() {
             return;
         }
-        self.keep(text).await;
+        self.keep(text, ids).await;
         let before = self.splitter.is_inside();
         let parts = self.splitter.push(text);
         match (before, self.splitter.is_inside()) {
@@ -257,9 +290,9 @@ impl Output {
         }
     }
 
-    async fn keep(&mut self, text: &str) {
+    async fn keep(&mut self, text: &str, ids: &[u32]) {
         self.content.push_str(text);
-        match self.memory.append(self.answer.id, text).await {
+        match self.memory.append(self.answer.id, text, ids).await {
             Ok(Autosave::OnTime) => {}
             Ok(Autosave::Behind) if self.unsaved.is_some() => {}
             // The memory holds the text and tries again; only a flush says why.

@@ -39,6 +39,8 @@ pub(crate) struct Prompt {
 pub(crate) struct Room {
     /// The model's context; 0 when it is not known.
     pub(crate) limit: u32,
+    /// Tokens of the answer that are there already, when it is gone on with.
+    pub(crate) resume: u32,
     /// Most tokens of the answer.
     pub(crate) max_out: u32,
     pub(crate) on_full: memory::OnFull,
@@ -49,14 +51,14 @@ impl Room {
         if self.limit == 0 {
             return u32::MAX;
         }
-        self.limit - self.for_answer()
+        self.limit.saturating_sub(self.for_answer())
     }
 
     fn for_answer(self) -> u32 {
         self.max_out
             .min(self.limit / ANSWER_SHARE)
             .max(1)
-            .min(self.limit)
+            .saturating_add(self.resume)
     }
 }
 
@@ -273,6 +275,7 @@ mod tests {
         let whole = count(&render(&engine, &file, None, &turns).await.unwrap());
         let room = |limit, on_full| Room {
             limit,
+            resume: 0,
             max_out: 50,
             on_full,
         };

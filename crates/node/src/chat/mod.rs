@@ -276,6 +276,61 @@ impl Node {
         Ok(ask.begin(asked, answer, title).await)
     }
 
+    /// Goes on with an answer that ended before its end: stopped, cut, or at the limit of tokens. The message stays as it
+    /// is; beside it stands a longer one that begins with the same tokens, and the events are those of that one.
+    ///
+    /// # Errors
+    /// [`NodeError::NothingToContinue`] when the answer is whole or its tokens are not known, [`NodeError::OtherModel`],
+    /// and as [`Node::chat_send`].
+    pub async fn chat_continue(
+        &self,
+        chat: &str,
+        answer: &str,
+    ) -> Result<mpsc::Receiver<AnswerEvent>, NodeError> {
+        let inner = &self.inner;
+        let chat = inner.chat(chat)?;
+        let answer = message_id(answer)?;
+        let slot = ask::Slot::take(inner, chat.id)?;
+        let settings = chat.memory.open_chat(chat.id).await?.chat.settings;
+        let mut branch = chat.memory.branch(answer).await?;
+        let (Some(old), Some(question)) = (branch.pop(), branch.last().map(|asked| asked.id))
+        else {
+            return Err(NodeError::NothingToContinue);
+        };
+        if old.chat != chat.id {
+            return Err(NodeError::MessageMissing {
+                message: answer.to_string(),
+            });
+        }
+        let cut = match old.state {
+            memory::MessageState::Stopped
+            | memory::MessageState::Interrupted
+            | memory::MessageState::Length => true,
+            memory::MessageState::Streaming
+            | memory::MessageState::Complete
+            | memory::MessageState::Failed => false,
+        };
+        let tokens = chat.memory.token_ids(old.id).await?;
+        if !cut || tokens.is_empty() || old.role != memory::Role::Assistant {
+            return Err(NodeError::NothingToContinue);
+        }
+        let target = inner.target(&settings)?;
+        let mut ask = Ask::new(slot, chat.clone(), &settings, target, prompt::turns(branch))
+            .resuming(tokens.clone(), old.model.clone())?;
+        ask.check_context().await?;
+
+        let longer = NewMessage {
+            content: old.content,
+            spans: old.spans,
+            stats: old.stats,
+            ..NewMessage::answer(question, ask.model_used())
+        };
+        let answer = chat.memory.insert(chat.id, longer).await?;
+        chat.memory.append(answer.id, "", &tokens).await?;
+        inner.chats_changed();
+        Ok(ask.begin(None, answer, None).await)
+    }
+
     /// Stops the answer that is being written in a chat; what came is kept. Nothing happens when there is none.
     ///
     /// # Errors

@@ -293,6 +293,22 @@ impl Client {
         .await
     }
 
+    /// See [`Node::chat_continue`].
+    ///
+    /// # Errors
+    /// `disconnected`; the node's own errors come with the first item.
+    pub async fn chat_continue(
+        &self,
+        chat: &str,
+        answer: &str,
+    ) -> Result<Stream<AnswerEvent>, ErrorView> {
+        self.stream(Request::ChatContinue {
+            chat: chat.to_owned(),
+            answer: answer.to_owned(),
+        })
+        .await
+    }
+
     /// See [`Node::chat_summarise`]; the result is the new chat.
     ///
     /// # Errors

@@ -88,6 +88,11 @@ pub enum Request {
         parent: Option<String>,
         text: Option<String>,
     },
+    /// Items: [`AnswerEvent`](crate::AnswerEvent).
+    ChatContinue {
+        chat: String,
+        answer: String,
+    },
     ChatStop {
         chat: String,
     },

@@ -201,6 +201,10 @@ async fn answer(node: &Node, request: Request, out: &Out) -> Result<serde_json::
                 .await;
             value(())
         }
+        Request::ChatContinue { chat, answer } => {
+            out.events(node.chat_continue(&chat, &answer).await?).await;
+            value(())
+        }
         Request::ChatStop { chat } => value(node.chat_stop(&chat)?),
         Request::ChatContext { chat, draft } => value(node.chat_context(&chat, &draft).await?),
         Request::ChatSummarise { chat } => {

@@ -112,6 +112,17 @@ pub enum NodeError {
     /// There is no text to send, and no message to answer.
     #[error("there is nothing to send")]
     NothingToSend,
+    /// An answer that is whole, or of which only the text is known.
+    #[error("this answer cannot be gone on with")]
+    NothingToContinue,
+    /// Tokens mean nothing to another model.
+    #[error("this answer was begun by {wrote}, and {now} cannot go on with it")]
+    OtherModel {
+        /// The model that began.
+        wrote: String,
+        /// The model that is chosen now.
+        now: String,
+    },
     /// The text is longer than any context.
     #[error("the message has {bytes} bytes, and at most {limit} can be sent")]
     TooLong {
@@ -299,6 +310,8 @@ impl NodeError {
             Self::ChatBusy => "chat_busy",
             Self::TooManyAnswers { .. } => "too_many_answers",
             Self::NothingToSend => "nothing_to_send",
+            Self::NothingToContinue => "nothing_to_continue",
+            Self::OtherModel { .. } => "other_model",
             Self::TooLong { .. } | Self::MessageTooLong { .. } => "message_too_long",
             Self::ConsentNeeded => "consent_needed",
             Self::NoModel | Self::ModelMissing { .. } => "model_missing",
@@ -351,6 +364,10 @@ impl NodeError {
             Self::ChatBusy => fixed("Wait for the answer, or stop it."),
             Self::TooManyAnswers { .. } => fixed("Wait for one of them, or stop one."),
             Self::NothingToSend => fixed("Write a message first."),
+            Self::NothingToContinue => fixed("Answer the question again."),
+            Self::OtherModel { .. } => {
+                fixed("Choose the model that began it, or answer the question again with this one.")
+            }
             Self::TooLong { .. } | Self::MessageTooLong { .. } => {
                 fixed("Shorten the message, or choose a model with a larger context.")
             }

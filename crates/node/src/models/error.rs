@@ -57,7 +57,8 @@ pub enum ModelsError {
         problem: CatalogueError,
     },
     /// The engine cannot use the file.
-    #[error("{} is no model that this engine runs", path.display())]
+    // The cause names the file.
+    #[error("this is no model that the engine runs")]
     NotRunnable {
         /// The file.
         path: PathBuf,
@@ -101,8 +102,11 @@ pub enum ModelsError {
         path: PathBuf,
     },
     /// The models are being moved.
-    #[error("the models are being moved to another folder")]
-    Moving,
+    #[error("the models are being moved to {}", to.display())]
+    Moving {
+        /// The new folder.
+        to: PathBuf,
+    },
     /// The proxy of the settings is no address.
     #[error("the proxy {proxy} cannot be used")]
     Proxy {
@@ -214,7 +218,7 @@ impl ModelsError {
             Self::NotOurs { .. } => "model_bundled",
             Self::BadFolder { .. } => "bad_folder",
             Self::OtherFile { .. } => "file_exists",
-            Self::Moving => "models_moving",
+            Self::Moving { .. } => "models_moving",
             Self::Proxy { .. } => "bad_proxy",
             Self::Stopping => "stopping",
         }
@@ -228,6 +232,7 @@ impl ModelsError {
             Self::File { source, .. } if is_disk_full(source) => {
                 "Free some space on the disk, then try again."
             }
+            Self::File { what: "read", .. } => "Check that it exists and that you may read it.",
             Self::File { .. } => "Check that the folder exists and that you may write to it.",
             Self::NoSpace { .. } => {
                 "Free some space, remove a model, or move the models to another disk."
@@ -242,7 +247,12 @@ impl ModelsError {
             Self::NotOurs { .. } => "It takes no space beyond the program itself.",
             Self::BadFolder { .. } => "Choose another folder.",
             Self::OtherFile { .. } => "Move that file away, or choose an empty folder.",
-            Self::Moving => "Try again when the move has ended.",
+            Self::Moving { to } => {
+                return Some(format!(
+                    "Try again when the move has ended; `decentralgpt models move {}` goes on with it.",
+                    to.display()
+                ));
+            }
             Self::Proxy { .. } => "Correct the proxy in the settings, like http://host:port.",
             Self::Stopping => return None,
         };

@@ -1,11 +1,12 @@
 //! A file that is arriving: `FILE.part` with the bytes so far, and `FILE.part.json` with what is known of them.
 //!
 //! The notes say how many bytes were synced to the disk. After a crash the part is cut back to that, since a power cut may leave zeros
-//! behind it; so at most [`SYNC_EVERY`] are fetched twice.
+//! behind it; so at most [`SYNC_EVERY`], or what came in [`SYNC_AFTER`], is fetched twice.
 
 use std::{
     io,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,9 @@ use crate::data::{self, AtomicWrite};
 
 /// Bytes between two syncs: a second of a fast line.
 pub(super) const SYNC_EVERY: u64 = 32 * 1024 * 1024;
+
+/// Time between two syncs on a slow line, where [`SYNC_EVERY`] would be a minute's wait.
+const SYNC_AFTER: Duration = Duration::from_secs(3);
 
 /// Largest notes, in bytes.
 const MAX_NOTES_BYTES: u64 = 64 * 1024;
@@ -48,6 +52,7 @@ pub(super) struct Part {
     len: u64,
     hash: Sha256,
     sync_every: u64,
+    synced_at: Instant,
     pub(super) notes: Notes,
 }
 
@@ -148,6 +153,7 @@ impl Part {
             len,
             hash,
             sync_every,
+            synced_at: Instant::now(),
             notes,
         })
     }
@@ -164,7 +170,8 @@ impl Part {
         }
         self.hash.update(bytes);
         self.len += bytes.len() as u64;
-        if self.len - self.notes.synced >= self.sync_every {
+        if self.len - self.notes.synced >= self.sync_every || self.synced_at.elapsed() >= SYNC_AFTER
+        {
             self.sync().await?;
         }
         Ok(())
@@ -178,6 +185,7 @@ impl Part {
         };
         synced.map_err(|error| self.disk(&error))?;
         self.notes.synced = self.len;
+        self.synced_at = Instant::now();
         self.write_notes()
     }
 

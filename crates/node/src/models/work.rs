@@ -51,7 +51,6 @@ pub(super) enum Ended {
     Moved {
         to: PathBuf,
         result: Result<(), ModelsError>,
-        done: Option<oneshot::Sender<Result<(), ModelsError>>>,
     },
 }
 

@@ -2,8 +2,11 @@
 
 use std::path::PathBuf;
 
-use engine::{Class, EngineError, GenerateEvent, GenerateRequest};
-use protocol::job::provider::{EngineEvent, StartJob};
+use engine::{Asker, Class, EngineError, GenerateEvent, GenerateRequest};
+use protocol::{
+    PeerId,
+    job::provider::{EngineEvent, StartJob},
+};
 use tokio::sync::{mpsc, watch};
 
 use super::job::{Report, finish_of};
@@ -19,6 +22,7 @@ pub(super) enum Wish {
 pub(super) async fn compute(
     inner: &Inner,
     file: PathBuf,
+    peer: &PeerId,
     job: StartJob,
     mut wishes: watch::Receiver<Wish>,
     reports: &mpsc::Sender<Report>,
@@ -27,7 +31,7 @@ pub(super) async fn compute(
         // The job is over already, and this task about to be ended.
         let _ = reports.send(Report::Engine(event)).await;
     };
-    let mut loading = inner.engine.load_for(&file, None, Class::Network).await?;
+    let mut loading = inner.engine.load_for(&file, None, Class::Free).await?;
     while let Some(progress) = loading.progress.recv().await {
         tell(EngineEvent::Loading {
             done: progress.done,
@@ -54,6 +58,7 @@ pub(super) async fn compute(
         },
         presence_penalty: job.sampling.presence_penalty,
         frequency_penalty: job.sampling.frequency_penalty,
+        logit_bias: Vec::new(),
     };
     let mut generation = inner
         .engine
@@ -66,8 +71,13 @@ pub(super) async fn compute(
             resume: job.resume,
             sampling,
             stop: job.stop,
-            class: Class::Network,
+            // Paid jobs come with vouchers, which this protocol does not carry yet.
+            class: Class::Free,
+            asker: Asker::Peer(peer.to_string()),
+            weight: 1,
             ignore_eog: job.ignore_eog,
+            logprobs: None,
+            constraint: None,
         })
         .await?;
     let mut wished = Wish::Run;
@@ -96,6 +106,7 @@ pub(super) async fn compute(
                 first_index,
                 ids,
                 text: _,
+                logprobs: _,
             } => {
                 if !ids.is_empty() {
                     tell(EngineEvent::Tokens { first_index, ids }).await;

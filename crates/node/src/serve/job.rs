@@ -326,8 +326,9 @@ impl Job {
             .send_modify(|running| *running += 1);
         let (wish, wishes) = watch::channel(Wish::Run);
         let (inner, reports) = (Arc::clone(&self.context.inner), self.reports.clone());
+        let peer = self.peer;
         let task = tokio::spawn(async move {
-            if let Err(error) = compute(&inner, file, job, wishes, &reports).await {
+            if let Err(error) = compute(&inner, file, &peer, job, wishes, &reports).await {
                 let failed = Report::Engine(EngineEvent::Failed(error.to_string()));
                 // The job is over already.
                 let _ = reports.send(failed).await;

@@ -57,6 +57,11 @@ describe("spans", () => {
       { index: 90, peer: "q" },
     ]);
   });
+  it("by the same computer are none", () => {
+    const part = (fromIndex: number, peer: string | null) => ({ fromIndex, peer, receipt: null });
+    expect(moves([part(0, null), part(80, null)])).toEqual([]);
+    expect(moves([part(0, "p"), part(80, "p"), part(90, null)])).toEqual([{ index: 90, peer: null }]);
+  });
   it("of peers carry receipts", () => {
     expect(receipts(spans)).toEqual(["r1", "r2"]);
   });

@@ -24,9 +24,9 @@ export function cutBefore(messages: readonly Pick<Message, "id" | "leftOut">[]):
   return first > 0 ? (messages[first]?.id ?? null) : null;
 }
 
-/** The moves within one answer: each span after the first began because another computer went on. */
+/** The moves within one answer: where another computer than before went on. */
 export function moves(spans: readonly Span[]): { index: number; peer: string | null }[] {
-  return spans.slice(1).map((span) => ({ index: span.fromIndex, peer: span.peer }));
+  return spans.flatMap((span, at) => (at === 0 || span.peer === spans[at - 1]?.peer ? [] : [{ index: span.fromIndex, peer: span.peer }]));
 }
 
 /** One receipt per peer's part of an answer, in order. */

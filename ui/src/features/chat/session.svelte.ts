@@ -9,8 +9,8 @@ import { announcer } from "./announcer.svelte";
 import { pathWith } from "./branches";
 import { Turn } from "./turn.svelte";
 
-/** What is about to be asked: `text` null answers the user message `parent` again. */
-export type Ask = { parent: string | null; text: string | null };
+/** What is about to be asked: `text` null answers the user message `parent` again, or goes on with its answer `from`. */
+export type Ask = { parent: string | null; text: string | null; from?: string };
 export type Progress = { phase: Phase; done: number; total: number; peer: string | null };
 /** Consent or a choice about the full context, with what waits for it. */
 export type Pending = { kind: "consent" | "full"; ask: Ask };
@@ -199,10 +199,12 @@ export class Session {
     if (ask.text !== null && this.draft.trim() === ask.text) this.draft = "";
     try {
       await this.save();
-      await backend().chatSend(this.view.id, ask.parent, ask.text, (event) => {
+      const receive = (event: AnswerEvent): void => {
         started ||= event.kind === "started";
         this.receive(event, Date.now());
-      });
+      };
+      if (ask.from === undefined) await backend().chatSend(this.view.id, ask.parent, ask.text, receive);
+      else await backend().chatContinue(this.view.id, ask.from, receive);
       await this.reload();
     } catch (cause) {
       const view = errorView(cause);

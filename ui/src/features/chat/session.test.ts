@@ -131,6 +131,24 @@ describe("a session", () => {
     expect(ANSWER.startsWith(session.turns[1]?.text ?? "?")).toBe(true);
   });
 
+  it("goes on with a cut answer where it ended, as another branch and without a question in between", async () => {
+    useBackend(demoBackend("first", 2));
+    const session = new Session(blankChat(false, "local"));
+    session.draft = "Hello";
+    const sent = session.sendDraft();
+    while (!session.turns[1]?.text) await new Promise((resolve) => setTimeout(resolve));
+    await session.stop();
+    await sent;
+    const [question, cut] = session.turns;
+    const begun = cut?.text ?? "";
+    const going = session.ask({ parent: question?.id ?? null, text: null, from: cut?.id ?? "" });
+    while (session.turns[1]?.id === cut?.id) await new Promise((resolve) => setTimeout(resolve));
+    expect(session.turns[1]?.text.startsWith(begun)).toBe(true);
+    await going;
+    expect(texts(session)).toEqual(["Hello", begun + ANSWER]);
+    expect(session.turns[1]?.message.siblings).toContain(cut?.id);
+  });
+
   it("keeps the text it streamed when a snapshot of the running answer is behind", () => {
     const session = new Session(blankChat(false, "local"));
     const base = { ...blankChat(false, "local"), id: "c" };

@@ -28,9 +28,7 @@ const SAMPLE_EVERY: Duration = Duration::from_millis(200);
 
 impl Registry {
     pub(super) fn download(&mut self, id: &str) -> Result<(), ModelsError> {
-        if self.moving.is_some() {
-            return Err(ModelsError::Moving);
-        }
+        self.not_moving()?;
         let entry = self
             .entries
             .get(id)

@@ -48,8 +48,10 @@ impl Registry {
     }
 
     pub(super) async fn add(&mut self, path: PathBuf, keep: Keep, done: Done<ModelRow>) {
-        if self.moving.is_some() && keep == Keep::Copy {
-            let _ = done.send(Err(ModelsError::Moving));
+        if keep == Keep::Copy
+            && let Err(error) = self.not_moving()
+        {
+            let _ = done.send(Err(error));
             return;
         }
         let path = match path.canonicalize() {
@@ -145,9 +147,7 @@ impl Registry {
     }
 
     pub(super) fn remove(&mut self, id: &str) -> Result<(), ModelsError> {
-        if self.moving.is_some() {
-            return Err(ModelsError::Moving);
-        }
+        self.not_moving()?;
         let entry = self
             .entries
             .get(id)

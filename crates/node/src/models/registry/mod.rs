@@ -318,17 +318,7 @@ impl Registry {
                 };
                 let _ = done.send(row);
             }
-            Ended::Moved { to, result, done } => {
-                let result = self.moved(to, result).await;
-                self.publish();
-                match (done, result) {
-                    (Some(done), result) => drop(done.send(result)),
-                    (None, Err(error)) => {
-                        tracing::warn!(%error, "a move of an earlier run could not be ended")
-                    }
-                    (None, Ok(())) => {}
-                }
-            }
+            Ended::Moved { to, result } => self.moved(to, result).await,
         }
     }
 

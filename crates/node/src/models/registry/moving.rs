@@ -10,8 +10,15 @@ use crate::models::{
 
 impl Registry {
     pub(super) fn move_to(&mut self, to: PathBuf, done: Done<()>) {
-        if self.moving.is_some() {
-            let _ = done.send(Err(ModelsError::Moving));
+        if let Some(moving) = &mut self.moving {
+            // A move of an earlier run, or one whose asker is gone: whoever asks for the same again waits for it.
+            let nobody_waits = moving.done.as_ref().is_none_or(Done::is_closed);
+            if moving.to == to && nobody_waits {
+                moving.done = Some(done);
+            } else {
+                let to = moving.to.clone();
+                let _ = done.send(Err(ModelsError::Moving { to }));
+            }
         } else if to == self.folder {
             let _ = done.send(Ok(()));
         } else if let Err(error) = store::may_move(&self.folder, &to) {
@@ -35,6 +42,17 @@ impl Registry {
         }
     }
 
+    /// # Errors
+    /// [`ModelsError::Moving`] while files are on their way.
+    pub(super) fn not_moving(&self) -> Result<(), ModelsError> {
+        match &self.moving {
+            Some(moving) => Err(ModelsError::Moving {
+                to: moving.to.clone(),
+            }),
+            None => Ok(()),
+        }
+    }
+
     /// Begins a move that was asked for, once no download writes any more.
     pub(super) fn start_move(&mut self) {
         let Some(moving) = &mut self.moving else {
@@ -44,20 +62,17 @@ impl Registry {
             return;
         }
         moving.started = true;
-        let (from, to, done) = (self.folder.clone(), moving.to.clone(), moving.done.take());
+        let (from, to) = (self.folder.clone(), moving.to.clone());
         let stop = self.stop.child_token();
         self.tasks.spawn(async move {
             let result = work::move_folder(from, to.clone(), stop).await;
-            Ended::Moved { to, result, done }
+            Ended::Moved { to, result }
         });
     }
 
-    pub(super) async fn moved(
-        &mut self,
-        to: PathBuf,
-        result: Result<(), ModelsError>,
-    ) -> Result<(), ModelsError> {
-        self.moving = None;
+    /// Takes note of how a move ended, and tells who waits for it.
+    pub(super) async fn moved(&mut self, to: PathBuf, result: Result<(), ModelsError>) {
+        let done = self.moving.take().and_then(|moving| moving.done);
         let result = match result {
             Ok(()) => {
                 self.records.moving_to = None;
@@ -81,6 +96,13 @@ impl Registry {
         };
         self.look();
         self.allow_reading(&[]).await;
-        result
+        self.publish();
+        match (done, result) {
+            (Some(done), result) => drop(done.send(result)),
+            (None, Err(error)) => {
+                tracing::warn!(%error, "a move of an earlier run could not be ended")
+            }
+            (None, Ok(())) => {}
+        }
     }
 }

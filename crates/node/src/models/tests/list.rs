@@ -544,6 +544,8 @@ async fn a_move_that_a_crash_cut_goes_on_at_the_next_start() {
     )
     .unwrap();
     let models = trial.open().await;
+    // Who asks for the same move waits for it, also where it has ended meanwhile.
+    models.move_to(&to).await.unwrap();
     let mut view = models.view();
     view.wait_for(|view| view.folder.path == to.display().to_string())
         .await

@@ -1,15 +1,16 @@
 // Markdown of an answer as blocks, parsed once each. While text streams in, only the last block is parsed again:
 // an answer of a hundred paragraphs costs as much per token as its last one.
 //
-// The text is hostile (a stranger's computer wrote it). Nothing here makes HTML: tokens become Svelte components,
-// and what Markdown calls "html" stays the characters it is.
+// The text is hostile (a stranger's computer wrote it). Nothing here makes HTML: tokens become Svelte components, what
+// Markdown calls "html" stays the characters it is, and formulas are set by typeset.ts.
 import { Marked, type Token, type Tokens } from "marked";
 import remend from "remend";
+import { math } from "./math";
 
 export type Block = { key: number; raw: string; token: Token };
 
-/** One reader for all answers; `gfm` brings tables, task lists and strikethrough. */
-const marked = new Marked({ gfm: true, breaks: false, async: false });
+/** One reader for all answers; `gfm` brings tables, task lists and strikethrough, `math` formulas. */
+const marked = new Marked({ gfm: true, breaks: false, async: false }, math);
 
 /** A line that opens more quotes or lists than this is not prose; parsing it takes stack and time. */
 const MAX_OPENINGS = 32;
@@ -87,7 +88,7 @@ export class Blocks {
 
 /** Closes emphasis, code and links that are still being written, so that their marks do not flicker. */
 function heal(token: Token): Token {
-  if (token.type === "code" || token.type === "html") return token;
+  if (token.type === "code" || token.type === "html" || token.type === "math") return token;
   const closed = remend(token.raw, { linkMode: "text-only", htmlTags: false, images: false, katex: false });
   if (closed === token.raw) return token;
   return lex(closed).find(visible) ?? token;

@@ -5,27 +5,11 @@
 //! has no look-ahead, which all rules use in one place alone, `\s+(?!\S)`: a run of white space leaves its last character
 //! to the word after it. [`Stage::cut`] does that by hand.
 
+mod rules;
+
 use regex::Regex;
 
 use super::TextProblem;
-
-/// GPT-2's rule.
-const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+";
-
-/// Llama 3's rule; numbers in groups of three.
-const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+";
-
-/// Qwen 2's rule: Llama 3's with single digits.
-const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+";
-
-/// Mistral's "Tekken" rule: words also end where lower case turns into upper case.
-const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+";
-
-/// DeepSeek V3's last stage.
-const DEEPSEEK3: &str = r#"[!#"$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+"#;
-
-/// Chinese, Japanese and Korean blocks as DeepSeek's first models cut them.
-const DEEPSEEK_CJK: &str = r"[\x{4e00}-\x{9fa5}\x{0800}-\x{4e00}\x{ac00}-\x{d7ff}]+";
 
 /// What white space leaves to the word behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +28,7 @@ struct Stage {
     tail: Tail,
 }
 
-/// The stages of one model's rule: each cuts the pieces of the one before it.
+/// One model's rule.
 #[derive(Debug)]
 pub(super) struct Pretokenizer {
     stages: Vec<Stage>,
@@ -56,72 +40,20 @@ pub(super) struct Pretokenizer {
 
 impl Pretokenizer {
     pub(super) fn named(name: &str) -> Result<Self, TextProblem> {
-        let rules: &[(&str, Tail)] = match name {
-            "llama-bpe" | "llama3" | "llama-v3" | "smaug-bpe" | "falcon3" | "pixtral" => {
-                &[(LLAMA3, Tail::LastUnlessLineEnd)]
-            }
-            "qwen2" | "deepseek-r1-qwen" | "stablelm2" | "megrez" => {
-                &[(QWEN2, Tail::LastUnlessLineEnd)]
-            }
-            "smollm" | "starcoder" | "refact" | "command-r" | "codeshell" => {
-                &[(r"\p{N}", Tail::Keeps), (GPT2, Tail::Last)]
-            }
-            "gpt-2" | "phi-2" | "olmo" | "mpt" | "exaone4" => &[(GPT2, Tail::Last)],
-            "tekken" => &[(TEKKEN, Tail::LastUnlessLineEnd)],
-            "deepseek-llm" => &[
-                (r"[\r\n]", Tail::Keeps),
-                (r"\s?[\p{Lu}\p{Ll}\p{Lt}]+", Tail::Keeps),
-                (
-                    r"\s?[!-/:-~\x{ff01}-\x{ff0f}\x{ff1a}-\x{ff5e}\x{2018}-\x{201f}\x{3000}-\x{3002}]+",
-                    Tail::Keeps,
-                ),
-                (r"\s+$", Tail::Keeps),
-                (DEEPSEEK_CJK, Tail::Keeps),
-                (r"\p{N}+", Tail::Keeps),
-            ],
-            "deepseek-coder" => &[
-                (r"[\r\n]", Tail::Keeps),
-                (r"\s?\p{L}+", Tail::Keeps),
-                (r"\s?\p{P}+", Tail::Keeps),
-                (DEEPSEEK_CJK, Tail::Keeps),
-                (r"\p{N}", Tail::Keeps),
-            ],
-            "deepseek-v3" => &[
-                (r"\p{N}{1,3}", Tail::Keeps),
-                (
-                    r"[\x{4e00}-\x{9fa5}\x{3040}-\x{309f}\x{30a0}-\x{30ff}]+",
-                    Tail::Keeps,
-                ),
-                (DEEPSEEK3, Tail::LastUnlessLineEnd),
-            ],
-            "default" => &[
-                (r"[\p{P}\$\+<=>\^~\|]+", Tail::Keeps),
-                (GPT2, Tail::Last),
-                (r"\p{N}+", Tail::Keeps),
-                (r"[0-9][0-9][0-9]", Tail::Keeps),
-            ],
-            other => {
-                return Err(TextProblem::Unsupported {
-                    what: "tokenizer.ggml.pre".to_owned(),
-                    value: other.chars().take(64).collect(),
-                });
-            }
+        let unsupported = |value: String| TextProblem::Unsupported {
+            what: "tokenizer.ggml.pre".to_owned(),
+            value,
         };
+        let rule =
+            rules::named(name).ok_or_else(|| unsupported(name.chars().take(64).collect()))?;
         let compile =
             |&(rule, tail): &(&str, Tail)| Regex::new(rule).map(|regex| Stage { regex, tail });
-        let stages: Result<Vec<Stage>, regex::Error> = rules.iter().map(compile).collect();
-        let whole_words = matches!(
-            name,
-            "llama-bpe" | "llama3" | "llama-v3" | "falcon3" | "pixtral" | "tekken"
-        );
+        let stages: Result<Vec<Stage>, regex::Error> = rule.stages.iter().map(compile).collect();
         Ok(Self {
             // The rules are constants and a test compiles each; an error would be a rule missing here.
-            stages: stages.map_err(|error| TextProblem::Unsupported {
-                what: "tokenizer.ggml.pre".to_owned(),
-                value: error.to_string(),
-            })?,
-            whole_words,
-            adds_bos: whole_words,
+            stages: stages.map_err(|error| unsupported(error.to_string()))?,
+            whole_words: rule.whole_words,
+            adds_bos: rule.adds_bos,
         })
     }
 
@@ -187,18 +119,6 @@ impl Stage {
 mod tests {
     use super::*;
 
-    const NAMES: [&str; 9] = [
-        "llama-bpe",
-        "qwen2",
-        "smollm",
-        "gpt-2",
-        "tekken",
-        "deepseek-llm",
-        "deepseek-coder",
-        "deepseek-v3",
-        "default",
-    ];
-
     fn split(name: &str, text: &str) -> Vec<String> {
         let rule = Pretokenizer::named(name).unwrap();
         rule.split(text).into_iter().map(str::to_owned).collect()
@@ -233,7 +153,10 @@ mod tests {
 
     #[test]
     fn nothing_is_lost() {
-        let rules = NAMES.map(|name| Pretokenizer::named(name).unwrap());
+        let named = rules::RULES
+            .iter()
+            .map(|(names, _)| Pretokenizer::named(names[0]));
+        let rules: Vec<Pretokenizer> = named.map(Result::unwrap).collect();
         let text = "\\PC{0,40}|[ \\n\\r\\ta1é中😀'’]{0,40}";
         proptest::proptest!(|(text in text)| {
             for rule in &rules {

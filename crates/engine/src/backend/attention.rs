@@ -1,0 +1,522 @@
+//! Attention of query rows over the pages of their sequences, on the processor, fused: scores, softmax and weighted values
+//! of a tile of rows stay in its thread's hands, and every page is brought into the cache once per tile.
+//!
+//! Softmax is computed page by page with the largest score so far ("Online normalizer calculation for softmax",
+//! Milakov and Gimelshein, 2018). Pages lie at fixed positions, so a row's result depends on its own query and on what it
+//! sees, in one order: it is the same whether the row is computed alone or in a chunk of a prompt, on one thread or many.
+
+use std::ops::Range;
+
+use super::Attention;
+use super::vectors::exp;
+use crate::cache::{HostPage, LANES, PAGE, SequenceState};
+use crate::decoder::Span;
+use crate::kernels::{self, Level, MulAdd, Set, vectorised};
+use crate::parallel;
+
+/// Queries that share every load of a key or value: as many as leave registers for the loads.
+const GROUP: usize = 6;
+
+/// Queries of a tile, all heads that share a key counted: their sums stay in the first cache beside a page.
+const TILE: usize = 4 * GROUP;
+
+/// A tile of rows of one sequence, and one key head with the query heads that share it.
+struct Tile<'t> {
+    attention: &'t Attention,
+    state: &'t SequenceState,
+    kv_head: usize,
+    /// Position of the first row.
+    first: usize,
+    /// `[rows][heads · head_width]`, from the first row on.
+    queries: &'t [f32],
+    /// Per row, the outputs of the query heads.
+    out: Vec<&'t mut [f32]>,
+}
+
+/// Attends `queries` (`[rows][heads · head_width]`, rotated) at the positions after their sequences' lengths, whose keys
+/// and values are written already, into `out` of the same shape.
+pub(super) fn attend(
+    attention: &Attention,
+    spans: &[Span<'_, HostPage>],
+    queries: &[f32],
+    out: &mut [f32],
+) {
+    attend_with(kernels::set(), attention, spans, queries, out);
+}
+
+fn attend_with(
+    set: Set,
+    attention: &Attention,
+    spans: &[Span<'_, HostPage>],
+    queries: &[f32],
+    out: &mut [f32],
+) {
+    let sharing = attention.heads / attention.kv_heads;
+    let row_width = attention.heads * attention.head_width;
+    let tile_rows = (TILE / sharing).max(1);
+    let mut cells = out.chunks_exact_mut(sharing * attention.head_width);
+    let (mut tiles, mut start, mut cost) = (Vec::new(), 0, 0);
+    for span in spans {
+        let rows = span.ids.len();
+        for from in (0..rows).step_by(tile_rows) {
+            let rows = tile_rows.min(rows - from);
+            let first = span.state.len() + from;
+            let of_tile = tiles.len();
+            tiles.extend((0..attention.kv_heads).map(|kv_head| Tile {
+                attention,
+                state: &*span.state,
+                kv_head,
+                first,
+                queries: &queries[(start + from) * row_width..],
+                out: Vec::with_capacity(rows),
+            }));
+            for (at, cell) in cells.by_ref().take(rows * attention.kv_heads).enumerate() {
+                tiles[of_tile + at % attention.kv_heads].out.push(cell);
+            }
+            let seen = attention.window.unwrap_or(usize::MAX).min(first + rows);
+            cost += 2 * rows * row_width * seen;
+        }
+        start += rows;
+    }
+    // The longest first, so that no thread begins with one when the others have ended.
+    tiles.sort_by_key(|tile| std::cmp::Reverse(tile.first));
+    let each = cost / tiles.len().max(1);
+    parallel::chunks(&mut tiles, 1, each, |_, tiles| {
+        for tile in tiles {
+            match wide(set) {
+                true => compute::<32>(set, tile),
+                false => compute::<16>(set, tile),
+            }
+        }
+    });
+}
+
+/// Whether the registers hold twice as many sums as those of AVX2.
+fn wide(set: Set) -> bool {
+    match set.level() {
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => true,
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 | Level::AvxVnni => false,
+        Level::Portable => false,
+    }
+}
+
+vectorised! {
+    /// Computes a tile, `W` positions or values at a time.
+    fn compute<const W: usize>(tile: &mut Tile<'_>) {
+        let attention = tile.attention;
+        let (width, rows) = (attention.head_width, tile.out.len());
+        let value_width = width.next_multiple_of(LANES);
+        let sharing = attention.heads / attention.kv_heads;
+        let mut running = Running {
+            queries: scaled_queries(tile, sharing),
+            largest: vec![f32::NEG_INFINITY; rows * sharing],
+            totals: vec![[0.0; LANES]; rows * sharing],
+            sums: vec![0.0; rows * sharing * value_width],
+            width,
+            value_width,
+        };
+        let window = attention.window.unwrap_or(usize::MAX);
+        let start = (tile.first + 1).saturating_sub(window);
+        for page in start / PAGE..(tile.first + rows).div_ceil(PAGE) {
+            let memory = tile.state.page(page);
+            let keys = memory.keys(attention.layer, tile.kv_head);
+            let values = memory.values(attention.layer, tile.kv_head);
+            let seen = Seen {
+                first: tile.first,
+                sharing,
+                window,
+                start: page * PAGE,
+            };
+            // Rows from the first that reaches the page up to the last whose window still does.
+            let from = seen.start.saturating_sub(tile.first);
+            let to = (seen.start + PAGE)
+                .saturating_add(window - 1)
+                .saturating_sub(tile.first)
+                .min(rows);
+            let mut at = from * sharing;
+            while at < to * sharing {
+                let count = GROUP.min(to * sharing - at);
+                match count {
+                    1 => running.add_page::<S, 1, W>(at, &seen, keys, values),
+                    2 => running.add_page::<S, 2, W>(at, &seen, keys, values),
+                    3 => running.add_page::<S, 3, W>(at, &seen, keys, values),
+                    4 => running.add_page::<S, 4, W>(at, &seen, keys, values),
+                    5 => running.add_page::<S, 5, W>(at, &seen, keys, values),
+                    _ => running.add_page::<S, GROUP, W>(at, &seen, keys, values),
+                }
+                at += count;
+            }
+        }
+        let sums = running.sums.chunks_exact(value_width).zip(&running.totals);
+        let heads = tile.out.iter_mut().flat_map(|row| row.chunks_exact_mut(width));
+        for (out, (sums, totals)) in heads.zip(sums) {
+            let inverse = 1.0 / totals.iter().sum::<f32>();
+            for (out, sum) in out.iter_mut().zip(sums) {
+                *out = sum * inverse;
+            }
+        }
+    }
+}
+
+/// The queries of a tile, scaled: `[row][head][head_width]`.
+#[inline(always)]
+fn scaled_queries(tile: &Tile<'_>, sharing: usize) -> Vec<f32> {
+    let attention = tile.attention;
+    let of_head = sharing * attention.head_width;
+    let rows = tile
+        .queries
+        .chunks_exact(attention.heads * attention.head_width);
+    let mut queries = Vec::with_capacity(tile.out.len() * of_head);
+    for row in rows.take(tile.out.len()) {
+        let row = &row[tile.kv_head * of_head..][..of_head];
+        queries.extend(row.iter().map(|query| query * attention.scale));
+    }
+    queries
+}
+
+/// Which slots of a page a query sees.
+struct Seen {
+    /// Position of the tile's first row.
+    first: usize,
+    /// Queries per row.
+    sharing: usize,
+    window: usize,
+    /// Position of the page's first slot.
+    start: usize,
+}
+
+impl Seen {
+    #[inline(always)]
+    fn slots(&self, query: usize) -> Range<usize> {
+        let end = self.first + query / self.sharing + 1;
+        let from = end.saturating_sub(self.window).saturating_sub(self.start);
+        from.min(PAGE)..(end - self.start).min(PAGE)
+    }
+}
+
+/// What is known of a tile's queries after some pages.
+struct Running {
+    queries: Vec<f32>,
+    /// The largest score of each.
+    largest: Vec<f32>,
+    /// The sum of its weights, in lanes.
+    totals: Vec<[f32; LANES]>,
+    /// Its weighted values: `[query][value_width]`.
+    sums: Vec<f32>,
+    width: usize,
+    value_width: usize,
+}
+
+impl Running {
+    /// Adds a page for the `N` queries from `at` on.
+    #[inline(always)]
+    fn add_page<S: MulAdd, const N: usize, const W: usize>(
+        &mut self,
+        at: usize,
+        seen: &Seen,
+        keys: &[f32],
+        values: &[f32],
+    ) {
+        let queries = &self.queries[at * self.width..][..N * self.width];
+        let mut weights = scores::<S, N, W>(queries, keys, self.width);
+        for (n, weights) in weights.iter_mut().enumerate() {
+            self.weigh(at + n, seen.slots(at + n), weights);
+        }
+        let sums = &mut self.sums[at * self.value_width..][..N * self.value_width];
+        let slots = seen.slots(at);
+        if (1..N).all(|n| seen.slots(at + n) == slots) {
+            add_values::<S, N, W>(&weights, slots, values, self.value_width, sums);
+            return;
+        }
+        // What a query does not see has no weight, but must not be touched either: it may be no number.
+        for (n, sums) in sums.chunks_exact_mut(self.value_width).enumerate() {
+            let slots = seen.slots(at + n);
+            add_values::<S, 1, W>(&[weights[n]], slots, values, self.value_width, sums);
+        }
+    }
+
+    /// Turns a query's scores into weights relative to the largest so far.
+    #[inline(always)]
+    fn weigh(&mut self, query: usize, slots: Range<usize>, scores: &mut [f32; PAGE]) {
+        scores[..slots.start].fill(f32::NEG_INFINITY);
+        scores[slots.end..].fill(f32::NEG_INFINITY);
+        let mut largest = [f32::NEG_INFINITY; LANES];
+        for chunk in scores.as_chunks::<LANES>().0 {
+            for (largest, score) in largest.iter_mut().zip(chunk) {
+                *largest = if *score > *largest { *score } else { *largest };
+            }
+        }
+        let before = self.largest[query];
+        let now = largest.into_iter().fold(before, f32::max);
+        if now > before {
+            self.largest[query] = now;
+            let factor = exp(before - now);
+            for total in &mut self.totals[query] {
+                *total *= factor;
+            }
+            for sum in &mut self.sums[query * self.value_width..][..self.value_width] {
+                *sum *= factor;
+            }
+        }
+        for score in scores.iter_mut() {
+            *score = exp(*score - now);
+        }
+        for chunk in scores.as_chunks::<LANES>().0 {
+            for (total, weight) in self.totals[query].iter_mut().zip(chunk) {
+                *total += weight;
+            }
+        }
+    }
+}
+
+/// Dot products of `N` queries with the keys of a page (`[width][PAGE]`).
+#[inline(always)]
+fn scores<S: MulAdd, const N: usize, const W: usize>(
+    queries: &[f32],
+    keys: &[f32],
+    width: usize,
+) -> [[f32; PAGE]; N] {
+    let mut scores = [[0.0f32; PAGE]; N];
+    for from in (0..PAGE).step_by(W) {
+        let mut sums = [[0.0f32; W]; N];
+        for (at, column) in keys.as_chunks::<PAGE>().0.iter().enumerate() {
+            let column = &column[from..from + W];
+            for (n, sums) in sums.iter_mut().enumerate() {
+                let query = queries[n * width + at];
+                for (sum, key) in sums.iter_mut().zip(column) {
+                    *sum = S::mul_add(query, *key, *sum);
+                }
+            }
+        }
+        for (scores, sums) in scores.iter_mut().zip(&sums) {
+            scores[from..from + W].copy_from_slice(sums);
+        }
+    }
+    scores
+}
+
+/// Adds the values of a page (`[PAGE][width]`), weighted, to `N` rows of sums.
+#[inline(always)]
+fn add_values<S: MulAdd, const N: usize, const W: usize>(
+    weights: &[[f32; PAGE]; N],
+    slots: Range<usize>,
+    values: &[f32],
+    width: usize,
+    sums: &mut [f32],
+) {
+    let whole = width / W * W;
+    for from in (0..whole).step_by(W) {
+        add_columns::<S, N, W>(weights, slots.clone(), values, width, from, sums);
+    }
+    for from in (whole..width).step_by(LANES) {
+        add_columns::<S, N, LANES>(weights, slots.clone(), values, width, from, sums);
+    }
+}
+
+#[inline(always)]
+fn add_columns<S: MulAdd, const N: usize, const W: usize>(
+    weights: &[[f32; PAGE]; N],
+    slots: Range<usize>,
+    values: &[f32],
+    width: usize,
+    from: usize,
+    sums: &mut [f32],
+) {
+    let mut local = [[0.0f32; W]; N];
+    for (n, local) in local.iter_mut().enumerate() {
+        local.copy_from_slice(&sums[n * width + from..][..W]);
+    }
+    for slot in slots {
+        let row = &values[slot * width + from..][..W];
+        for (local, weights) in local.iter_mut().zip(weights) {
+            let weight = weights[slot];
+            for (sum, value) in local.iter_mut().zip(row) {
+                *sum = S::mul_add(weight, *value, *sum);
+            }
+        }
+    }
+    for (n, local) in local.iter().enumerate() {
+        sums[n * width + from..][..W].copy_from_slice(local);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::PagePool;
+    use crate::decoder::Wanted;
+    use crate::families::Shape;
+
+    /// A repeatable value in −1..1.
+    fn value(seed: usize) -> f32 {
+        ((seed as u32).wrapping_mul(2_654_435_761) >> 8) as f32 / (1 << 23) as f32 - 1.0
+    }
+
+    fn filled(shape: &Shape, positions: usize) -> SequenceState {
+        let mut state = SequenceState::default();
+        PagePool::new(shape, 1 << 30)
+            .reserve(&mut state, positions)
+            .unwrap();
+        for position in 0..positions {
+            for head in 0..shape.kv_heads {
+                let key: Vec<f32> = (0..shape.head_width)
+                    .map(|at| value(position * 977 + head * 31 + at))
+                    .collect();
+                let val: Vec<f32> = (0..shape.head_width)
+                    .map(|at| value(position * 53 + head * 7 + at + 9))
+                    .collect();
+                let page = state.page_mut(position).unwrap();
+                page.write((1, head), position % PAGE, shape.head_width, &key, &val);
+            }
+        }
+        state
+    }
+
+    fn attention(shape: &Shape, window: Option<usize>) -> Attention {
+        Attention {
+            layer: 1,
+            heads: shape.heads,
+            kv_heads: shape.kv_heads,
+            head_width: shape.head_width,
+            window,
+            scale: shape.attention_scale,
+        }
+    }
+
+    fn attended(
+        set: Set,
+        attention: &Attention,
+        state: &mut SequenceState,
+        queries: &[f32],
+    ) -> Vec<f32> {
+        let rows = queries.len() / (attention.heads * attention.head_width);
+        let ids = vec![0; rows];
+        let span = Span {
+            state,
+            ids: &ids,
+            wanted: Wanted::Nothing,
+        };
+        let mut out = vec![0.0; queries.len()];
+        attend_with(set, attention, &[span], queries, &mut out);
+        out
+    }
+
+    fn obvious(
+        attention: &Attention,
+        state: &SequenceState,
+        query: &[f32],
+        kv_head: usize,
+        positions: Range<usize>,
+    ) -> Vec<f64> {
+        let width = attention.head_width;
+        let key = |position: usize, at: usize| {
+            let page = state.page(position / PAGE).keys(1, kv_head);
+            f64::from(page[at * PAGE + position % PAGE])
+        };
+        let val = |position: usize, at: usize| {
+            let page = state.page(position / PAGE).values(1, kv_head);
+            f64::from(page[position % PAGE * width.next_multiple_of(LANES) + at])
+        };
+        let score = |position: usize| -> f64 {
+            let dot: f64 = (0..width)
+                .map(|at| f64::from(query[at]) * key(position, at))
+                .sum();
+            (dot * f64::from(attention.scale)).exp()
+        };
+        let total: f64 = positions.clone().map(score).sum();
+        let sum = |at: usize| {
+            let values = positions
+                .clone()
+                .map(|position| score(position) * val(position, at));
+            values.sum::<f64>()
+        };
+        (0..width).map(|at| sum(at) / total).collect()
+    }
+
+    #[test]
+    fn it_is_attention() {
+        for (heads, kv_heads, width) in [
+            (1, 1, 16),
+            (3, 1, 8),
+            (6, 2, 20),
+            (9, 3, 64),
+            (14, 2, 48),
+            (30, 1, 16),
+        ] {
+            for window in [None, Some(1), Some(33), Some(70)] {
+                let shape = Shape::of_heads(heads, kv_heads, width);
+                let attention = attention(&shape, window);
+                let mut state = filled(&shape, 77);
+                state.advance(40);
+                let queries: Vec<f32> = (0..37 * heads * width)
+                    .map(|at| value(at * 17 + 3) * 3.0)
+                    .collect();
+                let out = attended(kernels::set(), &attention, &mut state, &queries);
+                for row in 0..37 {
+                    for head in 0..heads {
+                        let at = (row * heads + head) * width;
+                        let (end, query) = (41 + row, &queries[at..at + width]);
+                        let seen = end.saturating_sub(window.unwrap_or(end))..end;
+                        let kv_head = head / (heads / kv_heads);
+                        let expected = obvious(&attention, &state, query, kv_head, seen);
+                        for (got, expected) in out[at..at + width].iter().zip(expected) {
+                            let off = (f64::from(*got) - expected).abs();
+                            assert!(off < 1e-5, "{got} for {expected}, window {window:?}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_is_the_same_alone_and_in_company_and_in_every_set() {
+        for (heads, kv_heads, width, window) in [(9, 3, 64, None), (4, 1, 80, Some(45))] {
+            let shape = Shape::of_heads(heads, kv_heads, width);
+            let attention = attention(&shape, window);
+            let row = heads * width;
+            let queries: Vec<f32> = (0..40 * row).map(|at| value(at * 29 + 1) * 4.0).collect();
+            let fresh = || {
+                let mut state = filled(&shape, 100);
+                state.advance(60);
+                state
+            };
+            let together = attended(kernels::set(), &attention, &mut fresh(), &queries);
+            for set in Set::available() {
+                let got = attended(set, &attention, &mut fresh(), &queries);
+                assert_eq!(got, together, "{set}");
+            }
+            let mut state = fresh();
+            for queries in queries.chunks(7 * row) {
+                let at = (state.len() - 60) * row;
+                let some = attended(kernels::set(), &attention, &mut state, queries);
+                assert_eq!(some, together[at..at + queries.len()]);
+                state.advance(queries.len() / row);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_seen_is_not_touched() {
+        let shape = Shape::of_heads(6, 1, 16);
+        let attention = attention(&shape, Some(40));
+        let queries: Vec<f32> = (0..2 * 96).map(|at| value(at * 3)).collect();
+        let mut state = filled(&shape, 64);
+        state.advance(60);
+        let clean = attended(kernels::set(), &attention, &mut state, &queries);
+        let nan = [f32::NAN; 16];
+        for position in (0..21).chain(62..64) {
+            let page = state.page_mut(position).unwrap();
+            page.write((1, 0), position % PAGE, 16, &nan, &nan);
+        }
+        let soiled = attended(kernels::set(), &attention, &mut state, &queries);
+        assert_eq!(clean, soiled);
+        let page = state.page_mut(61).unwrap();
+        page.write((1, 0), 61 % PAGE, 16, &nan, &nan);
+        let soiled = attended(kernels::set(), &attention, &mut state, &queries);
+        assert_eq!(soiled[..96], clean[..96]);
+        assert!(soiled[96..].iter().all(|value| value.is_nan()));
+    }
+}

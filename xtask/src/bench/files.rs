@@ -32,10 +32,15 @@ pub(super) struct File {
 /// The files of those names, all of them where none is given; made where they are missing.
 pub(super) fn files(house: &House, names: &[String]) -> Result<Vec<File>, Failure> {
     let known = || WHOLE.into_iter().chain(FORMATS);
-    if let Some(unknown) = names.iter().find(|name| !known().any(|known| known == **name)) {
+    if let Some(unknown) = names
+        .iter()
+        .find(|name| !known().any(|known| known == **name))
+    {
         let known: Vec<&str> = known().collect();
-        return Err(Failure::new(format!("There is no file {unknown} to measure with."))
-            .fix(format!("take one of {}", known.join(", "))));
+        return Err(
+            Failure::new(format!("There is no file {unknown} to measure with."))
+                .fix(format!("take one of {}", known.join(", "))),
+        );
     }
     let starter = starter::fetch(house)?;
     let folder = house.target.join("bench-models");

@@ -104,7 +104,8 @@ impl Llama {
     /// Looks at what the program can do. Its name, where none is given, is the build it says it is.
     pub(super) fn open(bench: &Path, name: Option<&str>) -> Result<Self, Failure> {
         let help = sh::quiet(Command::new(bench).arg("--help"))?;
-        let batched = bench.with_file_name(format!("llama-batched-bench{}", env::consts::EXE_SUFFIX));
+        let batched =
+            bench.with_file_name(format!("llama-batched-bench{}", env::consts::EXE_SUFFIX));
         Ok(Self {
             name: name.map_or_else(|| folder_of(bench), str::to_owned),
             bench: bench.to_owned(),
@@ -193,7 +194,11 @@ fn of_batch(program: &Path, model: &Path, threads: &str) -> Result<f64, Failure>
 
 /// Tokens per second of all sequences while generating: a column of the one row that the table has.
 fn batch_speed(table: &str) -> Option<f64> {
-    let rows = || table.lines().filter(|line| line.trim_start().starts_with('|'));
+    let rows = || {
+        table
+            .lines()
+            .filter(|line| line.trim_start().starts_with('|'))
+    };
     let cells = |row: &str| -> Vec<String> {
         row.trim()
             .trim_matches('|')
@@ -225,7 +230,10 @@ mod tests {
 
     #[test]
     fn a_build_is_called_by_the_folder_it_is_in() {
-        assert_eq!(folder_of(Path::new("/x/other.cpp/build/bin/llama-bench")), "other.cpp");
+        assert_eq!(
+            folder_of(Path::new("/x/other.cpp/build/bin/llama-bench")),
+            "other.cpp"
+        );
         assert_eq!(folder_of(Path::new("llama-bench")), "llama-bench");
     }
 }

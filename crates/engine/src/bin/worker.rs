@@ -82,11 +82,21 @@ fn arguments() -> Result<Arguments, String> {
                     .and_then(NonZeroUsize::new)
                     .ok_or_else(|| USAGE.to_owned())?;
             }
-            Some("--prompt") => arguments.work.prompt = count(value()?).ok_or_else(|| USAGE.to_owned())?,
-            Some("--gen") => arguments.work.output = count(value()?).ok_or_else(|| USAGE.to_owned())?,
-            Some("--batch") => arguments.work.batch = count(value()?).ok_or_else(|| USAGE.to_owned())?,
-            Some("--turn") => arguments.work.turn = count(value()?).ok_or_else(|| USAGE.to_owned())?,
-            Some("--repeat") => arguments.repeat = count(value()?).ok_or_else(|| USAGE.to_owned())?,
+            Some("--prompt") => {
+                arguments.work.prompt = count(value()?).ok_or_else(|| USAGE.to_owned())?
+            }
+            Some("--gen") => {
+                arguments.work.output = count(value()?).ok_or_else(|| USAGE.to_owned())?
+            }
+            Some("--batch") => {
+                arguments.work.batch = count(value()?).ok_or_else(|| USAGE.to_owned())?
+            }
+            Some("--turn") => {
+                arguments.work.turn = count(value()?).ok_or_else(|| USAGE.to_owned())?
+            }
+            Some("--repeat") => {
+                arguments.repeat = count(value()?).ok_or_else(|| USAGE.to_owned())?
+            }
             _ => return Err(USAGE.to_owned()),
         }
     }

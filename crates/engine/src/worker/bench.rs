@@ -182,8 +182,7 @@ impl Bench<'_> {
                 ids,
                 wanted,
             };
-            self.decoder
-                .step(&mut self.pool, &mut [span], &|| false)?;
+            self.decoder.step(&mut self.pool, &mut [span], &|| false)?;
         }
         Ok(())
     }

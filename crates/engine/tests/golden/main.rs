@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use engine::{
     ChatMessage, ChatPrompt, EngineHandle, EngineOptions, GenerateEvent, GenerateRequest, Role,
 };
-use llama_cpp::{Answered, Job, LlamaCpp, Record};
+use llama_cpp::{Answered, Job, LlamaCpp, Message, Record};
 use models::{CONTEXT, NAMES, model};
 
 /// Greedy tokens that are compared.
@@ -66,12 +66,12 @@ async fn compare(name: &str) {
         .finish()
         .await
         .unwrap();
-    for (at, (chat, expected)) in conversations()
+    for (at, (messages, expected)) in llama_cpp::conversations()
         .iter()
         .zip(&record.conversations)
         .enumerate()
     {
-        let prompt = engine.render(&file, chat).await.unwrap();
+        let prompt = engine.render(&file, &chat(messages)).await.unwrap();
         assert_eq!(
             first_difference(&prompt, &expected.prompt),
             None,
@@ -97,7 +97,8 @@ async fn compare(name: &str) {
 /// Where two lists of ids part, and the ids there.
 fn first_difference(ours: &[u32], theirs: &[u32]) -> Option<(usize, Option<u32>, Option<u32>)> {
     let at = ours.iter().zip(theirs).take_while(|(a, b)| a == b).count();
-    (at < ours.len().max(theirs.len())).then(|| (at, ours.get(at).copied(), theirs.get(at).copied()))
+    (at < ours.len().max(theirs.len()))
+        .then(|| (at, ours.get(at).copied(), theirs.get(at).copied()))
 }
 
 async fn greedy(engine: &EngineHandle, request: GenerateRequest) -> Vec<u32> {
@@ -124,27 +125,23 @@ fn engine(file: &Path) -> EngineHandle {
     })
 }
 
-/// The chats of `conversations.json`.
-fn conversations() -> Vec<ChatPrompt> {
+fn chat(messages: &[Message]) -> ChatPrompt {
     let role = |name: &str| match name {
         "system" => Role::System,
         "user" => Role::User,
         "assistant" => Role::Assistant,
         other => panic!("there is no role {other}"),
     };
-    llama_cpp::conversations()
-        .iter()
-        .map(|messages| ChatPrompt {
-            messages: messages
-                .iter()
-                .map(|message| ChatMessage {
-                    role: role(&message.role),
-                    content: message.content.clone(),
-                })
-                .collect(),
-            ..ChatPrompt::default()
-        })
-        .collect()
+    ChatPrompt {
+        messages: messages
+            .iter()
+            .map(|message| ChatMessage {
+                role: role(&message.role),
+                content: message.content.clone(),
+            })
+            .collect(),
+        ..ChatPrompt::default()
+    }
 }
 
 #[test]
@@ -185,10 +182,20 @@ fn the_records_are_what_llama_cpp_says() {
         let ids = |conversations: &[Answered]| -> Vec<(String, Vec<u32>, Vec<u32>)> {
             conversations
                 .iter()
-                .map(|said| (said.rendered.clone(), said.prompt.clone(), said.greedy.clone()))
+                .map(|said| {
+                    (
+                        said.rendered.clone(),
+                        said.prompt.clone(),
+                        said.greedy.clone(),
+                    )
+                })
                 .collect()
         };
-        assert_eq!(ids(&said.conversations), ids(&record.conversations), "{name}");
+        assert_eq!(
+            ids(&said.conversations),
+            ids(&record.conversations),
+            "{name}"
+        );
         let least = said
             .conversations
             .iter()

@@ -65,7 +65,11 @@ pub(crate) fn model(name: &str) -> Tiny {
         "llama-3-factors" => {
             let mut tiny = llama(&PLAIN, bpe("llama-bpe", &LLAMA3));
             tiny.set("llama.rope.freq_base", Meta::F32(500_000.0));
-            factors(&mut tiny, "rope_freqs.weight", &[1.0, 1.0, 1.3, 2.0, 3.7, 8.0, 8.0, 8.0]);
+            factors(
+                &mut tiny,
+                "rope_freqs.weight",
+                &[1.0, 1.0, 1.3, 2.0, 3.7, 8.0, 8.0, 8.0],
+            );
             tiny
         }
         "llama-yarn" => yarn(llama(&PLAIN, bpe("llama-bpe", &LLAMA3)), "llama"),
@@ -149,9 +153,21 @@ fn qwen3moe() -> Tiny {
         norm(&mut tiny, &name("ffn_norm.weight"), shape.hidden);
         let (hidden, kind) = (shape.hidden, Kind::F32);
         tiny.add(&name("ffn_gate_inp.weight"), &[EXPERTS, hidden], kind);
-        tiny.add(&name("ffn_gate_exps.weight"), &[EXPERTS, EXPERT_WIDTH, hidden], kind);
-        tiny.add(&name("ffn_up_exps.weight"), &[EXPERTS, EXPERT_WIDTH, hidden], kind);
-        tiny.add(&name("ffn_down_exps.weight"), &[EXPERTS, hidden, EXPERT_WIDTH], kind);
+        tiny.add(
+            &name("ffn_gate_exps.weight"),
+            &[EXPERTS, EXPERT_WIDTH, hidden],
+            kind,
+        );
+        tiny.add(
+            &name("ffn_up_exps.weight"),
+            &[EXPERTS, EXPERT_WIDTH, hidden],
+            kind,
+        );
+        tiny.add(
+            &name("ffn_down_exps.weight"),
+            &[EXPERTS, hidden, EXPERT_WIDTH],
+            kind,
+        );
     }
     head_norms(&mut tiny, &shape);
     ended(tiny, &shape)
@@ -205,20 +221,43 @@ fn phi3() -> Tiny {
         let name = |part: &str| format!("blk.{layer}.{part}");
         let (hidden, kind) = (shape.hidden, Kind::F32);
         norm(&mut tiny, &name("attn_norm.weight"), hidden);
-        tiny.add(&name("attn_qkv.weight"), &[queries + 2 * keys, hidden], kind);
+        tiny.add(
+            &name("attn_qkv.weight"),
+            &[queries + 2 * keys, hidden],
+            kind,
+        );
         tiny.add(&name("attn_output.weight"), &[hidden, queries], kind);
         norm(&mut tiny, &name("ffn_norm.weight"), hidden);
-        tiny.add(&name("ffn_up.weight"), &[2 * shape.feed_forward, hidden], kind);
-        tiny.add(&name("ffn_down.weight"), &[hidden, shape.feed_forward], kind);
+        tiny.add(
+            &name("ffn_up.weight"),
+            &[2 * shape.feed_forward, hidden],
+            kind,
+        );
+        tiny.add(
+            &name("ffn_down.weight"),
+            &[hidden, shape.feed_forward],
+            kind,
+        );
     }
     ended(tiny, &shape)
 }
 
 fn longrope(mut tiny: Tiny, trained: u32) -> Tiny {
-    tiny.set("phi3.rope.scaling.original_context_length", Meta::U32(trained));
+    tiny.set(
+        "phi3.rope.scaling.original_context_length",
+        Meta::U32(trained),
+    );
     tiny.set("phi3.rope.scaling.attn_factor", Meta::F32(1.19));
-    factors(&mut tiny, "rope_factors_short.weight", &[1.0, 1.02, 1.1, 1.25, 1.4, 1.5]);
-    factors(&mut tiny, "rope_factors_long.weight", &[1.0, 1.4, 2.6, 5.5, 12.0, 30.0]);
+    factors(
+        &mut tiny,
+        "rope_factors_short.weight",
+        &[1.0, 1.05, 1.1, 1.3, 1.4, 1.6],
+    );
+    factors(
+        &mut tiny,
+        "rope_factors_long.weight",
+        &[1.0, 1.4, 2.6, 5.5, 12.0, 30.0],
+    );
     tiny
 }
 
@@ -235,7 +274,10 @@ fn begun(shape: &Shape, tokenizer: Vec<(String, Meta)>) -> Tiny {
     let key = |name: &str| format!("{}.{name}", shape.architecture);
     let number = |value: usize| Meta::U32(value as u32);
     let mut tiny = Tiny::default();
-    tiny.set("general.architecture", Meta::Text(shape.architecture.into()));
+    tiny.set(
+        "general.architecture",
+        Meta::Text(shape.architecture.into()),
+    );
     tiny.set("general.name", Meta::Text("Golden".into()));
     tiny.set(&key("block_count"), number(shape.layers));
     tiny.set(&key("context_length"), Meta::U32(CONTEXT));
@@ -274,7 +316,11 @@ fn projections(tiny: &mut Tiny, layer: usize, shape: &Shape) {
         ("attn_v", keys, shape.hidden),
         ("attn_output", shape.hidden, queries),
     ] {
-        tiny.add(&format!("blk.{layer}.{part}.weight"), &[rows, width], Kind::F32);
+        tiny.add(
+            &format!("blk.{layer}.{part}.weight"),
+            &[rows, width],
+            Kind::F32,
+        );
     }
 }
 
@@ -285,14 +331,26 @@ fn feed_forward(tiny: &mut Tiny, layer: usize, shape: &Shape) {
         ("ffn_up", inner, hidden),
         ("ffn_down", hidden, inner),
     ] {
-        tiny.add(&format!("blk.{layer}.{part}.weight"), &[rows, width], Kind::F32);
+        tiny.add(
+            &format!("blk.{layer}.{part}.weight"),
+            &[rows, width],
+            Kind::F32,
+        );
     }
 }
 
 fn head_norms(tiny: &mut Tiny, shape: &Shape) {
     for layer in 0..shape.layers {
-        norm(tiny, &format!("blk.{layer}.attn_q_norm.weight"), shape.head_width);
-        norm(tiny, &format!("blk.{layer}.attn_k_norm.weight"), shape.head_width);
+        norm(
+            tiny,
+            &format!("blk.{layer}.attn_q_norm.weight"),
+            shape.head_width,
+        );
+        norm(
+            tiny,
+            &format!("blk.{layer}.attn_k_norm.weight"),
+            shape.head_width,
+        );
     }
 }
 
@@ -300,7 +358,10 @@ fn head_norms(tiny: &mut Tiny, shape: &Shape) {
 fn norm(tiny: &mut Tiny, name: &str, length: usize) {
     tiny.add(name, &[length], Kind::F32);
     if let Some(tensor) = tiny.tensors.last_mut() {
-        tensor.values.iter_mut().for_each(|value| *value = 1.0 + *value * 0.4);
+        tensor
+            .values
+            .iter_mut()
+            .for_each(|value| *value = 1.0 + *value * 0.4);
     }
 }
 

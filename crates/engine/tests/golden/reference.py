@@ -32,7 +32,8 @@ class Model:
         self.pieces = llama.llama_vocab_n_tokens(self.vocabulary)
         parameters = llama.llama_context_default_params()
         parameters.n_ctx = parameters.n_batch = parameters.n_ubatch = context
-        parameters.n_threads = parameters.n_threads_batch = 2
+        # More would spin for one another, and stand still on a busy machine.
+        parameters.n_threads = parameters.n_threads_batch = 1
         # Keys and values in full, so that what is compared is what both sides compute.
         parameters.type_k = parameters.type_v = F32
         parameters.flash_attn_type = llama.LLAMA_FLASH_ATTN_TYPE_DISABLED

@@ -3,39 +3,43 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use engine::GenerateRequest;
 use engine::cache::{PagePool, SequenceState, bytes};
 use engine::decoder::{Decoder, Span, Step, Wanted};
 use engine::file::ModelFile;
-use engine::{ChatPrompt, GenerateRequest};
+use serde::Deserialize;
 
 use crate::llama_cpp::{self, Job, LlamaCpp, Message, Record};
 use crate::vocabulary::TEXT;
-use crate::{TOKENS, engine, first_difference, greedy};
+use crate::{TOKENS, chat, engine, first_difference, greedy};
 
 const NAME: &str = "starter";
 
-/// With no system prompt its template brings one that it does badly with.
-const SYSTEM: &str = "You are a helpful assistant.";
+/// The chats it is asked. With no system prompt its template brings one that it does badly with.
+#[derive(Debug, Deserialize)]
+struct Chats {
+    /// Where llama.cpp's every choice is well ahead of the next: there the tokens must be the same.
+    sure: Vec<Vec<Message>>,
+    /// Where some choices are nearly even, so that the rounding decides.
+    open: Vec<Vec<Message>>,
+}
 
-const QUESTIONS: [&str; 10] = [
-    "What is the capital of France?",
-    "Name three colours of the rainbow.",
-    "Write a short poem about the sea.",
-    "How do I boil an egg?",
-    "Explain gravity to a child.",
-    "What is 12 times 12?",
-    "List the planets of the solar system.",
-    "Translate \"good morning\" into French.",
-    "Write a Python function that adds two numbers.",
-    "Why is the sky blue?",
-];
+impl Chats {
+    fn read() -> Self {
+        serde_json::from_str(include_str!("starter.json")).unwrap()
+    }
 
-/// Questions whose answers must be the same, token by token.
+    fn all(&self) -> Vec<Vec<Message>> {
+        self.sure.iter().chain(&self.open).cloned().collect()
+    }
+}
+
+/// Sure answers that must be the same, token by token, of ten.
 const MUST_AGREE: usize = 9;
 
-/// Logits of the two engines differ by less than half of this where it was looked at; a choice that was further ahead
-/// must not turn.
-const CLOSE: f32 = 1.0;
+/// How far the second-best token of llama.cpp's may be behind where ours is another than its best. Rounding activations to
+/// 8 bits moves the distance of two logits of this model by 0.1 to 0.2, on either side.
+const CLOSE: f32 = 0.5;
 
 /// Tokens of a window of text; the second half is predicted.
 const WINDOW: usize = 512;
@@ -59,17 +63,14 @@ fn file() -> Option<PathBuf> {
 #[tokio::test]
 async fn the_starter_answers_like_llama_cpp() {
     let Some(file) = file() else { return };
-    let record = Record::read(NAME);
+    let (record, chats) = (Record::read(NAME), Chats::read());
     assert_eq!(llama_cpp::sha256(&file), record.file_sha256);
-    assert_eq!(record.conversations.len(), QUESTIONS.len());
+    assert_eq!(record.conversations.len(), chats.all().len());
     let engine = engine(&file);
-    let mut agreed = 0;
-    for (question, expected) in QUESTIONS.into_iter().zip(&record.conversations) {
-        let chat = ChatPrompt {
-            system: Some(SYSTEM.into()),
-            ..ChatPrompt::ask(question)
-        };
-        let prompt = engine.render(&file, &chat).await.unwrap();
+    let mut same = Vec::new();
+    for (messages, expected) in chats.all().iter().zip(&record.conversations) {
+        let question = &messages.last().unwrap().content;
+        let prompt = engine.render(&file, &chat(messages)).await.unwrap();
         assert_eq!(
             first_difference(&prompt, &expected.prompt),
             None,
@@ -79,20 +80,26 @@ async fn the_starter_answers_like_llama_cpp() {
             max_out: TOKENS,
             ..GenerateRequest::new(&file, prompt)
         };
-        let ours = greedy(&engine, request).await;
-        match first_difference(&ours, &expected.greedy) {
-            None => agreed += 1,
-            Some(difference @ (index, ..)) => {
-                let ahead = expected.gaps.get(index).copied().unwrap_or(f32::INFINITY);
-                println!(
-                    "{question}: {difference:?} (index, ours, llama.cpp's); llama.cpp's was ahead by {ahead}"
-                );
-                assert!(ahead < CLOSE, "{question}: no close choice, {ahead}");
-            }
+        let difference = first_difference(&greedy(&engine, request).await, &expected.greedy);
+        same.push(difference.is_none());
+        if let Some((index, ..)) = difference {
+            let ahead = expected.gaps.get(index).copied().unwrap_or(f32::INFINITY);
+            println!(
+                "{question}: {difference:?} (index, ours, llama.cpp's); llama.cpp's was ahead by {ahead}"
+            );
+            assert!(ahead < CLOSE, "{question}: {ahead} is no close choice");
         }
     }
-    println!("{agreed} of {} answers are the same", QUESTIONS.len());
-    assert!(agreed >= MUST_AGREE, "only {agreed}");
+    let count = |same: &[bool]| same.iter().filter(|same| **same).count();
+    let (sure, open) = same.split_at(chats.sure.len());
+    println!(
+        "the same: {} of {} sure answers, {} of {} others",
+        count(sure),
+        sure.len(),
+        count(open),
+        open.len()
+    );
+    assert!(count(sure) >= MUST_AGREE);
 }
 
 #[test]
@@ -130,7 +137,11 @@ fn the_starter_is_as_surprised_by_a_text_as_llama_cpp() {
     let ours = (total / count as f64).exp();
     println!("perplexity {ours:.4}, llama.cpp's {:.4}", expected.value);
     let share = (ours / expected.value - 1.0).abs();
-    assert!(share <= PERPLEXITY_SHARE, "{ours} against {}", expected.value);
+    assert!(
+        share <= PERPLEXITY_SHARE,
+        "{ours} against {}",
+        expected.value
+    );
 }
 
 #[test]
@@ -138,19 +149,12 @@ fn the_starters_record_is_what_llama_cpp_says() {
     let (Some(file), Some(llama_cpp)) = (file(), LlamaCpp::find()) else {
         return;
     };
-    let message = |role: &str, content: &str| Message {
-        role: role.into(),
-        content: content.into(),
-    };
     let job = Job {
         file: file.clone(),
         context: 1024,
         tokens: TOKENS,
         stop: true,
-        conversations: QUESTIONS
-            .iter()
-            .map(|question| vec![message("system", SYSTEM), message("user", question)])
-            .collect(),
+        conversations: Chats::read().all(),
         text: Some(TEXT.to_owned()),
         window: Some(WINDOW),
     };
@@ -170,11 +174,10 @@ fn the_starters_record_is_what_llama_cpp_says() {
             .collect()
     };
     assert_eq!(prompts(&said), prompts(&record));
-    // What its kernels for another processor round otherwise moves a close choice and the last digits.
-    let same = said
-        .conversations
-        .iter()
-        .zip(&record.conversations)
+    // Its kernels for another processor add in another order: close choices and last digits may move.
+    let sure = said.conversations.iter().zip(&record.conversations);
+    let same = sure
+        .take(Chats::read().sure.len())
         .filter(|(said, recorded)| said.greedy == recorded.greedy)
         .count();
     assert!(same >= MUST_AGREE, "only {same} answers are as recorded");

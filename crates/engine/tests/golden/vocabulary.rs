@@ -81,17 +81,16 @@ pub(crate) fn spm(space_prefix: bool, commands: &Commands) -> Vec<(String, Meta)
     let unscored = pieces.len();
     let merged = learned('▁');
     pieces.extend(merged.iter().map(|(left, right)| format!("{left}{right}")));
-    let letters = ('a'..='z').chain('A'..='Z').chain("▁.,!?'\"-:();0123456789é".chars());
+    let letters = ('a'..='z')
+        .chain('A'..='Z')
+        .chain("▁.,!?'\"-:();0123456789é".chars());
     pieces.extend(letters.map(|letter| letter.to_string()));
     kinds.resize(pieces.len(), 1);
     let mut scores = vec![0.0; unscored];
     scores.extend((0..pieces.len() - unscored).map(|rank| -(rank as f32)));
     let mut metadata = common("llama", pieces, kinds, 1, commands);
     metadata.push(("tokenizer.ggml.scores".into(), Meta::F32s(scores)));
-    metadata.push((
-        "tokenizer.ggml.unknown_token_id".into(),
-        Meta::U32(0),
-    ));
+    metadata.push(("tokenizer.ggml.unknown_token_id".into(), Meta::U32(0)));
     metadata.push((
         "tokenizer.ggml.add_space_prefix".into(),
         Meta::Bool(space_prefix),
@@ -111,8 +110,14 @@ fn common(
         ("tokenizer.ggml.model".into(), Meta::Text(model.into())),
         ("tokenizer.ggml.tokens".into(), Meta::Texts(pieces)),
         ("tokenizer.ggml.token_type".into(), Meta::I32s(kinds)),
-        ("tokenizer.ggml.bos_token_id".into(), Meta::U32(first_command)),
-        ("tokenizer.ggml.eos_token_id".into(), Meta::U32(last_command)),
+        (
+            "tokenizer.ggml.bos_token_id".into(),
+            Meta::U32(first_command),
+        ),
+        (
+            "tokenizer.ggml.eos_token_id".into(),
+            Meta::U32(last_command),
+        ),
         ("tokenizer.ggml.add_bos_token".into(), Meta::Bool(false)),
         (
             "tokenizer.chat_template".into(),

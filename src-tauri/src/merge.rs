@@ -111,9 +111,8 @@ mod tests {
             text("think.", true, 2),
             text("The ", false, 3),
             text("capital", false, 4),
-            AnswerEvent::Moved {
-                from_peer: Some("a".to_owned()),
-                to_peer: None,
+            AnswerEvent::Placed {
+                peer: Some("a".to_owned()),
                 index: 4,
             },
             text(" is Paris.", false, 6),
@@ -133,7 +132,7 @@ mod tests {
             [
                 r#"{"kind":"text","append":"Let me think.","reasoning":true,"tokens":2}"#,
                 r#"{"kind":"text","append":"The capital","reasoning":false,"tokens":4}"#,
-                r#"{"kind":"moved","fromPeer":"a","toPeer":null,"index":4}"#,
+                r#"{"kind":"placed","peer":"a","index":4}"#,
                 r#"{"kind":"text","append":" is Paris.","reasoning":false,"tokens":6}"#,
                 r#"{"kind":"titled","title":"Capital"}"#,
             ]

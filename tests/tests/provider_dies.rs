@@ -150,6 +150,7 @@ struct Told {
     text: String,
     tokens: u64,
     provider: Option<String>,
+    placed: Option<Option<String>>,
     moved: Option<(Option<String>, Option<String>, u32)>,
     finished: Value,
 }
@@ -170,7 +171,11 @@ impl Told {
                 );
                 self.tokens = tokens;
             }
-            "moved" => {
+            "placed" => {
+                let peer = string("peer");
+                let Some(before) = self.placed.replace(peer.clone()) else {
+                    return;
+                };
                 assert!(self.moved.is_none(), "moved twice: {line}");
                 let index = u32::try_from(event["index"].as_u64().unwrap()).unwrap();
                 assert_eq!(
@@ -178,7 +183,7 @@ impl Told {
                     self.tokens,
                     "the answer goes on at another token than the next one"
                 );
-                self.moved = Some((string("fromPeer"), string("toPeer"), index));
+                self.moved = Some((before, peer, index));
             }
             "finished" => self.finished = event,
             _ => {}

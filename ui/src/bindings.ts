@@ -73,7 +73,9 @@ export const events = {
 /**  What happens while an answer is made, in order, on the call's own channel. */
 export type AnswerEvent = { kind: "started"; chat: string; user: Message | null; answer: Message } | { kind: "phase"; phase: Phase; done: number; total: number; peer: string | null } | 
 /**  `tokens` counts the whole answer so far. */
-{ kind: "text"; append: string; reasoning: boolean; tokens: number } | { kind: "moved"; fromPeer: string | null; toPeer: string | null; index: number } | { kind: "titled"; title: string } | { kind: "finished"; message: Message; contextUsed: number; contextLimit: number };
+{ kind: "text"; append: string; reasoning: boolean; tokens: number } | 
+/**  Told before the first token that this place computes; no peer is this computer. */
+{ kind: "placed"; peer: string | null; index: number } | { kind: "titled"; title: string } | { kind: "finished"; message: Message; contextUsed: number; contextLimit: number };
 
 /**  One request that this computer answered: count, model and time, never content. */
 export type Answered = {

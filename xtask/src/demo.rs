@@ -53,11 +53,14 @@ pub(crate) fn demo(house: &House) -> Result<(), Failure> {
         introduce(house, &asker, &nodes)
     })?;
     println!(
-        "   In the window: new chat, place \"A peer's computer\". Close it, or press Ctrl-C here, to end everything."
+        "   In the window: new chat, place \"A peer\". Kill a node while it answers, and another one goes on.\n   \
+         Close the window, or press Ctrl-C here, to end everything."
     );
     while !stopped.load(Ordering::Relaxed) && !window.ended() {
-        if let Some(gone) = nodes.iter_mut().position(Serving::ended) {
-            return Err(Failure::new(format!("Node {} ended by itself.", gone + 1)));
+        let before = nodes.len();
+        nodes.retain_mut(|node| !node.ended());
+        if nodes.len() < before {
+            println!("   {} of {NODES} nodes are left", nodes.len());
         }
         std::thread::sleep(LOOK);
     }

@@ -1,6 +1,6 @@
 //! Fuzzing on stable Rust: every target by turns, each for the same number of seconds.
 
-use std::process::Command;
+use std::{process::Command, time::Duration};
 
 use crate::{
     house::House,
@@ -9,10 +9,10 @@ use crate::{
 
 /// By default, for each target.
 pub(crate) const SECONDS_EACH: u32 = 60;
-/// In `cargo xtask test`, for all targets together, beside the build.
-pub(crate) const SECONDS_IN_TEST: u32 = 90;
-/// And for one target at most there.
-pub(crate) const SECONDS_EACH_IN_TEST: u32 = 30;
+/// In `cargo xtask test`, for the build and all targets together: a cold build takes most of it.
+const STAGE_IN_TEST: Duration = Duration::from_secs(240);
+/// And for one target there: at most this, since the targets are run for longer by hand; and at least that, enough for the seeds.
+const SECONDS_EACH_IN_TEST: std::ops::RangeInclusive<u32> = 2..=13;
 
 pub(crate) fn fuzz(house: &House, seconds: u32, only: &[String]) -> Result<(), Failure> {
     if !available(house)? {
@@ -97,10 +97,13 @@ pub(crate) fn build(house: &House) -> Result<(), Failure> {
     sh::run(cargo_fuzz(house).arg("build"))
 }
 
-/// The seconds for each of `count` targets within a whole test run.
-pub(crate) fn share(count: usize) -> u32 {
-    let count = u32::try_from(count.max(1)).unwrap_or(u32::MAX);
-    (SECONDS_IN_TEST / count).clamp(1, SECONDS_EACH_IN_TEST)
+/// The seconds for each of `count` targets within a whole test run, in which the build took so long.
+pub(crate) fn share(count: usize, build: Duration) -> u32 {
+    let count = u64::try_from(count.max(1)).unwrap_or(u64::MAX);
+    let each = STAGE_IN_TEST.saturating_sub(build).as_secs() / count;
+    u32::try_from(each)
+        .unwrap_or(u32::MAX)
+        .clamp(*SECONDS_EACH_IN_TEST.start(), *SECONDS_EACH_IN_TEST.end())
 }
 
 fn cargo_fuzz(house: &House) -> Command {
@@ -119,9 +122,12 @@ mod tests {
 
     #[test]
     fn many_targets_share_the_time_of_a_test_run() {
-        assert_eq!(share(0), SECONDS_EACH_IN_TEST);
-        assert_eq!(share(2), SECONDS_EACH_IN_TEST);
-        assert!(share(6) * 6 <= SECONDS_IN_TEST);
-        assert_eq!(share(10_000), 1);
+        let (shortest, longest) = SECONDS_EACH_IN_TEST.into_inner();
+        let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
+        assert_eq!(share(0, minutes(0)), longest);
+        assert_eq!(share(7, minutes(1)), longest);
+        assert_eq!(share(6, minutes(3)), 10);
+        assert_eq!(share(7, minutes(8)), shortest);
+        assert_eq!(share(10_000, minutes(0)), shortest);
     }
 }

@@ -363,8 +363,11 @@ fn fuzz_briefly(house: &House) -> Result<Report, Failure> {
         ));
     }
     let targets = fuzz::targets(house)?;
+    let start = Instant::now();
     fuzz::build(house)?;
-    let seconds = fuzz::share(targets.len());
+    let built = start.elapsed();
+    let seconds = fuzz::share(targets.len(), built);
+    println!("   built in {}: {seconds} s for each target", clock(built));
     for target in &targets {
         fuzz::one(house, target, seconds)?;
     }

@@ -15,6 +15,8 @@ pub(crate) struct Answer {
     reasoning: bool,
     /// The last character shown ended a line.
     line_ended: bool,
+    /// Who computes it now, once that is known; a known place without a peer is this computer.
+    peer: Option<Option<String>>,
     finished: Option<Message>,
 }
 
@@ -70,18 +72,18 @@ impl Answer {
                 self.line_ended = append.ends_with('\n');
                 output.answer(append)
             }
-            AnswerEvent::Moved {
-                from_peer,
-                to_peer,
-                index,
-            } => {
+            AnswerEvent::Placed { peer, index } => {
+                let before = self.peer.replace(peer.clone());
+                let Some(before) = before.filter(|before| before != peer) else {
+                    return Ok(());
+                };
                 if output.answer_is_watched {
                     output.answer("\n")?;
                 }
                 output.news(&format!(
                     "({} was lost after {index} tokens; {} goes on from there)",
-                    place(from_peer.as_deref()),
-                    place(to_peer.as_deref())
+                    place(before.as_deref()),
+                    place(peer.as_deref())
                 ));
                 Ok(())
             }

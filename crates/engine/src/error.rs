@@ -95,6 +95,12 @@ pub enum EngineError {
         /// Which parameter, and its bound.
         what: String,
     },
+    /// The form that the answer shall have cannot be met or costs too much.
+    #[error("the form asked for was refused: {problem}")]
+    BadConstraint {
+        /// What is wrong with it.
+        problem: ConstraintProblem,
+    },
     /// The sequence was ended because the owner's own work needs another model.
     #[error("the owner's own work needed the engine for another model")]
     Displaced,
@@ -221,6 +227,57 @@ pub enum FileProblem {
         found: Vec<u64>,
         /// Shape that follows from the metadata.
         expected: Vec<u64>,
+    },
+}
+
+/// Why an answer cannot have the form (schema, grammar or expression) that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub enum ConstraintProblem {
+    /// Too much text.
+    #[error("it has {bytes} bytes, more than the {cap} accepted")]
+    TooLong {
+        /// Its length.
+        bytes: u64,
+        /// The cap.
+        cap: u64,
+    },
+    /// Brackets inside of brackets.
+    #[error("its brackets are nested more than {cap} deep")]
+    TooDeep {
+        /// The cap.
+        cap: u32,
+    },
+    /// The compiler refused it: a mistake in it, something unsupported, nothing that fits it, or a limit reached.
+    #[error("{reason}")]
+    Refused {
+        /// The compiler's words.
+        reason: String,
+    },
+    /// Compiling took too long.
+    #[error("it was not compiled within {seconds} seconds; a simpler one may be")]
+    TooSlow {
+        /// The limit.
+        seconds: u32,
+    },
+    /// As many as are compiled at once are being compiled, overdue ones among them.
+    #[error("others are being compiled; try again in a moment")]
+    Busy,
+    /// The model has no token that ends an answer.
+    #[error("the model has no end token, so its answers cannot be held to a form")]
+    NoEndToken,
+    /// Output that was to be resumed does not fit it.
+    #[error("output token {index} does not fit it")]
+    Differs {
+        /// Output index of the first token that does not fit.
+        index: u32,
+    },
+    /// No token fits any more, or finding those that do reached a limit.
+    #[error("at output token {index}: {reason}")]
+    Stuck {
+        /// Output index.
+        index: u32,
+        /// The compiler's words.
+        reason: String,
     },
 }
 

@@ -38,6 +38,8 @@ mod error;
 pub mod families;
 #[cfg(feature = "text")]
 pub mod file;
+#[cfg(feature = "text")]
+pub mod grammar;
 mod handle;
 #[cfg(feature = "worker")]
 mod kernels;
@@ -45,7 +47,7 @@ mod model;
 #[cfg(feature = "worker")]
 mod parallel;
 mod request;
-#[cfg(feature = "worker")]
+#[cfg(feature = "text")]
 pub mod sampler;
 #[cfg(feature = "worker")]
 mod sandbox;
@@ -57,7 +59,7 @@ pub mod wire;
 #[cfg(feature = "worker")]
 pub mod worker;
 
-pub use error::{EngineError, FileProblem};
+pub use error::{ConstraintProblem, EngineError, FileProblem};
 pub use handle::{
     EngineHandle, EngineOptions, EnginePhase, EngineStats, Generation, Isolation, Loading,
     TextPiece, TextStream, WorkerKind, WorkerProgram, locate_worker,

@@ -200,9 +200,9 @@ pub(crate) enum AnswerEvent {
         reasoning: bool,
         tokens: u32,
     },
-    Moved {
-        from_peer: Option<String>,
-        to_peer: Option<String>,
+    /// Told before the first token that this place computes; no peer is this computer.
+    Placed {
+        peer: Option<String>,
         index: u32,
     },
     Titled {
@@ -391,15 +391,7 @@ impl From<node::AnswerEvent> for AnswerEvent {
                 reasoning,
                 tokens,
             },
-            node::AnswerEvent::Moved {
-                from_peer,
-                to_peer,
-                index,
-            } => Self::Moved {
-                from_peer,
-                to_peer,
-                index,
-            },
+            node::AnswerEvent::Placed { peer, index } => Self::Placed { peer, index },
             node::AnswerEvent::Titled { title } => Self::Titled { title },
             node::AnswerEvent::Finished {
                 message,

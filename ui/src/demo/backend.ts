@@ -105,7 +105,7 @@ export function demoBackend(scenario: Scenario = "full", pieceMs = 12, settings:
       firstTokenMs: null,
       outputTokens: null,
       model: chat.model ?? state.defaultModel,
-      spans: [{ fromIndex: 0, peer: remote ? PEERS.PEER : null, receipt: null }],
+      spans: [],
     });
     if (!user && replaced) reply.siblings = [...replaced.siblings, reply.id];
     chat.messages = [...path, ...(user ? [user] : []), reply];
@@ -119,6 +119,7 @@ export function demoBackend(scenario: Scenario = "full", pieceMs = 12, settings:
       tell(phase);
       await wait(pieceMs * 4);
     }
+    tell({ kind: "placed", peer: remote ? PEERS.PEER : null, index: 0 });
     const pieces = ANSWER.match(/\S+\s*/g) ?? [];
     for (const [index, piece] of pieces.entries()) {
       if (stopping.has(chat.id)) break;

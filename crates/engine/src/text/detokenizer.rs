@@ -45,13 +45,13 @@ impl Detokenizer {
                     self.held.remove(0);
                 }
             }
-            if let Some(at) = self
-                .stop
-                .iter()
-                .filter_map(|stop| self.held.find(stop.as_str()))
-                .min()
-            {
-                self.held.truncate(at);
+            // The one that was complete first counts, so that the borders of tokens do not matter.
+            let found = self.stop.iter().filter_map(|stop| {
+                let start = self.held.find(stop.as_str())?;
+                Some((start + stop.len(), start))
+            });
+            if let Some((_, start)) = found.min() {
+                self.held.truncate(start);
                 self.stopped = true;
                 break;
             }
@@ -127,7 +127,7 @@ impl Detokenizer {
 }
 
 /// The bytes that an id stands for; control pieces stand for none.
-fn push_bytes(vocabulary: &Vocabulary, id: u32, bytes: &mut Vec<u8>) {
+pub(crate) fn push_bytes(vocabulary: &Vocabulary, id: u32, bytes: &mut Vec<u8>) {
     let Some((piece, kind)) = vocabulary.piece(id) else {
         return;
     };

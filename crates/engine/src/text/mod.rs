@@ -15,6 +15,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use detokenizer::Detokenizer;
+pub(crate) use detokenizer::push_bytes;
 pub use template::Template;
 pub use tokenizer::Tokenizer;
 pub use vocabulary::{PieceKind, Vocabulary};

@@ -135,10 +135,7 @@ fn chat(messages: &[Message]) -> ChatPrompt {
     ChatPrompt {
         messages: messages
             .iter()
-            .map(|message| ChatMessage {
-                role: role(&message.role),
-                content: message.content.clone(),
-            })
+            .map(|message| ChatMessage::new(role(&message.role), &message.content))
             .collect(),
         ..ChatPrompt::default()
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use engine::GenerateRequest;
 use engine::cache::{PagePool, SequenceState, bytes};
-use engine::decoder::{Decoder, Span, Step, Wanted};
+use engine::decoder::{Decoder, Plan, Span, Step, Wanted};
 use engine::file::ModelFile;
 use serde::Deserialize;
 
@@ -106,7 +106,8 @@ async fn the_starter_answers_like_llama_cpp() {
 fn the_starter_is_as_surprised_by_a_text_as_llama_cpp() {
     let Some(file) = file() else { return };
     let expected = Record::read(NAME).perplexity.unwrap();
-    let decoder = Decoder::new(&Arc::new(ModelFile::open(&file).unwrap())).unwrap();
+    let plan = Plan::of(&Arc::new(ModelFile::open(&file).unwrap())).unwrap();
+    let decoder: Decoder = Decoder::new(&plan, WINDOW as u32, &mut |_| Ok(())).unwrap();
     let mut pool = PagePool::new(decoder.shape(), bytes(decoder.shape(), WINDOW as u32));
     let (mut total, mut count) = (0.0, 0);
     for window in expected.ids.chunks_exact(expected.window) {

@@ -162,7 +162,7 @@ impl Tiny {
         tiny
     }
 
-    fn add_norm(&mut self, name: &str, length: usize) {
+    pub(crate) fn add_norm(&mut self, name: &str, length: usize) {
         self.add(name, &[length], Kind::F32);
         let values = &mut self.tensors.last_mut().unwrap().values;
         values
@@ -322,6 +322,11 @@ pub(crate) fn spm() -> Vec<(String, Meta)> {
             ),
         ),
     ]
+}
+
+/// The byte that a character of a byte-level spelling stands for.
+pub(crate) fn byte_of(character: char) -> Option<u8> {
+    (0..=255u8).find(|&byte| character_of(byte) == character)
 }
 
 /// The character that stands for a byte in byte-level pieces.

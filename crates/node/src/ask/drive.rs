@@ -257,12 +257,18 @@ impl<'a> Drive<'a> {
                 first_index,
                 ids,
             } => {
-                if !self.output_broken
-                    && let Err(error) = self
-                        .output
-                        .tokens(attempt, place, first_index, &ids, self.events)
-                        .await
+                if self.output_broken {
+                    return None;
+                }
+                if self
+                    .output
+                    .place(attempt, place, first_index, self.events)
+                    .await
                 {
+                    // The list of chats marks those that a peer reads.
+                    self.inner.chats_changed();
+                }
+                if let Err(error) = self.output.tokens(&ids, self.events).await {
                     self.engine_error = Some(error);
                     self.output_broken = true;
                 }
@@ -277,16 +283,9 @@ impl<'a> Drive<'a> {
                 self.attempts.remove(&attempt);
             }
             Action::Progress(progress) => self.progress(progress),
+            // The first tokens from there tell it.
             Action::Moved { from, to, index } => {
-                let name = |place| match place {
-                    Place::Local => None,
-                    Place::Peer(peer) => Some(peer.to_string()),
-                };
-                self.events.push(AnswerEvent::Moved {
-                    from_peer: name(from),
-                    to_peer: name(to),
-                    index,
-                });
+                tracing::debug!(?from, ?to, index, "the answer goes on elsewhere");
             }
             Action::AttemptEnded {
                 attempt,

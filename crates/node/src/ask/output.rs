@@ -128,12 +128,42 @@ impl Output {
         Ok(())
     }
 
-    /// New tokens of an attempt.
-    pub(crate) async fn tokens(
+    /// Notes where the tokens from `first_index` on come from. Whether that is another place than before.
+    pub(crate) async fn place(
         &mut self,
         attempt: AttemptId,
         place: Place,
         first_index: u32,
+        events: &mut Events,
+    ) -> bool {
+        let peer = match place {
+            Place::Local => None,
+            Place::Peer(peer) => Some(peer.to_string()),
+        };
+        let same = self.spans.last().is_some_and(|(last, span)| {
+            // This computer signs nothing, so that its parts need not be told apart.
+            *last == Some(attempt) || (peer.is_none() && span.peer.is_none())
+        });
+        if same {
+            return false;
+        }
+        let span = Span {
+            from_index: first_index,
+            peer: peer.clone(),
+            receipt: self.receipts.get(&attempt).cloned(),
+        };
+        self.spans.push((Some(attempt), span));
+        self.keep_spans().await;
+        events.push(AnswerEvent::Placed {
+            peer,
+            index: first_index,
+        });
+        true
+    }
+
+    /// New tokens, in order.
+    pub(crate) async fn tokens(
+        &mut self,
         ids: &[u32],
         events: &mut Events,
     ) -> Result<(), EngineError> {
@@ -143,26 +173,6 @@ impl Output {
             self.thinking = self.splitter.is_inside().then_some(now);
         }
         self.last = now;
-        let peer = match place {
-            Place::Local => None,
-            Place::Peer(peer) => Some(peer.to_string()),
-        };
-        let same = self.spans.last().is_some_and(|(last, span)| {
-            // This computer signs nothing, so that its parts need not be told apart.
-            *last == Some(attempt) || (peer.is_none() && span.peer.is_none())
-        });
-        if !same {
-            let receipt = self.receipts.get(&attempt).cloned();
-            self.spans.push((
-                Some(attempt),
-                Span {
-                    from_index: first_index,
-                    peer,
-                    receipt,
-                },
-            ));
-            self.keep_spans().await;
-        }
         self.tokens = self
             .tokens
             .saturating_add(u32::try_from(ids.len()).unwrap_or(u32::MAX));

@@ -322,7 +322,10 @@ impl Node {
         let longer = NewMessage {
             content: old.content,
             spans: old.spans,
-            stats: old.stats,
+            stats: memory::Stats {
+                reasoning_ms: old.stats.reasoning_ms,
+                ..memory::Stats::default()
+            },
             ..NewMessage::answer(question, ask.model_used())
         };
         let answer = chat.memory.insert(chat.id, longer).await?;

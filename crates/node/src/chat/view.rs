@@ -300,13 +300,12 @@ pub enum AnswerEvent {
         /// Output tokens so far.
         tokens: u32,
     },
-    /// The answer goes on elsewhere, at the same token.
-    Moved {
+    /// Where the tokens from here on are computed: told before the first of them, and again when the answer goes on
+    /// elsewhere, at the same token.
+    Placed {
         /// `None` is this computer.
-        from_peer: Option<String>,
-        /// `None` is this computer.
-        to_peer: Option<String>,
-        /// The first token the new place computes.
+        peer: Option<String>,
+        /// The first token that this place computes.
         index: u32,
     },
     /// The chat got its title.

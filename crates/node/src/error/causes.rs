@@ -108,7 +108,9 @@ pub(super) fn engine_code(error: &EngineError) -> &'static str {
         EngineError::NoWeights { .. } => "model_missing",
         EngineError::NotReadable { .. } => "model_not_readable",
         EngineError::Template { .. } | EngineError::NoTemplate { .. } => "model_template",
-        EngineError::TokenOutside { .. } | EngineError::BadRequest { .. } => "bad_request",
+        EngineError::TokenOutside { .. }
+        | EngineError::BadRequest { .. }
+        | EngineError::BadConstraint { .. } => "bad_request",
         EngineError::Displaced | EngineError::TooManyCalls { .. } => "engine_busy",
         EngineError::Cancelled => "cancelled",
         EngineError::WorkerDied { .. }
@@ -142,9 +144,9 @@ pub(super) fn engine_fix(error: &EngineError) -> Option<String> {
         EngineError::Template { .. } | EngineError::NoTemplate { .. } => {
             "Choose another model: this file does not say how a chat is written."
         }
-        EngineError::TokenOutside { .. } | EngineError::BadRequest { .. } => {
-            "Reset the sampling settings of this chat."
-        }
+        EngineError::TokenOutside { .. }
+        | EngineError::BadRequest { .. }
+        | EngineError::BadConstraint { .. } => "Reset the sampling settings of this chat.",
         EngineError::Displaced | EngineError::TooManyCalls { .. } => "Try again in a moment.",
         EngineError::Cancelled => return None,
         EngineError::WorkerDied { .. }

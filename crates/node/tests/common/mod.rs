@@ -122,7 +122,8 @@ pub fn at_peer(peer: &str) -> ChatPatch {
 #[derive(Debug, Default)]
 pub struct Told {
     pub text: String,
-    pub moved: Vec<(Option<String>, Option<String>, u32)>,
+    /// Where it was computed, and from which token on.
+    pub placed: Vec<(Option<String>, u32)>,
     pub finished: Option<Message>,
     pub events: Vec<AnswerEvent>,
 }
@@ -156,14 +157,7 @@ pub async fn read_tokens(
 pub fn note(told: &mut Told, event: AnswerEvent) {
     match &event {
         AnswerEvent::Text { append, .. } => told.text.push_str(append),
-        AnswerEvent::Moved {
-            from_peer,
-            to_peer,
-            index,
-        } => {
-            told.moved
-                .push((from_peer.clone(), to_peer.clone(), *index));
-        }
+        AnswerEvent::Placed { peer, index } => told.placed.push((peer.clone(), *index)),
         AnswerEvent::Finished { message, .. } => told.finished = Some(message.clone()),
         AnswerEvent::Started { .. } | AnswerEvent::Phase { .. } | AnswerEvent::Titled { .. } => {}
     }

@@ -256,8 +256,8 @@ export class Session {
         answer?.append(event, now);
         if (!event.reasoning) announcer.hear(event.append);
         break;
-      case "moved":
-        answer?.move(event.toPeer, event.index);
+      case "placed":
+        answer?.place(event.peer, event.index);
         break;
       case "titled":
         this.view = { ...this.view, title: event.title };

@@ -1,7 +1,5 @@
 import type { AnswerEvent, Message } from "../../backend/types";
 
-export type Moved = { toPeer: string | null; index: number };
-
 /** One message on screen. Text grows while it streams; the rest is replaced as a whole. */
 export class Turn {
   readonly id: string;
@@ -40,8 +38,9 @@ export class Turn {
     }
   }
 
-  move(toPeer: string | null, index: number): void {
-    const spans = [...this.message.spans, { fromIndex: index, peer: toPeer, receipt: null }];
+  /** Who writes from here on. */
+  place(peer: string | null, index: number): void {
+    const spans = [...this.message.spans, { fromIndex: index, peer, receipt: null }];
     this.message = { ...this.message, spans };
   }
 }

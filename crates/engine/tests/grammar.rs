@@ -1,0 +1,690 @@
+//! Answers of a given form: nothing but what fits comes out, whatever the logits, for every kind of vocabulary.
+//!
+//! The real vocabulary is the starter's, looked for at `$DECENTRALGPT_STARTER` and in the workspace's `models/`; without
+//! it those tests say so and pass.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
+
+mod tiny;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use engine::file::ModelFile;
+use engine::grammar::{Grammars, Matcher};
+use engine::sampler::{Mask, Position};
+use engine::text::{PieceKind, Tokenizer, Vocabulary};
+use engine::{Constraint, ConstraintProblem, EngineError, Sampling};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use tiny::{Meta, Tiny};
+
+/// A vocabulary, and what constraints need of it.
+struct Words {
+    tokenizer: Tokenizer,
+    grammars: Grammars,
+    bytes: Vec<Vec<u8>>,
+}
+
+impl Words {
+    fn of(tokenizer: Tokenizer) -> Self {
+        let bytes = tokenizer.vocabulary().pieces();
+        Self {
+            bytes: bytes
+                .map(|(_, piece, kind)| spelled(&tokenizer, piece, kind))
+                .collect(),
+            grammars: Grammars::new(tokenizer.vocabulary()).unwrap(),
+            tokenizer,
+        }
+    }
+
+    fn made_up(tokenizer: Vec<(String, Meta)>) -> Self {
+        Self::of(tokenizer_of(tokenizer))
+    }
+
+    fn starter() -> Option<Self> {
+        let named = std::env::var_os("DECENTRALGPT_STARTER").map(PathBuf::from);
+        let path = named.unwrap_or_else(|| {
+            Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("../../models/SmolLM2-135M-Instruct.Q4_1.gguf")
+        });
+        if !path.is_file() {
+            println!("skipped: the starter model is not at {}", path.display());
+            return None;
+        }
+        let file = ModelFile::open(&path).unwrap();
+        Some(Self::of(
+            Tokenizer::from_metadata(&file.header().metadata).unwrap(),
+        ))
+    }
+
+    fn vocabulary(&self) -> &Vocabulary {
+        self.tokenizer.vocabulary()
+    }
+
+    fn compile(&self, constraint: &Constraint) -> Result<Matcher, EngineError> {
+        self.grammars.compile(constraint)?.wait()
+    }
+
+    fn text(&self, ids: &[u32]) -> Vec<u8> {
+        let bytes = ids.iter().flat_map(|&id| &self.bytes[id as usize]);
+        bytes.copied().collect()
+    }
+
+    fn is_end(&self, id: u32) -> bool {
+        self.vocabulary().eog_ids().contains(&id)
+    }
+
+    /// Samples an answer out of random logits. The longer it gets, the likelier is what closes something.
+    fn answer(&self, matcher: &mut Matcher, sampling: &Sampling) -> Vec<u32> {
+        let mut ids = Vec::new();
+        for index in 0..2000 {
+            let mask = matcher.mask().unwrap();
+            self.check_no_command(&mask);
+            let logits: Vec<f32> = (0..self.vocabulary().len())
+                .map(|id| {
+                    let closes = self.is_end(id)
+                        || self.bytes[id as usize]
+                            .iter()
+                            .any(|byte| b"\"}]".contains(byte));
+                    let bonus = if closes { index as f32 * 0.3 } else { 0.0 };
+                    noise(sampling.seed as u32 ^ index, id) * 6.0 + bonus
+                })
+                .collect();
+            let position = Position {
+                before: &ids,
+                index,
+                sampling,
+                mask: Some(&mask),
+            };
+            let id = position.choose(&logits, None).unwrap().id;
+            assert!(mask.allows(id));
+            matcher.advance(id).unwrap();
+            if self.is_end(id) {
+                assert!(matcher.is_complete());
+                return ids;
+            }
+            ids.push(id);
+        }
+        panic!("no end: {}", String::from_utf8_lossy(&self.text(&ids)));
+    }
+
+    fn check_no_command(&self, mask: &Mask) {
+        for (id, piece, kind) in self.vocabulary().pieces() {
+            let text = matches!(kind, PieceKind::Normal | PieceKind::Byte)
+                || kind == PieceKind::UserDefined && !piece.starts_with(['<', '[']);
+            if !text && !self.is_end(id) {
+                assert!(!mask.allows(id), "{piece} is allowed");
+            }
+        }
+    }
+}
+
+fn tokenizer_of(tokenizer: Vec<(String, Meta)>) -> Tokenizer {
+    let tiny = Tiny {
+        metadata: tokenizer,
+        tensors: Vec::new(),
+    };
+    let header = engine::file::parse(&tiny.bytes()).unwrap();
+    Tokenizer::from_metadata(&header.metadata).unwrap()
+}
+
+/// The bytes of a piece, told anew.
+fn spelled(tokenizer: &Tokenizer, piece: &str, kind: PieceKind) -> Vec<u8> {
+    let byte_level = tokenizer.vocabulary().id("Ġ").is_some();
+    match kind {
+        PieceKind::Control | PieceKind::Unknown | PieceKind::Unused => Vec::new(),
+        PieceKind::Byte => vec![u8::from_str_radix(&piece[3..5], 16).unwrap()],
+        PieceKind::UserDefined if byte_level => piece.as_bytes().to_vec(),
+        PieceKind::Normal if byte_level => piece
+            .chars()
+            .flat_map(|character| match tiny::byte_of(character) {
+                Some(byte) => vec![byte],
+                None => character.to_string().into_bytes(),
+            })
+            .collect(),
+        PieceKind::Normal | PieceKind::UserDefined => piece.replace('▁', " ").into_bytes(),
+    }
+}
+
+/// A repeatable value in −1..1.
+fn noise(seed: u32, at: u32) -> f32 {
+    let mut x = seed.wrapping_mul(0x9E37_79B9) ^ at.wrapping_mul(0x85EB_CA6B);
+    x ^= x >> 15;
+    x = x.wrapping_mul(0x2C1B_3C6D);
+    x ^= x >> 13;
+    x as f32 / u32::MAX as f32 * 2.0 - 1.0
+}
+
+fn all_kinds() -> Vec<(&'static str, Words)> {
+    let mut kinds = vec![
+        ("byte-level", Words::made_up(tiny::bpe())),
+        ("SentencePiece", Words::made_up(spm_with_end_twice())),
+    ];
+    kinds.extend(Words::starter().map(|words| ("starter", words)));
+    kinds
+}
+
+/// With a second end token, which every complete text must allow as well.
+fn spm_with_end_twice() -> Vec<(String, Meta)> {
+    let mut metadata = tiny::spm();
+    for (key, value) in &mut metadata {
+        match (key.as_str(), value) {
+            ("tokenizer.ggml.tokens", Meta::Texts(pieces)) => pieces.push("<end_of_turn>".into()),
+            ("tokenizer.ggml.scores", Meta::F32s(scores)) => scores.push(0.0),
+            ("tokenizer.ggml.token_type", Meta::I32s(kinds)) => kinds.push(3),
+            _ => {}
+        }
+    }
+    metadata
+}
+
+fn schemas() -> Vec<Value> {
+    vec![
+        json!({
+            "type": "object",
+            "properties": {
+                "name": { "type": "string", "minLength": 1, "maxLength": 12 },
+                "age": { "type": "integer", "minimum": -5, "maximum": 140 },
+                "kind": { "enum": ["é", "two words", 3, null] },
+                "tags": { "type": "array", "items": { "type": "string", "pattern": "^[a-c]{2,4}$" }, "minItems": 1, "maxItems": 3 }
+            },
+            "required": ["name", "age", "tags"],
+            "additionalProperties": false
+        }),
+        json!({ "type": "array", "items": { "type": "boolean" }, "maxItems": 4 }),
+        json!({ "anyOf": [{ "type": "null" }, { "type": "number", "minimum": 0, "maximum": 1 }] }),
+        json!({
+            "$defs": { "tree": {
+                "type": "object",
+                "properties": {
+                    "leaf": { "type": "integer" },
+                    "below": { "type": "array", "items": { "$ref": "#/$defs/tree" }, "maxItems": 2 }
+                },
+                "required": ["leaf"],
+                "additionalProperties": false
+            } },
+            "$ref": "#/$defs/tree"
+        }),
+        json!({ "type": "object", "properties": { "free": true }, "required": ["free"] }),
+        json!(true),
+    ]
+}
+
+/// Whether a value satisfies a schema, as far as the schemas above go.
+fn satisfies(root: &Value, schema: &Value, value: &Value) -> bool {
+    let Some(schema) = schema.as_object() else {
+        return schema == &json!(true);
+    };
+    schema
+        .iter()
+        .all(|(key, rule)| match (key.as_str(), value) {
+            ("$ref", _) => {
+                let target = root.pointer(rule.as_str().unwrap().strip_prefix('#').unwrap());
+                satisfies(root, target.unwrap(), value)
+            }
+            ("anyOf", _) => rule
+                .as_array()
+                .unwrap()
+                .iter()
+                .any(|option| satisfies(root, option, value)),
+            ("enum", _) => rule.as_array().unwrap().contains(value),
+            ("type", _) => match rule.as_str().unwrap() {
+                "object" => value.is_object(),
+                "array" => value.is_array(),
+                "string" => value.is_string(),
+                "boolean" => value.is_boolean(),
+                "null" => value.is_null(),
+                "number" => value.is_number(),
+                "integer" => value.as_f64().is_some_and(|number| number.fract() == 0.0),
+                other => panic!("no rule for the type {other}"),
+            },
+            ("minimum", Value::Number(number)) => number.as_f64() >= rule.as_f64(),
+            ("maximum", Value::Number(number)) => number.as_f64() <= rule.as_f64(),
+            ("minLength", Value::String(text)) => {
+                text.chars().count() as u64 >= rule.as_u64().unwrap()
+            }
+            ("maxLength", Value::String(text)) => {
+                text.chars().count() as u64 <= rule.as_u64().unwrap()
+            }
+            ("pattern", Value::String(text)) => regex::Regex::new(rule.as_str().unwrap())
+                .unwrap()
+                .is_match(text),
+            ("minItems", Value::Array(items)) => items.len() as u64 >= rule.as_u64().unwrap(),
+            ("maxItems", Value::Array(items)) => items.len() as u64 <= rule.as_u64().unwrap(),
+            ("items", Value::Array(items)) => items.iter().all(|item| satisfies(root, rule, item)),
+            ("properties", Value::Object(object)) => {
+                rule.as_object().unwrap().iter().all(|(name, rule)| {
+                    object
+                        .get(name)
+                        .is_none_or(|value| satisfies(root, rule, value))
+                })
+            }
+            ("required", Value::Object(object)) => rule
+                .as_array()
+                .unwrap()
+                .iter()
+                .all(|name| object.contains_key(name.as_str().unwrap())),
+            ("additionalProperties", Value::Object(object)) => object
+                .keys()
+                .all(|name| schema["properties"].get(name).is_some()),
+            _ => true,
+        })
+}
+
+#[test]
+fn random_logits_under_a_schema_give_json_that_satisfies_it() {
+    for (kind, words) in all_kinds() {
+        for schema in schemas() {
+            let constraint = Constraint::JsonSchema(schema.to_string());
+            for seed in 0..6 {
+                let sampling = Sampling {
+                    temperature: [0.0, 0.7, 1.5][seed as usize % 3],
+                    seed,
+                    ..Sampling::default()
+                };
+                let mut matcher = words.compile(&constraint).unwrap();
+                let ids = words.answer(&mut matcher, &sampling);
+                let text = String::from_utf8(words.text(&ids)).unwrap();
+                let value: Value = serde_json::from_str(&text).unwrap();
+                assert!(
+                    satisfies(&schema, &schema, &value),
+                    "{kind}: {text} for {schema}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn random_logits_under_an_expression_or_a_grammar_give_what_it_matches() {
+    // A regular expression of the language, beside the constraint.
+    let cases = [
+        (Constraint::Regex("[a-f]{3,9}".into()), "[a-f]{3,9}"),
+        (
+            Constraint::Regex("(é|😀){1,3}/ok".into()),
+            "(é|😀){1,3}/ok",
+        ),
+        (
+            Constraint::Regex(r"\d{4}-\d{2}\n[^a-z]?".into()),
+            r"\d{4}-\d{2}\n[^a-z]?",
+        ),
+        (
+            Constraint::Lark(
+                "start: pair (\",\" pair)~0..3\npair: NAME \"=\" NUMBER\nNAME: /[a-z]{1,5}/\nNUMBER: /[1-9][0-9]{0,3}/"
+                    .into(),
+            ),
+            "[a-z]{1,5}=[1-9][0-9]{0,3}(,[a-z]{1,5}=[1-9][0-9]{0,3}){0,3}",
+        ),
+    ];
+    for (kind, words) in all_kinds() {
+        for (constraint, language) in &cases {
+            let language = regex::Regex::new(&format!("^(?:{language})$")).unwrap();
+            for seed in 0..10 {
+                let sampling = Sampling {
+                    temperature: 1.0,
+                    seed,
+                    ..Sampling::default()
+                };
+                let mut matcher = words.compile(constraint).unwrap();
+                let text = words.text(&words.answer(&mut matcher, &sampling));
+                let text = String::from_utf8(text).unwrap();
+                assert!(language.is_match(&text), "{kind}: {text:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_answer_resumed_or_taken_back_goes_on_as_if_never_interrupted() {
+    for (kind, words) in all_kinds() {
+        let constraint = Constraint::JsonSchema(schemas()[0].to_string());
+        let sampling = Sampling {
+            temperature: 1.0,
+            seed: 3,
+            ..Sampling::default()
+        };
+        let ids = words.answer(&mut words.compile(&constraint).unwrap(), &sampling);
+        let mut straight = words.compile(&constraint).unwrap();
+        let masks: Vec<Mask> = ids
+            .iter()
+            .map(|&id| {
+                let mask = straight.mask().unwrap();
+                straight.advance(id).unwrap();
+                mask
+            })
+            .collect();
+        let last = straight.mask().unwrap();
+        let end = words.vocabulary().eog_ids()[0];
+        straight.advance(end).unwrap();
+        for cut in (0..ids.len()).step_by(7.min(ids.len())) {
+            let mut resumed = words.compile(&constraint).unwrap();
+            resumed.resume(&ids[..cut]).unwrap();
+            assert_eq!(resumed.mask().unwrap(), masks[cut], "{kind} at {cut}");
+            let mut back = words.compile(&constraint).unwrap();
+            back.resume(&ids).unwrap();
+            back.advance(end).unwrap();
+            back.rollback((ids.len() - cut + 1) as u32).unwrap();
+            assert_eq!(back.mask().unwrap(), masks[cut], "{kind} back to {cut}");
+            back.resume(&ids[cut..]).unwrap();
+            assert_eq!(back.mask().unwrap(), last);
+            let wrong = back.rollback(ids.len() as u32 + 1);
+            assert!(matches!(wrong, Err(EngineError::BadConstraint { .. })));
+        }
+    }
+}
+
+#[test]
+fn a_foreign_answer_that_does_not_fit_is_refused_at_its_token() {
+    let words = Words::made_up(tiny::bpe());
+    let constraint = Constraint::Regex("abc".into());
+    let ids = words.tokenizer.encode_typed("abd");
+    let mut matcher = words.compile(&constraint).unwrap();
+    let refused = matcher.resume(&ids);
+    let at = |index| {
+        Err(EngineError::BadConstraint {
+            problem: ConstraintProblem::Differs { index },
+        })
+    };
+    assert_eq!(refused, at(2));
+    let end = words.vocabulary().eog_ids()[0];
+    let mut matcher = words.compile(&constraint).unwrap();
+    assert_eq!(matcher.resume(&[ids[0], end]), at(1));
+    let mut matcher = words.compile(&constraint).unwrap();
+    assert!(matcher.resume(&[u32::MAX]).is_err());
+    let mut matcher = words.compile(&constraint).unwrap();
+    let ids = words.tokenizer.encode_typed("abc");
+    matcher.resume(&ids).unwrap();
+    assert!(matcher.is_complete());
+    assert!(matcher.mask().unwrap().allows(end) && !matcher.mask().unwrap().allows(ids[0]));
+    assert_eq!(matcher.resume(&[ids[0]]), at(3));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    /// The mask against its obvious definition, for languages of a few texts: a token is allowed when some text begins
+    /// with what is there and the token, an end token when what is there is a text.
+    #[test]
+    fn a_mask_is_what_can_still_become_a_text(
+        texts in proptest::collection::vec(
+            proptest::collection::vec(proptest::sample::select(vec!["h", "e", "l", "o", " w", "é", "\u{1F600}", "\"", "\\"]), 1..7),
+            1..5,
+        ),
+        steps in proptest::collection::vec(any::<u32>(), 12),
+        byte_level in any::<bool>(),
+    ) {
+        let words = Words::made_up(if byte_level { tiny::bpe() } else { spm_with_end_twice() });
+        let texts: Vec<String> = texts.iter().map(|parts| parts.concat()).collect();
+        let quoted: Vec<String> = texts.iter().map(|text| serde_json::to_string(text).unwrap()).collect();
+        let constraint = Constraint::Lark(format!("start: {}", quoted.join(" | ")));
+        let mut matcher = words.compile(&constraint).unwrap();
+        let mut there: Vec<u8> = Vec::new();
+        for step in steps {
+            let mask = matcher.mask().unwrap();
+            let mut open = Vec::new();
+            for id in 0..words.vocabulary().len() {
+                let bytes = &words.bytes[id as usize];
+                let longer = [there.as_slice(), bytes].concat();
+                let fits = if words.is_end(id) {
+                    texts.iter().any(|text| text.as_bytes() == there)
+                } else {
+                    !bytes.is_empty() && texts.iter().any(|text| text.as_bytes().starts_with(&longer))
+                };
+                prop_assert_eq!(mask.allows(id), fits, "{:?} after {:?}", bytes, there);
+                if fits {
+                    open.push(id);
+                }
+            }
+            let id = open[step as usize % open.len()];
+            matcher.advance(id).unwrap();
+            if words.is_end(id) {
+                break;
+            }
+            there.extend(&words.bytes[id as usize]);
+        }
+    }
+}
+
+fn problem(result: Result<Matcher, EngineError>) -> ConstraintProblem {
+    match result {
+        Err(EngineError::BadConstraint { problem }) => problem,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_cannot_be_met_is_refused_before_anything_is_computed() {
+    let words = Words::made_up(tiny::bpe());
+    let refused = |constraint: Constraint| match words.compile(&constraint) {
+        Ok(_) => panic!("{constraint:?} compiles"),
+        failed => problem(failed),
+    };
+    let schema = |schema: Value| Constraint::JsonSchema(schema.to_string());
+    let lark = |text: &str| Constraint::Lark(text.to_owned());
+    let cases = [
+        // Nothing fits.
+        schema(json!(false)),
+        schema(json!({ "not": {} })),
+        schema(json!({ "type": "string", "enum": [1, 2] })),
+        schema(json!({ "type": "integer", "minimum": 5, "maximum": 4 })),
+        schema(json!({ "allOf": [{ "type": "string" }, { "type": "null" }] })),
+        Constraint::Regex("[^\\s\\S]".into()),
+        lark("start: A & B\nA: \"a\"\nB: \"b\""),
+        // Mistakes.
+        Constraint::JsonSchema("{".into()),
+        schema(json!(3)),
+        schema(json!({ "type": "text" })),
+        schema(json!({ "$ref": "#/nowhere" })),
+        schema(json!({ "$ref": "https://example.org/schema" })),
+        Constraint::Regex("(".into()),
+        Constraint::Regex("a{3,2}".into()),
+        lark(""),
+        lark("start: nothing"),
+        lark("begin: \"a\""),
+        // Would be more than a function of the text.
+        lark("start: <|im_start|>"),
+        lark("start: \"a\" <[2]>"),
+        lark("start: <[*]>"),
+        lark("start: x \"b\"\nx[max_tokens=3]: /a*/"),
+        lark("start: x \"b\"\nx[stop=\"b\"]: /.*/"),
+    ];
+    for constraint in cases {
+        let problem = refused(constraint.clone());
+        assert!(
+            matches!(
+                problem,
+                ConstraintProblem::Refused { .. } | ConstraintProblem::Stuck { .. }
+            ),
+            "{constraint:?}: {problem:?}"
+        );
+        let told = problem.to_string();
+        assert!(
+            !told.is_empty() && told.len() < 1300 && !told.contains("panic"),
+            "{told}"
+        );
+    }
+}
+
+#[test]
+fn a_schema_does_not_bring_the_compilers_own_options() {
+    let words = Words::made_up(tiny::bpe());
+    let schema = json!({
+        "x-guidance": { "whitespace_pattern": "x", "lenient": true },
+        "type": "array", "items": { "type": "null" }, "minItems": 1
+    });
+    let mut matcher = words
+        .compile(&Constraint::JsonSchema(schema.to_string()))
+        .unwrap();
+    let ids = words.tokenizer.encode_typed("[ null ]");
+    matcher.resume(&ids).unwrap();
+    let unknown =
+        json!({ "type": "array", "uniqueItems": true, "x-guidance": { "lenient": true } });
+    problem(words.compile(&Constraint::JsonSchema(unknown.to_string())));
+}
+
+#[test]
+fn a_model_without_an_end_token_is_refused() {
+    let mut metadata = tiny::bpe();
+    metadata.retain(|(key, _)| key != "tokenizer.ggml.eos_token_id");
+    for (key, value) in &mut metadata {
+        if let (true, Meta::Texts(pieces)) = (key == "tokenizer.ggml.tokens", value) {
+            for piece in pieces.iter_mut().filter(|piece| *piece == "<|im_end|>") {
+                *piece = "<|nothing|>".into();
+            }
+        }
+    }
+    let refused = Grammars::new(tokenizer_of(metadata).vocabulary());
+    let expected = EngineError::BadConstraint {
+        problem: ConstraintProblem::NoEndToken,
+    };
+    assert_eq!(refused.err(), Some(expected));
+}
+
+#[test]
+fn a_hostile_vocabulary_is_indexed_or_refused() {
+    let mut metadata = tiny::bpe();
+    for (key, value) in &mut metadata {
+        match (key.as_str(), value) {
+            ("tokenizer.ggml.tokens", Meta::Texts(pieces)) => {
+                // Long, doubled, empty.
+                pieces.extend(["a".repeat(5000), "he".into(), "he".into(), String::new()]);
+                pieces.extend(["<|im_end|>".into(), "Ā".repeat(600)]);
+            }
+            ("tokenizer.ggml.token_type", Meta::I32s(kinds)) => kinds.extend([1, 1, 1, 1, 3, 1]),
+            _ => {}
+        }
+    }
+    let words = Words::made_up(metadata);
+    let twice: Vec<u32> = (0..words.vocabulary().len())
+        .filter(|&id| words.bytes[id as usize] == b"he")
+        .collect();
+    assert_eq!(twice.len(), 3);
+    let mut matcher = words.compile(&Constraint::Regex("hex".into())).unwrap();
+    let mask = matcher.mask().unwrap();
+    assert!(twice.iter().all(|&id| mask.allows(id)));
+    matcher.advance(twice[1]).unwrap();
+
+    let mut many = tiny::bpe();
+    for (key, value) in &mut many {
+        match (key.as_str(), value) {
+            ("tokenizer.ggml.tokens", Meta::Texts(pieces)) => {
+                pieces.extend((0..10_000).map(|at| format!("{at:0400}")));
+            }
+            ("tokenizer.ggml.token_type", Meta::I32s(kinds)) => kinds.extend([1; 10_000]),
+            _ => {}
+        }
+    }
+    let refused = Grammars::new(tokenizer_of(many).vocabulary());
+    assert!(matches!(
+        refused,
+        Err(EngineError::UnsupportedFeature { .. })
+    ));
+}
+
+/// Constraints made to cost much. Each is refused or works, within the time that one may take.
+fn bombs() -> Vec<(&'static str, Constraint)> {
+    let many = |count: usize, item: &dyn Fn(usize) -> String, between: &str| {
+        (0..count).map(item).collect::<Vec<_>>().join(between)
+    };
+    let choice = |letter: char| {
+        format!(
+            "{{\"anyOf\":[{}]}}",
+            many(
+                6,
+                &|at| format!(
+                    "{{\"type\":\"object\",\"properties\":{{\"{letter}{at}\":{{\"type\":\"string\"}}}}}}"
+                ),
+                ","
+            )
+        )
+    };
+    vec![
+        ("repetition of repetition", Constraint::Regex("((a{1000}){1000}){1000}b".into())),
+        ("wide repetition", Constraint::Regex("(.{0,5000}x){0,5000}y".into())),
+        ("exponential automaton", Constraint::Regex("(a|b)*a(a|b){200}c".into())),
+        ("many alternatives", Constraint::Regex(many(6000, &|at| format!("w{at}.*"), "|"))),
+        ("deep brackets", Constraint::Regex("(".repeat(30_000) + &")".repeat(30_000))),
+        ("classes", Constraint::Regex(r"\p{L}{1,400}\p{N}{1,400}\w{400}".into())),
+        ("rules in a chain", Constraint::Lark(format!("start: r0\n{}\nr4000: \"a\"", many(4000, &|at| format!("r{at}: r{}", at + 1), "\n")))),
+        ("terminals in a chain", Constraint::Lark(format!("start: T0\n{}\nT3300: \"a\"", many(3300, &|at| format!("T{at}: \"a\" T{}", at + 1), "\n")))),
+        ("terminals doubled", Constraint::Lark(format!("start: T0\n{}\nT60: \"a\"", many(60, &|at| format!("T{at}: T{} T{}", at + 1, at + 1), "\n")))),
+        ("rules doubled", Constraint::Lark(format!("start: r0\n{}\nr60: \"a\"", many(60, &|at| format!("r{at}: r{} r{}", at + 1, at + 1), "\n")))),
+        ("ambiguous", Constraint::Lark("start: s\ns: s s s | s s | \"a\" | ".into())),
+        ("endless", Constraint::Lark("start: \"a\" start".into())),
+        ("recursion to the right", Constraint::Lark("start: s\ns: /[a-z]/ s | t\nt: \"a\" t \"b\" | s".into())),
+        ("counted rule", Constraint::Lark("start: s{1000000}\ns: (\"a\" | \"b\"){1000}".into())),
+        ("negation", Constraint::Lark("start: T\nT: ~(/(.*a.{30}){30}/) & /(.*b.{30}){30}/".into())),
+        ("schema in a grammar", Constraint::Lark("start: %json {\"type\":\"string\",\"maxLength\":100000000} ".into())),
+        ("long string", Constraint::JsonSchema("{\"type\":\"string\",\"minLength\":50000,\"maxLength\":100000}".into())),
+        ("long array", Constraint::JsonSchema("{\"type\":\"array\",\"items\":{\"type\":\"string\"},\"minItems\":1000000,\"maxItems\":2000000}".into())),
+        ("long arrays in arrays", Constraint::JsonSchema("{\"type\":\"array\",\"minItems\":3000,\"items\":".repeat(12) + "true" + &"}".repeat(12))),
+        ("many patterns", Constraint::JsonSchema(format!("{{\"type\":\"object\",\"patternProperties\":{{{}}}}}", many(2500, &|at| format!("\"^a{at}.*b\":true"), ",")))),
+        ("choices multiplied", Constraint::JsonSchema(format!("{{\"allOf\":[{}]}}", many(8, &|at| choice((b'a' + at as u8) as char), ",")))),
+        ("properties", Constraint::JsonSchema(format!("{{\"type\":\"object\",\"properties\":{{{}}}}}", many(2500, &|at| format!("\"property{at}\":{{}}"), ",")))),
+        ("enumeration", Constraint::JsonSchema(format!("{{\"enum\":[{}]}}", many(7000, &|at| format!("\"v{at}\""), ",")))),
+        ("references in a circle", Constraint::JsonSchema("{\"$defs\":{\"a\":{\"$ref\":\"#/$defs/b\"},\"b\":{\"$ref\":\"#/$defs/a\"}},\"$ref\":\"#/$defs/a\"}".into())),
+        ("itself and more", Constraint::JsonSchema("{\"allOf\":[{\"$ref\":\"#\"},{\"type\":\"object\"}]}".into())),
+        ("numbers", Constraint::JsonSchema("{\"type\":\"number\",\"minimum\":0.000000000000000000001,\"maximum\":1e300,\"multipleOf\":0.0000007}".into())),
+        ("nested", Constraint::JsonSchema("{\"properties\":{\"a\":".repeat(49) + "true" + &"}}".repeat(49))),
+        ("deeply nested", Constraint::JsonSchema("{\"not\":".repeat(5000) + "true" + &"}".repeat(5000))),
+        ("too long", Constraint::Regex("a".repeat(70_000))),
+    ]
+}
+
+#[test]
+fn bombs_cost_a_refused_request_at_most() {
+    let Some(words) = Words::starter().or_else(|| Some(Words::made_up(tiny::bpe()))) else {
+        return;
+    };
+    for (name, constraint) in bombs() {
+        let begun = Instant::now();
+        let compiled = loop {
+            match words.compile(&constraint) {
+                // The one before is still being compiled.
+                Err(EngineError::BadConstraint {
+                    problem: ConstraintProblem::Busy,
+                }) => {
+                    assert!(
+                        begun.elapsed() < Duration::from_secs(60),
+                        "{name}: still busy"
+                    );
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                other => break other,
+            }
+        };
+        let compiling = begun.elapsed();
+        let mut slowest = [Duration::ZERO; 2];
+        let told = match compiled {
+            Ok(mut matcher) => {
+                let mut taken = 0;
+                let stuck = (0..30).find_map(|step: u32| {
+                    let begun = Instant::now();
+                    let mask = matcher.mask();
+                    slowest[0] = slowest[0].max(begun.elapsed());
+                    let mask = match mask {
+                        Ok(mask) => mask,
+                        Err(error) => return Some(error.to_string()),
+                    };
+                    let vocabulary = words.vocabulary().len();
+                    let start = (noise(7, step).abs() * vocabulary as f32) as u32;
+                    let id = (start..vocabulary)
+                        .chain(0..start)
+                        .find(|&id| mask.allows(id) && !words.is_end(id))?;
+                    taken += 1;
+                    let begun = Instant::now();
+                    let advanced = matcher.advance(id);
+                    slowest[1] = slowest[1].max(begun.elapsed());
+                    advanced.err().map(|error| error.to_string())
+                });
+                stuck.unwrap_or(format!("works for {taken} tokens"))
+            }
+            Err(EngineError::BadConstraint { problem }) => problem.to_string(),
+            Err(other) => panic!("{name}: {other}"),
+        };
+        println!(
+            "{name}: {compiling:.0?}, mask {:.0?}, advance {:.0?}: {told}",
+            slowest[0], slowest[1]
+        );
+    }
+}

@@ -30,7 +30,9 @@ fn text_model() -> Arc<TextModel> {
 fn obviously<'t>(text: &'t str, stop: &[String]) -> (&'t str, bool) {
     let ends = text.char_indices().map(|(at, c)| at + c.len_utf8());
     for end in ends {
-        let complete = stop.iter().filter(|stop| text[..end].ends_with(stop.as_str()));
+        let complete = stop
+            .iter()
+            .filter(|stop| text[..end].ends_with(stop.as_str()));
         if let Some(longest) = complete.map(String::len).max() {
             return (&text[..end - longest], true);
         }
@@ -39,7 +41,18 @@ fn obviously<'t>(text: &'t str, stop: &[String]) -> (&'t str, bool) {
 }
 
 fn words(count: std::ops::Range<usize>) -> impl Strategy<Value = String> {
-    let parts = ["a", "b", "ab", "he", "hello", " w", "é", "\u{1F600}", "\u{1F601}", "\n"];
+    let parts = [
+        "a",
+        "b",
+        "ab",
+        "he",
+        "hello",
+        " w",
+        "é",
+        "\u{1F600}",
+        "\u{1F601}",
+        "\n",
+    ];
     proptest::collection::vec(proptest::sample::select(parts.to_vec()), count)
         .prop_map(|parts| parts.concat())
 }

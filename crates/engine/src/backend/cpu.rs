@@ -1,5 +1,6 @@
 //! The processor: rows are floats in memory, products are this crate's own.
 
+use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::vectors::{
@@ -105,6 +106,12 @@ pub struct Linear {
 }
 
 impl Cpu {
+    /// Makes that many threads compute in this process, of which the caller of a step is one. The first call counts; without
+    /// one there are as many as the system says it can run.
+    pub fn start(threads: NonZeroUsize) {
+        parallel::start(threads.get());
+    }
+
     /// Rows whose values are of no meaning.
     fn rows(&self, count: usize, width: usize) -> HostRows {
         let len = count * width;

@@ -339,7 +339,7 @@ impl Compute {
                 Class::Own => loaded
                     .pool
                     .retire(&Asker::OWNER, &sequence.ids, sequence.state),
-                Class::Network => loaded.pool.release(sequence.state),
+                Class::Paid | Class::Free | Class::Audit => loaded.pool.release(sequence.state),
             }
         }
         self.report(true);

@@ -12,7 +12,7 @@ use crate::families::PREFILL_CHUNK;
 use crate::sampler::Position;
 use crate::scheduler::Candidate;
 use crate::text::Detokenizer;
-use crate::{EngineError, Finish, GenerateEvent, GenerateRequest, GenerateStats};
+use crate::{Class, EngineError, Finish, GenerateEvent, GenerateRequest, GenerateStats};
 
 /// A running answer.
 #[derive(Debug)]
@@ -89,7 +89,7 @@ impl Sequence {
         // Others than the owner could tell from the time taken what was asked before.
         let state = match request.class {
             Class::Own => model.pool.adopt(&Asker::OWNER, &ids),
-            Class::Network => SequenceState::default(),
+            Class::Paid | Class::Free | Class::Audit => SequenceState::default(),
         };
         Ok(Self {
             call,

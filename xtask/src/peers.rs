@@ -93,6 +93,14 @@ pub(crate) fn python(house: &House) -> Result<PathBuf, Failure> {
     Ok(programs.join(format!("python{}", env::consts::EXE_SUFFIX)))
 }
 
+/// Fetches and unpacks its source, with the vocabularies and templates that the engine's tests compare with.
+///
+/// # Errors
+/// When the package cannot be had.
+pub(crate) fn fetch_source(house: &House) -> Result<(), Failure> {
+    source(&folder(house)).map(drop)
+}
+
 /// The package, unpacked: the Python binding, and llama.cpp itself under `vendor`.
 fn source(folder: &Path) -> Result<PathBuf, Failure> {
     let source = folder.join("source");

@@ -114,9 +114,9 @@ pub(crate) struct LlamaCpp {
 }
 
 impl LlamaCpp {
-    /// Looks at `$DECENTRALGPT_LLAMA_CPP` and where the bench builds it; says so when it is not there.
+    /// Looks at `$DECENTRALGPT_LLAMA_CPP_BUILT` and where the bench builds it; says so when it is not there.
     pub(crate) fn find() -> Option<Self> {
-        let named = std::env::var_os("DECENTRALGPT_LLAMA_CPP").map(PathBuf::from);
+        let named = std::env::var_os("DECENTRALGPT_LLAMA_CPP_BUILT").map(PathBuf::from);
         let folder = named.unwrap_or_else(|| {
             Path::new(env!("CARGO_TARGET_TMPDIR"))
                 .join("..")

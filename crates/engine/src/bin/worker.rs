@@ -8,7 +8,6 @@ use std::process::ExitCode;
 
 use engine::adapters::Source;
 use engine::worker;
-use engine::worker::bench::Sizes;
 use serde::Serialize;
 
 const USAGE: &str = "decentralgpt-worker: the engine of DecentralGPT, started by the app.
@@ -19,14 +18,14 @@ const USAGE: &str = "decentralgpt-worker: the engine of DecentralGPT, started by
         opens its device, checks that it computes right, and prints a line of JSON
   decentralgpt-worker --inventory SOURCE
         prints the graphics adapters that a source (nvml, kernel, dxgi, metal, vulkan) knows as a line of JSON
-  decentralgpt-worker --bench FILE [--threads N] [--prompt 512] [--gen 64] [--batch 0] [--repeat 1]
-        measures a model file and prints a line of JSON per run; with --batch N also N sequences that
-        produce --gen tokens together";
+  decentralgpt-worker --bench FILE [--threads N] [--prompt 512] [--gen 64] [--batch 0] [--turn 0] [--repeat 1]
+        measures a model file and prints a line of JSON per run: reading a prompt, producing tokens, doing so in a batch
+        of sequences, the first token of a turn behind a chat of so many tokens; 0 leaves a part out";
 
 struct Arguments {
     task: Option<Task>,
     threads: NonZeroUsize,
-    sizes: Sizes,
+    work: worker::bench::Work,
     repeat: usize,
 }
 
@@ -67,7 +66,7 @@ fn run(arguments: Arguments) -> Result<(), String> {
         Task::Inventory(source) => print(&engine::adapters::look(source)),
         Task::Bench(file) => {
             for _ in 0..arguments.repeat {
-                let figures = worker::bench::run(&file, arguments.threads, arguments.sizes);
+                let figures = worker::bench::run(&file, arguments.threads, arguments.work);
                 print(&figures.map_err(|error| error.to_string())?)?;
             }
             Ok(())
@@ -84,10 +83,11 @@ fn arguments() -> Result<Arguments, String> {
     let mut arguments = Arguments {
         task: None,
         threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
-        sizes: Sizes {
+        work: worker::bench::Work {
             prompt: 512,
             output: 64,
             batch: 0,
+            turn: 0,
         },
         repeat: 1,
     };
@@ -109,17 +109,16 @@ fn arguments() -> Result<Arguments, String> {
                     .ok_or_else(|| USAGE.to_owned())?;
             }
             Some("--prompt") => {
-                arguments.sizes.prompt = count(value()?)
-                    .filter(|&n| n > 0)
-                    .ok_or_else(|| USAGE.to_owned())?
+                arguments.work.prompt = count(value()?).ok_or_else(|| USAGE.to_owned())?
             }
             Some("--gen") => {
-                arguments.sizes.output = count(value()?)
-                    .filter(|&n| n > 0)
-                    .ok_or_else(|| USAGE.to_owned())?
+                arguments.work.output = count(value()?).ok_or_else(|| USAGE.to_owned())?
             }
             Some("--batch") => {
-                arguments.sizes.batch = count(value()?).ok_or_else(|| USAGE.to_owned())?
+                arguments.work.batch = count(value()?).ok_or_else(|| USAGE.to_owned())?
+            }
+            Some("--turn") => {
+                arguments.work.turn = count(value()?).ok_or_else(|| USAGE.to_owned())?
             }
             Some("--repeat") => {
                 arguments.repeat = count(value()?).ok_or_else(|| USAGE.to_owned())?

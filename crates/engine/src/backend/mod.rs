@@ -7,6 +7,7 @@ mod attention;
 #[cfg(feature = "candle")]
 mod candle;
 mod cpu;
+mod lanes;
 mod vectors;
 
 #[cfg(feature = "candle")]

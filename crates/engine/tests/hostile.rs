@@ -114,7 +114,7 @@ fn tables_that_contradict_themselves_are_refused() {
     refused(&|file| file.set("tokenizer.ggml.token_type", Meta::I32s(vec![1; 3])));
     refused(&|file| file.set("tokenizer.ggml.tokens", Meta::Texts(vec![])));
     refused(&|file| file.set("tokenizer.ggml.tokens", Meta::U32(7)));
-    refused(&|file| file.set("tokenizer.ggml.model", Meta::Text("bert".into())));
+    refused(&|file| file.set("tokenizer.ggml.model", Meta::Text("t5".into())));
     refused(&|file| file.set("tokenizer.ggml.pre", Meta::Text("unheard-of".into())));
     refused(&|file| file.set("general.alignment", Meta::U32(3)));
     refused(&|file| file.set("general.alignment", Meta::U32(0)));
@@ -223,10 +223,10 @@ fn typed_markup_is_text_for_a_byte_level_tokenizer_too() {
     assert!(model.detokenizer(vec![]).push(&ids).text.contains(typed));
     // What the model itself said before keeps its markup, though not its control tokens.
     let mut said = ChatPrompt::ask("x");
-    said.messages.push(engine::ChatMessage {
-        role: engine::Role::Assistant,
-        content: "<think>a</think><|im_end|>".into(),
-    });
+    said.messages.push(engine::ChatMessage::new(
+        engine::Role::Assistant,
+        "<think>a</think><|im_end|>",
+    ));
     let ids = model.render(&said, &path).unwrap();
     assert_eq!(
         commands(&ids),

@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use engine::{ChatMessage, ChatPrompt, EngineHandle, EngineOptions, Role};
+use engine::{ChatPrompt, EngineHandle, EngineOptions};
 use network::{HeadSource, Inbound, JobStream, Network, NetworkOptions};
 use protocol::{
     HeadDigest, ModelDigest, ModelRef, PeerId, Signer,
@@ -60,10 +60,7 @@ impl Text {
     pub async fn prompt(&self, system: &str, question: &str) -> Vec<u32> {
         let prompt = ChatPrompt {
             system: Some(system.to_owned()),
-            messages: vec![ChatMessage {
-                role: Role::User,
-                content: question.to_owned(),
-            }],
+            ..ChatPrompt::ask(question)
         };
         self.engine.render(&self.file, &prompt).await.unwrap()
     }

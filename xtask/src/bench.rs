@@ -1,10 +1,13 @@
 //! Measurements: medians against a named peer, shown as a table and written to target/bench/NAME.json.
 
 mod engine;
+mod files;
+mod measured;
 pub(crate) mod sharing;
+mod sides;
 mod window;
 
-use std::{fs, process::Command};
+use std::{fs, path::PathBuf, process::Command};
 
 use clap::Subcommand;
 use serde::Serialize;
@@ -16,14 +19,20 @@ use crate::{
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Bench {
-    /// This engine against llama.cpp's own llama-bench: the starter, the same file, threads and session.
+    /// This engine against llama.cpp, and against any other llama-bench: the same files, threads and session.
     Engine {
         /// Rounds of each side, by turns; the median counts.
         #[arg(long, default_value_t = engine::ROUNDS)]
         rounds: usize,
-        /// Threads of both sides.
+        /// Threads of every side.
         #[arg(long, default_value_t = engine::THREADS)]
         threads: usize,
+        /// Another llama-bench to compare with. A llama-batched-bench beside it is used as well.
+        #[arg(long = "peer", value_name = "LLAMA_BENCH")]
+        peers: Vec<PathBuf>,
+        /// Only these files, separated by commas: starter, starter-q8_0, 1b-q4_k_m, or a format such as q4_k [default: all]
+        #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+        files: Vec<String>,
     },
     /// A worker that its owner and a saturating network share: what each gets, and how fast it is off.
     Sharing {
@@ -46,7 +55,12 @@ pub(crate) fn bench(house: &House, what: &Bench) -> Result<(), Failure> {
         );
     }
     match what {
-        Bench::Engine { rounds, threads } => engine::bench(house, *rounds, *threads),
+        Bench::Engine {
+            rounds,
+            threads,
+            peers,
+            files,
+        } => engine::bench(house, *rounds, *threads, peers, files),
         Bench::Sharing { rounds } => sharing::bench(house, *rounds),
         Bench::Window { rounds } => window::bench(house, *rounds),
     }
@@ -68,7 +82,7 @@ fn load() -> Option<f64> {
 /// One measured thing.
 #[derive(Debug, Serialize)]
 struct Row {
-    work: &'static str,
+    work: String,
     unit: &'static str,
     ours: f64,
     /// `None` where there is nobody to compare with.
@@ -81,9 +95,9 @@ struct Row {
 }
 
 impl Row {
-    fn alone(work: &'static str, unit: &'static str, ours: f64) -> Self {
+    fn alone(work: impl Into<String>, unit: &'static str, ours: f64) -> Self {
         Self {
-            work,
+            work: work.into(),
             unit,
             ours,
             peer: None,
@@ -100,8 +114,8 @@ impl Row {
         self
     }
 
-    fn goal(mut self, goal: &'static str) -> Self {
-        self.goal = Some(goal);
+    fn goal(mut self, goal: impl Into<Option<&'static str>>) -> Self {
+        self.goal = goal.into();
         self
     }
 }
@@ -124,12 +138,12 @@ fn report(house: &House, name: &str, rows: Vec<Row>) -> Result<(), Failure> {
     };
     println!("\n{}", report.machine);
     println!(
-        "{:<20} {:>12} {:>12} {:>7}  {:<6} {:<8} peer",
+        "{:<24} {:>12} {:>12} {:>7}  {:<6} {:<8} peer",
         "work", "ours", "peer", "ratio", "unit", "goal"
     );
     for row in &report.rows {
         println!(
-            "{:<20} {:>12} {:>12} {:>7}  {:<6} {:<8} {}",
+            "{:<24} {:>12} {:>12} {:>7}  {:<6} {:<8} {}",
             row.work,
             number(row.ours),
             row.peer.map(number).unwrap_or_else(|| "-".to_owned()),

@@ -53,3 +53,10 @@ pub(crate) fn starter_beside(house: &House, starter: &Path) -> Result<(), Failur
         .or_else(|_| fs::copy(starter, &beside).map(|_| ()))
         .map_err(|error| Failure::io("Cannot write", &beside, &error))
 }
+
+/// Puts a program in place by a rename: a running one keeps its old file, and nobody ever starts half of one.
+pub(crate) fn install(from: &Path, to: &Path) -> Result<(), Failure> {
+    let beside = to.with_extension("new");
+    fs::copy(from, &beside).map_err(|error| Failure::io("Cannot copy to", &beside, &error))?;
+    fs::rename(&beside, to).map_err(|error| Failure::io("Cannot rename to", to, &error))
+}

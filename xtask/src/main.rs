@@ -10,6 +10,7 @@
 mod bench;
 mod bindings;
 mod build;
+mod card;
 mod demo;
 mod fuzz;
 mod headless;
@@ -95,6 +96,15 @@ enum Task {
         /// Which kinds, separated by commas [default: deb on Linux, every kind of the system elsewhere]
         #[arg(long, value_name = "KINDS")]
         bundles: Option<String>,
+        /// Workers for graphics cards to pack beside the processor's.
+        #[arg(long, value_enum, value_delimiter = ',')]
+        cards: Vec<card::Card>,
+    },
+    /// Build the worker for a graphics card, and put it beside the programs of `cargo xtask run`.
+    Worker {
+        /// Which interface.
+        #[arg(value_enum)]
+        card: card::Card,
     },
 }
 
@@ -119,6 +129,11 @@ fn dispatch(house: &House, task: Task) -> Result<(), Failure> {
         Task::Soak { minutes } => soak::soak(house, minutes),
         Task::Bindings { check: true } => bindings::check(house),
         Task::Bindings { check: false } => bindings::write(house),
-        Task::Package { bundles } => package::package(house, bundles.as_deref()),
+        Task::Package { bundles, cards } => package::package(house, bundles.as_deref(), &cards),
+        Task::Worker { card } => {
+            let beside = card::worker(house, card, "debug")?;
+            println!("{}", beside.display());
+            Ok(())
+        }
     }
 }

@@ -14,6 +14,7 @@ use serde_json::json;
 
 use crate::{
     build,
+    card::{self, Card},
     house::House,
     sh::{self, Failure, stage},
     starter, system,
@@ -23,7 +24,7 @@ use crate::{
 const BESIDE: [&str; 2] = ["decentralgpt", "decentralgpt-worker"];
 
 /// Builds everything for release and packs it into target/release/bundle.
-pub(crate) fn package(house: &House, kinds: Option<&str>) -> Result<(), Failure> {
+pub(crate) fn package(house: &House, kinds: Option<&str>, cards: &[Card]) -> Result<(), Failure> {
     stage("1/6 system packages", || {
         system::packages(system::Need::Build)
     })?;
@@ -35,7 +36,12 @@ pub(crate) fn package(house: &House, kinds: Option<&str>) -> Result<(), Failure>
     stage("5/6 programs, for release", || {
         sh::run(&mut programs(house))
     })?;
-    let configuration = configure(house)?;
+    for &card in cards {
+        stage(card.worker(), || {
+            card::worker(house, card, "release").map(|_| ())
+        })?;
+    }
+    let configuration = configure(house, cards)?;
     stage("6/6 installer", || {
         sh::run(&mut bundler(house, &configuration, kinds))
     })?;
@@ -64,11 +70,13 @@ fn programs(house: &House) -> Command {
 }
 
 /// Lays the programs out as the bundler wants them, named after the target, and writes what it shall pack.
-fn configure(house: &House) -> Result<PathBuf, Failure> {
+fn configure(house: &House, cards: &[Card]) -> Result<PathBuf, Failure> {
     let folder = house.target.join("package");
     fs::create_dir_all(&folder).map_err(|error| Failure::io("Cannot make", &folder, &error))?;
     let target = target()?;
-    for name in BESIDE {
+    let workers = cards.iter().map(|card| card.worker());
+    let beside: Vec<&str> = BESIDE.into_iter().chain(workers).collect();
+    for name in &beside {
         copy(
             &released(house, name),
             &folder.join(program(&format!("{name}-{target}"))),

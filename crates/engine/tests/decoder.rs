@@ -4,6 +4,7 @@
 mod textbook;
 mod tiny;
 
+use std::hash::{Hash as _, Hasher as _};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -330,6 +331,43 @@ fn all_logits(decoder: &Decoder, ids: &[u32], chunk: usize) -> Vec<f32> {
     }
     assert_eq!(logits.len(), ids.len() * decoder.vocabulary());
     logits
+}
+
+/// Set for the process that computes with that many threads.
+const THREADS: &str = "DECENTRALGPT_TEST_THREADS";
+
+#[test]
+fn threads_change_no_bit() {
+    if let Ok(threads) = std::env::var(THREADS) {
+        engine::backend::Cpu::start(threads.parse().unwrap());
+        let model = Model {
+            hidden: 256,
+            feed_forward: 512,
+            ..model("qwen3moe", Kind::Q4_1)
+        };
+        let (_dir, decoder) = open(&Tiny::model(model, tiny::bpe()));
+        let ids: Vec<u32> = (0..200).map(|at| (at * 37 + 11) % 250).collect();
+        let mut hash = std::hash::DefaultHasher::new();
+        for logit in all_logits(&decoder, &ids, 180) {
+            logit.to_bits().hash(&mut hash);
+        }
+        println!("logits {:x}", hash.finish());
+        return;
+    }
+    // The number of threads is the process's own.
+    let logits = |threads: &str| {
+        let child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "threads_change_no_bit", "--nocapture"])
+            .env(THREADS, threads)
+            .output()
+            .unwrap();
+        let said = String::from_utf8(child.stdout).unwrap();
+        let line = said.lines().find(|line| line.contains("logits "));
+        line.unwrap_or_else(|| panic!("{said}")).to_owned()
+    };
+    let alone = logits("1");
+    assert_eq!(logits("2"), alone);
+    assert_eq!(logits("4"), alone);
 }
 
 #[test]

@@ -640,14 +640,12 @@ async fn a_chat_of_several_turns_reads_only_what_is_new() {
     )
     .await
     .unwrap();
-    prompt.messages.push(ChatMessage {
-        role: Role::Assistant,
-        content: answer.text,
-    });
-    prompt.messages.push(ChatMessage {
-        role: Role::User,
-        content: "And of Italy?".into(),
-    });
+    prompt
+        .messages
+        .push(ChatMessage::new(Role::Assistant, answer.text));
+    prompt
+        .messages
+        .push(ChatMessage::new(Role::User, "And of Italy?"));
     let second = engine.render(&file, &prompt).await.unwrap();
     let request = GenerateRequest {
         max_out: 16,

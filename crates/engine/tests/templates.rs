@@ -1,9 +1,11 @@
 //! Rendered chat templates against Python's Jinja, for real templates.
 //!
-//! llama.cpp's source tree carries templates of models in use (`models/templates`). With that tree in
-//! `$DECENTRALGPT_LLAMA_CPP`, where `cargo xtask test` puts it, and with Python 3 and its package index at hand, each is
-//! rendered for each of `templates/conversations.json` by both; without them this says so and passes.
+//! llama.cpp's source tree carries templates of models in use (`models/templates`). Where it is at hand, and Python 3 with
+//! its package index, each is rendered for each of `templates/conversations.json` by both; without them this says so and
+//! passes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
+
+mod reference;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -31,9 +33,10 @@ const NOT_ESCAPED: &str = "meetkai-functionary-medium-v3.1";
 
 #[test]
 fn real_templates_render_as_in_python() {
-    let (Some(templates), Some(python)) = (templates(), python()) else {
+    let (Some(source), Some(python)) = (reference::llama_cpp("templates"), python()) else {
         return;
     };
+    let templates = source.join("models").join("templates");
     let conversations =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/templates/conversations.json");
     let (ours, reference) = on_one_day(|| {
@@ -167,14 +170,6 @@ fn difference(
         (Err(reason), _) => format!("rendered, where Python refuses: {reason}"),
     };
     format!("{template} / {conversation}: {told}")
-}
-
-fn templates() -> Option<PathBuf> {
-    let source = std::env::var_os("DECENTRALGPT_LLAMA_CPP").map(PathBuf::from);
-    if source.is_none() {
-        println!("skipped: the reference templates: DECENTRALGPT_LLAMA_CPP names no source tree");
-    }
-    source.map(|source| source.join("models").join("templates"))
 }
 
 /// A Python with Jinja, made once.

@@ -1,9 +1,10 @@
 //! Token ids against a reference implementation's, for real vocabularies.
 //!
 //! llama.cpp's source tree carries vocabularies (`models/ggml-vocab-NAME.gguf`) with texts and the ids it makes of them
-//! (`.inp`, `.out`). With that tree in `$DECENTRALGPT_LLAMA_CPP`, where `cargo xtask test` puts it, they are compared;
-//! without it this says so and passes.
+//! (`.inp`, `.out`). Where it is at hand they are compared; without it this says so and passes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
+
+mod reference;
 
 use std::path::{Path, PathBuf};
 
@@ -99,16 +100,8 @@ fn every_other_vocabulary_is_opened_or_refused_by_name() {
     }
 }
 
-/// The folder of the vocabularies, or a line that says what is skipped.
 fn folder() -> Option<PathBuf> {
-    let folder = std::env::var_os("DECENTRALGPT_LLAMA_CPP").map(PathBuf::from);
-    let folder = folder.map(|source| source.join("models"));
-    if folder.is_none() {
-        println!(
-            "skipped: the reference vocabularies: DECENTRALGPT_LLAMA_CPP names no source tree"
-        );
-    }
-    folder
+    reference::llama_cpp("vocabularies").map(|source| source.join("models"))
 }
 
 fn path(folder: &Path, name: &str) -> PathBuf {

@@ -238,6 +238,7 @@ impl Node {
         inner.tasks.spawn(status::keep(Arc::clone(&inner)));
         inner.tasks.spawn(Arc::clone(&inner).keep_chats());
         inner.tasks.spawn(crate::peers::keep(Arc::clone(&inner)));
+        inner.tasks.spawn(crate::devices::keep(Arc::clone(&inner)));
         let node = Self {
             inner,
             alive: Arc::new(stop.drop_guard()),

@@ -1,41 +1,35 @@
-//! This engine against llama.cpp, on the same file, with as many threads, by turns within one session, so that a machine
-//! that is slow today is slow for both.
+//! This engine against llama.cpp and others of its kind, on the same files, with as many threads, by turns within one
+//! session, so that a machine that is slow today is slow for all.
 
-use std::{
-    path::Path,
-    process::{Command, Stdio},
-    time::{Duration, Instant},
+use std::path::PathBuf;
+
+use super::{
+    Row,
+    files::{File, files},
+    median, report,
+    sides::{Figures, Llama, ours},
 };
-
-use super::{Row, median, report};
 use crate::{
     house::House,
     peers,
     sh::{self, Failure, stage},
-    starter,
 };
 
 /// Of each side; the table shows medians.
-pub(crate) const ROUNDS: usize = 5;
+pub(crate) const ROUNDS: usize = 3;
 /// The machines of this project have two cores; more would measure the scheduler.
 pub(crate) const THREADS: usize = 2;
+/// Of each side for a file that stands for a format alone: there are many of them.
+const ROUNDS_OF_FORMATS: usize = 2;
 
-const PREFILL: usize = 512;
-const DECODE: usize = 64;
-/// How often a running program's memory is read: its high-water mark only grows, so the last look before the end counts.
-const LOOK: Duration = Duration::from_millis(5);
-
-/// One side's figures of one round.
-#[derive(Debug, Clone, Copy)]
-struct Figures {
-    prefill: f64,
-    decode: f64,
-    load_ms: f64,
-    rss_bytes: f64,
-}
-
-pub(crate) fn bench(house: &House, rounds: usize, threads: usize) -> Result<(), Failure> {
-    let model = stage("starter model", || starter::fetch(house))?;
+pub(crate) fn bench(
+    house: &House,
+    rounds: usize,
+    threads: usize,
+    others: &[PathBuf],
+    names: &[String],
+) -> Result<(), Failure> {
+    let files = stage("model files", || files(house, names))?;
     stage("worker", || {
         sh::run(&mut house.cargo([
             "build",
@@ -46,196 +40,121 @@ pub(crate) fn bench(house: &House, rounds: usize, threads: usize) -> Result<(), 
             "--bins",
         ]))
     })?;
-    let peer = match stage(peers::NAME, || peers::llama_bench(house)) {
-        Ok(path) => Some(path),
-        Err(failure) => {
-            println!(
-                "   skipped: {} cannot be had here, so there is nobody to compare with ({})",
-                peers::NAME,
-                failure.what
-            );
-            None
-        }
-    };
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    for round in 1..=rounds.max(1) {
-        stage(&format!("round {round} of {}", rounds.max(1)), || {
-            ours.push(of_worker(house, &model, threads)?);
-            if let Some(program) = &peer {
-                theirs.push(of_llama(program, &model, threads)?);
-            }
-            Ok(())
-        })?;
+    let mut sides = Vec::new();
+    match stage(peers::NAME, || peers::llama_bench(house)) {
+        Ok(path) => sides.push(Llama::open(&path, Some(peers::NAME))?),
+        Err(failure) => println!(
+            "   skipped: {} cannot be had here, so there is nobody to compare with ({})",
+            peers::NAME,
+            failure.what
+        ),
     }
-    let middle = |side: &[Figures], of: fn(&Figures) -> f64| median(side.iter().map(of).collect());
-    let row = |work, unit, of: fn(&Figures) -> f64| {
-        Row::alone(work, unit, middle(&ours, of).unwrap_or_default())
-            .against(peers::NAME, middle(&theirs, of))
-    };
-    let rows = vec![
-        row("prefill512.starter", "tok/s", |figures| figures.prefill).goal(">= 1.0"),
-        row("decode.starter", "tok/s", |figures| figures.decode).goal(">= 1.0"),
-        row("load.starter", "ms", |figures| figures.load_ms).goal("<= 1.0"),
-        row("rss.starter", "bytes", |figures| figures.rss_bytes).goal("<= 1.0"),
-    ];
+    for path in others {
+        sides.push(Llama::open(path, None)?);
+    }
+    let mut rows = Vec::new();
+    for file in &files {
+        let rounds = if file.whole {
+            rounds.max(1)
+        } else {
+            rounds.clamp(1, ROUNDS_OF_FORMATS)
+        };
+        rows.extend(stage(&file.name, || {
+            of_file(house, file, rounds, threads, &sides)
+        })?);
+    }
     report(house, "engine", rows)
 }
 
-/// Our worker in its bench mode.
-fn of_worker(house: &House, model: &Path, threads: usize) -> Result<Figures, Failure> {
-    let program = house.program("decentralgpt-worker");
-    let run = |prefill: usize, decode: usize| {
-        let mut command = Command::new(&program);
-        command
-            .arg("--bench")
-            .arg(model)
-            .args(["--threads", &threads.to_string()])
-            .args([
-                "--prompt",
-                &prefill.to_string(),
-                "--gen",
-                &decode.to_string(),
-            ]);
-        measured(&mut command)
-    };
-    let load = run(1, 1)?;
-    let work = run(PREFILL, DECODE)?;
-    let line = work
-        .output
-        .lines()
-        .rfind(|line| line.starts_with('{'))
-        .unwrap_or_default();
-    let figure = |name: &str| -> Result<f64, Failure> {
-        let value: serde_json::Value = serde_json::from_str(line).map_err(|error| {
-            Failure::new(format!("The worker's bench line is not JSON: {error}."))
-        })?;
-        value[name]
-            .as_f64()
-            .ok_or_else(|| Failure::new(format!("The worker's bench line has no {name}: {line}")))
-    };
-    Ok(Figures {
-        prefill: figure("prefill_tokens_per_second")?,
-        decode: figure("decode_tokens_per_second")?,
-        load_ms: load.wall.as_secs_f64() * 1e3,
-        rss_bytes: work.rss_bytes,
-    })
-}
-
-fn of_llama(program: &Path, model: &Path, threads: usize) -> Result<Figures, Failure> {
-    let run = |arguments: [&str; 4]| {
-        let mut command = Command::new(program);
-        command
-            .arg("-m")
-            .arg(model)
-            .args(["-t", &threads.to_string(), "-r", "1", "-o", "json"])
-            .args(arguments);
-        measured(&mut command)
-    };
-    let load = {
-        let mut command = Command::new(program);
-        command.arg("-m").arg(model).args([
-            "-t",
-            &threads.to_string(),
-            "-r",
-            "1",
-            "-o",
-            "json",
-            "-p",
-            "1",
-            "-n",
-            "1",
-            "--no-warmup",
-        ]);
-        measured(&mut command)?
-    };
-    let (prefill, decode) = (PREFILL.to_string(), DECODE.to_string());
-    let work = run(["-p", &prefill, "-n", &decode])?;
-    let tests: Vec<serde_json::Value> = serde_json::from_str(&work.output)
-        .map_err(|error| Failure::new(format!("llama-bench printed no JSON: {error}.")))?;
-    let speed = |field: &str| {
-        tests
-            .iter()
-            .find(|test| test[field].as_u64().is_some_and(|count| count > 0))
-            .and_then(|test| test["avg_ts"].as_f64())
-            .ok_or_else(|| Failure::new(format!("llama-bench measured no {field}.")))
-    };
-    Ok(Figures {
-        prefill: speed("n_prompt")?,
-        decode: speed("n_gen")?,
-        load_ms: load.wall.as_secs_f64() * 1e3,
-        rss_bytes: work.rss_bytes,
-    })
-}
-
-struct Measured {
-    output: String,
-    wall: Duration,
-    rss_bytes: f64,
-}
-
-/// Runs a program to its end, with its time and its memory's high-water mark.
-fn measured(command: &mut Command) -> Result<Measured, Failure> {
-    let line = sh::shown(command);
-    let start = Instant::now();
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .map_err(|error| sh::not_started(&line, &error))?;
-    let status = format!("/proc/{}/status", child.id());
-    let watch = std::thread::spawn(move || {
-        let mut highest = 0.0;
-        // The file's memory lines are gone once the program has ended, whether or not it was waited for.
-        while let Some(bytes) = std::fs::read_to_string(&status)
-            .ok()
-            .and_then(|text| high_water(&text))
-        {
-            highest = bytes;
-            std::thread::sleep(LOOK);
+fn of_file(
+    house: &House,
+    file: &File,
+    rounds: usize,
+    threads: usize,
+    sides: &[Llama],
+) -> Result<Vec<Row>, Failure> {
+    let mut own = Vec::new();
+    let mut theirs: Vec<Vec<Figures>> = sides.iter().map(|_| Vec::new()).collect();
+    for _ in 0..rounds {
+        own.push(ours(house, file, threads)?);
+        for (side, figures) in sides.iter().zip(&mut theirs) {
+            figures.push(side.figures(file, threads)?);
         }
-        highest
-    });
-    let mut output = String::new();
-    if let Some(mut stdout) = child.stdout.take() {
-        std::io::Read::read_to_string(&mut stdout, &mut output).map_err(|error| {
-            Failure::new(format!("`{line}` printed something unreadable: {error}."))
-        })?;
     }
-    let ended = child
-        .wait()
-        .map_err(|error| sh::not_started(&line, &error))?;
-    let wall = start.elapsed();
-    if !ended.success() {
-        return Err(Failure::new(format!("`{line}` ended with {ended}.")));
+    let mut rows = Vec::new();
+    for measure in &MEASURES {
+        let middle = |side: &[Figures]| median(side.iter().filter_map(measure.of).collect());
+        let Some(own) = middle(&own) else {
+            continue;
+        };
+        let row = || Row::alone(format!("{}.{}", measure.work, file.name), measure.unit, own);
+        if sides.is_empty() {
+            rows.push(row());
+        }
+        for (side, figures) in sides.iter().zip(&theirs) {
+            let first = side.name == peers::NAME;
+            // The first stands even where it has no such figure, so that every measure has its row.
+            if let Some(peer) = middle(figures).map(Some).or(first.then_some(None)) {
+                let goal = goal(measure.work, &file.name, first);
+                rows.push(row().against(&side.name, peer).goal(goal));
+            }
+        }
     }
-    let rss_bytes = watch.join().unwrap_or_default();
-    Ok(Measured {
-        output,
-        wall,
-        rss_bytes,
+    Ok(rows)
+}
+
+/// A figure and its name.
+struct Measure {
+    work: &'static str,
+    unit: &'static str,
+    of: fn(&Figures) -> Option<f64>,
+}
+
+const MEASURES: [Measure; 6] = [
+    Measure {
+        work: "prefill512",
+        unit: "tok/s",
+        of: |figures| figures.prefill,
+    },
+    Measure {
+        work: "decode",
+        unit: "tok/s",
+        of: |figures| figures.decode,
+    },
+    Measure {
+        work: "batch8",
+        unit: "tok/s",
+        of: |figures| figures.batch,
+    },
+    Measure {
+        work: "load",
+        unit: "ms",
+        of: |figures| figures.load_ms,
+    },
+    Measure {
+        work: "rss",
+        unit: "bytes",
+        of: |figures| figures.rss_bytes,
+    },
+    Measure {
+        work: "ttft_turn2",
+        unit: "ms",
+        of: |figures| figures.turn_ms,
+    },
+];
+
+/// What the ratio to llama.cpp (`first`), or to another peer, must be.
+fn goal(work: &str, file: &str, first: bool) -> Option<&'static str> {
+    let whole = super::files::WHOLE.contains(&file);
+    Some(match (work, file) {
+        ("prefill512", "starter") if first => ">= 1.8",
+        ("decode", "starter") if first => ">= 1.3",
+        ("prefill512", "1b-q4_k_m") if first => ">= 1.5",
+        ("decode", "1b-q4_k_m") if first => ">= 1.1",
+        ("prefill512", _) if whole && !first => ">= 1.1",
+        ("decode", _) if whole && !first => ">= 1.05",
+        ("batch8", _) => ">= 2.5",
+        ("load" | "rss", "starter") if first => "<= 1.0",
+        _ => return None,
     })
-}
-
-/// Peak resident bytes, from the text of /proc/PID/status.
-fn high_water(status: &str) -> Option<f64> {
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kilobytes: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kilobytes * 1024.0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_high_water_mark_is_read_in_bytes() {
-        assert_eq!(
-            high_water("Name:\tx\nVmHWM:\t   2048 kB\nVmRSS:\t 1 kB\n"),
-            Some(2_097_152.0)
-        );
-        assert_eq!(high_water("State:\tZ (zombie)\n"), None);
-    }
 }

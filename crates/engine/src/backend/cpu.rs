@@ -1,14 +1,16 @@
 //! The processor: rows are floats in memory, products are this crate's own.
 
+use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::vectors::{
     add, add_scaled, gate, norm, norm_in_place, rotate_halves, rotate_neighbours,
 };
 use super::{Attention, Backend, Share, Turns, Weights, attention};
-use crate::cache::{HostPage, Layout, PAGE, SequenceState};
+use crate::cache::{HostPage, Layout, PAGE, PageMemory as _, SequenceState};
 use crate::decoder::{Span, compute};
 use crate::families::{Activation, RopePairs, Shape};
+use crate::file::TensorKind;
 use crate::kernels::{self, Activations, Matrix, Product, Set};
 use crate::{EngineError, parallel};
 
@@ -45,7 +47,7 @@ pub struct HostRows {
 /// Writes keys and values (each `[rows][kv_heads · head_width]`) of the positions after a sequence's length.
 fn write(
     attention: &Attention,
-    state: &mut SequenceState,
+    state: &mut SequenceState<HostPage>,
     keys: &[f32],
     values: &[f32],
 ) -> Result<(), EngineError> {
@@ -105,6 +107,12 @@ pub struct Linear {
 }
 
 impl Cpu {
+    /// Makes that many threads compute in this process, of which the caller of a step is one. The first call counts; without
+    /// one there are as many as the system says it can run.
+    pub fn start(threads: NonZeroUsize) {
+        parallel::start(threads.get());
+    }
+
     /// Rows whose values are of no meaning.
     fn rows(&self, count: usize, width: usize) -> HostRows {
         let len = count * width;
@@ -199,6 +207,22 @@ impl Backend for Cpu {
     type Vector = Vec<f32>;
     type Turns = HostTurns;
     type Page = HostPage;
+
+    fn open() -> Result<Self, EngineError> {
+        Ok(Self::default())
+    }
+
+    fn free_bytes(&self) -> Result<Option<u64>, EngineError> {
+        Ok(None)
+    }
+
+    fn matrix_bytes(kind: TensorKind, outputs: usize, inputs: usize) -> u64 {
+        Matrix::packed_bytes(kind, outputs, inputs)
+    }
+
+    fn page_bytes(shape: &Shape) -> u64 {
+        HostPage::bytes(&Layout::new(shape))
+    }
 
     fn pages(&self, shape: &Shape) -> Layout {
         Layout::new(shape)

@@ -1,7 +1,7 @@
 //! The one decoder: RMSNorm, attention with rotary embedding and grouped heads, gated feed-forward; over a flat batch of
 //! rows that belong to any number of sequences, whose states are the caller's.
 //!
-//! It says what is computed in which order; a [`Backend`] computes it. On the [`Cpu`] everything is computed row by row in
+//! It says what is computed in which order; a [`Backend`] computes it. On the [`Cpu`](crate::backend::Cpu) everything is computed row by row in
 //! a fixed order, so a token's result is the same in a prompt's chunk and alone, beside others or not, on one thread and
 //! on many: bit for bit.
 
@@ -16,8 +16,8 @@ use plan::{PlannedMatrix, PlannedVector};
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::backend::{Backend, Cpu, Turns, Weights};
-use crate::cache::{HostPage, PagePool, SequenceState};
+use crate::backend::{Backend, Here, HerePage, Turns, Weights};
+use crate::cache::{PagePool, SequenceState};
 use crate::families::{Rope, Shape};
 use crate::file::ModelFile;
 use crate::{EngineError, LoadProgress, kernels};
@@ -28,7 +28,7 @@ const REPORT_EVERY: u64 = 16 << 20;
 
 /// A model ready to compute.
 #[derive(Debug)]
-pub struct Decoder<B: Backend = Cpu> {
+pub struct Decoder<B: Backend = Here> {
     backend: B,
     shape: Shape,
     /// Whose vocabulary's table is read where it lies.
@@ -61,7 +61,7 @@ pub enum Wanted {
 
 /// The part of a step that belongs to one sequence: its next tokens, a chunk of a prompt or a single one.
 #[derive(Debug)]
-pub struct Span<'a, P = HostPage> {
+pub struct Span<'a, P = HerePage> {
     /// What was computed of the sequence so far.
     pub state: &'a mut SequenceState<P>,
     /// The ids that follow.
@@ -81,7 +81,7 @@ pub enum Step {
 }
 
 impl Decoder {
-    /// Loads a model for the CPU: packs every weight. `context` is the longest sequence that will be computed (models with
+    /// Loads a model for this build's device: takes every weight over. `context` is the longest sequence that will be computed (models with
     /// LongRoPE compute another one up to their original context than beyond it). `report` hears of the progress in bytes
     /// of the file; an error from it ends the load.
     pub fn new(
@@ -89,7 +89,7 @@ impl Decoder {
         context: u32,
         report: &mut dyn FnMut(LoadProgress) -> Result<(), EngineError>,
     ) -> Result<Self, EngineError> {
-        Self::on(Cpu::default(), plan, context, report)
+        Self::on(Here::open()?, plan, context, report)
     }
 }
 

@@ -69,8 +69,8 @@ impl std::fmt::Debug for Grammars {
 }
 
 impl Grammars {
-    /// Prepares a vocabulary (a few hundred milliseconds and some ten megabytes for a large one). Fails when it has no end
-    /// token, or is longer than can be indexed.
+    /// Prepares a vocabulary: once per model, and not on the thread that computes, since a large one takes a good part of
+    /// a second. Fails when it has no end token, or is longer than can be indexed.
     pub fn new(vocabulary: &Vocabulary) -> Result<Self, EngineError> {
         let trie = pieces::trie(vocabulary)?;
         let env: TokEnv = Arc::new(ApproximateTokEnv::new(trie));

@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
-use super::locate::locate_worker;
+use super::locate::{WorkerKind, chosen_worker};
 use super::mailbox::{Mailbox, Wish};
 use super::process::{Arrival, Process};
 use super::{EngineOptions, EnginePhase, EngineStats};
@@ -33,6 +33,10 @@ pub(super) enum Message {
     },
     SetThreads {
         threads: Option<NonZeroUsize>,
+        done: oneshot::Sender<()>,
+    },
+    SetWorker {
+        kind: WorkerKind,
         done: oneshot::Sender<()>,
     },
     SetSharing {
@@ -105,6 +109,8 @@ pub(super) struct Actor {
     stats: watch::Sender<EngineStats>,
     sweep: Arc<Notify>,
     worker: Option<Worker>,
+    /// The kind of worker to start.
+    chosen: WorkerKind,
     /// The options changed since the worker started: it is ended when it is idle.
     stale: bool,
 }
@@ -128,6 +134,7 @@ impl Actor {
             stats,
             sweep,
             worker: None,
+            chosen: WorkerKind::Processor,
             stale: false,
         }
     }
@@ -147,6 +154,12 @@ impl Actor {
                 Woken::Message(Some(Message::SetThreads { threads, done })) => {
                     self.stale |= self.options.threads != threads;
                     self.options.threads = threads;
+                    self.end_if_stale().await;
+                    done.send(()).ok();
+                }
+                Woken::Message(Some(Message::SetWorker { kind, done })) => {
+                    self.stale |= self.chosen != kind;
+                    self.chosen = kind;
                     self.end_if_stale().await;
                     done.send(()).ok();
                 }
@@ -249,7 +262,7 @@ impl Actor {
     }
 
     fn start_worker(&mut self) -> Result<Worker, EngineError> {
-        let program = locate_worker(&self.options.worker_dirs)?;
+        let program = chosen_worker(&self.options.worker_dirs, self.chosen)?;
         let process = Process::start(
             &program,
             self.options.threads.unwrap_or_else(super::physical_cores),
@@ -268,13 +281,14 @@ impl Actor {
             *stats = EngineStats {
                 phase: EnginePhase::Starting,
                 worker_pid: process.id(),
+                worker: Some(program.kind),
                 deaths: stats.deaths,
                 ..EngineStats::default()
             };
         });
         Ok(Worker {
             process,
-            program,
+            program: program.path,
             last_word: None,
             calls: BTreeMap::new(),
             streams: BTreeMap::new(),

@@ -6,9 +6,11 @@
 //! pause and cancel are a wish in that mailbox which the actor compares with what it told the worker.
 
 mod actor;
+mod child;
 mod locate;
 mod mailbox;
 mod process;
+mod survey;
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -18,6 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
+use crate::adapters::{Inventory, Rates};
 use crate::request::Class;
 use crate::wire::{Ask, Say};
 use crate::{
@@ -25,8 +28,9 @@ use crate::{
     LoadProgress, ModelInfo, ScoreRequest, Sharing, TextInfo, TokenScore,
 };
 use actor::{Actor, Message, Waiter};
-pub use locate::locate_worker;
+pub use locate::{WorkerKind, WorkerProgram, locate_worker};
 use mailbox::{Mailbox, Wish};
+pub use survey::ProbedWorker;
 
 /// Messages that wait for the actor. It never blocks, so more than a burst does not gather.
 const INBOX: usize = 64;
@@ -81,7 +85,9 @@ pub struct EngineStats {
     pub phase: EnginePhase,
     /// Process id of the worker.
     pub worker_pid: Option<u32>,
-    /// The instruction set that the worker computes with.
+    /// Which worker was started.
+    pub worker: Option<WorkerKind>,
+    /// The instruction set, or the card, that the worker computes with.
     pub kernels: Option<String>,
     /// Threads it computes with.
     pub threads: u32,
@@ -123,6 +129,7 @@ pub struct EngineHandle {
     stats: watch::Receiver<EngineStats>,
     sweep: Arc<Notify>,
     next_call: Arc<AtomicU64>,
+    worker_dirs: Arc<[PathBuf]>,
 }
 
 impl EngineHandle {
@@ -131,12 +138,14 @@ impl EngineHandle {
         let (inbox, messages) = mpsc::channel(INBOX);
         let (stats_sender, stats) = watch::channel(EngineStats::default());
         let sweep = Arc::new(Notify::new());
+        let worker_dirs = options.worker_dirs.as_slice().into();
         tokio::spawn(Actor::new(options, messages, stats_sender, sweep.clone()).run());
         Self {
             inbox,
             stats,
             sweep,
             next_call: Arc::new(AtomicU64::new(1)),
+            worker_dirs,
         }
     }
 
@@ -288,6 +297,34 @@ impl EngineHandle {
     pub async fn set_threads(&self, threads: Option<NonZeroUsize>) -> Result<(), EngineError> {
         self.tell(|done| Message::SetThreads { threads, done })
             .await
+    }
+
+    /// Every graphics adapter of this machine with its memory. Each source is asked in a short-lived process of its own,
+    /// so a driver that crashes is a reason in the answer and disturbs nobody.
+    pub async fn adapters(&self) -> Result<Inventory, EngineError> {
+        survey::adapters(&self.worker_dirs).await
+    }
+
+    /// Every worker program that is installed, the processor's first, each started to check itself and ended.
+    pub async fn workers(&self) -> Result<Vec<ProbedWorker>, EngineError> {
+        survey::workers(&self.worker_dirs).await
+    }
+
+    /// Measures a worker with a model file, beside whatever else runs: best while nothing does.
+    pub async fn measure(
+        &self,
+        program: &WorkerProgram,
+        file: &Path,
+        threads: Option<NonZeroUsize>,
+    ) -> Result<Rates, EngineError> {
+        let threads = threads.unwrap_or_else(physical_cores);
+        survey::measure(program, file, threads).await
+    }
+
+    /// Takes a worker program of another kind from its next start on (an idle one is ended for it); where that is not
+    /// installed, the processor's.
+    pub async fn set_worker(&self, kind: WorkerKind) -> Result<(), EngineError> {
+        self.tell(|done| Message::SetWorker { kind, done }).await
     }
 
     /// Ends the worker process and returns when it is gone, its memory with it, whatever it was computing. Running answers

@@ -1,7 +1,6 @@
 //! One worker process and the tasks at its pipes.
 
 use std::num::NonZeroUsize;
-use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,6 +10,8 @@ use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use super::child::driver_environment;
+use super::locate::{WorkerKind, WorkerProgram};
 use crate::EngineError;
 use crate::wire::{self, FromWorker, ToWorker};
 
@@ -50,13 +51,16 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts the program with an empty environment; what it needs to know comes with its first frame.
-    pub(super) fn start(program: &Path, threads: NonZeroUsize) -> Result<Self, EngineError> {
+    /// Starts the program with an empty environment, but for what a card's driver is found by; what it needs to know comes with its first frame.
+    pub(super) fn start(
+        program: &WorkerProgram,
+        threads: NonZeroUsize,
+    ) -> Result<Self, EngineError> {
         let not_started = |cause: String| EngineError::WorkerNotStarted {
-            program: program.to_owned(),
+            program: program.path.clone(),
             cause,
         };
-        let mut command = Command::new(program);
+        let mut command = Command::new(&program.path);
         command
             .env_clear()
             .stdin(Stdio::piped())
@@ -67,6 +71,9 @@ impl Process {
         #[cfg(unix)]
         command.process_group(0);
         command.arg("--threads").arg(threads.to_string());
+        if program.kind != WorkerKind::Processor {
+            command.envs(driver_environment());
+        }
         // Windows loads system libraries by it.
         if let Some(root) = std::env::var_os("SystemRoot") {
             command.env("SystemRoot", root);
@@ -155,12 +162,12 @@ fn memory_it_lacked(words: &str) -> Option<u64> {
 }
 
 #[cfg(unix)]
-fn signal(status: ExitStatus) -> Option<i32> {
+pub(super) fn signal(status: ExitStatus) -> Option<i32> {
     std::os::unix::process::ExitStatusExt::signal(&status)
 }
 
 #[cfg(not(unix))]
-fn signal(_status: ExitStatus) -> Option<i32> {
+pub(super) fn signal(_status: ExitStatus) -> Option<i32> {
     None
 }
 

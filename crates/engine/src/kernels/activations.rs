@@ -109,20 +109,22 @@ vectorised! {
             let inverse = if largest >= SMALLEST { 127.0 / largest } else { 0.0 };
             let mut whole = [0i32; GROUP];
             for (whole, value) in whole.iter_mut().zip(values) {
-                *whole = (value * inverse + ROUND).to_bits().cast_signed()
-                    - ROUND.to_bits().cast_signed();
+                let bits = (value * inverse + ROUND).to_bits();
+                *whole = bits.wrapping_sub(ROUND.to_bits()).cast_signed();
             }
             for (quant, whole) in group.quants.iter_mut().zip(&whole) {
                 *quant = *whole as i8;
             }
             let (first, second) = whole.split_at(GROUP / 2);
-            let halves = [first.iter().sum::<i32>(), second.iter().sum::<i32>()];
-            let sum = halves[0] + halves[1];
+            // What is no number may overflow; it is told by the scale.
+            let sum_of = |half: &[i32]| half.iter().fold(0, |sum: i32, it| sum.wrapping_add(*it));
+            let halves = [sum_of(first), sum_of(second)];
+            let sum = halves[0].wrapping_add(halves[1]);
             group.scale = if largest.is_finite() { largest / 127.0 } else { f32::NAN };
             group.sum = sum as f32;
             group.halves = halves.map(|half| half as f32);
-            group.minus = -sum;
-            group.minus_halves = halves.map(|half| -half);
+            group.minus = sum.wrapping_neg();
+            group.minus_halves = halves.map(i32::wrapping_neg);
         }
     }
 }

@@ -104,7 +104,7 @@ fn changed(value: Value, change: &impl Fn(&str) -> Option<String>) -> Result<Val
             let item = value.get_item(&key).map_err(failed)?;
             pairs.push((changed(key, change)?, changed(item, change)?));
         }
-        Ok(pairs.into_iter().collect())
+        Ok(Value::from_pairs(pairs))
     } else if kind == ValueKind::Seq {
         let items = value.try_iter().map_err(failed)?;
         let items: Result<Vec<Value>, EngineError> =

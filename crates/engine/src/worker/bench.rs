@@ -14,16 +14,25 @@ use super::texts::TextModels;
 use crate::EngineError;
 use crate::decoder::Plan;
 use crate::file::ModelFile;
+use crate::scheduler::STEP_TOKENS;
 
-/// What is to be measured.
-#[derive(Debug, Clone, Copy)]
-pub struct Sizes {
-    /// Tokens of the prompt that is read.
+/// Tokens that every sequence of a batch has read before its first step is timed.
+const BATCH_PROMPT: usize = 128;
+
+/// New tokens of a chat's second turn: a short question and its frame.
+const TURN_TOKENS: usize = 64;
+
+/// What a run is to measure; zero leaves a part out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Work {
+    /// Tokens of a prompt that is read.
     pub prompt: usize,
-    /// Tokens that one sequence produces.
+    /// Tokens that are produced.
     pub output: usize,
-    /// Sequences that produce as many together; 0 measures none.
+    /// Sequences that produce as many tokens each, in the same steps.
     pub batch: usize,
+    /// Tokens of a chat whose next turn is begun.
+    pub turn: usize,
 }
 
 /// What one run measured.
@@ -32,17 +41,19 @@ pub struct Figures {
     /// From nothing to ready, in milliseconds.
     pub load_ms: f64,
     /// Tokens of a prompt read per second.
-    pub prefill_tokens_per_second: f64,
+    pub prefill_tokens_per_second: Option<f64>,
     /// Tokens produced per second, after an empty prompt.
-    pub decode_tokens_per_second: f64,
-    /// Tokens produced per second over all sequences of the batch.
+    pub decode_tokens_per_second: Option<f64>,
+    /// Tokens produced per second by all sequences of a batch together, after prompts of 128 tokens.
     pub batch_tokens_per_second: Option<f64>,
+    /// From a chat's second question of 64 tokens, the first turn being known, to its first token, in milliseconds.
+    pub turn_ms: Option<f64>,
     /// The most memory that was ever resident, in bytes.
     pub peak_rss_bytes: Option<u64>,
 }
 
-/// Loads a file and measures it, each figure from an empty cache, as `llama-bench` does.
-pub fn run(file: &Path, threads: NonZeroUsize, sizes: Sizes) -> Result<Figures, EngineError> {
+/// Loads a file and measures each part from an empty cache, as `llama-bench` does.
+pub fn run(file: &Path, threads: NonZeroUsize, work: Work) -> Result<Figures, EngineError> {
     crate::parallel::start(threads.get());
     let begun = Instant::now();
     let text = TextModels::default().get(file)?;
@@ -56,18 +67,26 @@ pub fn run(file: &Path, threads: NonZeroUsize, sizes: Sizes) -> Result<Figures, 
         go_on: &|| true,
     };
     // Once unmeasured, so that threads and pages are there.
-    speed.prefill(sizes.prompt.min(32))?;
-    let prefill = speed.prefill(sizes.prompt)?;
-    let decode = speed.decode(1, sizes.output, Duration::MAX)?;
-    let batch = match sizes.batch {
-        0 => None,
-        batch => speed.decode(batch, sizes.output, Duration::MAX)?,
-    };
+    speed.prefill(work.prompt.clamp(1, STEP_TOKENS as usize))?;
     Ok(Figures {
         load_ms,
-        prefill_tokens_per_second: prefill.ok_or(EngineError::Cancelled)?,
-        decode_tokens_per_second: decode.ok_or(EngineError::Cancelled)?,
-        batch_tokens_per_second: batch,
+        prefill_tokens_per_second: measured(work.prompt, || speed.prefill(work.prompt))?,
+        decode_tokens_per_second: measured(work.output, || {
+            speed.decode(1, 0, work.output, Duration::MAX)
+        })?,
+        batch_tokens_per_second: measured(work.batch, || {
+            speed.decode(work.batch, BATCH_PROMPT, work.output, Duration::MAX)
+        })?,
+        turn_ms: measured(work.turn, || speed.second_turn(work.turn, TURN_TOKENS))?
+            .map(|took| took.as_secs_f64() * 1000.0),
         peak_rss_bytes: gauge::peak_resident(),
     })
+}
+
+/// A part's figure, unless it is left out.
+fn measured<T>(
+    size: usize,
+    part: impl FnOnce() -> Result<Option<T>, EngineError>,
+) -> Result<Option<T>, EngineError> {
+    if size == 0 { Ok(None) } else { part() }
 }

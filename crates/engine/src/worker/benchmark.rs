@@ -68,7 +68,7 @@ fn measure(
             break;
         }
         watch.begin("a measured batch".to_owned(), limit.saturating_add(AT_MOST));
-        let Some(tokens_per_second) = speed.decode(sequences, steps, AT_MOST)? else {
+        let Some(tokens_per_second) = speed.decode(sequences, 0, steps, AT_MOST)? else {
             return Ok(None);
         };
         decode.push(BatchRate {

@@ -51,6 +51,19 @@ const QUEUE: usize = 1024;
 /// Stack of the text thread: templates and their parser recurse.
 const TEXT_STACK: usize = 16 << 20;
 
+/// Opens and checks what computes, and names it. Before the doors close: a card's driver reads files that models have no
+/// business with.
+#[cfg(feature = "candle")]
+fn open_device() -> Result<String, crate::EngineError> {
+    crate::card::check().map(|device| device.name().to_owned())
+}
+
+/// Names the instruction set, which its own check has chosen.
+#[cfg(not(feature = "candle"))]
+fn open_device() -> Result<String, crate::EngineError> {
+    Ok(crate::kernels::set().to_string())
+}
+
 /// Runs the worker on this process's pipes until the app closes them.
 pub fn run(threads: NonZeroUsize) -> Result<(), WireError> {
     crash::end_with_a_panic();
@@ -70,6 +83,7 @@ pub fn run(threads: NonZeroUsize) -> Result<(), WireError> {
         );
     };
     let gauge = Gauge::open();
+    let computes_with = open_device().map_err(io::Error::other)?;
     let isolation = sandbox::confine(&readable, memory_cap);
     let outbox = Arc::new(Outbox::new());
     outbox.say(
@@ -77,7 +91,7 @@ pub fn run(threads: NonZeroUsize) -> Result<(), WireError> {
         Say::Ready {
             threads: u32::try_from(threads.get()).unwrap_or(u32::MAX),
             isolation,
-            kernels: crate::kernels::set().to_string(),
+            kernels: computes_with,
             build: BUILD.to_owned(),
         },
     );

@@ -7,6 +7,7 @@ use super::loaded::{Loaded, Need};
 use super::residency::{self, Held, Verdict};
 use super::sequence::Sequence;
 use super::texts::TextModels;
+use crate::backend::{Backend as _, Here};
 use crate::decoder::Plan;
 use crate::file::ModelFile;
 use crate::{Class, EngineError, LoadProgress};
@@ -162,6 +163,7 @@ impl Models {
     /// Bytes that one more model could take, of those `available` on the machine: what the loaded ones were promised and
     /// have not taken yet is not there for it.
     fn free(&self, available: u64) -> u64 {
+        let available = free_here().unwrap_or(available);
         let promised: u64 = self.loaded.iter().map(Loaded::not_taken).sum();
         let taken: u64 = self.loaded.iter().map(Loaded::may_take).sum();
         let under_cap = self.cap.map_or(u64::MAX, |cap| cap.saturating_sub(taken));
@@ -190,4 +192,12 @@ pub(super) struct Wish<'a> {
     pub(super) class: Class,
     /// Bytes free on the machine.
     pub(super) available: u64,
+}
+
+/// Bytes free in the memory of the card, where one computes. One that does not tell them is judged by the machine's.
+fn free_here() -> Option<u64> {
+    Here::open()
+        .and_then(|here| here.free_bytes())
+        .ok()
+        .flatten()
 }

@@ -329,7 +329,8 @@ pub(crate) fn byte_of(character: char) -> Option<u8> {
     (0..=255u8).find(|&byte| character_of(byte) == character)
 }
 
-fn character_of(byte: u8) -> char {
+/// The character that stands for a byte in byte-level pieces.
+pub(crate) fn character_of(byte: u8) -> char {
     let mut next = 256u32;
     for candidate in 0..=255u8 {
         let printable = matches!(candidate, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);

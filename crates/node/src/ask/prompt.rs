@@ -125,12 +125,13 @@ pub(crate) async fn render(
 ) -> Result<Vec<u32>, NodeError> {
     let messages = turns
         .iter()
-        .map(|turn| ChatMessage {
-            role: turn.role,
-            content: turn.content.clone(),
-        })
+        .map(|turn| ChatMessage::new(turn.role, turn.content.clone()))
         .collect();
-    let prompt = ChatPrompt { system, messages };
+    let prompt = ChatPrompt {
+        system,
+        messages,
+        ..ChatPrompt::default()
+    };
     // Text work costs nothing: it is done again, once, when the worker died under it or was found dead.
     let rendered = match engine.render(file, &prompt).await {
         Err(EngineError::WorkerDied { .. }) => engine.render(file, &prompt).await,

@@ -44,6 +44,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub use catalog::{Catalogue, CatalogueError, CatalogueRow, PipSource};
 pub use digest::{NotASha, Sha};
 pub use error::{DownloadError, ModelsError};
+pub(crate) use fit::Graphics;
 pub use view::{
     Fit, FitKind, Measured, ModelRow, ModelState, ModelsFolder, ModelsView, Origin, ServeForPay,
 };
@@ -252,6 +253,15 @@ impl Models {
         self.outside.send_if_modified(|outside| {
             let changed = outside.peers != peers;
             outside.peers = peers;
+            changed
+        });
+    }
+
+    /// The graphics adapters of this computer.
+    pub(crate) fn set_graphics(&self, graphics: Vec<Graphics>) {
+        self.outside.send_if_modified(|outside| {
+            let changed = outside.graphics != graphics;
+            outside.graphics = graphics;
             changed
         });
     }

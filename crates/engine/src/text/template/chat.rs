@@ -103,7 +103,7 @@ fn message(message: &ChatMessage, prefix: Option<&str>, form: Form) -> Result<Va
             .collect();
         entries.push(("tool_calls", Value::from(calls?)));
     }
-    Ok(entries.into_iter().collect())
+    Ok(Value::from_pairs(entries))
 }
 
 fn call(call: &ToolCall, form: Form) -> Result<Value, EngineError> {
@@ -116,7 +116,7 @@ fn call(call: &ToolCall, form: Form) -> Result<Value, EngineError> {
     let mut entries = vec![("type", Value::from("function")), ("function", function)];
     let id = call.id.as_deref();
     entries.extend(id.map(|id| ("id", Value::from(id))));
-    Ok(entries.into_iter().collect())
+    Ok(Value::from_pairs(entries))
 }
 
 /// JSON of a person's.

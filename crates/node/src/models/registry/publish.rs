@@ -112,7 +112,7 @@ impl Registry {
                 used_bytes: store::used_bytes(&self.folder),
                 free_bytes: store::free_bytes(&self.folder).unwrap_or(0),
             },
-            computer: self.computer.1.sentence(),
+            computer: self.computer.1.sentence(&outside.graphics),
         };
         self.list.send_replace(Arc::new(models));
         self.view.send_if_modified(|before| {

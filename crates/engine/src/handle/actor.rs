@@ -24,7 +24,7 @@ const MAX_STREAMS: usize = 256;
 pub(super) enum Message {
     Call {
         call: u64,
-        ask: Ask,
+        ask: Box<Ask>,
         waiter: Waiter,
     },
     SetReadable {
@@ -143,7 +143,7 @@ impl Actor {
         loop {
             match self.woken().await {
                 Woken::Message(Some(Message::Call { call, ask, waiter })) => {
-                    self.call(call, ask, waiter).await
+                    self.call(call, *ask, waiter).await
                 }
                 Woken::Message(Some(Message::SetReadable { readable, done })) => {
                     self.stale |= self.options.readable != readable;
@@ -417,10 +417,10 @@ impl Actor {
         };
         let ended = worker.process.end(true, None).await;
         self.gone(worker.calls, &EngineError::Cancelled, 0);
-        match ended {
-            stays @ EngineError::WorkerStays { .. } => Err(stays),
-            _ => Ok(()),
+        if matches!(ended, EngineError::WorkerStays { .. }) {
+            return Err(ended);
         }
+        Ok(())
     }
 
     /// Ends the worker where nobody waits to hear how it went.

@@ -243,9 +243,11 @@ impl EngineHandle {
             request,
             available: available_memory(),
         };
-        match self.compute(ask).await? {
-            Say::Scores(scores) => Ok(scores),
-            say => Err(unexpected(&say)),
+        let said = self.compute(ask).await?;
+        if let Say::Scores(scores) = said {
+            Ok(scores)
+        } else {
+            Err(unexpected(&said))
         }
     }
 
@@ -257,9 +259,11 @@ impl EngineHandle {
             request,
             available: available_memory(),
         };
-        match self.compute(ask).await? {
-            Say::Embeddings(embeddings) => Ok(embeddings),
-            say => Err(unexpected(&say)),
+        let said = self.compute(ask).await?;
+        if let Say::Embeddings(embeddings) = said {
+            Ok(embeddings)
+        } else {
+            Err(unexpected(&said))
         }
     }
 
@@ -270,12 +274,14 @@ impl EngineHandle {
             file: file.to_owned(),
             available: available_memory(),
         };
-        match self.compute(ask).await? {
-            Say::Benchmark(benchmark) => Ok(Benchmark {
+        let said = self.compute(ask).await?;
+        if let Say::Benchmark(benchmark) = said {
+            Ok(Benchmark {
                 device: format!("{}, {}", processor(), benchmark.device),
                 ..benchmark
-            }),
-            say => Err(unexpected(&say)),
+            })
+        } else {
+            Err(unexpected(&said))
         }
     }
 
@@ -345,6 +351,7 @@ impl EngineHandle {
     }
 
     async fn send(&self, call: u64, ask: Ask, waiter: Waiter) -> Result<(), EngineError> {
+        let ask = Box::new(ask);
         let message = Message::Call { call, ask, waiter };
         self.inbox
             .send(message)

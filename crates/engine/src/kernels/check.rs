@@ -99,7 +99,16 @@ fn tensor(format: Format) -> Vec<u8> {
             Format::BF16 => {
                 bytes[start..].copy_from_slice(&half::bf16::from_f32(number).to_le_bytes())
             }
-            _ => (),
+            Format::Q4_0
+            | Format::Q4_1
+            | Format::Q5_0
+            | Format::Q5_1
+            | Format::Q8_0
+            | Format::Q2K
+            | Format::Q3K
+            | Format::Q4K
+            | Format::Q5K
+            | Format::Q6K => (),
         }
     }
     bytes

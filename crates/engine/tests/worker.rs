@@ -379,7 +379,7 @@ async fn models_stay_in_memory_as_long_as_there_is_room() {
     let tight = EngineHandle::new(EngineOptions {
         worker_dirs: vec![worker_dir()],
         readable: vec![dir.path().to_owned()],
-        memory_cap: Some(first.text.load_bytes + (24 << 20)),
+        memory_cap: Some(first.text.load_bytes + (512 << 10)),
         ..EngineOptions::default()
     });
     for file in [&one, &two, &one] {

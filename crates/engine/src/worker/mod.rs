@@ -48,6 +48,10 @@ use watchdog::Watch;
 /// Calls that may wait for a thread. The handle keeps fewer open, so nothing ever waits to be queued.
 const QUEUE: usize = 1024;
 
+/// Bytes that the process may take beside what is admitted by the owner's cap, in which models and their pages are
+/// counted: stacks, vocabularies, and the text of prompts and templates.
+const BESIDE_MODELS: u64 = 256 << 20;
+
 /// Stack of the text thread: templates and their parser recurse.
 const TEXT_STACK: usize = 16 << 20;
 
@@ -84,7 +88,8 @@ pub fn run(threads: NonZeroUsize) -> Result<(), WireError> {
     };
     let gauge = Gauge::open();
     let computes_with = open_device().map_err(io::Error::other)?;
-    let isolation = sandbox::confine(&readable, memory_cap);
+    let most = memory_cap.map(|cap| cap.saturating_add(BESIDE_MODELS));
+    let isolation = sandbox::confine(&readable, most);
     let outbox = Arc::new(Outbox::new());
     outbox.say(
         0,

@@ -43,10 +43,11 @@ fn refusal(architecture: &'static str, change: impl FnOnce(&mut Tiny)) -> Engine
 }
 
 fn problem(architecture: &'static str, change: impl FnOnce(&mut Tiny)) -> FileProblem {
-    match refusal(architecture, change) {
-        EngineError::BadFile { problem, .. } => problem,
-        other => panic!("{other:?}"),
-    }
+    let refusal = refusal(architecture, change);
+    let EngineError::BadFile { problem, .. } = refusal else {
+        panic!("{refusal:?}");
+    };
+    problem
 }
 
 #[test]
@@ -259,13 +260,12 @@ fn parts_that_do_not_belong_together_are_named() {
         let dir = tempfile::tempdir().unwrap();
         let first = write_parts(&tiny, 3, dir.path());
         change(dir.path());
-        match ModelFile::open(&first).expect_err("it was accepted") {
-            EngineError::BadFile { file, problem } => (
-                file.file_name().unwrap().to_str().unwrap().to_owned(),
-                problem,
-            ),
-            other => panic!("{other:?}"),
-        }
+        let refusal = ModelFile::open(&first).expect_err("it was accepted");
+        let EngineError::BadFile { file, problem } = refusal else {
+            panic!("{refusal:?}");
+        };
+        let name = file.file_name().unwrap().to_str().unwrap();
+        (name.to_owned(), problem)
     };
     let part = |index: usize| format!("tiny-{index:05}-of-00003.gguf");
     let (file, problem) = refused(&|dir| std::fs::remove_file(dir.join(part(3))).unwrap());

@@ -34,7 +34,16 @@ pub(super) fn tensor(format: Format, outputs: usize, inputs: usize, seed: usize)
             Format::F32 => bytes.extend(number.to_le_bytes()),
             Format::F16 => bytes.extend(f16::from_f32(number).to_le_bytes()),
             Format::BF16 => bytes.extend(bf16::from_f32(number).to_le_bytes()),
-            _ => {
+            Format::Q4_0
+            | Format::Q4_1
+            | Format::Q5_0
+            | Format::Q5_1
+            | Format::Q8_0
+            | Format::Q2K
+            | Format::Q3K
+            | Format::Q4K
+            | Format::Q5K
+            | Format::Q6K => {
                 let start = bytes.len();
                 bytes.extend((0..size).map(|at| (noise(seed + block * size + at) >> 11) as u8));
                 for (at, half) in format.halves().iter().enumerate() {

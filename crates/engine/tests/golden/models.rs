@@ -375,9 +375,13 @@ fn factors(tiny: &mut Tiny, name: &str, values: &[f32]) {
 fn pieces(tiny: &Tiny) -> usize {
     tiny.metadata
         .iter()
-        .find_map(|(key, value)| match value {
-            Meta::Texts(pieces) if key == "tokenizer.ggml.tokens" => Some(pieces.len()),
-            _ => None,
+        .find_map(|(key, value)| {
+            if let Meta::Texts(pieces) = value
+                && key == "tokenizer.ggml.tokens"
+            {
+                return Some(pieces.len());
+            }
+            None
         })
         .unwrap()
 }

@@ -266,7 +266,7 @@ fn windows() {
     );
 }
 
-/// Which of a family's rows are asked of the file with windows and biases and experts.
+/// A model of a family, with windows where the family has them.
 fn with_everything(family: &'static str, kind: Kind) -> Tiny {
     let mut tiny = Tiny::model(model(family, kind), tiny::bpe());
     if matches!(family, "gemma3" | "phi3") {

@@ -181,20 +181,24 @@ fn tensors_that_are_missing_or_of_another_shape() {
 #[test]
 fn weights_that_are_no_numbers_give_no_numbers() {
     let dir = tempfile::tempdir().unwrap();
-    for name in [
-        "blk.0.attn_norm.weight",
-        "blk.1.ffn_down.weight",
-        "output.weight",
+    // A norm's weights are plain floats beside blocks, too.
+    for (kind, name) in [
+        (Kind::F32, "blk.0.attn_norm.weight"),
+        (Kind::F32, "blk.1.ffn_down.weight"),
+        (Kind::F32, "output.weight"),
+        (Kind::Q8_0, "blk.0.attn_norm.weight"),
+        (Kind::Q8_0, "blk.1.ffn_norm.weight"),
     ] {
-        for kind in [Kind::F32, Kind::Q8_0] {
-            let mut tiny = small("llama", kind);
-            let tensor = tiny.tensors.iter_mut().find(|it| it.name == name).unwrap();
-            tensor.values.fill(f32::NAN);
-            let plan = plan(&tiny.bytes(), dir.path()).unwrap();
-            let decoder = Decoder::new(&plan, 256, &mut |_| Ok(())).unwrap();
-            let logits = first_logits(&decoder, &[1, 2, 3]);
-            assert!(logits.iter().all(|logit| logit.is_nan()), "{name} {kind:?}");
-        }
+        let mut tiny = small("llama", kind);
+        let tensor = tiny.tensors.iter_mut().find(|it| it.name == name).unwrap();
+        tensor.values.fill(f32::NAN);
+        let plan = plan(&tiny.bytes(), dir.path()).unwrap();
+        let decoder = Decoder::new(&plan, 256, &mut |_| Ok(())).unwrap();
+        let logits = first_logits(&decoder, &[1, 2, 3]);
+        assert!(
+            logits.iter().all(|logit| logit.is_nan()),
+            "{name} beside {kind:?}"
+        );
     }
 }
 

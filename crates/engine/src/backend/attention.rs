@@ -8,10 +8,13 @@
 use std::ops::Range;
 
 use super::Attention;
+#[cfg(target_arch = "x86_64")]
+use super::lanes::{Avx2, Avx512};
+use super::lanes::{LANES, Lanes, Plain};
 use super::vectors::exp;
-use crate::cache::{HostPage, LANES, PAGE, SequenceState};
+use crate::cache::{HostPage, PAGE, SequenceState};
 use crate::decoder::Span;
-use crate::kernels::{self, Level, MulAdd, Set, vectorised};
+use crate::kernels::{self, Level, Set};
 use crate::parallel;
 
 /// Queries that share every load of a key or value: as many as leave registers for the loads.
@@ -82,80 +85,111 @@ fn attend_with(
     tiles.sort_by_key(|tile| std::cmp::Reverse(tile.first));
     let each = cost / tiles.len().max(1);
     parallel::chunks(&mut tiles, 1, each, |_, tiles| {
-        for tile in tiles {
-            match wide(set) {
-                true => compute::<32>(set, tile),
-                false => compute::<16>(set, tile),
-            }
-        }
+        tiles.iter_mut().for_each(|tile| compute(set, tile));
     });
 }
 
-/// Whether the registers hold twice as many sums as those of AVX2.
-fn wide(set: Set) -> bool {
+/// Computes a tile by the instructions of a set.
+fn compute(set: Set, tile: &mut Tile<'_>) {
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,fma")]
+    fn avx2(tile: &mut Tile<'_>) {
+        // SAFETY: compiled with the instructions of these lanes.
+        #[allow(unsafe_code)]
+        unsafe {
+            compute_by::<Avx2, 1>(tile);
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+    fn avx512(tile: &mut Tile<'_>) {
+        // SAFETY: compiled with the instructions of these lanes.
+        #[allow(unsafe_code)]
+        unsafe {
+            compute_by::<Avx512, 2>(tile);
+        }
+    }
+
     match set.level() {
+        // SAFETY: these lanes need no instructions of their own.
+        #[allow(unsafe_code)]
+        Level::Portable => unsafe { compute_by::<Plain, 1>(tile) },
+        // SAFETY: a set exists only where the processor has its instructions.
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => true,
+        #[allow(unsafe_code)]
+        Level::Avx2 | Level::AvxVnni => unsafe { avx2(tile) },
+        // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2 | Level::AvxVnni => false,
-        Level::Portable => false,
+        #[allow(unsafe_code)]
+        Level::Avx512 => unsafe { avx512(tile) },
     }
 }
 
-vectorised! {
-    /// Computes a tile, `W` positions or values at a time.
-    fn compute<const W: usize>(tile: &mut Tile<'_>) {
-        let attention = tile.attention;
-        let (width, rows) = (attention.head_width, tile.out.len());
-        let value_width = width.next_multiple_of(LANES);
-        let sharing = attention.heads / attention.kv_heads;
-        let mut running = Running {
-            queries: scaled_queries(tile, sharing),
-            largest: vec![f32::NEG_INFINITY; rows * sharing],
-            totals: vec![[0.0; LANES]; rows * sharing],
-            sums: vec![0.0; rows * sharing * value_width],
-            width,
-            value_width,
+/// Computes a tile, `B` vectors of positions or values at a time: as many as the registers hold sums of.
+///
+/// # Safety
+///
+/// As for the functions of [`Lanes`].
+#[inline(always)]
+#[allow(unsafe_code)]
+unsafe fn compute_by<L: Lanes, const B: usize>(tile: &mut Tile<'_>) {
+    let attention = tile.attention;
+    let (width, rows) = (attention.head_width, tile.out.len());
+    let value_width = width.next_multiple_of(LANES);
+    let sharing = attention.heads / attention.kv_heads;
+    let mut running = Running {
+        queries: scaled_queries(tile, sharing),
+        largest: vec![f32::NEG_INFINITY; rows * sharing],
+        totals: vec![[0.0; LANES]; rows * sharing],
+        sums: vec![0.0; rows * sharing * value_width],
+        width,
+        value_width,
+    };
+    let window = attention.window.unwrap_or(usize::MAX);
+    let start = (tile.first + 1).saturating_sub(window);
+    for page in start / PAGE..(tile.first + rows).div_ceil(PAGE) {
+        let memory = tile.state.page(page);
+        let keys = memory.keys(attention.layer, tile.kv_head);
+        let values = memory.values(attention.layer, tile.kv_head);
+        let seen = Seen {
+            first: tile.first,
+            sharing,
+            window,
+            start: page * PAGE,
         };
-        let window = attention.window.unwrap_or(usize::MAX);
-        let start = (tile.first + 1).saturating_sub(window);
-        for page in start / PAGE..(tile.first + rows).div_ceil(PAGE) {
-            let memory = tile.state.page(page);
-            let keys = memory.keys(attention.layer, tile.kv_head);
-            let values = memory.values(attention.layer, tile.kv_head);
-            let seen = Seen {
-                first: tile.first,
-                sharing,
-                window,
-                start: page * PAGE,
-            };
-            // Rows from the first that reaches the page up to the last whose window still does.
-            let from = seen.start.saturating_sub(tile.first);
-            let to = (seen.start + PAGE)
-                .saturating_add(window - 1)
-                .saturating_sub(tile.first)
-                .min(rows);
-            let mut at = from * sharing;
-            while at < to * sharing {
-                let count = GROUP.min(to * sharing - at);
+        // Rows from the first that reaches the page up to the last whose window still does.
+        let from = seen.start.saturating_sub(tile.first);
+        let to = (seen.start + PAGE)
+            .saturating_add(window - 1)
+            .saturating_sub(tile.first)
+            .min(rows);
+        let mut at = from * sharing;
+        while at < to * sharing {
+            let count = GROUP.min(to * sharing - at);
+            // SAFETY: the caller's promise.
+            unsafe {
                 match count {
-                    1 => running.add_page::<S, 1, W>(at, &seen, keys, values),
-                    2 => running.add_page::<S, 2, W>(at, &seen, keys, values),
-                    3 => running.add_page::<S, 3, W>(at, &seen, keys, values),
-                    4 => running.add_page::<S, 4, W>(at, &seen, keys, values),
-                    5 => running.add_page::<S, 5, W>(at, &seen, keys, values),
-                    _ => running.add_page::<S, GROUP, W>(at, &seen, keys, values),
+                    1 => running.add_page::<L, 1, B>(at, &seen, keys, values),
+                    2 => running.add_page::<L, 2, B>(at, &seen, keys, values),
+                    3 => running.add_page::<L, 3, B>(at, &seen, keys, values),
+                    4 => running.add_page::<L, 4, B>(at, &seen, keys, values),
+                    5 => running.add_page::<L, 5, B>(at, &seen, keys, values),
+                    _ => running.add_page::<L, GROUP, B>(at, &seen, keys, values),
                 }
-                at += count;
             }
+            at += count;
         }
-        let sums = running.sums.chunks_exact(value_width).zip(&running.totals);
-        let heads = tile.out.iter_mut().flat_map(|row| row.chunks_exact_mut(width));
-        for (out, (sums, totals)) in heads.zip(sums) {
-            let inverse = 1.0 / totals.iter().sum::<f32>();
-            for (out, sum) in out.iter_mut().zip(sums) {
-                *out = sum * inverse;
-            }
+    }
+    let sums = running.sums.chunks_exact(value_width).zip(&running.totals);
+    let heads = tile
+        .out
+        .iter_mut()
+        .flat_map(|row| row.chunks_exact_mut(width));
+    for (out, (sums, totals)) in heads.zip(sums) {
+        let inverse = 1.0 / totals.iter().sum::<f32>();
+        for (out, sum) in out.iter_mut().zip(sums) {
+            *out = sum * inverse;
         }
     }
 }
@@ -211,8 +245,13 @@ struct Running {
 
 impl Running {
     /// Adds a page for the `N` queries from `at` on.
+    ///
+    /// # Safety
+    ///
+    /// As for the functions of [`Lanes`].
     #[inline(always)]
-    fn add_page<S: MulAdd, const N: usize, const W: usize>(
+    #[allow(unsafe_code)]
+    unsafe fn add_page<L: Lanes, const N: usize, const B: usize>(
         &mut self,
         at: usize,
         seen: &Seen,
@@ -220,20 +259,23 @@ impl Running {
         values: &[f32],
     ) {
         let queries = &self.queries[at * self.width..][..N * self.width];
-        let mut weights = scores::<S, N, W>(queries, keys, self.width);
+        // SAFETY: the caller's promise; so below.
+        let mut weights = unsafe { scores::<L, N, B>(queries, keys, self.width) };
         for (n, weights) in weights.iter_mut().enumerate() {
             self.weigh(at + n, seen.slots(at + n), weights);
         }
         let sums = &mut self.sums[at * self.value_width..][..N * self.value_width];
         let slots = seen.slots(at);
         if (1..N).all(|n| seen.slots(at + n) == slots) {
-            add_values::<S, N, W>(&weights, slots, values, self.value_width, sums);
+            // SAFETY: as above.
+            unsafe { add_values::<L, N, B>(&weights, slots, values, self.value_width, sums) };
             return;
         }
         // What a query does not see has no weight, but must not be touched either: it may be no number.
         for (n, sums) in sums.chunks_exact_mut(self.value_width).enumerate() {
-            let slots = seen.slots(at + n);
-            add_values::<S, 1, W>(&[weights[n]], slots, values, self.value_width, sums);
+            let (weights, slots) = ([weights[n]], seen.slots(at + n));
+            // SAFETY: as above.
+            unsafe { add_values::<L, 1, B>(&weights, slots, values, self.value_width, sums) };
         }
     }
 
@@ -272,51 +314,83 @@ impl Running {
 }
 
 /// Dot products of `N` queries with the keys of a page (`[width][PAGE]`).
+///
+/// # Safety
+///
+/// As for the functions of [`Lanes`].
 #[inline(always)]
-fn scores<S: MulAdd, const N: usize, const W: usize>(
+#[allow(unsafe_code)]
+unsafe fn scores<L: Lanes, const N: usize, const B: usize>(
     queries: &[f32],
     keys: &[f32],
     width: usize,
 ) -> [[f32; PAGE]; N] {
+    assert!(queries.len() >= N * width && keys.len() >= width * PAGE);
     let mut scores = [[0.0f32; PAGE]; N];
-    for from in (0..PAGE).step_by(W) {
-        let mut sums = [[0.0f32; W]; N];
-        for (at, column) in keys.as_chunks::<PAGE>().0.iter().enumerate() {
-            let column = &column[from..from + W];
-            for (n, sums) in sums.iter_mut().enumerate() {
-                let query = queries[n * width + at];
-                for (sum, key) in sums.iter_mut().zip(column) {
-                    *sum = S::mul_add(query, *key, *sum);
+    for from in (0..PAGE).step_by(B * LANES) {
+        // SAFETY: `from` leaves room for `B` vectors in a row of `PAGE`, of which `keys` has `width`; queries have `N`
+        // times `width` values; both asserted.
+        unsafe {
+            let mut sums = [[L::zero(); B]; N];
+            for at in 0..width {
+                let column = keys.as_ptr().add(at * PAGE + from);
+                let mut loaded = [L::zero(); B];
+                for (b, loaded) in loaded.iter_mut().enumerate() {
+                    *loaded = L::load(column.add(b * LANES));
+                }
+                for (n, sums) in sums.iter_mut().enumerate() {
+                    let query = *queries.as_ptr().add(n * width + at);
+                    for b in 0..B {
+                        sums[b] = L::mul_add(query, loaded[b], sums[b]);
+                    }
                 }
             }
-        }
-        for (scores, sums) in scores.iter_mut().zip(&sums) {
-            scores[from..from + W].copy_from_slice(sums);
+            for (scores, sums) in scores.iter_mut().zip(&sums) {
+                for (b, sum) in sums.iter().enumerate() {
+                    L::store(scores.as_mut_ptr().add(from + b * LANES), *sum);
+                }
+            }
         }
     }
     scores
 }
 
-/// Adds the values of a page (`[PAGE][width]`), weighted, to `N` rows of sums.
+/// Adds some values of a page (`[PAGE][width]`), weighted, to `N` rows of sums.
+///
+/// # Safety
+///
+/// As for the functions of [`Lanes`].
 #[inline(always)]
-fn add_values<S: MulAdd, const N: usize, const W: usize>(
+#[allow(unsafe_code)]
+unsafe fn add_values<L: Lanes, const N: usize, const B: usize>(
     weights: &[[f32; PAGE]; N],
     slots: Range<usize>,
     values: &[f32],
     width: usize,
     sums: &mut [f32],
 ) {
-    let whole = width / W * W;
-    for from in (0..whole).step_by(W) {
-        add_columns::<S, N, W>(weights, slots.clone(), values, width, from, sums);
-    }
-    for from in (whole..width).step_by(LANES) {
-        add_columns::<S, N, LANES>(weights, slots.clone(), values, width, from, sums);
+    assert!(slots.end <= PAGE && values.len() >= PAGE * width && sums.len() >= N * width);
+    let whole = width / (B * LANES) * (B * LANES);
+    // SAFETY: the columns lie inside the width, a multiple of `LANES`; the rest is asserted.
+    unsafe {
+        for from in (0..whole).step_by(B * LANES) {
+            add_columns::<L, N, B>(weights, slots.clone(), values, width, from, sums);
+        }
+        for from in (whole..width).step_by(LANES) {
+            add_columns::<L, N, 1>(weights, slots.clone(), values, width, from, sums);
+        }
     }
 }
 
+/// The `B` vectors of columns from `from` on.
+///
+/// # Safety
+///
+/// As for the functions of [`Lanes`]; the columns lie inside `width`, `slots` inside the page, `values` is a page and `sums`
+/// are `N` rows of that width.
 #[inline(always)]
-fn add_columns<S: MulAdd, const N: usize, const W: usize>(
+#[allow(unsafe_code)]
+unsafe fn add_columns<L: Lanes, const N: usize, const B: usize>(
     weights: &[[f32; PAGE]; N],
     slots: Range<usize>,
     values: &[f32],
@@ -324,21 +398,32 @@ fn add_columns<S: MulAdd, const N: usize, const W: usize>(
     from: usize,
     sums: &mut [f32],
 ) {
-    let mut local = [[0.0f32; W]; N];
-    for (n, local) in local.iter_mut().enumerate() {
-        local.copy_from_slice(&sums[n * width + from..][..W]);
-    }
-    for slot in slots {
-        let row = &values[slot * width + from..][..W];
-        for (local, weights) in local.iter_mut().zip(weights) {
-            let weight = weights[slot];
-            for (sum, value) in local.iter_mut().zip(row) {
-                *sum = S::mul_add(weight, *value, *sum);
+    // SAFETY: the caller's promises.
+    unsafe {
+        let mut local = [[L::zero(); B]; N];
+        for (n, local) in local.iter_mut().enumerate() {
+            for (b, local) in local.iter_mut().enumerate() {
+                *local = L::load(sums.as_ptr().add(n * width + from + b * LANES));
             }
         }
-    }
-    for (n, local) in local.iter().enumerate() {
-        sums[n * width + from..][..W].copy_from_slice(local);
+        for slot in slots {
+            let row = values.as_ptr().add(slot * width + from);
+            let mut loaded = [L::zero(); B];
+            for (b, loaded) in loaded.iter_mut().enumerate() {
+                *loaded = L::load(row.add(b * LANES));
+            }
+            for (local, weights) in local.iter_mut().zip(weights) {
+                let weight = *weights.get_unchecked(slot);
+                for b in 0..B {
+                    local[b] = L::mul_add(weight, loaded[b], local[b]);
+                }
+            }
+        }
+        for (n, local) in local.iter().enumerate() {
+            for (b, sum) in local.iter().enumerate() {
+                L::store(sums.as_mut_ptr().add(n * width + from + b * LANES), *sum);
+            }
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod attention;
 mod cpu;
+mod lanes;
 mod vectors;
 
 pub use cpu::Cpu;

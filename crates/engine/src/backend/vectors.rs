@@ -117,7 +117,7 @@ fn inverse_root<S: crate::kernels::MulAdd>(row: &[f32], epsilon: f32) -> f32 {
 /// "Gaussian Error Linear Units", 2016). `1 + tanh(y)` is `2 / (1 + e^(−2y))`.
 #[inline(always)]
 fn gelu(x: f32) -> f32 {
-    const TWICE_ROOT: f32 = 1.595_769_1;
+    const TWICE_ROOT: f32 = 1.595_769;
     x / (1.0 + exp(-TWICE_ROOT * (x + 0.044_715 * x * x * x)))
 }
 

@@ -86,7 +86,7 @@ fn hide(window: &WebviewWindow) {
 fn ask(window: WebviewWindow) {
     let app = window.app_handle().clone();
     app.dialog()
-        .message("This computer is answering others. It can go on without a window; the tray icon and starting the app again bring it back.")
+        .message("This computer lends its models. It can go on without a window; the tray icon and starting the app again bring it back.")
         .title("Close DecentralGPT")
         .parent(&window)
         .buttons(MessageDialogButtons::YesNoCancelCustom(KEEP.to_owned(), QUIT.to_owned(), CANCEL.to_owned()))

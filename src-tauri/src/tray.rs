@@ -33,7 +33,7 @@ struct Face {
 fn face(serving: &ServingState, answered_today: u32) -> Face {
     let pause = Some(Action::Pause);
     let (state, pause) = match serving {
-        ServingState::Off => ("Not answering others".to_owned(), None),
+        ServingState::Off => ("Lending is off".to_owned(), None),
         ServingState::Preparing { .. } => ("Getting ready".to_owned(), None),
         ServingState::Waiting { .. } => ("Ready for others".to_owned(), pause),
         ServingState::Serving { jobs: 1, .. } => ("Answering one request".to_owned(), pause),
@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn the_line_says_the_state_and_what_was_answered() {
-        assert_eq!(face(&ServingState::Off, 0).line, "Not answering others");
+        assert_eq!(face(&ServingState::Off, 0).line, "Lending is off");
         assert_eq!(
             face(&ServingState::Waiting { since_ms: 1 }, 3).line,
             "Ready for others · 3 answered today"

@@ -65,11 +65,11 @@ const pictures = [
   { name: "chat-long", does: open("Thesis outline") },
   {
     name: "chat-search",
-    does: async (page) => {
+    does: step(place("Models"), async (page) => {
       await page.keyboard.press("Control+k");
       await page.keyboard.type("water");
       await page.getByText("chats found").or(page.getByText("chat found")).waitFor();
-    },
+    }),
   },
   {
     name: "chat-consent",

@@ -180,7 +180,7 @@ export type EngineState = "off" | "starting" | "ready" | "busy";
 /**  The engine's worker process, as measured. */
 export type EngineStatus = {
 	state: EngineState,
-	/**  Which binary runs, "x86-64-v3" for example. */
+	/**  The instruction set it computes with, "AVX2" for example. */
 	worker: string | null,
 	model: string | null,
 	memoryBytes: number,

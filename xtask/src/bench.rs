@@ -3,6 +3,7 @@
 mod engine;
 mod files;
 mod measured;
+pub(crate) mod sharing;
 mod sides;
 mod window;
 
@@ -33,6 +34,12 @@ pub(crate) enum Bench {
         #[arg(long, value_name = "NAMES", value_delimiter = ',')]
         files: Vec<String>,
     },
+    /// A worker that its owner and a saturating network share: what each gets, and how fast it is off.
+    Sharing {
+        /// Questions of the owner's, each alone and beside the network.
+        #[arg(long, default_value_t = sharing::ROUNDS)]
+        rounds: usize,
+    },
     /// The app as a person meets it: size of the installer, start to composer, memory at rest.
     Window {
         /// Starts that are measured; the median counts.
@@ -54,6 +61,7 @@ pub(crate) fn bench(house: &House, what: &Bench) -> Result<(), Failure> {
             peers,
             files,
         } => engine::bench(house, *rounds, *threads, peers, files),
+        Bench::Sharing { rounds } => sharing::bench(house, *rounds),
         Bench::Window { rounds } => window::bench(house, *rounds),
     }
 }

@@ -7,9 +7,6 @@ use crate::{
     sh::{self, Failure},
 };
 
-/// The worker for processors of the last decade: AVX2 and FMA at compile time, ten times the speed of the generic one.
-pub(crate) const FAST_WORKER_FLAGS: &str = "-Ctarget-cpu=x86-64-v3";
-
 /// `npm ci`, unless what lies in node_modules came from this lock file.
 pub(crate) fn window_packages(house: &House) -> Result<(), Failure> {
     let lock = house.root.join("ui").join("package-lock.json");
@@ -45,32 +42,6 @@ pub(crate) fn programs(house: &House, with_tests: bool) -> Result<(), Failure> {
     sh::run(&mut house.cargo(arguments))
 }
 
-/// The same worker once more for x86-64-v3, beside the generic one. `engine` chooses by what the processor says.
-pub(crate) fn fast_worker(house: &House) -> Result<(), Failure> {
-    if !cfg!(target_arch = "x86_64") {
-        println!("   not needed on this processor");
-        return Ok(());
-    }
-    let folder = house.target.join("x86-64-v3");
-    let mut cargo = house.cargo([
-        "build",
-        "--locked",
-        "--package",
-        "decentralgpt-engine",
-        "--bin",
-        "decentralgpt-worker",
-    ]);
-    cargo
-        .env("CARGO_TARGET_DIR", &folder)
-        .env("RUSTFLAGS", FAST_WORKER_FLAGS);
-    sh::run(&mut cargo)?;
-    let worker = format!("decentralgpt-worker{}", std::env::consts::EXE_SUFFIX);
-    install(
-        &folder.join("debug").join(worker),
-        &house.program("decentralgpt-worker-v3"),
-    )
-}
-
 /// The starter beside the programs, where they look for models that came with them: started by hand, they find it too.
 pub(crate) fn starter_beside(house: &House, starter: &Path) -> Result<(), Failure> {
     let folder = house.target.join("debug").join("models");
@@ -84,7 +55,7 @@ pub(crate) fn starter_beside(house: &House, starter: &Path) -> Result<(), Failur
 }
 
 /// Puts a program in place by a rename: a running one keeps its old file, and nobody ever starts half of one.
-fn install(from: &Path, to: &Path) -> Result<(), Failure> {
+pub(crate) fn install(from: &Path, to: &Path) -> Result<(), Failure> {
     let beside = to.with_extension("new");
     fs::copy(from, &beside).map_err(|error| Failure::io("Cannot copy to", &beside, &error))?;
     fs::rename(&beside, to).map_err(|error| Failure::io("Cannot rename to", to, &error))

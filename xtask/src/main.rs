@@ -10,6 +10,7 @@
 mod bench;
 mod bindings;
 mod build;
+mod card;
 mod demo;
 mod fuzz;
 mod headless;
@@ -18,6 +19,7 @@ mod package;
 mod peers;
 mod run;
 mod sh;
+mod soak;
 mod starter;
 mod system;
 mod test;
@@ -77,6 +79,12 @@ enum Task {
         #[arg(value_name = "TARGET")]
         targets: Vec<String>,
     },
+    /// Load a real worker with everything at once, and check that memory stays flat and nothing is lost.
+    Soak {
+        /// For how long.
+        #[arg(long, default_value_t = soak::MINUTES)]
+        minutes: f64,
+    },
     /// Write ui/src/bindings.ts anew from the Rust commands and events.
     Bindings {
         /// Only compare, and fail when it differs.
@@ -88,6 +96,15 @@ enum Task {
         /// Which kinds, separated by commas [default: deb on Linux, every kind of the system elsewhere]
         #[arg(long, value_name = "KINDS")]
         bundles: Option<String>,
+        /// Workers for graphics cards to pack beside the processor's.
+        #[arg(long, value_enum, value_delimiter = ',')]
+        cards: Vec<card::Card>,
+    },
+    /// Build the worker for a graphics card, and put it beside the programs of `cargo xtask run`.
+    Worker {
+        /// Which interface.
+        #[arg(value_enum)]
+        card: card::Card,
     },
 }
 
@@ -109,8 +126,14 @@ fn dispatch(house: &House, task: Task) -> Result<(), Failure> {
         Task::Demo => demo::demo(house),
         Task::Bench { what } => bench::bench(house, &what),
         Task::Fuzz { seconds, targets } => fuzz::fuzz(house, seconds, &targets),
+        Task::Soak { minutes } => soak::soak(house, minutes),
         Task::Bindings { check: true } => bindings::check(house),
         Task::Bindings { check: false } => bindings::write(house),
-        Task::Package { bundles } => package::package(house, bundles.as_deref()),
+        Task::Package { bundles, cards } => package::package(house, bundles.as_deref(), &cards),
+        Task::Worker { card } => {
+            let beside = card::worker(house, card, "debug")?;
+            println!("{}", beside.display());
+            Ok(())
+        }
     }
 }

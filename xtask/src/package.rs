@@ -1,7 +1,7 @@
 //! The installer of this system.
 //!
 //! One release build makes every program with the same features; Tauri's own bundler then only packs. What goes beside the
-//! window (the command line, the workers, the starter model) is told to it in a second configuration that is written here,
+//! window (the command line, the worker, the starter model) is told to it in a second configuration that is written here,
 //! so that no build but this one copies 98 MB of model about.
 
 use std::{
@@ -14,6 +14,7 @@ use serde_json::json;
 
 use crate::{
     build,
+    card::{self, Card},
     house::House,
     sh::{self, Failure, stage},
     starter, system,
@@ -21,25 +22,27 @@ use crate::{
 
 /// The programs that stand beside the window in the installer, all made by one cargo call.
 const BESIDE: [&str; 2] = ["decentralgpt", "decentralgpt-worker"];
-/// The worker for processors of the last decade, from a build of its own.
-const FAST_WORKER: &str = "decentralgpt-worker-v3";
 
 /// Builds everything for release and packs it into target/release/bundle.
-pub(crate) fn package(house: &House, kinds: Option<&str>) -> Result<(), Failure> {
-    stage("1/7 system packages", || {
+pub(crate) fn package(house: &House, kinds: Option<&str>, cards: &[Card]) -> Result<(), Failure> {
+    stage("1/6 system packages", || {
         system::packages(system::Need::Build)
     })?;
-    stage("2/7 packages of the window", || {
+    stage("2/6 packages of the window", || {
         build::window_packages(house)
     })?;
-    stage("3/7 page of the window", || build::window_page(house))?;
-    stage("4/7 starter model", || starter::fetch(house).map(|_| ()))?;
-    stage("5/7 programs, for release", || {
+    stage("3/6 page of the window", || build::window_page(house))?;
+    stage("4/6 starter model", || starter::fetch(house).map(|_| ()))?;
+    stage("5/6 programs, for release", || {
         sh::run(&mut programs(house))
     })?;
-    stage("6/7 worker for AVX2, for release", || fast_worker(house))?;
-    let configuration = configure(house)?;
-    stage("7/7 installer", || {
+    for &card in cards {
+        stage(card.worker(), || {
+            card::worker(house, card, "release").map(|_| ())
+        })?;
+    }
+    let configuration = configure(house, cards)?;
+    stage("6/6 installer", || {
         sh::run(&mut bundler(house, &configuration, kinds))
     })?;
     for installer in installers(house) {
@@ -66,47 +69,20 @@ fn programs(house: &House) -> Command {
     ])
 }
 
-fn fast_worker(house: &House) -> Result<(), Failure> {
-    if !cfg!(target_arch = "x86_64") {
-        println!("   not needed on this processor");
-        return Ok(());
-    }
-    let folder = house.target.join("x86-64-v3");
-    let mut cargo = house.cargo([
-        "build",
-        "--release",
-        "--locked",
-        "--package",
-        "decentralgpt-engine",
-        "--bin",
-        "decentralgpt-worker",
-    ]);
-    cargo
-        .env("CARGO_TARGET_DIR", &folder)
-        .env("RUSTFLAGS", build::FAST_WORKER_FLAGS);
-    sh::run(&mut cargo)?;
-    copy(
-        &folder.join("release").join(program("decentralgpt-worker")),
-        &released(house, FAST_WORKER),
-    )
-}
-
 /// Lays the programs out as the bundler wants them, named after the target, and writes what it shall pack.
-fn configure(house: &House) -> Result<PathBuf, Failure> {
+fn configure(house: &House, cards: &[Card]) -> Result<PathBuf, Failure> {
     let folder = house.target.join("package");
     fs::create_dir_all(&folder).map_err(|error| Failure::io("Cannot make", &folder, &error))?;
     let target = target()?;
-    let mut beside: Vec<&str> = BESIDE.to_vec();
-    if cfg!(target_arch = "x86_64") {
-        beside.push(FAST_WORKER);
-    }
+    let workers = cards.iter().map(|card| card.worker());
+    let beside: Vec<&str> = BESIDE.into_iter().chain(workers).collect();
     for name in &beside {
         copy(
             &released(house, name),
             &folder.join(program(&format!("{name}-{target}"))),
         )?;
     }
-    let programs: Vec<PathBuf> = beside.iter().map(|name| folder.join(name)).collect();
+    let programs: Vec<PathBuf> = BESIDE.iter().map(|name| folder.join(name)).collect();
     let model = house.models().join(starter::FILE);
     let configuration = json!({
         "bundle": {

@@ -29,19 +29,18 @@ pub(crate) fn run(house: &House, headless: bool) -> Result<(), Failure> {
 
 /// Everything that must be there before a program of the product can start.
 pub(crate) fn prepare(house: &House) -> Result<(), Failure> {
-    stage("1/6 system packages", || {
+    stage("1/5 system packages", || {
         system::packages(system::Need::Build)
     })?;
-    stage("2/6 packages of the window", || {
+    stage("2/5 packages of the window", || {
         build::window_packages(house)
     })?;
-    stage("3/6 page of the window", || build::window_page(house))?;
-    let starter = stage("4/6 starter model", || starter::fetch(house))?;
-    stage("5/6 programs", || {
+    stage("3/5 page of the window", || build::window_page(house))?;
+    let starter = stage("4/5 starter model", || starter::fetch(house))?;
+    stage("5/5 programs", || {
         build::programs(house, false)?;
         build::starter_beside(house, &starter)
-    })?;
-    stage("6/6 worker for AVX2", || build::fast_worker(house))
+    })
 }
 
 /// The desktop program.

@@ -82,12 +82,6 @@ const STAGES: &[Stage] = &[
         run: programs,
     },
     Stage {
-        name: "worker",
-        what: "the worker for AVX2",
-        quick: false,
-        run: worker,
-    },
-    Stage {
         name: "bindings",
         what: "generated TypeScript unchanged",
         quick: true,
@@ -295,11 +289,6 @@ fn lints(house: &House) -> Result<Report, Failure> {
 
 fn programs(house: &House) -> Result<Report, Failure> {
     build::programs(house, true)?;
-    Ok(Report::one())
-}
-
-fn worker(house: &House) -> Result<Report, Failure> {
-    build::fast_worker(house)?;
     Ok(Report::one())
 }
 

@@ -129,6 +129,38 @@ pub enum EngineError {
         /// The last lines it wrote to its error stream.
         detail: String,
     },
+    /// A step took far longer than it should, and the worker was ended for it. The next call starts another.
+    #[error("the engine hung for {after_s} seconds in {step} and was ended")]
+    WorkerHung {
+        /// What it was doing: its size, never its content.
+        step: String,
+        /// How long it was let go on, in seconds.
+        after_s: u64,
+    },
+    /// The worker needed memory that the system, or the owner's cap, no longer gave.
+    #[error("the engine ran out of memory (it asked for {bytes} bytes more)")]
+    OutOfMemory {
+        /// What it asked for last.
+        bytes: u64,
+    },
+    /// The worker program was made from other sources than this app: it would not understand what it is asked.
+    #[error("{} is of build {worker}, and this program of {app}", program.display())]
+    WorkerOtherBuild {
+        /// Which program.
+        program: PathBuf,
+        /// Its build; empty for one that does not tell.
+        worker: String,
+        /// The app's.
+        app: String,
+    },
+    /// The worker was to end and has not.
+    #[error("the engine's process {pid} did not end within {after_ms} ms")]
+    WorkerStays {
+        /// Its process id.
+        pid: u32,
+        /// How long it was waited for, in milliseconds.
+        after_ms: u64,
+    },
     /// The worker answered something that is no frame of this protocol; it was ended.
     #[error("the engine's process sent nonsense: {detail}")]
     WorkerSpokeWrong {

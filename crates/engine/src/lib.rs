@@ -27,12 +27,18 @@
 //! ```
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+pub mod adapters;
 #[cfg(feature = "worker")]
 pub mod backend;
+mod build;
 #[cfg(feature = "worker")]
 pub mod cache;
+#[cfg(feature = "candle")]
+mod card;
 #[cfg(feature = "worker")]
 pub mod decoder;
+#[cfg(feature = "worker")]
+pub mod encoder;
 mod error;
 #[cfg(feature = "text")]
 pub mod families;
@@ -40,6 +46,7 @@ pub mod families;
 pub mod file;
 #[cfg(feature = "text")]
 pub mod grammar;
+mod greeting;
 mod handle;
 #[cfg(feature = "worker")]
 mod kernels;
@@ -59,14 +66,20 @@ pub mod wire;
 #[cfg(feature = "worker")]
 pub mod worker;
 
+pub use build::BUILD;
 pub use error::{ConstraintProblem, EngineError, FileProblem};
+pub use greeting::Greeting;
+#[cfg(feature = "worker")]
+pub use greeting::greet;
 pub use handle::{
     EngineHandle, EngineOptions, EnginePhase, EngineStats, Generation, Isolation, Loading,
-    TextPiece, TextStream, WorkerKind, WorkerProgram, locate_worker,
+    ProbedWorker, TextPiece, TextStream, WorkerKind, WorkerProgram, locate_worker, physical_cores,
+    processor,
 };
-pub use model::{LoadProgress, ModelInfo, TextInfo};
+pub use model::{BatchRate, Benchmark, LoadProgress, ModelInfo, TextInfo};
 pub use request::{
-    Asker, ChatMessage, ChatPrompt, Class, Constraint, Finish, GenerateEvent, GenerateRequest,
-    GenerateStats, MAX_ASKER_BYTES, MAX_CONSTRAINT_BYTES, MAX_LOGIT_BIAS, MAX_LOGPROBS, MAX_STOP,
-    MAX_STOP_BYTES, MAX_WEIGHT, Role, Sampling, TokenLogprobs, ToolCall,
+    Asker, ChatMessage, ChatPrompt, Class, Constraint, EmbedRequest, Embeddings, Finish,
+    GenerateEvent, GenerateRequest, GenerateStats, MAX_ASKER_BYTES, MAX_CONSTRAINT_BYTES,
+    MAX_EMBED_BYTES, MAX_EMBED_TEXTS, MAX_LOGIT_BIAS, MAX_LOGPROBS, MAX_STOP, MAX_STOP_BYTES,
+    MAX_WEIGHT, Role, Sampling, ScoreRequest, Sharing, TokenLogprobs, TokenScore, ToolCall,
 };

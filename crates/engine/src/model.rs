@@ -50,6 +50,28 @@ pub struct ModelInfo {
     pub load_ms: u64,
 }
 
+/// How fast a model computes on this device, as measured by the worker that would do it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Benchmark {
+    /// Build of the engine that measured.
+    pub build: String,
+    /// The processor, the instruction set that was chosen for it, and the number of threads.
+    pub device: String,
+    /// Tokens of a prompt read per second.
+    pub prefill_tokens_per_second: f64,
+    /// Tokens per second over all sequences, by how many were computed together.
+    pub decode: Vec<BatchRate>,
+}
+
+/// The speed of some sequences computed together.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct BatchRate {
+    /// How many.
+    pub sequences: u32,
+    /// Tokens per second over all of them.
+    pub tokens_per_second: f64,
+}
+
 /// How far a load has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoadProgress {

@@ -242,7 +242,10 @@ impl Pool {
         }
         board.next.0.store(0, Ordering::Relaxed);
         // Before the looks at who sleeps, as sleepers look at it after saying so: one of both sees the other.
-        board.word.0.store(number * PIECE | OPEN, Ordering::SeqCst);
+        board
+            .word
+            .0
+            .store((number * PIECE) | OPEN, Ordering::SeqCst);
         for worker in self.workers.iter().take(units - 1) {
             if worker.asleep.swap(false, Ordering::SeqCst) {
                 worker.thread.unpark();

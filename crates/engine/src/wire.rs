@@ -13,7 +13,8 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use crate::handle::{Isolation, TextPiece};
 use crate::request::Class;
 use crate::{
-    ChatPrompt, EngineError, GenerateEvent, GenerateRequest, LoadProgress, ModelInfo, TextInfo,
+    Benchmark, ChatPrompt, EmbedRequest, Embeddings, EngineError, GenerateEvent, GenerateRequest,
+    LoadProgress, ModelInfo, ScoreRequest, Sharing, TextInfo, TokenScore,
 };
 
 /// Largest body of a frame in bytes: a million token ids in JSON are at most 8 MB, a long chat less.
@@ -40,7 +41,15 @@ pub enum Ask {
         readable: Vec<PathBuf>,
         /// Hard limit of its own memory in bytes.
         memory_cap: Option<u64>,
+        /// How the device is shared.
+        #[serde(default)]
+        sharing: Sharing,
+        /// [`BUILD`](crate::BUILD) of the app. Empty from one that does not tell.
+        #[serde(default)]
+        build: String,
     },
+    /// Share the device otherwise from now on; not answered.
+    Share(Sharing),
     /// Read the header of a file; answered by [`Say::Text`].
     OpenText {
         /// A GGUF file or the head of one.
@@ -94,7 +103,29 @@ pub enum Ask {
         /// Bytes free on this machine now, should the model have to be loaded first.
         available: u64,
     },
-    /// End a running or waiting generate call; its own last event is the answer.
+    /// Judge an answer; answered by [`Say::Scores`].
+    Score {
+        /// What to judge.
+        request: ScoreRequest,
+        /// Bytes free on this machine now, should the model have to be loaded first.
+        available: u64,
+    },
+    /// Turn texts into vectors; answered by [`Say::Embeddings`].
+    Embed {
+        /// The texts.
+        request: EmbedRequest,
+        /// Bytes free on this machine now, should the model have to be loaded first.
+        available: u64,
+    },
+    /// Measure a model when nothing else is to be computed; answered by [`Say::Benchmark`].
+    Benchmark {
+        /// Which file; loaded when it is not yet.
+        file: PathBuf,
+        /// Bytes free on this machine now.
+        available: u64,
+    },
+    /// End a call that computes or waits. The last event of a generate call is its answer; the others fail with
+    /// [`EngineError::Cancelled`].
     Cancel {
         /// Its number.
         of: u64,
@@ -129,6 +160,12 @@ pub enum Say {
         threads: u32,
         /// What it found it can no longer do.
         isolation: Isolation,
+        /// The instruction set it computes with.
+        #[serde(default)]
+        kernels: String,
+        /// [`BUILD`](crate::BUILD) of the worker. Empty from one that does not tell.
+        #[serde(default)]
+        build: String,
     },
     /// A header.
     Text(TextInfo),
@@ -142,9 +179,15 @@ pub enum Say {
     Loaded(ModelInfo),
     /// An answer goes on or ends.
     Event(GenerateEvent),
+    /// One per token of an output.
+    Scores(Vec<TokenScore>),
+    /// Vectors of texts.
+    Embeddings(Embeddings),
+    /// A model's speed.
+    Benchmark(Benchmark),
     /// What it is doing, at most a few times a second.
     Stats(WorkerStats),
-    /// The call failed.
+    /// The call failed; call 0 when the worker itself did and ends.
     Failed(EngineError),
 }
 
@@ -161,6 +204,8 @@ pub struct WorkerStats {
     pub tokens_per_second: Option<f64>,
     /// Resident memory in bytes, where the system tells.
     pub rss_bytes: Option<u64>,
+    /// Pages that sequences hold, of all models together; known prefixes that nobody reads are not counted.
+    pub pages_in_use: u64,
 }
 
 /// A frame that could not be read or written.

@@ -3,13 +3,13 @@
 
 mod tiny;
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
-use engine::text::TextModel;
+use engine::text::{PieceKind, TextModel};
 use proptest::prelude::*;
 use tiny::{Kind, Model, Tiny};
 
-fn text_model() -> Arc<TextModel> {
+static MODEL: LazyLock<Arc<TextModel>> = LazyLock::new(|| {
     let model = Model {
         architecture: "llama",
         layers: 1,
@@ -24,7 +24,15 @@ fn text_model() -> Arc<TextModel> {
     let path = dir.path().join("file.gguf");
     Tiny::model(model, tiny::bpe()).write(&path);
     Arc::new(TextModel::open(&path).unwrap())
-}
+});
+
+/// The bytes of the pieces that are text, which come first.
+static BYTES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
+    let pieces = MODEL.tokenizer().vocabulary().pieces();
+    let text = pieces.take_while(|&(_, _, kind)| kind == PieceKind::Normal);
+    text.map(|(_, piece, _)| piece.chars().filter_map(tiny::byte_of).collect())
+        .collect()
+});
 
 /// The stop string that is complete first ends the text where it begins; of several complete at once the longest.
 fn obviously<'t>(text: &'t str, stop: &[String]) -> (&'t str, bool) {
@@ -65,26 +73,19 @@ proptest! {
         cuts in proptest::collection::vec(any::<u32>(), 200),
         together in 1usize..4,
     ) {
-        let model = text_model();
-        let vocabulary = model.tokenizer().vocabulary();
-        let bytes: Vec<Vec<u8>> = vocabulary
-            .pieces()
-            .map(|(_, piece, _)| piece.chars().filter_map(tiny::byte_of).collect())
-            .collect();
         let mut rest = text.as_bytes();
         let mut ids: Vec<u32> = Vec::new();
         let mut cuts = cuts.into_iter().cycle();
         while !rest.is_empty() {
-            // Normal pieces come first; the others are no text.
-            let fitting: Vec<u32> = (0..262)
-                .filter(|&id| !bytes[id as usize].is_empty() && rest.starts_with(&bytes[id as usize]))
+            let fitting: Vec<usize> = (0..BYTES.len())
+                .filter(|&id| rest.starts_with(&BYTES[id]))
                 .collect();
             let id = fitting[cuts.next().unwrap() as usize % fitting.len()];
-            rest = &rest[bytes[id as usize].len()..];
-            ids.push(id);
+            rest = &rest[BYTES[id].len()..];
+            ids.push(id as u32);
         }
         let (expected, stops) = obviously(&text, &stop);
-        let mut detokenizer = model.detokenizer(stop);
+        let mut detokenizer = MODEL.detokenizer(stop);
         let mut told = String::new();
         let mut stopped = false;
         for ids in ids.chunks(together) {

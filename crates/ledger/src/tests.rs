@@ -1,5 +1,8 @@
 //! What needs the thread's own connection: a disk that is full at a chosen moment.
 
+#[path = "../../../tests/shared/full_disk.rs"]
+mod full_disk;
+
 use crate::*;
 
 const NOW: u64 = 1_700_000_000_000;
@@ -10,18 +13,13 @@ async fn a_job_that_could_not_be_written_is_not_fresh() {
     let ledger = Ledger::open(folder.path().join("ledger.db"), NOW)
         .await
         .unwrap();
-    let limit = |more: i64| {
+    let limit = |more| {
         ledger.call(move |connection| {
-            let pages: i64 = connection
-                .pragma_query_value(None, "page_count", |row| row.get(0))
-                .unwrap();
-            connection
-                .pragma_update_and_check(None, "max_page_count", pages + more, |_| Ok(()))
-                .unwrap();
+            full_disk::limit_pages(connection, more);
             Ok(())
         })
     };
-    limit(0).await.unwrap();
+    limit(Some(0)).await.unwrap();
     let mut refused = None;
     for n in 0..10_000u64 {
         let mut job = [0; 32];
@@ -37,7 +35,7 @@ async fn a_job_that_could_not_be_written_is_not_fresh() {
     let (job, error) = refused.expect("the disk fills up");
     assert!(matches!(error, LedgerError::DiskFull { .. }), "{error}");
     // With room again it is as new as it was: nothing half-written stayed.
-    limit(1_000_000).await.unwrap();
+    limit(None).await.unwrap();
     assert!(
         ledger
             .record_job(job, NOW + 60_000, NOW)

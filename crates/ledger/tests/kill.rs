@@ -1,10 +1,10 @@
 //! A job that was recorded stays recorded when the process is killed the next moment.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::{
-    io::{BufRead as _, BufReader},
-    process::{Command, Stdio},
-};
+#[path = "../../../tests/shared/killed.rs"]
+mod killed;
+
+use std::ffi::OsStr;
 
 use ledger::*;
 
@@ -46,36 +46,15 @@ async fn no_recorded_job_is_forgotten_by_a_kill() {
     let path = folder.path().join("ledger.db");
     let mut recorded: Vec<u64> = Vec::new();
     for round in 0..ROUNDS {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args([
-                "--exact",
-                "child_records_until_killed",
-                "--ignored",
-                "--nocapture",
-                "--test-threads=1",
-            ])
-            .env(FILE, &path)
-            .env(START, (round * 1_000_000).to_string())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
         let stop_after = 10 + (round * 13 + u64::from(std::process::id())) % 30;
-        let mut seen = 0;
-        for line in BufReader::new(child.stdout.take().unwrap()).lines() {
-            let line = line.unwrap();
-            let Some(at) = line.find("recorded ") else {
-                continue;
-            };
-            recorded.push(line[at + 9..].trim().parse().unwrap());
-            seen += 1;
-            if seen == stop_after {
-                break;
-            }
-        }
-        child.kill().unwrap();
-        child.wait().unwrap();
-        assert_eq!(seen, stop_after, "the child ended early");
+        let start = (round * 1_000_000).to_string();
+        let told = killed::after(
+            "child_records_until_killed",
+            &[(FILE, path.as_os_str()), (START, OsStr::new(&start))],
+            "recorded ",
+            stop_after,
+        );
+        recorded.extend(told.iter().map(|job| job.parse::<u64>().unwrap()));
 
         let ledger = Ledger::open(&path, NOW).await.unwrap();
         for n in &recorded {

@@ -1,20 +1,14 @@
 //! What needs the thread's own connection: a disk that is full at a chosen moment.
 
+#[path = "../../../tests/shared/full_disk.rs"]
+mod full_disk;
+
 use crate::*;
 
-/// Lets the file grow by no more than this many pages; `None` lifts the limit.
 async fn limit_pages(memory: &Memory, more: Option<i64>) {
     memory
         .call(move |store| {
-            let pages: i64 = store
-                .connection()
-                .pragma_query_value(None, "page_count", |row| row.get(0))
-                .unwrap();
-            let limit = more.map_or(1 << 30, |more| pages + more);
-            store
-                .connection()
-                .pragma_update_and_check(None, "max_page_count", limit, |_| Ok(()))
-                .unwrap();
+            full_disk::limit_pages(store.connection(), more);
             Ok(())
         })
         .await

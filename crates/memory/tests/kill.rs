@@ -1,10 +1,8 @@
 //! A process that is killed while an answer streams loses at most what was not saved yet, and the tree stays whole.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::{
-    io::{BufRead as _, BufReader},
-    process::{Command, Stdio},
-};
+#[path = "../../../tests/shared/killed.rs"]
+mod killed;
 
 use memory::*;
 
@@ -56,42 +54,20 @@ async fn a_kill_costs_at_most_what_was_not_saved() {
     let path = folder.path().join("memory.db");
     let mut certain: Vec<(ChatId, MessageId, usize)> = Vec::new();
     for round in 0..ROUNDS {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args([
-                "--exact",
-                "child_streams_until_killed",
-                "--ignored",
-                "--nocapture",
-                "--test-threads=1",
-            ])
-            .env(FILE, &path)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
         // Somewhere in the second turn or later, another place each round.
         let stop_after = 20 + (round * 37 + u64::from(std::process::id())) % 60;
-        let mut last = None;
-        let mut seen = 0;
-        for line in BufReader::new(child.stdout.take().unwrap()).lines() {
-            let line = line.unwrap();
-            let Some(at) = line.find("saved ") else {
-                continue;
-            };
-            let words: Vec<&str> = line[at..].split_whitespace().collect();
-            last = Some((
-                words[1].parse::<ChatId>().unwrap(),
-                words[2].parse::<MessageId>().unwrap(),
-                words[3].parse::<usize>().unwrap(),
-            ));
-            seen += 1;
-            if seen == stop_after {
-                break;
-            }
-        }
-        child.kill().unwrap();
-        child.wait().unwrap();
-        certain.push(last.expect("the child saved something"));
+        let told = killed::after(
+            "child_streams_until_killed",
+            &[(FILE, path.as_os_str())],
+            "saved ",
+            stop_after,
+        );
+        let words: Vec<&str> = told.last().unwrap().split_whitespace().collect();
+        certain.push((
+            words[0].parse::<ChatId>().unwrap(),
+            words[1].parse::<MessageId>().unwrap(),
+            words[2].parse::<usize>().unwrap(),
+        ));
 
         let memory = Memory::open(&path).await.unwrap();
         for (chat, message, word) in &certain {

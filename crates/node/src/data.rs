@@ -116,6 +116,12 @@ impl DataFolder {
         self.root.join("peers.toml")
     }
 
+    /// What was measured of the devices of this computer.
+    #[must_use]
+    pub fn devices(&self) -> PathBuf {
+        self.root.join("devices.toml")
+    }
+
     /// Heads of files whose weights are elsewhere.
     #[must_use]
     pub fn heads(&self) -> PathBuf {

@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use engine::WorkerKind;
+use engine::{
+    WorkerKind,
+    adapters::{Adapter, AdapterKind},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -96,6 +99,7 @@ impl Node {
         let program = engine_program(inner);
         let found = program.state != CheckState::Fail;
         checks.push(program);
+        checks.extend(devices(inner, found).await);
         checks.push(model(inner));
         checks.extend(engine_runs(inner, found).await);
         checks.push(listening(inner).await);
@@ -184,21 +188,7 @@ async fn settings(inner: &Inner) -> Check {
 fn engine_program(inner: &Inner) -> Check {
     let name = "Engine program";
     match engine::locate_worker(&inner.worker_dirs) {
-        Ok(program) => match program.kind {
-            WorkerKind::X86V3 => Check::pass(name, format!("{} (AVX2).", program.path.display())),
-            WorkerKind::Generic if processor_has_avx2() => Check::warn(
-                name,
-                format!(
-                    "{}: this processor has AVX2, and the program made for it is missing.",
-                    program.path.display()
-                ),
-                "Install the program again: answers are about ten times slower without it.",
-            ),
-            WorkerKind::Generic => Check::pass(
-                name,
-                format!("{} (this processor has no AVX2).", program.path.display()),
-            ),
-        },
+        Ok(program) => Check::pass(name, format!("{}.", program.display())),
         Err(error) => Check::fail(
             name,
             sentence(&error),
@@ -207,14 +197,76 @@ fn engine_program(inner: &Inner) -> Check {
     }
 }
 
-#[cfg(target_arch = "x86_64")]
-fn processor_has_avx2() -> bool {
-    std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma")
+/// The adapters with their memory, drivers that failed, and which device computes and why.
+async fn devices(inner: &Inner, found: bool) -> Vec<Check> {
+    let (graphics, computes) = ("Graphics", "Device");
+    if !found {
+        return vec![Check::skip(graphics, "The engine's program was not found.")];
+    }
+    let survey = match crate::devices::survey(inner).await {
+        Ok(survey) => survey,
+        Err(error) => {
+            let fix = "Install the program again: a part of it is missing.";
+            return vec![Check::fail(graphics, sentence(&error), fix)];
+        }
+    };
+    let inventory = &survey.inventory;
+    let mut checks: Vec<Check> = inventory
+        .adapters
+        .iter()
+        .map(|adapter| Check::pass(graphics, adapter_line(adapter)))
+        .collect();
+    checks.extend(inventory.failed.iter().map(|(source, why)| {
+        Check::warn(
+            graphics,
+            format!("{} failed: {why}.", source.as_str()),
+            "Install or update the driver of the graphics card.",
+        )
+    }));
+    if checks.is_empty() {
+        checks.push(Check::pass(graphics, "No graphics adapter was found."));
+    }
+    let refused = survey
+        .workers
+        .iter()
+        .any(|worker| worker.program.kind != WorkerKind::Processor && worker.greeting.is_err());
+    checks.push(if survey.choice.candidate.is_none() {
+        let why = survey
+            .workers
+            .iter()
+            .find_map(|worker| worker.greeting.as_ref().err());
+        let reason = why.map_or(survey.choice.reason, String::clone);
+        let fix = "Install the program again: its parts do not belong together.";
+        Check::fail(computes, format!("No worker runs: {reason}."), fix)
+    } else if refused {
+        let fix =
+            "Install or update the driver of the graphics card; until then the processor computes.";
+        Check::warn(computes, survey.choice.reason, fix)
+    } else {
+        Check::pass(computes, survey.choice.reason)
+    });
+    checks
 }
 
-#[cfg(not(target_arch = "x86_64"))]
-fn processor_has_avx2() -> bool {
-    false
+fn adapter_line(adapter: &Adapter) -> String {
+    let mut line = adapter.name.clone();
+    match adapter.kind {
+        AdapterKind::Software => {
+            line += ": software that computes on the processor, never used for answers";
+        }
+        AdapterKind::Integrated => line += ": shares the computer's memory",
+        AdapterKind::Discrete | AdapterKind::Virtual | AdapterKind::Unknown => {}
+    }
+    if let Some((memory, source)) = &adapter.memory
+        && adapter.can_serve()
+    {
+        line += &format!(", {} of memory", bytes(memory.total));
+        if let Some(free) = memory.free {
+            line += &format!(", {} free", bytes(free));
+        }
+        line += &format!(" ({})", source.as_str());
+    }
+    line + "."
 }
 
 fn model(inner: &Inner) -> Check {

@@ -32,6 +32,7 @@
 //! | `ask` | one answer: where it is computed, its prompt, the text that comes, the failover |
 //! | `serve` | the switch, the offers, the jobs of others |
 //! | [`peers`] | connecting by address or invite, the book of known and blocked peers |
+//! | `devices` | the adapters of the machine, measured rates, which device computes |
 //! | [`models`] | the catalogue, files, downloads, fit |
 //! | [`settings`], [`identity`], [`data`] | the files of the data folder |
 //! | [`installed`] | where an installed program finds its parts |
@@ -52,6 +53,7 @@ pub mod chat;
 mod clock;
 pub mod control;
 pub mod data;
+mod devices;
 pub mod doctor;
 mod error;
 pub mod identity;

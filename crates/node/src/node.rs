@@ -164,9 +164,9 @@ impl Node {
         let engine = EngineHandle::new(EngineOptions {
             worker_dirs: worker_dirs.clone(),
             threads: settings.threads.and_then(NonZeroUsize::new),
-            memory_cap: None,
             // The list of models knows the folders, and tells the engine.
             readable: Vec::new(),
+            ..EngineOptions::default()
         });
         crate::data::create_private(&data.heads()).map_err(|source| NodeError::File {
             path: data.heads(),
@@ -238,6 +238,7 @@ impl Node {
         inner.tasks.spawn(status::keep(Arc::clone(&inner)));
         inner.tasks.spawn(Arc::clone(&inner).keep_chats());
         inner.tasks.spawn(crate::peers::keep(Arc::clone(&inner)));
+        inner.tasks.spawn(crate::devices::keep(Arc::clone(&inner)));
         let node = Self {
             inner,
             alive: Arc::new(stop.drop_guard()),

@@ -145,7 +145,7 @@ pub enum EngineState {
 pub struct EngineStatus {
     /// What it does.
     pub state: EngineState,
-    /// Which worker binary runs.
+    /// The instruction set that the worker computes with.
     pub worker: Option<String>,
     /// The loaded model's name.
     pub model: Option<String>,
@@ -462,7 +462,7 @@ fn engine_status(inner: &Inner) -> EngineStatus {
             EnginePhase::Ready => EngineState::Ready,
             EnginePhase::Busy => EngineState::Busy,
         },
-        worker: stats.worker.map(|kind| kind.as_str().to_owned()),
+        worker: stats.kernels.clone(),
         model: known
             .map(|model| model.name)
             .or_else(|| stats.model_name.clone()),

@@ -97,7 +97,7 @@ pub(crate) enum EngineState {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct EngineStatus {
     pub state: EngineState,
-    /// Which binary runs, "x86-64-v3" for example.
+    /// The instruction set it computes with, "AVX2" for example.
     pub worker: Option<String>,
     pub(crate) model: Option<String>,
     pub memory_bytes: f64,

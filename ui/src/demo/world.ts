@@ -169,7 +169,7 @@ export function status(now: number): NodeStatus {
     answeredToday: 57,
     tokensToday: 31_204,
     offMs: 412,
-    engine: { state: "busy", worker: "x86-64-v3", model: "SmolLM2 135M", memoryBytes: 312e6, isolatedNetwork: true, isolatedFiles: true },
+    engine: { state: "busy", worker: "AVX2", model: "SmolLM2 135M", memoryBytes: 312e6, isolatedNetwork: true, isolatedFiles: true },
     lender: {
       reads: "Strangers' text is computed here, in the worker's memory. It is not shown, not logged and not kept.",
       reaches: "The worker holds no keys and is started without the network and without your files.",
@@ -225,7 +225,7 @@ export function receipt(job: string, now: number): Receipt {
 export const CHECKS: Check[] = [
   { name: "Switched on", state: "pass", detail: "since 08:12", fix: null },
   { name: "Data folder", state: "pass", detail: "writable, 61.4 GB free", fix: null },
-  { name: "Engine", state: "pass", detail: "x86-64-v3, isolated", fix: null },
+  { name: "Engine", state: "pass", detail: "AVX2, isolated", fix: null },
   { name: "Model", state: "pass", detail: "SmolLM2 135M", fix: null },
   { name: "Reachable", state: "warn", detail: "only on this network", fix: "Forward UDP port 4101 on your router, or ask on the same network." },
   { name: "Display", state: "skip", detail: "not needed", fix: null },

@@ -10,7 +10,6 @@ use super::{
     sides::{Figures, Llama, ours},
 };
 use crate::{
-    build,
     house::House,
     peers,
     sh::{self, Failure, stage},
@@ -35,12 +34,11 @@ pub(crate) fn bench(
         sh::run(&mut house.cargo([
             "build",
             "--locked",
-            "--package",
-            "decentralgpt-engine",
-            "--bin",
-            "decentralgpt-worker",
-        ]))?;
-        build::fast_worker(house)
+            "--workspace",
+            "--exclude",
+            "xtask",
+            "--bins",
+        ]))
     })?;
     let mut sides = Vec::new();
     match stage(peers::NAME, || peers::llama_bench(house)) {

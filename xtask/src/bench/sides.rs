@@ -40,12 +40,7 @@ pub(super) struct Figures {
 
 /// Our worker in its bench mode.
 pub(super) fn ours(house: &House, file: &File, threads: usize) -> Result<Figures, Failure> {
-    let fast = house.program("decentralgpt-worker-v3");
-    let program = if cfg!(target_arch = "x86_64") && fast.exists() {
-        fast
-    } else {
-        house.program("decentralgpt-worker")
-    };
+    let program = house.program("decentralgpt-worker");
     let run = |prefill: usize, decode: usize, batch: usize, turn: usize| {
         let mut command = Command::new(&program);
         command.arg("--bench").arg(&file.path);

@@ -26,7 +26,7 @@ const TILE: usize = 4 * GROUP;
 /// A tile of rows of one sequence, and one key head with the query heads that share it.
 struct Tile<'t> {
     attention: &'t Attention,
-    state: &'t SequenceState,
+    state: &'t SequenceState<HostPage>,
     kv_head: usize,
     /// Position of the first row.
     first: usize,
@@ -439,7 +439,7 @@ mod tests {
         ((seed as u32).wrapping_mul(2_654_435_761) >> 8) as f32 / (1 << 23) as f32 - 1.0
     }
 
-    fn filled(shape: &Shape, positions: usize) -> SequenceState {
+    fn filled(shape: &Shape, positions: usize) -> SequenceState<HostPage> {
         let mut state = SequenceState::default();
         PagePool::new(shape, 1 << 30)
             .reserve(&mut state, positions)
@@ -473,7 +473,7 @@ mod tests {
     fn attended(
         set: Set,
         attention: &Attention,
-        state: &mut SequenceState,
+        state: &mut SequenceState<HostPage>,
         queries: &[f32],
     ) -> Vec<f32> {
         let rows = queries.len() / (attention.heads * attention.head_width);
@@ -490,7 +490,7 @@ mod tests {
 
     fn obvious(
         attention: &Attention,
-        state: &SequenceState,
+        state: &SequenceState<HostPage>,
         query: &[f32],
         kv_head: usize,
         positions: Range<usize>,

@@ -7,9 +7,10 @@ use super::vectors::{
     add, add_scaled, gate, norm, norm_in_place, rotate_halves, rotate_neighbours,
 };
 use super::{Attention, Backend, Share, Turns, Weights, attention};
-use crate::cache::{HostPage, Layout, PAGE, SequenceState};
+use crate::cache::{HostPage, Layout, PAGE, PageMemory as _, SequenceState};
 use crate::decoder::{Span, compute};
 use crate::families::{Activation, RopePairs, Shape};
+use crate::file::TensorKind;
 use crate::kernels::{self, Activations, Matrix, Product, Set};
 use crate::{EngineError, parallel};
 
@@ -46,7 +47,7 @@ pub struct HostRows {
 /// Writes keys and values (each `[rows][kv_heads · head_width]`) of the positions after a sequence's length.
 fn write(
     attention: &Attention,
-    state: &mut SequenceState,
+    state: &mut SequenceState<HostPage>,
     keys: &[f32],
     values: &[f32],
 ) -> Result<(), EngineError> {
@@ -206,6 +207,22 @@ impl Backend for Cpu {
     type Vector = Vec<f32>;
     type Turns = HostTurns;
     type Page = HostPage;
+
+    fn open() -> Result<Self, EngineError> {
+        Ok(Self::default())
+    }
+
+    fn free_bytes(&self) -> Result<Option<u64>, EngineError> {
+        Ok(None)
+    }
+
+    fn matrix_bytes(kind: TensorKind, outputs: usize, inputs: usize) -> u64 {
+        Matrix::packed_bytes(kind, outputs, inputs)
+    }
+
+    fn page_bytes(shape: &Shape) -> u64 {
+        HostPage::bytes(&Layout::new(shape))
+    }
 
     fn pages(&self, shape: &Shape) -> Layout {
         Layout::new(shape)

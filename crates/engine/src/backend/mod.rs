@@ -4,11 +4,24 @@
 //! them; ids, positions and logits pass between it and the decoder as plain numbers.
 
 mod attention;
+#[cfg(feature = "candle")]
+mod candle;
 mod cpu;
 mod lanes;
 mod vectors;
 
+#[cfg(feature = "candle")]
+pub use candle::Candle;
 pub use cpu::Cpu;
+
+/// What this build of the worker computes on: the processor, or (feature `candle`) a graphics card.
+#[cfg(not(feature = "candle"))]
+pub type Here = Cpu;
+#[cfg(feature = "candle")]
+pub type Here = Candle;
+
+/// A page where this build keeps keys and values.
+pub type HerePage = <Here as Backend>::Page;
 
 use std::fmt;
 
@@ -30,6 +43,18 @@ pub trait Backend: fmt::Debug + Clone + Send + Sync + Sized {
     type Turns: fmt::Debug;
     /// Keys and values.
     type Page: PageMemory;
+
+    /// Opens the device, the same one every time.
+    fn open() -> Result<Self, EngineError>;
+
+    /// Bytes that are free in the device's own memory now; `None` where it computes in the machine's.
+    fn free_bytes(&self) -> Result<Option<u64>, EngineError>;
+
+    /// Bytes that a matrix will take on the device.
+    fn matrix_bytes(kind: TensorKind, outputs: usize, inputs: usize) -> u64;
+
+    /// Bytes of a page for a model of that shape.
+    fn page_bytes(shape: &Shape) -> u64;
 
     /// What pages for a model are made by.
     fn pages(&self, shape: &Shape) -> <Self::Page as PageMemory>::Source;

@@ -1,26 +1,39 @@
 //! `decentralgpt-worker`: the engine's child process. The app starts it and speaks with it over its pipes; a person can
 //! measure with it.
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use engine::adapters::Source;
 use engine::worker;
+use serde::Serialize;
 
 const USAGE: &str = "decentralgpt-worker: the engine of DecentralGPT, started by the app.
 
   decentralgpt-worker [--threads N]
         speaks the engine's frames on its standard input and output
+  decentralgpt-worker --greet
+        opens its device, checks that it computes right, and prints a line of JSON
+  decentralgpt-worker --inventory SOURCE
+        prints the graphics adapters that a source (nvml, kernel, dxgi, metal, vulkan) knows as a line of JSON
   decentralgpt-worker --bench FILE [--threads N] [--prompt 512] [--gen 64] [--batch 0] [--turn 0] [--repeat 1]
         measures a model file and prints a line of JSON per run: reading a prompt, producing tokens, doing so in a batch
         of sequences, the first token of a turn behind a chat of so many tokens; 0 leaves a part out";
 
 struct Arguments {
-    bench: Option<PathBuf>,
+    task: Option<Task>,
     threads: NonZeroUsize,
     work: worker::bench::Work,
     repeat: usize,
+}
+
+/// What is answered with a line of JSON; nothing: the app's calls are served.
+enum Task {
+    Greet,
+    Inventory(Source),
+    Bench(PathBuf),
 }
 
 fn main() -> ExitCode {
@@ -42,25 +55,33 @@ fn run(arguments: Arguments) -> Result<(), String> {
             std::env::set_var(name, &threads);
         }
     }
-    let Some(file) = arguments.bench else {
+    let Some(task) = arguments.task else {
         if std::io::stdin().is_terminal() {
             return Err(USAGE.to_owned());
         }
         return worker::run(arguments.threads).map_err(|error| error.to_string());
     };
-    for _ in 0..arguments.repeat {
-        let figures = worker::bench::run(&file, arguments.threads, arguments.work)
-            .map_err(|error| error.to_string())?;
-        let line = serde_json::to_string(&figures).map_err(|error| error.to_string())?;
-        use std::io::Write as _;
-        writeln!(std::io::stdout(), "{line}").map_err(|error| error.to_string())?;
+    match task {
+        Task::Greet => print(&engine::greet().map_err(|error| error.to_string())?),
+        Task::Inventory(source) => print(&engine::adapters::look(source)),
+        Task::Bench(file) => {
+            for _ in 0..arguments.repeat {
+                let figures = worker::bench::run(&file, arguments.threads, arguments.work);
+                print(&figures.map_err(|error| error.to_string())?)?;
+            }
+            Ok(())
+        }
     }
-    Ok(())
+}
+
+fn print(answer: &impl Serialize) -> Result<(), String> {
+    let line = serde_json::to_string(answer).map_err(|error| error.to_string())?;
+    writeln!(std::io::stdout(), "{line}").map_err(|error| error.to_string())
 }
 
 fn arguments() -> Result<Arguments, String> {
     let mut arguments = Arguments {
-        bench: None,
+        task: None,
         threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
         work: worker::bench::Work {
             prompt: 512,
@@ -76,7 +97,12 @@ fn arguments() -> Result<Arguments, String> {
         let count =
             |value: std::ffi::OsString| value.to_str().and_then(|text| text.parse::<usize>().ok());
         match name.to_str() {
-            Some("--bench") => arguments.bench = Some(value()?.into()),
+            Some("--greet") => arguments.task = Some(Task::Greet),
+            Some("--inventory") => {
+                let source = value()?.to_str().and_then(Source::of_argument);
+                arguments.task = Some(Task::Inventory(source.ok_or_else(|| USAGE.to_owned())?));
+            }
+            Some("--bench") => arguments.task = Some(Task::Bench(value()?.into())),
             Some("--threads") => {
                 arguments.threads = count(value()?)
                     .and_then(NonZeroUsize::new)

@@ -18,6 +18,7 @@ pub(crate) use page::Page;
 
 use std::sync::Arc;
 
+use crate::backend::{Backend as _, Here, HerePage};
 use crate::families::Shape;
 
 /// Positions of a page. Attention computes a page's scores side by side, so it is a multiple of what vector registers
@@ -44,7 +45,7 @@ impl Asker {
 /// What a sequence has computed so far: its keys and values. Families that carry a recurrent state beside them keep it
 /// here too.
 #[derive(Debug)]
-pub struct SequenceState<P = HostPage> {
+pub struct SequenceState<P = HerePage> {
     /// At least enough for `len` positions.
     pages: Vec<Arc<Page<P>>>,
     len: usize,
@@ -114,8 +115,8 @@ impl<P: PageMemory> SequenceState<P> {
     }
 }
 
-/// Bytes of the pages that a sequence of that many tokens takes in this machine's memory.
+/// Bytes of the pages that a sequence of that many tokens takes on this build's device.
 pub fn bytes(shape: &Shape, tokens: u32) -> u64 {
-    let page = HostPage::bytes(&Layout::new(shape));
+    let page = Here::page_bytes(shape);
     u64::from(tokens).div_ceil(PAGE as u64).saturating_mul(page)
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::prefixes::Prefixes;
 use super::{Asker, HostPage, Layout, PAGE, Page, PageMemory, SequenceState};
 use crate::EngineError;
+use crate::backend::HerePage;
 use crate::families::Shape;
 
 /// Memory of returned pages that is kept for the next ones, in bytes: what a chat's next turn takes, so that it does not
@@ -14,7 +15,7 @@ const SPARE_BYTES: u64 = 64 << 20;
 
 /// All pages of one loaded model.
 #[derive(Debug)]
-pub struct PagePool<P: PageMemory = HostPage> {
+pub struct PagePool<P: PageMemory = HerePage> {
     source: P::Source,
     page_bytes: u64,
     capacity: usize,
@@ -23,7 +24,7 @@ pub struct PagePool<P: PageMemory = HostPage> {
     prefixes: Prefixes<P>,
 }
 
-impl PagePool {
+impl PagePool<HostPage> {
     /// A pool, in this machine's memory, of as many pages as fit into `bytes`. Memory is taken when a page is first
     /// needed.
     pub fn new(shape: &Shape, bytes: u64) -> Self {

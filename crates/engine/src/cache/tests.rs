@@ -10,7 +10,7 @@ fn shape() -> Shape {
     Shape::of_heads(1, 1, 16)
 }
 
-fn pool() -> PagePool {
+fn pool() -> PagePool<HostPage> {
     let page = HostPage::bytes(&Layout::new(&shape()));
     PagePool::new(&shape(), page * PAGES as u64)
 }
@@ -28,12 +28,12 @@ fn computed(ids: &[u32]) -> f32 {
 struct Running {
     asker: usize,
     ids: Vec<u32>,
-    state: SequenceState,
+    state: SequenceState<HostPage>,
 }
 
 impl Running {
     /// Computes the next tokens, as a step does; false when there is no room.
-    fn grow(&mut self, pool: &mut PagePool, ids: &[u32]) -> bool {
+    fn grow(&mut self, pool: &mut PagePool<HostPage>, ids: &[u32]) -> bool {
         let before = (self.state.len(), self.state.pages.len());
         if pool.reserve(&mut self.state, ids.len()).is_err() {
             assert_eq!(before, (self.state.len(), self.state.pages.len()));
@@ -205,7 +205,7 @@ fn the_longest_unused_prefix_goes_first() {
     pool.release(again);
     let mut other = Running::default();
     assert!(other.grow(&mut pool, &[9; 40]));
-    let found = |pool: &mut PagePool, id| {
+    let found = |pool: &mut PagePool<HostPage>, id| {
         let state = pool.adopt(&Asker::OWNER, &[id; 129]);
         let len = state.len();
         pool.release(state);

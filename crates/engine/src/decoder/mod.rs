@@ -1,7 +1,7 @@
 //! The one decoder: RMSNorm, attention with rotary embedding and grouped heads, gated feed-forward; over a flat batch of
 //! rows that belong to any number of sequences, whose states are the caller's.
 //!
-//! It says what is computed in which order; a [`Backend`] computes it. On the [`Cpu`] everything is computed row by row in
+//! It says what is computed in which order; a [`Backend`] computes it. On the [`Cpu`](crate::backend::Cpu) everything is computed row by row in
 //! a fixed order, so a token's result is the same in a prompt's chunk and alone, beside others or not, on one thread and
 //! on many: bit for bit.
 
@@ -16,8 +16,8 @@ use plan::{PlannedMatrix, PlannedVector};
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::backend::{Backend, Cpu, Turns, Weights};
-use crate::cache::{HostPage, PagePool, SequenceState};
+use crate::backend::{Backend, Here, HerePage, Turns, Weights};
+use crate::cache::{PagePool, SequenceState};
 use crate::families::{Rope, Shape};
 use crate::file::ModelFile;
 use crate::{EngineError, LoadProgress, kernels};
@@ -28,7 +28,7 @@ const REPORT_EVERY: u64 = 16 << 20;
 
 /// A model ready to compute.
 #[derive(Debug)]
-pub struct Decoder<B: Backend = Cpu> {
+pub struct Decoder<B: Backend = Here> {
     backend: B,
     shape: Shape,
     /// Whose vocabulary's table is read where it lies.
@@ -55,11 +55,13 @@ pub enum Wanted {
     Last,
     /// Those of all tokens from this index of the span's ids on, to score what was chosen.
     From(usize),
+    /// No logits: the states of all tokens after the last norm, to embed a text.
+    States,
 }
 
 /// The part of a step that belongs to one sequence: its next tokens, a chunk of a prompt or a single one.
 #[derive(Debug)]
-pub struct Span<'a, P = HostPage> {
+pub struct Span<'a, P = HerePage> {
     /// What was computed of the sequence so far.
     pub state: &'a mut SequenceState<P>,
     /// The ids that follow.
@@ -71,14 +73,15 @@ pub struct Span<'a, P = HostPage> {
 /// What comes out of a step.
 #[derive(Debug)]
 pub enum Step {
-    /// All spans are computed. Per span its wanted rows of logits, one after the other: `[rows][vocabulary]`.
+    /// All spans are computed. Per span its wanted rows, one after the other: of logits `[rows][vocabulary]`, of states
+    /// `[rows][hidden]`.
     Computed(Vec<Vec<f32>>),
     /// The caller said stop; every sequence is as before.
     Interrupted,
 }
 
 impl Decoder {
-    /// Loads a model for the CPU: packs every weight. `context` is the longest sequence that will be computed (models with
+    /// Loads a model for this build's device: takes every weight over. `context` is the longest sequence that will be computed (models with
     /// LongRoPE compute another one up to their original context than beyond it). `report` hears of the progress in bytes
     /// of the file; an error from it ends the load.
     pub fn new(
@@ -86,7 +89,7 @@ impl Decoder {
         context: u32,
         report: &mut dyn FnMut(LoadProgress) -> Result<(), EngineError>,
     ) -> Result<Self, EngineError> {
-        Self::on(Cpu::default(), plan, context, report)
+        Self::on(Here::open()?, plan, context, report)
     }
 }
 
@@ -231,13 +234,35 @@ impl<B: Backend> Decoder<B> {
         }
         let epsilon = self.shape.rms_epsilon;
         let normed = backend.add_norm(&mut stream, pending, &self.norm, epsilon)?;
-        let [logits] = backend.project(&normed, [&self.head])?;
-        let mut logits = backend.download(logits)?;
-        let mut split = Vec::with_capacity(spans.len());
-        for rows in wanted.iter().rev() {
-            split.push(logits.split_off(logits.len() - rows.len() * self.vocabulary));
+        let mut split = vec![Vec::new(); spans.len()];
+        for states in [false, true] {
+            // Where its rows lie among the wanted ones of all spans.
+            let mut rows = Vec::new();
+            let mut end = 0;
+            for (span, wanted) in spans.iter().zip(&wanted) {
+                let start = end;
+                end += wanted.len();
+                if (span.wanted == Wanted::States) == states {
+                    rows.extend(start..end);
+                }
+            }
+            if rows.is_empty() {
+                continue;
+            }
+            let picked = backend.gather(&normed, &rows)?;
+            let (mut values, width) = match states {
+                true => (backend.download(picked)?, self.shape.hidden),
+                false => {
+                    let [logits] = backend.project(&picked, [&self.head])?;
+                    (backend.download(logits)?, self.vocabulary)
+                }
+            };
+            for ((span, wanted), split) in spans.iter().zip(&wanted).zip(&mut split).rev() {
+                if (span.wanted == Wanted::States) == states {
+                    *split = values.split_off(values.len() - wanted.len() * width);
+                }
+            }
         }
-        split.reverse();
         Ok(Step::Computed(split))
     }
 
@@ -268,6 +293,7 @@ fn wanted_rows<P>(spans: &[Span<'_, P>]) -> Vec<Range<usize>> {
             Wanted::Nothing => end..end,
             Wanted::Last => end.saturating_sub(1).max(start)..end,
             Wanted::From(index) => start.saturating_add(index).min(end)..end,
+            Wanted::States => start..end,
         }
     };
     spans.iter().map(rows).collect()

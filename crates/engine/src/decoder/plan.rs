@@ -114,6 +114,16 @@ impl Plan {
         &self.shape
     }
 
+    /// Rows of the vocabulary's table.
+    pub fn vocabulary(&self) -> usize {
+        self.head.rows.len()
+    }
+
+    /// Its file.
+    pub fn file(&self) -> &Arc<ModelFile> {
+        &self.file
+    }
+
     /// Bytes that the weights will take in memory once they are packed.
     pub fn weights_bytes(&self) -> u64 {
         crate::families::resident_bytes(self.file.header())

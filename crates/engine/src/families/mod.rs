@@ -427,7 +427,7 @@ pub fn resident_bytes(header: &Header) -> u64 {
         .fold(0, u64::saturating_add)
 }
 
-/// Bytes of a tensor after packing. Norms and biases become 32-bit floats.
+/// Bytes of a tensor on the device. Norms and biases become 32-bit floats.
 #[cfg(feature = "worker")]
 fn packed_bytes(tensor: &crate::file::TensorEntry) -> u64 {
     let Some((&inputs, outputs)) = tensor.shape.split_last() else {
@@ -437,7 +437,11 @@ fn packed_bytes(tensor: &crate::file::TensorEntry) -> u64 {
         return inputs.saturating_mul(4);
     }
     let outputs = outputs.iter().product::<u64>();
-    crate::kernels::Matrix::packed_bytes(tensor.kind, outputs as usize, inputs as usize)
+    <crate::backend::Here as crate::backend::Backend>::matrix_bytes(
+        tensor.kind,
+        outputs as usize,
+        inputs as usize,
+    )
 }
 
 /// Without the worker's kernels nothing is packed.

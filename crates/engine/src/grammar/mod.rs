@@ -10,9 +10,9 @@ mod matcher;
 mod pieces;
 mod source;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, sync_channel};
+use std::sync::{Arc, LazyLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -46,8 +46,9 @@ const LIMITS: ParserLimits = ParserLimits {
     verbose_errors: false,
 };
 
-/// Time for compiling one constraint. Large schemas take some tens of milliseconds.
-const COMPILE_TIME: Duration = Duration::from_secs(3);
+/// Time for compiling one constraint. Large schemas take some tens of milliseconds, and the first of a model waits for its
+/// vocabulary.
+const COMPILE_TIME: Duration = Duration::from_secs(10);
 
 /// Compilations at once. An overdue one cannot be ended: it counts until its fuel is used up.
 const MAX_COMPILING: usize = 4;
@@ -55,9 +56,15 @@ const MAX_COMPILING: usize = 4;
 /// Stack for compiling: rules that refer to each other in a chain are followed by recursion.
 const COMPILE_STACK: usize = 64 << 20;
 
+/// What compiles, prepared when it is first used.
+type Factory = LazyLock<
+    Result<ParserFactory, EngineError>,
+    Box<dyn FnOnce() -> Result<ParserFactory, EngineError> + Send>,
+>;
+
 /// Compiles constraints over the vocabulary of one model.
 pub struct Grammars {
-    factory: Arc<ParserFactory>,
+    factory: Arc<Factory>,
     /// Compilations that run.
     compiling: Arc<AtomicUsize>,
 }
@@ -69,18 +76,21 @@ impl std::fmt::Debug for Grammars {
 }
 
 impl Grammars {
-    /// Prepares a vocabulary (a few hundred milliseconds and some ten megabytes for a large one). Fails when it has no end
-    /// token, or is longer than can be indexed.
+    /// Takes over a vocabulary, which the first compilation will prepare. Fails when it has no end token, or is longer than
+    /// can be indexed.
     pub fn new(vocabulary: &Vocabulary) -> Result<Self, EngineError> {
-        let trie = pieces::trie(vocabulary)?;
-        let env: TokEnv = Arc::new(ApproximateTokEnv::new(trie));
-        let slices = SlicedBiasComputer::json_slices();
-        let factory = ParserFactory::new(&env, InferenceCapabilities::default(), &slices);
-        let mut factory = factory.map_err(|error| refused(&error))?;
-        *factory.limits_mut() = LIMITS;
-        factory.quiet();
+        let pieces = pieces::of(vocabulary)?;
+        let prepare = move || {
+            let env: TokEnv = Arc::new(ApproximateTokEnv::new(pieces.trie()));
+            let slices = SlicedBiasComputer::json_slices();
+            let factory = ParserFactory::new(&env, InferenceCapabilities::default(), &slices);
+            let mut factory = factory.map_err(|error| refused(&error))?;
+            *factory.limits_mut() = LIMITS;
+            factory.quiet();
+            Ok(factory)
+        };
         Ok(Self {
-            factory: Arc::new(factory),
+            factory: Arc::new(LazyLock::new(Box::new(prepare))),
             compiling: Arc::default(),
         })
     }
@@ -126,7 +136,7 @@ impl Compiling {
         }
     }
 
-    /// Waits for the result, three seconds at most.
+    /// Waits for the result, ten seconds at most.
     pub fn wait(self) -> Result<Matcher, EngineError> {
         let left = self.until.saturating_duration_since(Instant::now());
         match self.receiver.recv_timeout(left) {
@@ -156,7 +166,8 @@ impl Drop for Place {
     }
 }
 
-fn parser(factory: &ParserFactory, grammar: TopLevelGrammar) -> Result<Matcher, EngineError> {
+fn parser(factory: &Factory, grammar: TopLevelGrammar) -> Result<Matcher, EngineError> {
+    let factory = LazyLock::force(factory).as_ref().map_err(Clone::clone)?;
     let parser = factory
         .create_parser(grammar)
         .map_err(|error| refused(&error))?;

@@ -1,4 +1,4 @@
-//! The vocabulary as a tree of bytes.
+//! The vocabulary as bytes.
 
 use llguidance::toktrie::{TokRxInfo, TokTrie};
 
@@ -14,12 +14,26 @@ const MAX_PIECE: usize = 512;
 /// 262,144 pieces have two million.
 const MAX_BYTES: usize = 4_000_000;
 
-/// The tree of all pieces that are text, and of the end tokens (marked by a byte that no text has).
-pub(super) fn trie(vocabulary: &Vocabulary) -> Result<TokTrie, EngineError> {
+/// The bytes of all pieces that are text, and the end tokens (marked by a byte that no text has).
+pub(super) struct Pieces {
+    words: Vec<Vec<u8>>,
+    ends: Vec<u32>,
+}
+
+impl Pieces {
+    /// The tree of them. For a large vocabulary it takes a good part of a second.
+    pub(super) fn trie(&self) -> TokTrie {
+        let info = TokRxInfo::new(self.words.len() as u32, self.ends[0]);
+        TokTrie::from(&info, &self.words).with_eos_tokens(&self.ends)
+    }
+}
+
+/// The pieces of a vocabulary.
+pub(super) fn of(vocabulary: &Vocabulary) -> Result<Pieces, EngineError> {
     let ends = vocabulary.eog_ids();
-    let Some(&end) = ends.first() else {
+    if ends.is_empty() {
         return Err(problem(ConstraintProblem::NoEndToken));
-    };
+    }
     let words: Vec<Vec<u8>> = vocabulary
         .pieces()
         .map(|(id, piece, kind)| {
@@ -35,8 +49,10 @@ pub(super) fn trie(vocabulary: &Vocabulary) -> Result<TokTrie, EngineError> {
             value: format!("more than {MAX_BYTES}"),
         });
     }
-    let info = TokRxInfo::new(vocabulary.len(), end);
-    Ok(TokTrie::from(&info, &words).with_eos_tokens(ends))
+    Ok(Pieces {
+        words,
+        ends: ends.to_vec(),
+    })
 }
 
 fn end_word(piece: &str) -> Vec<u8> {

@@ -7,12 +7,12 @@ use std::sync::{Arc, Weak};
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
-use super::locate::locate_worker;
+use super::locate::{WorkerKind, chosen_worker};
 use super::mailbox::{Mailbox, Wish};
 use super::process::{Arrival, Process};
 use super::{EngineOptions, EnginePhase, EngineStats};
 use crate::wire::{self, Ask, FromWorker, Say, ToWorker, WorkerStats};
-use crate::{EngineError, GenerateEvent, LoadProgress, ModelInfo};
+use crate::{BUILD, EngineError, GenerateEvent, LoadProgress, ModelInfo, Sharing};
 
 /// Calls that may be open at once. An app has tens; more is a caller that has lost its way.
 const MAX_CALLS: u32 = 256;
@@ -24,7 +24,7 @@ const MAX_STREAMS: usize = 256;
 pub(super) enum Message {
     Call {
         call: u64,
-        ask: Ask,
+        ask: Box<Ask>,
         waiter: Waiter,
     },
     SetReadable {
@@ -35,8 +35,16 @@ pub(super) enum Message {
         threads: Option<NonZeroUsize>,
         done: oneshot::Sender<()>,
     },
-    Unload {
+    SetWorker {
+        kind: WorkerKind,
         done: oneshot::Sender<()>,
+    },
+    SetSharing {
+        sharing: Sharing,
+        done: oneshot::Sender<()>,
+    },
+    Unload {
+        done: oneshot::Sender<Result<(), EngineError>>,
     },
     Shutdown {
         done: oneshot::Sender<()>,
@@ -59,6 +67,15 @@ pub(super) enum Waiter {
 }
 
 impl Waiter {
+    /// What is wished for the call now.
+    fn wanted(&self) -> Wish {
+        match self {
+            Waiter::Generate(mailbox) => mailbox.wanted(),
+            Waiter::Once(done) if done.is_closed() => Wish::Cancel,
+            Waiter::Once(_) | Waiter::Stream { .. } | Waiter::Load { .. } => Wish::Run,
+        }
+    }
+
     fn fail(self, error: EngineError) {
         // A receiver that is gone has stopped caring.
         match self {
@@ -79,6 +96,9 @@ struct OpenCall {
 #[derive(Debug)]
 struct Worker {
     process: Process,
+    program: PathBuf,
+    /// Why it ends, as it said itself.
+    last_word: Option<EngineError>,
     calls: BTreeMap<u64, OpenCall>,
     streams: BTreeMap<u64, Weak<()>>,
 }
@@ -89,6 +109,8 @@ pub(super) struct Actor {
     stats: watch::Sender<EngineStats>,
     sweep: Arc<Notify>,
     worker: Option<Worker>,
+    /// The kind of worker to start.
+    chosen: WorkerKind,
     /// The options changed since the worker started: it is ended when it is idle.
     stale: bool,
 }
@@ -112,6 +134,7 @@ impl Actor {
             stats,
             sweep,
             worker: None,
+            chosen: WorkerKind::Processor,
             stale: false,
         }
     }
@@ -120,7 +143,7 @@ impl Actor {
         loop {
             match self.woken().await {
                 Woken::Message(Some(Message::Call { call, ask, waiter })) => {
-                    self.call(call, ask, waiter).await
+                    self.call(call, *ask, waiter).await
                 }
                 Woken::Message(Some(Message::SetReadable { readable, done })) => {
                     self.stale |= self.options.readable != readable;
@@ -134,19 +157,38 @@ impl Actor {
                     self.end_if_stale().await;
                     done.send(()).ok();
                 }
-                Woken::Message(Some(Message::Unload { done })) => {
-                    self.end_worker().await;
+                Woken::Message(Some(Message::SetWorker { kind, done })) => {
+                    self.stale |= self.chosen != kind;
+                    self.chosen = kind;
+                    self.end_if_stale().await;
                     done.send(()).ok();
+                }
+                Woken::Message(Some(Message::SetSharing { sharing, done })) => {
+                    self.options.sharing = sharing;
+                    if let Some(worker) = &self.worker
+                        && !worker.process.send(ToWorker {
+                            call: 0,
+                            ask: Ask::Share(sharing),
+                        })
+                    {
+                        self.worker_stuck().await;
+                    }
+                    done.send(()).ok();
+                }
+                Woken::Message(Some(Message::Unload { done })) => {
+                    done.send(self.end_worker().await).ok();
                 }
                 Woken::Message(Some(Message::Shutdown { done })) => {
                     self.messages.close();
-                    self.end_worker().await;
+                    self.end_worker_or_tell().await;
                     done.send(()).ok();
                     return;
                 }
-                Woken::Message(None) => return self.end_worker().await,
+                Woken::Message(None) => return self.end_worker_or_tell().await,
                 Woken::Arrival(Arrival::Frame(frame)) => {
-                    self.frame(frame);
+                    if let Err(refused) = self.frame(frame) {
+                        self.refuse_worker(refused).await;
+                    }
                     self.end_if_stale().await;
                 }
                 Woken::Arrival(Arrival::End(reason)) => self.worker_died(reason).await,
@@ -220,7 +262,7 @@ impl Actor {
     }
 
     fn start_worker(&mut self) -> Result<Worker, EngineError> {
-        let program = locate_worker(&self.options.worker_dirs)?;
+        let program = chosen_worker(&self.options.worker_dirs, self.chosen)?;
         let process = Process::start(
             &program,
             self.options.threads.unwrap_or_else(super::physical_cores),
@@ -231,6 +273,8 @@ impl Actor {
             ask: Ask::Configure {
                 readable: self.options.readable.clone(),
                 memory_cap: Some(self.options.memory_cap.unwrap_or_else(super::most_memory)),
+                sharing: self.options.sharing,
+                build: BUILD.to_owned(),
             },
         });
         self.stats.send_modify(|stats| {
@@ -244,17 +288,33 @@ impl Actor {
         });
         Ok(Worker {
             process,
+            program: program.path,
+            last_word: None,
             calls: BTreeMap::new(),
             streams: BTreeMap::new(),
         })
     }
 
-    fn frame(&mut self, frame: FromWorker) {
+    /// Takes what the worker says; an error when it is no worker of this app's.
+    fn frame(&mut self, frame: FromWorker) -> Result<(), EngineError> {
         let Some(worker) = &mut self.worker else {
-            return;
+            return Ok(());
         };
         match frame.say {
-            Say::Ready { threads, isolation } => self.stats.send_modify(|stats| {
+            Say::Ready { build, .. } if build != BUILD => {
+                return Err(EngineError::WorkerOtherBuild {
+                    program: worker.program.clone(),
+                    worker: build,
+                    app: BUILD.to_owned(),
+                });
+            }
+            Say::Ready {
+                threads,
+                isolation,
+                kernels,
+                ..
+            } => self.stats.send_modify(|stats| {
+                stats.kernels = Some(kernels);
                 stats.threads = threads;
                 stats.isolation = isolation;
                 stats.phase = EnginePhase::Ready;
@@ -288,17 +348,25 @@ impl Actor {
                     worker.calls.remove(&frame.call);
                 }
             }
+            Say::Failed(error) if frame.call == 0 => worker.last_word = Some(error),
             Say::Failed(error) => {
                 if let Some(open) = worker.calls.remove(&frame.call) {
                     open.waiter.fail(error);
                 }
             }
-            say @ (Say::Text(_) | Say::Ids(_) | Say::Piece(_) | Say::Loaded(_)) => {
+            say @ (Say::Text(_)
+            | Say::Ids(_)
+            | Say::Piece(_)
+            | Say::Loaded(_)
+            | Say::Scores(_)
+            | Say::Embeddings(_)
+            | Say::Benchmark(_)) => {
                 if let Some(open) = worker.calls.remove(&frame.call) {
                     answer(worker, frame.call, open.waiter, say);
                 }
             }
         }
+        Ok(())
     }
 
     /// Tells the worker what changed of what the readers of answers and texts want.
@@ -308,10 +376,7 @@ impl Actor {
         };
         let mut frames = Vec::new();
         for (&of, open) in &mut worker.calls {
-            let Waiter::Generate(mailbox) = &open.waiter else {
-                continue;
-            };
-            let wanted = mailbox.wanted();
+            let wanted = open.waiter.wanted();
             if wanted != open.told {
                 open.told = wanted;
                 frames.push(match wanted {
@@ -342,22 +407,44 @@ impl Actor {
             .as_ref()
             .is_some_and(|worker| worker.calls.is_empty());
         if self.stale && idle {
-            self.end_worker().await;
+            self.end_worker_or_tell().await;
         }
     }
 
-    async fn end_worker(&mut self) {
-        if let Some(worker) = self.worker.take() {
-            worker.process.end(true, None).await;
-            self.gone(worker.calls, &EngineError::Cancelled, 0);
+    async fn end_worker(&mut self) -> Result<(), EngineError> {
+        let Some(worker) = self.worker.take() else {
+            return Ok(());
+        };
+        let ended = worker.process.end(true, None).await;
+        self.gone(worker.calls, &EngineError::Cancelled, 0);
+        if matches!(ended, EngineError::WorkerStays { .. }) {
+            return Err(ended);
+        }
+        Ok(())
+    }
+
+    /// Ends the worker where nobody waits to hear how it went.
+    async fn end_worker_or_tell(&mut self) {
+        if let Err(error) = self.end_worker().await {
+            tracing::warn!(%error, "the engine's worker is still there");
         }
     }
 
     async fn worker_died(&mut self, reason: Option<String>) {
         if let Some(worker) = self.worker.take() {
-            let error = worker.process.end(reason.is_some(), reason).await;
+            let died = worker.process.end(reason.is_some(), reason).await;
+            let error = worker.last_word.unwrap_or(died);
             tracing::warn!(%error, "the engine's worker is gone");
             self.gone(worker.calls, &error, 1);
+        }
+    }
+
+    /// Ends a worker that does not belong to this app: nothing it says can be trusted to mean what it seems to.
+    async fn refuse_worker(&mut self, error: EngineError) {
+        if let Some(worker) = self.worker.take() {
+            worker.process.end(true, None).await;
+            tracing::warn!(%error, "the engine's worker is refused");
+            self.gone(worker.calls, &error, 0);
         }
     }
 
@@ -400,6 +487,7 @@ fn take_stats(stats: &mut EngineStats, told: WorkerStats) {
         network,
         tokens_per_second,
         rss_bytes,
+        pages_in_use,
     } = told;
     let (file, name, context) = match model {
         Some((file, name, context)) => (Some(file), Some(name), Some(context)),
@@ -412,6 +500,7 @@ fn take_stats(stats: &mut EngineStats, told: WorkerStats) {
     stats.network_sequences = network;
     stats.tokens_per_second = tokens_per_second.or(stats.tokens_per_second);
     stats.rss_bytes = rss_bytes;
+    stats.pages_in_use = pages_in_use;
     stats.phase = if own + network > 0 {
         EnginePhase::Busy
     } else {

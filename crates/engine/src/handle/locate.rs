@@ -1,35 +1,41 @@
-//! Which worker program to start: the one built for this processor where both are there.
+//! Where the worker programs are.
 
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
-
 use crate::EngineError;
 
-/// A build of the worker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// What a worker program computes on. Each kind is a program of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WorkerKind {
-    /// For any processor of the architecture.
-    Generic,
-    /// For x86-64 processors with AVX2, FMA and their time's other additions.
-    X86V3,
+    /// The processor.
+    Processor,
+    /// NVIDIA cards, by CUDA.
+    Cuda,
+    /// Apple's adapters, by Metal.
+    Metal,
 }
 
 impl WorkerKind {
     /// The name that people use for it.
     pub fn as_str(self) -> &'static str {
         match self {
-            WorkerKind::Generic => "generic",
-            WorkerKind::X86V3 => "x86-64-v3",
+            WorkerKind::Processor => "the processor",
+            WorkerKind::Cuda => "CUDA",
+            WorkerKind::Metal => "Metal",
+        }
+    }
+
+    /// The program's name, without the system's ending.
+    fn stem(self) -> &'static str {
+        match self {
+            WorkerKind::Processor => "decentralgpt-worker",
+            WorkerKind::Cuda => "decentralgpt-worker-cuda",
+            WorkerKind::Metal => "decentralgpt-worker-metal",
         }
     }
 
     fn file_name(self) -> String {
-        let stem = match self {
-            WorkerKind::Generic => "decentralgpt-worker",
-            WorkerKind::X86V3 => "decentralgpt-worker-v3",
-        };
-        format!("{stem}{}", std::env::consts::EXE_SUFFIX)
+        format!("{}{}", self.stem(), std::env::consts::EXE_SUFFIX)
     }
 }
 
@@ -38,48 +44,44 @@ impl WorkerKind {
 pub struct WorkerProgram {
     /// Where it is.
     pub path: PathBuf,
-    /// Which build it is.
+    /// What it computes on.
     pub kind: WorkerKind,
 }
 
-/// Finds the fastest worker that this processor can run: every folder is searched for it before any is for the next.
-pub fn locate_worker(dirs: &[PathBuf]) -> Result<WorkerProgram, EngineError> {
-    let mut looked_at = Vec::new();
-    let kinds = [
-        (WorkerKind::X86V3, processor_has_v3()),
-        (WorkerKind::Generic, true),
-    ];
-    for (kind, _) in kinds.into_iter().filter(|(_, can)| *can) {
-        for dir in dirs {
-            let path = dir.join(kind.file_name());
-            if path.is_file() {
-                return Ok(WorkerProgram { path, kind });
-            }
-            looked_at.push(path);
+/// Finds the worker for the processor in the first folder that has it.
+pub fn locate_worker(dirs: &[PathBuf]) -> Result<PathBuf, EngineError> {
+    let name = WorkerKind::Processor.file_name();
+    let looked_at: Vec<PathBuf> = dirs.iter().map(|dir| dir.join(&name)).collect();
+    match looked_at.iter().find(|path| path.is_file()) {
+        Some(path) => Ok(path.clone()),
+        None => Err(EngineError::WorkerMissing { looked_at }),
+    }
+}
+
+/// Every worker that is installed, the processor's first. Whether they run is another question.
+pub(super) fn workers(dirs: &[PathBuf]) -> Result<Vec<WorkerProgram>, EngineError> {
+    let mut found = vec![WorkerProgram {
+        path: locate_worker(dirs)?,
+        kind: WorkerKind::Processor,
+    }];
+    for kind in [WorkerKind::Cuda, WorkerKind::Metal] {
+        let mut paths = dirs.iter().map(|dir| dir.join(kind.file_name()));
+        if let Some(path) = paths.find(|path| path.is_file()) {
+            found.push(WorkerProgram { path, kind });
         }
     }
-    Err(EngineError::WorkerMissing { looked_at })
+    Ok(found)
 }
 
-/// Whether everything that `-Ctarget-cpu=x86-64-v3` lets the compiler use is there.
-#[cfg(target_arch = "x86_64")]
-fn processor_has_v3() -> bool {
-    use std::arch::is_x86_feature_detected as has;
-    has!("avx2")
-        && has!("fma")
-        && has!("f16c")
-        && has!("bmi1")
-        && has!("bmi2")
-        && has!("lzcnt")
-        && has!("movbe")
-        && has!("popcnt")
+/// The worker of the kind that was chosen, or the processor's where that is not installed.
+pub(super) fn chosen_worker(
+    dirs: &[PathBuf],
+    chosen: WorkerKind,
+) -> Result<WorkerProgram, EngineError> {
+    let mut found = workers(dirs)?;
+    let at = found.iter().position(|program| program.kind == chosen);
+    Ok(found.swap_remove(at.unwrap_or(0)))
 }
-
-#[cfg(not(target_arch = "x86_64"))]
-fn processor_has_v3() -> bool {
-    false
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,22 +92,28 @@ mod tests {
         let Err(EngineError::WorkerMissing { looked_at }) = locate_worker(&dirs) else {
             panic!("found a worker in a folder that does not exist");
         };
-        assert!(looked_at.len() >= 2);
-        assert!(looked_at.iter().any(|path| path.starts_with("elsewhere")));
+        assert!(looked_at.len() == 2 && looked_at[1].starts_with("elsewhere"));
     }
 
     #[test]
-    fn the_build_for_this_processor_is_preferred() {
+    fn a_worker_for_a_card_is_taken_only_when_it_was_chosen() {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join(WorkerKind::Generic.file_name()), "").unwrap();
+        for kind in [WorkerKind::Processor, WorkerKind::Cuda] {
+            std::fs::write(dir.path().join(kind.file_name()), "").unwrap();
+        }
         let dirs = [dir.path().to_owned()];
-        assert_eq!(locate_worker(&dirs).unwrap().kind, WorkerKind::Generic);
-        std::fs::write(dir.path().join(WorkerKind::X86V3.file_name()), "").unwrap();
-        let expected = if processor_has_v3() {
-            WorkerKind::X86V3
-        } else {
-            WorkerKind::Generic
-        };
-        assert_eq!(locate_worker(&dirs).unwrap().kind, expected);
+        let kind = |chosen| chosen_worker(&dirs, chosen).unwrap().kind;
+        assert_eq!(kind(WorkerKind::Processor), WorkerKind::Processor);
+        assert_eq!(kind(WorkerKind::Cuda), WorkerKind::Cuda);
+        assert_eq!(kind(WorkerKind::Metal), WorkerKind::Processor);
+    }
+
+    #[test]
+    fn the_first_folder_that_has_it_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let name = WorkerKind::Processor.file_name();
+        std::fs::write(dir.path().join(&name), "").unwrap();
+        let dirs = [PathBuf::from("nowhere"), dir.path().to_owned()];
+        assert_eq!(locate_worker(&dirs), Ok(dir.path().join(name)));
     }
 }

@@ -6,9 +6,11 @@
 //! pause and cancel are a wish in that mailbox which the actor compares with what it told the worker.
 
 mod actor;
+mod child;
 mod locate;
 mod mailbox;
 mod process;
+mod survey;
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -18,14 +20,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
+use crate::adapters::{Inventory, Rates};
 use crate::request::Class;
 use crate::wire::{Ask, Say};
 use crate::{
-    ChatPrompt, EngineError, GenerateEvent, GenerateRequest, LoadProgress, ModelInfo, TextInfo,
+    Benchmark, ChatPrompt, EmbedRequest, Embeddings, EngineError, GenerateEvent, GenerateRequest,
+    LoadProgress, ModelInfo, ScoreRequest, Sharing, TextInfo, TokenScore,
 };
 use actor::{Actor, Message, Waiter};
 pub use locate::{WorkerKind, WorkerProgram, locate_worker};
 use mailbox::{Mailbox, Wish};
+pub use survey::ProbedWorker;
 
 /// Messages that wait for the actor. It never blocks, so more than a burst does not gather.
 const INBOX: usize = 64;
@@ -42,6 +47,8 @@ pub struct EngineOptions {
     pub threads: Option<NonZeroUsize>,
     /// Most bytes of memory that the worker may use.
     pub memory_cap: Option<u64>,
+    /// How the device is shared between its owner and others.
+    pub sharing: Sharing,
     /// Folders (or files) that the worker may read. Where the system can hold it to that, it can open nothing else.
     pub readable: Vec<PathBuf>,
 }
@@ -78,8 +85,10 @@ pub struct EngineStats {
     pub phase: EnginePhase,
     /// Process id of the worker.
     pub worker_pid: Option<u32>,
-    /// Which build of the worker runs.
+    /// Which worker was started.
     pub worker: Option<WorkerKind>,
+    /// The instruction set, or the card, that the worker computes with.
+    pub kernels: Option<String>,
     /// Threads it computes with.
     pub threads: u32,
     /// File of the loaded model.
@@ -96,6 +105,8 @@ pub struct EngineStats {
     pub tokens_per_second: Option<f64>,
     /// Resident memory of the worker in bytes, where the system tells.
     pub rss_bytes: Option<u64>,
+    /// Pages of keys and values that sequences hold.
+    pub pages_in_use: u64,
     /// What the worker measured about itself.
     pub isolation: Isolation,
     /// How many workers have died unasked since the start.
@@ -118,6 +129,7 @@ pub struct EngineHandle {
     stats: watch::Receiver<EngineStats>,
     sweep: Arc<Notify>,
     next_call: Arc<AtomicU64>,
+    worker_dirs: Arc<[PathBuf]>,
 }
 
 impl EngineHandle {
@@ -126,12 +138,14 @@ impl EngineHandle {
         let (inbox, messages) = mpsc::channel(INBOX);
         let (stats_sender, stats) = watch::channel(EngineStats::default());
         let sweep = Arc::new(Notify::new());
+        let worker_dirs = options.worker_dirs.as_slice().into();
         tokio::spawn(Actor::new(options, messages, stats_sender, sweep.clone()).run());
         Self {
             inbox,
             stats,
             sweep,
             next_call: Arc::new(AtomicU64::new(1)),
+            worker_dirs,
         }
     }
 
@@ -222,6 +236,62 @@ impl EngineHandle {
         })
     }
 
+    /// Judges an answer: one entry per token of the output, in its order. Dropping the future cancels it.
+    pub async fn score(&self, request: ScoreRequest) -> Result<Vec<TokenScore>, EngineError> {
+        request.check()?;
+        let ask = Ask::Score {
+            request,
+            available: available_memory(),
+        };
+        let said = self.compute(ask).await?;
+        if let Say::Scores(scores) = said {
+            Ok(scores)
+        } else {
+            Err(unexpected(&said))
+        }
+    }
+
+    /// Turns texts into vectors of length one, by the rule that the model's file names: the mean of the last states, or
+    /// the last one. Dropping the future cancels it.
+    pub async fn embed(&self, request: EmbedRequest) -> Result<Embeddings, EngineError> {
+        request.check()?;
+        let ask = Ask::Embed {
+            request,
+            available: available_memory(),
+        };
+        let said = self.compute(ask).await?;
+        if let Say::Embeddings(embeddings) = said {
+            Ok(embeddings)
+        } else {
+            Err(unexpected(&said))
+        }
+    }
+
+    /// Measures a model on this device: some seconds, once nothing else is to be computed, and given up and begun again
+    /// when something is. Dropping the future cancels it.
+    pub async fn benchmark(&self, file: &Path) -> Result<Benchmark, EngineError> {
+        let ask = Ask::Benchmark {
+            file: file.to_owned(),
+            available: available_memory(),
+        };
+        let said = self.compute(ask).await?;
+        if let Say::Benchmark(benchmark) = said {
+            Ok(Benchmark {
+                device: format!("{}, {}", processor(), benchmark.device),
+                ..benchmark
+            })
+        } else {
+            Err(unexpected(&said))
+        }
+    }
+
+    /// Shares the device otherwise from now on.
+    pub async fn set_sharing(&self, sharing: Sharing) -> Result<(), EngineError> {
+        sharing.check()?;
+        self.tell(|done| Message::SetSharing { sharing, done })
+            .await
+    }
+
     /// Changes the folders that the worker may read. A running worker cannot be given more, so an idle one is ended and
     /// the next call starts another; a busy one goes on with the old folders until it is idle.
     pub async fn set_readable(&self, readable: Vec<PathBuf>) -> Result<(), EngineError> {
@@ -235,10 +305,39 @@ impl EngineHandle {
             .await
     }
 
-    /// Ends the worker process and returns when it is gone, its memory with it. Running answers end with
-    /// [`EngineError::Cancelled`]; the next call starts another worker.
+    /// Every graphics adapter of this machine with its memory. Each source is asked in a short-lived process of its own,
+    /// so a driver that crashes is a reason in the answer and disturbs nobody.
+    pub async fn adapters(&self) -> Result<Inventory, EngineError> {
+        survey::adapters(&self.worker_dirs).await
+    }
+
+    /// Every worker program that is installed, the processor's first, each started to check itself and ended.
+    pub async fn workers(&self) -> Result<Vec<ProbedWorker>, EngineError> {
+        survey::workers(&self.worker_dirs).await
+    }
+
+    /// Measures a worker with a model file, beside whatever else runs: best while nothing does.
+    pub async fn measure(
+        &self,
+        program: &WorkerProgram,
+        file: &Path,
+        threads: Option<NonZeroUsize>,
+    ) -> Result<Rates, EngineError> {
+        let threads = threads.unwrap_or_else(physical_cores);
+        survey::measure(program, file, threads).await
+    }
+
+    /// Takes a worker program of another kind from its next start on (an idle one is ended for it); where that is not
+    /// installed, the processor's.
+    pub async fn set_worker(&self, kind: WorkerKind) -> Result<(), EngineError> {
+        self.tell(|done| Message::SetWorker { kind, done }).await
+    }
+
+    /// Ends the worker process and returns when it is gone, its memory with it, whatever it was computing. Running answers
+    /// end with [`EngineError::Cancelled`]; the next call starts another worker. [`EngineError::WorkerStays`] when the
+    /// system did not let go of it in time.
     pub async fn unload(&self) -> Result<(), EngineError> {
-        self.tell(|done| Message::Unload { done }).await
+        self.tell(|done| Message::Unload { done }).await?
     }
 
     /// Ends the worker for good: every later call of every clone is refused.
@@ -252,6 +351,7 @@ impl EngineHandle {
     }
 
     async fn send(&self, call: u64, ask: Ask, waiter: Waiter) -> Result<(), EngineError> {
+        let ask = Box::new(ask);
         let message = Message::Call { call, ask, waiter };
         self.inbox
             .send(message)
@@ -269,14 +369,30 @@ impl EngineHandle {
         answer.await.unwrap_or(Err(EngineError::ShutDown))
     }
 
-    async fn tell(
+    /// Asks for something that takes a while; cancelled when the future is dropped.
+    async fn compute(&self, ask: Ask) -> Result<Say, EngineError> {
+        let _watched = WakeOnDrop(self.sweep.clone());
+        self.ask(ask).await
+    }
+
+    async fn tell<T>(
         &self,
-        message: impl FnOnce(oneshot::Sender<()>) -> Message,
-    ) -> Result<(), EngineError> {
+        message: impl FnOnce(oneshot::Sender<T>) -> Message,
+    ) -> Result<T, EngineError> {
         let (done, answer) = oneshot::channel();
         let sent = self.inbox.send(message(done)).await;
         sent.map_err(|_| EngineError::ShutDown)?;
         answer.await.map_err(|_| EngineError::ShutDown)
+    }
+}
+
+/// Lets the actor look whether somebody still waits for an answer.
+#[derive(Debug)]
+struct WakeOnDrop(Arc<Notify>);
+
+impl Drop for WakeOnDrop {
+    fn drop(&mut self) {
+        self.0.notify_one();
     }
 }
 
@@ -440,12 +556,25 @@ fn unexpected(say: &Say) -> EngineError {
 
 /// Threads where none are named: physical cores, as far as this process may use them. A second thread on a core computes
 /// nothing faster and slows the window down.
-fn physical_cores() -> NonZeroUsize {
+pub fn physical_cores() -> NonZeroUsize {
     let usable = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let physical = sysinfo::System::physical_core_count()
         .ok()
         .and_then(NonZeroUsize::new);
     physical.map_or(usable, |physical| physical.min(usable))
+}
+
+/// What the processor calls itself, or its architecture where the system does not tell.
+pub fn processor() -> String {
+    let brand = sysinfo::System::new().ok().and_then(|mut system| {
+        system.refresh_cpu_list(sysinfo::CpuRefreshKind::nothing());
+        let brand = system
+            .cpus()
+            .first()
+            .map(|cpu| cpu.brand().trim().to_owned());
+        brand.filter(|brand| !brand.is_empty())
+    });
+    brand.unwrap_or_else(|| std::env::consts::ARCH.to_owned())
 }
 
 /// The worker's limit where its owner sets none: enough for any model that fits, too little to take the machine along

@@ -10,7 +10,8 @@ use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::locate::WorkerProgram;
+use super::child::driver_environment;
+use super::locate::{WorkerKind, WorkerProgram};
 use crate::EngineError;
 use crate::wire::{self, FromWorker, ToWorker};
 
@@ -25,6 +26,12 @@ const LAST_WORDS: usize = 2048;
 
 /// How long a process whose pipe closed may take to be gone before it is killed.
 const GRACE: Duration = Duration::from_millis(500);
+
+/// How long a killed process may take to be gone: what was promised to the owner who switches it off.
+const OFF_WITHIN: Duration = Duration::from_secs(2);
+
+/// What Rust's runtime writes when memory could not be had, before and after the number of bytes.
+const NO_MEMORY: [&str; 2] = ["memory allocation of ", " bytes failed"];
 
 /// What comes from the worker's pipe.
 #[derive(Debug)]
@@ -44,7 +51,7 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts the program with an empty environment; what it needs to know comes with its first frame.
+    /// Starts the program with an empty environment, but for what a card's driver is found by; what it needs to know comes with its first frame.
     pub(super) fn start(
         program: &WorkerProgram,
         threads: NonZeroUsize,
@@ -64,6 +71,9 @@ impl Process {
         #[cfg(unix)]
         command.process_group(0);
         command.arg("--threads").arg(threads.to_string());
+        if program.kind != WorkerKind::Processor {
+            command.envs(driver_environment());
+        }
         // Windows loads system libraries by it.
         if let Some(root) = std::env::var_os("SystemRoot") {
             command.env("SystemRoot", root);
@@ -105,11 +115,20 @@ impl Process {
         if kill {
             self.child.start_kill().ok();
         }
+        let pid = self.child.id();
         let status = match tokio::time::timeout(GRACE, self.child.wait()).await {
             Ok(status) => status.ok(),
             Err(_) => {
                 self.child.start_kill().ok();
-                self.child.wait().await.ok()
+                match tokio::time::timeout(OFF_WITHIN, self.child.wait()).await {
+                    Ok(status) => status.ok(),
+                    Err(_) => {
+                        return EngineError::WorkerStays {
+                            pid: pid.unwrap_or(0),
+                            after_ms: (GRACE + OFF_WITHIN).as_millis() as u64,
+                        };
+                    }
+                }
             }
         };
         // The process is gone, so its error stream has ended as well, unless it was handed on.
@@ -124,6 +143,9 @@ impl Process {
                 String::from_utf8_lossy(&words).trim().to_owned()
             }
         };
+        if let Some(bytes) = memory_it_lacked(&detail) {
+            return EngineError::OutOfMemory { bytes };
+        }
         EngineError::WorkerDied {
             signal: status.and_then(signal),
             code: status.and_then(|status| status.code()),
@@ -132,13 +154,20 @@ impl Process {
     }
 }
 
+/// The allocation that failed, if that is what a worker's last words say.
+fn memory_it_lacked(words: &str) -> Option<u64> {
+    let (_, rest) = words.rsplit_once(NO_MEMORY[0])?;
+    let (bytes, _) = rest.split_once(NO_MEMORY[1])?;
+    bytes.parse().ok()
+}
+
 #[cfg(unix)]
-fn signal(status: ExitStatus) -> Option<i32> {
+pub(super) fn signal(status: ExitStatus) -> Option<i32> {
     std::os::unix::process::ExitStatusExt::signal(&status)
 }
 
 #[cfg(not(unix))]
-fn signal(_status: ExitStatus) -> Option<i32> {
+pub(super) fn signal(_status: ExitStatus) -> Option<i32> {
     None
 }
 
@@ -182,5 +211,23 @@ async fn keep_last_words(mut pipe: ChildStderr, last_words: Arc<Mutex<Vec<u8>>>)
         words.extend_from_slice(&chunk[..n]);
         let over = words.len().saturating_sub(LAST_WORDS);
         words.drain(..over);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::memory_it_lacked;
+
+    #[test]
+    fn a_failed_allocation_is_told_from_other_deaths() {
+        assert_eq!(
+            memory_it_lacked("x\nmemory allocation of 4096 bytes failed\n"),
+            Some(4096)
+        );
+        assert_eq!(
+            memory_it_lacked("memory allocation of much bytes failed"),
+            None
+        );
+        assert_eq!(memory_it_lacked("panicked at a.rs:1:1"), None);
     }
 }

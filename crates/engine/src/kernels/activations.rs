@@ -122,9 +122,9 @@ vectorised! {
             let sum = halves[0].wrapping_add(halves[1]);
             group.scale = if largest.is_finite() { largest / 127.0 } else { f32::NAN };
             group.sum = sum as f32;
-            group.halves = halves.map(|half| half as f32);
+            group.halves = [halves[0] as f32, halves[1] as f32];
             group.minus = sum.wrapping_neg();
-            group.minus_halves = halves.map(i32::wrapping_neg);
+            group.minus_halves = [halves[0].wrapping_neg(), halves[1].wrapping_neg()];
         }
     }
 }

@@ -69,10 +69,14 @@ fn answer(set: Set, format: Format) -> Option<u64> {
         out: &mut out,
     }];
     multiply_all(set, &Activations::new(&rows, INPUTS), &mut products);
-    // FNV-1a over words.
-    Some(out.iter().fold(0xCBF2_9CE4_8422_2325, |sum, value| {
+    Some(sum_of_bits(&out))
+}
+
+/// FNV-1a over words.
+pub(super) fn sum_of_bits(values: &[f32]) -> u64 {
+    values.iter().fold(0xCBF2_9CE4_8422_2325, |sum, value| {
         (sum ^ u64::from(value.to_bits())).wrapping_mul(0x0100_0000_01B3)
-    }))
+    })
 }
 
 /// A tensor's bytes: any integers, with steps and minima in −0.01..0.01.
@@ -95,7 +99,16 @@ fn tensor(format: Format) -> Vec<u8> {
             Format::BF16 => {
                 bytes[start..].copy_from_slice(&half::bf16::from_f32(number).to_le_bytes())
             }
-            _ => (),
+            Format::Q4_0
+            | Format::Q4_1
+            | Format::Q5_0
+            | Format::Q5_1
+            | Format::Q8_0
+            | Format::Q2K
+            | Format::Q3K
+            | Format::Q4K
+            | Format::Q5K
+            | Format::Q6K => (),
         }
     }
     bytes

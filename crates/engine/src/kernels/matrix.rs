@@ -106,11 +106,13 @@ impl Matrix {
     }
 
     /// Inputs per row.
+    #[cfg(test)]
     pub(crate) fn inputs(&self) -> usize {
         self.inputs
     }
 
     /// Bytes that it takes.
+    #[cfg(test)]
     pub(crate) fn bytes(&self) -> usize {
         let (quants, scales) = strip_bytes(self.format, self.inputs);
         self.outputs.div_ceil(STRIP) * (quants + scales)

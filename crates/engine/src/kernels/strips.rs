@@ -275,13 +275,32 @@ pub(super) struct TwoBits;
 /// Two bits and one above.
 pub(super) struct ThreeBits;
 
+// Arrays are filled by loops and not by `array::from_fn`, which is not inlined across units of compilation.
+
+/// The first `N` of eight vectors as they are, and the first again in place of the others.
+#[inline(always)]
+unsafe fn vectors<S: Isa, const N: usize>(plane: *const u8) -> [S::Int; 8] {
+    // SAFETY: the caller's promises.
+    unsafe {
+        let mut vectors = [S::load(plane); 8];
+        for (at, vector) in vectors.iter_mut().enumerate().take(N) {
+            *vector = S::load(plane.add(64 * at));
+        }
+        vectors
+    }
+}
+
 /// Of eight vectors, four hold low nibbles and the next four high ones.
 #[inline(always)]
 unsafe fn nibbles<S: Isa>(plane: *const u8) -> [S::Int; 8] {
     // SAFETY: the caller's promises.
     unsafe {
-        let packed: [S::Int; 4] = std::array::from_fn(|at| S::load(plane.add(64 * at)));
-        std::array::from_fn(|at| S::field(packed[at % 4], if at < 4 { 0 } else { 4 }, 15))
+        let mut vectors = vectors::<S, 4>(plane);
+        for at in 0..4 {
+            (vectors[at], vectors[at + 4]) =
+                (S::field(vectors[at], 0, 15), S::field(vectors[at], 4, 15));
+        }
+        vectors
     }
 }
 
@@ -291,7 +310,11 @@ unsafe fn pairs<S: Isa>(plane: *const u8, up: i32) -> [S::Int; 8] {
     // SAFETY: the caller's promises.
     unsafe {
         let packed = [S::load(plane), S::load(plane.add(64))];
-        std::array::from_fn(|at| S::field(packed[at / 4], 2 * (at as i32 % 4) - up, 3 << up))
+        let mut vectors = [packed[0]; 8];
+        for (at, vector) in vectors.iter_mut().enumerate() {
+            *vector = S::field(packed[at / 4], 2 * (at as i32 % 4) - up, 3 << up);
+        }
+        vectors
     }
 }
 
@@ -300,15 +323,23 @@ unsafe fn pairs<S: Isa>(plane: *const u8, up: i32) -> [S::Int; 8] {
 unsafe fn bits<S: Isa>(plane: *const u8, up: i32) -> [S::Int; 8] {
     // SAFETY: the caller's promises.
     unsafe {
-        let packed = S::load(plane);
-        std::array::from_fn(|at| S::field(packed, at as i32 - up, 1 << up))
+        let mut vectors = [S::load(plane); 8];
+        for (at, vector) in vectors.iter_mut().enumerate() {
+            *vector = S::field(*vector, at as i32 - up, 1 << up);
+        }
+        vectors
     }
 }
 
 #[inline(always)]
-unsafe fn both<S: Isa>(low: [S::Int; 8], high: [S::Int; 8]) -> [S::Int; 8] {
+unsafe fn both<S: Isa>(mut low: [S::Int; 8], high: [S::Int; 8]) -> [S::Int; 8] {
     // SAFETY: the caller's promises.
-    unsafe { std::array::from_fn(|at| S::or(low[at], high[at])) }
+    unsafe {
+        for (low, high) in low.iter_mut().zip(high) {
+            *low = S::or(*low, high);
+        }
+        low
+    }
 }
 
 /// Names a format's planes: its bits, its vectors of 64 bytes, and how they come together.
@@ -327,7 +358,7 @@ macro_rules! planes {
     };
 }
 
-planes!(Bytes, 8, 8, group => std::array::from_fn(|at| S::load(group.add(64 * at))));
+planes!(Bytes, 8, 8, group => vectors::<S, 8>(group));
 planes!(Nibbles, 4, 4, group => nibbles::<S>(group));
 planes!(FiveBits, 5, 5, group => both::<S>(nibbles::<S>(group), bits::<S>(group.add(256), 4)));
 planes!(SixBits, 6, 6, group => both::<S>(nibbles::<S>(group), pairs::<S>(group.add(256), 4)));

@@ -317,3 +317,29 @@ fn packed_bytes_are_what_packing_takes() {
         assert_eq!(said, matrix.bytes() as u64, "{}", format.name());
     }
 }
+
+#[test]
+fn blocks_are_decoded_as_their_authors_decode_them() {
+    // Sums over the bits that `gguf.quants.dequantize` of the Python package `gguf` gives for the same bytes.
+    let expected: [(Format, u64); 12] = [
+        (Format::F16, 0x5842_9C68_E525_6325),
+        (Format::BF16, 0xC0CD_1AA1_8708_C325),
+        (Format::Q4_0, 0xF58D_CA57_27B0_CF25),
+        (Format::Q4_1, 0x4762_CB03_B15B_F0A5),
+        (Format::Q5_0, 0x70D4_6D33_74B8_DF25),
+        (Format::Q5_1, 0xCF23_0FF7_072D_0055),
+        (Format::Q8_0, 0x4EE9_257D_0FCA_E4E5),
+        (Format::Q2K, 0x8996_5A3B_C49D_E7A5),
+        (Format::Q3K, 0xF605_95E9_AEB7_96A5),
+        (Format::Q4K, 0xFDFF_C140_8F68_C2ED),
+        (Format::Q5K, 0x833A_8073_A7CE_AA95),
+        (Format::Q6K, 0x4F01_9AF7_4AE1_4A9F),
+    ];
+    for (format, expected) in expected {
+        let bytes = tensor(format, 1, 2048, 77);
+        let mut weights = vec![0.0; 2048];
+        row(kind(format), &bytes, 0, &mut weights).unwrap();
+        let sum = check::sum_of_bits(&weights);
+        assert_eq!(sum, expected, "{}: {sum:#018X}", format.name());
+    }
+}

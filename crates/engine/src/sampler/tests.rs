@@ -26,21 +26,19 @@ impl Obvious {
             }
         }
         let window: Vec<u32> = position.before.iter().rev().take(256).copied().collect();
-        for id in 0..logits.len() {
-            let count = window.iter().filter(|&&seen| seen as usize == id).count();
+        for (id, logit) in (0u32..).zip(&mut logits) {
+            let count = window.iter().filter(|&&seen| seen == id).count();
             if count > 0 {
-                logits[id] = if logits[id] > 0.0 {
-                    logits[id] / sampling.repeat_penalty
+                *logit = if *logit > 0.0 {
+                    *logit / sampling.repeat_penalty
                 } else {
-                    logits[id] * sampling.repeat_penalty
+                    *logit * sampling.repeat_penalty
                 };
-                logits[id] -= sampling.presence_penalty;
-                logits[id] -= sampling.frequency_penalty * count as f32;
+                *logit -= sampling.presence_penalty;
+                *logit -= sampling.frequency_penalty * count as f32;
             }
-        }
-        for id in 0..logits.len() {
-            if position.mask.is_some_and(|mask| !mask.allows(id as u32)) {
-                logits[id] = f32::NEG_INFINITY;
+            if position.mask.is_some_and(|mask| !mask.allows(id)) {
+                *logit = f32::NEG_INFINITY;
             }
         }
         let temperature = f64::from(sampling.temperature);

@@ -36,6 +36,12 @@ impl Detokenizer {
 
     /// Takes the next ids. After a stop string nothing more comes out.
     pub fn push(&mut self, ids: &[u32]) -> TextPiece {
+        if self.stopped {
+            return TextPiece {
+                text: String::new(),
+                stopped: true,
+            };
+        }
         for &id in ids {
             push_bytes(self.model.tokenizer().vocabulary(), id, &mut self.bytes);
             self.decode(false);

@@ -1,104 +1,81 @@
-//! The compute thread: it owns the model and every sequence, and decides who is computed next.
+//! The compute thread: it owns the models and every sequence. It takes what is asked, starts what may be started
+//! ([`super::admit`]), and computes what the scheduler says ([`super::batch`]).
 
 use std::collections::VecDeque;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
+use super::controls::Controls;
+use super::crash;
 use super::gauge::Gauge;
-use super::loaded::{Loaded, Room};
-use super::sequence::{Sequence, Stepped};
+use super::job::{Command, Job, What};
+use super::models::Models;
+use super::outbox::Outbox;
+use super::sequence::{Sequence, Work};
 use super::texts::TextModels;
-use super::{Controls, Outbox};
-use crate::cache::Asker;
+use super::watchdog::Watch;
+use crate::scheduler::{Plan, Scheduler, room};
 use crate::wire::{Say, WorkerStats};
-use crate::{Class, EngineError, Finish, GenerateEvent, GenerateRequest, GenerateStats, scheduler};
-
-/// Answers that run or wait at once. Memory is admitted apart; this bounds the bookkeeping.
-const MAX_SEQUENCES: usize = 64;
+use crate::{Class, EngineError, Finish, GenerateEvent, GenerateStats, Sharing};
 
 /// Time between two reports of what the worker does.
 const REPORT_EVERY: Duration = Duration::from_millis(250);
 
-/// What reaches the compute thread.
-#[derive(Debug)]
-pub(super) enum Command {
-    Load {
-        call: u64,
-        file: PathBuf,
-        context: Option<u32>,
-        available: u64,
-        class: Class,
-    },
-    Generate {
-        call: u64,
-        request: Box<GenerateRequest>,
-        available: u64,
-    },
-    /// A flag changed.
-    Look,
-}
+/// How often a constraint that is being compiled is looked after, when there is nothing else to do.
+const COMPILE_LOOK: Duration = Duration::from_millis(2);
 
-impl Command {
-    fn class(&self) -> Class {
-        match self {
-            Command::Load { class, .. } => *class,
-            Command::Generate { request, .. } => request.class,
-            Command::Look => Class::Audit,
-        }
-    }
-
-    fn file(&self) -> Option<&Path> {
-        match self {
-            Command::Load { file, .. } => Some(file),
-            Command::Generate { request, .. } => Some(&request.file),
-            Command::Look => None,
-        }
-    }
+/// What all threads of the worker share.
+#[derive(Debug, Clone)]
+pub(super) struct Shared {
+    pub(super) outbox: Arc<Outbox>,
+    pub(super) texts: Arc<TextModels>,
+    pub(super) controls: Arc<Controls>,
+    pub(super) watch: Arc<Watch>,
 }
 
 #[derive(Debug)]
 pub(super) struct Compute {
-    outbox: Arc<Outbox>,
-    texts: Arc<TextModels>,
-    controls: Arc<Controls>,
+    pub(super) shared: Shared,
     gauge: Gauge,
-    memory_cap: Option<u64>,
-    loaded: Option<Loaded>,
-    sequences: Vec<Sequence>,
-    /// Calls that wait for a model, the owner's first.
-    waiting: VecDeque<Command>,
-    steps: u64,
-    speed: Speed,
+    pub(super) threads: usize,
+    pub(super) models: Models,
+    pub(super) sequences: Vec<Sequence>,
+    /// Calls that wait for a model, in the order of their classes.
+    pub(super) waiting: VecDeque<Job>,
+    pub(super) scheduler: Scheduler,
+    begun: Instant,
+    /// Steps computed so far.
+    pub(super) steps: u64,
+    pub(super) speed: Speed,
     reported: Option<Instant>,
 }
 
 /// New tokens since the last report.
 #[derive(Debug, Default)]
-struct Speed {
-    tokens: u32,
-    time: Duration,
+pub(super) struct Speed {
+    pub(super) tokens: u32,
+    pub(super) time: Duration,
     last: Option<f64>,
 }
 
 impl Compute {
     pub(super) fn new(
-        outbox: Arc<Outbox>,
-        texts: Arc<TextModels>,
-        controls: Arc<Controls>,
+        shared: Shared,
         gauge: Gauge,
+        threads: usize,
         memory_cap: Option<u64>,
+        sharing: Sharing,
     ) -> Self {
         Self {
-            outbox,
-            texts,
-            controls,
+            shared,
             gauge,
-            memory_cap,
-            loaded: None,
+            threads,
+            models: Models::new(memory_cap),
             sequences: Vec::new(),
             waiting: VecDeque::new(),
+            scheduler: Scheduler::new(sharing, Duration::ZERO),
+            begun: Instant::now(),
             steps: 0,
             speed: Speed::default(),
             reported: None,
@@ -108,6 +85,7 @@ impl Compute {
     /// Takes calls and computes until the reader is gone.
     pub(super) fn run(mut self, commands: &Receiver<Command>) {
         loop {
+            crash::phase("taking calls");
             loop {
                 match commands.try_recv() {
                     Ok(command) => self.queue(command),
@@ -116,237 +94,159 @@ impl Compute {
                 }
             }
             self.sweep();
+            crash::phase("starting calls");
             self.admit();
-            let runnable = |sequence: &Sequence| sequence.candidate().runnable;
-            if self.sequences.iter().any(runnable) {
-                self.step();
-                self.report(false);
-            } else if self.waiting.is_empty() || !self.sequences.is_empty() {
-                // Everything stands still until something is asked or a flag changes.
-                let Ok(command) = commands.recv() else { return };
-                self.queue(command);
+            self.seat();
+            let compiling = self.look_at_constraints();
+            let candidates: Vec<_> = self.sequences.iter().map(Sequence::candidate).collect();
+            let mut plan = self.scheduler.plan(&candidates, self.now());
+            if compiling && plan == Plan::Nothing {
+                plan = Plan::Wait(COMPILE_LOOK);
             }
+            let command = match plan {
+                plan @ Plan::Step { .. } => {
+                    self.step(&candidates, &plan);
+                    self.report(false);
+                    continue;
+                }
+                Plan::Wait(wait) => match commands.recv_timeout(wait) {
+                    Ok(command) => command,
+                    Err(RecvTimeoutError::Timeout) => continue,
+                    Err(RecvTimeoutError::Disconnected) => return,
+                },
+                // Nothing runs, so nothing is waited for: what could start has started.
+                Plan::Nothing => match commands.recv() {
+                    Ok(command) => command,
+                    Err(_) => return,
+                },
+            };
+            self.queue(command);
         }
+    }
+
+    pub(super) fn now(&self) -> Duration {
+        self.begun.elapsed()
     }
 
     fn queue(&mut self, command: Command) {
-        if let Command::Look = command {
-            return;
-        }
-        let first_network = self
-            .waiting
-            .iter()
-            .position(|waiting| waiting.class().is_network());
-        match command.class() {
-            Class::Own => self
-                .waiting
-                .insert(first_network.unwrap_or(self.waiting.len()), command),
-            Class::Paid | Class::Free | Class::Audit => self.waiting.push_back(command),
+        match command {
+            Command::Look => {}
+            Command::Share(sharing) => {
+                let now = self.now();
+                self.scheduler.set_sharing(sharing, now);
+            }
+            Command::Work(job) => {
+                let behind = self
+                    .waiting
+                    .partition_point(|other| other.class <= job.class);
+                self.waiting.insert(behind, *job);
+            }
         }
     }
 
-    /// Ends what was cancelled.
+    /// Ends what was cancelled, running or waiting.
     fn sweep(&mut self) {
         for at in (0..self.sequences.len()).rev() {
-            if self.sequences[at].cancelled() {
+            if self.sequences[at].control.is_cancelled() {
                 let mut sequence = self.sequences.remove(at);
-                let (rest, end) = sequence.cancel();
-                if let Some(rest) = rest {
-                    self.outbox.say(sequence.call, Say::Event(rest));
-                }
-                self.close(sequence, Say::Event(end));
+                let last = sequence.cancel();
+                self.close(sequence, last);
             }
         }
-        let (outbox, controls) = (&self.outbox, &self.controls);
-        self.waiting.retain(|command| {
-            let Command::Generate { call, request, .. } = command else {
-                return true;
-            };
-            let cancelled = controls
-                .of(*call)
-                .cancelled
-                .load(std::sync::atomic::Ordering::Relaxed);
+        let Shared {
+            outbox, controls, ..
+        } = &self.shared;
+        self.waiting.retain(|job| {
+            let cancelled = controls.of(job.call).is_cancelled();
             if cancelled {
-                let end = GenerateEvent::Finished {
-                    finish: Finish::Cancelled,
-                    stats: GenerateStats::default(),
+                let end = match job.what {
+                    What::Generate(_) => Say::Event(GenerateEvent::Finished {
+                        finish: Finish::Cancelled,
+                        stats: GenerateStats::default(),
+                    }),
+                    What::Load { .. } | What::Score(_) | What::Embed(_) | What::Benchmark => {
+                        Say::Failed(EngineError::Cancelled)
+                    }
                 };
-                outbox.say(*call, Say::Event(end));
-                controls.close(*call);
-                if request.class == Class::Own {
-                    controls.own_seen();
-                }
+                outbox.say(job.call, end);
+                controls.close(job.call);
+                controls.seen(job.class);
             }
             !cancelled
         });
     }
 
-    /// Starts what can be started: the front of the queue, as long as its model is loaded or may be.
-    fn admit(&mut self) {
-        while let Some(front) = self.waiting.front() {
-            let ready = match (&self.loaded, front.file()) {
-                (Some(loaded), Some(file)) => loaded.is(file),
-                _ => false,
-            };
-            let strangers = self
-                .sequences
-                .iter()
-                .all(|sequence| sequence.request.class.is_network());
-            if !ready && !self.sequences.is_empty() {
-                if front.class().is_network() || !strangers {
-                    return;
-                }
-                for sequence in std::mem::take(&mut self.sequences) {
-                    self.close(sequence, Say::Failed(EngineError::Displaced));
-                }
-            }
-            let Some(command) = self.waiting.pop_front() else {
-                return;
-            };
-            self.start(command);
-        }
-    }
-
-    fn start(&mut self, command: Command) {
-        match command {
-            Command::Load {
-                call,
-                file,
-                context,
-                available,
-                ..
-            } => {
-                let loaded = self.load(call, &file, context, available);
-                self.outbox.answer(call, loaded.map(Say::Loaded));
-            }
-            Command::Generate {
-                call,
-                request,
-                available,
-            } => {
-                let class = request.class;
-                let begun = self.begin(call, *request, available);
-                if class == Class::Own {
-                    self.controls.own_seen();
-                }
-                match begun {
-                    Ok(sequence) => {
-                        self.outbox.say(call, Say::Event(sequence.progress()));
-                        self.sequences.push(sequence);
-                    }
-                    Err(error) => {
-                        self.controls.close(call);
-                        self.outbox.say(call, Say::Failed(error));
-                    }
-                }
-            }
-            Command::Look => {}
-        }
-        self.report(true);
-    }
-
-    fn load(
-        &mut self,
-        call: u64,
-        file: &Path,
-        context: Option<u32>,
-        available: u64,
-    ) -> Result<crate::ModelInfo, EngineError> {
-        let room = Room {
-            available,
-            cap: self.memory_cap,
-        };
-        if let Some(loaded) = self.loaded.as_mut().filter(|loaded| loaded.is(file)) {
-            loaded.widen(context, room)?;
-            return Ok(crate::ModelInfo {
-                load_ms: 0,
-                ..loaded.info.clone()
-            });
-        }
-        // The old one goes first: two at once may not fit.
-        self.loaded = None;
-        let mut report = |progress| self.outbox.say(call, Say::Loading(progress));
-        let loaded = Loaded::open(file, context, room, &self.texts, &mut report)?;
-        Ok(self.loaded.insert(loaded).info.clone())
-    }
-
-    fn begin(
-        &mut self,
-        call: u64,
-        request: GenerateRequest,
-        available: u64,
-    ) -> Result<Sequence, EngineError> {
-        if self.sequences.len() >= MAX_SEQUENCES {
-            return Err(EngineError::TooManyCalls {
-                limit: MAX_SEQUENCES as u32,
-            });
-        }
-        self.load(call, &request.file, None, available)?;
-        let Some(model) = &mut self.loaded else {
-            return Err(EngineError::NoWeights { file: request.file });
-        };
-        let reserved: u64 = self
+    /// Lets sequences that stood aside begin again where the pages they were promised are theirs once more.
+    fn seat(&mut self) {
+        let standing: Vec<u64> = self
             .sequences
             .iter()
-            .map(|sequence| sequence.reserved)
-            .sum();
-        let budget = model.cache_budget.saturating_sub(reserved);
-        let control = self.controls.of(call);
-        Sequence::new(call, request, control, model, budget)
-    }
-
-    fn step(&mut self) {
-        let candidates: Vec<_> = self.sequences.iter().map(Sequence::candidate).collect();
-        let Some(call) = scheduler::next(&candidates) else {
-            return;
-        };
-        let (Some(model), Some(at)) = (
-            &mut self.loaded,
-            self.sequences
+            .filter(|sequence| sequence.aside)
+            .map(|sequence| sequence.model)
+            .collect();
+        for id in standing {
+            let Some(model) = self.models.get_mut(id) else {
+                continue;
+            };
+            let of_model = self
+                .sequences
                 .iter()
-                .position(|sequence| sequence.call == call),
-        ) else {
-            return;
-        };
-        self.steps += 1;
-        let begun = Instant::now();
-        let stepped = self.sequences[at].step(model, self.steps, &self.controls);
-        if let Ok(Stepped::On(GenerateEvent::Tokens { .. }) | Stepped::End(..)) = stepped {
-            self.speed.tokens += 1;
-        }
-        self.speed.time += begun.elapsed();
-        match stepped {
-            Ok(Stepped::Nothing) => {}
-            Ok(Stepped::On(event)) => self.outbox.say(call, Say::Event(event)),
-            Ok(Stepped::End(event, finish)) => {
-                self.outbox.say(call, Say::Event(event));
-                let sequence = self.sequences.remove(at);
-                let end = Say::Event(sequence.finished(finish));
-                self.close(sequence, end);
-            }
-            Err(error) => {
-                let sequence = self.sequences.remove(at);
-                self.close(sequence, Say::Failed(error));
+                .filter(|sequence| sequence.model == id);
+            let claims: Vec<room::Claim> = of_model.map(Sequence::claim).collect();
+            let aside = room::aside(&claims, model.pool.capacity());
+            for sequence in &mut self.sequences {
+                if sequence.model == id && sequence.aside && !aside.contains(&sequence.call) {
+                    sequence.aside = false;
+                    sequence.state = model.pool.adopt(&sequence.asker.key, sequence.adoptable());
+                }
             }
         }
     }
 
-    fn close(&mut self, sequence: Sequence, last: Say) {
-        self.controls.close(sequence.call);
-        self.outbox.say(sequence.call, last);
-        if let Some(loaded) = &mut self.loaded {
-            match sequence.request.class {
-                Class::Own => loaded
-                    .pool
-                    .retire(&Asker::OWNER, &sequence.ids, sequence.state),
-                Class::Paid | Class::Free | Class::Audit => loaded.pool.release(sequence.state),
+    /// Lets answers run whose constraints are compiled, and ends those whose cannot be. Whether some still are.
+    fn look_at_constraints(&mut self) -> bool {
+        let mut failed = Vec::new();
+        for sequence in self
+            .sequences
+            .iter_mut()
+            .filter(|sequence| sequence.compiling)
+        {
+            if let Work::Answer(answer) = &mut sequence.work {
+                match answer.is_compiling() {
+                    Ok(compiling) => sequence.compiling = compiling,
+                    Err(error) => failed.push((sequence.call, error)),
+                }
             }
+        }
+        for (call, error) in failed {
+            let at = self
+                .sequences
+                .iter()
+                .position(|sequence| sequence.call == call);
+            if let Some(at) = at {
+                let sequence = self.sequences.remove(at);
+                self.close(sequence, vec![Say::Failed(error)]);
+            }
+        }
+        self.sequences.iter().any(|sequence| sequence.compiling)
+    }
+
+    /// Ends a sequence; what it computed stays findable for its asker as long as there is room.
+    pub(super) fn close(&mut self, sequence: Sequence, last: Vec<Say>) {
+        self.shared.controls.close(sequence.call);
+        if let Some(model) = self.models.get_mut(sequence.model) {
+            model
+                .pool
+                .retire(&sequence.asker.key, &sequence.ids, sequence.state);
+        }
+        for say in last {
+            self.shared.outbox.say(sequence.call, say);
         }
         self.report(true);
     }
 
     /// Tells the app what goes on: at once when something began or ended, else a few times a second.
-    fn report(&mut self, now: bool) {
+    pub(super) fn report(&mut self, now: bool) {
         let due = self
             .reported
             .is_none_or(|reported| reported.elapsed() >= REPORT_EVERY);
@@ -358,27 +258,31 @@ impl Compute {
             (self.speed.tokens, self.speed.time) = (0, Duration::ZERO);
         }
         self.reported = Some(Instant::now());
-        let classes = || {
-            let running = self.sequences.iter().map(|sequence| sequence.request.class);
+        let count = |network: bool| {
+            let running = self.sequences.iter().map(|sequence| sequence.class);
             let waiting = self
                 .waiting
                 .iter()
-                .filter(|command| matches!(command, Command::Generate { .. }));
-            running.chain(waiting.map(Command::class))
+                .filter(|job| !matches!(job.what, What::Load { .. } | What::Benchmark));
+            let classes = running.chain(waiting.map(|job| job.class));
+            classes
+                .filter(|class: &Class| class.is_network() == network)
+                .count() as u32
         };
         let stats = WorkerStats {
-            model: self.loaded.as_ref().map(|loaded| {
+            model: self.models.latest().map(|loaded| {
                 (
                     loaded.path.clone(),
                     loaded.info.text.name.clone(),
                     loaded.info.context,
                 )
             }),
-            own: classes().filter(|class| *class == Class::Own).count() as u32,
-            network: classes().filter(|class| class.is_network()).count() as u32,
+            own: count(false),
+            network: count(true),
             tokens_per_second: self.speed.last,
             rss_bytes: self.gauge.resident(),
+            pages_in_use: self.models.pages_in_use() as u64,
         };
-        self.outbox.say(0, Say::Stats(stats));
+        self.shared.outbox.say(0, Say::Stats(stats));
     }
 }

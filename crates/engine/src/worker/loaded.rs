@@ -4,11 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::texts::{Stamp, TextModels};
-use crate::cache::{self, PagePool};
+use super::embedding::Rule;
+use super::texts::Stamp;
+use crate::cache::{self, PAGE, PagePool};
 use crate::decoder::{Decoder, Plan};
 use crate::families::Shape;
-use crate::file::ModelFile;
+use crate::grammar::Grammars;
+use crate::scheduler::STEP_ROWS;
 use crate::text::TextModel;
 use crate::{EngineError, LoadProgress, ModelInfo};
 
@@ -18,68 +20,160 @@ const DEFAULT_CONTEXT: u32 = 8192;
 /// The least context worth loading a model for.
 const LEAST_CONTEXT: u32 = 512;
 
+/// Full contexts that a model's pages hold where there is memory: answers are seldom that long, so this serves more of them
+/// than a step has rows, and leaves memory for other models.
+const CONTEXTS: u64 = 8;
+
+/// Rows of an output that are scored in one step: each has a logit for every token of the vocabulary.
+pub(super) const SCORE_ROWS: u32 = 64;
+
+/// What a load needs, before a weight is touched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Need {
+    /// Bytes of weights, scratch and logits.
+    fixed: u64,
+    /// Bytes of a page.
+    page: u64,
+    /// The least context that is worth it, in tokens.
+    least: u32,
+    /// The context that is wanted.
+    most: u32,
+}
+
+impl Need {
+    pub(super) fn of(plan: &Plan, context: Option<u32>) -> Self {
+        let rows = (SCORE_ROWS as usize).max(STEP_ROWS);
+        let logits = (rows * plan.vocabulary() * size_of::<f32>()) as u64;
+        let fixed = plan.weights_bytes() + plan.shape().scratch_bytes() + logits;
+        Self::with_fixed(fixed, plan.shape(), context)
+    }
+
+    fn with_fixed(fixed: u64, shape: &Shape, context: Option<u32>) -> Self {
+        let trained = shape.context_train.max(1);
+        let (least, most) = match context {
+            Some(wanted) => (wanted.clamp(1, trained), wanted.clamp(1, trained)),
+            None => (LEAST_CONTEXT.min(trained), DEFAULT_CONTEXT.min(trained)),
+        };
+        Self {
+            fixed,
+            page: cache::bytes(shape, 1),
+            least,
+            most,
+        }
+    }
+
+    fn with(self, context: u32) -> u64 {
+        // One more for the page that is copied when it was shared and is grown into.
+        let pages = u64::from(context).div_ceil(PAGE as u64) + 1;
+        self.fixed.saturating_add(self.page.saturating_mul(pages))
+    }
+
+    /// Bytes with the context that is wanted.
+    pub(super) fn most_bytes(self) -> u64 {
+        self.with(self.most)
+    }
+
+    /// Bytes with the least context.
+    pub(super) fn least_bytes(self) -> u64 {
+        self.with(self.least)
+    }
+
+    /// The context that fits into so many bytes, and the bytes of pages; `None` when the least does not.
+    pub(super) fn fit(self, have: u64) -> Option<(u32, u64)> {
+        if self.least_bytes() > have {
+            return None;
+        }
+        let mut context = self.most;
+        while self.with(context) > have {
+            context = (context / 2).max(self.least);
+        }
+        let one = self.with(context) - self.fixed;
+        Some((
+            context,
+            (have - self.fixed).min(one.saturating_mul(CONTEXTS)),
+        ))
+    }
+}
+
 /// A loaded model.
 #[derive(Debug)]
 pub(super) struct Loaded {
+    /// Its number, never used again.
+    pub(super) id: u64,
     pub(super) path: PathBuf,
     stamp: Stamp,
     pub(super) text: Arc<TextModel>,
     pub(super) decoder: Decoder,
     pub(super) info: ModelInfo,
+    /// How it embeds texts.
+    pub(super) embed: Rule,
+    /// Compiles constraints over its vocabulary; made when the first comes.
+    grammars: Option<Grammars>,
     /// Pages of all sequences.
     pub(super) pool: PagePool,
-    /// Bytes that all pages together may take.
-    pub(super) cache_budget: u64,
-}
-
-/// Memory that a load may count on.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Room {
-    /// Bytes free on the machine.
-    pub(super) available: u64,
-    /// The owner's limit.
-    pub(super) cap: Option<u64>,
-}
-
-impl Room {
-    fn bytes(self) -> u64 {
-        self.available.min(self.cap.unwrap_or(u64::MAX))
-    }
+    /// Bytes of weights and scratch.
+    fixed: u64,
+    /// When it was used last, by the count of uses.
+    pub(super) used: u64,
 }
 
 impl Loaded {
+    /// Loads a planned model into at most `have` bytes. `None` when `report` says to give up.
     pub(super) fn open(
+        id: u64,
         path: &Path,
+        plan: &Plan,
         context: Option<u32>,
-        room: Room,
-        texts: &TextModels,
-        report: &mut dyn FnMut(LoadProgress),
-    ) -> Result<Self, EngineError> {
+        have: u64,
+        text: Arc<TextModel>,
+        report: &mut dyn FnMut(LoadProgress) -> bool,
+    ) -> Result<Option<Self>, EngineError> {
         let begun = Instant::now();
         let stamp = Stamp::of(path);
-        let text = texts.get(path)?;
-        let file = Arc::new(ModelFile::open(path)?);
-        let plan = Plan::of(&file)?;
-        let weights = plan.weights_bytes();
-        let (context, cache_budget) = admit(plan.shape(), weights, context, room)?;
-        let decoder = Decoder::new(&plan, context, &mut |progress| {
-            report(progress);
-            Ok(())
+        let need = Need::of(plan, context);
+        let (context, pages) = need.fit(have).ok_or_else(|| EngineError::NotEnoughMemory {
+            need: need.least_bytes(),
+            have,
         })?;
-        Ok(Self {
+        let mut gave_up = false;
+        let decoder = Decoder::new(plan, context, &mut |progress| {
+            gave_up = !report(progress);
+            match gave_up {
+                true => Err(EngineError::Cancelled),
+                false => Ok(()),
+            }
+        });
+        if gave_up {
+            return Ok(None);
+        }
+        let decoder = decoder?;
+        Ok(Some(Self {
+            id,
             path: path.to_owned(),
             stamp,
             info: ModelInfo {
                 text: text.info().clone(),
                 context,
-                memory_bytes: weights,
+                memory_bytes: plan.weights_bytes(),
                 load_ms: begun.elapsed().as_millis() as u64,
             },
+            embed: Rule::of(&plan.file().header().metadata, &text.info().architecture),
             text,
-            pool: PagePool::new(decoder.shape(), cache_budget),
+            grammars: None,
+            pool: decoder.pool(pages),
             decoder,
-            cache_budget,
-        })
+            fixed: need.fixed,
+            used: 0,
+        }))
+    }
+
+    /// What compiles constraints for it.
+    pub(super) fn grammars(&mut self) -> Result<&Grammars, EngineError> {
+        let grammars = match self.grammars.take() {
+            Some(grammars) => grammars,
+            None => Grammars::new(self.text.tokenizer().vocabulary())?,
+        };
+        Ok(self.grammars.insert(grammars))
     }
 
     /// Whether this is still that file.
@@ -87,50 +181,37 @@ impl Loaded {
         self.path == path && self.stamp == Stamp::of(path)
     }
 
-    /// Widens the context of a load that is asked for again. Caches belong to sequences, so nothing is loaded anew.
-    pub(super) fn widen(&mut self, context: Option<u32>, room: Room) -> Result<(), EngineError> {
-        if let Some(wanted) = context.filter(|&wanted| wanted > self.info.context) {
-            // What is loaded already is no longer among what is free.
-            let room = Room {
-                available: room.available.saturating_add(self.info.memory_bytes),
-                ..room
-            };
-            (self.info.context, self.cache_budget) = admit(
-                self.decoder.shape(),
-                self.info.memory_bytes,
-                Some(wanted),
-                room,
-            )?;
-            self.pool.set_bytes(self.cache_budget);
-        }
+    /// Widens the context of a load that is asked for again, out of `free` bytes more than it may take already. Pages
+    /// belong to sequences, so nothing is loaded anew.
+    pub(super) fn widen(&mut self, context: Option<u32>, free: u64) -> Result<(), EngineError> {
+        let Some(wanted) = context.filter(|&wanted| wanted > self.info.context) else {
+            return Ok(());
+        };
+        let need = Need::with_fixed(self.fixed, self.decoder.shape(), Some(wanted));
+        let have = self.may_take().saturating_add(free);
+        let (context, pages) = need.fit(have).ok_or_else(|| EngineError::NotEnoughMemory {
+            need: need.least_bytes(),
+            have,
+        })?;
+        self.info.context = context;
+        let now = self.pool.capacity() as u64 * self.pool.page_bytes();
+        self.pool.set_bytes(pages.max(now));
         Ok(())
     }
-}
 
-/// The context that fits and the bytes left for caches; an error when a named context, or the least useful one, does not.
-fn admit(
-    shape: &Shape,
-    weights: u64,
-    context: Option<u32>,
-    room: Room,
-) -> Result<(u32, u64), EngineError> {
-    let have = room.bytes();
-    let fixed = weights.saturating_add(shape.scratch_bytes());
-    let need = |context: u32| fixed.saturating_add(cache::bytes(shape, context));
-    let trained = shape.context_train;
-    let (least, most) = match context {
-        Some(wanted) => (wanted.clamp(1, trained), wanted.clamp(1, trained)),
-        None => (LEAST_CONTEXT.min(trained), DEFAULT_CONTEXT.min(trained)),
-    };
-    if need(least) > have {
-        return Err(EngineError::NotEnoughMemory {
-            need: need(least),
-            have,
-        });
+    /// Bytes that it may take in all.
+    pub(super) fn may_take(&self) -> u64 {
+        self.fixed + self.pool.capacity() as u64 * self.pool.page_bytes()
     }
-    let mut fits = most;
-    while need(fits) > have {
-        fits = (fits / 2).max(least);
+
+    /// Bytes of that which were not taken yet.
+    pub(super) fn not_taken(&self) -> u64 {
+        self.pool.free() as u64 * self.pool.page_bytes()
     }
-    Ok((fits, have - fixed))
+
+    /// Pages of a sequence of so many tokens.
+    pub(super) fn pages_of(&self, tokens: u32) -> usize {
+        let bytes = cache::bytes(self.decoder.shape(), tokens);
+        usize::try_from(bytes / self.pool.page_bytes().max(1)).unwrap_or(usize::MAX)
+    }
 }

@@ -1,236 +1,173 @@
-//! One answer being computed.
+//! One sequence of tokens being computed: an answer, an answer to judge, or texts to embed.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use sha2::{Digest as _, Sha256};
+
+use super::answer::Answer;
+use super::controls::Control;
+use super::embedding::Embedding;
 use super::loaded::Loaded;
-use super::{Control, Controls};
-use crate::cache::{self, Asker, SequenceState};
-use crate::decoder::{Span, Step, Wanted};
-use crate::families::PREFILL_CHUNK;
-use crate::sampler::Position;
-use crate::scheduler::Candidate;
-use crate::text::Detokenizer;
-use crate::{Class, EngineError, Finish, GenerateEvent, GenerateRequest, GenerateStats};
+use super::scoring::Scoring;
+use crate::cache::{Asker as Keyed, SequenceState};
+use crate::decoder::{Span, Wanted};
+use crate::scheduler::room::Claim;
+use crate::scheduler::{Candidate, STEP_TOKENS};
+use crate::wire::Say;
+use crate::{Asker, Class, EngineError};
 
-/// A running answer.
+/// A sequence on a model.
 #[derive(Debug)]
 pub(super) struct Sequence {
     pub(super) call: u64,
-    pub(super) request: GenerateRequest,
+    pub(super) class: Class,
+    pub(super) asker: Identity,
+    pub(super) weight: u16,
+    /// The model's number.
+    pub(super) model: u64,
     pub(super) control: Arc<Control>,
-    /// Prompt, resumed output and new output.
+    /// All tokens so far; those from the state's length on are still to be computed.
     pub(super) ids: Vec<u32>,
     pub(super) state: SequenceState,
-    pub(super) reserved: u64,
-    /// Tokens of prompt and resumed output.
-    given: usize,
-    last_step: u64,
-    detokenizer: Detokenizer,
-    prefill_time: Duration,
-    decode_time: Duration,
-    /// Tokens of `given` that were in the cache from the start.
-    kept: usize,
+    /// Pages that it was promised.
+    pub(super) pages: usize,
+    /// It stands aside: its pages were needed by an earlier class.
+    pub(super) aside: bool,
+    /// Its constraint is still being compiled.
+    pub(super) compiling: bool,
+    pub(super) last_step: u64,
+    pub(super) work: Work,
+}
+
+/// What a sequence is computed for.
+#[derive(Debug)]
+pub(super) enum Work {
+    Answer(Box<Answer>),
+    Scoring(Box<Scoring>),
+    Embedding(Box<Embedding>),
 }
 
 /// What a step of a sequence led to.
 #[derive(Debug, PartialEq)]
-pub(super) enum Stepped {
-    /// More is to come.
-    On(GenerateEvent),
-    /// The step was given up; it will be computed again.
-    Nothing,
-    /// That was the last one.
-    End(GenerateEvent, Finish),
+pub(super) enum Outcome {
+    /// More is to come; this is to be said already.
+    On(Option<Say>),
+    /// That was the last; this is to be said.
+    End(Vec<Say>),
+}
+
+/// An asker, as cache and scheduler know them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Identity {
+    /// Whose prefixes it may find.
+    pub(super) key: Keyed,
+    /// Whose turn it is.
+    pub(super) number: u64,
+}
+
+impl Identity {
+    pub(super) fn of(asker: &Asker) -> Self {
+        match asker {
+            Asker::Owner => Self {
+                key: Keyed::OWNER,
+                number: 0,
+            },
+            Asker::Peer(name) => {
+                let digest: [u8; 32] = Sha256::digest(name.as_bytes()).into();
+                let mut number = [0; 8];
+                number.copy_from_slice(&digest[..8]);
+                Self {
+                    key: Keyed::client(digest),
+                    number: u64::from_le_bytes(number),
+                }
+            }
+        }
+    }
 }
 
 impl Sequence {
-    /// Checks a request against the loaded model and reserves its cache out of `budget` bytes.
-    pub(super) fn new(
-        call: u64,
-        request: GenerateRequest,
-        control: Arc<Control>,
-        model: &mut Loaded,
-        budget: u64,
-    ) -> Result<Self, EngineError> {
-        request.check()?;
-        let ids: Vec<u32> = request
-            .prompt
-            .iter()
-            .chain(&request.resume)
-            .copied()
-            .collect();
-        let given = ids.len();
-        let limit = model.info.context;
-        if given >= limit as usize {
-            return Err(EngineError::ContextTooLong {
-                prompt: u32::try_from(given).unwrap_or(u32::MAX),
-                limit,
-                model: model.info.text.name.clone(),
-            });
-        }
-        let vocabulary = model.decoder.vocabulary() as u32;
-        if let Some(&id) = ids.iter().find(|&&id| id >= vocabulary) {
-            return Err(EngineError::TokenOutside { id, vocabulary });
-        }
-        let left = request.max_out - u32::try_from(request.resume.len()).unwrap_or(u32::MAX);
-        let longest = (given as u32).saturating_add(left).min(limit);
-        let reserved = cache::bytes(model.decoder.shape(), longest);
-        if reserved > budget {
-            return Err(EngineError::NotEnoughMemory {
-                need: reserved,
-                have: budget,
-            });
-        }
-        let mut detokenizer = model.text.detokenizer(request.stop.clone());
-        // Its text was told where it was produced.
-        detokenizer.push(&request.resume);
-        // Others than the owner could tell from the time taken what was asked before.
-        let state = match request.class {
-            Class::Own => model.pool.adopt(&Asker::OWNER, &ids),
-            Class::Paid | Class::Free | Class::Audit => SequenceState::default(),
-        };
-        Ok(Self {
-            call,
-            request,
-            control,
-            ids,
-            reserved,
-            given,
-            last_step: 0,
-            detokenizer,
-            prefill_time: Duration::ZERO,
-            decode_time: Duration::ZERO,
-            kept: state.len(),
-            state,
-        })
-    }
-
     pub(super) fn candidate(&self) -> Candidate {
         Candidate {
             call: self.call,
-            class: self.request.class,
-            runnable: !self.control.paused.load(Ordering::Relaxed),
+            class: self.class,
+            asker: self.asker.number,
+            weight: self.weight,
+            model: self.model,
+            left: u32::try_from(self.ids.len() - self.state.len()).unwrap_or(u32::MAX),
+            most: match &self.work {
+                Work::Answer(_) | Work::Embedding(_) => STEP_TOKENS,
+                Work::Scoring(scoring) => scoring.most(self.state.len()),
+            },
+            runnable: !self.aside && !self.compiling && !self.control.is_paused(),
             last_step: self.last_step,
         }
     }
 
-    pub(super) fn cancelled(&self) -> bool {
-        self.control.cancelled.load(Ordering::Relaxed)
+    pub(super) fn claim(&self) -> Claim {
+        Claim {
+            call: self.call,
+            class: self.class,
+            pages: self.pages,
+        }
     }
 
-    /// Computes the next chunk of what is given, or the next token.
-    pub(super) fn step(
-        &mut self,
-        model: &mut Loaded,
-        number: u64,
-        controls: &Controls,
-    ) -> Result<Stepped, EngineError> {
-        self.last_step = number;
-        let begun = Instant::now();
+    /// Its part of a step: the next `tokens`.
+    pub(super) fn span(&mut self, tokens: u32) -> Span<'_> {
         let from = self.state.len();
-        let to = self.ids.len().min(from + PREFILL_CHUNK as usize);
-        let last = to == self.ids.len();
-        let prefill = from + 1 < self.given;
-        let (control, network) = (&self.control, self.request.class.is_network());
-        let interrupted =
-            || control.cancelled.load(Ordering::Relaxed) || (network && controls.own_waits());
-        let span = Span {
+        let to = self.ids.len().min(from + tokens as usize);
+        let wanted = match &self.work {
+            Work::Answer(_) if to == self.ids.len() => Wanted::Last,
+            Work::Answer(_) => Wanted::Nothing,
+            Work::Scoring(scoring) => scoring.wanted(from),
+            Work::Embedding(_) => Wanted::States,
+        };
+        Span {
             state: &mut self.state,
             ids: &self.ids[from..to],
-            wanted: if last { Wanted::Last } else { Wanted::Nothing },
-        };
-        let step = model
-            .decoder
-            .step(&mut model.pool, &mut [span], &interrupted)?;
-        let result = match step {
-            Step::Interrupted => Ok(Stepped::Nothing),
-            Step::Computed(mut rows) => match rows.pop() {
-                Some(logits) if last => self.take(logits, model),
-                Some(_) | None => Ok(Stepped::On(self.progress())),
-            },
-        };
-        let spent = if prefill || self.ids.len() == self.given + 1 && self.decode_time.is_zero() {
-            &mut self.prefill_time
-        } else {
-            &mut self.decode_time
-        };
-        *spent += begun.elapsed();
-        result
-    }
-
-    /// How far the reading of what was given has come.
-    pub(super) fn progress(&self) -> GenerateEvent {
-        GenerateEvent::Prefill {
-            done: self.state.len().min(self.given) as u32,
-            total: self.given as u32,
+            wanted,
         }
     }
 
-    fn take(&mut self, mut logits: Vec<f32>, model: &Loaded) -> Result<Stepped, EngineError> {
-        // Rows of the table beyond the vocabulary are padding.
-        logits.truncate(model.text.info().vocab_size as usize);
-        let index = (self.ids.len() - self.request.prompt.len()) as u32;
-        let position = Position {
-            before: &self.ids,
-            index,
-            sampling: &self.request.sampling,
-            mask: None,
-        };
-        let chosen = position.choose(&logits, self.request.logprobs);
-        let chosen = chosen.ok_or(EngineError::BadNumbers { index })?;
-        let id = chosen.id;
-        self.ids.push(id);
-        let eog = !self.request.ignore_eog && model.text.info().eog_ids.binary_search(&id).is_ok();
-        let mut piece = self.detokenizer.push(&[id]);
-        let finish = if piece.stopped {
-            Some(Finish::StopString)
-        } else if eog {
-            Some(Finish::Stop)
-        } else if index + 1 >= self.request.max_out || self.ids.len() >= model.info.context as usize
-        {
-            Some(Finish::Length)
-        } else {
-            None
-        };
-        if finish.is_some() {
-            piece.text.push_str(&self.detokenizer.finish().text);
+    /// Takes what a step computed for it.
+    pub(super) fn take(
+        &mut self,
+        rows: Vec<f32>,
+        tokens: u32,
+        took: Duration,
+        model: &mut Loaded,
+    ) -> Result<Outcome, EngineError> {
+        let complete = self.state.len() == self.ids.len();
+        match &mut self.work {
+            Work::Answer(answer) => {
+                answer.spend(tokens, took);
+                if complete {
+                    answer.take(&mut self.ids, rows, model)
+                } else {
+                    Ok(Outcome::On(answer.progress(self.state.len())))
+                }
+            }
+            Work::Scoring(scoring) => scoring.take(&self.ids, rows, model),
+            Work::Embedding(embedding) => {
+                embedding.take(rows, model);
+                if !complete {
+                    return Ok(Outcome::On(None));
+                }
+                let (outcome, next) = embedding.end_of_text();
+                if let Some(next) = next {
+                    model.pool.release(std::mem::take(&mut self.state));
+                    self.ids = next;
+                }
+                Ok(outcome)
+            }
         }
-        let tokens = GenerateEvent::Tokens {
-            first_index: index,
-            ids: vec![id],
-            text: piece.text,
-            logprobs: chosen.logprobs.into_iter().collect(),
-        };
-        Ok(match finish {
-            Some(finish) => Stepped::End(tokens, finish),
-            None => Stepped::On(tokens),
-        })
     }
 
-    /// What is to be said when it is cancelled: the text that was held back, then the end.
-    pub(super) fn cancel(&mut self) -> (Option<GenerateEvent>, GenerateEvent) {
-        let held = self.detokenizer.finish().text;
-        let rest = (!held.is_empty()).then(|| GenerateEvent::Tokens {
-            first_index: (self.ids.len() - self.request.prompt.len()) as u32,
-            ids: Vec::new(),
-            text: held,
-            logprobs: Vec::new(),
-        });
-        (rest, self.finished(Finish::Cancelled))
-    }
-
-    pub(super) fn finished(&self, finish: Finish) -> GenerateEvent {
-        GenerateEvent::Finished {
-            finish,
-            stats: GenerateStats {
-                prefill_tokens: (self.given.min(self.state.len()) - self.kept.min(self.state.len()))
-                    as u32,
-                prefill_ms: self.prefill_time.as_millis() as u64,
-                decode_tokens: (self.ids.len() - self.given) as u32,
-                decode_ms: self.decode_time.as_millis() as u64,
-            },
+    /// What is to be said when it is cancelled.
+    pub(super) fn cancel(&mut self) -> Vec<Say> {
+        match &mut self.work {
+            Work::Answer(answer) => answer.cancel(),
+            Work::Scoring(_) | Work::Embedding(_) => vec![Say::Failed(EngineError::Cancelled)],
         }
     }
 }

@@ -6,7 +6,8 @@ use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
-use super::{Outbox, lock};
+use super::outbox::Outbox;
+use super::{crash, lock};
 use crate::request::{MAX_STOP, MAX_STOP_BYTES};
 use crate::text::{Detokenizer, TextModel};
 use crate::wire::{Ask, Say};
@@ -101,6 +102,7 @@ impl Texts {
     }
 
     pub(super) fn run(mut self, calls: &Receiver<TextCall>) {
+        crash::phase("text");
         for TextCall { call, ask } in calls {
             if let Some(answer) = self.answer(call, ask) {
                 self.outbox.answer(call, answer);
@@ -130,8 +132,12 @@ impl Texts {
             }
             // The reader sends nothing else here.
             Ask::Configure { .. }
+            | Ask::Share(_)
             | Ask::Load { .. }
             | Ask::Generate { .. }
+            | Ask::Score { .. }
+            | Ask::Embed { .. }
+            | Ask::Benchmark { .. }
             | Ask::Cancel { .. }
             | Ask::Pause { .. }
             | Ask::Resume { .. } => None,

@@ -113,12 +113,15 @@ pub(super) fn engine_code(error: &EngineError) -> &'static str {
         | EngineError::BadConstraint { .. } => "bad_request",
         EngineError::Displaced | EngineError::TooManyCalls { .. } => "engine_busy",
         EngineError::Cancelled => "cancelled",
+        EngineError::OutOfMemory { .. } => "not_enough_memory",
         EngineError::WorkerDied { .. }
+        | EngineError::WorkerHung { .. }
+        | EngineError::WorkerStays { .. }
         | EngineError::WorkerSpokeWrong { .. }
         | EngineError::Compute { .. } => "worker_died",
-        EngineError::WorkerMissing { .. } | EngineError::WorkerNotStarted { .. } => {
-            "worker_missing"
-        }
+        EngineError::WorkerMissing { .. }
+        | EngineError::WorkerNotStarted { .. }
+        | EngineError::WorkerOtherBuild { .. } => "worker_missing",
         EngineError::ShutDown => "stopping",
     }
 }
@@ -128,7 +131,7 @@ pub(super) fn engine_fix(error: &EngineError) -> Option<String> {
         EngineError::ContextTooLong { .. } => {
             "Leave out the oldest messages, or go on in a new chat that starts from a summary."
         }
-        EngineError::NotEnoughMemory { .. } => {
+        EngineError::NotEnoughMemory { .. } | EngineError::OutOfMemory { .. } => {
             "Close other programs, choose a smaller model, or let a peer's computer answer."
         }
         EngineError::UnsupportedArchitecture { .. }
@@ -149,7 +152,15 @@ pub(super) fn engine_fix(error: &EngineError) -> Option<String> {
         | EngineError::BadConstraint { .. } => "Reset the sampling settings of this chat.",
         EngineError::Displaced | EngineError::TooManyCalls { .. } => "Try again in a moment.",
         EngineError::Cancelled => return None,
+        EngineError::WorkerStays { .. } => {
+            "End the process by the system's own means, or start the computer again."
+        }
+        EngineError::WorkerOtherBuild { .. } => {
+            "Install the program again, so that both come from one release; from sources, build \
+             both anew."
+        }
         EngineError::WorkerDied { .. }
+        | EngineError::WorkerHung { .. }
         | EngineError::WorkerSpokeWrong { .. }
         | EngineError::Compute { .. } => {
             "Send it again: the engine starts anew. If it stays, choose a smaller model."

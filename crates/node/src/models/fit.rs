@@ -22,6 +22,17 @@ const USABLE_SHARE: f64 = 0.9;
 
 const GB: f64 = 1e9;
 
+/// A graphics adapter of this computer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Graphics {
+    /// Its name.
+    pub(crate) name: String,
+    /// Its memory, where it is known.
+    pub(crate) memory_bytes: Option<u64>,
+    /// Answers are computed on it.
+    pub(crate) computes: bool,
+}
+
 /// Memory and name of this computer.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Computer {
@@ -69,18 +80,25 @@ impl Computer {
     }
 
     /// One line for reading.
-    pub(super) fn sentence(&self) -> String {
+    pub(super) fn sentence(&self, graphics: &[Graphics]) -> String {
         let cores = if self.cores == 1 {
             "1 core".to_owned()
         } else {
             format!("{} cores", self.cores)
         };
         let memory = format!("{} GB of memory", (self.total_bytes as f64 / GB).round());
-        if self.processor.is_empty() {
-            format!("{cores} · {memory}")
-        } else {
-            format!("{} · {cores} · {memory}", self.processor)
+        let mut parts = vec![cores, memory];
+        if !self.processor.is_empty() {
+            parts.insert(0, self.processor.clone());
         }
+        parts.extend(graphics.iter().map(|card| {
+            let memory = card
+                .memory_bytes
+                .map_or(String::new(), |bytes| format!(" with {}", gb(bytes)));
+            let use_of_it = if card.computes { "" } else { " (not used)" };
+            format!("{}{memory}{use_of_it}", card.name)
+        }));
+        parts.join(" · ")
     }
 }
 
@@ -95,7 +113,30 @@ pub(super) fn need_bytes(size: Option<u64>, facts: Option<&Facts>) -> Option<u64
     size.map(|size| size + size / UNKNOWN_CACHE_SHARE + OVERHEAD_BYTES)
 }
 
-pub(super) fn fit(need: Option<u64>, loaded: bool, computer: &Computer) -> Fit {
+/// The verdict for a model. A card counts only when answers are computed on it: memory that no worker uses helps nobody.
+pub(super) fn fit(
+    need: Option<u64>,
+    loaded: bool,
+    computer: &Computer,
+    graphics: &[Graphics],
+) -> Fit {
+    let card = graphics.iter().find(|card| card.computes);
+    if let (Some(need), Some(card), false) = (need, card, loaded)
+        && let Some(total) = card.memory_bytes
+        && need as f64 <= total as f64 * USABLE_SHARE
+    {
+        return Fit {
+            kind: FitKind::Fits,
+            need_bytes: need,
+            have_bytes: total,
+            sentence: format!(
+                "Fits: it needs about {} of the {} of {}.",
+                gb(need),
+                gb(total),
+                card.name
+            ),
+        };
+    }
     let have = computer.available_bytes;
     let Some(need) = need.filter(|_| computer.total_bytes > 0) else {
         return Fit {
@@ -133,6 +174,17 @@ pub(super) fn fit(need: Option<u64>, loaded: bool, computer: &Computer) -> Fit {
             format!("Too large: it needs about {n} of memory, and this computer has {total}."),
         )
     };
+    let idle = graphics.iter().find(|card| {
+        let holds = card.memory_bytes.is_some_and(|total| total >= need);
+        holds && !card.computes
+    });
+    let sentence = match idle {
+        Some(card) if kind == FitKind::TooLarge => format!(
+            "{sentence} {} would hold it, and no worker computes on that here.",
+            card.name
+        ),
+        Some(_) | None => sentence,
+    };
     Fit {
         kind,
         need_bytes: need,
@@ -166,17 +218,20 @@ mod tests {
     #[test]
     fn the_verdict_follows_from_the_numbers() {
         let g = 1_000_000_000;
-        let kind = |need| fit(Some(need), false, &computer(16 * g, 10 * g)).kind;
+        let kind = |need| fit(Some(need), false, &computer(16 * g, 10 * g), &[]).kind;
         assert_eq!(kind(7 * g), FitKind::Fits);
         assert_eq!(kind(8 * g), FitKind::Tight);
         assert_eq!(kind(14 * g), FitKind::Tight);
         assert_eq!(kind(15 * g), FitKind::TooLarge);
-        assert_eq!(fit(None, false, &computer(g, g)).kind, FitKind::Unknown);
         assert_eq!(
-            fit(Some(15 * g), true, &computer(16 * g, g)).kind,
+            fit(None, false, &computer(g, g), &[]).kind,
+            FitKind::Unknown
+        );
+        assert_eq!(
+            fit(Some(15 * g), true, &computer(16 * g, g), &[]).kind,
             FitKind::Fits
         );
-        let sentence = fit(Some(15 * g), false, &computer(16 * g, 10 * g)).sentence;
+        let sentence = fit(Some(15 * g), false, &computer(16 * g, 10 * g), &[]).sentence;
         assert!(
             sentence.contains("15 GB") && sentence.contains("16 GB"),
             "{sentence}"
@@ -184,10 +239,39 @@ mod tests {
     }
 
     #[test]
+    fn a_card_counts_only_when_answers_are_computed_on_it() {
+        let g = 1_000_000_000;
+        let mut card = Graphics {
+            name: "Card".to_owned(),
+            memory_bytes: Some(24 * g),
+            computes: false,
+        };
+        let small = computer(16 * g, 10 * g);
+        let fit = |card: &Graphics| fit(Some(20 * g), false, &small, std::slice::from_ref(card));
+        let unused = fit(&card);
+        assert_eq!(unused.kind, FitKind::TooLarge);
+        assert!(
+            unused.sentence.contains("Card would hold it"),
+            "{}",
+            unused.sentence
+        );
+        assert!(
+            small
+                .sentence(&[card.clone()])
+                .ends_with("Card with 24 GB (not used)")
+        );
+        card.computes = true;
+        let used = fit(&card);
+        assert_eq!((used.kind, used.have_bytes), (FitKind::Fits, 24 * g));
+        card.memory_bytes = Some(20 * g);
+        assert_eq!(fit(&card).kind, FitKind::TooLarge);
+    }
+
+    #[test]
     fn this_computer_has_memory_and_a_name() {
         let computer = Computer::look();
         assert!(computer.total_bytes > 0 && computer.available_bytes <= computer.total_bytes);
-        assert!(computer.sentence().contains("memory"));
+        assert!(computer.sentence(&[]).contains("memory"));
     }
 
     #[test]

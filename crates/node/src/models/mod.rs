@@ -44,6 +44,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub use catalog::{Catalogue, CatalogueError, CatalogueRow, PipSource};
 pub use digest::{NotASha, Sha};
 pub use error::{DownloadError, ModelsError};
+pub(crate) use fit::Graphics;
 pub use view::{
     Fit, FitKind, Measured, ModelRow, ModelState, ModelsFolder, ModelsView, Origin, ServeForPay,
 };
@@ -256,6 +257,15 @@ impl Models {
         });
     }
 
+    /// The graphics adapters of this computer.
+    pub(crate) fn set_graphics(&self, graphics: Vec<Graphics>) {
+        self.outside.send_if_modified(|outside| {
+            let changed = outside.graphics != graphics;
+            outside.graphics = graphics;
+            changed
+        });
+    }
+
     /// A speed that was measured here, in tokens per second.
     pub fn record_speed(&self, id: &str, prefill: Option<f64>, decode: f64) {
         // A rate of nothing, or of no time, says nothing.
@@ -265,14 +275,31 @@ impl Models {
         let at_ms = records::now_ms();
         self.outside.send_modify(|outside| {
             let prefill = prefill.filter(|rate| rate.is_finite() && *rate > 0.0);
-            let before = outside
-                .speeds
-                .get(id)
-                .and_then(|measured| measured.prefill_tokens_per_second);
+            let before = outside.speeds.get(id);
             let measured = Measured {
-                prefill_tokens_per_second: prefill.or(before),
+                prefill_tokens_per_second: prefill
+                    .or_else(|| before.and_then(|before| before.prefill_tokens_per_second)),
                 decode_tokens_per_second: decode,
                 at_ms,
+                benchmark: before.and_then(|before| before.benchmark.clone()),
+            };
+            outside.speeds.insert(id.to_owned(), measured);
+        });
+    }
+
+    /// What the engine measured of a model on this computer.
+    pub fn record_benchmark(&self, id: &str, benchmark: engine::Benchmark) {
+        let one = benchmark.decode.iter().find(|rate| rate.sequences == 1);
+        let Some(decode) = one.map(|rate| rate.tokens_per_second) else {
+            return;
+        };
+        let prefill = Some(benchmark.prefill_tokens_per_second);
+        self.outside.send_modify(|outside| {
+            let measured = Measured {
+                prefill_tokens_per_second: prefill,
+                decode_tokens_per_second: decode,
+                at_ms: records::now_ms(),
+                benchmark: Some(benchmark),
             };
             outside.speeds.insert(id.to_owned(), measured);
         });

@@ -235,7 +235,8 @@ pub(super) fn fit_of(entry: &Entry, outside: &Outside, computer: &Computer) -> F
         .as_ref()
         .and_then(super::CatalogueRow::size_to_plan);
     let loaded = entry.path().is_some() && entry.path() == outside.loaded.as_deref();
-    fit::fit(fit::need_bytes(planned, entry.facts()), loaded, computer)
+    let need = fit::need_bytes(planned, entry.facts());
+    fit::fit(need, loaded, computer, &outside.graphics)
 }
 
 /// The row that would be better than what is here: the largest model of the catalogue that fits, may serve, and answers at reading speed

@@ -107,6 +107,9 @@ pub struct Measured {
     pub decode_tokens_per_second: f64,
     /// Milliseconds since 1970.
     pub at_ms: u64,
+    /// The program's own measurement, where it made one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub benchmark: Option<engine::Benchmark>,
 }
 
 /// Where a row comes from.

@@ -152,6 +152,10 @@ pub(super) fn is_passing(error: &EngineError) -> bool {
     matches!(
         error,
         EngineError::WorkerDied { .. }
+            | EngineError::WorkerHung { .. }
+            | EngineError::WorkerStays { .. }
+            | EngineError::WorkerOtherBuild { .. }
+            | EngineError::OutOfMemory { .. }
             | EngineError::WorkerSpokeWrong { .. }
             | EngineError::WorkerMissing { .. }
             | EngineError::WorkerNotStarted { .. }

@@ -6,6 +6,7 @@
 
 mod compute;
 mod job;
+mod measure;
 mod offers;
 
 use std::{
@@ -20,7 +21,7 @@ use tokio::{
     sync::{Semaphore, mpsc, oneshot, watch},
     task::JoinSet,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 pub(crate) use job::finish_of;
 pub(crate) use offers::ServedModel;
@@ -194,6 +195,7 @@ pub(crate) async fn run(inner: Arc<Inner>, orders: Orders, jobs: mpsc::Receiver<
         refresh: None,
         offered: Vec::new(),
         headers: offers::Headers::default(),
+        measuring: None,
     }
     .run()
     .await;
@@ -249,6 +251,8 @@ struct Switch {
     offered: Vec<offers::Basis>,
     /// What was read of the files' headers.
     headers: offers::Headers,
+    /// Measures models that were not yet.
+    measuring: Option<AbortOnDropHandle<()>>,
 }
 
 impl Switch {
@@ -364,6 +368,7 @@ impl Switch {
         self.paused = None;
         self.trouble = None;
         self.refresh = None;
+        self.measuring = None;
         self.end_jobs().await;
         if let Err(error) = self.inner.network.set_listening(Vec::new(), false).await {
             tracing::warn!(%error, "the listeners were not closed");
@@ -458,10 +463,25 @@ impl Switch {
             .served
             .is_empty()
             .then(|| offers::nothing(&self.inner));
+        self.measure(&offers.served);
         self.view.send_modify(|view| {
             view.served = Arc::new(offers.served);
             view.not_offered = offers.not_offered;
         });
+    }
+
+    /// Has the engine measure what is served and was not measured yet.
+    fn measure(&mut self, served: &[ServedModel]) {
+        let running = self
+            .measuring
+            .as_ref()
+            .is_some_and(|task| !task.is_finished());
+        let files: Vec<_> = served.iter().map(|model| model.file.clone()).collect();
+        let models = measure::unmeasured(&self.inner, &files);
+        if !running && !models.is_empty() {
+            let task = tokio::spawn(measure::measure(Arc::clone(&self.inner), models));
+            self.measuring = Some(AbortOnDropHandle::new(task));
+        }
     }
 
     /// Gives a stranger's stream a task.

@@ -25,7 +25,7 @@ use super::{
     catalog::{Catalogue, MAX_CATALOGUE_BYTES},
     download::{Limits, Progress},
     entries::Entry,
-    fit::Computer,
+    fit::{Computer, Graphics},
     records::{self, Pins, Records, Speeds},
     store,
     work::Ended,
@@ -84,6 +84,7 @@ pub(super) struct Outside {
     pub(super) loaded: Option<PathBuf>,
     pub(super) peers: BTreeMap<ModelDigest, u32>,
     pub(super) speeds: BTreeMap<String, Measured>,
+    pub(super) graphics: Vec<Graphics>,
 }
 
 /// Where a handle reads.

@@ -34,7 +34,14 @@ impl Registry {
     pub(super) fn take_speeds(&mut self) {
         let speeds = self.outside.borrow_and_update().speeds.clone();
         let before = self.speeds.clone();
-        self.speeds.speed.extend(speeds);
+        for (id, mut measured) in speeds {
+            // What an answer measured does not take the place of a measurement that was made for its own sake.
+            if measured.benchmark.is_none() {
+                let known = self.speeds.speed.get(&id);
+                measured.benchmark = known.and_then(|known| known.benchmark.clone());
+            }
+            self.speeds.speed.insert(id, measured);
+        }
         if before != self.speeds
             && let Err(error) = records::write(&self.data.join("speeds.toml"), &self.speeds)
         {
@@ -105,7 +112,7 @@ impl Registry {
                 used_bytes: store::used_bytes(&self.folder),
                 free_bytes: store::free_bytes(&self.folder).unwrap_or(0),
             },
-            computer: self.computer.1.sentence(),
+            computer: self.computer.1.sentence(&outside.graphics),
         };
         self.list.send_replace(Arc::new(models));
         self.view.send_if_modified(|before| {

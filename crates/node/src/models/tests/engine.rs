@@ -35,8 +35,8 @@ async fn the_engine_reads_what_is_found_and_what_is_added() {
     let engine = EngineHandle::new(EngineOptions {
         worker_dirs: vec![beside],
         threads: None,
-        memory_cap: None,
         readable: Vec::new(),
+        ..EngineOptions::default()
     });
     let options = ModelsOptions {
         data: root.path().join("data"),

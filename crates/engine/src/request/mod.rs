@@ -1,10 +1,18 @@
 //! What is asked of the engine, and what it answers: plain data that crosses the worker's pipe.
 
+mod class;
+mod embed;
+mod score;
+
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::EngineError;
+pub(crate) use class::check_asker;
+pub use class::{Asker, Class, MAX_ASKER_BYTES, MAX_WEIGHT, Sharing};
+pub use embed::{EmbedRequest, Embeddings, MAX_EMBED_BYTES, MAX_EMBED_TEXTS};
+pub use score::{ScoreRequest, TokenScore};
 
 /// Stop strings in one request: a dialogue has a few, more is a mistake or an attack on the detokenizer.
 pub const MAX_STOP: usize = 16;
@@ -20,12 +28,6 @@ pub const MAX_LOGPROBS: u32 = 20;
 
 /// Length of a constraint in bytes: schemas in use have some kilobytes, and compiling one costs time.
 pub const MAX_CONSTRAINT_BYTES: usize = 64 << 10;
-
-/// Length of an asker's name in bytes: a peer id has about fifty.
-pub const MAX_ASKER_BYTES: usize = 128;
-
-/// Heaviest weight of an asker: the others still get a thousandth.
-pub const MAX_WEIGHT: u16 = 1000;
 
 /// Who speaks in a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -167,14 +169,6 @@ impl Default for Sampling {
 impl Sampling {
     /// Refuses values outside their meaning (NaN among them).
     pub fn check(&self) -> Result<(), EngineError> {
-        let within = |name: &str, value: f32, low: f32, high: f32| {
-            if (low..=high).contains(&value) {
-                return Ok(());
-            }
-            Err(EngineError::BadRequest {
-                what: format!("{name} = {value}, outside {low} to {high}"),
-            })
-        };
         within("temperature", self.temperature, 0.0, 10.0)?;
         within("top_p", self.top_p, 0.0, 1.0)?;
         within("min_p", self.min_p, 0.0, 1.0)?;
@@ -202,6 +196,16 @@ impl Sampling {
     }
 }
 
+/// Refuses a number outside its bounds, NaN among them.
+fn within(name: &str, value: f32, low: f32, high: f32) -> Result<(), EngineError> {
+    if (low..=high).contains(&value) {
+        return Ok(());
+    }
+    Err(EngineError::BadRequest {
+        what: format!("{name} = {value}, outside {low} to {high}"),
+    })
+}
+
 /// What the text of an answer must be. Compiled in the worker over the model's own vocabulary, within its fuel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -221,43 +225,6 @@ impl Constraint {
             Constraint::JsonSchema(text) | Constraint::Lark(text) | Constraint::Regex(text) => text,
         }
     }
-}
-
-/// Whose work it is, the first before the later: a class is computed when nothing of an earlier one can be. The owner's
-/// answers are held to a latency target, so that of the others only what it leaves is computed beside them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Class {
-    /// The owner's of this computer.
-    Own,
-    /// A stranger's who pays.
-    Paid,
-    /// A stranger's who does not.
-    Free,
-    /// Checking what others computed.
-    Audit,
-}
-
-impl Class {
-    /// Every class, in their order.
-    pub const ALL: [Class; 4] = [Class::Own, Class::Paid, Class::Free, Class::Audit];
-
-    /// Whether it is work for others, which the owner's rules bound.
-    pub fn is_network(self) -> bool {
-        self != Class::Own
-    }
-}
-
-/// Who asks. What one asker's answers have in common is computed once; between two askers nothing is shared, so that
-/// nobody learns from a delay what another one asked.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Asker {
-    /// The owner of this computer.
-    #[default]
-    Owner,
-    /// Somebody else, by a name that is theirs alone (a peer id).
-    Peer(String),
 }
 
 /// One answer to compute.
@@ -344,30 +311,6 @@ impl GenerateRequest {
         check_asker(self.class, &self.asker, self.weight)?;
         self.sampling.check()
     }
-}
-
-/// Refuses an asker that does not belong to the class: the owner's cache is the owner's alone.
-pub(crate) fn check_asker(class: Class, asker: &Asker, weight: u16) -> Result<(), EngineError> {
-    let bad = |what: &str| {
-        Err(EngineError::BadRequest {
-            what: what.to_owned(),
-        })
-    };
-    match (class, asker) {
-        (Class::Own, Asker::Peer(_)) => return bad("a peer asks in the owner's class"),
-        (Class::Paid | Class::Free, Asker::Owner) => {
-            return bad("the owner asks in a class of strangers");
-        }
-        (_, Asker::Peer(name)) if name.is_empty() || name.len() > MAX_ASKER_BYTES => {
-            return bad("an asker's name: 1 to 128 bytes");
-        }
-        (Class::Own | Class::Audit, Asker::Owner)
-        | (Class::Paid | Class::Free | Class::Audit, Asker::Peer(_)) => {}
-    }
-    if !(1..=MAX_WEIGHT).contains(&weight) {
-        return bad("weight: 1 to 1000");
-    }
-    Ok(())
 }
 
 /// What a running answer reports, in this order: prefill, tokens, finished.

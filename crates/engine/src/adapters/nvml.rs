@@ -1,0 +1,52 @@
+//! NVIDIA's management library. It comes with the driver and is loaded when asked: a machine without it has no such card,
+//! or no driver for it.
+
+use nvml_wrapper::error::NvmlError;
+use nvml_wrapper::{Device, Nvml};
+
+use super::{AdapterKind, AdapterMemory, Answer, MAX_ADAPTERS, Sighting};
+
+pub(super) fn look() -> Answer {
+    let nvml = match Nvml::init() {
+        Ok(nvml) => nvml,
+        Err(NvmlError::LibloadingError(_)) => {
+            return Answer::Absent("no NVIDIA driver is installed".to_owned());
+        }
+        Err(error) => return Answer::Failed(error.to_string()),
+    };
+    let count = match nvml.device_count() {
+        Ok(count) => count.min(MAX_ADAPTERS as u32),
+        Err(error) => return Answer::Failed(error.to_string()),
+    };
+    let driver = nvml.sys_driver_version().ok();
+    // A card that fell off the bus answers an error; the others are still there.
+    let devices = (0..count).filter_map(|index| nvml.device_by_index(index).ok());
+    Answer::Sighted(
+        devices
+            .map(|device| sighting(&device, driver.as_deref()))
+            .collect(),
+    )
+}
+
+fn sighting(device: &Device<'_>, driver: Option<&str>) -> Sighting {
+    let pci = device.pci_info().ok();
+    let numbers = pci.as_ref().map(|pci| pci.pci_device_id);
+    Sighting {
+        name: device.name().ok(),
+        kind: Some(AdapterKind::Discrete),
+        // The library gives the device's number in the upper half and the vendor's in the lower.
+        vendor: numbers.map(|numbers| numbers & 0xffff),
+        device: numbers.map(|numbers| numbers >> 16),
+        pci: pci.and_then(|pci| pci.bus_id.parse().ok()),
+        luid: None,
+        memory: device.memory_info().ok().map(|memory| AdapterMemory {
+            total: memory.total,
+            free: Some(memory.free),
+        }),
+        busy_percent: device
+            .utilization_rates()
+            .ok()
+            .and_then(|busy| u8::try_from(busy.gpu).ok()),
+        driver: driver.map(|version| format!("NVIDIA {version}")),
+    }
+}

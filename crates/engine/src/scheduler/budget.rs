@@ -1,0 +1,107 @@
+//! The network's share of the device's time: a bucket of seconds that refills at the rate of the share.
+
+use std::time::Duration;
+
+/// Most seconds of the device that are saved up, for a share of one: as much as makes up for a step that was long, and too
+/// little to be felt as a burst.
+const SAVED: f64 = 0.25;
+
+/// A refilled budget. It may be overdrawn by a step, which the next ones wait for: over time the share is kept exactly.
+#[derive(Debug, Clone)]
+pub struct Budget {
+    share: f64,
+    /// Seconds of the device, at `at`.
+    level: f64,
+    at: Duration,
+}
+
+impl Budget {
+    /// A budget of a share between 0 and 1, full.
+    pub fn new(share: f32, now: Duration) -> Self {
+        let share = f64::from(share).clamp(0.0, 1.0);
+        Self {
+            share,
+            level: SAVED * share,
+            at: now,
+        }
+    }
+
+    /// Another share from now on. What was saved or overdrawn under the old one stays, up to what the new one may save.
+    pub fn set_share(&mut self, share: f32, now: Duration) {
+        self.level = self.level(now);
+        self.at = now;
+        self.share = f64::from(share).clamp(0.0, 1.0);
+        self.level = self.level.min(SAVED * self.share);
+    }
+
+    /// Whether nothing is left. A share of one is never spent, since nobody else may use the time.
+    pub fn is_spent(&self, now: Duration) -> bool {
+        self.share < 1.0 && self.level(now) <= 0.0
+    }
+
+    /// How long until something is left again; `None` for never.
+    pub fn wait(&self, now: Duration) -> Option<Duration> {
+        let short = -self.level(now);
+        if short < 0.0 {
+            return Some(Duration::ZERO);
+        }
+        // A microsecond more, so that whoever waits that long finds something.
+        (self.share > 0.0).then(|| Duration::from_secs_f64(short / self.share + 1e-6))
+    }
+
+    /// Takes the seconds of the device that have just passed, or a part of them.
+    pub fn spend(&mut self, seconds: f64, now: Duration) {
+        let seconds = seconds.max(0.0);
+        // What comes in while they pass is not lost to the bucket's size.
+        let begun = now.saturating_sub(Duration::from_secs_f64(seconds));
+        self.level = self.level(begun) - seconds * (1.0 - self.share);
+        self.at = now;
+    }
+
+    fn level(&self, now: Duration) -> f64 {
+        let passed = now.saturating_sub(self.at).as_secs_f64();
+        (self.level + passed * self.share).min(SAVED * self.share)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seconds(value: f64) -> Duration {
+        Duration::from_secs_f64(value)
+    }
+
+    #[test]
+    fn nothing_is_left_of_no_share_and_always_something_of_all() {
+        let none = Budget::new(0.0, Duration::ZERO);
+        assert!(none.is_spent(seconds(1e6)));
+        assert_eq!(none.wait(seconds(1e6)), None);
+        let mut all = Budget::new(1.0, Duration::ZERO);
+        all.spend(100.0, seconds(1.0));
+        assert!(!all.is_spent(seconds(1.0)));
+    }
+
+    proptest::proptest! {
+        /// Whoever computes whenever something is left, in steps of any length, gets the share.
+        #[test]
+        fn the_share_is_kept(share in 0.05f32..0.95, steps in proptest::collection::vec(0.001f64..0.2, 50..200)) {
+            let mut budget = Budget::new(share, Duration::ZERO);
+            let (mut now, mut used) = (0.0, 0.0);
+            for step in &steps {
+                if let Some(wait) = budget.wait(seconds(now)).filter(|_| budget.is_spent(seconds(now))) {
+                    now += wait.as_secs_f64();
+                    proptest::prop_assert!(!budget.is_spent(seconds(now)));
+                }
+                now += step;
+                used += step;
+                budget.spend(*step, seconds(now));
+            }
+            // Never more than the share, what was saved, and one step; and nothing is wasted.
+            let share = f64::from(share);
+            let longest = steps.iter().copied().fold(0.0, f64::max);
+            proptest::prop_assert!(used <= now * share + SAVED * share + longest + 1e-6);
+            proptest::prop_assert!(used + longest >= now * share - 1e-3);
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! Which jobs are taken, and what is said to the others.
+
+use crate::desk::*;
+use bytes::Bytes;
+use protocol::{
+    JobId,
+    frame::{Frame, Open, Ping, RefuseCode, ResumeOf, Sampling},
+    job::provider::{Action, Ended, Event, Provider, RECORD_MS, Recorded, Room},
+    receipt::seed_of,
+    tokens,
+};
+
+#[test]
+fn each_wrong_job_has_its_own_refusal() {
+    let with = |change: fn(&mut Open)| {
+        let mut open = open();
+        change(&mut open);
+        refusal(open, Room::Free)
+    };
+    let sampling = |change: fn(&mut Sampling)| {
+        let mut sampling = Sampling::default();
+        change(&mut sampling);
+        refusal(
+            Open {
+                sampling: Some(sampling),
+                ..open()
+            },
+            Room::Free,
+        )
+    };
+    assert_eq!(refusal(open(), Room::Off), RefuseCode::NodeOff);
+    assert_eq!(refusal(open(), Room::NotAllowed), RefuseCode::NotAllowed);
+    assert_eq!(
+        with(|open| open.provider = Bytes::from(vec![0; 38])),
+        RefuseCode::WrongProvider
+    );
+    assert_eq!(
+        with(|open| open.expires_unix_ms = UNIX_MS),
+        RefuseCode::Expired
+    );
+    assert_eq!(
+        with(|open| open.expires_unix_ms = UNIX_MS + 720_001),
+        RefuseCode::ExpiryTooFar
+    );
+    assert_eq!(
+        with(|open| open.nonce = Bytes::from(vec![0; 31])),
+        RefuseCode::BadOpen
+    );
+    assert_eq!(
+        with(|open| open.model_digest = Bytes::new()),
+        RefuseCode::BadOpen
+    );
+    assert_eq!(
+        with(|open| open.model_digest = Bytes::from(vec![0; 32])),
+        RefuseCode::ModelUnknown
+    );
+    assert_eq!(
+        with(|open| open.resume_of = Some(ResumeOf::default())),
+        RefuseCode::ResumeUnknown
+    );
+    assert_eq!(
+        with(|open| open.prompt_tokens = Bytes::new()),
+        RefuseCode::BadOpen
+    );
+    assert_eq!(
+        with(|open| open.prompt_tokens = Bytes::from_static(b"junk")),
+        RefuseCode::BadOpen
+    );
+    assert_eq!(
+        with(|open| open.prompt_tokens = tokens::pack(&[1; 256])),
+        RefuseCode::PromptTooLong
+    );
+    assert_eq!(
+        with(|open| open.prompt_tokens = tokens::pack(&[1; 9_000])),
+        RefuseCode::PromptTooLong
+    );
+    assert_eq!(
+        with(|open| open.resume_tokens = tokens::pack(&[1; 253])),
+        RefuseCode::PromptTooLong
+    );
+    assert_eq!(
+        with(|open| open.prompt_tokens = tokens::pack(&[1, 1_000])),
+        RefuseCode::BadToken
+    );
+    assert_eq!(
+        with(|open| open.resume_tokens = tokens::pack(&[u32::MAX])),
+        RefuseCode::BadToken
+    );
+    assert_eq!(with(|open| open.max_out = 0), RefuseCode::BadOpen);
+    assert_eq!(
+        sampling(|sampling| sampling.seed = Some(0)),
+        RefuseCode::SeedRefused
+    );
+    assert_eq!(
+        sampling(|sampling| sampling.temperature = f32::NAN),
+        RefuseCode::BadSampling
+    );
+    assert_eq!(
+        sampling(|sampling| sampling.temperature = -0.1),
+        RefuseCode::BadSampling
+    );
+    assert_eq!(
+        sampling(|sampling| sampling.top_p = 1.5),
+        RefuseCode::BadSampling
+    );
+    assert_eq!(
+        sampling(|sampling| sampling.min_p = f32::INFINITY),
+        RefuseCode::BadSampling
+    );
+    assert_eq!(
+        sampling(|sampling| sampling.frequency_penalty = 11.0),
+        RefuseCode::BadSampling
+    );
+}
+
+#[test]
+fn bytes_that_are_no_open_are_refused() {
+    for bytes in [
+        Bytes::from_static(&[0xff; 40]),
+        Bytes::new(),
+        Frame::Ping(Ping { nonce: 1 }).to_bytes(),
+    ] {
+        let mut provider = Provider::new(config(), false, at(0));
+        let event = Event::Open {
+            from: client().peer_id(),
+            bytes,
+            room: Room::Free,
+        };
+        let actions = provider.step(event, at(0));
+        assert_eq!(
+            actions.last(),
+            Some(&Action::Close(Ended::Refused(RefuseCode::BadOpen)))
+        );
+    }
+}
+
+#[test]
+fn a_full_house_says_when_to_come_again() {
+    let mut provider = Provider::new(config(), false, at(0));
+    let actions = provider.step(
+        opened(
+            open(),
+            Room::Full {
+                retry_after_ms: 700,
+                queue: 3,
+            },
+        ),
+        at(0),
+    );
+    let [Action::Send(Frame::Busy(busy)), Action::Close(Ended::Busy)] = &actions[..] else {
+        panic!("{actions:?}")
+    };
+    assert_eq!((busy.retry_after_ms, busy.queue), (700, 3));
+    // Who would be refused anyway is told so.
+    let wrong = Open {
+        nonce: Bytes::new(),
+        ..open()
+    };
+    assert_eq!(
+        refusal(
+            wrong,
+            Room::Full {
+                retry_after_ms: 1,
+                queue: 1
+            }
+        ),
+        RefuseCode::BadOpen
+    );
+}
+
+#[test]
+fn a_job_is_on_disk_before_it_is_accepted() {
+    let mut provider = Provider::new(config(), false, at(0));
+    let event = opened(open(), Room::Free);
+    let Event::Open { bytes, .. } = &event else {
+        unreachable!()
+    };
+    let job = JobId::new(*blake3::hash(bytes).as_bytes());
+    let actions = provider.step(event, at(0));
+    assert_eq!(
+        actions,
+        [Action::Record {
+            job,
+            expires_unix_ms: UNIX_MS + 60_000
+        }]
+    );
+    assert_eq!(provider.job(), Some(job));
+    let actions = provider.step(Event::Recorded(Recorded::Fresh), at(5));
+    let [Action::Send(Frame::Accept(accept)), Action::Start(start)] = &actions[..] else {
+        panic!("{actions:?}")
+    };
+    assert_eq!(
+        (accept.n_in, accept.max_out, accept.resume_grace_s),
+        (3, 40, 0)
+    );
+    assert_eq!(
+        (start.job, &start.prompt[..], start.max_out, start.seed),
+        (job, &[11, 12, 13][..], 40, seed_of(&job))
+    );
+    assert_eq!(start.stop, ["END"]);
+}
+
+#[test]
+fn a_job_seen_before_or_not_written_down_is_refused() {
+    for (recorded, code) in [
+        (Recorded::Seen, RefuseCode::Replay),
+        (Recorded::Failed, RefuseCode::Internal),
+    ] {
+        let mut provider = Provider::new(config(), false, at(0));
+        provider.step(opened(open(), Room::Free), at(0));
+        let actions = provider.step(Event::Recorded(recorded), at(1));
+        assert_eq!(actions.last(), Some(&Action::Close(Ended::Refused(code))));
+    }
+    let mut provider = Provider::new(config(), false, at(0));
+    provider.step(opened(open(), Room::Free), at(0));
+    assert_eq!(provider.deadline(), Some(at(RECORD_MS).mono_ms));
+    let actions = provider.step(Event::Tick, at(RECORD_MS));
+    assert_eq!(
+        actions.last(),
+        Some(&Action::Close(Ended::Refused(RefuseCode::Internal)))
+    );
+}
+
+#[test]
+fn output_is_limited_by_owner_and_context() {
+    assert_eq!(
+        running_with(Open {
+            max_out: 5_000,
+            ..open()
+        })
+        .1
+        .max_out,
+        100
+    );
+    let resume_tokens = tokens::pack(&[5; 230]);
+    let (_, start) = running_with(Open {
+        max_out: 5_000,
+        resume_tokens,
+        ..open()
+    });
+    assert_eq!(start.max_out, CONTEXT - 233);
+    assert_eq!(start.resume.len(), 230);
+}

@@ -1,0 +1,68 @@
+//! What must be true of every receipt, outcome and end.
+
+use super::*;
+
+impl World {
+    pub(super) fn span_done(&mut self, attempt: AttemptId, receipt: &SignedReceipt) {
+        receipt.provider_check().unwrap();
+        receipt.client_check().unwrap().unwrap();
+        let emitted = self.emitted.get(&attempt).cloned().unwrap_or_default();
+        assert_eq!(
+            receipt.receipt.totals.output,
+            emitted.len() as u64,
+            "a receipt for what was not emitted"
+        );
+        let job: JobId = receipt.receipt.job;
+        assert_eq!(
+            receipt.receipt.h,
+            chain::extend(&chain::start(&job), &emitted)
+        );
+        self.story.receipts.push(receipt.clone());
+    }
+
+    pub(super) fn check_outcome(&self, outcome: &Outcome) {
+        assert_eq!(
+            outcome.emitted as usize,
+            self.story.output.len() - self.scene.resumed
+        );
+        assert!(outcome.emitted <= self.scene.max_out);
+        assert!(outcome.failovers <= client::MAX_FAILOVERS);
+        match &outcome.end {
+            End::Complete(finish) => {
+                let signed = self.story.receipts.last().is_some_and(|receipt| {
+                    receipt.receipt.finish == *finish || receipt.receipt.finish == Finish::Abort
+                });
+                assert!(signed || self.local_finished, "complete without Done");
+                assert_eq!(self.story.output.last(), Some(&EOG));
+            }
+            End::Stopped => assert!(self.scene.cancel_at.is_some()),
+            End::Interrupted(_) => assert!(outcome.emitted > 0),
+            End::Failed(_) => assert_eq!(outcome.emitted, 0),
+            End::Length => assert!(outcome.emitted > 0),
+        }
+        if let Some(at) = self.scene.cancel_at.filter(|_| outcome.end == End::Stopped) {
+            assert!(
+                self.now <= at + client::CANCEL_LINGER_MS,
+                "a stop that takes its time"
+            );
+        }
+    }
+
+    pub(super) fn check_the_end(&self) {
+        assert!(
+            self.done && self.client.is_finished(),
+            "the answer never ended"
+        );
+        assert!(
+            self.live.is_empty(),
+            "streams are left open: {:?}",
+            self.live
+        );
+        for stream in self.streams.values() {
+            assert!(
+                stream.machine.is_done(),
+                "a provider's job never ended: {stream:?}"
+            );
+        }
+    }
+}

@@ -314,8 +314,14 @@ pub fn look(source: Source) -> Answer {
         Source::Metal => metal::look(),
         #[cfg(any(target_os = "linux", windows))]
         Source::Vulkan => vulkan::look(),
-        #[allow(unreachable_patterns)]
-        _ => Answer::Absent("this system does not have it".to_owned()),
+        #[cfg(not(any(target_os = "linux", windows)))]
+        Source::Nvml | Source::Vulkan => not_here(),
+        #[cfg(not(target_os = "linux"))]
+        Source::Kernel => not_here(),
+        #[cfg(not(windows))]
+        Source::Dxgi => not_here(),
+        #[cfg(not(target_os = "macos"))]
+        Source::Metal => not_here(),
     };
     match answer {
         Answer::Sighted(mut sightings) => {
@@ -324,6 +330,12 @@ pub fn look(source: Source) -> Answer {
         }
         Answer::Absent(_) | Answer::Failed(_) => answer,
     }
+}
+
+/// Every system lacks some source.
+#[cfg(feature = "worker")]
+fn not_here() -> Answer {
+    Answer::Absent("this system does not have it".to_owned())
 }
 
 #[cfg(test)]

@@ -551,23 +551,19 @@ fn a_hostile_vocabulary_is_indexed_or_refused() {
     for (key, value) in &mut metadata {
         match (key.as_str(), value) {
             ("tokenizer.ggml.tokens", Meta::Texts(pieces)) => {
-                // Long, doubled, empty.
-                pieces.extend(["a".repeat(5000), "he".into(), "he".into(), String::new()]);
-                pieces.extend(["<|im_end|>".into(), "Ā".repeat(600)]);
+                // Long, and empty. (A table with a piece twice is refused before it comes here.)
+                pieces.extend(["a".repeat(5000), String::new(), "Ā".repeat(600)]);
             }
-            ("tokenizer.ggml.token_type", Meta::I32s(kinds)) => kinds.extend([1, 1, 1, 1, 3, 1]),
+            ("tokenizer.ggml.token_type", Meta::I32s(kinds)) => kinds.extend([1, 1, 1]),
             _ => {}
         }
     }
     let words = Words::made_up(metadata);
-    let twice: Vec<u32> = (0..words.vocabulary().len())
-        .filter(|&id| words.bytes[id as usize] == b"he")
-        .collect();
-    assert_eq!(twice.len(), 3);
+    let he = (0..words.vocabulary().len()).find(|&id| words.bytes[id as usize] == b"he");
+    let he = he.unwrap();
     let mut matcher = words.compile(&Constraint::Regex("hex".into())).unwrap();
-    let mask = matcher.mask().unwrap();
-    assert!(twice.iter().all(|&id| mask.allows(id)));
-    matcher.advance(twice[1]).unwrap();
+    assert!(matcher.mask().unwrap().allows(he));
+    matcher.advance(he).unwrap();
 
     let mut many = tiny::bpe();
     for (key, value) in &mut many {

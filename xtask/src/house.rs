@@ -71,6 +71,13 @@ impl House {
             .join(format!("{name}{}", env::consts::EXE_SUFFIX))
     }
 
+    /// A built program as it is shipped.
+    pub(crate) fn shipped(&self, name: &str) -> PathBuf {
+        self.target
+            .join("release")
+            .join(format!("{name}{}", env::consts::EXE_SUFFIX))
+    }
+
     /// The command line on a data folder.
     pub(crate) fn decentralgpt(&self, data: &Path) -> Command {
         let mut command = Command::new(self.program("decentralgpt"));

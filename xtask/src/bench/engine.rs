@@ -30,14 +30,15 @@ pub(crate) fn bench(
     names: &[String],
 ) -> Result<(), Failure> {
     let files = stage("model files", || files(house, names))?;
-    stage("worker", || {
+    stage("worker, as it is shipped", || {
         sh::run(&mut house.cargo([
             "build",
             "--locked",
-            "--workspace",
-            "--exclude",
-            "xtask",
-            "--bins",
+            "--release",
+            "--package",
+            "decentralgpt-engine",
+            "--bin",
+            "decentralgpt-worker",
         ]))
     })?;
     let mut sides = Vec::new();

@@ -40,7 +40,7 @@ pub(super) struct Figures {
 
 /// Our worker in its bench mode.
 pub(super) fn ours(house: &House, file: &File, threads: usize) -> Result<Figures, Failure> {
-    let program = house.program("decentralgpt-worker");
+    let program = house.shipped("decentralgpt-worker");
     let run = |prefill: usize, decode: usize, batch: usize, turn: usize| {
         let mut command = Command::new(&program);
         command.arg("--bench").arg(&file.path);

@@ -22,7 +22,7 @@ const CALLERS: u64 = 12;
 /// Between two looks at the worker's memory.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// How much of the first half's memory the second half may take: pages of known prefixes fill the pool in the beginning.
+/// How much of the first half's memory the second half may take: known prefixes fill what they may keep in the beginning.
 const FLAT: f64 = 1.1;
 
 /// Shorter runs than this many minutes end while that still goes on, and say nothing about flatness.

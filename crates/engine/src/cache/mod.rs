@@ -12,7 +12,7 @@ mod pool;
 mod prefixes;
 
 pub use page::{HostPage, Layout, PageMemory};
-pub use pool::PagePool;
+pub use pool::{Cached, PagePool};
 
 pub(crate) use page::Page;
 

@@ -13,12 +13,33 @@ use crate::families::Shape;
 /// wait for the system to clear pages. More goes back to the system at once.
 const SPARE_BYTES: u64 = 64 << 20;
 
+/// Pages that known prefixes may keep when no sequence reads them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cached {
+    /// The owner's.
+    pub own: usize,
+    /// Those of all others together, so that a crowd never pushes out the owner's chat.
+    pub others: usize,
+}
+
+impl Default for Cached {
+    /// All there are.
+    fn default() -> Self {
+        Self {
+            own: usize::MAX,
+            others: usize::MAX,
+        }
+    }
+}
+
 /// All pages of one loaded model.
 #[derive(Debug)]
 pub struct PagePool<P: PageMemory = HerePage> {
     source: P::Source,
     page_bytes: u64,
     capacity: usize,
+    /// What known prefixes may keep.
+    cached: Cached,
     living: Arc<AtomicUsize>,
     spare: Vec<P>,
     prefixes: Prefixes<P>,
@@ -39,6 +60,7 @@ impl<P: PageMemory> PagePool<P> {
             page_bytes: P::bytes(&source),
             source,
             capacity: 0,
+            cached: Cached::default(),
             living: Arc::default(),
             spare: Vec::new(),
             prefixes: Prefixes::default(),
@@ -52,6 +74,12 @@ impl<P: PageMemory> PagePool<P> {
         self.capacity = usize::try_from(bytes / self.page_bytes.max(1)).unwrap_or(usize::MAX);
         let over = self.living().saturating_sub(self.capacity);
         self.make_room(over);
+    }
+
+    /// Bounds the pages that known prefixes keep when no sequence reads them. Without a bound they fill the pool.
+    pub fn set_cached(&mut self, cached: Cached) {
+        self.cached = cached;
+        self.trim();
     }
 
     /// Bytes of one page.
@@ -84,18 +112,20 @@ impl<P: PageMemory> PagePool<P> {
         self.prefixes.insert(asker, &ids[..known], &state.pages);
     }
 
-    /// Ends a sequence and keeps all it computed findable, the last and partly filled page included.
+    /// Ends a sequence and keeps what it computed findable, as far as prefixes may keep pages; the last and partly filled
+    /// page included.
     pub fn retire(&mut self, asker: &Asker, ids: &[u32], state: SequenceState<P>) {
         let known = ids.len().min(state.len);
         self.prefixes.insert(asker, &ids[..known], &state.pages);
         self.release(state);
     }
 
-    /// Ends a sequence. Its pages are back at once, but for those that are shared or findable.
+    /// Ends a sequence. Its pages are back at once, but for those that are shared or stay findable.
     pub fn release(&mut self, state: SequenceState<P>) {
         for page in state.pages {
             self.give_back(page);
         }
+        self.trim();
     }
 
     /// Drops everything cached, and gives the memory of unused pages back to the system.
@@ -163,6 +193,13 @@ impl<P: PageMemory> PagePool<P> {
 
     fn living(&self) -> usize {
         self.living.load(Ordering::Relaxed)
+    }
+
+    /// Forgets prefixes that nobody reads down to what they may keep.
+    fn trim(&mut self) {
+        for page in self.prefixes.trim(self.cached) {
+            self.keep(page);
+        }
     }
 
     /// Forgets prefixes until that many of their pages are free, the longest unused first.

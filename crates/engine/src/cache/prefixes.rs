@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Asker, PAGE, Page};
+use super::{Asker, Cached, PAGE, Page};
 
 /// A page of a known prefix. Its parent holds the positions before it.
 #[derive(Debug)]
@@ -13,6 +13,7 @@ struct Node<P> {
     ids: Vec<u32>,
     page: Arc<Page<P>>,
     children: Vec<u64>,
+    asker: Asker,
     /// When it was last adopted or published; at least as late as that of any child.
     used: u64,
 }
@@ -83,7 +84,7 @@ impl<P> Prefixes<P> {
                     }
                     number
                 }
-                Some(_) | None => self.add(parent, ids, page),
+                Some(_) | None => self.add(asker, parent, ids, page),
             };
             if let Some(node) = self.nodes.get_mut(&number) {
                 node.used = self.now;
@@ -99,10 +100,30 @@ impl<P> Prefixes<P> {
 
     /// Forgets the longest unused prefixes until `count` pages came free; gives them.
     pub(super) fn evict(&mut self, count: usize) -> Vec<Page<P>> {
+        self.evict_of(count, |_| true)
+    }
+
+    /// Forgets what prefixes that no sequence reads hold beyond what they may keep, the longest unused first; gives it.
+    pub(super) fn trim(&mut self, cached: Cached) -> Vec<Page<P>> {
+        let mut freed = Vec::new();
+        for (owners, most) in [(true, cached.own), (false, cached.others)] {
+            let is_of = |asker: &Asker| (*asker == Asker::OWNER) == owners;
+            let held = self.nodes.values();
+            let held = held.filter(|node| unshared(node) && is_of(&node.asker));
+            let over = held.count().saturating_sub(most);
+            freed.extend(self.evict_of(over, is_of));
+        }
+        freed
+    }
+
+    fn evict_of(&mut self, count: usize, is_of: impl Fn(&Asker) -> bool) -> Vec<Page<P>> {
         let mut freed = Vec::new();
         while freed.len() < count {
             // Among equals the later made: a child is never older than its parent.
-            let free = self.nodes.iter().filter(|(_, node)| unshared(node));
+            let free = self
+                .nodes
+                .iter()
+                .filter(|(_, node)| unshared(node) && is_of(&node.asker));
             let oldest = free.min_by_key(|&(number, node)| (node.used, std::cmp::Reverse(*number)));
             let Some((&number, _)) = oldest else {
                 break;
@@ -135,7 +156,7 @@ impl<P> Prefixes<P> {
         self.nodes.get(&number).map_or(0, |node| node.ids.len())
     }
 
-    fn add(&mut self, parent: Parent, ids: &[u32], page: &Arc<Page<P>>) -> u64 {
+    fn add(&mut self, asker: &Asker, parent: Parent, ids: &[u32], page: &Arc<Page<P>>) -> u64 {
         let number = self.number;
         self.number += 1;
         let node = Node {
@@ -143,6 +164,7 @@ impl<P> Prefixes<P> {
             ids: ids.to_vec(),
             page: page.clone(),
             children: Vec::new(),
+            asker: *asker,
             used: self.now,
         };
         self.nodes.insert(number, node);

@@ -215,3 +215,42 @@ fn the_longest_unused_prefix_goes_first() {
     assert_eq!(found(&mut pool, 1), 64, "its last two pages made room");
     assert_eq!(found(&mut pool, 2), 128);
 }
+
+#[test]
+fn prefixes_keep_no_more_than_they_may_and_strangers_cost_the_owner_nothing() {
+    let mut pool = pool();
+    pool.set_cached(Cached { own: 4, others: 4 });
+    let ask = |asker: Asker, first: u32, pool: &mut PagePool<HostPage>| {
+        let mut one = Running::default();
+        assert!(one.grow(pool, &[first; 96]));
+        pool.retire(&asker, &one.ids, one.state);
+    };
+    ask(Asker::OWNER, 0, &mut pool);
+    for stranger in 1..9 {
+        ask(
+            Asker::client([stranger; 32]),
+            u32::from(stranger),
+            &mut pool,
+        );
+        assert!(pool.living() <= 3 + 4, "{} pages", pool.living());
+    }
+    let found = |asker: Asker, id: u32, pool: &mut PagePool<HostPage>| {
+        let state = pool.adopt(&asker, &[id; 97]);
+        let len = state.len();
+        pool.release(state);
+        len
+    };
+    assert_eq!(found(Asker::OWNER, 0, &mut pool), 96);
+    assert_eq!(found(Asker::client([8; 32]), 8, &mut pool), 96);
+    assert_eq!(found(Asker::client([7; 32]), 7, &mut pool), 32);
+    assert_eq!(found(Asker::client([1; 32]), 1, &mut pool), 0);
+    // The owner's own are bounded too, and what is read now is not counted.
+    let reads = pool.adopt(&Asker::OWNER, &[0; 97]);
+    ask(Asker::OWNER, 9, &mut pool);
+    assert_eq!(pool.living(), 3 + 3 + 4);
+    pool.release(reads);
+    assert_eq!(pool.living(), 4 + 4);
+    assert_eq!(found(Asker::OWNER, 9, &mut pool), 96);
+    pool.set_cached(Cached { own: 0, others: 0 });
+    assert_eq!(pool.living(), 0);
+}

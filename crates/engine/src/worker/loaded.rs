@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::embedding::Rule;
 use super::texts::Stamp;
-use crate::cache::{self, PAGE, PagePool};
+use crate::cache::{self, Cached, PAGE, PagePool};
 use crate::decoder::{Decoder, Plan};
 use crate::families::Shape;
 use crate::grammar::Grammars;
@@ -23,6 +23,9 @@ const LEAST_CONTEXT: u32 = 512;
 /// Full contexts that a model's pages hold where there is memory: answers are seldom that long, so this serves more of them
 /// than a step has rows, and leaves memory for other models.
 const CONTEXTS: u64 = 8;
+
+/// Known prefixes of all strangers together keep this part of a context: a few short chats. It is the owner's memory.
+const CACHED_FOR_OTHERS: usize = 4;
 
 /// Rows of an output that are scored in one step: each has a logit for every token of the vocabulary.
 pub(super) const SCORE_ROWS: u32 = 64;
@@ -147,7 +150,8 @@ impl Loaded {
             return Ok(None);
         }
         let decoder = decoder?;
-        Ok(Some(Self {
+        let pool = decoder.pool(pages);
+        let mut loaded = Self {
             id,
             path: path.to_owned(),
             stamp,
@@ -160,11 +164,22 @@ impl Loaded {
             embed: Rule::of(&plan.file().header().metadata, &text.info().architecture),
             text,
             grammars: None,
-            pool: decoder.pool(pages),
+            pool,
             decoder,
             fixed: need.fixed,
             used: 0,
-        }))
+        };
+        loaded.bound_prefixes();
+        Ok(Some(loaded))
+    }
+
+    /// Known prefixes of the owner's keep a full context, so that the next turn of the longest chat finds all of it. More
+    /// would be old chats, and memory that never comes back.
+    fn bound_prefixes(&mut self) {
+        let own = self.pages_of(self.info.context);
+        let least = self.pages_of(LEAST_CONTEXT).min(own);
+        let others = (own / CACHED_FOR_OTHERS).max(least);
+        self.pool.set_cached(Cached { own, others });
     }
 
     /// What compiles constraints for it.
@@ -196,6 +211,7 @@ impl Loaded {
         self.info.context = context;
         let now = self.pool.capacity() as u64 * self.pool.page_bytes();
         self.pool.set_bytes(pages.max(now));
+        self.bound_prefixes();
         Ok(())
     }
 

@@ -162,8 +162,7 @@ impl Compute {
             let Some(last) = holders.max_by_key(|sequence| (sequence.class, sequence.call)) else {
                 return moved;
             };
-            last.aside = true;
-            let state = std::mem::take(&mut last.state);
+            let state = last.stand_aside();
             // They stay findable until somebody needs the room, and then go, the oldest first.
             model.pool.retire(&last.asker.key, &last.ids, state);
             moved = true;

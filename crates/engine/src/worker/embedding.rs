@@ -105,8 +105,8 @@ impl Embedding {
     }
 
     /// Takes states, `[rows][hidden]`.
-    pub(super) fn take(&mut self, states: Vec<f32>, model: &Loaded) {
-        for state in states.chunks_exact(model.decoder.shape().hidden) {
+    pub(super) fn take(&mut self, states: &[f32], hidden: usize) {
+        for state in states.chunks_exact(hidden) {
             self.rows += 1;
             match self.pooling {
                 Pooling::Last => self.sum = state.to_vec(),
@@ -121,6 +121,12 @@ impl Embedding {
                 }
             }
         }
+    }
+
+    /// Forgets the states of the text that is being read: they are computed again.
+    pub(super) fn begin_again(&mut self) {
+        self.sum.clear();
+        self.rows = 0;
     }
 
     /// Finishes the vector of a text; gives what to say, and the ids of the next text.
@@ -152,6 +158,29 @@ fn unit(mut vector: Vec<f32>) -> Vec<f32> {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_that_is_begun_again_has_the_vector_of_one_read_once() {
+        let states = [1.0f32, 0.0, 0.0, 2.0, 5.0, 1.0];
+        for pooling in [Pooling::Mean, Pooling::First, Pooling::Last] {
+            let vector = |before: &[f32]| {
+                let mut embedding = Embedding {
+                    pooling,
+                    later: VecDeque::new(),
+                    sum: Vec::new(),
+                    rows: 0,
+                    done: Embeddings::default(),
+                };
+                embedding.take(before, 2);
+                embedding.begin_again();
+                embedding.take(&states, 2);
+                embedding.end_of_text().0
+            };
+            assert_eq!(vector(&states[..4]), vector(&[]), "{pooling:?}");
+        }
+    }
+
     #[test]
     fn a_vector_becomes_one_of_length_one() {
         assert_eq!(super::unit(vec![3.0, 4.0]), [0.6, 0.8]);

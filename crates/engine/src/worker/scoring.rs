@@ -69,6 +69,11 @@ impl Scoring {
         }
     }
 
+    /// Forgets the verdicts: the rows they came of are computed again.
+    pub(super) fn begin_again(&mut self) {
+        self.scores.clear();
+    }
+
     /// Judges the tokens that follow the rows.
     pub(super) fn take(
         &mut self,

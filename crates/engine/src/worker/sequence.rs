@@ -149,7 +149,7 @@ impl Sequence {
             }
             Work::Scoring(scoring) => scoring.take(&self.ids, rows, model),
             Work::Embedding(embedding) => {
-                embedding.take(rows, model);
+                embedding.take(&rows, model.decoder.shape().hidden);
                 if !complete {
                     return Ok(Outcome::On(None));
                 }
@@ -161,6 +161,17 @@ impl Sequence {
                 Ok(outcome)
             }
         }
+    }
+
+    /// Gives up its pages, to begin again by prefill later. What rows of steps to come will give again is forgotten.
+    pub(super) fn stand_aside(&mut self) -> SequenceState {
+        self.aside = true;
+        match &mut self.work {
+            Work::Answer(_) => {}
+            Work::Scoring(scoring) => scoring.begin_again(),
+            Work::Embedding(embedding) => embedding.begin_again(),
+        }
+        std::mem::take(&mut self.state)
     }
 
     /// What is to be said when it is cancelled.

@@ -159,6 +159,11 @@ impl<B: Backend> Decoder<B> {
         PagePool::of(self.backend.pages(&self.shape), bytes)
     }
 
+    /// Tokens of the longest sequence that it can compute: less than any number for models that must know it at load.
+    pub(crate) fn longest(&self) -> usize {
+        self.longest
+    }
+
     /// Computes the next ids of any number of sequences at once: every linear layer runs once over all rows. What a row
     /// gives does not depend on the others. `interrupted` is asked between the layers of a step of several rows.
     pub fn step(

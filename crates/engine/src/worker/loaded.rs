@@ -197,9 +197,11 @@ impl Loaded {
     }
 
     /// Widens the context of a load that is asked for again, out of `free` bytes more than it may take already. Pages
-    /// belong to sequences, so nothing is loaded anew.
+    /// belong to sequences, so nothing is loaded anew; where the weights hold for so long a context alone, it is that.
     pub(super) fn widen(&mut self, context: Option<u32>, free: u64) -> Result<(), EngineError> {
-        let Some(wanted) = context.filter(|&wanted| wanted > self.info.context) else {
+        let longest = u32::try_from(self.decoder.longest()).unwrap_or(u32::MAX);
+        let wanted = context.map(|wanted| wanted.min(longest));
+        let Some(wanted) = wanted.filter(|&wanted| wanted > self.info.context) else {
             return Ok(());
         };
         let need = Need::with_fixed(self.fixed, self.decoder.shape(), Some(wanted));

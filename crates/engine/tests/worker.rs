@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use engine::{
     Asker, ChatPrompt, Class, EmbedRequest, EngineError, EngineHandle, EngineOptions, EnginePhase,
-    Finish, GenerateEvent, GenerateRequest, Generation, ModelInfo, Sampling, ScoreRequest,
+    FileProblem, Finish, GenerateEvent, GenerateRequest, Generation, ModelInfo, Sampling,
+    ScoreRequest,
 };
 use tiny::{Kind, Meta, Model, Tiny};
 
@@ -96,6 +97,34 @@ async fn weights_that_are_no_numbers_are_told() {
     assert_eq!(
         end_of(generation).await,
         Err(EngineError::BadNumbers { index: 0 })
+    );
+}
+
+#[tokio::test]
+async fn a_table_with_fewer_rows_than_pieces_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("short.gguf");
+    let mut bad = model();
+    for tensor in &mut bad.tensors {
+        if matches!(tensor.name.as_str(), "token_embd.weight" | "output.weight") {
+            tensor.shape[0] -= 1;
+            let values = tensor.shape.iter().product();
+            tensor.values.truncate(values);
+        }
+    }
+    bad.write(&path);
+    let refused = engine(dir.path())
+        .score(ScoreRequest::new(&path, vec![1, 2], vec![3]))
+        .await;
+    assert!(
+        matches!(
+            refused,
+            Err(EngineError::BadFile {
+                problem: FileProblem::WrongShape { .. },
+                ..
+            })
+        ),
+        "{refused:?}"
     );
 }
 

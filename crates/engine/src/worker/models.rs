@@ -10,7 +10,7 @@ use super::texts::TextModels;
 use crate::backend::{Backend as _, Here};
 use crate::decoder::Plan;
 use crate::file::ModelFile;
-use crate::{Class, EngineError, LoadProgress};
+use crate::{Class, EngineError, FileProblem, LoadProgress, TextInfo};
 
 /// How a wish for a model went.
 #[derive(Debug)]
@@ -98,6 +98,7 @@ impl Models {
         }
         let text = texts.get(wish.path)?;
         let plan = Plan::of(&Arc::new(ModelFile::open(wish.path)?))?;
+        has_a_row_for_every_piece(&plan, text.info())?;
         let need = Need::of(&plan, wish.context);
         let verdict = |need: u64| {
             let held: Vec<Held> = self
@@ -182,6 +183,20 @@ impl Models {
             latest_own: self.latest_own == Some(model.id),
         }
     }
+}
+
+/// Every piece of the tokenizer has its row in the table: answers index logits by pieces.
+fn has_a_row_for_every_piece(plan: &Plan, text: &TextInfo) -> Result<(), EngineError> {
+    let (found, due) = (plan.vocabulary() as u64, u64::from(text.vocab_size));
+    if found >= due {
+        return Ok(());
+    }
+    let hidden = plan.shape().hidden as u64;
+    Err(plan.file().bad(FileProblem::WrongShape {
+        name: "token_embd.weight".to_owned(),
+        found: vec![found, hidden],
+        expected: vec![due, hidden],
+    }))
 }
 
 /// What is wanted of a model.

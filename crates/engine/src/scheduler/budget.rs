@@ -45,8 +45,9 @@ impl Budget {
         if short < 0.0 {
             return Some(Duration::ZERO);
         }
-        // A microsecond more, so that whoever waits that long finds something.
-        (self.share > 0.0).then(|| Duration::from_secs_f64(short / self.share + 1e-6))
+        // A microsecond more, so that whoever waits that long finds something. A share next to nothing waits for ever.
+        let wait = Duration::try_from_secs_f64(short / self.share + 1e-6);
+        (self.share > 0.0).then(|| wait.unwrap_or(Duration::MAX))
     }
 
     /// Takes the seconds of the device that have just passed, or a part of them.
@@ -77,6 +78,9 @@ mod tests {
         let none = Budget::new(0.0, Duration::ZERO);
         assert!(none.is_spent(seconds(1e6)));
         assert_eq!(none.wait(seconds(1e6)), None);
+        let mut least = Budget::new(f32::MIN_POSITIVE, Duration::ZERO);
+        least.spend(1.0, seconds(1.0));
+        assert_eq!(least.wait(seconds(1.0)), Some(Duration::MAX));
         let mut all = Budget::new(1.0, Duration::ZERO);
         all.spend(100.0, seconds(1.0));
         assert!(!all.is_spent(seconds(1.0)));

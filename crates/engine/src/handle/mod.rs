@@ -190,13 +190,14 @@ impl EngineHandle {
         TextStream::open(self.clone(), file.to_owned(), stop).await
     }
 
-    /// Loads a model for the owner's work; at once when it is loaded. Another model is replaced when no answer runs on
-    /// it; answers for the network are ended for it ([`EngineError::Displaced`]).
+    /// Loads a model for the owner's work; at once when it is loaded. Others stay as long as there is room; of those that
+    /// go, answers for the network are ended ([`EngineError::Displaced`]), and the owner's are waited for.
     pub async fn load(&self, file: &Path, context: Option<u32>) -> Result<Loading, EngineError> {
         self.load_for(file, context, Class::Own).await
     }
 
-    /// The same for either class of work. A load for the network waits for every answer on another model.
+    /// The same for any class of work. Where there is no room, a load for the network waits for the answers on other models,
+    /// and never takes the place of the one that the owner used last.
     pub async fn load_for(
         &self,
         file: &Path,
@@ -543,15 +544,13 @@ impl Drop for TextStream {
     }
 }
 
+/// An answer of the wrong kind, by its name: what it holds may be somebody's text.
 fn unexpected(say: &Say) -> EngineError {
-    let mut detail = format!("{say:?}");
-    detail.truncate(
-        detail
-            .char_indices()
-            .nth(80)
-            .map_or(detail.len(), |(at, _)| at),
-    );
-    EngineError::WorkerSpokeWrong { detail }
+    let told = format!("{say:?}");
+    let kind = told.split(|sign: char| !sign.is_alphanumeric()).next();
+    EngineError::WorkerSpokeWrong {
+        detail: format!("an answer {}", kind.unwrap_or_default()),
+    }
 }
 
 /// Threads where none are named: physical cores, as far as this process may use them. A second thread on a core computes

@@ -6,7 +6,8 @@
 //! files, renders templates, computes and samples. Feature `text` is the part of it that needs no tensors: file headers,
 //! tokenizer, chat template, detokenizer.
 //!
-//! It owns candle, the GGUF reader, the tokenizer and the sampler of this program. It never opens a socket, holds no
+//! It owns the GGUF reader, the tokenizer, the kernels and the sampler of this program, and candle in its workers for
+//! graphics cards. It never opens a socket, holds no
 //! key and knows nothing of peers, prices or conversations: token ids and text are all that passes.
 //!
 //! ```no_run

@@ -1,4 +1,4 @@
-//! The task that computes a stranger's job, in the network's class.
+//! The task that computes a stranger's job, in the class of strangers.
 
 use std::path::PathBuf;
 

@@ -2,10 +2,11 @@
 //!
 //! A step is some hundreds of short pieces of work, one after the other. Threads wait for the next by watching a word in
 //! memory for a moment and then sleep, so that inside a step nobody is woken by the system, and between steps nothing
-//! runs. The units of a piece are taken from a counter: where a thread comes late or is interrupted, the others take what
-//! it does not.
+//! runs. Each thread has a share of a piece's units and takes them in order, so that it reads memory from end to end;
+//! where a thread comes late or is interrupted, the others take what it has left.
 
 use std::cell::{Cell, UnsafeCell};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::thread::Thread;
@@ -81,7 +82,7 @@ pub(crate) fn start(threads: usize) {
     POOL.get_or_init(|| Pool::new(threads));
 }
 
-/// Multiply-adds that are worth a look at the shared counter.
+/// Multiply-adds that are worth a look at a counter.
 const WORTH_TAKING: usize = 50_000;
 
 static POOL: OnceLock<Pool> = OnceLock::new();
@@ -163,8 +164,8 @@ struct Worker {
 struct Board {
     /// The number of the piece of work, times [`PIECE`]; [`OPEN`] while it may be joined; and how many are in it.
     word: Apart<AtomicU64>,
-    /// The next unit to take.
-    next: Apart<AtomicUsize>,
+    /// Per thread the next unit of its share.
+    next: Vec<Apart<AtomicUsize>>,
     /// Written only while nobody may join and nobody is in it.
     piece: UnsafeCell<Piece>,
 }
@@ -197,7 +198,7 @@ impl Pool {
         // As long as the process, since the threads are.
         let board: &'static Board = Box::leak(Box::new(Board {
             word: Apart::default(),
-            next: Apart::default(),
+            next: (0..threads.max(1)).map(|_| Apart::default()).collect(),
             piece: UnsafeCell::new(Piece {
                 work: std::ptr::null(),
                 call: |_, _| (),
@@ -207,7 +208,7 @@ impl Pool {
         let worker = |index: usize| {
             let asleep: &'static AtomicBool = Box::leak(Box::default());
             let builder = std::thread::Builder::new().name(format!("compute-{index}"));
-            let handle = builder.spawn(move || board.attend(asleep)).ok()?;
+            let handle = builder.spawn(move || board.attend(index, asleep)).ok()?;
             Some(Worker {
                 thread: handle.thread().clone(),
                 asleep,
@@ -240,7 +241,10 @@ impl Pool {
         unsafe {
             *board.piece.get() = piece;
         }
-        board.next.0.store(0, Ordering::Relaxed);
+        for (thread, next) in board.next.iter().enumerate() {
+            next.0
+                .store(board.share(piece, thread).start, Ordering::Relaxed);
+        }
         // Before the looks at who sleeps, as sleepers look at it after saying so: one of both sees the other.
         board
             .word
@@ -251,7 +255,7 @@ impl Pool {
                 worker.thread.unpark();
             }
         }
-        board.compute(piece);
+        board.compute(piece, 0);
         board.word.0.fetch_and(!OPEN, Ordering::AcqRel);
         let mut looks = 0;
         while !board.word.0.load(Ordering::Acquire).is_multiple_of(OPEN) {
@@ -265,8 +269,16 @@ impl Pool {
 }
 
 impl Board {
+    /// The units of a thread.
+    fn share(&self, piece: Piece, thread: usize) -> Range<usize> {
+        let (units, threads) = (piece.units, self.next.len());
+        // As even as can be, without a product that could overflow.
+        let start = |thread: usize| units / threads * thread + (units % threads).min(thread);
+        start(thread)..start(thread + 1)
+    }
+
     /// The life of a thread.
-    fn attend(&self, asleep: &AtomicBool) -> ! {
+    fn attend(&self, thread: usize, asleep: &AtomicBool) -> ! {
         let mut last = 0;
         loop {
             let word = self.next_piece(last, asleep);
@@ -282,7 +294,7 @@ impl Board {
             // SAFETY: this thread is in an open piece, which is not written before it has left.
             #[allow(unsafe_code)]
             let piece = unsafe { *self.piece.get() };
-            self.compute(piece);
+            self.compute(piece, thread);
             self.word.0.fetch_sub(1, Ordering::Release);
         }
     }
@@ -307,13 +319,21 @@ impl Board {
         }
     }
 
-    /// Computes units until none is left.
-    fn compute(&self, piece: Piece) {
+    /// Computes units until none is left: the thread's own, then those of the threads after it.
+    fn compute(&self, piece: Piece, thread: usize) {
         let _end = AbortIfPanicking;
         BUSY.set(true);
+        let threads = self.next.len();
+        let mut shares = (thread..threads).chain(0..thread);
+        let mut share = shares.next();
         let mut units = std::iter::from_fn(|| {
-            let unit = self.next.0.fetch_add(1, Ordering::Relaxed);
-            (unit < piece.units).then_some(unit)
+            loop {
+                let unit = self.next[share?].0.fetch_add(1, Ordering::Relaxed);
+                if unit < self.share(piece, share?).end {
+                    return Some(unit);
+                }
+                share = shares.next();
+            }
         });
         (piece.call)(piece.work, &mut units);
         BUSY.set(false);

@@ -47,12 +47,12 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<(), String> {
-    let threads = arguments.threads.to_string();
+    #[cfg(feature = "candle")]
     for name in ["CANDLE_NUM_THREADS", "RAYON_NUM_THREADS"] {
         // SAFETY: no other thread was started yet.
         #[allow(unsafe_code)]
         unsafe {
-            std::env::set_var(name, &threads);
+            std::env::set_var(name, arguments.threads.to_string());
         }
     }
     let Some(task) = arguments.task else {

@@ -29,7 +29,7 @@ use fair::Fair;
 use crate::{Class, Sharing};
 
 /// Most tokens of a step: as many of a prompt as nobody minds waiting for.
-pub const STEP_TOKENS: u32 = 256;
+pub const STEP_TOKENS: u32 = crate::families::PREFILL_CHUNK;
 
 /// Most sequences that produce a token in one step. Beyond it a step only gets longer: the weights' bytes are spread over
 /// enough rows already.

@@ -91,24 +91,8 @@ fn tensor(format: Format) -> Vec<u8> {
             let number = half::f16::from_f32(number / (1 + at) as f32);
             bytes[start + at..][..2].copy_from_slice(&number.to_le_bytes());
         }
-        match format {
-            Format::F32 => bytes[start..].copy_from_slice(&number.to_le_bytes()),
-            Format::F16 => {
-                bytes[start..].copy_from_slice(&half::f16::from_f32(number).to_le_bytes())
-            }
-            Format::BF16 => {
-                bytes[start..].copy_from_slice(&half::bf16::from_f32(number).to_le_bytes())
-            }
-            Format::Q4_0
-            | Format::Q4_1
-            | Format::Q5_0
-            | Format::Q5_1
-            | Format::Q8_0
-            | Format::Q2K
-            | Format::Q3K
-            | Format::Q4K
-            | Format::Q5K
-            | Format::Q6K => (),
+        if let Some(float) = format.encode(number) {
+            bytes[start..].copy_from_slice(&float);
         }
     }
     bytes

@@ -109,6 +109,17 @@ impl Format {
         matches!(self, Self::F32 | Self::F16 | Self::BF16)
     }
 
+    /// A weight as a file holds it, where weights are floats.
+    pub(super) fn encode(self, weight: f32) -> Option<Vec<u8>> {
+        if self == Self::F32 {
+            return Some(weight.to_le_bytes().to_vec());
+        }
+        if self == Self::F16 {
+            return Some(half::f16::from_f32(weight).to_le_bytes().to_vec());
+        }
+        (self == Self::BF16).then(|| half::bf16::from_f32(weight).to_le_bytes().to_vec())
+    }
+
     /// What is taken off the unsigned integers.
     pub(super) fn offset(self) -> i32 {
         match self {

@@ -30,27 +30,15 @@ pub(super) fn tensor(format: Format, outputs: usize, inputs: usize, seed: usize)
     let mut bytes = Vec::with_capacity(blocks * size);
     for block in 0..blocks {
         let number = value(seed + block * 3);
-        match format {
-            Format::F32 => bytes.extend(number.to_le_bytes()),
-            Format::F16 => bytes.extend(f16::from_f32(number).to_le_bytes()),
-            Format::BF16 => bytes.extend(bf16::from_f32(number).to_le_bytes()),
-            Format::Q4_0
-            | Format::Q4_1
-            | Format::Q5_0
-            | Format::Q5_1
-            | Format::Q8_0
-            | Format::Q2K
-            | Format::Q3K
-            | Format::Q4K
-            | Format::Q5K
-            | Format::Q6K => {
-                let start = bytes.len();
-                bytes.extend((0..size).map(|at| (noise(seed + block * size + at) >> 11) as u8));
-                for (at, half) in format.halves().iter().enumerate() {
-                    let number = f16::from_f32(value(seed + block * 2 + at) * 0.01);
-                    bytes[start + half..][..2].copy_from_slice(&number.to_le_bytes());
-                }
-            }
+        if let Some(float) = format.encode(number) {
+            bytes.extend(float);
+            continue;
+        }
+        let start = bytes.len();
+        bytes.extend((0..size).map(|at| (noise(seed + block * size + at) >> 11) as u8));
+        for (at, half) in format.halves().iter().enumerate() {
+            let number = f16::from_f32(value(seed + block * 2 + at) * 0.01);
+            bytes[start + half..][..2].copy_from_slice(&number.to_le_bytes());
         }
     }
     bytes

@@ -63,6 +63,11 @@ impl Registry {
         let mut paths = self.folders();
         paths.extend(self.records.added.iter().map(|added| added.path.clone()));
         self.readable.send_replace(paths.clone());
+        // The worker follows a link out of a folder only when the file it leads to is named as well.
+        let files = paths.iter().flat_map(|folder| store::model_files(folder));
+        let linked = files.filter(|file| file.is_symlink());
+        let targets: Vec<_> = linked.filter_map(|file| file.canonicalize().ok()).collect();
+        paths.extend(targets);
         paths.extend(also.iter().cloned());
         paths.push(self.data.join("heads"));
         if let Err(error) = self.engine.set_readable(paths).await {

@@ -20,6 +20,40 @@ fn parts() -> Option<(PathBuf, PathBuf)> {
     (worker && starter.is_file()).then_some((beside, starter))
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn a_file_that_is_a_link_out_of_its_folder_is_read() {
+    let Some((beside, starter)) = parts() else {
+        eprintln!(
+            "skipped: a_file_that_is_a_link_out_of_its_folder_is_read (no worker or no starter here)"
+        );
+        return;
+    };
+    let root = tempfile::tempdir().unwrap();
+    let bundle = root.path().join("bundle");
+    let elsewhere = root.path().join("elsewhere.gguf");
+    std::fs::create_dir(&bundle).unwrap();
+    std::fs::copy(&starter, &elsewhere).unwrap();
+    let link = bundle.join("SmolLM2-135M-Instruct.Q4_1.gguf");
+    std::os::unix::fs::symlink(&elsewhere, link).unwrap();
+    let engine = EngineHandle::new(EngineOptions {
+        worker_dirs: vec![beside],
+        ..EngineOptions::default()
+    });
+    let options = ModelsOptions {
+        data: root.path().join("data"),
+        dirs: vec![bundle],
+        proxy: None,
+        default_model: None,
+    };
+    let models = Models::open(options, engine.clone()).await.unwrap();
+    models.settled().await;
+    let found = models.all().into_iter().find(|model| model.starter);
+    assert!(found.unwrap().file.is_some());
+    models.shutdown().await;
+    engine.shutdown().await;
+}
+
 #[tokio::test]
 async fn the_engine_reads_what_is_found_and_what_is_added() {
     let Some((beside, starter)) = parts() else {

@@ -403,7 +403,7 @@ export const en = {
     blocked: "blocked",
     blockedDone: (name: string) => `Blocked ${name}`,
     emptyTitle: "Nobody is connected",
-    emptyBody: "Enter a peer's address or invite beside, or switch lending on so that others find you.",
+    emptyBody: "Enter a peer's address or invite beside. While lending is on, others can find you too.",
   },
   receipt: {
     title: "Receipt",

@@ -62,6 +62,7 @@ pub mod models;
 mod node;
 pub mod peers;
 pub mod receipts;
+pub mod route;
 mod serve;
 pub mod settings;
 pub mod status;

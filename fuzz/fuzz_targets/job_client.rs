@@ -174,7 +174,7 @@ impl World {
                 let (_, open) = mirror.open.as_ref()?;
                 let n_in = 3 + tokens::unpack(&open.resume_tokens, 500).ok()?.len() as u32 + u32::from(wrong);
                 let max_out = if max_out == 0 { open.max_out } else { max_out.into() };
-                let accept = Accept { n_in, heartbeat_ms: 1_000, resume_grace_s: 0, max_out };
+                let accept = Accept { n_in, heartbeat_ms: 1_000, max_out, ..Accept::default() };
                 Event::Frame { attempt, frame: Frame::Accept(accept) }
             }
             Step::Busy { attempt, ms } => {

@@ -148,8 +148,7 @@ fn open(max_out: u8, prompt: u8, resume: u8, stop: bool) -> Bytes {
         sampling: Some(Sampling::default()),
         max_out: max_out.into(),
         stop: if stop { vec!["x".into()] } else { Vec::new() },
-        resume_of: None,
-        ignore_eog: false,
+        ..Open::default()
     };
     Frame::Open(Box::new(open)).to_bytes()
 }

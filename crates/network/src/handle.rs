@@ -10,6 +10,7 @@ use protocol::{
     ModelDigest, ModelRef, PeerId,
     head::{HeadFetch, MAX_CHUNK, MAX_HEAD},
     offer::{Offer, SignedEnvelope},
+    quote::{Quote, QuoteRequest},
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -19,6 +20,7 @@ use crate::{
     identity,
     offers::VerifiedOffer,
     peers::NetworkStatus,
+    quotes::QuoteAsked,
     streams::IncomingJob,
     swarm::{Command, Loop},
     wire::JobStream,
@@ -74,13 +76,15 @@ impl std::fmt::Debug for NetworkOptions {
     }
 }
 
-/// What strangers ask of this node. Both queues are bounded; what does not fit is refused on the wire.
+/// What strangers ask of this node. The queues are bounded; what does not fit is refused on the wire.
 #[derive(Debug)]
 pub struct Inbound {
     /// Streams of `/decentralgpt/infer/1` that peers opened.
     pub jobs: mpsc::Receiver<IncomingJob>,
     /// Heads that peers want to fetch.
     pub heads: mpsc::Receiver<HeadRequest>,
+    /// Jobs that peers want a quote for.
+    pub quotes: mpsc::Receiver<QuoteAsked>,
 }
 
 /// A handle on the running network. Clones share one loop; the loop ends when [`Network::shutdown`] is called or the last handle
@@ -275,6 +279,26 @@ impl Network {
             peer,
             what: "the pieces of the head do not add up",
         })
+    }
+
+    /// Asks a connected provider what a job would cost and when its first token would come; at most two seconds. The quote is
+    /// signed by the peer, answers this very request, and has not expired.
+    ///
+    /// # Errors
+    /// [`NetworkError::NotConnected`], [`NetworkError::Unsupported`], [`NetworkError::Timeout`], [`NetworkError::Broken`] (also
+    /// of a provider that does not want the job), [`NetworkError::Malformed`], [`NetworkError::Busy`].
+    pub async fn quote(
+        &self,
+        peer: &PeerId,
+        request: &QuoteRequest,
+    ) -> Result<Quote, NetworkError> {
+        let (peer, request) = (*peer, request.clone());
+        self.ask(|reply| Command::Quote {
+            peer,
+            request,
+            reply,
+        })
+        .await?
     }
 
     /// Closes all connections politely (one second at most), then ends the loop. Later calls answer [`NetworkError::Closed`].

@@ -25,7 +25,7 @@
 //! | `swarm` | the loop that alone owns the swarm; every event that can wake it is one enum |
 //! | `behaviour`, `transport` | which libp2p protocols run, with which limits |
 //! | `streams`, `wire` | `/decentralgpt/infer/1`: raw streams, frames cut out of them, queues that are bounded |
-//! | `offers`, `heads`, `providers` | pulled signed offers, chunks of a file's head, provider records of Kademlia |
+//! | `offers`, `heads`, `quotes`, `providers` | pulled signed offers, chunks of a file's head, quotes for a job, provider records of Kademlia |
 //! | `limits`, `peers`, `address` | who may connect how often, who is banned, who is connected, which address may be dialled |
 //!
 //! # What it never does
@@ -46,6 +46,7 @@ mod messages;
 mod offers;
 mod peers;
 mod providers;
+mod quotes;
 mod streams;
 mod swarm;
 mod wire;
@@ -56,5 +57,6 @@ pub use handle::{Inbound, Network, NetworkOptions, peer_id_of};
 pub use heads::{HeadRequest, HeadSource};
 pub use offers::VerifiedOffer;
 pub use peers::{Direction, NetworkStatus, PeerStatus, Refusals};
+pub use quotes::QuoteAsked;
 pub use streams::IncomingJob;
 pub use wire::{Flow, FrameReader, FrameWriter, JobStream, ReadError, WriteError};

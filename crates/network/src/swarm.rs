@@ -9,6 +9,7 @@ mod commands;
 mod dial;
 mod jobs;
 mod listen;
+mod quotes;
 mod requests;
 mod routing;
 
@@ -25,6 +26,7 @@ use protocol::{
     ModelDigest,
     head::HeadResponse,
     offer::{Offer, SignedEnvelope},
+    quote::{Quote, QuoteRequest},
 };
 use tokio::{
     runtime::Handle,
@@ -42,6 +44,7 @@ use crate::{
     limits::{self, Buckets, Conduct, JobSlots},
     offers::{Book, VerifiedOffer},
     peers::{AddressBook, NetworkStatus, Peers, Refusals},
+    quotes::QuoteAsked,
     streams::{IncomingJob, OpenId},
     wire::JobStream,
 };
@@ -58,6 +61,8 @@ const NOTE_QUEUE: usize = 256;
 const JOB_QUEUE: usize = 64;
 /// Requests for heads waiting for the node.
 const HEAD_QUEUE: usize = 16;
+/// Questions for quotes waiting for the node: they are answered in microseconds, or by nobody.
+const QUOTE_QUEUE: usize = 32;
 /// How often bans, deadlines, expiries and lost known peers are looked at.
 const TICK: Duration = Duration::from_secs(1);
 /// The least time between two snapshots, so that a flood of events does not become a flood of snapshots.
@@ -108,6 +113,11 @@ pub(crate) enum Command {
         offset: u32,
         reply: oneshot::Sender<Result<HeadResponse, NetworkError>>,
     },
+    Quote {
+        peer: protocol::PeerId,
+        request: QuoteRequest,
+        reply: oneshot::Sender<Result<Quote, NetworkError>>,
+    },
     Shutdown {
         reply: oneshot::Sender<()>,
     },
@@ -135,6 +145,11 @@ pub(crate) enum Note {
     Piece {
         channel: libp2p::request_response::ResponseChannel<bytes::Bytes>,
         response: HeadResponse,
+    },
+    /// The node gives a quote.
+    Quote {
+        channel: libp2p::request_response::ResponseChannel<bytes::Bytes>,
+        quote: bytes::Bytes,
     },
 }
 
@@ -171,6 +186,7 @@ pub(crate) struct Loop {
     known: Arc<RwLock<Vec<VerifiedOffer>>>,
     jobs: mpsc::Sender<IncomingJob>,
     heads: mpsc::Sender<HeadRequest>,
+    quotes_in: mpsc::Sender<QuoteAsked>,
 
     peers: Peers,
     addresses: AddressBook,
@@ -180,6 +196,7 @@ pub(crate) struct Loop {
     dials: dial::Dials,
     routing: routing::Routing,
     requests: requests::Requests,
+    quotes: quotes::Quotes,
     opens: HashMap<OpenId, (PeerId, oneshot::Sender<Result<JobStream, NetworkError>>)>,
 
     conduct: Conduct,
@@ -191,6 +208,7 @@ pub(crate) struct Loop {
     offer_request_rate: Buckets<PeerId>,
     offer_relay_rate: Buckets<PeerId>,
     head_rate: Buckets<PeerId>,
+    quote_rate: Buckets<PeerId>,
     record_rate: Buckets<PeerId>,
 
     dirty: bool,
@@ -244,6 +262,7 @@ impl Loop {
         let (note, notes) = mpsc::channel(NOTE_QUEUE);
         let (jobs, jobs_in) = mpsc::channel(JOB_QUEUE);
         let (heads, heads_in) = mpsc::channel(HEAD_QUEUE);
+        let (quotes_in, quotes_out) = mpsc::channel(QUOTE_QUEUE);
         let (status, status_out) = watch::channel(NetworkStatus::default());
         let known = Arc::default();
         let running = Running {
@@ -253,6 +272,7 @@ impl Loop {
             inbound: Inbound {
                 jobs: jobs_in,
                 heads: heads_in,
+                quotes: quotes_out,
             },
         };
         let swarm_loop = Self {
@@ -266,6 +286,7 @@ impl Loop {
             known,
             jobs,
             heads,
+            quotes_in,
             peers: Peers::default(),
             addresses: AddressBook::default(),
             book: Book::default(),
@@ -274,6 +295,7 @@ impl Loop {
             dials: dial::Dials::new(&options.known_peers),
             routing: routing::Routing::default(),
             requests: requests::Requests::default(),
+            quotes: quotes::Quotes::default(),
             opens: HashMap::new(),
             conduct: Conduct::default(),
             blocked: BTreeSet::new(),
@@ -284,6 +306,7 @@ impl Loop {
             offer_request_rate: Buckets::per_peer(limits::OFFER_REQUESTS),
             offer_relay_rate: Buckets::per_peer(limits::OFFERS_RELAYED),
             head_rate: Buckets::per_peer(limits::HEAD_CHUNKS),
+            quote_rate: Buckets::per_peer(limits::QUOTES),
             record_rate: Buckets::per_peer(limits::PROVIDER_RECORDS),
             dirty: false,
             published: Instant::now(),
@@ -335,6 +358,7 @@ impl Loop {
                     .remember(model, source, std::time::Instant::now())
             }
             Note::Piece { channel, response } => self.on_piece(channel, &response),
+            Note::Quote { channel, quote } => self.send_quote(channel, quote),
         }
     }
 

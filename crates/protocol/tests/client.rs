@@ -105,8 +105,8 @@ fn accept(client: &mut Client, attempt: u32, n_in: u32, ms: u64) -> Vec<Action> 
     let accept = Accept {
         n_in,
         heartbeat_ms: 1_000,
-        resume_grace_s: 0,
         max_out: 30,
+        ..Accept::default()
     };
     say(client, attempt, Frame::Accept(accept), ms)
 }

@@ -53,6 +53,11 @@ impl Loop {
                 offset,
                 reply,
             } => self.ask_for_piece(&peer, &model, offset, reply),
+            Command::Quote {
+                peer,
+                request,
+                reply,
+            } => self.ask_for_quote(&peer, request, reply),
             // The run loop ends on this one before it comes here.
             Command::Shutdown { reply } => drop(reply),
         }
@@ -168,6 +173,7 @@ impl Loop {
             BehaviourEvent::Kad(event) => self.on_kad(event),
             BehaviourEvent::Offers(event) => self.on_offers(event),
             BehaviourEvent::Heads(event) => self.on_heads(event),
+            BehaviourEvent::Quotes(event) => self.on_quotes(event),
             BehaviourEvent::Streams(event) => self.on_stream(event),
         }
     }

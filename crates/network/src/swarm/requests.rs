@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -22,7 +22,12 @@ use protocol::{
 use tokio::sync::{Semaphore, oneshot};
 
 use super::{Loop, Note};
-use crate::{error::NetworkError, heads, identity, messages, peers};
+use crate::{
+    error::NetworkError,
+    heads, identity,
+    messages::{self, Exchange, Heads, Offers},
+    peers,
+};
 
 /// Requests of ours under way, of each kind.
 const REQUESTS: usize = 128;
@@ -96,7 +101,7 @@ impl Loop {
         }
     }
 
-    fn askable(
+    pub(super) fn askable(
         &self,
         peer: &protocol::PeerId,
         protocol: &'static str,
@@ -224,7 +229,13 @@ impl Loop {
             } => {
                 if let Some((asked, reply)) = self.requests.offers.remove(&request_id) {
                     self.blame(peer, &error);
-                    self.answer(peer, reply, protocol::offer::PROTOCOL, &error);
+                    self.answer(
+                        peer,
+                        reply,
+                        protocol::offer::PROTOCOL,
+                        Offers::TIMEOUT,
+                        &error,
+                    );
                     self.pull_failed(peer, asked);
                 }
             }
@@ -386,7 +397,13 @@ impl Loop {
             } => {
                 self.blame(peer, &error);
                 let reply = self.requests.pieces.remove(&request_id);
-                self.answer(peer, reply, protocol::head::PROTOCOL, &error);
+                self.answer(
+                    peer,
+                    reply,
+                    protocol::head::PROTOCOL,
+                    Heads::TIMEOUT,
+                    &error,
+                );
             }
             Event::InboundFailure { peer, error, .. } => self.on_inbound_failure(peer, &error),
             Event::ResponseSent { .. } => {}
@@ -456,7 +473,7 @@ impl Loop {
     }
 
     /// A request that could not be read broke a cap or the form; everything else is the weather.
-    fn on_inbound_failure(&mut self, peer: PeerId, error: &InboundFailure) {
+    pub(super) fn on_inbound_failure(&mut self, peer: PeerId, error: &InboundFailure) {
         tracing::debug!(%peer, %error, "a request came to nothing");
         if let InboundFailure::Io(error) = error
             && error.kind() == std::io::ErrorKind::InvalidData
@@ -466,7 +483,7 @@ impl Loop {
     }
 
     /// The same for an answer.
-    fn blame(&mut self, peer: PeerId, error: &OutboundFailure) {
+    pub(super) fn blame(&mut self, peer: PeerId, error: &OutboundFailure) {
         if let OutboundFailure::Io(error) = error
             && error.kind() == std::io::ErrorKind::InvalidData
         {
@@ -474,11 +491,12 @@ impl Loop {
         }
     }
 
-    fn answer<T>(
+    pub(super) fn answer<T>(
         &self,
         peer: PeerId,
         reply: Option<oneshot::Sender<Result<T, NetworkError>>>,
         protocol: &'static str,
+        after: Duration,
         error: &OutboundFailure,
     ) {
         let Some(reply) = reply else { return };
@@ -487,7 +505,7 @@ impl Loop {
             (Some(peer), OutboundFailure::DialFailure) => NetworkError::NotConnected { peer },
             (Some(_), OutboundFailure::Timeout) => NetworkError::Timeout {
                 what: "an answer",
-                after: messages::TIMEOUT,
+                after,
             },
             (Some(peer), OutboundFailure::UnsupportedProtocols) => {
                 NetworkError::Unsupported { peer, protocol }
@@ -506,7 +524,7 @@ impl Loop {
 }
 
 /// The time, for judging offers. They carry wall-clock times only.
-fn now() -> Clock {
+pub(super) fn now() -> Clock {
     Clock {
         mono_ms: 0,
         unix_ms: peers::unix_ms(),

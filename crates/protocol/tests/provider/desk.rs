@@ -63,8 +63,7 @@ pub(crate) fn open() -> Open {
         }),
         max_out: 40,
         stop: vec!["END".into()],
-        resume_of: None,
-        ignore_eog: false,
+        ..Open::default()
     }
 }
 

@@ -84,6 +84,10 @@ impl Client {
             max_out: asked,
             stop: self.request.stop.clone(),
             resume_of: None,
+            quote_id: Bytes::new(),
+            grammar: None,
+            deadline_ms: 0,
+            want_logprobs_k: None,
             ignore_eog: self.request.ignore_eog,
         }
     }
@@ -174,7 +178,8 @@ impl Client {
             | Frame::Checkpoint(_)
             | Frame::Done(_)
             | Frame::Ack(_)
-            | Frame::Cancel(_) => self.lied(at, Lie::OutOfTurn(frame.kind()), now, out),
+            | Frame::Cancel(_)
+            | Frame::Pay(_) => self.lied(at, Lie::OutOfTurn(frame.kind()), now, out),
         }
     }
 
@@ -226,7 +231,8 @@ impl Client {
             | Frame::Busy(_)
             | Frame::Refuse(_)
             | Frame::Ack(_)
-            | Frame::Cancel(_) => self.lied(at, Lie::OutOfTurn(frame.kind()), now, out),
+            | Frame::Cancel(_)
+            | Frame::Pay(_) => self.lied(at, Lie::OutOfTurn(frame.kind()), now, out),
         }
     }
 

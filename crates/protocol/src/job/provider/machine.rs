@@ -260,7 +260,13 @@ impl Provider {
                 );
             }
             // It crossed our Done on the way.
-            (State::Signing { .. }, Frame::Cancel(_)) => {}
+            (State::Signing { .. }, Frame::Cancel(_) | Frame::Pay(_)) => {}
+            (State::Recording { .. } | State::Running(_), Frame::Pay(_)) => self.fail(
+                RefuseCode::PaymentRefused,
+                "nothing is paid for here",
+                now,
+                out,
+            ),
             (State::Signing { .. }, Frame::Error(_)) => self.store_and_close(Ended::Unsigned, out),
             (
                 State::Recording { .. } | State::Running(_) | State::Signing { .. },

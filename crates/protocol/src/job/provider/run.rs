@@ -1,5 +1,7 @@
 //! A job that is being computed: what was sent and signed for, what waits to be sent, and when something is due.
 
+use bytes::Bytes;
+
 use super::{Action, Config, Served, StartJob, judge::Taken};
 use crate::{
     ChainHash, Clock, JobId, PeerId, chain,
@@ -95,6 +97,10 @@ impl Run {
             n_in,
             heartbeat_ms: HEARTBEAT_BEFORE_MS as u32,
             resume_grace_s: 0,
+            // Nothing is paid for yet.
+            stream_window: 0,
+            chunk_tokens: 0,
+            last_voucher_held: Bytes::new(),
             max_out: taken.max_out,
         };
         let start = StartJob {

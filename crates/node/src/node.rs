@@ -1,9 +1,12 @@
 //! Start and stop: who owns which handle, and in which order things open and close.
 //!
 //! [`Node`] is a handle; everything lies in one [`Inner`] that tasks share. The tasks are: the switch with its jobs
-//! (`serve`), one per running answer (`ask`), the status and the list of chats (here), what answers a peer's wish for a
-//! head (here), the control socket (`control`). All of them end with the token `stop`, which is cancelled by
+//! (`serve`), one per running answer (`ask`), the daily change of the key for asking (`ask::session`), the status and the
+//! list of chats (here), the control socket (`control`). All of them end with the token `stop`, which is cancelled by
 //! [`Node::stop`] or when the last handle is dropped.
+//!
+//! There are two swarms. One asks, with a key of its own that changes daily, and runs as long as the node. The other one
+//! serves, with the stable identity; it belongs to the switch, and runs while that is on.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,12 +19,14 @@ use std::{
 use engine::{EngineHandle, EngineOptions};
 use ledger::Ledger;
 use memory::{ChatId, Memory, MessageId};
-use network::{Network, NetworkOptions};
 use tokio::sync::{Notify, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    ask::Answers,
+    ask::{
+        Answers,
+        session::{self, Session, Sessions},
+    },
     chat::ChatSummary,
     clock, control,
     data::DataFolder,
@@ -29,10 +34,11 @@ use crate::{
     identity::{Identity, IdentityError},
     installed,
     models::{ModelRow, Models, ModelsOptions, ModelsView},
-    peers::PeerBook,
+    peers::{Measurements, PeerBook},
     serve::{self, Serving},
     settings::{Settings, SettingsFile},
     status::{self, NodeStatus},
+    wake,
 };
 
 /// How long a stopping node waits for its own tasks before it drops them: an answer writes its last words in
@@ -103,13 +109,17 @@ pub(crate) struct Inner {
     pub(crate) settings: watch::Sender<Settings>,
     pub(crate) settings_file: tokio::sync::Mutex<SettingsFile>,
     pub(crate) engine: EngineHandle,
-    pub(crate) network: Network,
+    /// The swarm that asks.
+    pub(crate) asking: Sessions,
     pub(crate) memory: Memory,
     pub(crate) temporary: Memory,
     pub(crate) temporary_chats: Mutex<BTreeSet<ChatId>>,
     pub(crate) ledger: Ledger,
     pub(crate) models: Models,
     pub(crate) book: Mutex<PeerBook>,
+    pub(crate) measured: Measurements,
+    /// When this computer last woke.
+    pub(crate) wakes: watch::Sender<Option<std::time::Instant>>,
     pub(crate) answers: Answers,
     pub(crate) serving: Serving,
     pub(crate) status: watch::Sender<NodeStatus>,
@@ -188,22 +198,13 @@ impl Node {
                 .catalogue_problem()
                 .map(crate::models::ModelsError::view),
         );
-        let (network, inbound) = Network::start(NetworkOptions {
-            signer_seed: identity.seed(),
-            listen: Vec::new(),
-            mdns: false,
-            known_peers: book.dialable(),
-            agent: agent.clone(),
-        })
-        .await?;
-        for peer in book.blocked() {
-            network.set_blocked(&peer, true).await;
-        }
+        let measured = Measurements::open(&ledger).await?;
+        let asking = Session::start(&agent, book.dialable(), &book.blocked()).await?;
 
         let (serving, orders) = Serving::new();
         let stop = CancellationToken::new();
         let inner = Arc::new(Inner {
-            status: watch::Sender::new(status::first(&data, &identity, &notices)),
+            status: watch::Sender::new(status::first(&data, &identity, asking.peer_id(), &notices)),
             chats: watch::Sender::new(Vec::new()),
             agent,
             worker_dirs,
@@ -214,13 +215,15 @@ impl Node {
             settings: watch::Sender::new(settings),
             settings_file: tokio::sync::Mutex::new(opened.file),
             engine,
-            network,
+            asking: Sessions::new(asking),
             memory,
             temporary,
             temporary_chats: Mutex::default(),
             ledger,
             models,
             book: Mutex::new(book),
+            measured,
+            wakes: watch::Sender::new(None),
             answers: Answers::default(),
             serving,
             chats_dirty: Notify::new(),
@@ -229,12 +232,9 @@ impl Node {
             stop: stop.clone(),
         });
         inner.chats_reload().await?;
-        inner
-            .tasks
-            .spawn(serve::run(Arc::clone(&inner), orders, inbound.jobs));
-        inner
-            .tasks
-            .spawn(serve::give_heads(Arc::clone(&inner), inbound.heads));
+        inner.tasks.spawn(serve::run(Arc::clone(&inner), orders));
+        inner.tasks.spawn(session::keep(Arc::clone(&inner)));
+        inner.tasks.spawn(wake::keep(Arc::clone(&inner)));
         inner.tasks.spawn(status::keep(Arc::clone(&inner)));
         inner.tasks.spawn(Arc::clone(&inner).keep_chats());
         inner.tasks.spawn(crate::peers::keep(Arc::clone(&inner)));
@@ -263,7 +263,7 @@ impl Node {
             tracing::warn!("some tasks did not end in {STOP_WAIT:?}");
         }
         inner.models.shutdown().await;
-        inner.network.shutdown().await;
+        inner.asking.now().network.shutdown().await;
         inner.engine.shutdown().await;
         if let Err(error) = inner.memory.close().await {
             tracing::warn!(%error, "the conversations were not closed cleanly");

@@ -4,11 +4,12 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use engine::EnginePhase;
 use network::{Direction as NetworkDirection, PeerStatus};
-use protocol::ModelDigest;
+use protocol::{ModelDigest, PeerId};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    clock, data::DataFolder, error::ErrorView, identity::Identity, node::Inner, serve::ServingView,
+    clock, data::DataFolder, error::ErrorView, identity::Identity, node::Inner, route::Standing,
+    serve::ServingView,
 };
 
 /// The least time between two snapshots: a running answer changes the engine's numbers with every token.
@@ -113,6 +114,32 @@ pub struct Peer {
     pub since_ms: u64,
     /// The person wants nothing of it.
     pub blocked: bool,
+    /// This computer may ask it: it is connected to the swarm that asks, which has a name of its own.
+    pub asked: bool,
+    /// It may ask this computer: it is connected to the swarm that serves.
+    pub asks: bool,
+    /// What this computer saw of it when it asked; `None` before it did, and after all that has faded.
+    pub record: Option<PeerRecord>,
+    /// It failed lately and is left alone until then, in milliseconds since 1970, unless nobody else is there.
+    pub resting_until_ms: Option<u64>,
+}
+
+/// What this computer saw of a peer, over all its models. Older jobs count less.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PeerRecord {
+    /// Jobs, about 30 at most: what is older has faded.
+    pub jobs: u32,
+    /// Those of them that failed by its fault, or in which it lied.
+    pub failed: u32,
+    /// Lies that were found out.
+    pub lies: u32,
+    /// Tokens per second that it gave.
+    pub tokens_per_second: Option<f64>,
+    /// How much later than it promised first tokens came; negative when they came earlier.
+    pub first_token_late_ms: Option<f64>,
+    /// The chance that a job goes well, as it is reckoned with: low until it has shown the opposite.
+    pub reliability: f64,
 }
 
 /// Why a model at hand is not offered to others.
@@ -181,8 +208,10 @@ pub struct NodeStatus {
     pub version: String,
     /// The data folder.
     pub data_folder: String,
-    /// This node's PeerId.
+    /// This node's PeerId, by which it serves.
     pub peer_id: String,
+    /// The PeerId by which it asks: another one every day, and after every start.
+    pub asking_peer_id: String,
     /// The one truth about serving.
     pub serving: ServingState,
     /// Name of the model that others are answered with at this moment, or would be.
@@ -264,11 +293,17 @@ pub enum AnsweredState {
 }
 
 /// The snapshot before anything runs.
-pub(crate) fn first(data: &DataFolder, identity: &Identity, notices: &[ErrorView]) -> NodeStatus {
+pub(crate) fn first(
+    data: &DataFolder,
+    identity: &Identity,
+    asking: PeerId,
+    notices: &[ErrorView],
+) -> NodeStatus {
     NodeStatus {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         data_folder: data.root().display().to_string(),
         peer_id: identity.peer_id().to_string(),
+        asking_peer_id: asking.to_string(),
         serving: ServingState::Off,
         serving_model: None,
         offered: Vec::new(),
@@ -294,7 +329,9 @@ pub(crate) fn first(data: &DataFolder, identity: &Identity, notices: &[ErrorView
 /// Keeps the snapshot true until the node stops.
 pub(crate) async fn keep(inner: Arc<Inner>) {
     let mut engine = inner.engine.stats();
-    let mut network = inner.network.status();
+    let mut session = inner.asking.watch();
+    let mut asking = session.borrow_and_update().network.status();
+    let mut network = inner.serving.network_status();
     let mut serving = inner.serving.view();
     loop {
         refresh(&inner).await;
@@ -305,11 +342,14 @@ pub(crate) async fn keep(inner: Arc<Inner>) {
         tokio::select! {
             () = inner.stop.cancelled() => return,
             Ok(()) = engine.changed() => {}
+            Ok(()) = session.changed() => asking = session.borrow_and_update().network.status(),
+            Ok(()) = asking.changed() => {}
             Ok(()) = network.changed() => {}
             Ok(()) = serving.changed() => {}
             () = tokio::time::sleep(REFRESH) => {}
         }
         engine.borrow_and_update();
+        asking.borrow_and_update();
         network.borrow_and_update();
         serving.borrow_and_update();
     }
@@ -328,8 +368,12 @@ pub(crate) async fn refresh(inner: &Inner) {
     let names = names(inner);
     let serving = inner.serving.view().borrow().clone();
     let engine = engine_status(inner);
-    let network = inner.network.status().borrow().clone();
-    let (peers, listening) = (peers(inner, &network.peers, &names), network.listening);
+    let session = inner.asking.now();
+    let asking = session.network.status().borrow().clone();
+    let network = inner.serving.network_status().borrow().clone();
+    let peers = peers(inner, (&asking.peers, &network.peers), &names);
+    let listening = network.listening;
+    let asking_peer_id = session.peer_id().to_string();
     inner.status.send_if_modified(|status| {
         let mut now = status.clone();
         let ServingView {
@@ -337,7 +381,7 @@ pub(crate) async fn refresh(inner: &Inner) {
             served,
             not_offered,
             off_ms,
-            books: _,
+            ..
         } = serving;
         now.serving_model = match &state {
             ServingState::Off
@@ -363,6 +407,7 @@ pub(crate) async fn refresh(inner: &Inner) {
         now.off_ms = off_ms;
         now.engine = engine;
         now.listening = listening;
+        now.asking_peer_id = asking_peer_id;
         now.peers = peers;
         if let Some(totals) = totals {
             now.answered_today = u32::try_from(totals.jobs).unwrap_or(u32::MAX);
@@ -374,13 +419,20 @@ pub(crate) async fn refresh(inner: &Inner) {
     });
 }
 
-/// A connected peer as a shell sees it.
+/// A peer of the swarm that asks, as a shell sees it.
 pub(crate) fn peer(
+    inner: &Inner,
     status: &PeerStatus,
     names: &BTreeMap<ModelDigest, String>,
-    blocked: bool,
 ) -> Peer {
+    let blocked = inner.book().is_blocked(&status.peer);
     Peer {
+        asked: true,
+        record: record(inner, &status.peer),
+        resting_until_ms: match inner.measured.standing(&status.peer) {
+            Standing::Banned { until_ms } => Some(until_ms),
+            Standing::HalfOpen | Standing::Free => None,
+        },
         id: status.peer.to_string(),
         name: status.peer.short(),
         address: status.addr.clone(),
@@ -406,7 +458,28 @@ pub(crate) fn peer(
             .collect(),
         since_ms: status.since_unix_ms,
         blocked,
+        asks: false,
     }
+}
+
+/// What was seen of a peer, over all its models.
+fn record(inner: &Inner, peer: &PeerId) -> Option<PeerRecord> {
+    let records = inner.measured.of_peer(peer);
+    let mut records = records.into_iter().map(|(_, record)| record);
+    let mut sum = records.find(|record| !record.is_forgotten())?;
+    for record in records {
+        sum.add(&record);
+    }
+    // Small positive numbers: a float becomes the nearest integer that holds it.
+    let count = |value: f64| value.round() as u32;
+    Some(PeerRecord {
+        jobs: count(sum.jobs()),
+        failed: count(sum.failures),
+        lies: count(sum.lies),
+        tokens_per_second: sum.decode_tps.value(),
+        first_token_late_ms: sum.late_ms.value(),
+        reliability: sum.p_ok(),
+    })
 }
 
 /// Names of the models that are known here, by digest.
@@ -417,20 +490,33 @@ pub(crate) fn names(inner: &Inner) -> BTreeMap<ModelDigest, String> {
         .collect()
 }
 
+/// Peers of both swarms, then blocked ones that are connected to neither.
 fn peers(
     inner: &Inner,
-    connected: &[PeerStatus],
+    (asking, serving): (&[PeerStatus], &[PeerStatus]),
     names: &BTreeMap<ModelDigest, String>,
 ) -> Vec<Peer> {
-    let book = inner.book();
-    let mut list: Vec<Peer> = connected
+    let mut list: Vec<Peer> = asking
         .iter()
-        .map(|status| peer(status, names, book.is_blocked(&status.peer)))
+        .map(|status| peer(inner, status, names))
         .collect();
-    for blocked in book.blocked() {
-        if connected.iter().all(|status| status.peer != blocked) {
+    for status in serving {
+        let id = status.peer.to_string();
+        match list.iter_mut().find(|listed| listed.id == id) {
+            Some(listed) => listed.asks = true,
+            None => list.push(Peer {
+                asked: false,
+                asks: true,
+                ..peer(inner, status, names)
+            }),
+        }
+    }
+    let blocked = inner.book().blocked();
+    for blocked in blocked {
+        let id = blocked.to_string();
+        if list.iter().all(|listed| listed.id != id) {
             list.push(Peer {
-                id: blocked.to_string(),
+                id,
                 name: blocked.short(),
                 address: String::new(),
                 direction: Direction::Out,
@@ -440,6 +526,10 @@ fn peers(
                 models: Vec::new(),
                 since_ms: 0,
                 blocked: true,
+                asked: false,
+                asks: false,
+                record: record(inner, &blocked),
+                resting_until_ms: None,
             });
         }
     }

@@ -13,6 +13,7 @@ use protocol::{
 };
 use tokio::sync::mpsc;
 
+use super::session::Session;
 use crate::{
     error::{ErrorView, NodeError, sentence},
     node::Inner,
@@ -36,13 +37,18 @@ pub(super) enum Report {
 /// Connects to a candidate, opens a stream and reads it to its end.
 pub(super) async fn talk(
     inner: Arc<Inner>,
+    session: Arc<Session>,
     attempt: AttemptId,
     candidate: Candidate,
     reports: mpsc::Sender<Report>,
 ) {
     let peer = candidate.peer;
-    let opened = match inner.reach(&peer).await {
-        Ok(()) => inner.network.open_job(&peer).await.map_err(NodeError::from),
+    let opened = match inner.reach(&session, &peer).await {
+        Ok(()) => session
+            .network
+            .open_job(&peer)
+            .await
+            .map_err(NodeError::from),
         Err(error) => Err(error),
     };
     let stream = match opened {
@@ -55,7 +61,7 @@ pub(super) async fn talk(
             return;
         }
     };
-    let status = inner.network.status();
+    let status = session.network.status();
     let rtt_ms = status
         .borrow()
         .peers

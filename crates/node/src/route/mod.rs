@@ -4,7 +4,7 @@
 //! and the facts, so that the same decisions run in the program, in tests and in simulations of many nodes:
 //!
 //! 1. [`judge`] applies the rules that no score outweighs, and says for each peer why it is not taken ([`NotTaken`]).
-//! 2. [`shortlist`] scores the others (`score`) and keeps the best, not too many of them alike.
+//! 2. [`shortlist()`] scores the others (`score`) and keeps the best, not too many of them alike.
 //! 3. [`Shortlist::draw`] picks whom to ask for a quote: two by chance, weighted by score. The chance keeps a thousand
 //!    clients who read the same stale offers from running to the same peer.
 //! 4. [`Shortlist::settle`] puts all in the order in which they are asked, the better quote first.
@@ -129,14 +129,14 @@ impl From<&Offer> for Claims {
             prices: offer.prices,
             region: offer.region.clone(),
             features: offer.features.clone(),
-            versions: (VERSION, VERSION),
+            versions: (offer.proto_min, offer.proto_max),
             expires_unix_ms: offer.expires_unix_ms,
         }
     }
 }
 
 /// The version of the job protocol that this program speaks.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = protocol::offer::PROTO;
 
 /// A peer that may be asked, with everything the choice depends on.
 #[derive(Debug, Clone, PartialEq)]

@@ -153,6 +153,28 @@ impl Record {
         }
     }
 
+    /// Adds what was seen with another model, for a sum over all of a peer's.
+    pub fn add(&mut self, other: &Self) {
+        self.updated_ms = self.updated_ms.max(other.updated_ms);
+        for (mean, more) in [
+            (&mut self.rtt_ms, other.rtt_ms),
+            (&mut self.late_ms, other.late_ms),
+            (&mut self.decode_tps, other.decode_tps),
+        ] {
+            mean.sum += more.sum;
+            mean.weight += more.weight;
+        }
+        for (count, more) in [
+            (&mut self.successes, other.successes),
+            (&mut self.failures, other.failures),
+            (&mut self.stalls, other.stalls),
+            (&mut self.checked, other.checked),
+            (&mut self.lies, other.lies),
+        ] {
+            *count += more;
+        }
+    }
+
     /// Jobs that went well or failed, as far as they still count; at most about 29.
     #[must_use]
     pub fn jobs(&self) -> f64 {

@@ -69,7 +69,11 @@ pub fn verdict(why: &AttemptEnd, own_fault: bool) -> Verdict {
             | RefuseCode::ResumeUnknown
             | RefuseCode::TooLong
             | RefuseCode::Stalled
-            | RefuseCode::Violation => neutral,
+            | RefuseCode::Violation
+            | RefuseCode::PaymentRefused
+            | RefuseCode::BadGrammar
+            | RefuseCode::QuoteUnknown
+            | RefuseCode::BadLogprobs => neutral,
         },
         AttemptEnd::Busy { .. }
         | AttemptEnd::TooLarge { .. }

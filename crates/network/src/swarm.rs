@@ -7,6 +7,7 @@
 
 mod commands;
 mod dial;
+mod hunt;
 mod jobs;
 mod listen;
 mod quotes;
@@ -37,6 +38,7 @@ use tokio::{
 use crate::{
     address::Target,
     behaviour::{self, Behaviour, BehaviourEvent},
+    book::PeerBook,
     error::NetworkError,
     handle::{Inbound, NetworkOptions},
     heads::{HeadRequest, HeadSource, Sources},
@@ -45,6 +47,7 @@ use crate::{
     offers::{Book, VerifiedOffer},
     peers::{AddressBook, NetworkStatus, Peers, Refusals},
     quotes::QuoteAsked,
+    sources::{Candidate, Source},
     streams::{IncomingJob, OpenId},
     wire::JobStream,
 };
@@ -103,9 +106,10 @@ pub(crate) enum Command {
         offers: Vec<SignedEnvelope>,
         reply: oneshot::Sender<()>,
     },
-    FindProviders {
-        model: ModelDigest,
-        reply: oneshot::Sender<Vec<protocol::PeerId>>,
+    FindOffers {
+        model: Option<ModelDigest>,
+        enough: usize,
+        out: mpsc::Sender<VerifiedOffer>,
     },
     HeadPiece {
         peer: protocol::PeerId,
@@ -134,6 +138,14 @@ pub(crate) enum Note {
         found: Result<Vec<IpAddr>, String>,
         reply: oneshot::Sender<Result<protocol::PeerId, NetworkError>>,
     },
+    /// A source of first peers answered.
+    Candidates {
+        source: Source,
+        found: Vec<Candidate>,
+        problem: Option<String>,
+    },
+    /// This node's announcement in BitTorrent's DHT was made, or not.
+    Announced { problem: Option<String> },
     /// Peers had their time to hear that we stop serving.
     Farewell,
     /// The node said where a head is.
@@ -177,6 +189,7 @@ pub(crate) struct Running {
 pub(crate) struct Loop {
     swarm: Swarm<Behaviour>,
     local: protocol::PeerId,
+    network_id: protocol::NetworkId,
     runtime: Handle,
     inbox: mpsc::Receiver<Command>,
     notes: mpsc::Receiver<Note>,
@@ -195,6 +208,8 @@ pub(crate) struct Loop {
     listening: listen::Listening,
     dials: dial::Dials,
     routing: routing::Routing,
+    hunt: hunt::Hunt,
+    peer_book: PeerBook,
     requests: requests::Requests,
     quotes: quotes::Quotes,
     opens: HashMap<OpenId, (PeerId, oneshot::Sender<Result<JobStream, NetworkError>>)>,
@@ -210,6 +225,7 @@ pub(crate) struct Loop {
     head_rate: Buckets<PeerId>,
     quote_rate: Buckets<PeerId>,
     record_rate: Buckets<PeerId>,
+    verify_rate: Buckets<()>,
 
     dirty: bool,
     published: Instant,
@@ -275,9 +291,11 @@ impl Loop {
                 quotes: quotes_out,
             },
         };
-        let swarm_loop = Self {
+        let (hunt, peer_book) = hunt::Hunt::new(&options);
+        let mut swarm_loop = Self {
             swarm,
             local,
+            network_id: options.network_id.clone(),
             runtime: Handle::current(),
             inbox,
             notes,
@@ -289,11 +307,13 @@ impl Loop {
             quotes_in,
             peers: Peers::default(),
             addresses: AddressBook::default(),
-            book: Book::default(),
+            book: Book::new(options.network_id.clone()),
             sources: Sources::default(),
             listening: listen::Listening::default(),
             dials: dial::Dials::new(&options.known_peers),
             routing: routing::Routing::default(),
+            hunt,
+            peer_book,
             requests: requests::Requests::default(),
             quotes: quotes::Quotes::default(),
             opens: HashMap::new(),
@@ -308,9 +328,12 @@ impl Loop {
             head_rate: Buckets::per_peer(limits::HEAD_CHUNKS),
             quote_rate: Buckets::per_peer(limits::QUOTES),
             record_rate: Buckets::per_peer(limits::PROVIDER_RECORDS),
+            verify_rate: Buckets::new(hunt::VERIFIED, 1),
             dirty: false,
             published: Instant::now(),
         };
+        swarm_loop.load_offers();
+        swarm_loop.publish();
         Ok((swarm_loop, running))
     }
 
@@ -352,6 +375,12 @@ impl Loop {
                 found,
                 reply,
             } => self.on_resolved(target, found, reply),
+            Note::Candidates {
+                source,
+                found,
+                problem,
+            } => self.on_candidates(source, found, problem),
+            Note::Announced { problem } => self.on_announced(problem),
             Note::Farewell => self.leave(),
             Note::Source { model, source } => {
                 self.sources
@@ -375,6 +404,7 @@ impl Loop {
         }
         self.listening_tick();
         self.dial_tick();
+        self.hunt_tick();
         self.routing_tick();
     }
 
@@ -405,6 +435,7 @@ impl Loop {
     fn shut_out(&mut self, peer: PeerId) {
         self.swarm.behaviour_mut().blocked.block_peer(peer);
         self.swarm.behaviour_mut().kad.remove(&peer);
+        self.peer_book.remove(&peer);
         self.dirty = true;
     }
 
@@ -416,6 +447,7 @@ impl Loop {
         if let Ok(mut known) = self.known.write() {
             *known = self.book.offers().cloned().collect();
         }
+        self.hunt.offers_changed();
         self.dirty = true;
     }
 
@@ -428,6 +460,7 @@ impl Loop {
             not_listening: self.listening.failures(),
             mdns: self.swarm.behaviour().mdns.is_enabled(),
             peers: self.peers.status(|peer| self.book.models_of(peer, now)),
+            sources: self.hunt.status(),
             refusals: self.refusals,
             blocked: self
                 .blocked
@@ -449,6 +482,7 @@ impl Loop {
 
     /// Closes listeners and connections, and gives libp2p a moment to tell the others.
     async fn say_goodbye(&mut self) {
+        self.save_all().await;
         self.close_listeners();
         let peers: Vec<_> = self.swarm.connected_peers().copied().collect();
         for peer in peers {

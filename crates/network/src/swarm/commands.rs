@@ -46,7 +46,7 @@ impl Loop {
                 self.set_offers(offers);
                 let _ = reply.send(());
             }
-            Command::FindProviders { model, reply } => self.find_providers(model, reply),
+            Command::FindOffers { model, enough, out } => self.find_offers(model, enough, out),
             Command::HeadPiece {
                 peer,
                 model,
@@ -193,14 +193,14 @@ impl Loop {
         );
         let scope = connected.scope();
         let told = info.listen_addrs.iter().map(address::without_peer);
-        let told = told
-            .filter(|told| address::may_tell(scope, told))
-            .take(ADDRESSES);
-        self.addresses.add(peer, told);
+        let told = told.take(ADDRESSES).collect();
+        self.learn(peer, told, scope, peer);
         self.dirty = true;
         self.dial_identified(&peer);
+        self.hunt_identified(peer);
         self.route_to(&peer);
         self.refresh_offers(peer);
+        self.search_met(peer);
     }
 
     fn on_local_network(&mut self, found: Vec<(libp2p::PeerId, libp2p::Multiaddr)>) {
@@ -213,7 +213,7 @@ impl Loop {
             }
             self.addresses.add(peer, [address]);
             if self.peers.iter().count() < MDNS_DIALS {
-                self.dial_known(peer);
+                self.dial_neighbour(peer);
             }
         }
     }
@@ -237,5 +237,6 @@ impl Loop {
     fn peer_gone(&mut self, peer: &libp2p::PeerId) {
         self.dial_lost(peer);
         self.unsure_gone(peer);
+        self.search_heard(peer);
     }
 }

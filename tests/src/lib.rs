@@ -118,7 +118,7 @@ impl Folder {
         let listen = r#"listen = ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"]"#;
         fs::write(
             root.path().join("settings.toml"),
-            format!("{listen}\nmdns = false\n{more}"),
+            format!("{listen}\nmdns = false\nmainline = false\n{more}"),
         )
         .unwrap();
         Self { root }

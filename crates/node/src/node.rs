@@ -34,7 +34,10 @@ use crate::{
     identity::{Identity, IdentityError},
     installed,
     models::{ModelRow, Models, ModelsOptions, ModelsView},
-    peers::{Measurements, PeerBook},
+    peers::{
+        Measurements, PeerBook,
+        sources::{self, Swarm, sources},
+    },
     serve::{self, Serving},
     settings::{Settings, SettingsFile},
     status::{self, NodeStatus},
@@ -199,7 +202,8 @@ impl Node {
                 .map(crate::models::ModelsError::view),
         );
         let measured = Measurements::open(&ledger).await?;
-        let asking = Session::start(&agent, book.dialable(), &book.blocked()).await?;
+        let sources = sources(&settings, &data, Swarm::Asking);
+        let asking = Session::start(&agent, sources, book.dialable(), &book.blocked()).await?;
 
         let (serving, orders) = Serving::new();
         let stop = CancellationToken::new();
@@ -336,6 +340,9 @@ impl Node {
         }
         if before.default_model != settings.default_model {
             inner.models.set_default(settings.default_model.clone());
+        }
+        if sources::changed(&before, &settings) {
+            inner.new_session().await?;
         }
         if before.proxy != settings.proxy {
             inner.models.set_proxy(settings.proxy.clone());

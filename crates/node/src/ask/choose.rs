@@ -67,7 +67,7 @@ enum Asked {
 }
 
 /// The job as `route` sees it.
-pub(super) fn want(
+pub(crate) fn want(
     settings: &Settings,
     model: protocol::ModelDigest,
     (n_in, max_out): (usize, u32),

@@ -8,7 +8,7 @@
 //! swarm and the key of one day (`session`).
 
 mod attempts;
-mod choose;
+pub(crate) mod choose;
 mod drive;
 mod events;
 mod heads;

@@ -14,11 +14,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use network::{Network, NetworkOptions};
+use network::{Network, NetworkOptions, Sources};
 use protocol::{ModelDigest, PeerId, Signer};
 use tokio::sync::watch;
 
-use crate::{clock, error::NodeError, identity::Identity, node::Inner};
+use crate::{
+    clock,
+    error::NodeError,
+    identity::Identity,
+    node::Inner,
+    peers::sources::{Swarm, sources},
+};
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
@@ -47,16 +53,16 @@ impl Session {
     /// [`NodeError::Network`], [`NodeError::Identity`] when the system gives no randomness.
     pub(crate) async fn start(
         agent: &str,
+        sources: Sources,
         known_peers: Vec<String>,
         blocked: &[PeerId],
     ) -> Result<Self, NodeError> {
         let identity = Identity::temporary()?;
         let (network, inbound) = Network::start(NetworkOptions {
-            signer_seed: identity.seed(),
-            listen: Vec::new(),
-            mdns: false,
+            sources,
             known_peers,
             agent: agent.to_owned(),
+            ..NetworkOptions::new(identity.seed())
         })
         .await?;
         // Nothing is served here: whoever asks finds the queues closed.
@@ -123,8 +129,13 @@ impl Inner {
             let book = self.book();
             (book.dialable(), book.blocked())
         };
-        let session = Session::start(&self.agent, known, &blocked).await?;
-        self.asking.0.send_replace(Arc::new(session));
+        let sources = sources(&self.settings.borrow(), &self.data, Swarm::Asking);
+        let session = Session::start(&self.agent, sources, known, &blocked).await?;
+        let before = self.asking.0.send_replace(Arc::new(session));
+        // What it learned goes to the disk; an answer that runs in it keeps its connections until it is over.
+        if let Some(before) = Arc::into_inner(before) {
+            before.network.shutdown().await;
+        }
         Ok(())
     }
 }

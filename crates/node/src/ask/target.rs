@@ -204,7 +204,7 @@ impl Inner {
         let mut offers = of_chosen;
         self.add_known(session, &digest, &mut offers);
         let row = self.models.by_digest(&digest);
-        let mut more = self.seek(session, digest, &offers);
+        let mut more = self.seek(session, digest, &offers).await;
         if offers.is_empty() && trouble.is_none() {
             offers = more.first().await;
         }

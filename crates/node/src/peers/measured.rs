@@ -65,6 +65,11 @@ impl Measurements {
         self.state().bans.standing(peer, clock::unix_ms())
     }
 
+    /// Forgets everything but the bans, which are over in half an hour.
+    pub(crate) fn forget(&self) {
+        self.state().records.clear();
+    }
+
     /// A peer gave a quote.
     pub(crate) fn answered(&self, peer: &PeerId) {
         self.state().bans.answered(peer, clock::unix_ms());

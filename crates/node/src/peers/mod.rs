@@ -1,8 +1,10 @@
 //! Peers: connecting by address or invite, blocking, inviting; what was measured of them.
 
 mod book;
+mod compare;
 mod invite;
 mod measured;
+pub(crate) mod sources;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,6 +18,7 @@ use protocol::{ModelDigest, PeerId};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use book::{PeerBook, write as write_book};
+pub use compare::PeerChoice;
 pub use invite::{InviteError, InviteText, MAX_ADDRESSES, Pasted, read};
 pub(crate) use measured::Measurements;
 

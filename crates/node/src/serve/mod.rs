@@ -487,6 +487,16 @@ impl Switch {
         if !self.on {
             return Ok(());
         }
+        let outdated = {
+            let settings = self.inner.settings.borrow();
+            let swarm = self.swarm.as_ref();
+            swarm.is_some_and(|swarm| swarm.is_outdated(&settings))
+        };
+        if outdated {
+            self.end_jobs().await;
+            self.leave().await;
+            self.period = CancellationToken::new();
+        }
         let listening = self.listen().await;
         self.offer().await;
         if let Err(error) = &listening {

@@ -10,13 +10,14 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Rooms, ServingView, quotes};
-use crate::node::Inner;
+use crate::{node::Inner, peers::sources, settings::Settings};
 
 /// The running swarm, and what answers strangers besides jobs.
 #[derive(Debug)]
 pub(super) struct Swarm {
     pub(super) network: Network,
     pub(super) jobs: mpsc::Receiver<IncomingJob>,
+    settings: Settings,
     _tasks: [AbortOnDropHandle<()>; 3],
 }
 
@@ -29,16 +30,19 @@ impl Swarm {
         rooms: Rooms,
         status: watch::Sender<NetworkStatus>,
     ) -> Result<Self, NetworkError> {
+        let settings = inner.settings.borrow().clone();
+        let sources = sources::sources(&settings, &inner.data, sources::Swarm::Serving);
         let (known_peers, blocked) = {
             let book = inner.book();
             (book.dialable(), book.blocked())
         };
         let (network, inbound) = Network::start(NetworkOptions {
-            signer_seed: inner.identity.seed(),
             listen,
             mdns,
+            sources,
             known_peers,
             agent: inner.agent.clone(),
+            ..NetworkOptions::new(inner.identity.seed())
         })
         .await?;
         for peer in blocked {
@@ -50,12 +54,20 @@ impl Swarm {
         Ok(Self {
             network,
             jobs: inbound.jobs,
+            settings,
             _tasks: [
                 AbortOnDropHandle::new(tokio::spawn(heads)),
                 AbortOnDropHandle::new(tokio::spawn(quotes)),
                 AbortOnDropHandle::new(tokio::spawn(shown)),
             ],
         })
+    }
+}
+
+impl Swarm {
+    /// Whether these settings need another swarm.
+    pub(super) fn is_outdated(&self, settings: &Settings) -> bool {
+        sources::changed(&self.settings, settings)
     }
 }
 

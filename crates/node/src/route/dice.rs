@@ -12,7 +12,7 @@ impl Dice {
     }
 
     /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -23,7 +23,7 @@ impl Dice {
     /// A number from 0 up to and without 1.
     pub fn unit(&mut self) -> f64 {
         // The top 53 bits are what a double holds exactly.
-        (self.next() >> 11) as f64 / (1u64 << 53) as f64
+        (self.bits() >> 11) as f64 / (1u64 << 53) as f64
     }
 
     /// An index below `len`; 0 where there is nothing to choose from.
@@ -99,8 +99,8 @@ mod tests {
     fn the_first_numbers_are_those_of_the_paper_s_generator() {
         // SplitMix64 seeded with 0, as published with its reference implementation.
         let mut dice = Dice::new(0);
-        assert_eq!(dice.next(), 0xe220_a839_7b1d_cdaf);
-        assert_eq!(dice.next(), 0x6e78_9e6a_a1b9_65f4);
+        assert_eq!(dice.bits(), 0xe220_a839_7b1d_cdaf);
+        assert_eq!(dice.bits(), 0x6e78_9e6a_a1b9_65f4);
         assert_eq!(dice.below(0), 0);
     }
 }

@@ -11,6 +11,7 @@ mod bench;
 mod bindings;
 mod build;
 mod card;
+mod contracts;
 mod demo;
 mod fuzz;
 mod headless;
@@ -85,6 +86,12 @@ enum Task {
         #[arg(long, default_value_t = soak::MINUTES)]
         minutes: f64,
     },
+    /// Compile the contracts, run their tests, and compare contracts/abi with what they compile to.
+    Contracts {
+        /// Write contracts/abi anew instead of comparing.
+        #[arg(long)]
+        write: bool,
+    },
     /// Write ui/src/bindings.ts anew from the Rust commands and events.
     Bindings {
         /// Only compare, and fail when it differs.
@@ -127,6 +134,15 @@ fn dispatch(house: &House, task: Task) -> Result<(), Failure> {
         Task::Bench { what } => bench::bench(house, &what),
         Task::Fuzz { seconds, targets } => fuzz::fuzz(house, seconds, &targets),
         Task::Soak { minutes } => soak::soak(house, minutes),
+        Task::Contracts { write } => {
+            let abi = if write {
+                contracts::Abi::Write
+            } else {
+                contracts::Abi::Check
+            };
+            contracts::build(house, abi)?;
+            contracts::test(house).map(|_| ())
+        }
         Task::Bindings { check: true } => bindings::check(house),
         Task::Bindings { check: false } => bindings::write(house),
         Task::Package { bundles, cards } => package::package(house, bundles.as_deref(), &cards),

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    bindings, build, fuzz,
+    bindings, build, contracts, fuzz,
     house::House,
     peers,
     sh::{self, Failure, clock},
@@ -86,6 +86,12 @@ const STAGES: &[Stage] = &[
         what: "generated TypeScript unchanged",
         quick: true,
         run: unchanged_bindings,
+    },
+    Stage {
+        name: "contracts",
+        what: "contracts compiled, compared with contracts/abi, and tested",
+        quick: false,
+        run: contracts_hold,
     },
     Stage {
         name: "starter",
@@ -295,6 +301,14 @@ fn programs(house: &House) -> Result<Report, Failure> {
 fn unchanged_bindings(house: &House) -> Result<Report, Failure> {
     bindings::check(house)?;
     Ok(Report::one())
+}
+
+fn contracts_hold(house: &House) -> Result<Report, Failure> {
+    contracts::build(house, contracts::Abi::Check)?;
+    Ok(Report {
+        passed: contracts::test(house)?,
+        skipped: Vec::new(),
+    })
 }
 
 fn fetch_reference(house: &House) -> Result<Report, Failure> {

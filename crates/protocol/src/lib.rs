@@ -29,6 +29,7 @@ pub mod price;
 pub mod receipt;
 mod sign;
 pub mod tokens;
+pub mod voucher;
 
 pub use ids::{ChainHash, HeadDigest, IdError, JobId, ModelDigest, ModelRef, PeerId};
 pub use sign::{SignatureError, Signer, verify};

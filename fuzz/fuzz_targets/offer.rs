@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use protocol::{
-    Clock, HeadDigest, ModelDigest, ModelRef, Signer,
+    Clock, HeadDigest, ModelDigest, ModelRef, NetworkId, Signer,
     frame::Signed,
     head::{HeadFetch, HeadRequest, HeadResponse},
     offer::{DOMAIN, Offer, OffersRequest, OffersResponse, SignedEnvelope},
@@ -16,11 +16,11 @@ const NOW: Clock = Clock { mono_ms: 1_000, unix_ms: 1_790_000_000_000 };
 fuzz_target!(|data: &[u8]| {
     let bytes = Bytes::copy_from_slice(data);
     if let Ok(envelope) = SignedEnvelope::from_bytes(&bytes) {
-        let _ = Offer::verify_then_decode(&envelope, NOW, |_, _| Some(3));
+        let _ = Offer::verify_then_decode(&envelope, &NetworkId::MAIN, NOW, |_, _| Some(3));
     }
     if let Ok(response) = OffersResponse::from_bytes(&bytes) {
         for envelope in &response.offers {
-            let _ = Offer::verify_then_decode(envelope, NOW, |_, _| None);
+            let _ = Offer::verify_then_decode(envelope, &NetworkId::MAIN, NOW, |_, _| None);
         }
     }
     let _ = OffersRequest::from_bytes(&bytes);
@@ -35,9 +35,9 @@ fuzz_target!(|data: &[u8]| {
         peer_id: Bytes::copy_from_slice(peer.as_bytes()),
         sig: sealed(DOMAIN),
     };
-    if let Ok(offer) = Offer::verify_then_decode(&envelope, NOW, |_, _| None) {
+    if let Ok(offer) = Offer::verify_then_decode(&envelope, &NetworkId::MAIN, NOW, |_, _| None) {
         assert_eq!(offer.peer, peer);
-        let again = Offer::verify_then_decode(&offer.sign(&signer), NOW, |_, _| None);
+        let again = Offer::verify_then_decode(&offer.sign(&signer), &NetworkId::MAIN, NOW, |_, _| None);
         assert_eq!(again.as_ref(), Ok(&offer));
     }
     let signed = Signed { payload: bytes.clone(), sig: sealed(CHECKPOINT_DOMAIN) };

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use engine::{ChatPrompt, EngineHandle, EngineOptions};
 use network::{HeadSource, Inbound, JobStream, Network, NetworkOptions};
 use protocol::{
-    HeadDigest, ModelDigest, ModelRef, PeerId, Signer,
+    HeadDigest, ModelDigest, ModelRef, NetworkId, PeerId, Signer,
     frame::{Accept, Cap, Frame, Open, Sampling, Tokens},
     offer::Offer,
     price::Prices,
@@ -186,9 +186,7 @@ pub fn open(
             ..Sampling::default()
         }),
         max_out,
-        stop: Vec::new(),
-        resume_of: None,
-        ignore_eog: false,
+        ..Open::default()
     }
 }
 
@@ -293,8 +291,8 @@ async fn answer(stream: JobStream, lie: Lie) {
     let accept = Frame::Accept(Accept {
         n_in: 40,
         heartbeat_ms: 1000,
-        resume_grace_s: 0,
         max_out: 100,
+        ..Accept::default()
     });
     let say = |frame: Frame| {
         // The asker may have hung up already, which is what it should do.
@@ -329,6 +327,7 @@ async fn answer(stream: JobStream, lie: Lie) {
 fn offer(model: ModelRef) -> Offer {
     let now = now_ms();
     Offer {
+        network: NetworkId::MAIN,
         // Signing puts the signer's own id here.
         peer: Signer::from_seed([0; 32]).peer_id(),
         addrs: Vec::new(),
@@ -339,6 +338,8 @@ fn offer(model: ModelRef) -> Offer {
         parallel_slots: 8,
         features: Vec::new(),
         prices: Prices::FREE,
+        payment: None,
+        binding: None,
         prefill_tps: 1_000_000,
         decode_tps: 1_000_000,
         queue_depth: 0,
@@ -350,6 +351,9 @@ fn offer(model: ModelRef) -> Offer {
         seq: now,
         engine_class: String::new(),
         free_tokens: 4096,
+        proto_min: 1,
+        proto_max: 1,
+        vrf_key: None,
     }
 }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use prost::Message;
 use protocol::{
-    Clock, ModelDigest, PeerId, SignatureError,
+    Clock, ModelDigest, NetworkId, PeerId, SignatureError,
     offer::{
         MAX_OFFERS_PER_REPLY, MAX_REPLY, Offer, OfferError, OffersRequest, OffersResponse,
         SignedEnvelope,
@@ -93,7 +93,8 @@ impl Book {
             .into_iter()
             .filter_map(|envelope| {
                 Some((
-                    Offer::verify_then_decode(&envelope, now, |_, _| None).ok()?,
+                    Offer::verify_then_decode(&envelope, &NetworkId::MAIN, now, |_, _| None)
+                        .ok()?,
                     envelope,
                 ))
             })
@@ -183,17 +184,18 @@ impl Book {
                 }
                 continue;
             }
-            let offer = match Offer::verify_then_decode(&envelope, now, |peer, model| {
-                self.seen(from, peer, model)
-            }) {
-                Ok(offer) => offer,
-                Err(error) => {
-                    tracing::debug!(peer = %from, %error, "an offer was refused");
-                    taken.forged |= is_forged(&error);
-                    taken.refused += 1;
-                    continue;
-                }
-            };
+            let offer =
+                match Offer::verify_then_decode(&envelope, &NetworkId::MAIN, now, |peer, model| {
+                    self.seen(from, peer, model)
+                }) {
+                    Ok(offer) => offer,
+                    Err(error) => {
+                        tracing::debug!(peer = %from, %error, "an offer was refused");
+                        taken.forged |= is_forged(&error);
+                        taken.refused += 1;
+                        continue;
+                    }
+                };
             if offer.peer == local {
                 continue;
             }

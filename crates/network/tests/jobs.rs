@@ -170,6 +170,7 @@ async fn a_reader_that_stands_still_blocks_its_writer_and_nobody_else() {
             first_index: at,
             ids: vec![1; 1000],
             pad: vec![0; 13_000].into(),
+            ..Tokens::default()
         })
     };
     let mut sent = 0;

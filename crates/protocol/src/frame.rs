@@ -9,9 +9,11 @@
 
 mod buffer;
 mod messages;
+mod open;
 
 pub use buffer::FrameBuf;
 pub use messages::*;
+pub use open::{Grammar, GrammarKind, Open, ResumeOf, Sampling};
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -36,6 +38,15 @@ pub const MAX_TEXT: usize = 200;
 pub const MAX_STOP_STRINGS: usize = 8;
 /// Bytes of one stop string.
 pub const MAX_STOP_BYTES: usize = 128;
+/// Bytes of the schema, grammar or expression of one job: what the engine compiles at most.
+pub const MAX_GRAMMAR: usize = 64 << 10;
+/// Likeliest tokens whose log-probabilities are told beside each token.
+pub const MAX_LOGPROBS: u32 = 20;
+/// Ids in one `Tokens` frame that carries log-probabilities: 64 times 20 likeliest tokens stay within
+/// [`MAX_TOKENS_FRAME`].
+pub const MAX_LOGPROB_IDS_PER_FRAME: usize = 64;
+/// Bytes of a voucher: an EIP-712 message of about 250 and its signature.
+pub const MAX_VOUCHER: usize = 512;
 /// `Tokens` frames are padded to about a multiple of this (a few bytes less at most), so that an observer of the encrypted stream does not read
 /// the lengths of tokens off the sizes of packets.
 pub const PAD_TO: usize = 256;
@@ -174,13 +185,14 @@ impl Frame {
             Frame::Ping(_) => "Ping",
             Frame::Pong(_) => "Pong",
             Frame::Error(_) => "Error",
+            Frame::Pay(_) => "Pay",
         }
     }
 
     fn belongs(&self, cap: Cap) -> Result<(), FrameError> {
         let here = match self {
             Frame::Open(_) => cap == Cap::Open,
-            Frame::Ack(_) | Frame::Cancel(_) => cap == Cap::Client,
+            Frame::Ack(_) | Frame::Cancel(_) | Frame::Pay(_) => cap == Cap::Client,
             Frame::Ping(_) | Frame::Pong(_) | Frame::Error(_) => cap != Cap::Open,
             Frame::Accept(_)
             | Frame::Busy(_)
@@ -201,7 +213,20 @@ impl Frame {
         let field = match self {
             Frame::Open(open) if open.stop.len() > MAX_STOP_STRINGS => "stop",
             Frame::Open(open) if open.stop.iter().any(|stop| stop.len() > MAX_STOP_BYTES) => "stop",
+            Frame::Open(open)
+                if open
+                    .grammar
+                    .as_ref()
+                    .is_some_and(|grammar| grammar.text.len() > MAX_GRAMMAR) =>
+            {
+                "grammar"
+            }
+            Frame::Accept(accept) if accept.last_voucher_held.len() > MAX_VOUCHER => {
+                "last_voucher_held"
+            }
             Frame::Tokens(tokens) if tokens.ids.len() > MAX_IDS_PER_FRAME => "ids",
+            Frame::Tokens(tokens) if !tokens.logprobs_fit() => "logprobs",
+            Frame::Pay(pay) if pay.voucher.len() > MAX_VOUCHER => "voucher",
             Frame::Refuse(refuse) if refuse.msg.len() > MAX_TEXT => "msg",
             Frame::Error(error) if error.msg.len() > MAX_TEXT => "msg",
             Frame::Open(_)
@@ -216,7 +241,8 @@ impl Frame {
             | Frame::Cancel(_)
             | Frame::Ping(_)
             | Frame::Pong(_)
-            | Frame::Error(_) => return Ok(()),
+            | Frame::Error(_)
+            | Frame::Pay(_) => return Ok(()),
         };
         Err(FrameError::FieldTooLong {
             kind: self.kind(),

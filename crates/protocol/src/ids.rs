@@ -1,6 +1,6 @@
 //! Names of peers, files and jobs: fixed-size bytes with one text form each.
 
-use std::{fmt, str::FromStr};
+use std::{borrow::Cow, fmt, str::FromStr};
 
 use crate::base58;
 
@@ -10,7 +10,7 @@ pub enum IdError {
     /// The wrong number of bytes.
     #[error("an id of {expected} bytes was expected, {got} came")]
     Length {
-        /// Bytes such an id has.
+        /// Bytes such an id has; of a network's name: has at most.
         expected: usize,
         /// Bytes that came.
         got: usize,
@@ -161,8 +161,58 @@ digest! {
     JobId
 }
 digest! {
+    /// Names an offer, see [`crate::offer::Offer::id`]. Text: hex.
+    OfferId
+}
+digest! {
     /// One link of the hash chain over a job's output tokens, see [`crate::chain`]. Text: hex.
     ChainHash
+}
+
+/// Names a network: what is signed for one means nothing in another. At most [`NetworkId::MAX`] bytes of printable
+/// ASCII.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NetworkId(Cow<'static, str>);
+
+impl NetworkId {
+    /// The network that everybody is in. A lab uses another name.
+    pub const MAIN: Self = Self(Cow::Borrowed("decentralgpt/1"));
+    /// Bytes of a name.
+    pub const MAX: usize = 64;
+
+    /// The network of this name.
+    pub fn new(name: impl Into<String>) -> Result<Self, IdError> {
+        let name = name.into();
+        if name.is_empty() || name.len() > Self::MAX {
+            return Err(IdError::Length {
+                expected: Self::MAX,
+                got: name.len(),
+            });
+        }
+        if !name.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(IdError::Text {
+                alphabet: "printable ASCII",
+            });
+        }
+        Ok(Self(Cow::Owned(name)))
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for NetworkId {
+    fn default() -> Self {
+        Self::MAIN
+    }
+}
+
+impl fmt::Display for NetworkId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
 }
 
 /// A model file and its head, named so that both can be checked.

@@ -26,12 +26,15 @@ mod ids;
 pub mod job;
 pub mod offer;
 pub mod price;
+pub mod quote;
 pub mod receipt;
 mod sign;
 pub mod tokens;
 pub mod voucher;
 
-pub use ids::{ChainHash, HeadDigest, IdError, JobId, ModelDigest, ModelRef, PeerId};
+pub use ids::{
+    ChainHash, HeadDigest, IdError, JobId, ModelDigest, ModelRef, NetworkId, OfferId, PeerId,
+};
 pub use sign::{SignatureError, Signer, verify};
 
 /// The current time, as its caller knows it. The crate never asks for it.

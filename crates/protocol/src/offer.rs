@@ -1,16 +1,21 @@
 //! Offers: what a provider says it serves, signed by itself, so that anybody may pass it on.
 //!
 //! An offer travels as a [`SignedEnvelope`] whose exact bytes are kept: it is verified first and decoded after.
-//! What is in it is the provider's word alone. Field numbers that the design gives to bindings, assets and vaults
-//! are kept free.
+//! What is in it is the provider's word alone.
+
+mod pull;
+mod wire;
+
+pub use pull::{Bloom, OffersRequest, OffersResponse};
 
 use bytes::Bytes;
 use prost::Message as _;
 
 use crate::{
-    Clock, HeadDigest, MAX_CLOCK_SKEW_MS, ModelDigest, ModelRef, PeerId, SignatureError, Signer,
+    Clock, HeadDigest, MAX_CLOCK_SKEW_MS, ModelDigest, ModelRef, NetworkId, OfferId, PeerId,
+    SignatureError, Signer,
     head::MAX_HEAD,
-    price::{self, Price, Prices},
+    price::{Price, Prices},
     verify,
 };
 
@@ -18,8 +23,8 @@ use crate::{
 pub const PROTOCOL: &str = "/decentralgpt/offers/1";
 /// Domain of an offer's signature.
 pub const DOMAIN: &str = "decentralgpt/offer/1";
-/// Names the network that offers belong to; a lab uses another name.
-pub const NETWORK_ID: &str = "decentralgpt/1";
+/// The major version of the job protocol that this program speaks, for `proto_min` and `proto_max`.
+pub const PROTO: u32 = 1;
 
 /// Bytes of a whole envelope. Offers are kept by the thousand.
 pub const MAX_ENVELOPE: usize = 2 << 10;
@@ -33,6 +38,10 @@ pub const MAX_ADDR_BYTES: usize = 256;
 pub const MAX_FEATURES: usize = 16;
 /// Bytes of a short text in an offer.
 pub const MAX_TEXT: usize = 64;
+/// Bytes of a binding in an offer: two signatures and about 100 bytes under them.
+pub const MAX_BINDING: usize = 512;
+/// Bytes of an account or contract on a chain of the Ethereum kind.
+pub const ACCOUNT: usize = 20;
 /// Longest context that is believed: eight times the longest of today's open models.
 pub const MAX_CONTEXT: u32 = 1 << 23;
 
@@ -40,14 +49,19 @@ pub const MAX_CONTEXT: u32 = 1 << 23;
 pub const MAX_OFFERS_PER_REPLY: usize = 32;
 /// Bytes of one reply.
 pub const MAX_REPLY: usize = 64 << 10;
-/// Bytes of one request.
-pub const MAX_REQUEST: usize = 1 << 10;
+/// Bytes of one request: sixteen digests and a filter take about 1,100.
+pub const MAX_REQUEST: usize = 2 << 10;
 /// Models that one request may name.
 pub const MAX_DIGESTS_PER_REQUEST: usize = 16;
+
+/// Derives an offer's id.
+const ID_CONTEXT: &str = "decentralgpt/offer-id/1";
 
 /// What a provider serves, on which terms.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offer {
+    /// The network that it belongs to.
+    pub network: NetworkId,
     /// Who offers it, and signs.
     pub peer: PeerId,
     /// Binary multiaddrs at which the peer may be reached. Which of them may be dialled is the network's question.
@@ -64,8 +78,12 @@ pub struct Offer {
     pub parallel_slots: u32,
     /// Names of what it can do beside the basics.
     pub features: Vec<String>,
-    /// Prices; all zero for now.
+    /// Prices.
     pub prices: Prices,
+    /// How it is paid. Without it all prices are zero.
+    pub payment: Option<Payment>,
+    /// Ties the peer to the account that is paid for it, as it travels: see [`crate::binding`].
+    pub binding: Option<Bytes>,
     /// Tokens read per second, own measurement; 0: not measured.
     pub prefill_tps: u32,
     /// Tokens written per second, own measurement; 0: not measured.
@@ -88,6 +106,25 @@ pub struct Offer {
     pub engine_class: String,
     /// Output tokens that a stranger gets for nothing; the same as `out_max` while all is free.
     pub free_tokens: u32,
+    /// The lowest major version of the job protocol that it speaks.
+    pub proto_min: u32,
+    /// And the highest.
+    pub proto_max: u32,
+    /// The key that its seeds can be checked against, 32 bytes.
+    pub vrf_key: Option<[u8; 32]>,
+}
+
+/// How a provider is paid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Payment {
+    /// The chain.
+    pub chain_id: u64,
+    /// The token's contract; prices are in its base units.
+    pub asset: [u8; ACCOUNT],
+    /// The contract that holds the payers' deposits.
+    pub vault: [u8; ACCOUNT],
+    /// Output tokens computed ahead of the last voucher at most.
+    pub stream_window: u32,
 }
 
 /// Why an offer was refused.
@@ -181,13 +218,30 @@ impl SignedEnvelope {
 }
 
 impl Offer {
+    /// Names it: `BLAKE3.derive_key("decentralgpt/offer-id/1", peer ‖ model digest ‖ u64le seq)`. Two offers of one
+    /// peer for one model with the same number are the same to everybody.
+    pub fn id(&self) -> OfferId {
+        let mut input = [0; PeerId::LEN + ModelDigest::LEN + 8];
+        input[..PeerId::LEN].copy_from_slice(self.peer.as_bytes());
+        input[PeerId::LEN..PeerId::LEN + ModelDigest::LEN]
+            .copy_from_slice(self.model.digest.as_bytes());
+        input[PeerId::LEN + ModelDigest::LEN..].copy_from_slice(&self.seq.to_le_bytes());
+        OfferId::new(blake3::derive_key(ID_CONTEXT, &input))
+    }
+
+    /// True if a program of this version can ask it for a job.
+    pub fn speaks_our_protocol(&self) -> bool {
+        (self.proto_min..=self.proto_max).contains(&PROTO)
+    }
+
     /// Signs it. The offer's `peer` becomes the signer's.
     pub fn sign(&self, signer: &Signer) -> SignedEnvelope {
         let peer = signer.peer_id();
         let wire = wire::Offer {
             v: 1,
-            network_id: NETWORK_ID.to_owned(),
+            network_id: self.network.as_str().to_owned(),
             peer_id: Bytes::copy_from_slice(peer.as_bytes()),
+            binding: self.binding.clone().unwrap_or_default(),
             addrs: self.addrs.clone(),
             model_digest: Bytes::copy_from_slice(self.model.digest.as_bytes()),
             head_len: self.model.head_len,
@@ -197,22 +251,33 @@ impl Offer {
             out_max: self.out_max,
             parallel_slots: self.parallel_slots,
             features: self.features.clone(),
-            price_in: price_to_wire(self.prices.input),
-            price_out: price_to_wire(self.prices.output),
-            price_cached: price_to_wire(self.prices.cached),
+            price_in: self.prices.input.to_wire(),
+            price_out: self.prices.output.to_wire(),
+            price_cached: self.prices.cached.to_wire(),
+            asset: self
+                .payment
+                .map_or_else(Bytes::new, |payment| Bytes::copy_from_slice(&payment.asset)),
+            vault: self
+                .payment
+                .map_or_else(Bytes::new, |payment| Bytes::copy_from_slice(&payment.vault)),
+            chain_id: self.payment.map_or(0, |payment| payment.chain_id),
+            stream_window: self.payment.map_or(0, |payment| payment.stream_window),
             prefill_tps: self.prefill_tps,
             decode_tps: self.decode_tps,
             queue_depth: self.queue_depth,
             queue_max: self.queue_max,
             region: self.region.clone(),
             sw: self.software.clone(),
-            proto_min: 1,
-            proto_max: 1,
+            proto_min: self.proto_min,
+            proto_max: self.proto_max,
             issued_at: self.issued_unix_ms,
             expires_at: self.expires_unix_ms,
             seq: self.seq,
             engine_class: self.engine_class.clone(),
             free_tokens: self.free_tokens,
+            vrf_key: self
+                .vrf_key
+                .map_or_else(Bytes::new, |key| Bytes::copy_from_slice(&key)),
         };
         let payload = wire.encode_to_vec();
         SignedEnvelope {
@@ -222,11 +287,12 @@ impl Offer {
         }
     }
 
-    /// Verifies an envelope, then decodes and judges the offer in it. `seen` is the highest `seq` that was taken from
+    /// Verifies an envelope, then decodes and judges the offer in it, for this network. `seen` is the highest `seq` that was taken from
     /// this peer for this model, if any; an equal one is refused as well. The caller looks it up with
     /// [`Offer::verify_then_decode`] and an always-`None` function when it has no such table.
     pub fn verify_then_decode(
         envelope: &SignedEnvelope,
+        network: &NetworkId,
         now: Clock,
         seen: impl FnOnce(&PeerId, &ModelDigest) -> Option<u64>,
     ) -> Result<Self, OfferError> {
@@ -241,7 +307,7 @@ impl Offer {
         if wire.v != 1 {
             return Err(OfferError::Version(wire.v));
         }
-        if wire.network_id != NETWORK_ID {
+        if wire.network_id != network.as_str() {
             return Err(OfferError::WrongNetwork);
         }
         if wire.peer_id != signer.as_bytes().as_slice() {
@@ -249,7 +315,7 @@ impl Offer {
         }
         times(&wire, now)?;
         sizes(&wire)?;
-        let offer = Self::from_wire(wire, signer)?;
+        let offer = Self::from_wire(wire, network.clone(), signer)?;
         match seen(&offer.peer, &offer.model.digest) {
             Some(seen) if offer.seq <= seen => Err(OfferError::NotNewer {
                 seq: offer.seq,
@@ -259,7 +325,7 @@ impl Offer {
         }
     }
 
-    fn from_wire(wire: wire::Offer, peer: PeerId) -> Result<Self, OfferError> {
+    fn from_wire(wire: wire::Offer, network: NetworkId, peer: PeerId) -> Result<Self, OfferError> {
         if wire.head_len == 0 || wire.head_len as usize > MAX_HEAD {
             return Err(OfferError::Malformed("head_len"));
         }
@@ -269,8 +335,23 @@ impl Offer {
         if wire.out_max == 0 {
             return Err(OfferError::Malformed("out_max"));
         }
+        if wire.proto_min == 0 || wire.proto_min > wire.proto_max {
+            return Err(OfferError::Malformed("proto_min"));
+        }
+        let prices = Prices {
+            input: price_from_wire(&wire.price_in, "price_in")?,
+            cached: price_from_wire(&wire.price_cached, "price_cached")?,
+            output: price_from_wire(&wire.price_out, "price_out")?,
+        };
+        let payment = payment(&wire)?;
+        if payment.is_none() && !prices.is_free() {
+            return Err(OfferError::Malformed("asset"));
+        }
         Ok(Self {
+            network,
             peer,
+            payment,
+            binding: Some(wire.binding).filter(|binding| !binding.is_empty()),
             addrs: wire.addrs,
             model: ModelRef {
                 digest: ModelDigest::from_bytes(&wire.model_digest)
@@ -284,11 +365,7 @@ impl Offer {
             out_max: wire.out_max,
             parallel_slots: wire.parallel_slots,
             features: wire.features,
-            prices: Prices {
-                input: price_from_wire(&wire.price_in, "price_in")?,
-                cached: price_from_wire(&wire.price_cached, "price_cached")?,
-                output: price_from_wire(&wire.price_out, "price_out")?,
-            },
+            prices,
             prefill_tps: wire.prefill_tps,
             decode_tps: wire.decode_tps,
             queue_depth: wire.queue_depth,
@@ -300,8 +377,47 @@ impl Offer {
             seq: wire.seq,
             engine_class: wire.engine_class,
             free_tokens: wire.free_tokens,
+            proto_min: wire.proto_min,
+            proto_max: wire.proto_max,
+            vrf_key: match wire.vrf_key.as_ref() {
+                [] => None,
+                key => Some(
+                    key.try_into()
+                        .map_err(|_| OfferError::Malformed("vrf_key"))?,
+                ),
+            },
         })
     }
+}
+
+/// The four fields of a payment stand together or not at all.
+fn payment(wire: &wire::Offer) -> Result<Option<Payment>, OfferError> {
+    let none = wire.asset.is_empty()
+        && wire.vault.is_empty()
+        && wire.chain_id == 0
+        && wire.stream_window == 0;
+    if none {
+        return Ok(None);
+    }
+    if wire.chain_id == 0 {
+        return Err(OfferError::Malformed("chain_id"));
+    }
+    if wire.stream_window == 0 {
+        return Err(OfferError::Malformed("stream_window"));
+    }
+    Ok(Some(Payment {
+        chain_id: wire.chain_id,
+        asset: account(&wire.asset, "asset")?,
+        vault: account(&wire.vault, "vault")?,
+        stream_window: wire.stream_window,
+    }))
+}
+
+fn account(bytes: &Bytes, name: &'static str) -> Result<[u8; ACCOUNT], OfferError> {
+    bytes
+        .as_ref()
+        .try_into()
+        .map_err(|_| OfferError::Malformed(name))
 }
 
 fn times(wire: &wire::Offer, now: Clock) -> Result<(), OfferError> {
@@ -337,6 +453,7 @@ fn sizes(wire: &wire::Offer) -> Result<(), OfferError> {
             "features",
             wire.features.iter().any(|feature| feature.len() > MAX_TEXT),
         ),
+        ("binding", wire.binding.len() > MAX_BINDING),
         ("quant", wire.quant.len() > MAX_TEXT),
         ("region", wire.region.len() > MAX_TEXT),
         ("sw", wire.sw.len() > MAX_TEXT),
@@ -348,149 +465,6 @@ fn sizes(wire: &wire::Offer) -> Result<(), OfferError> {
     }
 }
 
-fn price_to_wire(price: Price) -> Bytes {
-    match price.base_units_per_mtok() {
-        0 => Bytes::new(),
-        units => Bytes::copy_from_slice(&price::to_bytes(units)),
-    }
-}
-
 fn price_from_wire(bytes: &Bytes, name: &'static str) -> Result<Price, OfferError> {
-    price::from_bytes(bytes)
-        .map(Price::new)
-        .ok_or(OfferError::Malformed(name))
-}
-
-/// Asks a peer for its own offers and those it knows.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct OffersRequest {
-    /// Only these models, 32 bytes each; none: any model.
-    #[prost(bytes = "bytes", repeated, tag = "1")]
-    pub model_digests: Vec<Bytes>,
-    /// Offers wanted at most.
-    #[prost(uint32, tag = "2")]
-    pub max: u32,
-    /// Says that the sender's own offers changed or ended, so that the receiver asks anew. The reply is empty.
-    #[prost(bool, tag = "3")]
-    pub changed: bool,
-}
-
-/// Offers, each self-certifying. The sender's own come first.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct OffersResponse {
-    /// At most [`MAX_OFFERS_PER_REPLY`].
-    #[prost(message, repeated, tag = "1")]
-    pub offers: Vec<SignedEnvelope>,
-}
-
-impl OffersRequest {
-    /// Reads a request within its caps.
-    pub fn from_bytes(bytes: &Bytes) -> Result<Self, OfferError> {
-        if bytes.len() > MAX_REQUEST {
-            return Err(OfferError::TooLong("request"));
-        }
-        let request = Self::decode(bytes.clone()).map_err(|_| OfferError::Undecodable)?;
-        if request.model_digests.len() > MAX_DIGESTS_PER_REQUEST {
-            return Err(OfferError::TooLong("model_digests"));
-        }
-        if request
-            .model_digests
-            .iter()
-            .any(|digest| digest.len() != ModelDigest::LEN)
-        {
-            return Err(OfferError::Malformed("model_digests"));
-        }
-        Ok(request)
-    }
-
-    /// True if an offer for this model is asked for.
-    pub fn wants(&self, model: &ModelDigest) -> bool {
-        self.model_digests.is_empty()
-            || self
-                .model_digests
-                .iter()
-                .any(|digest| digest == model.as_bytes().as_slice())
-    }
-}
-
-impl OffersResponse {
-    /// Reads a reply within its caps. The offers in it are not verified yet.
-    pub fn from_bytes(bytes: &Bytes) -> Result<Self, OfferError> {
-        if bytes.len() > MAX_REPLY {
-            return Err(OfferError::TooLong("reply"));
-        }
-        let response = Self::decode(bytes.clone()).map_err(|_| OfferError::Undecodable)?;
-        if response.offers.len() > MAX_OFFERS_PER_REPLY {
-            return Err(OfferError::TooLong("offers"));
-        }
-        Ok(response)
-    }
-}
-
-/// Field numbers of the signed payload.
-mod wire {
-    use bytes::Bytes;
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub(super) struct Offer {
-        #[prost(uint32, tag = "1")]
-        pub(super) v: u32,
-        #[prost(string, tag = "2")]
-        pub(super) network_id: String,
-        // 3: offer_id, 5: binding.
-        #[prost(bytes = "bytes", tag = "4")]
-        pub(super) peer_id: Bytes,
-        #[prost(bytes = "bytes", repeated, tag = "6")]
-        pub(super) addrs: Vec<Bytes>,
-        #[prost(bytes = "bytes", tag = "7")]
-        pub(super) model_digest: Bytes,
-        #[prost(string, tag = "8")]
-        pub(super) quant: String,
-        #[prost(uint32, tag = "9")]
-        pub(super) ctx_max: u32,
-        #[prost(uint32, tag = "10")]
-        pub(super) out_max: u32,
-        #[prost(uint32, tag = "11")]
-        pub(super) parallel_slots: u32,
-        #[prost(string, repeated, tag = "12")]
-        pub(super) features: Vec<String>,
-        #[prost(bytes = "bytes", tag = "13")]
-        pub(super) price_in: Bytes,
-        #[prost(bytes = "bytes", tag = "14")]
-        pub(super) price_out: Bytes,
-        #[prost(bytes = "bytes", tag = "15")]
-        pub(super) price_cached: Bytes,
-        // 16: asset, 17: vault.
-        #[prost(uint32, tag = "18")]
-        pub(super) prefill_tps: u32,
-        #[prost(uint32, tag = "19")]
-        pub(super) decode_tps: u32,
-        #[prost(uint32, tag = "20")]
-        pub(super) queue_depth: u32,
-        #[prost(uint32, tag = "21")]
-        pub(super) queue_max: u32,
-        #[prost(string, tag = "22")]
-        pub(super) region: String,
-        #[prost(string, tag = "23")]
-        pub(super) sw: String,
-        #[prost(uint32, tag = "24")]
-        pub(super) proto_min: u32,
-        #[prost(uint32, tag = "25")]
-        pub(super) proto_max: u32,
-        #[prost(uint64, tag = "26")]
-        pub(super) issued_at: u64,
-        #[prost(uint64, tag = "27")]
-        pub(super) expires_at: u64,
-        #[prost(uint64, tag = "28")]
-        pub(super) seq: u64,
-        #[prost(string, tag = "29")]
-        pub(super) engine_class: String,
-        #[prost(uint32, tag = "30")]
-        pub(super) free_tokens: u32,
-        #[prost(uint32, tag = "31")]
-        pub(super) head_len: u32,
-        #[prost(bytes = "bytes", tag = "32")]
-        pub(super) head_sha256: Bytes,
-        // 33: chain_id, 34: stream_window, 35: vrf_key.
-    }
+    Price::from_wire(bytes).ok_or(OfferError::Malformed(name))
 }

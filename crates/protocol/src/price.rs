@@ -2,6 +2,8 @@
 //!
 //! Everything is free for now: offers carry zero prices and receipts a zero sum, in the form that later ones keep.
 
+use bytes::Bytes;
+
 /// Tokens that a price is quoted for.
 const TOKENS_PER_PRICE: u64 = 1_000_000;
 
@@ -21,6 +23,19 @@ impl Price {
     /// Base units per 10⁶ tokens.
     pub const fn base_units_per_mtok(self) -> u128 {
         self.0
+    }
+
+    /// On the wire: 16 bytes big-endian, or none at all when free.
+    pub fn to_wire(self) -> Bytes {
+        match self.0 {
+            0 => Bytes::new(),
+            units => Bytes::copy_from_slice(&to_bytes(units)),
+        }
+    }
+
+    /// Reads it; `None` for a wrong length.
+    pub fn from_wire(bytes: &[u8]) -> Option<Self> {
+        from_bytes(bytes).map(Self)
     }
 }
 

@@ -7,10 +7,12 @@ use proptest::prelude::*;
 use prost::Message as _;
 use protocol::{
     frame::{
-        Accept, Ack, Busy, Cancel, Cap, Done, Envelope, Frame, FrameBuf, FrameError, JobError,
-        MAX_CLIENT_FRAME, MAX_IDS_PER_FRAME, MAX_OPEN, MAX_PROVIDER_FRAME, MAX_STOP_BYTES,
-        MAX_STOP_STRINGS, MAX_TEXT, MAX_TOKENS_FRAME, Open, PAD_TO, Ping, Pong, Progress, Refuse,
-        ResumeOf, Sampling, Signed, Tokens, delimit, open_frame_ms,
+        Accept, Ack, Busy, Cancel, Cap, Done, Envelope, Frame, FrameBuf, FrameError, Grammar,
+        GrammarKind, JobError, MAX_CLIENT_FRAME, MAX_GRAMMAR, MAX_IDS_PER_FRAME,
+        MAX_LOGPROB_IDS_PER_FRAME, MAX_LOGPROBS, MAX_OPEN, MAX_PROVIDER_FRAME, MAX_STOP_BYTES,
+        MAX_STOP_STRINGS, MAX_TEXT, MAX_TOKENS_FRAME, MAX_VOUCHER, Open, PAD_TO, Pay, Ping, Pong,
+        Progress, Refuse, ResumeOf, Sampling, Signed, TokenLogprobs, Tokens, delimit,
+        open_frame_ms,
     },
     tokens::{self, TokensError},
 };
@@ -56,8 +58,11 @@ fn any_open() -> impl Strategy<Value = Frame> {
         ),
         (
             prop::option::of(any_sampling()),
-            any::<u32>(),
+            any::<[u32; 2]>(),
             any::<bool>(),
+            bytes(16),
+            prop::option::of((0..4i32, "[a-z]{0,60}")),
+            prop::option::of(any::<u32>()),
         ),
         prop::collection::vec("[a-z<|>]{0,20}", 0..=MAX_STOP_STRINGS),
         prop::option::of((bytes(40), any::<u32>())),
@@ -65,7 +70,7 @@ fn any_open() -> impl Strategy<Value = Frame> {
         .prop_map(
             |(
                 (provider, nonce, expires, model, prompt, resume),
-                (sampling, max_out, eog),
+                (sampling, [max_out, deadline_ms], eog, quote_id, grammar, want_logprobs_k),
                 stop,
                 of,
             )| {
@@ -79,6 +84,10 @@ fn any_open() -> impl Strategy<Value = Frame> {
                     sampling,
                     max_out,
                     stop,
+                    quote_id,
+                    grammar: grammar.map(|(kind, text)| Grammar { kind, text }),
+                    deadline_ms,
+                    want_logprobs_k,
                     resume_of: of.map(|(job, from_index)| ResumeOf { job, from_index }),
                     ignore_eog: eog,
                 }))
@@ -89,14 +98,29 @@ fn any_open() -> impl Strategy<Value = Frame> {
 fn any_provider_frame() -> impl Strategy<Value = Frame> {
     let signed = || (bytes(600), bytes(64)).prop_map(|(payload, sig)| Signed { payload, sig });
     prop_oneof![
-        any::<[u32; 4]>().prop_map(|[n_in, heartbeat_ms, resume_grace_s, max_out]| {
-            Frame::Accept(Accept {
-                n_in,
-                heartbeat_ms,
-                resume_grace_s,
-                max_out,
-            })
-        }),
+        (any::<[u32; 6]>(), bytes(MAX_VOUCHER)).prop_map(
+            |(
+                [
+                    n_in,
+                    heartbeat_ms,
+                    resume_grace_s,
+                    max_out,
+                    stream_window,
+                    chunk_tokens,
+                ],
+                voucher,
+            )| {
+                Frame::Accept(Accept {
+                    n_in,
+                    stream_window,
+                    chunk_tokens,
+                    heartbeat_ms,
+                    resume_grace_s,
+                    last_voucher_held: voucher,
+                    max_out,
+                })
+            }
+        ),
         any::<[u32; 2]>().prop_map(|[retry_after_ms, queue]| Frame::Busy(Busy {
             retry_after_ms,
             queue
@@ -114,6 +138,12 @@ fn any_provider_frame() -> impl Strategy<Value = Frame> {
         ),
         (any::<u32>(), prop::collection::vec(any::<u32>(), 0..200))
             .prop_map(|(first_index, ids)| Frame::Tokens(Tokens::padded(first_index, &ids))),
+        (any::<u32>(), prop::collection::vec(any_logprobs(), 0..=64)).prop_map(
+            |(first_index, logprobs)| {
+                let ids = vec![7; logprobs.len()];
+                Frame::Tokens(Tokens::padded_with(first_index, &ids, logprobs))
+            }
+        ),
         signed().prop_map(Frame::Checkpoint),
         prop::option::of(signed()).prop_map(|receipt| Frame::Done(Done { receipt })),
         any::<u64>().prop_map(|nonce| Frame::Pong(Pong { nonce })),
@@ -127,8 +157,24 @@ fn any_provider_frame() -> impl Strategy<Value = Frame> {
     ]
 }
 
+fn any_logprobs() -> impl Strategy<Value = TokenLogprobs> {
+    (
+        -30.0f32..0.0,
+        prop::collection::vec((any::<u32>(), -30.0f32..0.0), 0..=MAX_LOGPROBS as usize),
+    )
+        .prop_map(|(logprob, top)| {
+            let (top_ids, top_logprobs) = top.into_iter().unzip();
+            TokenLogprobs {
+                logprob,
+                top_ids,
+                top_logprobs,
+            }
+        })
+}
+
 fn any_client_frame() -> impl Strategy<Value = Frame> {
     prop_oneof![
+        bytes(MAX_VOUCHER).prop_map(|voucher| Frame::Pay(Pay { voucher })),
         bytes(64).prop_map(|countersignature| Frame::Ack(Ack { countersignature })),
         any::<i32>().prop_map(|reason| Frame::Cancel(Cancel { reason })),
         any::<u64>().prop_map(|nonce| Frame::Ping(Ping { nonce })),
@@ -173,7 +219,7 @@ proptest! {
 
     #[test]
     fn padding_hides_how_long_ids_are(index in any::<u32>(), ids in prop::collection::vec(any::<u32>(), 1..=16)) {
-        let bare = Tokens { first_index: index, ids: ids.clone(), pad: Bytes::new() };
+        let bare = Tokens { first_index: index, ids: ids.clone(), ..Tokens::default() };
         let size = |tokens: Tokens| Frame::Tokens(tokens).to_bytes().len();
         let padded = Tokens::padded(index, &ids);
         prop_assert_eq!(&padded.ids, &ids);
@@ -187,8 +233,8 @@ fn a_stream_may_be_cut_at_every_byte() {
         Frame::Accept(Accept {
             n_in: 5,
             heartbeat_ms: 1000,
-            resume_grace_s: 0,
             max_out: 7,
+            ..Accept::default()
         }),
         Frame::Tokens(Tokens::padded(0, &[1, 2, 3])),
         Frame::Pong(Pong { nonce: 9 }),
@@ -324,8 +370,8 @@ fn each_side_says_its_own_frames_in_their_place() {
 
 #[test]
 fn an_unknown_kind_is_skipped_unless_it_must_be_understood() {
-    // Field 14 with two bytes in it, as a later version may send it.
-    let later = [0x72, 0x02, 0x08, 0x01];
+    // Field 99 with two bytes in it, as a later version may send it.
+    let later = [0x9a, 0x06, 0x02, 0x08, 0x01];
     assert_eq!(
         Frame::from_bytes(&Bytes::copy_from_slice(&later), Cap::Provider),
         Ok(None)
@@ -444,4 +490,85 @@ fn packed_tokens_do_not_unfold_into_more_than_they_may() {
 fn a_first_frame_has_time_for_its_size() {
     assert_eq!(open_frame_ms(0), 10_000);
     assert_eq!(open_frame_ms(MAX_OPEN), 74_000);
+}
+
+#[test]
+fn forms_log_probabilities_and_vouchers_have_their_caps() {
+    let read = |frame: &Frame, cap| Frame::from_bytes(&frame.to_bytes(), cap);
+    let too_long = |kind, field| Err(FrameError::FieldTooLong { kind, field });
+
+    let open = |len: usize| {
+        Frame::Open(Box::new(Open {
+            grammar: Some(Grammar {
+                kind: GrammarKind::Regex.into(),
+                text: "a".repeat(len),
+            }),
+            ..Open::default()
+        }))
+    };
+    assert!(read(&open(MAX_GRAMMAR), Cap::Open).is_ok());
+    assert_eq!(
+        read(&open(MAX_GRAMMAR + 1), Cap::Open),
+        too_long("Open", "grammar")
+    );
+
+    let pay = |len: usize| {
+        Frame::Pay(Pay {
+            voucher: vec![1; len].into(),
+        })
+    };
+    assert!(read(&pay(MAX_VOUCHER), Cap::Client).is_ok());
+    assert_eq!(
+        read(&pay(MAX_VOUCHER + 1), Cap::Client),
+        too_long("Pay", "voucher")
+    );
+    for cap in [Cap::Open, Cap::Provider] {
+        assert_eq!(
+            read(&pay(1), cap),
+            Err(FrameError::Misplaced { kind: "Pay" })
+        );
+    }
+    let accept = Frame::Accept(Accept {
+        last_voucher_held: vec![1; MAX_VOUCHER + 1].into(),
+        ..Accept::default()
+    });
+    assert_eq!(
+        read(&accept, Cap::Provider),
+        too_long("Accept", "last_voucher_held")
+    );
+
+    let likely = |top: usize| TokenLogprobs {
+        logprob: -1.5,
+        top_ids: vec![u32::MAX; top],
+        top_logprobs: vec![-1.5; top],
+    };
+    let tokens = |count: usize, likely: TokenLogprobs| {
+        Frame::Tokens(Tokens::padded_with(
+            u32::MAX,
+            &vec![u32::MAX; count],
+            vec![likely; count],
+        ))
+    };
+    let top = MAX_LOGPROBS as usize;
+    let fullest = tokens(MAX_LOGPROB_IDS_PER_FRAME, likely(top));
+    assert_eq!(read(&fullest, Cap::Provider), Ok(Some(fullest)));
+    assert_eq!(
+        read(
+            &tokens(MAX_LOGPROB_IDS_PER_FRAME + 1, likely(1)),
+            Cap::Provider
+        ),
+        too_long("Tokens", "logprobs")
+    );
+    assert_eq!(
+        read(&tokens(1, likely(top + 1)), Cap::Provider),
+        too_long("Tokens", "logprobs")
+    );
+    let uneven = TokenLogprobs {
+        top_logprobs: Vec::new(),
+        ..likely(1)
+    };
+    assert_eq!(
+        read(&tokens(1, uneven), Cap::Provider),
+        too_long("Tokens", "logprobs")
+    );
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use network::{Inbound, JobStream, Network, NetworkOptions, NetworkStatus};
 use protocol::{
-    HeadDigest, ModelDigest, ModelRef, PeerId, Signer,
+    HeadDigest, ModelDigest, ModelRef, NetworkId, PeerId, Signer,
     frame::{Frame, Open, Ping},
     offer::{Offer, SignedEnvelope},
     price::Prices,
@@ -114,6 +114,7 @@ pub fn head(len: usize, seed: u8) -> (Bytes, ModelRef) {
 pub fn offer(peer: PeerId, model: ModelRef, seq: u64) -> Offer {
     let now = unix_ms();
     Offer {
+        network: NetworkId::MAIN,
         peer,
         addrs: Vec::new(),
         model,
@@ -123,6 +124,8 @@ pub fn offer(peer: PeerId, model: ModelRef, seq: u64) -> Offer {
         parallel_slots: 1,
         features: vec!["resume".to_owned()],
         prices: Prices::default(),
+        payment: None,
+        binding: None,
         prefill_tps: 0,
         decode_tps: 0,
         queue_depth: 0,
@@ -134,6 +137,9 @@ pub fn offer(peer: PeerId, model: ModelRef, seq: u64) -> Offer {
         seq,
         engine_class: String::new(),
         free_tokens: 512,
+        proto_min: 1,
+        proto_max: 1,
+        vrf_key: None,
     }
 }
 

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use protocol::{
-    ModelDigest, ModelRef,
-    offer::{Offer, SignedEnvelope},
+    ModelDigest, ModelRef, NetworkId,
+    offer::{Offer, PROTO, SignedEnvelope},
     price::Prices,
 };
 
@@ -137,6 +137,7 @@ pub(super) async fn build(inner: &Inner, headers: &mut Headers) -> Offers {
         let (prefill_tps, decode_tps) = speeds(&model);
         let now = clock::unix_ms();
         let offer = Offer {
+            network: NetworkId::MAIN,
             peer: signer.peer_id(),
             // Whoever asks has a connection; who is told by others finds the address where it found the offer.
             addrs: Vec::new(),
@@ -151,6 +152,8 @@ pub(super) async fn build(inner: &Inner, headers: &mut Headers) -> Offers {
             parallel_slots: SLOTS as u32,
             features: Vec::new(),
             prices: Prices::FREE,
+            payment: None,
+            binding: None,
             prefill_tps,
             decode_tps,
             queue_depth: 0,
@@ -166,6 +169,9 @@ pub(super) async fn build(inner: &Inner, headers: &mut Headers) -> Offers {
             seq: now,
             engine_class: super::job::engine_class(),
             free_tokens: settings.serve_max_out,
+            proto_min: PROTO,
+            proto_max: PROTO,
+            vrf_key: None,
         };
         offers.envelopes.push(offer.sign(&signer));
         offers.served.push(ServedModel {

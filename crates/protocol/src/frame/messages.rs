@@ -1,11 +1,10 @@
 //! The messages of a job stream, field by field. The numbers are the schema: a number is never used again, and a
-//! field is only ever added. Numbers that the design gives to vouchers, quotes, grammars and log-probabilities
-//! are left free and named where they would stand.
+//! field is only ever added.
 
 use bytes::Bytes;
 use prost::Message as _;
 
-use super::PAD_TO;
+use super::{Open, PAD_TO};
 
 /// Bytes around the padding: its tag and length, two each at most, and the two lengths outside it that it may make
 /// a byte longer.
@@ -15,9 +14,12 @@ const PAD_OVERHEAD: usize = 6;
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Envelope {
     /// The frame, if its kind is known to this version.
-    #[prost(oneof = "Frame", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
+    #[prost(
+        oneof = "Frame",
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14"
+    )]
     pub kind: Option<Frame>,
-    /// Set by the sender of a kind that the receiver must understand. 14 is kept for vouchers.
+    /// Set by the sender of a kind that the receiver must understand.
     #[prost(bool, tag = "100")]
     pub crit: bool,
 }
@@ -64,100 +66,33 @@ pub enum Frame {
     /// Either side: the job cannot go on.
     #[prost(message, tag = "13")]
     Error(JobError),
+    /// Client: a voucher.
+    #[prost(message, tag = "14")]
+    Pay(Pay),
 }
 
-/// A whole job in one message. Its bytes are hashed into the job id, so it names whom it is for, when it ends, and
-/// a nonce. Tags 5 (quote), 9 (grammar), 11 (deadline) and 13 (log-probabilities) are kept free.
+/// The provider has the job on disk and begins.
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct Open {
-    /// Peer id of the provider that is asked, 38 bytes.
-    #[prost(bytes = "bytes", tag = "1")]
-    pub provider: Bytes,
-    /// 32 bytes that make the job unique.
-    #[prost(bytes = "bytes", tag = "2")]
-    pub nonce: Bytes,
-    /// Unix milliseconds after which the job may not begin; at most ten minutes ahead.
-    #[prost(uint64, tag = "3")]
-    pub expires_unix_ms: u64,
-    /// The model, 32 bytes.
-    #[prost(bytes = "bytes", tag = "4")]
-    pub model_digest: Bytes,
-    /// The prompt's token ids, see [`crate::tokens`].
-    #[prost(bytes = "bytes", tag = "6")]
-    pub prompt_tokens: Bytes,
-    /// Output that the message has already, from elsewhere: input of this job. See [`crate::tokens`].
-    #[prost(bytes = "bytes", tag = "7")]
-    pub resume_tokens: Bytes,
-    /// How the next token is chosen.
-    #[prost(message, optional, tag = "8")]
-    pub sampling: Option<Sampling>,
-    /// Output tokens wanted at most.
-    #[prost(uint32, tag = "10")]
-    pub max_out: u32,
-    /// Texts at which the output ends.
-    #[prost(string, repeated, tag = "12")]
-    pub stop: Vec<String>,
-    /// Asks to take up a job whose stream was cut.
-    #[prost(message, optional, tag = "14")]
-    pub resume_of: Option<ResumeOf>,
-    /// Do not end at an end token: for measurements.
-    #[prost(bool, tag = "15")]
-    pub ignore_eog: bool,
-}
-
-/// Sampling parameters as `SSR-GM1` knows them; the defaults of protobuf (all zero) mean greedy.
-#[derive(Clone, Copy, PartialEq, prost::Message)]
-pub struct Sampling {
-    /// 0 is greedy.
-    #[prost(float, tag = "1")]
-    pub temperature: f32,
-    /// Keep this many of the likeliest tokens; 0 is all.
-    #[prost(uint32, tag = "2")]
-    pub top_k: u32,
-    /// Keep the likeliest tokens of this total probability; 0 and 1 are all.
-    #[prost(float, tag = "3")]
-    pub top_p: f32,
-    /// Drop tokens less likely than this share of the likeliest; 0 drops none.
-    #[prost(float, tag = "4")]
-    pub min_p: f32,
-    /// Divides positive and multiplies negative logits of tokens seen; 0 and 1 are off.
-    #[prost(float, tag = "5")]
-    pub repeat_penalty: f32,
-    /// Taken off once per token seen at all.
-    #[prost(float, tag = "6")]
-    pub presence_penalty: f32,
-    /// Taken off per occurrence.
-    #[prost(float, tag = "7")]
-    pub frequency_penalty: f32,
-    /// A seed of the user's choice. Nobody may choose it for a remote job: a provider refuses one.
-    #[prost(uint64, optional, tag = "8")]
-    pub seed: Option<u64>,
-}
-
-/// A job that lost its stream.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct ResumeOf {
-    /// The job's id, 32 bytes.
-    #[prost(bytes = "bytes", tag = "1")]
-    pub job: Bytes,
-    /// The first output index that is missing.
-    #[prost(uint32, tag = "2")]
-    pub from_index: u32,
-}
-
-/// The provider has the job on disk and begins. Tags 2 and 3 (stream window, prefill chunk) and 6 (last voucher)
-/// are kept free.
-#[derive(Clone, Copy, PartialEq, prost::Message)]
 pub struct Accept {
     /// Input tokens as the provider counts them: prompt and resume.
     #[prost(uint32, tag = "1")]
     pub n_in: u32,
+    /// Output tokens computed ahead of the last voucher at most; 0 for a job that costs nothing.
+    #[prost(uint32, tag = "2")]
+    pub stream_window: u32,
+    /// Input tokens that are read per voucher; 0 for a job that costs nothing.
+    #[prost(uint32, tag = "3")]
+    pub chunk_tokens: u32,
     /// The provider says something at least this often before the first token.
     #[prost(uint32, tag = "4")]
     pub heartbeat_ms: u32,
     /// How long a job whose stream was cut is kept; 0: not at all.
     #[prost(uint32, tag = "5")]
     pub resume_grace_s: u32,
+    /// The voucher of this payer that the provider holds with the highest sum, at most [`super::MAX_VOUCHER`]
+    /// bytes; empty: none.
+    #[prost(bytes = "bytes", tag = "6")]
+    pub last_voucher_held: Bytes,
     /// Output tokens the provider will produce at most: what was asked, or less.
     #[prost(uint32, tag = "7")]
     pub max_out: u32,
@@ -227,6 +162,12 @@ pub enum RefuseCode {
     Stalled = 17,
     /// The other side broke the protocol.
     Violation = 18,
+    /// A voucher came where nothing is paid for.
+    PaymentRefused = 19,
+    /// The form asked of the answer is of no known kind, too long, or cannot be held to.
+    BadGrammar = 20,
+    /// More log-probabilities per token than are given.
+    BadLogprobs = 21,
 }
 
 /// Where the provider is.
@@ -262,7 +203,7 @@ pub enum Phase {
     Paused = 4,
 }
 
-/// Output tokens. Tag 3 is kept for log-probabilities.
+/// Output tokens.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Tokens {
     /// Index of the first id in the message's whole output, resumed part included.
@@ -271,17 +212,51 @@ pub struct Tokens {
     /// The ids, in order.
     #[prost(uint32, repeated, tag = "2")]
     pub ids: Vec<u32>,
+    /// One per id where the job asked for them; otherwise none.
+    #[prost(message, repeated, tag = "3")]
+    pub logprobs: Vec<TokenLogprobs>,
     /// Zeros up to a multiple of [`super::PAD_TO`].
     #[prost(bytes = "bytes", tag = "15")]
     pub pad: Bytes,
 }
 
+/// How likely a token was, by the model's own distribution: of the logits as they came, at temperature 1, without
+/// penalties, filters or grammar.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct TokenLogprobs {
+    /// Natural logarithm of the probability of the token that was taken.
+    #[prost(float, tag = "1")]
+    pub logprob: f32,
+    /// The likeliest tokens, at most [`super::MAX_LOGPROBS`], the likeliest first.
+    #[prost(uint32, repeated, tag = "2")]
+    pub top_ids: Vec<u32>,
+    /// Their logarithms, one per id.
+    #[prost(float, repeated, tag = "3")]
+    pub top_logprobs: Vec<f32>,
+}
+
 impl Tokens {
     /// A frame of these ids, padded so that its size tells how many steps of [`PAD_TO`] bytes it takes and no more.
     pub fn padded(first_index: u32, ids: &[u32]) -> Self {
+        Self::padded_with(first_index, ids, Vec::new())
+    }
+
+    /// Whether the lists beside the ids are within their caps. Whether there is one per id is for the reader of the
+    /// job to judge, who knows what was asked.
+    pub(super) fn logprobs_fit(&self) -> bool {
+        let cap = super::MAX_LOGPROBS as usize;
+        self.logprobs.len() <= super::MAX_LOGPROB_IDS_PER_FRAME
+            && self.logprobs.iter().all(|token| {
+                token.top_ids.len() <= cap && token.top_ids.len() == token.top_logprobs.len()
+            })
+    }
+
+    /// As [`Tokens::padded`], with log-probabilities: one per id, or none at all.
+    pub fn padded_with(first_index: u32, ids: &[u32], logprobs: Vec<TokenLogprobs>) -> Self {
         let bare = Self {
             first_index,
             ids: ids.to_vec(),
+            logprobs,
             pad: Bytes::new(),
         };
         let size = |tokens: &Self| {
@@ -351,6 +326,15 @@ pub enum CancelReason {
     LostRace = 2,
     /// The output cannot be trusted.
     Distrust = 3,
+}
+
+/// Money for what comes next. No job costs anything yet, so a provider ends a job in which one comes with
+/// [`RefuseCode::PaymentRefused`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Pay {
+    /// The voucher, at most [`super::MAX_VOUCHER`] bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub voucher: Bytes,
 }
 
 /// Asks for a [`Pong`].

@@ -250,7 +250,7 @@ impl Loop {
         self.announce_to_mainline(now);
         if now.saturating_duration_since(self.hunt.saved) >= SAVE_EVERY {
             self.hunt.saved = now;
-            for (path, bytes) in self.to_save() {
+            for (path, bytes) in self.take_unsaved() {
                 self.write_soon(path, bytes);
             }
         }
@@ -663,14 +663,14 @@ impl Loop {
     }
 
     /// What changed since it was last written.
-    fn to_save(&mut self) -> Vec<(PathBuf, Vec<u8>)> {
+    fn take_unsaved(&mut self) -> Vec<(PathBuf, Vec<u8>)> {
         let connected: Vec<_> = self.peers.longest_first();
         self.peer_book.set_anchors(connected);
         let book = self
             .hunt
             .book_file
             .clone()
-            .and_then(|path| Some((path, self.peer_book.to_save()?)));
+            .and_then(|path| Some((path, self.peer_book.take_unsaved()?)));
         let offers = match &self.hunt.offers_file {
             Some(path) if !self.hunt.offers_saved => {
                 Some((path.clone(), self.book.to_cache(peers::unix_ms())))
@@ -700,7 +700,7 @@ impl Loop {
 
     /// The last word to the disk.
     pub(super) async fn save_all(&mut self) {
-        let files = self.to_save();
+        let files = self.take_unsaved();
         let written = tokio::task::spawn_blocking(move || {
             files
                 .into_iter()

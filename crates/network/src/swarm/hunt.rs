@@ -232,8 +232,7 @@ impl Loop {
             ] {
                 let tally = self.hunt.tally(source);
                 let due = tally.is_some_and(|tally| {
-                    tally.is_due(now)
-                        || (hurry && tally.enabled && !tally.running && tally.tried == 0)
+                    tally.is_due(now) || (hurry && tally.is_due_in_a_hurry(now))
                 });
                 if due {
                     self.ask_source(source, now);

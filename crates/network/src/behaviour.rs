@@ -15,7 +15,7 @@ use libp2p::{
 use crate::{
     error::NetworkError,
     limits::{self, PerAddress},
-    messages::{self, Heads, Offers},
+    messages::{self, Heads, Offers, Quotes},
     providers::Kad,
     streams,
 };
@@ -51,6 +51,7 @@ pub(crate) struct Behaviour {
     pub(crate) kad: Kad,
     pub(crate) offers: messages::Behaviour<Offers>,
     pub(crate) heads: messages::Behaviour<Heads>,
+    pub(crate) quotes: messages::Behaviour<Quotes>,
     pub(crate) streams: streams::Behaviour,
 }
 
@@ -78,6 +79,7 @@ pub(crate) fn swarm(keypair: Keypair, agent: &str) -> Result<Swarm<Behaviour>, N
         kad: Kad::new(local),
         offers: messages::behaviour(),
         heads: messages::behaviour(),
+        quotes: messages::behaviour(),
         streams: streams::Behaviour::default(),
     };
     let yamux = || {

@@ -25,19 +25,25 @@
 //! | `swarm` | the loop that alone owns the swarm; every event that can wake it is one enum |
 //! | `behaviour`, `transport` | which libp2p protocols run, with which limits |
 //! | `streams`, `wire` | `/decentralgpt/infer/1`: raw streams, frames cut out of them, queues that are bounded |
-//! | `offers`, `heads`, `providers` | pulled signed offers, chunks of a file's head, provider records of Kademlia |
+//! | `offers`, `heads`, `quotes` | pulled signed offers, chunks of a file's head, quotes for a job |
+//! | `providers`, `record_store` | under which keys providers are found, and the records kept for others |
+//! | `sources`, `book`, `disk` | where first peers come from, and which are known from earlier days |
 //! | `limits`, `peers`, `address` | who may connect how often, who is banned, who is connected, which address may be dialled |
 //!
 //! # What it never does
 //!
 //! It signs nothing and judges no price: messages, signatures and the machines of a job are in `protocol`; it never reads text or
-//! tokens, never touches a disk except to read the head file that the node names, and never logs what a peer sent above `debug`.
+//! tokens, touches no file but the head, the address book and the offers that the node names, and never logs what a peer sent above `debug`.
 //! No remote input may panic it or make it hold more than the bounds named in each module.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 mod address;
 mod behaviour;
+mod book;
+mod disk;
 mod error;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod handle;
 mod heads;
 mod identity;
@@ -46,6 +52,9 @@ mod messages;
 mod offers;
 mod peers;
 mod providers;
+mod quotes;
+mod record_store;
+mod sources;
 mod streams;
 mod swarm;
 mod wire;
@@ -56,5 +65,7 @@ pub use handle::{Inbound, Network, NetworkOptions, peer_id_of};
 pub use heads::{HeadRequest, HeadSource};
 pub use offers::VerifiedOffer;
 pub use peers::{Direction, NetworkStatus, PeerStatus, Refusals};
+pub use quotes::QuoteAsked;
+pub use sources::{BuiltIn, ListError, Mainline, PeerList, Source, SourceStatus, Sources};
 pub use streams::IncomingJob;
 pub use wire::{Flow, FrameReader, FrameWriter, JobStream, ReadError, WriteError};

@@ -76,6 +76,11 @@ pub(crate) const HEAD_CHUNKS: Rate = Rate {
     burst: 256.0,
     per_second: 8.0,
 };
+/// Requests for quotes from one peer: one goes before each job, and a program that starts asks of several models.
+pub(crate) const QUOTES: Rate = Rate {
+    burst: 10.0,
+    per_second: 1.0,
+};
 /// Provider records that one peer may put here: a provider offers a handful of models, and says so every 20 minutes.
 pub(crate) const PROVIDER_RECORDS: Rate = Rate {
     burst: 32.0,

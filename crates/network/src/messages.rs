@@ -9,8 +9,8 @@ use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use libp2p::{StreamProtocol, request_response};
 use protocol::frame::{self, FrameBuf};
 
-/// A request that has no answer by then has failed. Both kinds of answer are small; a piece of a head at 26 KiB/s takes as long.
-pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
+/// A request that has no answer by then has failed. Offers are small; a piece of a head at 26 KiB/s takes as long.
+const TIMEOUT: Duration = Duration::from_secs(10);
 /// Requests of one kind at a time on one connection, both directions.
 const STREAMS_PER_CONNECTION: usize = 16;
 /// Bytes read at a time.
@@ -21,6 +21,8 @@ pub(crate) trait Exchange: Clone + Send + 'static {
     const PROTOCOL: &'static str;
     const MAX_REQUEST: usize;
     const MAX_RESPONSE: usize;
+    /// A request that has no answer by then has failed.
+    const TIMEOUT: Duration = TIMEOUT;
 }
 
 /// `/decentralgpt/offers/1`.
@@ -43,6 +45,17 @@ impl Exchange for Heads {
     const MAX_RESPONSE: usize = protocol::head::MAX_RESPONSE;
 }
 
+/// `/decentralgpt/quote/1`.
+#[derive(Clone, Debug)]
+pub(crate) enum Quotes {}
+
+impl Exchange for Quotes {
+    const PROTOCOL: &'static str = protocol::quote::PROTOCOL;
+    const MAX_REQUEST: usize = protocol::quote::MAX_QUOTE;
+    const MAX_RESPONSE: usize = protocol::quote::MAX_QUOTE;
+    const TIMEOUT: Duration = Duration::from_millis(protocol::quote::QUOTE_TIMEOUT_MS);
+}
+
 /// Cuts the bytes of an exchange out of a stream.
 #[derive(Clone, Debug)]
 pub(crate) struct Codec<E>(PhantomData<E>);
@@ -55,7 +68,7 @@ pub(crate) type Event = request_response::Event<Bytes, Bytes>;
 /// Both asks and answers.
 pub(crate) fn behaviour<E: Exchange>() -> Behaviour<E> {
     let config = request_response::Config::default()
-        .with_request_timeout(TIMEOUT)
+        .with_request_timeout(E::TIMEOUT)
         .with_max_concurrent_streams(STREAMS_PER_CONNECTION);
     let protocols = [(
         StreamProtocol::new(E::PROTOCOL),

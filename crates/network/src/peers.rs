@@ -8,7 +8,10 @@ use std::{
 use libp2p::{Multiaddr, core::ConnectedPoint, swarm::ConnectionId};
 use protocol::{ModelDigest, PeerId};
 
-use crate::address::{self, Scope, Transport};
+use crate::{
+    address::{self, Scope, Transport},
+    sources::SourceStatus,
+};
 
 /// Peers whose addresses are remembered.
 const KNOWN: usize = 512;
@@ -30,6 +33,8 @@ pub struct NetworkStatus {
     pub mdns: bool,
     /// Connected peers, longest connected first.
     pub peers: Vec<PeerStatus>,
+    /// Where first peers come from, and what each of the six brought.
+    pub sources: Vec<SourceStatus>,
     /// What was refused since the start.
     pub refusals: Refusals,
     /// Peers that the user blocked.
@@ -140,6 +145,11 @@ impl Connected {
             .is_none_or(|spoken| spoken.iter().any(|one| one == protocol))
     }
 
+    /// The other end of its first connection.
+    pub(crate) fn remote(&self) -> Option<&Multiaddr> {
+        self.links.first().map(|link| &link.remote)
+    }
+
     /// True when the peer said that it speaks this.
     pub(crate) fn speaks(&self, protocol: &str) -> bool {
         self.protocols.is_some() && self.may_speak(protocol)
@@ -169,6 +179,21 @@ impl Peers {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&libp2p::PeerId, &Connected)> {
         self.0.iter()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// All of them, longest connected first.
+    pub(crate) fn longest_first(&self) -> Vec<libp2p::PeerId> {
+        let mut peers: Vec<_> = self
+            .0
+            .iter()
+            .map(|(peer, one)| (one.since_unix_ms, *peer))
+            .collect();
+        peers.sort_unstable();
+        peers.into_iter().map(|(_, peer)| peer).collect()
     }
 
     pub(crate) fn opened(

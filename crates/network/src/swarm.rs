@@ -7,8 +7,10 @@
 
 mod commands;
 mod dial;
+mod hunt;
 mod jobs;
 mod listen;
+mod quotes;
 mod requests;
 mod routing;
 
@@ -25,6 +27,7 @@ use protocol::{
     ModelDigest,
     head::HeadResponse,
     offer::{Offer, SignedEnvelope},
+    quote::{Quote, QuoteRequest},
 };
 use tokio::{
     runtime::Handle,
@@ -35,6 +38,7 @@ use tokio::{
 use crate::{
     address::Target,
     behaviour::{self, Behaviour, BehaviourEvent},
+    book::PeerBook,
     error::NetworkError,
     handle::{Inbound, NetworkOptions},
     heads::{HeadRequest, HeadSource, Sources},
@@ -42,6 +46,8 @@ use crate::{
     limits::{self, Buckets, Conduct, JobSlots},
     offers::{Book, VerifiedOffer},
     peers::{AddressBook, NetworkStatus, Peers, Refusals},
+    quotes::QuoteAsked,
+    sources::{Candidate, Source},
     streams::{IncomingJob, OpenId},
     wire::JobStream,
 };
@@ -58,6 +64,8 @@ const NOTE_QUEUE: usize = 256;
 const JOB_QUEUE: usize = 64;
 /// Requests for heads waiting for the node.
 const HEAD_QUEUE: usize = 16;
+/// Questions for quotes waiting for the node: they are answered in microseconds, or by nobody.
+const QUOTE_QUEUE: usize = 32;
 /// How often bans, deadlines, expiries and lost known peers are looked at.
 const TICK: Duration = Duration::from_secs(1);
 /// The least time between two snapshots, so that a flood of events does not become a flood of snapshots.
@@ -98,15 +106,21 @@ pub(crate) enum Command {
         offers: Vec<SignedEnvelope>,
         reply: oneshot::Sender<()>,
     },
-    FindProviders {
-        model: ModelDigest,
-        reply: oneshot::Sender<Vec<protocol::PeerId>>,
+    FindOffers {
+        model: Option<ModelDigest>,
+        enough: usize,
+        out: mpsc::Sender<VerifiedOffer>,
     },
     HeadPiece {
         peer: protocol::PeerId,
         model: ModelDigest,
         offset: u32,
         reply: oneshot::Sender<Result<HeadResponse, NetworkError>>,
+    },
+    Quote {
+        peer: protocol::PeerId,
+        request: QuoteRequest,
+        reply: oneshot::Sender<Result<Quote, NetworkError>>,
     },
     Shutdown {
         reply: oneshot::Sender<()>,
@@ -124,6 +138,14 @@ pub(crate) enum Note {
         found: Result<Vec<IpAddr>, String>,
         reply: oneshot::Sender<Result<protocol::PeerId, NetworkError>>,
     },
+    /// A source of first peers answered.
+    Candidates {
+        source: Source,
+        found: Vec<Candidate>,
+        problem: Option<String>,
+    },
+    /// This node's announcement in BitTorrent's DHT was made, or not.
+    Announced { problem: Option<String> },
     /// Peers had their time to hear that we stop serving.
     Farewell,
     /// The node said where a head is.
@@ -135,6 +157,11 @@ pub(crate) enum Note {
     Piece {
         channel: libp2p::request_response::ResponseChannel<bytes::Bytes>,
         response: HeadResponse,
+    },
+    /// The node gives a quote.
+    Quote {
+        channel: libp2p::request_response::ResponseChannel<bytes::Bytes>,
+        quote: bytes::Bytes,
     },
 }
 
@@ -162,6 +189,7 @@ pub(crate) struct Running {
 pub(crate) struct Loop {
     swarm: Swarm<Behaviour>,
     local: protocol::PeerId,
+    network_id: protocol::NetworkId,
     runtime: Handle,
     inbox: mpsc::Receiver<Command>,
     notes: mpsc::Receiver<Note>,
@@ -171,6 +199,7 @@ pub(crate) struct Loop {
     known: Arc<RwLock<Vec<VerifiedOffer>>>,
     jobs: mpsc::Sender<IncomingJob>,
     heads: mpsc::Sender<HeadRequest>,
+    quotes_in: mpsc::Sender<QuoteAsked>,
 
     peers: Peers,
     addresses: AddressBook,
@@ -179,7 +208,10 @@ pub(crate) struct Loop {
     listening: listen::Listening,
     dials: dial::Dials,
     routing: routing::Routing,
+    hunt: hunt::Hunt,
+    peer_book: PeerBook,
     requests: requests::Requests,
+    quotes: quotes::Quotes,
     opens: HashMap<OpenId, (PeerId, oneshot::Sender<Result<JobStream, NetworkError>>)>,
 
     conduct: Conduct,
@@ -191,7 +223,9 @@ pub(crate) struct Loop {
     offer_request_rate: Buckets<PeerId>,
     offer_relay_rate: Buckets<PeerId>,
     head_rate: Buckets<PeerId>,
+    quote_rate: Buckets<PeerId>,
     record_rate: Buckets<PeerId>,
+    verify_rate: Buckets<()>,
 
     dirty: bool,
     published: Instant,
@@ -244,6 +278,7 @@ impl Loop {
         let (note, notes) = mpsc::channel(NOTE_QUEUE);
         let (jobs, jobs_in) = mpsc::channel(JOB_QUEUE);
         let (heads, heads_in) = mpsc::channel(HEAD_QUEUE);
+        let (quotes_in, quotes_out) = mpsc::channel(QUOTE_QUEUE);
         let (status, status_out) = watch::channel(NetworkStatus::default());
         let known = Arc::default();
         let running = Running {
@@ -253,11 +288,14 @@ impl Loop {
             inbound: Inbound {
                 jobs: jobs_in,
                 heads: heads_in,
+                quotes: quotes_out,
             },
         };
-        let swarm_loop = Self {
+        let (hunt, peer_book) = hunt::Hunt::new(&options);
+        let mut swarm_loop = Self {
             swarm,
             local,
+            network_id: options.network_id.clone(),
             runtime: Handle::current(),
             inbox,
             notes,
@@ -266,14 +304,18 @@ impl Loop {
             known,
             jobs,
             heads,
+            quotes_in,
             peers: Peers::default(),
             addresses: AddressBook::default(),
-            book: Book::default(),
+            book: Book::new(options.network_id.clone()),
             sources: Sources::default(),
             listening: listen::Listening::default(),
             dials: dial::Dials::new(&options.known_peers),
             routing: routing::Routing::default(),
+            hunt,
+            peer_book,
             requests: requests::Requests::default(),
+            quotes: quotes::Quotes::default(),
             opens: HashMap::new(),
             conduct: Conduct::default(),
             blocked: BTreeSet::new(),
@@ -284,10 +326,14 @@ impl Loop {
             offer_request_rate: Buckets::per_peer(limits::OFFER_REQUESTS),
             offer_relay_rate: Buckets::per_peer(limits::OFFERS_RELAYED),
             head_rate: Buckets::per_peer(limits::HEAD_CHUNKS),
+            quote_rate: Buckets::per_peer(limits::QUOTES),
             record_rate: Buckets::per_peer(limits::PROVIDER_RECORDS),
+            verify_rate: Buckets::new(hunt::VERIFIED, 1),
             dirty: false,
             published: Instant::now(),
         };
+        swarm_loop.load_offers();
+        swarm_loop.publish();
         Ok((swarm_loop, running))
     }
 
@@ -329,12 +375,19 @@ impl Loop {
                 found,
                 reply,
             } => self.on_resolved(target, found, reply),
+            Note::Candidates {
+                source,
+                found,
+                problem,
+            } => self.on_candidates(source, found, problem),
+            Note::Announced { problem } => self.on_announced(problem),
             Note::Farewell => self.leave(),
             Note::Source { model, source } => {
                 self.sources
                     .remember(model, source, std::time::Instant::now())
             }
             Note::Piece { channel, response } => self.on_piece(channel, &response),
+            Note::Quote { channel, quote } => self.send_quote(channel, quote),
         }
     }
 
@@ -351,6 +404,7 @@ impl Loop {
         }
         self.listening_tick();
         self.dial_tick();
+        self.hunt_tick();
         self.routing_tick();
     }
 
@@ -381,6 +435,7 @@ impl Loop {
     fn shut_out(&mut self, peer: PeerId) {
         self.swarm.behaviour_mut().blocked.block_peer(peer);
         self.swarm.behaviour_mut().kad.remove(&peer);
+        self.peer_book.remove(&peer);
         self.dirty = true;
     }
 
@@ -392,6 +447,7 @@ impl Loop {
         if let Ok(mut known) = self.known.write() {
             *known = self.book.offers().cloned().collect();
         }
+        self.hunt.offers_changed();
         self.dirty = true;
     }
 
@@ -404,6 +460,7 @@ impl Loop {
             not_listening: self.listening.failures(),
             mdns: self.swarm.behaviour().mdns.is_enabled(),
             peers: self.peers.status(|peer| self.book.models_of(peer, now)),
+            sources: self.hunt.status(),
             refusals: self.refusals,
             blocked: self
                 .blocked
@@ -425,6 +482,7 @@ impl Loop {
 
     /// Closes listeners and connections, and gives libp2p a moment to tell the others.
     async fn say_goodbye(&mut self) {
+        self.save_all().await;
         self.close_listeners();
         let peers: Vec<_> = self.swarm.connected_peers().copied().collect();
         for peer in peers {

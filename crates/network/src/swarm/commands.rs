@@ -46,13 +46,18 @@ impl Loop {
                 self.set_offers(offers);
                 let _ = reply.send(());
             }
-            Command::FindProviders { model, reply } => self.find_providers(model, reply),
+            Command::FindOffers { model, enough, out } => self.find_offers(model, enough, out),
             Command::HeadPiece {
                 peer,
                 model,
                 offset,
                 reply,
             } => self.ask_for_piece(&peer, &model, offset, reply),
+            Command::Quote {
+                peer,
+                request,
+                reply,
+            } => self.ask_for_quote(&peer, request, reply),
             // The run loop ends on this one before it comes here.
             Command::Shutdown { reply } => drop(reply),
         }
@@ -168,6 +173,7 @@ impl Loop {
             BehaviourEvent::Kad(event) => self.on_kad(event),
             BehaviourEvent::Offers(event) => self.on_offers(event),
             BehaviourEvent::Heads(event) => self.on_heads(event),
+            BehaviourEvent::Quotes(event) => self.on_quotes(event),
             BehaviourEvent::Streams(event) => self.on_stream(event),
         }
     }
@@ -187,14 +193,14 @@ impl Loop {
         );
         let scope = connected.scope();
         let told = info.listen_addrs.iter().map(address::without_peer);
-        let told = told
-            .filter(|told| address::may_tell(scope, told))
-            .take(ADDRESSES);
-        self.addresses.add(peer, told);
+        let told = told.take(ADDRESSES).collect();
+        self.learn(peer, told, scope, peer);
         self.dirty = true;
         self.dial_identified(&peer);
+        self.hunt_identified(peer);
         self.route_to(&peer);
         self.refresh_offers(peer);
+        self.search_met(peer);
     }
 
     fn on_local_network(&mut self, found: Vec<(libp2p::PeerId, libp2p::Multiaddr)>) {
@@ -207,7 +213,7 @@ impl Loop {
             }
             self.addresses.add(peer, [address]);
             if self.peers.iter().count() < MDNS_DIALS {
-                self.dial_known(peer);
+                self.dial_neighbour(peer);
             }
         }
     }
@@ -231,5 +237,6 @@ impl Loop {
     fn peer_gone(&mut self, peer: &libp2p::PeerId) {
         self.dial_lost(peer);
         self.unsure_gone(peer);
+        self.search_heard(peer);
     }
 }

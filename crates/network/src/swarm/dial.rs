@@ -291,6 +291,7 @@ impl Loop {
         }
         self.addresses
             .add(peer, [endpoint.get_remote_address().clone()]);
+        self.hunt_met(connection, peer);
         for known in &mut self.dials.known {
             if known.connection == Some(connection) {
                 (known.peer, known.pause) = (Some(peer), REDIAL_FIRST);
@@ -320,6 +321,7 @@ impl Loop {
             }
             None => self.dials.background = self.dials.background.saturating_sub(1),
         }
+        self.hunt_failed(connection, peer, error);
     }
 
     /// The peer introduced itself: whoever waited for it is served.
@@ -376,6 +378,7 @@ impl Loop {
             if self.swarm.dial(options).is_ok() {
                 self.dials.background += 1;
                 self.dials.known[at].connection = Some(connection);
+                self.hunt_invited(connection);
             }
         }
     }

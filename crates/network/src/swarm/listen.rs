@@ -57,6 +57,14 @@ impl Listening {
             .any(|listener| listener.has.contains(address))
     }
 
+    /// The addresses of all listeners.
+    pub(super) fn addresses(&self) -> Vec<&Multiaddr> {
+        self.open
+            .values()
+            .flat_map(|listener| &listener.has)
+            .collect()
+    }
+
     /// What another computer can dial: public addresses first, this computer's own last.
     pub(super) fn dialable(&self, local: PeerId) -> Vec<String> {
         let mut addresses: Vec<_> = self

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -22,7 +22,12 @@ use protocol::{
 use tokio::sync::{Semaphore, oneshot};
 
 use super::{Loop, Note};
-use crate::{error::NetworkError, heads, identity, messages, peers};
+use crate::{
+    error::NetworkError,
+    heads, identity,
+    messages::{self, Exchange, Heads, Offers},
+    peers,
+};
 
 /// Requests of ours under way, of each kind.
 const REQUESTS: usize = 128;
@@ -59,6 +64,8 @@ impl Default for Requests {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asked {
     Everything(PeerId),
+    /// Offers of one model, of whomever.
+    Model(PeerId),
     Changed,
 }
 
@@ -96,7 +103,7 @@ impl Loop {
         }
     }
 
-    fn askable(
+    pub(super) fn askable(
         &self,
         peer: &protocol::PeerId,
         protocol: &'static str,
@@ -138,6 +145,34 @@ impl Loop {
         self.send_pull(peer, None);
     }
 
+    /// Asks a peer for what a search seeks. False: it cannot be asked.
+    pub(super) fn pull_some(&mut self, peer: PeerId, model: Option<ModelDigest>) -> bool {
+        let speaks = self
+            .peers
+            .get(&peer)
+            .is_some_and(|connected| connected.speaks(protocol::offer::PROTOCOL));
+        if !speaks || self.requests.offers.len() >= REQUESTS {
+            return false;
+        }
+        let Some(model) = model else {
+            self.refresh_offers(peer);
+            return true;
+        };
+        let request = OffersRequest {
+            model_digests: vec![Bytes::copy_from_slice(model.as_bytes())],
+            max: protocol::offer::MAX_OFFERS_PER_REPLY as u32,
+            known: self.book.known(&model),
+            ..OffersRequest::default()
+        };
+        let id = self
+            .swarm
+            .behaviour_mut()
+            .offers
+            .send_request(&peer, Bytes::from(request.encode_to_vec()));
+        self.requests.offers.insert(id, (Asked::Model(peer), None));
+        true
+    }
+
     fn send_pull(&mut self, peer: PeerId, reply: Option<OffersReply>) {
         let request = OffersRequest {
             max: protocol::offer::MAX_OFFERS_PER_REPLY as u32,
@@ -165,7 +200,7 @@ impl Loop {
         }
         let after = self.book.models();
         self.sources.forget();
-        self.provide(&before, &after);
+        self.provide();
         if before.is_empty() && after.is_empty() {
             return;
         }
@@ -224,7 +259,13 @@ impl Loop {
             } => {
                 if let Some((asked, reply)) = self.requests.offers.remove(&request_id) {
                     self.blame(peer, &error);
-                    self.answer(peer, reply, protocol::offer::PROTOCOL, &error);
+                    self.answer(
+                        peer,
+                        reply,
+                        protocol::offer::PROTOCOL,
+                        Offers::TIMEOUT,
+                        &error,
+                    );
                     self.pull_failed(peer, asked);
                 }
             }
@@ -271,11 +312,14 @@ impl Loop {
             OffersResponse::from_bytes(response),
             identity::to_protocol(&peer),
         ) {
-            (Ok(response), Some(from)) if asked == Asked::Everything(peer) => {
+            (Ok(response), Some(from)) if asked != Asked::Changed => {
                 let (rate, at) = (&mut self.offer_relay_rate, Instant::now());
-                let taken = self.book.take(from, self.local, response, true, now(), || {
-                    rate.take(peer, at).is_ok()
-                });
+                let whole = asked == Asked::Everything(peer);
+                let taken = self
+                    .book
+                    .take(from, self.local, response, whole, now(), || {
+                        rate.take(peer, at).is_ok()
+                    });
                 if !self.requests.again.contains(&peer) {
                     self.requests.unsure.remove(&peer);
                 }
@@ -304,6 +348,7 @@ impl Loop {
         if let Some(reply) = reply {
             drop(reply.send(answer));
         }
+        self.search_heard(&peer);
         self.pull_again(asked);
     }
 
@@ -319,6 +364,7 @@ impl Loop {
         if asked == Asked::Everything(peer) && !self.requests.again.contains(&peer) {
             self.unsure_gone(&peer);
         }
+        self.search_heard(&peer);
         self.pull_again(asked);
     }
 
@@ -386,7 +432,13 @@ impl Loop {
             } => {
                 self.blame(peer, &error);
                 let reply = self.requests.pieces.remove(&request_id);
-                self.answer(peer, reply, protocol::head::PROTOCOL, &error);
+                self.answer(
+                    peer,
+                    reply,
+                    protocol::head::PROTOCOL,
+                    Heads::TIMEOUT,
+                    &error,
+                );
             }
             Event::InboundFailure { peer, error, .. } => self.on_inbound_failure(peer, &error),
             Event::ResponseSent { .. } => {}
@@ -456,7 +508,7 @@ impl Loop {
     }
 
     /// A request that could not be read broke a cap or the form; everything else is the weather.
-    fn on_inbound_failure(&mut self, peer: PeerId, error: &InboundFailure) {
+    pub(super) fn on_inbound_failure(&mut self, peer: PeerId, error: &InboundFailure) {
         tracing::debug!(%peer, %error, "a request came to nothing");
         if let InboundFailure::Io(error) = error
             && error.kind() == std::io::ErrorKind::InvalidData
@@ -466,7 +518,7 @@ impl Loop {
     }
 
     /// The same for an answer.
-    fn blame(&mut self, peer: PeerId, error: &OutboundFailure) {
+    pub(super) fn blame(&mut self, peer: PeerId, error: &OutboundFailure) {
         if let OutboundFailure::Io(error) = error
             && error.kind() == std::io::ErrorKind::InvalidData
         {
@@ -474,11 +526,12 @@ impl Loop {
         }
     }
 
-    fn answer<T>(
+    pub(super) fn answer<T>(
         &self,
         peer: PeerId,
         reply: Option<oneshot::Sender<Result<T, NetworkError>>>,
         protocol: &'static str,
+        after: Duration,
         error: &OutboundFailure,
     ) {
         let Some(reply) = reply else { return };
@@ -487,7 +540,7 @@ impl Loop {
             (Some(peer), OutboundFailure::DialFailure) => NetworkError::NotConnected { peer },
             (Some(_), OutboundFailure::Timeout) => NetworkError::Timeout {
                 what: "an answer",
-                after: messages::TIMEOUT,
+                after,
             },
             (Some(peer), OutboundFailure::UnsupportedProtocols) => {
                 NetworkError::Unsupported { peer, protocol }
@@ -506,7 +559,7 @@ impl Loop {
 }
 
 /// The time, for judging offers. They carry wall-clock times only.
-fn now() -> Clock {
+pub(super) fn now() -> Clock {
     Clock {
         mono_ms: 0,
         unix_ms: peers::unix_ms(),

@@ -9,6 +9,9 @@ pub struct TextInfo {
     pub architecture: String,
     /// Whether this engine has code for that architecture and its tokenizer.
     pub runs_here: bool,
+    /// It turns texts into vectors, and produces no tokens.
+    #[serde(default)]
+    pub embeds_only: bool,
     /// `general.name`, or the file's name.
     pub name: String,
     /// Entries of the vocabulary.

@@ -206,6 +206,17 @@ pub struct WorkerStats {
     pub rss_bytes: Option<u64>,
     /// Pages that sequences hold, of all models together; known prefixes that nobody reads are not counted.
     pub pages_in_use: u64,
+    /// What came of drafts since it started.
+    pub drafts: Drafts,
+}
+
+/// Tokens that were guessed from a text's repetitions and verified beside the token before them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drafts {
+    /// Tokens that were drafted and computed.
+    pub verified: u64,
+    /// Those of them that the model chose: each saved a step.
+    pub accepted: u64,
 }
 
 /// A frame that could not be read or written.

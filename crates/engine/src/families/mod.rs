@@ -1,5 +1,6 @@
 //! Model families: a file each, holding only what differs. The decoder is one.
 
+pub mod bert;
 mod gemma3;
 mod llama;
 mod phi3;

@@ -488,6 +488,7 @@ fn take_stats(stats: &mut EngineStats, told: WorkerStats) {
         tokens_per_second,
         rss_bytes,
         pages_in_use,
+        drafts,
     } = told;
     let (file, name, context) = match model {
         Some((file, name, context)) => (Some(file), Some(name), Some(context)),
@@ -501,6 +502,7 @@ fn take_stats(stats: &mut EngineStats, told: WorkerStats) {
     stats.tokens_per_second = tokens_per_second.or(stats.tokens_per_second);
     stats.rss_bytes = rss_bytes;
     stats.pages_in_use = pages_in_use;
+    stats.drafts = drafts;
     stats.phase = if own + network > 0 {
         EnginePhase::Busy
     } else {

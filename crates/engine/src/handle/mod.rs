@@ -22,7 +22,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::adapters::{Inventory, Rates};
 use crate::request::Class;
-use crate::wire::{Ask, Say};
+use crate::wire::{Ask, Drafts, Say};
 use crate::{
     Benchmark, ChatPrompt, EmbedRequest, Embeddings, EngineError, GenerateEvent, GenerateRequest,
     LoadProgress, ModelInfo, ScoreRequest, Sharing, TextInfo, TokenScore,
@@ -107,6 +107,8 @@ pub struct EngineStats {
     pub rss_bytes: Option<u64>,
     /// Pages of keys and values that sequences hold.
     pub pages_in_use: u64,
+    /// What came of drafts since the worker started.
+    pub drafts: Drafts,
     /// What the worker measured about itself.
     pub isolation: Isolation,
     /// How many workers have died unasked since the start.

@@ -107,6 +107,10 @@ impl Compute {
             path: &job.file,
             context,
             class: job.class,
+            produces: match job.what {
+                What::Generate(_) | What::Score(_) | What::Benchmark => true,
+                What::Load { .. } | What::Embed(_) => false,
+            },
             available: job.available,
         };
         crash::phase("loading a model");
@@ -180,7 +184,7 @@ impl Compute {
             }
             What::Load { .. } | What::Benchmark => return Err(EngineError::Displaced),
         };
-        let vocabulary = model.decoder.vocabulary() as u32;
+        let vocabulary = model.weights.vocabulary() as u32;
         if let Some(&id) = ids.iter().find(|&&id| id >= vocabulary) {
             return Err(EngineError::TokenOutside { id, vocabulary });
         }
@@ -193,8 +197,8 @@ impl Compute {
             control,
             ids,
             state: SequenceState::default(),
-            // One more for the page that is copied when it was shared and is grown into.
-            pages: model.pages_of(longest) + 1,
+            drafted: Vec::new(),
+            pages: model.promise(longest),
             aside: false,
             compiling: false,
             last_step: 0,
@@ -205,14 +209,14 @@ impl Compute {
             .iter()
             .filter(|sequence| sequence.model == id);
         let accepted: Vec<Claim> = of_model.map(Sequence::claim).collect();
-        let page = model.pool.page_bytes();
-        room::admit(&accepted, &sequence.claim(), model.pool.capacity()).map_err(
+        let page = model.page_bytes();
+        room::admit(&accepted, &sequence.claim(), model.capacity()).map_err(
             |NoRoom { have }| EngineError::NotEnoughMemory {
                 need: sequence.pages as u64 * page,
                 have: have as u64 * page,
             },
         )?;
-        sequence.state = model.pool.adopt(&sequence.asker.key, sequence.adoptable());
+        sequence.state = model.adopt(&sequence.asker.key, sequence.adoptable());
         if let Work::Answer(answer) = &mut sequence.work {
             sequence.compiling = answer.is_compiling()?;
         }

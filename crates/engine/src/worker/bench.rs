@@ -11,8 +11,8 @@ use super::gauge;
 use super::loaded::Loaded;
 use super::speed::Speed;
 use super::texts::TextModels;
+use super::weights::Planned;
 use crate::EngineError;
-use crate::decoder::Plan;
 use crate::file::ModelFile;
 use crate::scheduler::STEP_TOKENS;
 
@@ -57,13 +57,14 @@ pub fn run(file: &Path, threads: NonZeroUsize, work: Work) -> Result<Figures, En
     crate::parallel::start(threads.get());
     let begun = Instant::now();
     let text = TextModels::default().get(file)?;
-    let plan = Plan::of(&Arc::new(ModelFile::open(file)?))?;
+    let plan = Planned::of(&Arc::new(ModelFile::open(file)?))?;
     let loaded = Loaded::open(1, file, &plan, None, u64::MAX, text, &mut |_| true)?;
     let mut model = loaded.ok_or(EngineError::Cancelled)?;
     let load_ms = begun.elapsed().as_secs_f64() * 1000.0;
+    let (decoder, pool) = model.decoding()?;
     let mut speed = Speed {
-        decoder: &model.decoder,
-        pool: &mut model.pool,
+        decoder,
+        pool,
         go_on: &|| true,
     };
     // Once unmeasured, so that threads and pages are there.

@@ -29,10 +29,12 @@ pub(super) fn run(
     go_on: &dyn Fn() -> bool,
 ) -> Result<Option<Benchmark>, EngineError> {
     let limit = step_limit(None, STEP_TOKENS, model.info.text.weights_bytes);
-    let room = (model.pool.free() * crate::cache::PAGE).min(model.info.context as usize);
+    let context = model.info.context as usize;
+    let (decoder, pool) = model.decoding()?;
+    let room = (pool.free() * crate::cache::PAGE).min(context);
     let mut speed = Speed {
-        decoder: &model.decoder,
-        pool: &mut model.pool,
+        decoder,
+        pool,
         go_on,
     };
     watch.begin("a measurement".to_owned(), limit);

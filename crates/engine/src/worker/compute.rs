@@ -16,7 +16,7 @@ use super::sequence::{Sequence, Work};
 use super::texts::TextModels;
 use super::watchdog::Watch;
 use crate::scheduler::{Plan, Scheduler, room};
-use crate::wire::{Say, WorkerStats};
+use crate::wire::{Drafts, Say, WorkerStats};
 use crate::{Class, EngineError, Finish, GenerateEvent, GenerateStats, Sharing};
 
 /// Time between two reports of what the worker does.
@@ -48,6 +48,7 @@ pub(super) struct Compute {
     /// Steps computed so far.
     pub(super) steps: u64,
     pub(super) speed: Speed,
+    pub(super) drafts: Drafts,
     reported: Option<Instant>,
 }
 
@@ -78,6 +79,7 @@ impl Compute {
             begun: Instant::now(),
             steps: 0,
             speed: Speed::default(),
+            drafts: Drafts::default(),
             reported: None,
         }
     }
@@ -193,11 +195,11 @@ impl Compute {
                 .iter()
                 .filter(|sequence| sequence.model == id);
             let claims: Vec<room::Claim> = of_model.map(Sequence::claim).collect();
-            let aside = room::aside(&claims, model.pool.capacity());
+            let aside = room::aside(&claims, model.capacity());
             for sequence in &mut self.sequences {
                 if sequence.model == id && sequence.aside && !aside.contains(&sequence.call) {
                     sequence.aside = false;
-                    sequence.state = model.pool.adopt(&sequence.asker.key, sequence.adoptable());
+                    sequence.state = model.adopt(&sequence.asker.key, sequence.adoptable());
                 }
             }
         }
@@ -235,9 +237,7 @@ impl Compute {
     pub(super) fn close(&mut self, sequence: Sequence, last: Vec<Say>) {
         self.shared.controls.close(sequence.call);
         if let Some(model) = self.models.get_mut(sequence.model) {
-            model
-                .pool
-                .retire(&sequence.asker.key, &sequence.ids, sequence.state);
+            model.retire(&sequence.asker.key, &sequence.ids, sequence.state);
         }
         for say in last {
             self.shared.outbox.say(sequence.call, say);
@@ -282,6 +282,7 @@ impl Compute {
             tokens_per_second: self.speed.last,
             rss_bytes: self.gauge.resident(),
             pages_in_use: self.models.pages_in_use() as u64,
+            drafts: self.drafts,
         };
         self.shared.outbox.say(0, Say::Stats(stats));
     }

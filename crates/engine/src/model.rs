@@ -58,7 +58,7 @@ pub struct ModelInfo {
 pub struct Benchmark {
     /// Build of the engine that measured.
     pub build: String,
-    /// The processor, the instruction set that was chosen for it, and the number of threads.
+    /// The processor, the instruction set that was chosen for it, and the number of threads; or the card.
     pub device: String,
     /// Tokens of a prompt read per second.
     pub prefill_tokens_per_second: f64,

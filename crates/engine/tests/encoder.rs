@@ -489,10 +489,7 @@ async fn an_encoder_cannot_answer_and_says_so_by_name() {
         assert_eq!(engine.score(score).await, Err(refusal.clone()));
         assert_eq!(engine.benchmark(&path).await, Err(refusal.clone()));
         let texts = vec!["abc".to_owned()];
-        engine
-            .embed(EmbedRequest::new(&path, texts))
-            .await
-            .unwrap();
+        engine.embed(EmbedRequest::new(&path, texts)).await.unwrap();
     }
 }
 

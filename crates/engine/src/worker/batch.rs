@@ -9,6 +9,8 @@ use super::controls::Control;
 use super::crash;
 use super::draft;
 use super::sequence::{Outcome, Sequence, Work};
+#[cfg(debug_assertions)]
+use super::simulated;
 use super::watchdog::step_limit;
 use super::weights::Weights;
 use crate::cache::PagePool;
@@ -114,9 +116,9 @@ impl Compute {
     /// the first of a step always has that.
     fn takes_part(&self, candidates: &[Candidate], chosen: &Chosen) -> bool {
         let of_call = |sequence: &&Sequence| sequence.call == chosen.call;
-        let whole = self.sequences.iter().find(of_call).is_some_and(|sequence| {
-            matches!(&sequence.work, Work::Embedding(embedding) if embedding.is_whole())
-        });
+        let whole = self.sequences.iter().find(of_call).is_some_and(
+            |sequence| matches!(&sequence.work, Work::Embedding(embedding) if embedding.is_whole()),
+        );
         let left = candidates
             .iter()
             .find(|candidate| candidate.call == chosen.call)
@@ -149,8 +151,13 @@ impl Compute {
         let all = &self.shared.controls;
         let interrupted =
             || !own && all.own_waits() || controls.iter().all(|control| control.is_cancelled());
-        self.shared.watch.begin(what, limit);
         crash::phase("a step");
+        #[cfg(debug_assertions)]
+        if simulated::hangs_after(self.steps) {
+            self.shared.watch.begin(what, simulated::ALLOWED);
+            simulated::hang();
+        }
+        self.shared.watch.begin(what, limit);
         let step = match &mut model.weights {
             Weights::Decoder { decoder, pool } => {
                 let spans = sequences.iter_mut().map(|sequence| {

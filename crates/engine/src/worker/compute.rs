@@ -38,7 +38,8 @@ pub(super) struct Shared {
 pub(super) struct Compute {
     pub(super) shared: Shared,
     gauge: Gauge,
-    pub(super) threads: usize,
+    /// What measurements are made on.
+    pub(super) device: String,
     pub(super) models: Models,
     pub(super) sequences: Vec<Sequence>,
     /// Calls that wait for a model, in the order of their classes.
@@ -64,14 +65,14 @@ impl Compute {
     pub(super) fn new(
         shared: Shared,
         gauge: Gauge,
-        threads: usize,
+        device: String,
         memory_cap: Option<u64>,
         sharing: Sharing,
     ) -> Self {
         Self {
             shared,
             gauge,
-            threads,
+            device,
             models: Models::new(memory_cap),
             sequences: Vec::new(),
             waiting: VecDeque::new(),
@@ -172,7 +173,9 @@ impl Compute {
                 };
                 outbox.say(job.call, end);
                 controls.close(job.call);
-                controls.seen(job.class);
+                if !job.looked_at {
+                    controls.seen(job.class);
+                }
             }
             !cancelled
         });

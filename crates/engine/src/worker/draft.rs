@@ -214,7 +214,11 @@ mod tests {
         assert_eq!(pace(0.05).rows(accepts(0.95), 1), 1);
         assert_eq!(pace(0.3).rows(accepts(0.6), 8), 2);
         assert_eq!(pace(0.3).rows(accepts(0.2), 8), 1);
-        assert_eq!(pace(1.0).rows(accepts(0.99), 8), 1, "rows are not for free here");
+        assert_eq!(
+            pace(1.0).rows(accepts(0.99), 8),
+            1,
+            "rows are not for free here"
+        );
     }
 
     #[test]

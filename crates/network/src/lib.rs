@@ -42,6 +42,8 @@ mod behaviour;
 mod book;
 mod disk;
 mod error;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod handle;
 mod heads;
 mod identity;

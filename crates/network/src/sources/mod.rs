@@ -117,12 +117,16 @@ pub(crate) struct Tally {
     pub(crate) running: bool,
     /// When it may be asked next.
     pub(crate) next: Instant,
+    asked: Option<Instant>,
     pause: Duration,
 }
 
 /// The first pause after a source was asked, and the longest: it doubles while the source brings nobody.
 const PAUSE_FIRST: Duration = Duration::from_secs(15);
 const PAUSE_LAST: Duration = Duration::from_secs(30 * 60);
+
+/// The least time between two questions to one source while somebody waits: a dial that nobody answers takes longer.
+const HURRY: Duration = Duration::from_secs(5);
 
 impl Tally {
     pub(crate) fn new(enabled: bool, next: Instant) -> Self {
@@ -134,6 +138,7 @@ impl Tally {
             problem: None,
             running: false,
             next,
+            asked: None,
             pause: PAUSE_FIRST,
         }
     }
@@ -142,9 +147,18 @@ impl Tally {
         self.enabled && !self.running && self.next <= now
     }
 
+    /// As [`Tally::is_due`], for somebody who waits: only what was asked a moment ago is not asked again.
+    pub(crate) fn is_due_in_a_hurry(&self, now: Instant) -> bool {
+        let rested = self
+            .asked
+            .is_none_or(|at| now.saturating_duration_since(at) >= HURRY);
+        self.enabled && !self.running && rested
+    }
+
     /// It is being asked now.
     pub(crate) fn begin(&mut self, now: Instant) {
         self.running = true;
+        self.asked = Some(now);
         self.next = now + self.pause;
         self.pause = (self.pause * 2).min(PAUSE_LAST);
     }

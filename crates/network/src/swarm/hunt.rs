@@ -232,8 +232,7 @@ impl Loop {
             ] {
                 let tally = self.hunt.tally(source);
                 let due = tally.is_some_and(|tally| {
-                    tally.is_due(now)
-                        || (hurry && tally.enabled && !tally.running && tally.tried == 0)
+                    tally.is_due(now) || (hurry && tally.is_due_in_a_hurry(now))
                 });
                 if due {
                     self.ask_source(source, now);
@@ -250,7 +249,7 @@ impl Loop {
         self.announce_to_mainline(now);
         if now.saturating_duration_since(self.hunt.saved) >= SAVE_EVERY {
             self.hunt.saved = now;
-            for (path, bytes) in self.to_save() {
+            for (path, bytes) in self.take_unsaved() {
                 self.write_soon(path, bytes);
             }
         }
@@ -663,14 +662,14 @@ impl Loop {
     }
 
     /// What changed since it was last written.
-    fn to_save(&mut self) -> Vec<(PathBuf, Vec<u8>)> {
+    fn take_unsaved(&mut self) -> Vec<(PathBuf, Vec<u8>)> {
         let connected: Vec<_> = self.peers.longest_first();
         self.peer_book.set_anchors(connected);
         let book = self
             .hunt
             .book_file
             .clone()
-            .and_then(|path| Some((path, self.peer_book.to_save()?)));
+            .and_then(|path| Some((path, self.peer_book.take_unsaved()?)));
         let offers = match &self.hunt.offers_file {
             Some(path) if !self.hunt.offers_saved => {
                 Some((path.clone(), self.book.to_cache(peers::unix_ms())))
@@ -700,7 +699,7 @@ impl Loop {
 
     /// The last word to the disk.
     pub(super) async fn save_all(&mut self) {
-        let files = self.to_save();
+        let files = self.take_unsaved();
         let written = tokio::task::spawn_blocking(move || {
             files
                 .into_iter()

@@ -183,8 +183,9 @@ impl Loop {
         search
             .waiting
             .retain(|_, since| now.saturating_duration_since(*since) < ANSWER);
-        // Before anybody is met the table is empty, and a query would end at once.
-        if self.is_hunting() && self.peers.is_empty() {
+        // Before anybody introduced itself the table is empty, and a query would end at once.
+        let nobody = self.peers.iter().all(|(_, peer)| peer.protocols.is_none());
+        if nobody && self.is_hunting() {
             return true;
         }
         let at_once = if search.queries.is_empty() || search.next_key <= now {

@@ -33,6 +33,10 @@ const SECOND_QUOTE_WAIT: Duration = Duration::from_millis(250);
 /// Output tokens that an answer is expected to have, where it may have more: an answer of a page.
 const EXPECTED_OUT: u32 = 300;
 
+/// Nineteen of twenty waits are shorter than so many times the mean, where waits are spread as those in queues are,
+/// exponentially: −ln 0.05.
+const P95_OVER_MEAN: f64 = 3.0;
+
 /// An answer that is about to be asked for.
 #[derive(Debug)]
 pub(super) struct Question<'a> {
@@ -55,9 +59,17 @@ pub(super) struct Chosen {
     pub(super) spare: Option<PeerId>,
 }
 
+/// What the peers of a draw answered.
+#[derive(Debug, Default)]
+struct Quotes {
+    by_peer: BTreeMap<PeerId, Quoted>,
+    /// The names of those that were truly given, which bind the peer to its prices.
+    ids: BTreeMap<PeerId, [u8; quote::QUOTE_ID]>,
+}
+
 /// What came of asking one peer for a quote.
 enum Asked {
-    Quote(Quoted),
+    Quote(Quoted, [u8; quote::QUOTE_ID]),
     /// It does not speak of quotes.
     Unsupported,
     /// It does not want the job now, or said nothing that counts.
@@ -128,10 +140,13 @@ impl Inner {
             (None, _) => Some(self.quotes(session, &list, &draw, &want, input).await?),
         };
         let order = match &quotes {
-            Some(quotes) => list.settle(&draw, quotes),
+            Some(quotes) => list.settle(&draw, &quotes.by_peer),
             None => list.taken.iter().map(|taken| taken.known.peer).collect(),
         };
-        let quotes = quotes.unwrap_or_default();
+        let Quotes {
+            by_peer: quotes,
+            ids,
+        } = quotes.unwrap_or_default();
         let mut first_token_ms = BTreeMap::new();
         for peer in &order {
             let expected = match quotes.get(peer) {
@@ -152,6 +167,9 @@ impl Inner {
                 if let Some(quote) = quotes.get(&peer) {
                     candidate.prices = quote.prices;
                 }
+                candidate.quote_id = ids.get(&peer).copied();
+                let expected = first_token_ms.get(&peer);
+                candidate.first_token_p95_ms = expected.map(|mean| (mean * P95_OVER_MEAN) as u32);
                 Some(candidate)
             })
             .collect();
@@ -214,7 +232,7 @@ impl Inner {
         draw: &Draw,
         want: &Want,
         input: &[u32],
-    ) -> Result<BTreeMap<PeerId, Quoted>, NodeError> {
+    ) -> Result<Quotes, NodeError> {
         let mut asked = FuturesUnordered::new();
         for peer in &draw.quoted {
             // Only who has read the chat already may learn what it is a hash of.
@@ -231,19 +249,21 @@ impl Inner {
             };
             asked.push(async move { (*peer, self.quote(session, peer, &request).await) });
         }
-        let mut quotes = BTreeMap::new();
+        let mut quotes = Quotes::default();
         let mut until = tokio::time::Instant::now() + QUOTE_WAIT;
         while let Ok(Some((peer, answer))) = tokio::time::timeout_at(until, asked.next()).await {
             match answer {
-                Asked::Quote(quote) => {
+                Asked::Quote(quote, id) => {
                     self.measured.answered(&peer);
-                    quotes.insert(peer, quote);
+                    quotes.by_peer.insert(peer, quote);
+                    quotes.ids.insert(peer, id);
                     until = until.min(tokio::time::Instant::now() + SECOND_QUOTE_WAIT);
                 }
                 // It is compared by what its offer lets expect.
                 Asked::Unsupported => {
                     if let Some(expected) = list.estimate(&peer) {
-                        quotes.insert(peer, by_estimate(&expected, list, &peer));
+                        let quote = by_estimate(&expected, list, &peer);
+                        quotes.by_peer.insert(peer, quote);
                     }
                 }
                 Asked::Declined => {}
@@ -265,12 +285,16 @@ impl Inner {
             return Asked::Failed;
         }
         match session.network.quote(peer, request).await {
-            Ok(quote) => Asked::Quote(Quoted {
-                eta_first_token_ms: quote.eta_first_token_ms,
-                decode_tps: quote.decode_tps,
-                prices: quote.prices,
-                cached_prefix_tokens: quote.cached_prefix_tokens,
-            }),
+            Ok(quote) => {
+                let id = quote.quote_id;
+                let quoted = Quoted {
+                    eta_first_token_ms: quote.eta_first_token_ms,
+                    decode_tps: quote.decode_tps,
+                    prices: quote.prices,
+                    cached_prefix_tokens: quote.cached_prefix_tokens,
+                };
+                Asked::Quote(quoted, id)
+            }
             Err(error) => {
                 tracing::debug!(%error, %peer, "a peer gave no quote");
                 if matches!(error, NetworkError::Unsupported { .. }) {
@@ -322,6 +346,8 @@ fn candidate(offer: &Offer) -> Candidate {
         ctx_max: offer.ctx_max,
         out_max: offer.out_max,
         prices: offer.prices,
+        quote_id: None,
+        first_token_p95_ms: None,
     }
 }
 

@@ -9,7 +9,7 @@ use protocol::{
     ModelRef,
     frame::Phase as WirePhase,
     job::{
-        CloseWhy, Finish,
+        Finish,
         client::{
             self, Action, AnswerPhase, AttemptId, Candidate, Client, Event, Local, LocalEvent,
             Outcome, Place, Progress,
@@ -162,6 +162,7 @@ impl<'a> Drive<'a> {
                     Local::Never
                 },
                 entropy,
+                hedge: self.inner.measured.may_hedge(),
             },
             self.request(),
         );
@@ -197,10 +198,7 @@ impl<'a> Drive<'a> {
                         continue;
                     }
                 },
-                () = self.woke.next() => {
-                    actions = self.cut_all(&mut client);
-                    continue;
-                }
+                () = self.woke.next() => Event::PathChanged,
                 offer = next_of(&mut self.late) => match self.taken(&offer) {
                     Some(candidate) => Event::Candidates(vec![candidate]),
                     None => {
@@ -240,24 +238,10 @@ impl<'a> Drive<'a> {
             max_out: self.work.max_out,
             stop: Vec::new(),
             ignore_eog: false,
+            grammar: None,
+            want_logprobs_k: None,
+            deadline_ms: None,
         }
-    }
-
-    /// This computer slept, or its network changed: every stream counts as cut, whatever it seems to be.
-    fn cut_all(&mut self, client: &mut Client) -> Vec<Action> {
-        let streams: Vec<AttemptId> = self
-            .attempts
-            .iter()
-            .filter(|(_, attempt)| attempt.writer.is_some())
-            .map(|(id, _)| *id)
-            .collect();
-        let mut actions = Vec::new();
-        for attempt in streams {
-            self.attempts.remove(&attempt);
-            let why = CloseWhy::Cut("this computer slept or changed its network".to_owned());
-            actions.extend(client.step(Event::Closed { attempt, why }, clock::now()));
-        }
-        actions
     }
 
     fn taken(&self, offer: &Offer) -> Option<Candidate> {
@@ -344,6 +328,7 @@ impl<'a> Drive<'a> {
                 place,
                 first_index,
                 ids,
+                logprobs: _,
             } => {
                 if self.output_broken {
                     return None;
@@ -374,6 +359,7 @@ impl<'a> Drive<'a> {
                 self.attempts.remove(&attempt);
             }
             Action::Progress(progress) => self.progress(progress),
+            Action::Resumed { attempt, before } => self.output.resumed(attempt, before),
             // The first tokens from there tell it, with the reason.
             Action::Moved { from, to, index } => {
                 tracing::debug!(?from, ?to, index, why = ?self.left, "the answer goes on elsewhere");
@@ -411,7 +397,10 @@ impl<'a> Drive<'a> {
                 }
                 self.output.receipt(attempt, job).await;
             }
-            Action::Finish(outcome) => return Some(outcome),
+            Action::Finish(outcome) => {
+                self.inner.measured.answer_ended(outcome.hedged);
+                return Some(outcome);
+            }
         }
         None
     }
@@ -472,7 +461,7 @@ impl<'a> Drive<'a> {
             ..
         } = progress;
         let phase = match phase {
-            AnswerPhase::Connecting => Phase::Connecting,
+            AnswerPhase::Connecting | AnswerPhase::Resuming => Phase::Connecting,
             AnswerPhase::Waiting | AnswerPhase::At(WirePhase::Queued | WirePhase::Paused) => {
                 Phase::Queued
             }

@@ -157,6 +157,7 @@ impl Attempts {
 /// Why an answer that is told to move does, by the end of the attempt it leaves.
 pub(super) fn reason(why: &AttemptEnd, own_fault: bool) -> MoveReason {
     match why {
+        AttemptEnd::PathChanged => MoveReason::Network,
         AttemptEnd::ConnectFailed(_) | AttemptEnd::Closed(_) if own_fault => MoveReason::Network,
         AttemptEnd::ConnectFailed(_) | AttemptEnd::Closed(_) => MoveReason::Gone,
         AttemptEnd::NoAnswer | AttemptEnd::Silent | AttemptEnd::Stalled => MoveReason::Silent,
@@ -172,6 +173,7 @@ pub(super) fn reason(why: &AttemptEnd, own_fault: bool) -> MoveReason {
         | AttemptEnd::Refused { .. }
         | AttemptEnd::Busy { .. }
         | AttemptEnd::TooLong
+        | AttemptEnd::TooLate
         | AttemptEnd::TooLarge { .. }
         | AttemptEnd::LocalFailed(_)
         | AttemptEnd::Stopped => MoveReason::Failed,

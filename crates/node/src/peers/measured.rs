@@ -23,10 +23,17 @@ pub(crate) struct Measurements {
     state: Mutex<State>,
 }
 
+/// One answer in so many may ask a second peer beside a first that is slow to begin: everybody who does it makes all
+/// others wait longer.
+const ANSWERS_PER_HEDGE: u32 = 20;
+
 #[derive(Debug, Default)]
 struct State {
     records: BTreeMap<(PeerId, ModelDigest), Record>,
     bans: Bans,
+    /// Answers since the start, and those in which a second peer was asked.
+    answers: u32,
+    hedged: u32,
 }
 
 impl Measurements {
@@ -37,7 +44,7 @@ impl Measurements {
         Ok(Self {
             state: Mutex::new(State {
                 records,
-                bans: Bans::default(),
+                ..State::default()
             }),
         })
     }
@@ -68,6 +75,19 @@ impl Measurements {
     /// Forgets everything but the bans, which are over in half an hour.
     pub(crate) fn forget(&self) {
         self.state().records.clear();
+    }
+
+    /// Whether an answer that begins now may ask a second peer beside a slow one.
+    pub(crate) fn may_hedge(&self) -> bool {
+        let state = self.state();
+        state.hedged <= state.answers / ANSWERS_PER_HEDGE
+    }
+
+    /// An answer is over.
+    pub(crate) fn answer_ended(&self, hedged: bool) {
+        let mut state = self.state();
+        state.answers = state.answers.saturating_add(1);
+        state.hedged = state.hedged.saturating_add(u32::from(hedged));
     }
 
     /// A peer gave a quote.
@@ -187,6 +207,18 @@ fn from_row(row: ledger::Measured) -> Option<((PeerId, ModelDigest), Record)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_answer_in_twenty_may_be_hedged() {
+        let measured = Measurements::default();
+        let mut hedged = 0;
+        for _ in 0..200 {
+            let may = measured.may_hedge();
+            measured.answer_ended(may);
+            hedged += u32::from(may);
+        }
+        assert_eq!(hedged, 10);
+    }
 
     #[tokio::test]
     async fn records_survive_a_restart_and_nonsense_is_left_out() {

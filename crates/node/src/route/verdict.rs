@@ -76,6 +76,8 @@ pub fn verdict(why: &AttemptEnd, own_fault: bool) -> Verdict {
             | RefuseCode::BadLogprobs => neutral,
         },
         AttemptEnd::Busy { .. }
+        | AttemptEnd::PathChanged
+        | AttemptEnd::TooLate
         | AttemptEnd::TooLarge { .. }
         | AttemptEnd::LocalFailed(_)
         | AttemptEnd::LostRace

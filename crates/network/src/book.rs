@@ -17,10 +17,7 @@ use libp2p::{Multiaddr, PeerId};
 use rand::seq::{IteratorRandom, SliceRandom};
 use sha2::{Digest, Sha256};
 
-use crate::{
-    address::Prefix,
-    disk,
-};
+use crate::{address::Prefix, disk};
 
 /// Each table has 32 buckets of 4 places: 128 peers, 256 in both.
 const BUCKETS: u64 = 32;

@@ -42,7 +42,7 @@ mod behaviour;
 mod book;
 mod disk;
 mod error;
-#[cfg(feature = "fuzzing")]
+#[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod handle;
 mod heads;

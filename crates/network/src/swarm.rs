@@ -10,6 +10,7 @@ mod dial;
 mod jobs;
 mod listen;
 mod quotes;
+mod reach;
 mod requests;
 mod routing;
 
@@ -21,6 +22,7 @@ use std::{
 };
 
 use futures::StreamExt;
+use if_watch::IfEvent;
 use libp2p::{PeerId, Swarm, swarm::SwarmEvent};
 use protocol::{
     ModelDigest,
@@ -36,16 +38,19 @@ use tokio::{
 
 use crate::{
     address::Target,
-    behaviour::{self, Behaviour, BehaviourEvent},
+    behaviour::{self, Behaviour, BehaviourEvent, Parts},
     error::NetworkError,
     handle::{Inbound, NetworkOptions},
     heads::{HeadRequest, HeadSource, Sources},
     identity,
-    limits::{self, Buckets, Conduct, JobSlots},
+    limits::{self, Buckets, Conduct, JobSlots, Kind, Rates},
+    log::ConnectionLog,
     offers::{Book, VerifiedOffer},
-    peers::{AddressBook, NetworkStatus, Peers, Refusals},
+    peers::{AddressBook, Connected, NetworkStatus, Peers, Refusals},
     quotes::QuoteAsked,
+    relay::Speakers,
     streams::{IncomingJob, OpenId},
+    traffic::Traffic,
     wire::JobStream,
 };
 
@@ -118,6 +123,12 @@ pub(crate) enum Command {
         request: QuoteRequest,
         reply: oneshot::Sender<Result<Quote, NetworkError>>,
     },
+    Wake {
+        reply: oneshot::Sender<()>,
+    },
+    NetworkChanged {
+        reply: oneshot::Sender<()>,
+    },
     Shutdown {
         reply: oneshot::Sender<()>,
     },
@@ -161,6 +172,7 @@ enum Wake {
     Publish,
     Command(Option<Command>),
     Note(Note),
+    Interface(std::io::Result<IfEvent>),
     Swarm(SwarmEvent<BehaviourEvent>),
 }
 
@@ -170,6 +182,7 @@ pub(crate) struct Running {
     pub(crate) peer_id: protocol::PeerId,
     pub(crate) status: watch::Receiver<NetworkStatus>,
     pub(crate) known: Arc<RwLock<Vec<VerifiedOffer>>>,
+    pub(crate) log: ConnectionLog,
     pub(crate) inbound: Inbound,
 }
 
@@ -193,6 +206,9 @@ pub(crate) struct Loop {
     book: Book,
     sources: Sources,
     listening: listen::Listening,
+    reaching: reach::Reaching,
+    log: ConnectionLog,
+    traffic: Traffic,
     dials: dial::Dials,
     routing: routing::Routing,
     requests: requests::Requests,
@@ -204,11 +220,8 @@ pub(crate) struct Loop {
     refusals: Refusals,
     slots: JobSlots,
     refusing: Arc<Semaphore>,
-    job_rate: Buckets<PeerId>,
-    offer_request_rate: Buckets<PeerId>,
+    rates: Rates,
     offer_relay_rate: Buckets<PeerId>,
-    head_rate: Buckets<PeerId>,
-    quote_rate: Buckets<PeerId>,
     record_rate: Buckets<PeerId>,
 
     dirty: bool,
@@ -258,17 +271,30 @@ impl Loop {
                 reason: "the key is not Ed25519".to_owned(),
             }
         })?;
-        let swarm = behaviour::swarm(keypair, &options.agent)?;
+        let (traffic, slots, speakers) =
+            (Traffic::default(), JobSlots::default(), Speakers::default());
+        let swarm = behaviour::swarm(
+            &keypair,
+            &Parts {
+                agent: &options.agent,
+                policy: options.reach,
+                role: options.role,
+                traffic: &traffic,
+                jobs: &slots,
+                speakers: &speakers,
+            },
+        )?;
         let (note, notes) = mpsc::channel(NOTE_QUEUE);
         let (jobs, jobs_in) = mpsc::channel(JOB_QUEUE);
         let (heads, heads_in) = mpsc::channel(HEAD_QUEUE);
         let (quotes_in, quotes_out) = mpsc::channel(QUOTE_QUEUE);
         let (status, status_out) = watch::channel(NetworkStatus::default());
-        let known = Arc::default();
+        let (known, log) = (Arc::default(), ConnectionLog::default());
         let running = Running {
             peer_id: local,
             status: status_out,
             known: Arc::clone(&known),
+            log: log.clone(),
             inbound: Inbound {
                 jobs: jobs_in,
                 heads: heads_in,
@@ -292,6 +318,9 @@ impl Loop {
             book: Book::default(),
             sources: Sources::default(),
             listening: listen::Listening::default(),
+            reaching: reach::Reaching::new(options.reach, options.role, speakers),
+            log,
+            traffic,
             dials: dial::Dials::new(&options.known_peers),
             routing: routing::Routing::default(),
             requests: requests::Requests::default(),
@@ -300,13 +329,10 @@ impl Loop {
             conduct: Conduct::default(),
             blocked: BTreeSet::new(),
             refusals: Refusals::default(),
-            slots: JobSlots::default(),
+            slots,
             refusing: Arc::new(Semaphore::new(REFUSALS_AT_ONCE)),
-            job_rate: Buckets::per_peer(limits::JOBS),
-            offer_request_rate: Buckets::per_peer(limits::OFFER_REQUESTS),
+            rates: Rates::default(),
             offer_relay_rate: Buckets::per_peer(limits::OFFERS_RELAYED),
-            head_rate: Buckets::per_peer(limits::HEAD_CHUNKS),
-            quote_rate: Buckets::per_peer(limits::QUOTES),
             record_rate: Buckets::per_peer(limits::PROVIDER_RECORDS),
             dirty: false,
             published: Instant::now(),
@@ -325,6 +351,7 @@ impl Loop {
                 () = tokio::time::sleep_until(self.published + STATUS_EVERY), if self.dirty => Wake::Publish,
                 command = self.inbox.recv() => Wake::Command(command),
                 Some(note) = self.notes.recv() => Wake::Note(note),
+                event = self.reaching.next_interface() => Wake::Interface(event),
                 event = self.swarm.select_next_some() => Wake::Swarm(event),
             };
             match wake {
@@ -339,6 +366,7 @@ impl Loop {
                 Wake::Command(Some(command)) => self.on_command(command),
                 Wake::Command(None) => return self.say_goodbye().await,
                 Wake::Note(note) => self.on_note(note),
+                Wake::Interface(event) => self.on_interface(event),
                 Wake::Swarm(event) => self.on_swarm(event),
             }
         }
@@ -374,8 +402,15 @@ impl Loop {
             self.offers_changed();
         }
         self.listening_tick();
+        self.reach_tick();
         self.dial_tick();
         self.routing_tick();
+    }
+
+    /// A peer asks for something. `Err`: how long until it may.
+    fn asks(&mut self, peer: PeerId, kind: Kind) -> Result<(), Duration> {
+        let host = self.peers.get(&peer).and_then(Connected::host);
+        self.rates.asks(peer, host, kind, std::time::Instant::now())
     }
 
     /// A peer broke the protocol once more.
@@ -424,10 +459,14 @@ impl Loop {
         self.published = Instant::now();
         let now = crate::peers::unix_ms();
         let status = NetworkStatus {
-            listening: self.listening.dialable(*self.swarm.local_peer_id()),
+            listening: self.dialable(),
             not_listening: self.listening.failures(),
             mdns: self.swarm.behaviour().mdns.is_enabled(),
-            peers: self.peers.status(|peer| self.book.models_of(peer, now)),
+            peers: self
+                .peers
+                .status(&self.traffic, |peer| self.book.models_of(peer, now)),
+            reach: self.reachability(),
+            traffic: self.traffic.total(),
             refusals: self.refusals,
             blocked: self
                 .blocked

@@ -263,7 +263,7 @@ impl Relays {
     }
 
     /// A relay that is not connected and whose pause is over, while places are wanted: to be dialled again.
-    pub(crate) fn to_dial(&mut self, now: Instant) -> Option<PeerId> {
+    pub(crate) fn next_dial(&mut self, now: Instant) -> Option<PeerId> {
         if self.in_use().len() >= WANTED {
             return None;
         }

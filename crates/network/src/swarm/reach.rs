@@ -504,6 +504,8 @@ impl Loop {
         self.reach_changed();
     }
 
+    // The variants left out only say that a peer went away in the middle, and are deprecated.
+    #[allow(clippy::wildcard_enum_match_arm)]
     pub(super) fn on_relaying(&mut self, event: relay::Event) {
         match event {
             relay::Event::ReservationReqAccepted { src_peer_id, .. } => {
@@ -538,7 +540,6 @@ impl Loop {
                 tracing::debug!(peer = %src_peer_id, "a peer is not carried");
                 self.refusals.relayed += 1;
             }
-            // The rest is the weather, and part of it deprecated.
             _ => {}
         }
         self.dirty = true;
@@ -562,7 +563,7 @@ impl Loop {
         }
         self.listen_on_443();
         if self.wants_relays() {
-            if let Some(relay) = self.reaching.relays.to_dial(now.monotonic) {
+            if let Some(relay) = self.reaching.relays.next_dial(now.monotonic) {
                 self.dial_known(relay);
             }
             self.reserve();

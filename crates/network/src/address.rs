@@ -98,6 +98,42 @@ fn scope_v6(ip: Ipv6Addr) -> Option<Scope> {
     })
 }
 
+/// Addresses that tend to be in one hand: the cheapest way to be many is to be many in one network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Prefix(IpAddr);
+
+impl Prefix {
+    /// What one household has: an address of IPv4, a /64 of IPv6.
+    pub(crate) fn of_household(address: &Multiaddr) -> Option<Self> {
+        ip(address).map(|ip| Self::cut(ip, 32, 64))
+    }
+
+    /// What one customer has: a /24 of IPv4, a /48 of IPv6 (RFC 6177).
+    pub(crate) fn of_site(address: &Multiaddr) -> Option<Self> {
+        ip(address).map(|ip| Self::cut(ip, 24, 48))
+    }
+
+    /// What one provider of lines or servers has: a /16 of IPv4, a /32 of IPv6.
+    pub(crate) fn of_carrier(address: &Multiaddr) -> Option<Self> {
+        ip(address).map(|ip| Self::cut(ip, 16, 32))
+    }
+
+    fn cut(ip: IpAddr, v4_bits: u32, v6_bits: u32) -> Self {
+        Self(match ip {
+            IpAddr::V4(ip) => Ipv4Addr::from(u32::from(ip) & (u32::MAX << (32 - v4_bits))).into(),
+            IpAddr::V6(ip) => {
+                Ipv6Addr::from(u128::from(ip) & (u128::MAX << (128 - v6_bits))).into()
+            }
+        })
+    }
+}
+
+impl std::fmt::Display for Prefix {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// Whether somebody whom we reach at `from` may tell us of `told`. Only who is on this computer or this local network may name
 /// addresses of it: otherwise a stranger could send every node of the network to scan its neighbours' homes.
 pub(crate) fn may_tell(from: Scope, told: &Multiaddr) -> bool {
@@ -376,6 +412,38 @@ mod tests {
             Scope::Loopback,
             &addr("/ip4/224.0.0.251/udp/5353/quic-v1")
         ));
+    }
+
+    #[test]
+    fn neighbours_are_told_by_their_network() {
+        let site = |text| Prefix::of_site(&addr(text)).unwrap();
+        let carrier = |text| Prefix::of_carrier(&addr(text)).unwrap();
+        assert_eq!(
+            site("/ip4/192.0.2.1/tcp/1"),
+            site("/ip4/192.0.2.254/udp/9/quic-v1")
+        );
+        assert_ne!(site("/ip4/192.0.2.1/tcp/1"), site("/ip4/192.0.3.1/tcp/1"));
+        assert_eq!(
+            site("/ip6/2001:db8:1:2::1/tcp/1"),
+            site("/ip6/2001:db8:1:ffff::1/tcp/1")
+        );
+        assert_ne!(
+            site("/ip6/2001:db8:1::1/tcp/1"),
+            site("/ip6/2001:db8:2::1/tcp/1")
+        );
+        assert_eq!(
+            site("/ip6/::ffff:192.0.2.7/tcp/1"),
+            site("/ip4/192.0.2.1/tcp/1")
+        );
+        assert_eq!(
+            carrier("/ip4/192.0.2.1/tcp/1"),
+            carrier("/ip4/192.0.99.1/tcp/1")
+        );
+        assert_eq!(
+            carrier("/ip6/2001:db8:1::1/tcp/1"),
+            carrier("/ip6/2001:db8:2::1/tcp/1")
+        );
+        assert_eq!(Prefix::of_site(&addr("/memory/1")), None);
     }
 
     #[test]

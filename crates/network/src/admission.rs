@@ -9,7 +9,6 @@
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     convert::Infallible,
-    net::IpAddr,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -25,7 +24,8 @@ use libp2p::{
 };
 
 use crate::{
-    address, identity,
+    address::{self, Prefix},
+    identity,
     limits::{Buckets, JobSlots, Rate},
     reach::{ReachMode, Role},
     traffic::Traffic,
@@ -82,9 +82,11 @@ pub(crate) fn connections() -> ConnectionLimits {
 }
 
 /// Where a connection comes from, as coarse as a limit needs it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Origin {
-    ip: IpAddr,
+    household: Prefix,
+    site: Prefix,
+    carrier: Prefix,
     relayed: bool,
 }
 
@@ -92,28 +94,13 @@ impl Origin {
     /// Of an inbound connection. One through a relay comes from the relay, whose address is in front of our own.
     fn of(local: &Multiaddr, remote: &Multiaddr) -> Option<Self> {
         let relayed = address::is_relayed(local);
-        let ip = address::ip(if relayed { local } else { remote })?;
-        Some(Self { ip, relayed })
-    }
-
-    fn household(self) -> Self {
-        self.cut(32, 64)
-    }
-
-    fn site(self) -> Self {
-        self.cut(24, 48)
-    }
-
-    fn carrier(self) -> Self {
-        self.cut(16, 32)
-    }
-
-    fn cut(self, v4_bits: u32, v6_bits: u32) -> Self {
-        let ip = match self.ip {
-            IpAddr::V4(ip) => IpAddr::V4((u32::from(ip) & (u32::MAX << (32 - v4_bits))).into()),
-            IpAddr::V6(ip) => IpAddr::V6((u128::from(ip) & (u128::MAX << (128 - v6_bits))).into()),
-        };
-        Self { ip, ..self }
+        let from = if relayed { local } else { remote };
+        Some(Self {
+            household: Prefix::of_household(from)?,
+            site: Prefix::of_site(from)?,
+            carrier: Prefix::of_carrier(from)?,
+            relayed,
+        })
     }
 }
 
@@ -173,7 +160,7 @@ struct Open {
 #[derive(Clone, Copy, Debug)]
 struct Place {
     id: ConnectionId,
-    network: Option<Origin>,
+    network: Option<Prefix>,
     since: Instant,
     rtt: Option<Duration>,
     moved: u64,
@@ -187,7 +174,7 @@ pub(crate) struct Admission {
     role: Role,
     traffic: Traffic,
     jobs: JobSlots,
-    new: Buckets<Origin>,
+    new: Buckets<Prefix>,
     /// Connections that others opened.
     open: HashMap<ConnectionId, Open>,
     /// Peers with a connection of whatever direction, by how many.
@@ -251,27 +238,27 @@ impl Admission {
         if !origin.relayed && !self.mode.may_listen(remote) {
             return Err(Denied::OutOfReach);
         }
-        let held = |same: fn(Origin) -> Origin| {
-            self.open
-                .values()
-                .filter(|open| open.origin.map(same) == Some(same(origin)))
+        let held = |what: fn(&Origin) -> Prefix| {
+            let origins = self.open.values().filter_map(|open| open.origin.as_ref());
+            origins
+                .filter(|other| other.relayed == origin.relayed && what(other) == what(&origin))
                 .count()
         };
         if origin.relayed {
-            return if held(Origin::household) < PER_RELAY {
+            return if held(|origin| origin.household) < PER_RELAY {
                 Ok(())
             } else {
                 Err(Denied::Relay)
             };
         }
-        if held(Origin::household) >= PER_HOUSEHOLD {
+        if held(|origin| origin.household) >= PER_HOUSEHOLD {
             return Err(Denied::Household);
         }
-        if held(Origin::site) >= PER_SITE {
+        if held(|origin| origin.site) >= PER_SITE {
             return Err(Denied::Site);
         }
         self.new
-            .take(origin.household(), now)
+            .take(origin.household, now)
             .map_err(|_| Denied::Rate)
     }
 
@@ -293,7 +280,7 @@ impl Admission {
             .filter(|(id, _)| !going.contains(id))
             .map(|(id, open)| Place {
                 id: *id,
-                network: open.origin.map(Origin::carrier),
+                network: open.origin.map(|origin| origin.carrier),
                 since: open.since,
                 rtt: open.rtt,
                 moved: self.traffic.of(&open.peer).total(),
@@ -322,7 +309,7 @@ fn least_worth(mut places: Vec<Place>) -> Option<ConnectionId> {
     let used = places.iter().filter(|place| place.moved > 0).count();
     keep(&mut places, KEEP_USED.min(used));
 
-    let mut of_network: HashMap<Option<Origin>, usize> = HashMap::new();
+    let mut of_network: HashMap<Option<Prefix>, usize> = HashMap::new();
     for place in &places {
         *of_network.entry(place.network).or_default() += 1;
     }
@@ -337,7 +324,7 @@ fn least_worth(mut places: Vec<Place>) -> Option<ConnectionId> {
     let older = places.len() / 2;
     keep(&mut places, older);
 
-    let mut of_network: HashMap<Option<Origin>, usize> = HashMap::new();
+    let mut of_network: HashMap<Option<Prefix>, usize> = HashMap::new();
     for place in &places {
         *of_network.entry(place.network).or_default() += 1;
     }
@@ -608,9 +595,9 @@ mod tests {
         // One peer per network, all of them as old as each other, none of any use.
         for at in 0..ESTABLISHED_IN - RESERVED_IN {
             assert_eq!(limits.may_stay(PeerId::random()), Ok(()));
-            let ip = IpAddr::from([100, at as u8, 0, 1]);
-            let origin = Origin { ip, relayed: false };
-            take(&mut limits, PeerId::random(), Some(origin), now);
+            let remote = addr(&format!("/ip4/100.{at}.0.1/tcp/1"));
+            let origin = Origin::of(&addr("/ip4/198.51.100.1/tcp/1"), &remote);
+            take(&mut limits, PeerId::random(), origin, now);
         }
         assert!(limits.closing.is_empty());
         assert_eq!(
@@ -642,12 +629,11 @@ mod tests {
     #[test]
     fn an_attacker_with_one_network_pushes_out_its_own() {
         let start = Instant::now();
+        let carrier =
+            |network: u8| Prefix::of_carrier(&addr(&format!("/ip4/100.{network}.0.1/tcp/1")));
         let place = |at: usize, network: u8, age: u64| Place {
             id: ConnectionId::new_unchecked(at),
-            network: Some(Origin {
-                ip: [10, network, 0, 0].into(),
-                relayed: false,
-            }),
+            network: carrier(network),
             since: start + Duration::from_secs(age),
             rtt: Some(Duration::from_millis(100 + at as u64)),
             moved: 0,
@@ -663,13 +649,7 @@ mod tests {
         for _ in 0..100 {
             let victim = least_worth(places.clone()).unwrap();
             let at = places.iter().position(|place| place.id == victim).unwrap();
-            assert_eq!(
-                places[at].network,
-                Some(Origin {
-                    ip: [10, 200, 0, 0].into(),
-                    relayed: false
-                })
-            );
+            assert_eq!(places[at].network, carrier(200));
             places.remove(at);
         }
     }

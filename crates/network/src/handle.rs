@@ -7,7 +7,7 @@ use std::{
 
 use futures::{StreamExt, TryStreamExt, stream};
 use protocol::{
-    ModelDigest, ModelRef, PeerId,
+    ModelDigest, ModelRef, NetworkId, PeerId,
     head::{HeadFetch, MAX_CHUNK, MAX_HEAD},
     offer::{Offer, SignedEnvelope},
     quote::{Quote, QuoteRequest},
@@ -23,6 +23,7 @@ use crate::{
     peers::NetworkStatus,
     quotes::QuoteAsked,
     reach::{ReachPolicy, Role},
+    sources::Sources,
     streams::IncomingJob,
     swarm::{Command, Loop},
     wire::JobStream,
@@ -30,6 +31,9 @@ use crate::{
 
 /// Commands waiting for the loop. A caller beyond this waits for room; the loop answers in microseconds, so 64 is a burst.
 const COMMAND_QUEUE: usize = 64;
+
+/// Offers of a search that wait for their reader. One that does not read gets the rest later, or never.
+const FOUND_QUEUE: usize = 64;
 
 /// Pieces of a head that are asked for at once: at a round trip of 100 ms this fetches 10 MB a second instead of 2.5.
 const PIECES_AHEAD: usize = 4;
@@ -55,6 +59,10 @@ pub struct NetworkOptions {
     pub listen: Vec<String>,
     /// Announce and look for peers on the local network by multicast DNS. Off means that no socket for it is made.
     pub mdns: bool,
+    /// The network that this node is in; a lab uses another name.
+    pub network_id: NetworkId,
+    /// Where first peers may come from.
+    pub sources: Sources,
     /// Addresses with `/p2p/…` (or without) that are dialled at the start and again, with growing pauses, when they are lost.
     pub known_peers: Vec<String>,
     /// Name and version shown to peers, at most 64 characters.
@@ -73,6 +81,8 @@ impl NetworkOptions {
             signer_seed,
             listen: Vec::new(),
             mdns: false,
+            network_id: NetworkId::MAIN,
+            sources: Sources::default(),
             known_peers: Vec::new(),
             agent: concat!("decentralgpt/", env!("CARGO_PKG_VERSION")).to_owned(),
             reach: ReachPolicy::default(),
@@ -87,6 +97,8 @@ impl std::fmt::Debug for NetworkOptions {
         f.debug_struct("NetworkOptions")
             .field("listen", &self.listen)
             .field("mdns", &self.mdns)
+            .field("network_id", &self.network_id)
+            .field("sources", &self.sources)
             .field("known_peers", &self.known_peers)
             .field("agent", &self.agent)
             .field("reach", &self.reach)
@@ -261,13 +273,31 @@ impl Network {
         }
     }
 
-    /// Peers that say in the Kademlia table that they serve this model, at most 64, after at most 20 s. Where their address is
-    /// learned on the way it is kept, so that [`Network::connect`] takes their id.
+    /// Looks for offers of this model (`None`: of any), and hands over each as soon as it is known and verified: first those in the
+    /// cache, then what connected peers tell, then what providers answer whom the Kademlia table names. The stream ends when
+    /// `enough` came, when nobody is left to ask, or after 40 s; dropping it ends the search.
+    ///
+    /// Each provider's offer comes once. Who expects many reads along: at most 64 wait.
+    pub async fn find_offers(
+        &self,
+        model: Option<ModelDigest>,
+        enough: usize,
+    ) -> mpsc::Receiver<VerifiedOffer> {
+        let (out, found) = mpsc::channel(FOUND_QUEUE);
+        let command = Command::FindOffers { model, enough, out };
+        // A loop that is gone finds nothing: the stream ends at once.
+        let _ = self.commands.send(command).await;
+        found
+    }
+
+    /// Peers that offer this model, at most 64, when the search for them ended.
     pub async fn find_providers(&self, model: &ModelDigest) -> Vec<PeerId> {
-        let model = *model;
-        self.ask(|reply| Command::FindProviders { model, reply })
-            .await
-            .unwrap_or_default()
+        let mut found = self.find_offers(Some(*model), FOUND_QUEUE).await;
+        let mut providers = Vec::new();
+        while let Some(known) = found.recv().await {
+            providers.push(known.offer.peer);
+        }
+        providers
     }
 
     /// Fetches the head of a model file from a peer, in chunks, and returns it if and only if its SHA-256 and length are those

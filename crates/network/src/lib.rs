@@ -25,7 +25,9 @@
 //! | `swarm` | the loop that alone owns the swarm; every event that can wake it is one enum |
 //! | `behaviour`, `transport` | which libp2p protocols run, with which limits |
 //! | `streams`, `wire` | `/decentralgpt/infer/1`: raw streams, frames cut out of them, queues that are bounded |
-//! | `offers`, `heads`, `quotes`, `providers` | pulled signed offers, chunks of a file's head, quotes for a job, provider records of Kademlia |
+//! | `offers`, `heads`, `quotes` | pulled signed offers, chunks of a file's head, quotes for a job |
+//! | `providers`, `record_store` | under which keys providers are found, and the records kept for others |
+//! | `sources`, `book`, `disk` | where first peers come from, and which are known from earlier days |
 //! | `admission`, `limits`, `guard` | who may connect, who may ask how often and is banned, where a peer may send us |
 //! | `reach`, `relay` | whether others reach this node, and who carries connections to whom |
 //! | `peers`, `address`, `traffic`, `log` | who is connected, which address may be dialled, how many bytes went where, what happened |
@@ -33,14 +35,18 @@
 //! # What it never does
 //!
 //! It signs nothing and judges no price: messages, signatures and the machines of a job are in `protocol`; it never reads text or
-//! tokens, never touches a disk except to read the head file that the node names, and never logs what a peer sent above `debug`.
+//! tokens, touches no file but the head, the address book and the offers that the node names, and never logs what a peer sent above `debug`.
 //! No remote input may panic it or make it hold more than the bounds named in each module.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 mod address;
 mod admission;
 mod behaviour;
+mod book;
+mod disk;
 mod error;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod guard;
 mod handle;
 mod heads;
@@ -53,7 +59,9 @@ mod peers;
 mod providers;
 mod quotes;
 mod reach;
+mod record_store;
 mod relay;
+mod sources;
 mod streams;
 mod swarm;
 mod traffic;
@@ -72,6 +80,7 @@ pub use reach::{
     NatKind, PortState, ReachFix, ReachMode, ReachPolicy, ReachState, Reachability, RelayClient,
     RelayServer, RelayState, RelayView, Relaying, Role, UpnpState,
 };
+pub use sources::{BuiltIn, ListError, Mainline, PeerList, Source, SourceStatus, Sources};
 pub use streams::IncomingJob;
 pub use traffic::Bytes as Traffic;
 pub use wire::{Flow, FrameReader, FrameWriter, JobStream, ReadError, WriteError};

@@ -10,10 +10,11 @@ use prost::Message;
 use protocol::{
     Clock, ModelDigest, NetworkId, PeerId, SignatureError,
     offer::{
-        MAX_OFFERS_PER_REPLY, MAX_REPLY, Offer, OfferError, OffersRequest, OffersResponse,
-        SignedEnvelope,
+        Bloom, MAX_ENVELOPE, MAX_OFFERS_PER_REPLY, MAX_REPLY, Offer, OfferError, OffersRequest,
+        OffersResponse, SignedEnvelope,
     },
 };
+use rand::seq::SliceRandom;
 
 /// Offers of this node: half a reply, so that there is room for those of others.
 const OWN: usize = MAX_OFFERS_PER_REPLY / 2;
@@ -21,6 +22,11 @@ const OWN: usize = MAX_OFFERS_PER_REPLY / 2;
 const KNOWN: usize = 1024;
 /// Offers known of one provider.
 const KNOWN_PER_PROVIDER: usize = OWN;
+/// Offers of others told to who asks for no model in particular: enough to hear of new providers from one another within
+/// minutes, too few to hand out the whole cache. As many as Bitcoin's nodes gossip of addresses in one go.
+const GOSSIP: usize = 8;
+/// Bytes of the cache on disk: all that is known, each with its tag and length.
+pub(crate) const MAX_CACHE: usize = KNOWN * (MAX_ENVELOPE + 4);
 
 /// An offer whose signature held when it came.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,7 +35,7 @@ pub struct VerifiedOffer {
     pub offer: Offer,
     /// The bytes that certify it, as they are passed on.
     pub envelope: SignedEnvelope,
-    /// Who brought it: the provider itself, or a peer that passed it on.
+    /// Who brought it: the provider itself, a peer that passed it on, or this node out of what it kept on disk.
     pub learned_from: PeerId,
     /// When, Unix milliseconds.
     pub learned_unix_ms: u64,
@@ -67,6 +73,7 @@ pub(crate) struct Taken {
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Book {
+    network: NetworkId,
     own: Vec<(Offer, SignedEnvelope)>,
     known: BTreeMap<(PeerId, ModelDigest), Entry>,
 }
@@ -81,6 +88,14 @@ struct Entry {
 }
 
 impl Book {
+    /// A cache of the offers of one network.
+    pub(crate) fn new(network: NetworkId) -> Self {
+        Self {
+            network,
+            ..Self::default()
+        }
+    }
+
     /// Puts these in place of what was offered. Those that are not this node's own or do not verify are left out; returns how many.
     pub(crate) fn publish(
         &mut self,
@@ -93,8 +108,7 @@ impl Book {
             .into_iter()
             .filter_map(|envelope| {
                 Some((
-                    Offer::verify_then_decode(&envelope, &NetworkId::MAIN, now, |_, _| None)
-                        .ok()?,
+                    Offer::verify_then_decode(&envelope, &self.network, now, |_, _| None).ok()?,
                     envelope,
                 ))
             })
@@ -116,7 +130,8 @@ impl Book {
         models
     }
 
-    /// The reply to a peer's request: own offers first, then those of others that are fresh, the longest-lived first.
+    /// The reply to a peer's request: own offers first, then those of others that are fresh and that it does not know, in random
+    /// order. Who asks for no model in particular hears of a few.
     pub(crate) fn reply(&self, to: PeerId, request: &OffersRequest, now_unix_ms: u64) -> Bytes {
         let mut response = OffersResponse::default();
         if request.changed {
@@ -141,9 +156,13 @@ impl Book {
                 known.offer.peer != to
                     && !known.expired(now_unix_ms)
                     && request.wants(&known.offer.model.digest)
+                    && !request.knows(&known.offer.id())
             })
             .collect();
-        others.sort_by_key(|known| std::cmp::Reverse(known.offer.expires_unix_ms));
+        others.shuffle(&mut rand::rng());
+        if request.model_digests.is_empty() {
+            others.truncate(GOSSIP);
+        }
         let mut room = MAX_REPLY;
         for envelope in own
             .chain(others.into_iter().map(|known| &known.envelope))
@@ -158,6 +177,35 @@ impl Book {
             response.offers.push(envelope.clone());
         }
         Bytes::from(response.encode_to_vec())
+    }
+
+    /// What to say that we know of a model when we ask for it; `None`: nothing.
+    pub(crate) fn known(&self, model: &ModelDigest) -> Option<Bloom> {
+        let mut bloom = Bloom::new(rand::random());
+        let mut any = false;
+        for known in self
+            .offers()
+            .filter(|known| known.offer.model.digest == *model)
+        {
+            bloom.insert(&known.offer.id());
+            any = true;
+        }
+        any.then_some(bloom)
+    }
+
+    /// The offers of others as they are kept on disk: an answer to a request for all of them.
+    pub(crate) fn to_cache(&self, now_unix_ms: u64) -> Vec<u8> {
+        let fresh = self.offers().filter(|known| !known.expired(now_unix_ms));
+        let offers = fresh.map(|known| known.envelope.clone()).collect();
+        OffersResponse { offers }.encode_to_vec()
+    }
+
+    /// Takes in what was kept on disk: every signature and time is looked at again, since a file is nobody's word. `None`: it is
+    /// no such file.
+    pub(crate) fn load_cache(&mut self, bytes: Bytes, local: PeerId, now: Clock) -> Option<Taken> {
+        let response = OffersResponse::decode(bytes).ok()?;
+        // Nobody in particular brought them: what this node is told of itself is dropped anyway.
+        Some(self.take(local, local, response, false, now, || true))
     }
 
     /// Takes in what `from` answered. `whole`: the request named no models, so what is missing of its own is withdrawn.
@@ -185,7 +233,7 @@ impl Book {
                 continue;
             }
             let offer =
-                match Offer::verify_then_decode(&envelope, &NetworkId::MAIN, now, |peer, model| {
+                match Offer::verify_then_decode(&envelope, &self.network, now, |peer, model| {
                     self.seen(from, peer, model)
                 }) {
                     Ok(offer) => offer,
@@ -325,5 +373,133 @@ fn is_forged(error: &OfferError) -> bool {
         | OfferError::Expired { .. }
         | OfferError::FromTheFuture { .. }
         | OfferError::NotNewer { .. } => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::{HeadDigest, ModelRef, Signer, price::Prices};
+
+    use super::*;
+
+    const NOW: Clock = Clock {
+        mono_ms: 0,
+        unix_ms: 1_790_000_000_000,
+    };
+
+    fn signed(signer: u8, model: u8) -> SignedEnvelope {
+        let signer = Signer::from_seed([signer; 32]);
+        let offer = Offer {
+            network: NetworkId::MAIN,
+            peer: signer.peer_id(),
+            addrs: Vec::new(),
+            model: ModelRef {
+                digest: ModelDigest::new([model; 32]),
+                head_len: 1,
+                head_sha256: HeadDigest::new([0; 32]),
+            },
+            quant: String::new(),
+            ctx_max: 2048,
+            out_max: 512,
+            parallel_slots: 1,
+            features: Vec::new(),
+            prices: Prices::default(),
+            payment: None,
+            binding: None,
+            prefill_tps: 0,
+            decode_tps: 0,
+            queue_depth: 0,
+            queue_max: 1,
+            region: String::new(),
+            software: String::new(),
+            issued_unix_ms: NOW.unix_ms,
+            expires_unix_ms: NOW.unix_ms + 60_000,
+            seq: 1,
+            engine_class: String::new(),
+            free_tokens: 512,
+            proto_min: 1,
+            proto_max: 1,
+            vrf_key: None,
+        };
+        offer.sign(&signer)
+    }
+
+    /// A cache that knows the offers of providers 1 to 100, who all serve one model.
+    fn full() -> (Book, PeerId) {
+        let local = Signer::from_seed([200; 32]).peer_id();
+        let mut book = Book::default();
+        let offers = (1..=100).map(|signer| signed(signer, 1)).collect();
+        let taken = book.take(local, local, OffersResponse { offers }, false, NOW, || true);
+        assert_eq!((taken.new, taken.refused), (100, 0));
+        (book, local)
+    }
+
+    fn asked(book: &Book, request: &OffersRequest) -> Vec<SignedEnvelope> {
+        let to = Signer::from_seed([201; 32]).peer_id();
+        OffersResponse::from_bytes(&book.reply(to, request, NOW.unix_ms))
+            .unwrap()
+            .offers
+    }
+
+    #[test]
+    fn gossip_is_eight_at_random_and_a_named_model_fills_the_reply() {
+        let (book, _) = full();
+        let (one, other) = (
+            asked(&book, &OffersRequest::default()),
+            asked(&book, &OffersRequest::default()),
+        );
+        assert_eq!((one.len(), other.len()), (GOSSIP, GOSSIP));
+        assert_ne!(one, other);
+        let named = OffersRequest {
+            model_digests: vec![vec![1; 32].into()],
+            ..OffersRequest::default()
+        };
+        assert_eq!(asked(&book, &named).len(), MAX_OFFERS_PER_REPLY);
+    }
+
+    #[test]
+    fn what_the_asker_knows_is_not_told_again_and_asking_on_yields_all() {
+        let (book, local) = full();
+        let mut asker = Book::default();
+        for _ in 0..8 {
+            let request = OffersRequest {
+                model_digests: vec![vec![1; 32].into()],
+                known: asker.known(&ModelDigest::new([1; 32])),
+                ..OffersRequest::default()
+            };
+            let offers = asked(&book, &request);
+            asker.take(local, local, OffersResponse { offers }, false, NOW, || true);
+        }
+        assert_eq!(asker.offers().count(), 100);
+    }
+
+    #[test]
+    fn the_cache_outlives_a_restart_and_is_not_believed() {
+        let (book, local) = full();
+        let kept = book.to_cache(NOW.unix_ms);
+        assert!(kept.len() <= MAX_CACHE);
+        let mut again = Book::default();
+        let taken = again.load_cache(kept.clone().into(), local, NOW).unwrap();
+        assert_eq!(taken.new, 100);
+        let later = Clock {
+            unix_ms: NOW.unix_ms + 60_000,
+            ..NOW
+        };
+        let taken = Book::default().load_cache(kept.clone().into(), local, later);
+        assert_eq!(taken.unwrap().new, 0, "they are over");
+        let mut altered = kept;
+        for at in (40..altered.len()).step_by(90) {
+            altered[at] ^= 1;
+        }
+        let taken = Book::default().load_cache(altered.into(), local, NOW);
+        assert!(taken.is_none_or(|taken| taken.new < 100));
+        assert!(
+            Book::default()
+                .load_cache(vec![0xff; 100].into(), local, NOW)
+                .is_none()
+        );
+        let elsewhere = NetworkId::new("decentralgpt/other").unwrap();
+        let taken = Book::new(elsewhere).load_cache(book.to_cache(NOW.unix_ms).into(), local, NOW);
+        assert_eq!(taken.unwrap().new, 0, "offers of another network");
     }
 }

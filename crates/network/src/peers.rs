@@ -13,6 +13,7 @@ use crate::{
     address::{self, Scope, Transport},
     log::Path,
     reach::Reachability,
+    sources::SourceStatus,
     traffic::{Bytes, Traffic},
 };
 
@@ -40,6 +41,8 @@ pub struct NetworkStatus {
     pub reach: Reachability,
     /// Bytes of all streams since the start.
     pub traffic: Bytes,
+    /// Where first peers come from, and what each of the six brought.
+    pub sources: Vec<SourceStatus>,
     /// What was refused since the start.
     pub refusals: Refusals,
     /// Peers that the user blocked.
@@ -219,6 +222,11 @@ impl Connected {
             .is_none_or(|spoken| spoken.iter().any(|one| one == protocol))
     }
 
+    /// The other end of its first connection.
+    pub(crate) fn remote(&self) -> Option<&Multiaddr> {
+        self.links.first().map(|link| &link.remote)
+    }
+
     /// True when the peer said that it speaks this.
     pub(crate) fn speaks(&self, protocol: &str) -> bool {
         self.protocols.is_some() && self.may_speak(protocol)
@@ -261,6 +269,21 @@ impl Peers {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&libp2p::PeerId, &Connected)> {
         self.0.iter()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// All of them, longest connected first.
+    pub(crate) fn longest_first(&self) -> Vec<libp2p::PeerId> {
+        let mut peers: Vec<_> = self
+            .0
+            .iter()
+            .map(|(peer, one)| (one.since_unix_ms, *peer))
+            .collect();
+        peers.sort_unstable();
+        peers.into_iter().map(|(_, peer)| peer).collect()
     }
 
     pub(crate) fn opened(

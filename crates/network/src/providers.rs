@@ -1,31 +1,36 @@
-//! Kademlia: who says that it serves a model, and the gate before addresses that strangers name.
+//! Kademlia: under which keys a model's providers are found, and the gate before addresses that strangers name.
 //!
 //! Only provider records are kept, no values, and each record is looked at before it is stored. Our own `start_providing` needs at
 //! least one peer in the routing table to tell; peers enter it by hand, after identify showed that they speak the protocol and
 //! when we know an address that we dialled.
+//!
+//! A model has 16 keys a day. One key would make the nodes next to it carry all its look-ups, and would let an attacker take them
+//! over once and for good; sixteen that move every midnight spread the load and make the attacker begin anew.
 
 use std::{
+    collections::{BTreeSet, VecDeque},
     num::NonZeroUsize,
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use libp2p::{
     Multiaddr, PeerId, StreamProtocol,
     core::{Endpoint, transport::PortUse},
-    kad::{
-        self, BucketInserts, Mode, RecordKey,
-        store::{MemoryStore, MemoryStoreConfig, RecordStore},
-    },
+    kad::{self, BucketInserts, Mode, RecordKey},
     swarm::{
         ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent,
         THandlerOutEvent, ToSwarm,
     },
 };
 use protocol::ModelDigest;
+use rand::seq::SliceRandom;
 use sha2::{Digest, Sha256};
 
-use crate::address::{self, Scope};
+use crate::{
+    address::{self, Prefix, Scope},
+    record_store::ProviderStore,
+};
 
 /// Our own table, apart from every other network's.
 pub(crate) const PROTOCOL: StreamProtocol = StreamProtocol::new("/decentralgpt/kad/1");
@@ -37,41 +42,98 @@ const PUBLISH_EVERY: Duration = Duration::from_secs(20 * 60);
 const QUERY: Duration = Duration::from_secs(20);
 /// Requests of one query at a time, and disjoint paths it takes: an attacker on one path does not hide what is on the others.
 const PARALLEL: NonZeroUsize = NonZeroUsize::new(6).unwrap();
-/// Models whose providers are kept here for others.
-const KEYS: usize = 4096;
-/// Providers kept of each; a reply holds twenty.
-const PROVIDERS_PER_KEY: usize = 64;
 /// Addresses kept of one provider.
 const ADDRESSES: usize = 8;
+/// Peers of one site in one bucket of the routing table, and in the whole table: to surround a key takes many networks.
+const PER_SITE_AND_BUCKET: usize = 2;
+const PER_SITE: usize = 8;
 
-/// The key under which the providers of a model are found.
-pub(crate) fn key(model: &ModelDigest) -> RecordKey {
-    let digest: [u8; 32] = Sha256::new()
+/// Keys of one model on one day. At sixteen the hottest node of the table has a ninth of the look-ups that it has at one.
+pub(crate) const SHARDS: u8 = 16;
+/// Milliseconds of a day. Days are those of UTC: every node has the same.
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+/// How long before midnight the next day's records are there already.
+const AHEAD_MS: u64 = 60 * 60 * 1000;
+/// Stands in place of a model's digest: whoever serves anything.
+const ANY: &[u8] = b"any";
+
+/// Where providers are found: 32 bytes in the table's space.
+pub(crate) type Key = [u8; 32];
+
+/// The key of one model (`None`: of any), one day since 1970 and one shard.
+pub(crate) fn key(network: &str, model: Option<&ModelDigest>, day: u64, shard: u8) -> Key {
+    let sought = model.map_or(ANY, |model| model.as_bytes().as_slice());
+    Sha256::new()
         .chain_update(protocol::offer::DOMAIN)
-        .chain_update(model.as_bytes())
+        .chain_update(network)
+        .chain_update(sought)
+        .chain_update(day.to_be_bytes())
+        .chain_update([shard])
         .finalize()
-        .into();
-    RecordKey::new(&digest)
+        .into()
+}
+
+/// In which of the 16 a provider stands on this day.
+pub(crate) fn shard(provider: &PeerId, day: u64) -> u8 {
+    let digest = Sha256::new()
+        .chain_update(provider.to_bytes())
+        .chain_update(day.to_be_bytes())
+        .finalize();
+    digest[0] >> 4
+}
+
+/// The keys under which a provider of these models says so at this time: none if it has none.
+pub(crate) fn keys_of(
+    network: &str,
+    provider: &PeerId,
+    models: &[ModelDigest],
+    unix_ms: u64,
+) -> BTreeSet<Key> {
+    let today = unix_ms / DAY_MS;
+    let days = today..=(unix_ms + AHEAD_MS) / DAY_MS;
+    let any = (!models.is_empty()).then_some(None);
+    let sought: Vec<_> = models.iter().map(Some).chain(any).collect();
+    days.flat_map(|day| {
+        let shard = shard(provider, day);
+        sought
+            .iter()
+            .map(move |model| key(network, *model, day, shard))
+    })
+    .collect()
+}
+
+/// The keys to look under, the likeliest first: today's in random order, then those of the day that is nearer, then of the other:
+/// somebody's clock may be wrong by a day, and ours may.
+pub(crate) fn plan(network: &str, model: Option<&ModelDigest>, unix_ms: u64) -> VecDeque<Key> {
+    let today = unix_ms / DAY_MS;
+    let (yesterday, tomorrow) = (today.saturating_sub(1), today + 1);
+    let days = if unix_ms % DAY_MS < DAY_MS / 2 {
+        [today, yesterday, tomorrow]
+    } else {
+        [today, tomorrow, yesterday]
+    };
+    let mut keys = VecDeque::new();
+    for day in days {
+        let mut shards: Vec<_> = (0..SHARDS).collect();
+        shards.shuffle(&mut rand::rng());
+        keys.extend(
+            shards
+                .into_iter()
+                .map(|shard| key(network, model, day, shard)),
+        );
+    }
+    keys
 }
 
 /// libp2p's Kademlia behind [`may_dial`](Kad::reach): it is told addresses by strangers, and asks the swarm to dial them.
 pub(crate) struct Kad {
-    inner: kad::Behaviour<MemoryStore>,
+    inner: kad::Behaviour<ProviderStore>,
     local: PeerId,
     reach: Scope,
 }
 
 impl Kad {
     pub(crate) fn new(local: PeerId) -> Self {
-        let store = MemoryStore::with_config(
-            local,
-            MemoryStoreConfig {
-                max_records: 0,
-                max_value_bytes: 0,
-                max_provided_keys: KEYS,
-                max_providers_per_key: PROVIDERS_PER_KEY,
-            },
-        );
         let mut config = kad::Config::new(PROTOCOL);
         config
             .set_query_timeout(QUERY)
@@ -84,7 +146,7 @@ impl Kad {
             .set_provider_publication_interval(Some(PUBLISH_EVERY))
             .set_kbucket_inserts(BucketInserts::Manual)
             .set_caching(kad::Caching::Disabled);
-        let mut inner = kad::Behaviour::with_config(local, store, config);
+        let mut inner = kad::Behaviour::with_config(local, ProviderStore::new(local), config);
         inner.set_mode(Some(Mode::Client));
         Self {
             inner,
@@ -108,16 +170,48 @@ impl Kad {
         self.reach = reach;
     }
 
-    /// A peer that speaks the protocol, at an address that we dialled. True when it was not in the table.
+    /// A peer that speaks the protocol, at an address that we dialled. True when it is in the table now and was not before.
     pub(crate) fn add(&mut self, peer: &PeerId, address: Multiaddr) -> bool {
-        let new = !self
-            .inner
-            .kbucket(*peer)
-            .is_some_and(|bucket| bucket.iter().any(|entry| entry.node.key.preimage() == peer));
+        let new = !self.has(peer);
+        if new && !self.has_place_for(peer, &address) {
+            return false;
+        }
         matches!(
             self.inner.add_address(peer, address),
             kad::RoutingUpdate::Success
         ) && new
+    }
+
+    /// Whether this peer is in the table.
+    pub(crate) fn has(&mut self, peer: &PeerId) -> bool {
+        self.inner
+            .kbucket(*peer)
+            .is_some_and(|bucket| bucket.iter().any(|entry| entry.node.key.preimage() == peer))
+    }
+
+    fn has_place_for(&mut self, peer: &PeerId, address: &Multiaddr) -> bool {
+        let Some(site) = Prefix::of_site(address) else {
+            return true;
+        };
+        let distance = kad::KBucketKey::from(self.local).distance(&kad::KBucketKey::from(*peer));
+        let (mut in_table, mut in_bucket) = (0, 0);
+        for bucket in self.inner.kbuckets() {
+            let of_site = bucket
+                .iter()
+                .filter(|entry| {
+                    entry
+                        .node
+                        .value
+                        .iter()
+                        .any(|one| Prefix::of_site(one) == Some(site))
+                })
+                .count();
+            in_table += of_site;
+            if bucket.contains(&distance) {
+                in_bucket = of_site;
+            }
+        }
+        in_table < PER_SITE && in_bucket < PER_SITE_AND_BUCKET
     }
 
     /// An address that led to somebody else, or a peer that is blocked.
@@ -125,21 +219,26 @@ impl Kad {
         self.inner.remove_peer(peer);
     }
 
-    /// Says that we serve this model, now and every twenty minutes.
-    pub(crate) fn provide(&mut self, model: &ModelDigest) {
-        if let Err(error) = self.inner.start_providing(key(model)) {
+    /// Says that we stand under this key, now and every twenty minutes.
+    pub(crate) fn provide(&mut self, key: &Key) {
+        if let Err(error) = self.inner.start_providing(RecordKey::new(key)) {
             tracing::warn!(%error, "a provider record could not be kept");
         }
     }
 
     /// Says so no longer. Others find the record for an hour at most, and then nobody who offers it.
-    pub(crate) fn withdraw(&mut self, model: &ModelDigest) {
-        self.inner.stop_providing(&key(model));
+    pub(crate) fn withdraw(&mut self, key: &Key) {
+        self.inner.stop_providing(&RecordKey::new(key));
     }
 
     /// Begins to look for providers.
-    pub(crate) fn find(&mut self, model: &ModelDigest) -> kad::QueryId {
-        self.inner.get_providers(key(model))
+    pub(crate) fn find(&mut self, key: &Key) -> kad::QueryId {
+        self.inner.get_providers(RecordKey::new(key))
+    }
+
+    /// Forgets records that are over.
+    pub(crate) fn purge(&mut self) {
+        self.inner.store_mut().purge(Instant::now());
     }
 
     /// Ends a query whose caller is gone.
@@ -149,26 +248,28 @@ impl Kad {
         }
     }
 
-    /// Keeps a record that a peer put here, if it is one of ours in form. The peer itself is its provider: libp2p saw to that.
-    pub(crate) fn store(&mut self, mut record: kad::ProviderRecord, from: Scope) -> bool {
-        if record.key.to_vec().len() != 32 || record.provider == self.local {
+    /// Keeps a record that a peer at `site` put here, if it is one of ours in form. The peer itself is its provider: libp2p saw
+    /// to that.
+    pub(crate) fn store(
+        &mut self,
+        mut record: kad::ProviderRecord,
+        from: Scope,
+        site: Option<Prefix>,
+    ) -> bool {
+        if record.key.as_ref().len() != size_of::<Key>() || record.provider == self.local {
             return false;
         }
         record
             .addresses
             .retain(|told| address::may_tell(from, &address::without_peer(told)));
         record.addresses.truncate(ADDRESSES);
-        self.inner.store_mut().add_provider(record).is_ok()
+        self.inner.store_mut().keep(record, site)
     }
 
     /// Addresses of a peer that queries, the table or the records here know of, as far as they may be dialled.
-    pub(crate) fn addresses(&mut self, peer: PeerId, model: &ModelDigest) -> Vec<Multiaddr> {
-        let stored = self.inner.store_mut().providers(&key(model));
-        let mut addresses: Vec<_> = stored
-            .into_iter()
-            .filter(|record| record.provider == peer)
-            .flat_map(|record| record.addresses)
-            .collect();
+    pub(crate) fn addresses(&mut self, peer: PeerId, key: &Key) -> Vec<Multiaddr> {
+        let stored = self.inner.store_mut().addresses_of(key, &peer);
+        let mut addresses = stored.to_vec();
         // No dial is made: this is where a query keeps what it learned.
         let asked = ConnectionId::new_unchecked(usize::MAX);
         addresses.extend(
@@ -187,7 +288,7 @@ impl Kad {
 }
 
 impl NetworkBehaviour for Kad {
-    type ConnectionHandler = <kad::Behaviour<MemoryStore> as NetworkBehaviour>::ConnectionHandler;
+    type ConnectionHandler = <kad::Behaviour<ProviderStore> as NetworkBehaviour>::ConnectionHandler;
     type ToSwarm = kad::Event;
 
     fn handle_pending_inbound_connection(
@@ -237,6 +338,10 @@ impl NetworkBehaviour for Kad {
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        // What it knows of our listeners it would tell to whoever asks for our own records; external addresses may be told.
+        if matches!(event, FromSwarm::NewListenAddr(_)) {
+            return;
+        }
         self.inner.on_swarm_event(event);
     }
 
@@ -263,52 +368,104 @@ mod tests {
 
     use super::*;
 
+    const NETWORK: &str = "decentralgpt/test";
+    const NOON: u64 = 20_000 * DAY_MS + DAY_MS / 2;
+
+    fn model(seed: u8) -> ModelDigest {
+        ModelDigest::new([seed; 32])
+    }
+
     #[test]
     fn a_record_is_kept_without_addresses_its_sender_could_not_have() {
         let mut kad = Kad::new(PeerId::random());
-        let (model, provider) = (ModelDigest::new([1; 32]), PeerId::random());
+        let (key, provider) = (key(NETWORK, Some(&model(1)), 1, 1), PeerId::random());
         let addresses = [
             "/ip4/198.51.100.1/tcp/1",
             "/ip4/192.168.0.1/tcp/1",
             "/ip4/127.0.0.1/udp/1/quic-v1",
         ];
         let addresses = addresses.map(|text| text.parse().unwrap()).to_vec();
-        assert!(kad.store(
-            ProviderRecord::new(key(&model), provider, addresses.clone()),
-            Scope::Public
-        ));
-        assert_eq!(kad.addresses(provider, &model), addresses[..1]);
-        assert!(!kad.store(
-            ProviderRecord::new(RecordKey::new(b"short"), provider, addresses),
-            Scope::Public
-        ));
+        let record =
+            |key: &[u8]| ProviderRecord::new(RecordKey::new(&key), provider, addresses.clone());
+        assert!(kad.store(record(&key), Scope::Public, None));
+        assert_eq!(kad.addresses(provider, &key), addresses[..1]);
+        assert!(!kad.store(record(b"short"), Scope::Public, None));
     }
 
     #[test]
-    fn records_do_not_grow_without_end() {
-        let mut kad = Kad::new(PeerId::random());
-        let model = ModelDigest::new([1; 32]);
-        for _ in 0..PROVIDERS_PER_KEY * 2 {
-            kad.store(
-                ProviderRecord::new(key(&model), PeerId::random(), Vec::new()),
-                Scope::Public,
-            );
-        }
-        assert_eq!(
-            kad.inner.store_mut().providers(&key(&model)).len(),
-            PROVIDERS_PER_KEY
+    fn a_provider_moves_to_another_shard_every_day_and_is_where_it_is_sought() {
+        let providers: Vec<_> = (0..64).map(|_| PeerId::random()).collect();
+        let day = NOON / DAY_MS;
+        assert!(
+            providers
+                .iter()
+                .any(|peer| shard(peer, day) != shard(peer, day + 1))
         );
-        for at in 0..KEYS as u32 * 2 {
-            let key = RecordKey::new(&Sha256::digest(at.to_le_bytes()));
-            kad.store(
-                ProviderRecord::new(key, PeerId::random(), Vec::new()),
-                Scope::Public,
+        let mut met = BTreeSet::new();
+        for peer in &providers {
+            let keys = keys_of(NETWORK, peer, &[model(1), model(2)], NOON);
+            assert_eq!(keys.len(), 3, "two models and any");
+            for sought in [Some(model(1)), Some(model(2)), None] {
+                let today: Vec<_> = plan(NETWORK, sought.as_ref(), NOON)
+                    .into_iter()
+                    .take(16)
+                    .collect();
+                assert_eq!(today.iter().filter(|key| keys.contains(*key)).count(), 1);
+            }
+            met.insert(shard(peer, day));
+        }
+        assert!(met.len() > 10, "64 spread over the 16: {met:?}");
+        assert!(keys_of(NETWORK, &providers[0], &[], NOON).is_empty());
+        let elsewhere = plan("decentralgpt/other", Some(&model(1)), NOON);
+        let keys = keys_of(NETWORK, &providers[0], &[model(1)], NOON);
+        assert!(
+            elsewhere.iter().all(|key| !keys.contains(key)),
+            "another network has other keys"
+        );
+    }
+
+    #[test]
+    fn around_midnight_nobody_is_missed() {
+        let (peer, models) = (PeerId::random(), [model(1)]);
+        let midnight = NOON + DAY_MS / 2;
+        let keys_at = |at| keys_of(NETWORK, &peer, &models, at);
+        assert_eq!(keys_at(midnight - AHEAD_MS - 1).len(), 2);
+        assert_eq!(
+            keys_at(midnight - AHEAD_MS).len(),
+            4,
+            "tomorrow's are there an hour before"
+        );
+        assert_eq!(keys_at(midnight).len(), 2);
+        // A client whose clock is wrong by up to a day still comes to where the provider stands.
+        for off in [-23, -1, 0, 1, 23] {
+            let at = midnight.saturating_add_signed(off * 60 * 60 * 1000);
+            let sought = plan(NETWORK, Some(&models[0]), at);
+            assert_eq!(sought.len(), 48);
+            assert!(
+                sought.iter().any(|key| keys_at(midnight).contains(key)),
+                "{off} h"
             );
         }
-        let refused = RecordKey::new(&[9; 32]);
-        assert!(!kad.store(
-            ProviderRecord::new(refused, PeerId::random(), Vec::new()),
-            Scope::Public
-        ));
+    }
+
+    #[test]
+    fn one_site_takes_only_its_share_of_the_table() {
+        let mut kad = Kad::new(PeerId::random());
+        let add = |kad: &mut Kad, address: &str| {
+            (0..1000)
+                .filter(|_| kad.add(&PeerId::random(), address.parse().unwrap()))
+                .count()
+        };
+        assert_eq!(add(&mut kad, "/ip4/192.0.2.1/tcp/1"), PER_SITE);
+        assert!(add(&mut kad, "/ip4/198.51.100.1/tcp/1") > 0);
+        let most = kad
+            .inner
+            .kbuckets()
+            .map(|bucket| bucket.num_entries())
+            .max();
+        assert!(
+            most.unwrap() <= 2 * PER_SITE_AND_BUCKET,
+            "two from each site"
+        );
     }
 }

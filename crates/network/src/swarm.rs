@@ -7,6 +7,7 @@
 
 mod commands;
 mod dial;
+mod hunt;
 mod jobs;
 mod listen;
 mod quotes;
@@ -39,6 +40,7 @@ use tokio::{
 use crate::{
     address::Target,
     behaviour::{self, Behaviour, BehaviourEvent, Parts},
+    book::PeerBook,
     error::NetworkError,
     handle::{Inbound, NetworkOptions},
     heads::{HeadRequest, HeadSource, Sources},
@@ -49,6 +51,7 @@ use crate::{
     peers::{AddressBook, Connected, NetworkStatus, Peers, Refusals},
     quotes::QuoteAsked,
     relay::Speakers,
+    sources::{Candidate, Source},
     streams::{IncomingJob, OpenId},
     traffic::Traffic,
     wire::JobStream,
@@ -108,9 +111,10 @@ pub(crate) enum Command {
         offers: Vec<SignedEnvelope>,
         reply: oneshot::Sender<()>,
     },
-    FindProviders {
-        model: ModelDigest,
-        reply: oneshot::Sender<Vec<protocol::PeerId>>,
+    FindOffers {
+        model: Option<ModelDigest>,
+        enough: usize,
+        out: mpsc::Sender<VerifiedOffer>,
     },
     HeadPiece {
         peer: protocol::PeerId,
@@ -145,6 +149,14 @@ pub(crate) enum Note {
         found: Result<Vec<IpAddr>, String>,
         reply: oneshot::Sender<Result<protocol::PeerId, NetworkError>>,
     },
+    /// A source of first peers answered.
+    Candidates {
+        source: Source,
+        found: Vec<Candidate>,
+        problem: Option<String>,
+    },
+    /// This node's announcement in BitTorrent's DHT was made, or not.
+    Announced { problem: Option<String> },
     /// Peers had their time to hear that we stop serving.
     Farewell,
     /// The node said where a head is.
@@ -190,6 +202,7 @@ pub(crate) struct Running {
 pub(crate) struct Loop {
     swarm: Swarm<Behaviour>,
     local: protocol::PeerId,
+    network_id: protocol::NetworkId,
     runtime: Handle,
     inbox: mpsc::Receiver<Command>,
     notes: mpsc::Receiver<Note>,
@@ -211,6 +224,8 @@ pub(crate) struct Loop {
     traffic: Traffic,
     dials: dial::Dials,
     routing: routing::Routing,
+    hunt: hunt::Hunt,
+    peer_book: PeerBook,
     requests: requests::Requests,
     quotes: quotes::Quotes,
     opens: HashMap<OpenId, (PeerId, oneshot::Sender<Result<JobStream, NetworkError>>)>,
@@ -223,6 +238,7 @@ pub(crate) struct Loop {
     rates: Rates,
     offer_relay_rate: Buckets<PeerId>,
     record_rate: Buckets<PeerId>,
+    verify_rate: Buckets<()>,
 
     dirty: bool,
     published: Instant,
@@ -301,9 +317,11 @@ impl Loop {
                 quotes: quotes_out,
             },
         };
-        let swarm_loop = Self {
+        let (hunt, peer_book) = hunt::Hunt::new(&options);
+        let mut swarm_loop = Self {
             swarm,
             local,
+            network_id: options.network_id.clone(),
             runtime: Handle::current(),
             inbox,
             notes,
@@ -315,7 +333,7 @@ impl Loop {
             quotes_in,
             peers: Peers::default(),
             addresses: AddressBook::default(),
-            book: Book::default(),
+            book: Book::new(options.network_id.clone()),
             sources: Sources::default(),
             listening: listen::Listening::default(),
             reaching: reach::Reaching::new(options.reach, options.role, speakers),
@@ -323,6 +341,8 @@ impl Loop {
             traffic,
             dials: dial::Dials::new(&options.known_peers),
             routing: routing::Routing::default(),
+            hunt,
+            peer_book,
             requests: requests::Requests::default(),
             quotes: quotes::Quotes::default(),
             opens: HashMap::new(),
@@ -334,9 +354,12 @@ impl Loop {
             rates: Rates::default(),
             offer_relay_rate: Buckets::per_peer(limits::OFFERS_RELAYED),
             record_rate: Buckets::per_peer(limits::PROVIDER_RECORDS),
+            verify_rate: Buckets::new(hunt::VERIFIED, 1),
             dirty: false,
             published: Instant::now(),
         };
+        swarm_loop.load_offers();
+        swarm_loop.publish();
         Ok((swarm_loop, running))
     }
 
@@ -380,6 +403,12 @@ impl Loop {
                 found,
                 reply,
             } => self.on_resolved(target, found, reply),
+            Note::Candidates {
+                source,
+                found,
+                problem,
+            } => self.on_candidates(source, found, problem),
+            Note::Announced { problem } => self.on_announced(problem),
             Note::Farewell => self.leave(),
             Note::Source { model, source } => {
                 self.sources
@@ -404,6 +433,7 @@ impl Loop {
         self.listening_tick();
         self.reach_tick();
         self.dial_tick();
+        self.hunt_tick();
         self.routing_tick();
     }
 
@@ -440,6 +470,7 @@ impl Loop {
     fn shut_out(&mut self, peer: PeerId) {
         self.swarm.behaviour_mut().blocked.block_peer(peer);
         self.swarm.behaviour_mut().kad.remove(&peer);
+        self.peer_book.remove(&peer);
         self.dirty = true;
     }
 
@@ -451,6 +482,7 @@ impl Loop {
         if let Ok(mut known) = self.known.write() {
             *known = self.book.offers().cloned().collect();
         }
+        self.hunt.offers_changed();
         self.dirty = true;
     }
 
@@ -467,6 +499,7 @@ impl Loop {
                 .status(&self.traffic, |peer| self.book.models_of(peer, now)),
             reach: self.reachability(),
             traffic: self.traffic.total(),
+            sources: self.hunt.status(),
             refusals: self.refusals,
             blocked: self
                 .blocked
@@ -488,6 +521,7 @@ impl Loop {
 
     /// Closes listeners and connections, and gives libp2p a moment to tell the others.
     async fn say_goodbye(&mut self) {
+        self.save_all().await;
         self.close_listeners();
         let peers: Vec<_> = self.swarm.connected_peers().copied().collect();
         for peer in peers {

@@ -200,3 +200,47 @@ async fn a_peer_that_is_not_connected_is_not_asked() {
         Err(NetworkError::NotConnected { .. })
     ));
 }
+
+#[tokio::test]
+async fn a_search_finds_through_a_relay_and_then_in_the_cache() {
+    let provider = TestNode::listening(20, &[QUIC]).await;
+    let relay = TestNode::listening(21, &[QUIC]).await;
+    let client = TestNode::dialing(22).await;
+    let (model, other) = (head(1000, 1).1, head(1000, 2).1);
+    provider
+        .network
+        .set_offers(vec![
+            signed(&provider, model, 1),
+            signed(&provider, other, 1),
+        ])
+        .await;
+    relay.connect(&provider).await;
+    relay
+        .until("the offers", |status| {
+            status.peers.iter().any(|peer| peer.offers.len() == 2)
+        })
+        .await;
+    client.connect(&relay).await;
+    let mut found = client.network.find_offers(Some(model.digest), 8).await;
+    let first = common::within("an offer", found.recv()).await.unwrap();
+    assert_eq!(
+        (first.offer.peer, first.offer.model),
+        (provider.id(), model)
+    );
+    assert!(
+        common::within("the end", found.recv()).await.is_none(),
+        "each once, and only the model asked for"
+    );
+    // What is known is there at once, also when nobody answers any more.
+    relay.network.shutdown().await;
+    provider.network.shutdown().await;
+    let mut known = client.network.find_offers(Some(model.digest), 1).await;
+    assert_eq!(
+        common::within("the known one", known.recv())
+            .await
+            .unwrap()
+            .offer
+            .peer,
+        provider.id()
+    );
+}

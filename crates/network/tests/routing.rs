@@ -1,9 +1,23 @@
 //! Kademlia: a provider is found through a third node that both know.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::wildcard_enum_match_arm
+)]
 
 mod common;
 
+use std::collections::BTreeSet;
+
 use common::{QUIC, TCP, TestNode, head, signed, within};
+use futures::StreamExt;
+use libp2p::{
+    StreamProtocol, Swarm, SwarmBuilder, identify,
+    kad::{self, store::MemoryStore},
+    noise,
+    swarm::{NetworkBehaviour, SwarmEvent},
+    tcp, yamux,
+};
 use protocol::ModelDigest;
 
 #[tokio::test]
@@ -72,4 +86,124 @@ async fn alone_in_the_world_a_search_ends() {
         .await,
         []
     );
+}
+
+#[tokio::test]
+async fn the_table_alone_finds_all_providers_of_all_shards() {
+    // Knows no offers, so that nothing but the table can lead to the providers.
+    let router = Router::start().await;
+    let (_, model) = head(1000, 1);
+    let mut providers = Vec::new();
+    for seed in 20..32 {
+        let provider = TestNode::listening(seed, &[TCP]).await;
+        provider
+            .network
+            .set_offers(vec![signed(&provider, model, 1)])
+            .await;
+        provider.network.connect(&router.address).await.unwrap();
+        providers.push(provider);
+    }
+    let ids: BTreeSet<_> = providers.iter().map(TestNode::id).collect();
+    let client = TestNode::dialing(40).await;
+    client.network.connect(&router.address).await.unwrap();
+    // Their records reach the router a moment after they connect, so one who looks too early looks again.
+    for wanted in [Some(model.digest), None] {
+        within("all of them", async {
+            loop {
+                let mut found = BTreeSet::new();
+                let mut offers = client.network.find_offers(wanted, ids.len()).await;
+                while let Some(known) = offers.recv().await {
+                    assert!(found.insert(known.offer.peer), "each once");
+                }
+                if found == ids {
+                    return;
+                }
+            }
+        })
+        .await;
+    }
+    let one = within("one of twelve", async {
+        let mut offers = client.network.find_offers(None, 1).await;
+        (offers.recv().await, offers.recv().await)
+    });
+    let (one, more) = one.await;
+    assert!(one.is_some() && more.is_none(), "enough is enough");
+    let unknown = ModelDigest::new([0xaa; 32]);
+    let mut nobody = client.network.find_offers(Some(unknown), 1).await;
+    assert!(within("the end", nobody.recv()).await.is_none());
+}
+
+#[tokio::test]
+async fn searches_that_nobody_waits_for_make_room() {
+    let (node, provider) = (
+        TestNode::dialing(5).await,
+        TestNode::listening(6, &[QUIC]).await,
+    );
+    let (_, model) = head(1000, 1);
+    provider
+        .network
+        .set_offers(vec![signed(&provider, model, 1)])
+        .await;
+    node.connect(&provider).await;
+    for seed in 0..100 {
+        drop(
+            node.network
+                .find_offers(Some(ModelDigest::new([seed; 32])), 1)
+                .await,
+        );
+    }
+    let mut found = node.network.find_offers(Some(model.digest), 1).await;
+    assert_eq!(
+        within("the offer", found.recv()).await.unwrap().offer.peer,
+        provider.id()
+    );
+}
+
+/// Plain libp2p with a routing table: no program of ours.
+struct Router {
+    address: String,
+}
+
+#[derive(NetworkBehaviour)]
+struct Routes {
+    identify: identify::Behaviour,
+    kad: kad::Behaviour<MemoryStore>,
+}
+
+impl Router {
+    async fn start() -> Self {
+        let mut swarm: Swarm<Routes> = SwarmBuilder::with_new_identity()
+            .with_tokio()
+            .with_tcp(
+                tcp::Config::default(),
+                noise::Config::new,
+                yamux::Config::default,
+            )
+            .unwrap()
+            .with_behaviour(|key| {
+                let local = key.public().to_peer_id();
+                let table = kad::Config::new(StreamProtocol::new("/decentralgpt/kad/1"));
+                let mut kad = kad::Behaviour::with_config(local, MemoryStore::new(local), table);
+                kad.set_mode(Some(kad::Mode::Server));
+                let identify = identify::Config::new("router/1".to_owned(), key.public());
+                Routes {
+                    identify: identify::Behaviour::new(identify),
+                    kad,
+                }
+            })
+            .unwrap()
+            .build();
+        swarm.listen_on(TCP.parse().unwrap()).unwrap();
+        let address = loop {
+            if let SwarmEvent::NewListenAddr { address, .. } = swarm.select_next_some().await {
+                break format!("{address}/p2p/{}", swarm.local_peer_id());
+            }
+        };
+        tokio::spawn(async move {
+            loop {
+                swarm.select_next_some().await;
+            }
+        });
+        Self { address }
+    }
 }

@@ -189,11 +189,9 @@ impl Node {
                 .map(crate::models::ModelsError::view),
         );
         let (network, inbound) = Network::start(NetworkOptions {
-            signer_seed: identity.seed(),
-            listen: Vec::new(),
-            mdns: false,
             known_peers: book.dialable(),
             agent: agent.clone(),
+            ..NetworkOptions::new(identity.seed())
         })
         .await?;
         for peer in book.blocked() {

@@ -51,7 +51,7 @@ impl Loop {
                 self.set_offers(offers);
                 let _ = reply.send(());
             }
-            Command::FindProviders { model, reply } => self.find_providers(model, reply),
+            Command::FindOffers { model, enough, out } => self.find_offers(model, enough, out),
             Command::HeadPiece {
                 peer,
                 model,
@@ -230,15 +230,15 @@ impl Loop {
         );
         let scope = connected.scope();
         let told = info.listen_addrs.iter().map(address::without_peer);
-        let told = told
-            .filter(|told| address::may_tell(scope, told))
-            .take(ADDRESSES);
-        self.addresses.add(peer, told);
+        let told = told.take(ADDRESSES).collect();
+        self.learn(peer, told, scope, peer);
         self.dirty = true;
         self.introduced(peer, &info.observed_addr);
         self.dial_identified(&peer);
+        self.hunt_identified(peer);
         self.route_to(&peer);
         self.refresh_offers(peer);
+        self.search_met(peer);
     }
 
     fn on_local_network(&mut self, found: Vec<(libp2p::PeerId, libp2p::Multiaddr)>) {
@@ -251,7 +251,7 @@ impl Loop {
             }
             self.addresses.add(peer, [address]);
             if self.peers.iter().count() < MDNS_DIALS {
-                self.dial_known(peer);
+                self.dial_neighbour(peer);
             }
         }
     }
@@ -260,5 +260,6 @@ impl Loop {
         self.dial_lost(peer);
         self.unsure_gone(peer);
         self.reach_gone(peer);
+        self.search_heard(peer);
     }
 }

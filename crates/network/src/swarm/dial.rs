@@ -289,6 +289,7 @@ impl Loop {
         }
         self.addresses
             .add(peer, [endpoint.get_remote_address().clone()]);
+        self.hunt_met(connection, peer);
         for known in &mut self.dials.known {
             if known.connection == Some(connection) {
                 (known.peer, known.pause) = (Some(peer), REDIAL_FIRST);
@@ -319,6 +320,7 @@ impl Loop {
             }
             None => self.dials.background = self.dials.background.saturating_sub(1),
         }
+        self.hunt_failed(connection, peer, error);
     }
 
     /// The peer introduced itself: whoever waited for it is served.
@@ -380,6 +382,7 @@ impl Loop {
             if self.swarm.dial(options).is_ok() {
                 self.dials.background += 1;
                 self.dials.known[at].connection = Some(connection);
+                self.hunt_invited(connection);
             }
         }
     }

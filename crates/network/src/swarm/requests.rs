@@ -65,6 +65,8 @@ impl Default for Requests {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asked {
     Everything(PeerId),
+    /// Offers of one model, of whomever.
+    Model(PeerId),
     Changed,
 }
 
@@ -144,6 +146,34 @@ impl Loop {
         self.send_pull(peer, None);
     }
 
+    /// Asks a peer for what a search seeks. False: it cannot be asked.
+    pub(super) fn pull_some(&mut self, peer: PeerId, model: Option<ModelDigest>) -> bool {
+        let speaks = self
+            .peers
+            .get(&peer)
+            .is_some_and(|connected| connected.speaks(protocol::offer::PROTOCOL));
+        if !speaks || self.requests.offers.len() >= REQUESTS {
+            return false;
+        }
+        let Some(model) = model else {
+            self.refresh_offers(peer);
+            return true;
+        };
+        let request = OffersRequest {
+            model_digests: vec![Bytes::copy_from_slice(model.as_bytes())],
+            max: protocol::offer::MAX_OFFERS_PER_REPLY as u32,
+            known: self.book.known(&model),
+            ..OffersRequest::default()
+        };
+        let id = self
+            .swarm
+            .behaviour_mut()
+            .offers
+            .send_request(&peer, Bytes::from(request.encode_to_vec()));
+        self.requests.offers.insert(id, (Asked::Model(peer), None));
+        true
+    }
+
     fn send_pull(&mut self, peer: PeerId, reply: Option<OffersReply>) {
         let request = OffersRequest {
             max: protocol::offer::MAX_OFFERS_PER_REPLY as u32,
@@ -171,7 +201,7 @@ impl Loop {
         }
         let after = self.book.models();
         self.sources.forget();
-        self.provide(&before, &after);
+        self.provide();
         if before.is_empty() && after.is_empty() {
             return;
         }
@@ -283,11 +313,14 @@ impl Loop {
             OffersResponse::from_bytes(response),
             identity::to_protocol(&peer),
         ) {
-            (Ok(response), Some(from)) if asked == Asked::Everything(peer) => {
+            (Ok(response), Some(from)) if asked != Asked::Changed => {
                 let (rate, at) = (&mut self.offer_relay_rate, Instant::now());
-                let taken = self.book.take(from, self.local, response, true, now(), || {
-                    rate.take(peer, at).is_ok()
-                });
+                let whole = asked == Asked::Everything(peer);
+                let taken = self
+                    .book
+                    .take(from, self.local, response, whole, now(), || {
+                        rate.take(peer, at).is_ok()
+                    });
                 if !self.requests.again.contains(&peer) {
                     self.requests.unsure.remove(&peer);
                 }
@@ -316,6 +349,7 @@ impl Loop {
         if let Some(reply) = reply {
             drop(reply.send(answer));
         }
+        self.search_heard(&peer);
         self.pull_again(asked);
     }
 
@@ -331,6 +365,7 @@ impl Loop {
         if asked == Asked::Everything(peer) && !self.requests.again.contains(&peer) {
             self.unsure_gone(&peer);
         }
+        self.search_heard(&peer);
         self.pull_again(asked);
     }
 

@@ -1,7 +1,10 @@
-//! Kademlia: what this node says it serves, and who says so of a model.
+//! Finding offers, and saying where ours are.
+//!
+//! A search is a stream: what is known comes first, then what connected peers know, then what providers answer whom the routing
+//! table names under two of the 16 keys of today, then under more. Nobody waits for the end of a walk through the table.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -10,70 +13,234 @@ use libp2p::{
     kad::{self, GetProvidersOk, InboundRequest, QueryId, QueryResult},
 };
 use protocol::ModelDigest;
-use tokio::sync::oneshot;
+use tokio::sync::mpsc::{self, error::TrySendError};
 
 use super::Loop;
-use crate::{address, identity, peers::Connected, providers};
+use crate::{
+    address::{self, Prefix},
+    identity,
+    offers::VerifiedOffer,
+    peers::{self, Connected},
+    providers::{self, Key},
+};
 
 /// Searches under way.
 const SEARCHES: usize = 16;
-/// Providers a search returns, and after which it ends.
-const FOUND: usize = 64;
+/// Keys asked for at first: providers spread evenly over the 16, so two hold an eighth of them.
+const FIRST_KEYS: usize = 2;
+/// Keys asked for at a time: each query takes up to six requests at once.
+const KEYS_AT_ONCE: usize = 4;
+/// One more key is asked for after this time without enough offers: by then a first provider has answered where one is near.
+const NEXT_KEY: Duration = Duration::from_secs(1);
 /// Providers of one search that are dialled, so that their offers can be pulled.
-const DIALLED: usize = 8;
-/// A search on the wire may take 20 s; its caller is answered by then even if it has not ended.
-const SEARCH: Duration = Duration::from_secs(20);
+const DIALLED: usize = 32;
+/// Connected peers that one search asks.
+const ASKED: usize = 16;
+/// A provider that gave no answer by then gives none to this search: a dial takes ten seconds, and so does a request.
+const ANSWER: Duration = Duration::from_secs(20);
+/// A search ends by then, whatever is still under way: a walk takes 20 s, and so does a dial with a request.
+const SEARCH: Duration = Duration::from_secs(40);
 /// Peers joining the table make us say again what we serve, but no more often.
 const PUBLISH_PAUSE: Duration = Duration::from_secs(2);
+/// How often the records kept for others are looked through for those that are over.
+const PURGE_EVERY: Duration = Duration::from_secs(60);
+
+/// Where the offers of a search go.
+pub(super) type Found = mpsc::Sender<VerifiedOffer>;
 
 #[derive(Debug)]
 struct Search {
-    model: ModelDigest,
-    found: BTreeSet<PeerId>,
+    model: Option<ModelDigest>,
+    enough: usize,
+    out: Found,
+    sent: BTreeSet<(protocol::PeerId, ModelDigest)>,
+    /// Keys not asked for yet, the likeliest first.
+    plan: VecDeque<Key>,
+    queries: HashMap<QueryId, Key>,
+    /// Peers whose offers may still come, and since when.
+    waiting: HashMap<PeerId, Instant>,
+    seen: HashSet<PeerId>,
     dialled: usize,
     begun: Instant,
-    reply: oneshot::Sender<Vec<protocol::PeerId>>,
+    next_key: Instant,
 }
 
-/// Searches under way, and when we last said what we serve.
+impl Search {
+    /// Hands over what is new. False: nobody wants more.
+    fn hand_over(&mut self, offers: &[&VerifiedOffer]) -> bool {
+        let now = peers::unix_ms();
+        for known in offers {
+            let wanted = self
+                .model
+                .is_none_or(|model| model == known.offer.model.digest);
+            let id = (known.offer.peer, known.offer.model.digest);
+            if !wanted || known.expired(now) || self.sent.contains(&id) {
+                continue;
+            }
+            match self.out.try_send(VerifiedOffer::clone(known)) {
+                Ok(()) => {
+                    self.sent.insert(id);
+                }
+                // It comes again when the reader has caught up: at the next tick.
+                Err(TrySendError::Full(_)) => return true,
+                Err(TrySendError::Closed(_)) => return false,
+            }
+            if self.sent.len() >= self.enough {
+                return false;
+            }
+        }
+        !self.out.is_closed()
+    }
+
+    fn is_exhausted(&self) -> bool {
+        self.plan.is_empty() && self.queries.is_empty() && self.waiting.is_empty()
+    }
+}
+
+/// Searches under way, and what we said of ourselves.
 #[derive(Debug, Default)]
 pub(super) struct Routing {
-    searches: HashMap<QueryId, Search>,
+    searches: Vec<Search>,
+    /// Keys under which we stand.
+    provided: BTreeSet<Key>,
     /// Somebody who has not heard of our offers joined the table.
     publish: bool,
     published: Option<Instant>,
+    purged: Option<Instant>,
 }
 
 impl Loop {
-    pub(super) fn find_providers(
-        &mut self,
-        model: ModelDigest,
-        reply: oneshot::Sender<Vec<protocol::PeerId>>,
-    ) {
+    pub(super) fn find_offers(&mut self, model: Option<ModelDigest>, enough: usize, out: Found) {
+        // Searches that nobody waits for any more make room.
+        self.searches_go_on();
         if self.routing.searches.len() >= SEARCHES {
-            // A caller that is gone needs no answer, here and below.
-            return drop(reply.send(Vec::new()));
+            // Dropping the sender is an answer.
+            return;
         }
-        let id = self.swarm.behaviour_mut().kad.find(&model);
-        let search = Search {
+        let now = Instant::now();
+        let mut search = Search {
             model,
-            found: BTreeSet::new(),
+            enough: enough.max(1),
+            out,
+            sent: BTreeSet::new(),
+            plan: providers::plan(self.network_id.as_str(), model.as_ref(), peers::unix_ms()),
+            queries: HashMap::new(),
+            waiting: HashMap::new(),
+            seen: HashSet::new(),
             dialled: 0,
-            begun: Instant::now(),
-            reply,
+            begun: now,
+            next_key: now,
         };
-        self.routing.searches.insert(id, search);
+        if !search.hand_over(&self.usable_offers()) {
+            return;
+        }
+        let connected: Vec<_> = self
+            .peers
+            .iter()
+            .map(|(peer, _)| *peer)
+            .take(ASKED)
+            .collect();
+        for peer in connected {
+            if self.pull_some(peer, model) {
+                search.waiting.insert(peer, now);
+            }
+        }
+        self.routing.searches.push(search);
+        self.hunt_now();
+        self.searches_go_on();
     }
 
-    /// Says in the table what changed between these two sets of models.
-    pub(super) fn provide(&mut self, before: &[ModelDigest], after: &[ModelDigest]) {
+    /// Offers of peers that are neither blocked nor banned.
+    fn usable_offers(&self) -> Vec<&VerifiedOffer> {
+        let of_welcome = |known: &&VerifiedOffer| {
+            identity::to_libp2p(&known.offer.peer).is_some_and(|peer| !self.is_shut_out(&peer))
+        };
+        self.book.offers().filter(of_welcome).collect()
+    }
+
+    /// Looks at each search: hands over what is new, asks for more where that is not enough, and ends those that are over.
+    fn searches_go_on(&mut self) {
+        let now = Instant::now();
+        let mut searches = std::mem::take(&mut self.routing.searches);
+        searches.retain_mut(|search| {
+            let goes_on = self.search_goes_on(search, now);
+            if !goes_on {
+                for query in search.queries.keys() {
+                    self.swarm.behaviour_mut().kad.stop(*query);
+                }
+            }
+            goes_on
+        });
+        self.routing.searches = searches;
+    }
+
+    fn search_goes_on(&mut self, search: &mut Search, now: Instant) -> bool {
+        if !search.hand_over(&self.usable_offers())
+            || now.saturating_duration_since(search.begun) >= SEARCH
+        {
+            return false;
+        }
+        search
+            .waiting
+            .retain(|_, since| now.saturating_duration_since(*since) < ANSWER);
+        // Before anybody introduced itself the table is empty, and a query would end at once.
+        let nobody = self.peers.iter().all(|(_, peer)| peer.protocols.is_none());
+        if nobody && self.is_hunting() {
+            return true;
+        }
+        let at_once = if search.queries.is_empty() || search.next_key <= now {
+            (search.queries.len() + 1).clamp(FIRST_KEYS, KEYS_AT_ONCE)
+        } else {
+            0
+        };
+        while search.queries.len() < at_once
+            && let Some(key) = search.plan.pop_front()
+        {
+            let query = self.swarm.behaviour_mut().kad.find(&key);
+            search.queries.insert(query, key);
+            search.next_key = now + NEXT_KEY;
+        }
+        !search.is_exhausted()
+    }
+
+    /// A peer answered with its offers, or will not.
+    pub(super) fn search_heard(&mut self, peer: &PeerId) {
+        for search in &mut self.routing.searches {
+            search.waiting.remove(peer);
+        }
+        self.searches_go_on();
+    }
+
+    /// A peer introduced itself while searches are under way: it is asked for what they seek.
+    pub(super) fn search_met(&mut self, peer: PeerId) {
+        let now = Instant::now();
+        let mut searches = std::mem::take(&mut self.routing.searches);
+        for search in &mut searches {
+            if search.seen.insert(peer) && self.pull_some(peer, search.model) {
+                search.waiting.insert(peer, now);
+            }
+        }
+        self.routing.searches = searches;
+        self.searches_go_on();
+    }
+
+    /// Says in the table what is to be said at this time: what we offer changed, or the day did.
+    pub(super) fn provide(&mut self) {
+        let local = *self.swarm.local_peer_id();
+        let wanted = providers::keys_of(
+            self.network_id.as_str(),
+            &local,
+            &self.book.models(),
+            peers::unix_ms(),
+        );
         let kad = &mut self.swarm.behaviour_mut().kad;
-        for model in before.iter().filter(|model| !after.contains(model)) {
-            kad.withdraw(model);
+        for key in self.routing.provided.difference(&wanted) {
+            kad.withdraw(key);
         }
-        for model in after.iter().filter(|model| !before.contains(model)) {
-            kad.provide(model);
+        for key in wanted.difference(&self.routing.provided) {
+            kad.provide(key);
         }
+        self.routing.provided = wanted;
     }
 
     /// A peer introduced itself: if it routes and we know where it is, it enters the table.
@@ -84,34 +251,34 @@ impl Loop {
         if !connected.speaks(providers::PROTOCOL.as_ref()) {
             return self.swarm.behaviour_mut().kad.remove(peer);
         }
-        // Those we dialled last: they are the surest.
-        let addresses: Vec<_> = self
-            .addresses
-            .of(peer)
-            .into_iter()
-            .chain(connected.dialled().cloned())
+        // Only where we reached it ourselves: what it says of itself may be anybody's address.
+        let addresses: Vec<_> = connected
+            .dialled()
+            .filter(|address| !address::is_relayed(address))
+            .cloned()
             .collect();
         for address in addresses {
             if self.swarm.behaviour_mut().kad.add(peer, address) {
                 self.routing.publish = true;
             }
         }
+        if !self.swarm.behaviour_mut().kad.has(peer) {
+            self.verify_address(peer);
+        }
         self.routing_tick();
     }
 
     pub(super) fn routing_tick(&mut self) {
         let now = Instant::now();
-        let over: Vec<_> = self
+        self.searches_go_on();
+        if self
             .routing
-            .searches
-            .iter()
-            .filter(|(_, search)| {
-                now.saturating_duration_since(search.begun) >= SEARCH || search.reply.is_closed()
-            })
-            .map(|(id, _)| *id)
-            .collect();
-        for id in over {
-            self.end_search(id);
+            .purged
+            .is_none_or(|at| now.saturating_duration_since(at) >= PURGE_EVERY)
+        {
+            self.routing.purged = Some(now);
+            self.swarm.behaviour_mut().kad.purge();
+            self.provide();
         }
         let pause = self
             .routing
@@ -120,8 +287,9 @@ impl Loop {
         if self.routing.publish && !pause {
             self.routing.publish = false;
             self.routing.published = Some(now);
-            for model in self.book.models() {
-                self.swarm.behaviour_mut().kad.provide(&model);
+            self.provide();
+            for key in &self.routing.provided {
+                self.swarm.behaviour_mut().kad.provide(key);
             }
         }
     }
@@ -146,61 +314,64 @@ impl Loop {
                 self.on_found(id, providers);
             }
             if step.last {
-                self.end_search(id);
+                for search in &mut self.routing.searches {
+                    search.queries.remove(&id);
+                }
+                self.searches_go_on();
             }
         }
     }
 
     fn store_record(&mut self, record: kad::ProviderRecord) {
         let provider = record.provider;
-        let Some(from) = self.peers.get(&provider).map(Connected::scope) else {
+        let Some(connected) = self.peers.get(&provider) else {
             return;
         };
+        let (from, site) = (
+            connected.scope(),
+            connected.remote().and_then(Prefix::of_site),
+        );
         if self.record_rate.take(provider, Instant::now()).is_err() {
             self.refusals.requests += 1;
             return self.over_rate(provider);
         }
-        self.swarm.behaviour_mut().kad.store(record, from);
+        self.swarm.behaviour_mut().kad.store(record, from, site);
     }
 
     fn on_found(&mut self, id: QueryId, found: impl IntoIterator<Item = PeerId>) {
         let local = *self.swarm.local_peer_id();
-        let Some(search) = self.routing.searches.get_mut(&id) else {
-            return;
-        };
-        let mut fresh = Vec::new();
-        for provider in found {
-            if provider != local && search.found.len() < FOUND && search.found.insert(provider) {
-                fresh.push(provider);
+        let now = Instant::now();
+        let mut searches = std::mem::take(&mut self.routing.searches);
+        let search = searches
+            .iter_mut()
+            .find_map(|search| search.queries.get(&id).copied().map(|key| (search, key)));
+        if let Some((search, key)) = search {
+            for provider in found {
+                let dial = provider != local
+                    && search.dialled < DIALLED
+                    && !self.is_shut_out(&provider)
+                    && search.seen.insert(provider);
+                if !dial {
+                    continue;
+                }
+                search.dialled += 1;
+                let addresses = self.swarm.behaviour_mut().kad.addresses(provider, &key);
+                let addresses: Vec<_> = addresses
+                    .into_iter()
+                    .filter(|told| !self.is_own(told))
+                    .collect();
+                self.addresses.add(provider, addresses);
+                if self.peers.get(&provider).is_some() {
+                    if self.pull_some(provider, search.model) {
+                        search.waiting.insert(provider, now);
+                    }
+                } else if !self.addresses.of(&provider).is_empty() {
+                    search.waiting.insert(provider, now);
+                    self.dial_known(provider);
+                }
             }
         }
-        let model = search.model;
-        let full = search.found.len() >= FOUND;
-        let may_dial = DIALLED.saturating_sub(search.dialled);
-        search.dialled += fresh.len().min(may_dial);
-        for (at, provider) in fresh.into_iter().enumerate() {
-            let addresses = self.swarm.behaviour_mut().kad.addresses(provider, &model);
-            self.addresses.add(provider, addresses);
-            if at < may_dial && !self.is_shut_out(&provider) {
-                self.dial_known(provider);
-            }
-        }
-        if full {
-            self.end_search(id);
-        }
-    }
-
-    fn end_search(&mut self, id: QueryId) {
-        self.swarm.behaviour_mut().kad.stop(id);
-        if let Some(search) = self.routing.searches.remove(&id) {
-            let found = search
-                .found
-                .iter()
-                .filter(|peer| !self.is_shut_out(peer))
-                .filter_map(identity::to_protocol)
-                .collect();
-            drop(search.reply.send(found));
-        }
+        self.routing.searches = searches;
     }
 
     /// Offers that a peer brought name addresses: those it may tell us of are remembered.
@@ -227,8 +398,8 @@ impl Loop {
                 .into_iter()
                 .filter_map(|bytes| Multiaddr::try_from(bytes.to_vec()).ok())
                 .map(|told| address::without_peer(&told))
-                .filter(|told| address::may_tell(scope, told));
-            self.addresses.add(peer, addresses);
+                .collect();
+            self.learn(peer, addresses, scope, from);
         }
     }
 }

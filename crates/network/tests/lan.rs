@@ -1,0 +1,92 @@
+//! Multicast DNS: two nodes on one local network find each other and nothing else is configured.
+//!
+//! The local network is one that the test makes: a network namespace with a single interface that leads nowhere. Where namespaces
+//! cannot be made the test says so, and nothing is shown.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
+
+mod common;
+
+use std::process::Command;
+
+use common::{TestNode, head, signed, within};
+use network::{NetworkOptions, Source};
+
+/// The interface's address, of a private range.
+const HOME: &str = "10.77.0.1";
+/// Set for the process inside the namespace.
+const INSIDE: &str = "DECENTRALGPT_TEST_LAN";
+
+#[test]
+fn neighbours_find_each_other_by_multicast() {
+    if !Command::new("unshare")
+        .args(["-rn", "ip", "link"])
+        .output()
+        .is_ok_and(|done| done.status.success())
+    {
+        println!("SKIPPED: no network namespace can be made here; multicast DNS is not shown");
+        return;
+    }
+    let network = format!(
+        "ip link set lo up && ip link add lan type veth peer name wall && ip link set wall up && ip addr add {HOME}/24 dev lan \
+         && ip link set lan up multicast on && ip route add 224.0.0.0/4 dev lan && exec \"$0\" --ignored --exact inside"
+    );
+    let done = Command::new("unshare")
+        .args(["-rn", "sh", "-c", &network])
+        .arg(std::env::current_exe().unwrap())
+        .env(INSIDE, "1")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&done.stdout);
+    assert!(
+        done.status.success() && said.contains("1 passed"),
+        "{said}\n{}",
+        String::from_utf8_lossy(&done.stderr)
+    );
+}
+
+#[tokio::test]
+#[ignore = "runs inside the namespace that the other test makes"]
+async fn inside() {
+    assert!(std::env::var_os(INSIDE).is_some(), "only inside");
+    let node = async |seed| {
+        TestNode::with(NetworkOptions {
+            listen: vec![format!("/ip4/{HOME}/udp/0/quic-v1")],
+            mdns: true,
+            ..NetworkOptions::new([seed; 32])
+        })
+        .await
+    };
+    let (provider, client) = (node(1).await, node(2).await);
+    let (_, model) = head(1000, 1);
+    provider
+        .network
+        .set_offers(vec![signed(&provider, model, 1)])
+        .await;
+    let known = within("the neighbour's offer", async {
+        loop {
+            let mut found = client.network.find_offers(Some(model.digest), 1).await;
+            if let Some(known) = found.recv().await {
+                return known;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    });
+    assert_eq!(known.await.offer.peer, provider.id());
+    // Whoever of the two heard the other first dialled it.
+    let of_lan = |node: &TestNode| {
+        let status = node.network.status();
+        let sources = status.borrow().sources.clone();
+        sources
+            .into_iter()
+            .find(|one| one.source == Source::Lan)
+            .unwrap()
+    };
+    within("the credit", async {
+        while of_lan(&client).found + of_lan(&provider).found == 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    assert!(of_lan(&client).enabled);
+}

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use protocol::{
     Clock, HeadDigest, JobId, ModelDigest, ModelRef, PeerId, Signer, chain,
-    frame::{Accept, Busy, Cap, Done, Frame, JobError, Open, Progress, Refuse, Sampling, Tokens},
+    frame::{Accept, Busy, Cap, Done, Frame, JobError, Open, Progress, Refuse, Sampling, TokenLogprobs, Tokens},
     job::{
         CloseWhy, Finish,
         client::{Action, AttemptId, Candidate, Client, Config, End, Event, Local, LocalEvent, Place, Request},
@@ -30,7 +30,7 @@ enum Step {
     Candidates(u8),
     Connected(u8),
     ConnectFailed(u8),
-    Accept { attempt: u8, wrong: bool, max_out: u8 },
+    Accept { attempt: u8, wrong: bool, max_out: u8, keeps: bool },
     Busy { attempt: u8, ms: u16 },
     Refuse { attempt: u8, code: u8 },
     Gave { attempt: u8, code: u8 },
@@ -42,6 +42,8 @@ enum Step {
     Closed(u8),
     Local { attempt: u8, what: u8, count: u8 },
     Cancel,
+    PathChanged,
+    ClockSet(i32),
     Wait(u16),
     Sleep,
 }
@@ -54,6 +56,9 @@ struct Setting {
     max_out: u8,
     stop: bool,
     ignore_eog: bool,
+    logprobs: bool,
+    hedge: bool,
+    deadline: Option<u16>,
 }
 
 fuzz_target!(|data: &[u8]| {
@@ -69,10 +74,13 @@ fuzz_target!(|data: &[u8]| {
         max_out: u32::from(setting.max_out),
         stop: if setting.stop { vec!["x".into()] } else { Vec::new() },
         ignore_eog: setting.ignore_eog,
+        grammar: None,
+        want_logprobs_k: setting.logprobs.then_some(1),
+        deadline_ms: setting.deadline.map(u32::from),
     };
     let me = Signer::from_seed([99; 32]);
     let local = if setting.local { Local::Fallback } else { Local::Never };
-    let config = Config { signer: me.clone(), local, entropy: [5; 32] };
+    let config = Config { signer: me.clone(), local, entropy: [5; 32], hedge: setting.hedge };
     let mut world = World {
         output: request.resume.clone(),
         client: Client::new(config, request.clone()),
@@ -81,6 +89,7 @@ fuzz_target!(|data: &[u8]| {
         now: Clock { mono_ms: 1_000, unix_ms: UNIX_MS },
         mirrors: BTreeMap::new(),
         live: Vec::new(),
+        jobs: BTreeMap::new(),
         signed: false,
         local_finished: false,
         finished: false,
@@ -108,14 +117,15 @@ fn signer(peer: u8) -> Signer {
 }
 
 fn candidate(peer: u8) -> Candidate {
-    Candidate { peer: signer(peer).peer_id(), ctx_max: 200, out_max: 60, prices: Prices::FREE }
+    Candidate { peer: signer(peer).peer_id(), ctx_max: 200, out_max: 60, prices: Prices::FREE, quote_id: None, first_token_p95_ms: Some(2_000) }
 }
 
-/// What the provider of an attempt knows.
+/// What the provider of an attempt knows. A job that is taken up is known by its new attempt, too.
 struct Mirror {
     signer: Signer,
     open: Option<(JobId, Open)>,
     ids: Vec<u32>,
+    logprobs: bool,
 }
 
 struct World {
@@ -126,6 +136,8 @@ struct World {
     output: Vec<u32>,
     mirrors: BTreeMap<AttemptId, Mirror>,
     live: Vec<AttemptId>,
+    /// The attempt that opened each job.
+    jobs: BTreeMap<JobId, AttemptId>,
     signed: bool,
     local_finished: bool,
     finished: bool,
@@ -144,6 +156,11 @@ impl World {
             Step::ConnectFailed(at) => Event::ConnectFailed { attempt: self.pick(at)?, why: String::new() },
             Step::Closed(at) => Event::Closed { attempt: self.pick(at)?, why: CloseWhy::Ended },
             Step::Cancel => Event::Cancel,
+            Step::PathChanged => Event::PathChanged,
+            Step::ClockSet(by) => {
+                self.now.unix_ms = self.now.unix_ms.saturating_add_signed(by.into());
+                Event::Tick
+            }
             Step::Wait(ms) => {
                 self.sleep(self.now.mono_ms + u64::from(ms));
                 Event::Tick
@@ -160,7 +177,7 @@ impl World {
                     1 => LocalEvent::Finished(Finish::Stop),
                     2 => LocalEvent::Finished(Finish::Length),
                     3 => LocalEvent::Prefill { done: 1, total: 3 },
-                    _ => LocalEvent::Tokens { first_index, ids: vec![7; usize::from(count % 20)] },
+                    _ => LocalEvent::Tokens { first_index, ids: vec![7; usize::from(count % 20)], logprobs: Vec::new() },
                 };
                 let ends = matches!(event, LocalEvent::Finished(_) | LocalEvent::Failed(_));
                 if ends && !self.mirrors.contains_key(&attempt) {
@@ -169,12 +186,12 @@ impl World {
                 }
                 Event::Local { attempt, event }
             }
-            Step::Accept { attempt, wrong, max_out } => {
+            Step::Accept { attempt, wrong, max_out, keeps } => {
                 let (attempt, mirror) = self.mirror(attempt)?;
                 let (_, open) = mirror.open.as_ref()?;
                 let n_in = 3 + tokens::unpack(&open.resume_tokens, 500).ok()?.len() as u32 + u32::from(wrong);
                 let max_out = if max_out == 0 { open.max_out } else { max_out.into() };
-                let accept = Accept { n_in, heartbeat_ms: 1_000, max_out, ..Accept::default() };
+                let accept = Accept { n_in, heartbeat_ms: 1_000, max_out, resume_grace_s: if keeps { 60 } else { 0 }, ..Accept::default() };
                 Event::Frame { attempt, frame: Frame::Accept(accept) }
             }
             Step::Busy { attempt, ms } => {
@@ -201,7 +218,9 @@ impl World {
                 mirror.ids.extend_from_slice(&ids);
                 // Mostly the right index; now and then an earlier or later one.
                 let shift = if shift % 8 == 0 { i32::from(shift / 8) } else { 0 };
-                let tokens = Tokens::padded(first_index.saturating_add_signed(shift), &ids);
+                let log = TokenLogprobs { logprob: -1.0, ..TokenLogprobs::default() };
+                let logprobs = if mirror.logprobs { vec![log; ids.len()] } else { Vec::new() };
+                let tokens = Tokens::padded_with(first_index.saturating_add_signed(shift), &ids, logprobs);
                 Event::Frame { attempt, frame: Frame::Tokens(tokens) }
             }
             Step::Checkpoint { attempt, wrong } => {
@@ -289,7 +308,8 @@ impl World {
                 Action::Connect { attempt, candidate } => {
                     let peer = (0..PEERS).find(|&peer| signer(peer).peer_id() == candidate.peer);
                     let signer = signer(peer.expect("a candidate nobody named"));
-                    self.mirrors.insert(attempt, Mirror { signer, open: None, ids: Vec::new() });
+                    let logprobs = self.request.want_logprobs_k.is_some();
+                    self.mirrors.insert(attempt, Mirror { signer, open: None, ids: Vec::new(), logprobs });
                     self.begins(attempt);
                 }
                 Action::StartLocal { attempt, resume, max_out, .. } => {
@@ -300,9 +320,7 @@ impl World {
                 Action::Send { attempt, frame } => {
                     assert!(self.live.contains(&attempt), "a frame to a closed stream");
                     if let Frame::Open(open) = &frame {
-                        let job = JobId::new(*blake3::hash(&frame.to_bytes()).as_bytes());
-                        let mirror = self.mirrors.get_mut(&attempt).expect("a stream");
-                        mirror.open = Some((job, Open::clone(open)));
+                        self.opens(attempt, open, &frame);
                     } else {
                         assert!(Frame::from_bytes(&frame.to_bytes(), Cap::Client).is_ok());
                     }
@@ -310,7 +328,8 @@ impl World {
                 Action::Close { attempt } | Action::StopLocal { attempt } => {
                     self.live.retain(|&live| live != attempt);
                 }
-                Action::Emit { place, first_index, ids, attempt } => {
+                Action::Emit { place, first_index, ids, attempt, logprobs } => {
+                    assert!(logprobs.is_empty() || logprobs.len() == ids.len());
                     assert_eq!(first_index as usize, self.output.len());
                     assert!(!ids.is_empty());
                     assert_eq!(place == Place::Local, !self.mirrors.contains_key(&attempt));
@@ -318,6 +337,7 @@ impl World {
                     assert!(self.output.len() <= self.request.resume.len() + self.request.max_out as usize);
                 }
                 Action::Progress(_) => {}
+                Action::Resumed { attempt, before } => assert!(self.live.contains(&attempt) && !self.live.contains(&before)),
                 Action::Moved { from, to, index } => assert!(from != to && index as usize == self.output.len()),
                 Action::AttemptEnded { attempt, place, .. } => {
                     if place == Place::Local {
@@ -344,6 +364,30 @@ impl World {
         } else {
             assert!(self.finished, "nothing to wait for");
         }
+    }
+
+    /// A first frame: a job that is new, or one that is taken up at the same provider.
+    fn opens(&mut self, attempt: AttemptId, open: &Open, frame: &Frame) {
+        let Some(resume) = &open.resume_of else {
+            let job = JobId::new(*blake3::hash(&frame.to_bytes()).as_bytes());
+            self.jobs.insert(job, attempt);
+            let mirror = self.mirrors.get_mut(&attempt).expect("a stream");
+            mirror.open = Some((job, open.clone()));
+            return;
+        };
+        let job = JobId::from_bytes(&resume.job).expect("32 bytes");
+        let first = self.jobs.get(&job).expect("a job that was never opened");
+        let before = &self.mirrors[first];
+        let (known, mut ids) = (before.open.clone(), before.ids.clone());
+        let (_, opened) = known.as_ref().expect("a job");
+        // What it asks for lies within what may have been given.
+        let base = resumed(opened).len() as u32;
+        assert!(resume.from_index >= base);
+        ids.truncate((resume.from_index - base) as usize);
+        let mirror = self.mirrors.get_mut(&attempt).expect("a stream");
+        assert_eq!(open.provider, mirror.signer.peer_id().as_bytes().as_slice());
+        (mirror.open, mirror.ids) = (known, ids);
+        self.jobs.insert(job, attempt);
     }
 
     fn begins(&mut self, attempt: AttemptId) {

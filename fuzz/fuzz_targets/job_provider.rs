@@ -7,10 +7,10 @@ use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use protocol::{
     Clock, ModelDigest, Signer,
-    frame::{Cap, Frame, Open, Ping, Sampling},
+    frame::{Cap, Frame, Grammar, Open, Ping, ResumeOf, Sampling, TokenLogprobs},
     job::{
         CloseWhy, Finish,
-        provider::{Action, Config, EngineEvent, Event, Provider, Recorded, Room, Served},
+        provider::{Action, Config, EngineEvent, Event, MAX_WAITING, Provider, Recorded, Room, Served},
     },
     price::Prices,
     tokens,
@@ -22,7 +22,10 @@ const MAX_OUT: u32 = 64;
 
 #[derive(Arbitrary, Debug)]
 enum Step {
-    Open { room: u8, max_out: u8, prompt: u8, resume: u8, stop: bool },
+    Open { room: u8, max_out: u8, prompt: u8, resume: u8, stop: bool, grammar: Option<u8>, logprobs: Option<u8>, deadline: u16 },
+    Resumed { from_index: u8, stranger: bool, other_job: bool },
+    ResumedBytes(Vec<u8>),
+    Evicted,
     OpenBytes(Vec<u8>),
     Recorded(u8),
     Loading(u8),
@@ -45,8 +48,9 @@ enum Step {
 fuzz_target!(|data: &[u8]| {
     let mut source = Unstructured::new(data);
     let mut now = Clock { mono_ms: 1_000, unix_ms: UNIX_MS };
-    let mut provider = Provider::new(config(), bool::arbitrary(&mut source).unwrap_or(false), now);
-    let mut watch = Watch::default();
+    let grace = u16::arbitrary(&mut source).unwrap_or(0);
+    let mut provider = Provider::new(config(grace), bool::arbitrary(&mut source).unwrap_or(false), now);
+    let mut watch = Watch { attached: true, ..Watch::default() };
     while let Ok(step) = Step::arbitrary(&mut source) {
         if source.is_empty() {
             break;
@@ -59,8 +63,13 @@ fuzz_target!(|data: &[u8]| {
                 }
             }
             step => {
-                for event in events(step, &watch) {
-                    watch.see(provider.step(event, now), &provider, now);
+                if let Some(event) = event(step, &watch, &provider) {
+                    let resumed = matches!(event, Event::Resumed { .. });
+                    let actions = provider.step(event, now);
+                    if resumed && !watch.closed {
+                        assert!(matches!(actions.first(), Some(Action::Attach | Action::Decline(_))), "{actions:?}");
+                    }
+                    watch.see(actions, &provider, now);
                 }
                 continue;
             }
@@ -80,7 +89,7 @@ fn later(now: Clock, ms: u64) -> Clock {
     Clock { mono_ms: now.mono_ms + ms, unix_ms: now.unix_ms + ms }
 }
 
-fn config() -> Config {
+fn config(grace: u16) -> Config {
     Config {
         signer: Signer::from_seed([1; 32]),
         models: vec![Served { model: MODEL, vocab_size: 300, ctx_max: 128, prices: Prices::FREE, template: None }],
@@ -88,15 +97,28 @@ fn config() -> Config {
         engine_build: "fuzz".into(),
         numerics_class: "A32".into(),
         kv_type: "f32".into(),
+        resume_grace_ms: u64::from(grace) * 2,
     }
 }
 
-fn events(step: Step, watch: &Watch) -> Vec<Event> {
+fn event(step: Step, watch: &Watch, provider: &Provider) -> Option<Event> {
     let from = Signer::from_seed([2; 32]).peer_id();
-    let event = match step {
-        Step::Open { room, max_out, prompt, resume, stop } => Event::Open {
+    Some(match step {
+        Step::Resumed { from_index, stranger, other_job } => Event::Resumed {
+            from: if stranger { Signer::from_seed([3; 32]).peer_id() } else { from },
+            bytes: resume(provider, from_index, other_job),
+        },
+        Step::ResumedBytes(bytes) => Event::Resumed { from, bytes: Bytes::from(bytes) },
+        Step::Evicted => Event::Evicted,
+        Step::Open { room, max_out, prompt, resume, stop, grammar, logprobs, deadline } => Event::Open {
             from,
-            bytes: open(max_out, prompt, resume, stop),
+            bytes: {
+                let mut open = open(max_out, prompt, resume, stop);
+                open.grammar = grammar.map(|kind| Grammar { kind: i32::from(kind % 5), text: "a".into() });
+                open.want_logprobs_k = logprobs.map(|k| u32::from(k % 24));
+                open.deadline_ms = deadline.into();
+                Frame::Open(Box::new(open)).to_bytes()
+            },
             room: match room % 8 {
                 0 => Room::Full { retry_after_ms: 5, queue: 1 },
                 1 => Room::Off,
@@ -115,6 +137,8 @@ fn events(step: Step, watch: &Watch) -> Vec<Event> {
         Step::Tokens { skip, count, id } => Event::Engine(EngineEvent::Tokens {
             first_index: watch.next_computed() + u32::from(skip),
             ids: vec![u32::from(id) % 301; usize::from(count % 90)],
+            // Whoever forgets them where they are asked for has its job ended.
+            logprobs: vec![TokenLogprobs { logprob: -1.0, top_ids: vec![1; 20], top_logprobs: vec![-1.0; 20] }; if id % 50 == 3 { 0 } else { usize::from(count % 90) }],
         }),
         Step::Finished(how) => Event::Engine(EngineEvent::Finished(
             [Finish::Stop, Finish::Length, Finish::StopString, Finish::Abort][usize::from(how % 4)],
@@ -122,7 +146,7 @@ fn events(step: Step, watch: &Watch) -> Vec<Event> {
         Step::Failed(why) => Event::Engine(EngineEvent::Failed(why)),
         Step::FrameBytes(bytes) => match Frame::from_bytes(&Bytes::from(bytes), Cap::Client) {
             Ok(Some(frame)) => Event::Frame(frame),
-            Ok(None) => return Vec::new(),
+            Ok(None) => return None,
             Err(error) => Event::Closed(CloseWhy::Violation(error)),
         },
         Step::Cancel => Event::Frame(Frame::Cancel(protocol::frame::Cancel { reason: 1 })),
@@ -133,12 +157,22 @@ fn events(step: Step, watch: &Watch) -> Vec<Event> {
         Step::Drained => Event::Drained,
         Step::Closed => Event::Closed(CloseWhy::Ended),
         Step::Wait(_) | Step::Sleep => Event::Tick,
-    };
-    vec![event]
+    })
 }
 
-fn open(max_out: u8, prompt: u8, resume: u8, stop: bool) -> Bytes {
+fn resume(provider: &Provider, from_index: u8, other_job: bool) -> Bytes {
+    let job = provider.job().filter(|_| !other_job).map_or([5; 32], |job| *job.as_bytes());
     let open = Open {
+        provider: Bytes::copy_from_slice(Signer::from_seed([1; 32]).peer_id().as_bytes()),
+        expires_unix_ms: UNIX_MS + 300_000,
+        resume_of: Some(ResumeOf { job: Bytes::copy_from_slice(&job), from_index: from_index.into() }),
+        ..Open::default()
+    };
+    Frame::Open(Box::new(open)).to_bytes()
+}
+
+fn open(max_out: u8, prompt: u8, resume: u8, stop: bool) -> Open {
+    Open {
         provider: Bytes::copy_from_slice(Signer::from_seed([1; 32]).peer_id().as_bytes()),
         nonce: Bytes::from(vec![7; 32]),
         expires_unix_ms: UNIX_MS + 60_000,
@@ -149,13 +183,13 @@ fn open(max_out: u8, prompt: u8, resume: u8, stop: bool) -> Bytes {
         max_out: max_out.into(),
         stop: if stop { vec!["x".into()] } else { Vec::new() },
         ..Open::default()
-    };
-    Frame::Open(Box::new(open)).to_bytes()
+    }
 }
 
 /// What an onlooker remembers.
 #[derive(Default)]
 struct Watch {
+    attached: bool,
     closed: bool,
     recorded: bool,
     started: Option<(u32, u32)>,
@@ -177,15 +211,21 @@ impl Watch {
             match action {
                 Action::Send(Frame::Tokens(tokens)) => {
                     let (resume, max_out) = self.started.expect("tokens of a job that was not started");
-                    assert!(!self.done, "tokens behind Done");
-                    assert_eq!(tokens.first_index, resume + self.sent);
-                    self.sent += tokens.ids.len() as u32;
+                    assert!(self.attached, "tokens without a stream");
+                    // Those of a job that was taken up may come again, in order; none is left out.
+                    assert!(tokens.first_index <= resume + self.sent);
+                    self.sent = self.sent.max(tokens.first_index + tokens.ids.len() as u32 - resume);
+                    assert!(tokens.logprobs.is_empty() || tokens.logprobs.len() == tokens.ids.len());
                     assert!(self.sent <= max_out && max_out <= MAX_OUT);
                 }
                 Action::Send(Frame::Done(_)) => {
-                    assert!(!std::mem::replace(&mut self.done, true));
+                    assert!(self.attached && !std::mem::replace(&mut self.done, true), "Done twice on a stream");
                 }
+                Action::Park => assert!(std::mem::replace(&mut self.attached, false), "parked twice"),
+                Action::Attach => (self.attached, self.done) = (true, false),
+                Action::Decline(_) => {}
                 Action::Send(frame) => {
+                    assert!(self.attached, "{frame:?} without a stream");
                     let bytes = frame.to_bytes();
                     assert_eq!(Frame::from_bytes(&bytes, Cap::Provider), Ok(Some(frame)));
                 }
@@ -205,6 +245,7 @@ impl Watch {
             }
         }
         assert_eq!(self.closed, provider.is_done());
+        assert!(self.computed <= self.sent + MAX_WAITING as u32 + MAX_OUT);
         if let Some(deadline) = provider.deadline() {
             assert!(deadline > now.mono_ms, "a deadline that lies behind");
         }

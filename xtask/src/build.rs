@@ -7,20 +7,23 @@ use crate::{
     sh::{self, Failure},
 };
 
-/// `npm ci`, unless what lies in node_modules came from this lock file.
+/// `npm ci` in the window's folder, unless what lies in node_modules came from this lock file.
 pub(crate) fn window_packages(house: &House) -> Result<(), Failure> {
-    let lock = house.root.join("ui").join("package-lock.json");
-    let stamp = house
-        .root
-        .join("ui")
-        .join("node_modules")
-        .join(".installed-lock.json");
+    npm_packages(house, "ui")
+}
+
+/// `npm ci` in a folder of the repository, unless what lies in node_modules came from this lock file.
+pub(crate) fn npm_packages(house: &House, folder: &str) -> Result<(), Failure> {
+    let folder = house.root.join(folder);
+    let lock = folder.join("package-lock.json");
+    let stamp = folder.join("node_modules").join(".installed-lock.json");
     let wanted = fs::read(&lock).map_err(|error| Failure::io("Cannot read", &lock, &error))?;
     if fs::read(&stamp).is_ok_and(|installed| installed == wanted) {
         println!("   as the lock file says, already");
         return Ok(());
     }
-    sh::run(&mut house.npm(["ci", "--no-audit", "--no-fund"]))?;
+    let mut install = house.npm(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]);
+    sh::run(install.current_dir(folder))?;
     fs::write(&stamp, wanted).map_err(|error| Failure::io("Cannot write", &stamp, &error))
 }
 

@@ -11,10 +11,12 @@ mod bench;
 mod bindings;
 mod build;
 mod card;
+mod contracts;
 mod demo;
 mod fuzz;
 mod headless;
 mod house;
+mod lab;
 mod package;
 mod peers;
 mod run;
@@ -85,6 +87,20 @@ enum Task {
         #[arg(long, default_value_t = soak::MINUTES)]
         minutes: f64,
     },
+    /// Compile the contracts, run their tests, and compare contracts/abi with what they compile to.
+    Contracts {
+        /// Write contracts/abi anew instead of comparing.
+        #[arg(long)]
+        write: bool,
+    },
+    /// Many real programs on one machine, and their faults; without a form, a matrix of networks made in software.
+    Lab {
+        #[command(subcommand)]
+        form: Option<lab::Lab>,
+        /// How long the matrix may take; the cells it does not come to are named.
+        #[arg(long, default_value_t = lab::MATRIX_MINUTES)]
+        minutes: f64,
+    },
     /// Write ui/src/bindings.ts anew from the Rust commands and events.
     Bindings {
         /// Only compare, and fail when it differs.
@@ -127,6 +143,16 @@ fn dispatch(house: &House, task: Task) -> Result<(), Failure> {
         Task::Bench { what } => bench::bench(house, &what),
         Task::Fuzz { seconds, targets } => fuzz::fuzz(house, seconds, &targets),
         Task::Soak { minutes } => soak::soak(house, minutes),
+        Task::Contracts { write } => {
+            let abi = if write {
+                contracts::Abi::Write
+            } else {
+                contracts::Abi::Check
+            };
+            contracts::build(house, abi)?;
+            contracts::test(house).map(|_| ())
+        }
+        Task::Lab { form, minutes } => lab::lab(house, form.as_ref(), minutes).map(|_| ()),
         Task::Bindings { check: true } => bindings::check(house),
         Task::Bindings { check: false } => bindings::write(house),
         Task::Package { bundles, cards } => package::package(house, bundles.as_deref(), &cards),

@@ -166,5 +166,7 @@ fn apt(prefix: Option<&str>, arguments: &[&str]) -> Result<(), Failure> {
             command
         }
     };
-    sh::run(command.args(arguments))
+    // Hundreds of lines about unpacking: shown when they say what went wrong.
+    println!("   $ {}", sh::shown(command.args(arguments)));
+    sh::quiet(&mut command).map(|_| ())
 }

@@ -9,9 +9,9 @@ use std::{
 };
 
 use crate::{
-    bindings, build, fuzz,
+    bindings, build, contracts, fuzz,
     house::House,
-    peers,
+    lab, peers,
     sh::{self, Failure, clock},
     starter, system,
 };
@@ -88,6 +88,12 @@ const STAGES: &[Stage] = &[
         run: unchanged_bindings,
     },
     Stage {
+        name: "contracts",
+        what: "contracts compiled, compared with contracts/abi, and tested",
+        quick: false,
+        run: contracts_hold,
+    },
+    Stage {
         name: "starter",
         what: "the model that tests answer with",
         quick: false,
@@ -134,6 +140,12 @@ const STAGES: &[Stage] = &[
         what: "several processes of the real programs",
         quick: false,
         run: rust::journeys,
+    },
+    Stage {
+        name: "lab",
+        what: "thirty real programs, some broken in the middle of an answer",
+        quick: false,
+        run: lab_briefly,
     },
     Stage {
         name: "desktop",
@@ -297,6 +309,14 @@ fn unchanged_bindings(house: &House) -> Result<Report, Failure> {
     Ok(Report::one())
 }
 
+fn contracts_hold(house: &House) -> Result<Report, Failure> {
+    contracts::build(house, contracts::Abi::Check)?;
+    Ok(Report {
+        passed: contracts::test(house)?,
+        skipped: Vec::new(),
+    })
+}
+
 fn fetch_reference(house: &House) -> Result<Report, Failure> {
     Ok(match peers::fetch_source(house) {
         Ok(()) => Report::one(),
@@ -388,6 +408,20 @@ fn headless_loop(house: &House) -> Result<Report, Failure> {
     }
     crate::headless::show(house, false)?;
     Ok(Report::one())
+}
+
+fn lab_briefly(house: &House) -> Result<Report, Failure> {
+    if !cfg!(target_os = "linux") {
+        return Ok(Report::skip("the lab (it needs Linux's namespaces)"));
+    }
+    if !house.models().join(starter::FILE).exists() {
+        return Ok(Report::skip("the lab (the starter model is not here)"));
+    }
+    let figures = lab::lab(house, Some(&lab::Lab::Short), lab::MATRIX_MINUTES)?;
+    Ok(Report {
+        passed: 1,
+        skipped: figures.skipped,
+    })
 }
 
 fn desktop(house: &House) -> Result<Report, Failure> {

@@ -33,6 +33,12 @@ pub enum EngineError {
         /// The model's own name, or its file name.
         model: String,
     },
+    /// The model turns texts into vectors; it was asked to answer, or to judge an answer.
+    #[error("{model} turns texts into vectors, and cannot answer")]
+    OnlyEmbeds {
+        /// The model's own name, or its file name.
+        model: String,
+    },
     /// A tensor is stored in a format without a kernel here.
     #[error("tensor {name} is stored as {kind}, which this engine cannot compute with")]
     UnsupportedTensor {

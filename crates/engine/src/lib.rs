@@ -54,6 +54,8 @@ mod kernels;
 mod model;
 #[cfg(feature = "worker")]
 mod parallel;
+#[cfg(feature = "text")]
+mod pooling;
 mod request;
 #[cfg(feature = "text")]
 pub mod sampler;

@@ -9,6 +9,9 @@ pub struct TextInfo {
     pub architecture: String,
     /// Whether this engine has code for that architecture and its tokenizer.
     pub runs_here: bool,
+    /// It turns texts into vectors, and produces no tokens.
+    #[serde(default)]
+    pub embeds_only: bool,
     /// `general.name`, or the file's name.
     pub name: String,
     /// Entries of the vocabulary.
@@ -55,7 +58,7 @@ pub struct ModelInfo {
 pub struct Benchmark {
     /// Build of the engine that measured.
     pub build: String,
-    /// The processor, the instruction set that was chosen for it, and the number of threads.
+    /// The processor, the instruction set that was chosen for it, and the number of threads; or the card.
     pub device: String,
     /// Tokens of a prompt read per second.
     pub prefill_tokens_per_second: f64,

@@ -8,6 +8,7 @@ use std::io::{self, Read, Write};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::error::Category;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::handle::{Isolation, TextPiece};
@@ -142,6 +143,29 @@ pub enum Ask {
     },
 }
 
+impl Ask {
+    /// Whose work it is, where it is work for a model.
+    pub fn class(&self) -> Option<Class> {
+        match self {
+            Ask::Load { class, .. } => Some(*class),
+            Ask::Generate { request, .. } => Some(request.class),
+            Ask::Score { request, .. } => Some(request.class),
+            Ask::Embed { request, .. } => Some(request.class),
+            Ask::Configure { .. }
+            | Ask::Share(_)
+            | Ask::OpenText { .. }
+            | Ask::Render { .. }
+            | Ask::StreamOpen { .. }
+            | Ask::StreamPush { .. }
+            | Ask::StreamClose { .. }
+            | Ask::Benchmark { .. }
+            | Ask::Cancel { .. }
+            | Ask::Pause { .. }
+            | Ask::Resume { .. } => None,
+        }
+    }
+}
+
 /// An answer, from the worker to the handle.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FromWorker {
@@ -206,6 +230,17 @@ pub struct WorkerStats {
     pub rss_bytes: Option<u64>,
     /// Pages that sequences hold, of all models together; known prefixes that nobody reads are not counted.
     pub pages_in_use: u64,
+    /// What came of drafts since it started.
+    pub drafts: Drafts,
+}
+
+/// Tokens that were guessed from a text's repetitions and verified beside the token before them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drafts {
+    /// Tokens that were drafted and computed.
+    pub verified: u64,
+    /// Those of them that the model chose: each saved a step.
+    pub accepted: u64,
 }
 
 /// A frame that could not be read or written.
@@ -220,9 +255,29 @@ pub enum WireError {
         /// The announced length.
         length: u64,
     },
-    /// A body that is no message of this protocol.
-    #[error("a frame that is no message: {0}")]
-    NoMessage(#[from] serde_json::Error),
+    /// A body that is no message of this protocol. Told by its place alone: the parser's words may quote a value, and a
+    /// value may be somebody's text.
+    #[error("a frame that is no message ({kind} error at byte {at})")]
+    NoMessage {
+        /// Which kind of error: of the notation, of the data, or a body that ends too early.
+        kind: &'static str,
+        /// Where.
+        at: usize,
+    },
+}
+
+impl From<serde_json::Error> for WireError {
+    fn from(error: serde_json::Error) -> Self {
+        Self::NoMessage {
+            kind: match error.classify() {
+                Category::Io => "writing",
+                Category::Syntax => "notation",
+                Category::Data => "data",
+                Category::Eof => "length",
+            },
+            at: error.column(),
+        }
+    }
 }
 
 /// Encodes one message with its length.
@@ -334,6 +389,28 @@ mod tests {
             read::<ToWorker>(&mut pipe),
             Err(WireError::TooLong { .. })
         ));
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_frame_is_told_without_its_content() {
+        let bodies = [
+            r#"{"call":"my secret","ask":1}"#,
+            r#"{"call":1,"ask":{"Cancel":{"of":"my secret"}}}"#,
+            r#"{"call":1,"ask":{"my secret":0}}"#,
+            r#"{"call":1,my secret}"#,
+            r#"{"call":1,"ask":"my secret"#,
+        ];
+        for body in bodies {
+            let mut frame = (body.len() as u32).to_le_bytes().to_vec();
+            frame.extend(body.bytes());
+            let error = read::<ToWorker>(&mut frame.as_slice()).unwrap_err();
+            let told = format!("{error} {error:?}");
+            assert!(
+                matches!(error, WireError::NoMessage { at: 1.., .. }),
+                "{told}"
+            );
+            assert!(!told.contains("secret"), "{told}");
+        }
     }
 
     #[test]

@@ -3,11 +3,16 @@
 
 mod tiny;
 
+use std::path::Path;
 use std::sync::Arc;
 
-use engine::encoder::{Encoder, Pooling};
+use engine::encoder::{Encoder, Plan, Pooling};
 use engine::file::ModelFile;
-use engine::{EngineError, FileProblem};
+use engine::text::TextModel;
+use engine::{
+    Asker, ChatPrompt, Class, EmbedRequest, EngineError, EngineHandle, EngineOptions, FileProblem,
+    GenerateRequest, ScoreRequest,
+};
 use tiny::{Kind, Meta, Tiny};
 
 const LAYERS: usize = 3;
@@ -18,11 +23,44 @@ const CONTEXT: usize = 40;
 const PIECES: usize = 50;
 
 fn bert(kind: Kind) -> Tiny {
+    bert_of(kind, CONTEXT)
+}
+
+/// A vocabulary of letters, at the beginning of a word and inside.
+fn letters() -> Vec<(String, Meta)> {
+    let mut pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+        .map(str::to_owned)
+        .to_vec();
+    let specials = pieces.len();
+    let letters = ('a'..).take((PIECES - specials) / 2);
+    for letter in letters {
+        pieces.extend([format!("▁{letter}"), letter.to_string()]);
+    }
+    let kinds = (0..PIECES).map(|id| match id {
+        1 => 2,
+        id if id < specials => 3,
+        _ => 1,
+    });
+    vec![
+        ("tokenizer.ggml.model".into(), Meta::Text("bert".into())),
+        (
+            "tokenizer.ggml.token_type".into(),
+            Meta::I32s(kinds.collect()),
+        ),
+        ("tokenizer.ggml.tokens".into(), Meta::Texts(pieces)),
+        ("tokenizer.ggml.bos_token_id".into(), Meta::U32(2)),
+        ("tokenizer.ggml.seperator_token_id".into(), Meta::U32(3)),
+        ("tokenizer.ggml.unknown_token_id".into(), Meta::U32(1)),
+    ]
+}
+
+fn bert_of(kind: Kind, context: usize) -> Tiny {
     let mut tiny = Tiny {
         metadata: vec![
             ("general.architecture".into(), Meta::Text("bert".into())),
+            ("general.name".into(), Meta::Text("Letters".into())),
             ("bert.block_count".into(), Meta::U32(LAYERS as u32)),
-            ("bert.context_length".into(), Meta::U32(CONTEXT as u32)),
+            ("bert.context_length".into(), Meta::U32(context as u32)),
             ("bert.embedding_length".into(), Meta::U32(HIDDEN as u32)),
             ("bert.feed_forward_length".into(), Meta::U32(INNER as u32)),
             ("bert.attention.head_count".into(), Meta::U32(HEADS as u32)),
@@ -31,9 +69,10 @@ fn bert(kind: Kind) -> Tiny {
         ],
         tensors: Vec::new(),
     };
+    tiny.metadata.extend(letters());
     tiny.add("token_embd.weight", &[PIECES, HIDDEN], kind);
     tiny.add("token_types.weight", &[2, HIDDEN], Kind::F32);
-    tiny.add("position_embd.weight", &[CONTEXT, HIDDEN], Kind::F32);
+    tiny.add("position_embd.weight", &[context, HIDDEN], Kind::F32);
     let norm = |tiny: &mut Tiny, name: &str| {
         tiny.add_norm(&format!("{name}.weight"), HIDDEN);
         tiny.add(&format!("{name}.bias"), &[HIDDEN], Kind::F32);
@@ -61,8 +100,8 @@ fn open(tiny: &Tiny) -> Result<Encoder, EngineError> {
     let path = dir.path().join("encoder.gguf");
     tiny.write(&path);
     let file = Arc::new(ModelFile::open(&path)?);
-    assert!(Encoder::is(&file));
-    Encoder::open(&file)
+    assert!(Plan::is_for(&file));
+    Encoder::new(&Plan::of(&file)?, &mut |_| Ok(()))
 }
 
 fn embed(encoder: &Encoder, ids: &[u32]) -> Vec<f32> {
@@ -323,4 +362,149 @@ fn a_file_that_is_not_what_it_says_is_refused_with_its_reason() {
     let epsilon =
         changed(&|tiny| tiny.set("bert.attention.layer_norm_epsilon", Meta::F32(f32::NAN)));
     assert!(matches!(epsilon, EngineError::BadFile { .. }));
+}
+
+fn engine(dir: &Path, memory_cap: u64) -> EngineHandle {
+    let worker = Path::new(env!("CARGO_BIN_EXE_decentralgpt-worker"));
+    EngineHandle::new(EngineOptions {
+        worker_dirs: vec![worker.parent().unwrap().to_owned()],
+        readable: vec![dir.to_owned()],
+        memory_cap: Some(memory_cap),
+        ..EngineOptions::default()
+    })
+}
+
+const ROOMY: u64 = 512 << 20;
+
+/// Words of the vocabulary's letters, `tokens` of them.
+fn text(seed: usize, tokens: usize) -> String {
+    let letter = |at: usize| char::from(b'a' + ((seed * 5 + at * 7) % 22) as u8);
+    let spelled = (0..tokens).map(|at| match at % 3 {
+        0 if at > 0 => format!(" {}", letter(at)),
+        _ => letter(at).to_string(),
+    });
+    spelled.collect()
+}
+
+#[tokio::test]
+async fn texts_over_the_wire_have_the_vectors_of_the_definition() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("encoder.gguf");
+    let engine = engine(dir.path(), ROOMY);
+    for (number, pooling) in [(1, Pooling::Mean), (2, Pooling::First), (3, Pooling::Last)] {
+        let mut tiny = bert(Kind::F32);
+        tiny.set("bert.pooling_type", Meta::U32(number));
+        tiny.write(&path);
+        engine.unload().await.unwrap();
+        let texts: Vec<String> = (0..4).map(|seed| text(seed, 1 + seed * 12)).collect();
+        let embedded = engine
+            .embed(EmbedRequest::new(&path, texts.clone()))
+            .await
+            .unwrap();
+        let model = TextModel::open(&path).unwrap();
+        assert!(model.info().runs_here && model.info().embeds_only);
+        let mut tokens = 0;
+        for (text, vector) in texts.iter().zip(&embedded.vectors) {
+            let ids = model.tokenizer().encode_document(text);
+            assert_eq!((ids[0], ids[ids.len() - 1]), (2, 3), "begin and end");
+            tokens += ids.len();
+            let apart = farthest(vector, &Obvious(&tiny).embed(&ids, pooling));
+            assert!(apart < 2e-6, "{pooling:?} of {text:?} is {apart} off");
+            assert_eq!(
+                *vector,
+                embed(&open(&tiny).unwrap(), &ids),
+                "bit for bit as without the worker"
+            );
+        }
+        assert_eq!(embedded.tokens as usize, tokens);
+    }
+}
+
+#[tokio::test]
+async fn texts_longer_than_a_step_are_computed_whole_beside_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("encoder.gguf");
+    let tiny = bert_of(Kind::Q8_0, 400);
+    tiny.write(&path);
+    let engine = engine(dir.path(), ROOMY);
+    let texts = |asker: usize| -> Vec<String> {
+        let lengths = [390, 200, 120, 1];
+        let each = lengths.iter().map(|&tokens| text(asker, tokens));
+        each.collect()
+    };
+    let requests = (0..5).map(|asker| EmbedRequest {
+        class: Class::Free,
+        asker: Asker::Peer(format!("peer {asker}")),
+        ..EmbedRequest::new(&path, texts(asker))
+    });
+    let calls = requests.map(|request| {
+        let engine = engine.clone();
+        tokio::spawn(async move { engine.embed(request).await })
+    });
+    let calls: Vec<_> = calls.collect();
+    let tokenizer = TextModel::open(&path).unwrap();
+    let encoder = open(&tiny).unwrap();
+    for (asker, call) in calls.into_iter().enumerate() {
+        let embedded = call.await.unwrap().unwrap();
+        for (text, vector) in texts(asker).iter().zip(embedded.vectors) {
+            let ids = tokenizer.tokenizer().encode_document(text);
+            assert_eq!(vector, embed(&encoder, &ids));
+        }
+    }
+    let too_long = engine
+        .embed(EmbedRequest::new(&path, vec![text(0, 399)]))
+        .await;
+    assert!(
+        matches!(
+            too_long,
+            Err(EngineError::ContextTooLong {
+                prompt: 401,
+                limit: 400,
+                ..
+            })
+        ),
+        "{too_long:?}"
+    );
+}
+
+#[tokio::test]
+async fn an_encoder_cannot_answer_and_says_so_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("encoder.gguf");
+    bert(Kind::F32).write(&path);
+    let engine = engine(dir.path(), ROOMY);
+    let refusal = EngineError::OnlyEmbeds {
+        model: "Letters".into(),
+    };
+    // Before it is loaded, and after.
+    for _ in 0..2 {
+        let chat = engine.render(&path, &ChatPrompt::ask("abc")).await;
+        assert_eq!(chat, Err(refusal.clone()));
+        let mut answer = engine
+            .generate(GenerateRequest::new(&path, vec![2, 5, 3]))
+            .await
+            .unwrap();
+        assert_eq!(answer.next().await, Some(Err(refusal.clone())));
+        let score = ScoreRequest::new(&path, vec![2], vec![5]);
+        assert_eq!(engine.score(score).await, Err(refusal.clone()));
+        assert_eq!(engine.benchmark(&path).await, Err(refusal.clone()));
+        let texts = vec!["abc".to_owned()];
+        engine.embed(EmbedRequest::new(&path, texts)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn memory_for_an_encoder_is_admitted() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("encoder.gguf");
+    bert(Kind::F32).write(&path);
+    let need = TextModel::open(&path).unwrap().info().load_bytes;
+    let embed = async |cap: u64| {
+        let request = EmbedRequest::new(&path, vec!["abc".to_owned()]);
+        engine(dir.path(), cap).embed(request).await.map(drop)
+    };
+    assert_eq!(embed(need).await, Ok(()));
+    let refused = embed(need - 1).await;
+    let have = need - 1;
+    assert_eq!(refused, Err(EngineError::NotEnoughMemory { need, have }));
 }

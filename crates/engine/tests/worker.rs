@@ -525,6 +525,111 @@ async fn off_is_off_in_the_middle_of_a_prompt() {
     }
 }
 
+#[tokio::test]
+async fn what_waits_for_memory_does_not_hold_up_what_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let (one, two) = (dir.path().join("one.gguf"), dir.path().join("two.gguf"));
+    model().write(&one);
+    model().write(&two);
+    let info = engine(dir.path()).open_text(&one).await.unwrap();
+    // Room for one of the models.
+    let tight = EngineHandle::new(EngineOptions {
+        worker_dirs: vec![worker_dir()],
+        readable: vec![dir.path().to_owned()],
+        memory_cap: Some(info.load_bytes + (768 << 10)),
+        ..EngineOptions::default()
+    });
+    let long = |file: &Path, seed| GenerateRequest {
+        ignore_eog: true,
+        max_out: 60,
+        ..GenerateRequest::new(file, prompt(seed, 20))
+    };
+    let own = tight.generate(long(&one, 1)).await.unwrap();
+    let mut standing = vec![own];
+    for name in ["a", "b"] {
+        let stranger = tight.generate(of_peer(long(&one, 2), name)).await.unwrap();
+        standing.push(stranger);
+    }
+    for generation in &mut standing {
+        generation.pause();
+        generation.next().await.unwrap().unwrap();
+    }
+    // The owner's next question needs the other model, whose place the first one's answer holds.
+    let waiting = tight.generate(long(&two, 3)).await.unwrap();
+    let own = standing.remove(0);
+    for stranger in &standing {
+        stranger.resume();
+    }
+    let strangers = standing.into_iter().map(end_of).map(tokio::spawn);
+    let ended = async {
+        for stranger in strangers.collect::<Vec<_>>() {
+            assert_eq!(stranger.await.unwrap(), Ok(Finish::Length));
+        }
+    };
+    let soon = std::time::Duration::from_secs(30);
+    tokio::time::timeout(soon, ended).await.expect("they go on");
+    own.resume();
+    assert_eq!(end_of(own).await, Ok(Finish::Length));
+    assert_eq!(end_of(waiting).await, Ok(Finish::Length));
+}
+
+#[tokio::test]
+async fn a_crowd_leaves_places_to_the_owner() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.gguf");
+    let mut model = model();
+    model.set("qwen2.context_length", Meta::U32(2048));
+    model.write(&path);
+    let engine = engine(dir.path());
+    let request = |seed| GenerateRequest {
+        ignore_eog: true,
+        max_out: 60,
+        ..GenerateRequest::new(&path, prompt(seed, 3))
+    };
+    // An answer of the owner's that stands still holds nobody up, and strangers that stand still stay.
+    let mut crowd = Vec::new();
+    for seed in 0..48 {
+        let stranger = of_peer(request(seed), &format!("peer {seed}"));
+        let stranger = engine.generate(stranger).await.unwrap();
+        stranger.pause();
+        crowd.push(stranger);
+    }
+    let refused = answer(
+        engine
+            .generate(of_peer(request(50), "one more"))
+            .await
+            .unwrap(),
+    );
+    assert_eq!(refused.await, Err(EngineError::TooManyCalls { limit: 48 }));
+    let own = answer(engine.generate(request(51)).await.unwrap()).await;
+    assert_eq!(own.unwrap().ids.len(), 60);
+}
+
+#[test]
+fn a_measuring_worker_is_confined_before_it_opens_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.gguf");
+    model().write(&path);
+    let worker = std::process::Command::new(env!("CARGO_BIN_EXE_decentralgpt-worker"))
+        .arg("--bench")
+        .arg(&path)
+        .args(["--prompt", "20", "--gen", "4", "--repeat", "2"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8(worker.stdout).unwrap();
+    assert!(worker.status.success(), "{said}");
+    assert_eq!(said.lines().count(), 2);
+    for line in said.lines() {
+        let figures: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert!(figures["prefill_tokens_per_second"].as_f64().unwrap() > 0.0);
+        if cfg!(target_os = "linux") {
+            assert_eq!(figures["isolation"]["files"], true, "{line}");
+            assert_eq!(figures["isolation"]["network"], true, "{line}");
+            assert!(figures["peak_rss_bytes"].as_u64().unwrap() > 0);
+        }
+    }
+}
+
 #[cfg(unix)]
 mod other_workers {
     //! Programs that speak like a worker and are none of this build.
@@ -600,5 +705,64 @@ mod other_workers {
         let engine = handle(dir.path());
         assert_eq!(engine.open_text(Path::new("x.gguf")).await, Err(hung));
         assert_eq!(engine.stats().borrow().deaths, 1);
+    }
+
+    #[cfg(debug_assertions)]
+    #[tokio::test]
+    async fn a_worker_whose_step_never_ends_is_ended_and_another_starts() {
+        let (dir, files) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let path = files.path().join("model.gguf");
+        model().write(&path);
+        let script = dir.path().join("decentralgpt-worker");
+        let real = env!("CARGO_BIN_EXE_decentralgpt-worker");
+        let text = format!("#!/bin/sh\nDECENTRALGPT_HANG_IN_STEP=3 exec '{real}' \"$@\"\n");
+        std::fs::write(&script, text).unwrap();
+        std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let engine = EngineHandle::new(EngineOptions {
+            worker_dirs: vec![dir.path().to_owned()],
+            readable: vec![files.path().to_owned()],
+            ..EngineOptions::default()
+        });
+        let request = |max_out| GenerateRequest {
+            ignore_eog: true,
+            max_out,
+            ..GenerateRequest::new(&path, vec![1, 2, 3])
+        };
+        let hung = end_of(engine.generate(request(20)).await.unwrap()).await;
+        assert!(
+            matches!(&hung, Err(EngineError::WorkerHung { step, after_s: 1..10 }) if step.starts_with("a step of 1 sequences")),
+            "{hung:?}"
+        );
+        assert_eq!(engine.stats().borrow().deaths, 1);
+        // The next one hangs as late as this one did, and a shorter answer comes.
+        let short = end_of(engine.generate(request(2)).await.unwrap()).await;
+        assert_eq!(short, Ok(Finish::Length));
+    }
+
+    #[tokio::test]
+    async fn calls_of_others_leave_room_for_the_owners() {
+        let dir = tempfile::tempdir().unwrap();
+        program(dir.path(), &[ready(BUILD)]);
+        let engine = handle(dir.path());
+        let request = GenerateRequest::new("x.gguf", vec![1]);
+        let mut open = Vec::new();
+        for _ in 0..192 {
+            let of_others = of_peer(request.clone(), "a");
+            open.push(engine.generate(of_others).await.unwrap());
+        }
+        let refused = end_of(
+            engine
+                .generate(of_peer(request.clone(), "a"))
+                .await
+                .unwrap(),
+        )
+        .await;
+        assert_eq!(refused, Err(EngineError::TooManyCalls { limit: 192 }));
+        let mut own = engine.generate(request).await.unwrap();
+        let waits = std::time::Duration::from_millis(200);
+        assert!(
+            tokio::time::timeout(waits, own.next()).await.is_err(),
+            "it is open"
+        );
     }
 }

@@ -8,10 +8,10 @@
 //! Every wait is for progress, never for a fixed total time: a side that says something in time may take as long as
 //! it needs, up to [`MAX_JOB_MS`].
 //!
-//! What is there of the design: failover to another provider or to this computer at the same token index, the race
-//! between a silent provider and its spare, receipts per span. Not there yet: taking up a job whose stream was cut
-//! (`resume_of`). A provider refuses it with `ResumeUnknown` and says so beforehand by a grace of zero in `Accept`;
-//! after a cut the client asks anew, the same peer too, with what it has as `resume_tokens`.
+//! A stream that breaks does not end its job. The provider parks it for as long as its `Accept` said, at most
+//! [`RESUME_GRACE_MS`]; the client comes back on a new stream with `resume_of`, is given what it missed, and the job goes
+//! on with the id, the hash chain and the one receipt of its first frame. Who does not come back, or finds nobody,
+//! goes on elsewhere at the same token index: there it is a job of its own, with all tokens so far as input.
 
 pub mod client;
 pub mod provider;
@@ -93,3 +93,10 @@ pub const ACCEPT_MS: u64 = 3_000;
 pub const HEARTBEAT_BEFORE_MS: u64 = 1_000;
 /// And this often afterwards.
 pub const HEARTBEAT_DECODE_MS: u64 = 500;
+/// A job whose stream was cut is kept for this long: a machine that changes its network or wakes from a short sleep is
+/// back by then.
+pub const RESUME_GRACE_MS: u64 = 60_000;
+/// Frames that may wait to be written to one stream before its writer counts as blocked: ten seconds of an answer.
+pub const MAX_OUTBOUND_FRAMES: usize = 256;
+/// And bytes: what a stream's windows and these hold together is all that a client that does not read can take up.
+pub const MAX_OUTBOUND_BYTES: usize = 256 << 10;

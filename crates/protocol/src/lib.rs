@@ -30,6 +30,7 @@ pub mod quote;
 pub mod receipt;
 mod sign;
 pub mod tokens;
+pub mod voucher;
 
 pub use ids::{
     ChainHash, HeadDigest, IdError, JobId, ModelDigest, ModelRef, NetworkId, OfferId, PeerId,

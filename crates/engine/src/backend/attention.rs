@@ -123,6 +123,10 @@ fn compute(set: Set, tile: &mut Tile<'_>) {
         #[cfg(target_arch = "x86_64")]
         #[allow(unsafe_code)]
         Level::Avx512 => unsafe { avx512(tile) },
+        // SAFETY: these lanes need no instructions of their own: they become vectors of NEON, which this target has.
+        #[cfg(target_arch = "aarch64")]
+        #[allow(unsafe_code)]
+        Level::Neon | Level::NeonDot => unsafe { compute_by::<Plain, 1>(tile) },
     }
 }
 

@@ -17,8 +17,8 @@ use crate::{EngineError, parallel};
 /// What a value costs in a row operation, in multiply-adds of a matrix product.
 const COST: usize = 8;
 
-/// Buffers that are kept for the next operation. As many rows as a layer has in use at once.
-const SPARE: usize = 12;
+/// Buffers that are kept for the next operation.
+const SPARE: usize = crate::families::KEPT_BUFFERS;
 
 /// Floats of the largest buffer that is kept: a full chunk of the widest layers of models that run on a processor. What is
 /// larger, such as the logits of a whole prompt, goes back to the system.

@@ -65,8 +65,10 @@ fn run(arguments: Arguments) -> Result<(), String> {
         Task::Greet => print(&engine::greet().map_err(|error| error.to_string())?),
         Task::Inventory(source) => print(&engine::adapters::look(source)),
         Task::Bench(file) => {
+            let bench = worker::bench::Bench::confine(&file, arguments.threads);
+            let bench = bench.map_err(|error| error.to_string())?;
             for _ in 0..arguments.repeat {
-                let figures = worker::bench::run(&file, arguments.threads, arguments.work);
+                let figures = bench.run(arguments.work);
                 print(&figures.map_err(|error| error.to_string())?)?;
             }
             Ok(())

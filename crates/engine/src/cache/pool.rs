@@ -98,6 +98,12 @@ impl<P: PageMemory> PagePool<P> {
         self.capacity.saturating_sub(self.living()) + cached
     }
 
+    /// Pages whose memory was never taken, or was given back to the system.
+    pub fn untouched(&self) -> usize {
+        let taken = self.living() + self.spare.len();
+        self.capacity.saturating_sub(taken)
+    }
+
     /// A sequence that begins with the longest known prefix of `ids` that this asker computed before; at most
     /// `ids.len() − 1` tokens, since the last one must be computed for its logits.
     pub fn adopt(&mut self, asker: &Asker, ids: &[u32]) -> SequenceState<P> {

@@ -98,9 +98,11 @@ impl<P> Prefixes<P> {
         self.nodes.values().filter(|node| unshared(node)).count()
     }
 
-    /// Forgets the longest unused prefixes until `count` pages came free; gives them.
+    /// Forgets the longest unused prefixes until `count` pages came free, the owner's after all others; gives them.
     pub(super) fn evict(&mut self, count: usize) -> Vec<Page<P>> {
-        self.evict_of(count, |_| true)
+        let mut freed = self.evict_of(count, |asker| *asker != Asker::OWNER);
+        freed.extend(self.evict_of(count.saturating_sub(freed.len()), |_| true));
+        freed
     }
 
     /// Forgets what prefixes that no sequence reads hold beyond what they may keep, the longest unused first; gives it.

@@ -254,3 +254,38 @@ fn prefixes_keep_no_more_than_they_may_and_strangers_cost_the_owner_nothing() {
     pool.set_cached(Cached { own: 0, others: 0 });
     assert_eq!(pool.living(), 0);
 }
+
+#[test]
+fn room_for_others_is_made_of_their_prefixes_before_the_owners() {
+    let mut pool = pool();
+    let chat: Vec<u32> = (0..4 * PAGE as u32).collect();
+    let mut own = Running::default();
+    assert!(own.grow(&mut pool, &chat));
+    pool.retire(&Asker::OWNER, &own.ids, own.state);
+    // Prefixes of others that were used later fill the rest.
+    for seed in [1000, 2000] {
+        let mut other = Running::default();
+        let ids: Vec<u32> = (0..4 * PAGE as u32).map(|at| seed + at).collect();
+        assert!(other.grow(&mut pool, &ids));
+        pool.retire(&asker(1), &other.ids, other.state);
+    }
+    let mut next = Running::default();
+    let ids: Vec<u32> = (0..8 * PAGE as u32).map(|at| 3000 + at).collect();
+    assert!(next.grow(&mut pool, &ids));
+    assert_eq!(pool.adopt(&Asker::OWNER, &chat).len(), chat.len() - 1);
+}
+
+#[test]
+fn memory_is_untouched_until_a_page_takes_it_and_cached_pages_have_it() {
+    let mut pool = pool();
+    assert_eq!(pool.untouched(), PAGES);
+    let mut running = Running::default();
+    assert!(running.grow(&mut pool, &[1; 3 * PAGE]));
+    assert_eq!(pool.untouched(), PAGES - 3);
+    pool.retire(&Asker::OWNER, &running.ids, running.state);
+    assert_eq!((pool.untouched(), pool.free()), (PAGES - 3, PAGES));
+    let other = pool.adopt(&Asker::OWNER, &[1; 9]);
+    pool.release(other);
+    pool.forget();
+    assert_eq!(pool.untouched(), PAGES);
+}

@@ -5,15 +5,67 @@
 //! function), normalises. The rows of the last layer are pooled as the file says, and the vector has length one.
 
 mod layers;
-mod shape;
 
 use std::sync::Arc;
 
+pub use crate::families::bert::EncoderShape;
+pub use crate::pooling::Pooling;
+
+use crate::families::bert::{ARCHITECTURE, Size};
 use crate::file::{ModelFile, TensorEntry};
 use crate::kernels::{self, Activations, Matrix};
-use crate::{EngineError, FileProblem};
+use crate::pooling::Pooled;
+use crate::{EngineError, FileProblem, LoadProgress};
 use layers::{Layer, Linear, Norm, attend, gelu};
-pub use shape::{EncoderShape, Pooling};
+
+/// An encoder's file whose every tensor is understood.
+#[derive(Debug)]
+pub struct Plan {
+    file: Arc<ModelFile>,
+    shape: EncoderShape,
+}
+
+impl Plan {
+    /// Whether a file is an encoder of this kind.
+    pub fn is_for(file: &ModelFile) -> bool {
+        file.header().metadata.text("general.architecture") == Some(ARCHITECTURE)
+    }
+
+    /// Understands a file, or says why not.
+    pub fn of(file: &Arc<ModelFile>) -> Result<Self, EngineError> {
+        if !file.has_weights() {
+            return Err(EngineError::NoWeights {
+                file: file.path().to_owned(),
+            });
+        }
+        let shape = EncoderShape::of(file)?;
+        let tensors = Tensors { file };
+        tensors.check(&shape)?;
+        let rows = tensors.entry("token_embd.weight")?.shape[0];
+        Ok(Self {
+            shape: EncoderShape {
+                rows: usize::try_from(rows).unwrap_or(usize::MAX),
+                ..shape
+            },
+            file: file.clone(),
+        })
+    }
+
+    /// The encoder's shape.
+    pub fn shape(&self) -> &EncoderShape {
+        &self.shape
+    }
+
+    /// Its file.
+    pub fn file(&self) -> &Arc<ModelFile> {
+        &self.file
+    }
+
+    /// Bytes that the weights will take in memory.
+    pub fn weights_bytes(&self) -> u64 {
+        EncoderShape::resident_bytes(&self.file)
+    }
+}
 
 /// A loaded encoder.
 #[derive(Debug)]
@@ -30,37 +82,40 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// Whether this file is an encoder of this kind.
-    pub fn is(file: &ModelFile) -> bool {
-        file.header().metadata.text("general.architecture") == Some(shape::ARCHITECTURE)
-    }
-
-    /// Loads a file: refused with its reason before a weight is packed. Memory is admitted by the caller.
-    pub fn open(file: &Arc<ModelFile>) -> Result<Self, EngineError> {
-        if !file.has_weights() {
-            return Err(EngineError::NoWeights {
-                file: file.path().to_owned(),
-            });
-        }
-        let shape = EncoderShape::of(file)?;
+    /// Takes the weights of a planned file over. `report` hears after each layer how much of the file is in memory; an
+    /// error from it ends the load. Memory is admitted by the caller.
+    pub fn new(
+        plan: &Plan,
+        report: &mut dyn FnMut(LoadProgress) -> Result<(), EngineError>,
+    ) -> Result<Self, EngineError> {
+        let Plan { file, shape } = plan;
         let tensors = Tensors { file };
-        tensors.check(&shape)?;
         let hidden = shape.hidden;
-        let rows = tensors.entry("token_embd.weight")?.shape[0];
-        Ok(Self {
+        let bytes_of = |of: &dyn Fn(&str) -> bool| -> u64 {
+            let all = file.header().tensors.iter();
+            let counted = all.filter(|entry| of(&entry.name));
+            counted.filter_map(TensorEntry::bytes).sum()
+        };
+        let total = bytes_of(&|_| true);
+        let mut done = 0;
+        let mut layers = Vec::with_capacity(shape.layers);
+        for layer in 0..shape.layers {
+            layers.push(tensors.layer(layer, shape)?);
+            let prefix = format!("blk.{layer}.");
+            done += bytes_of(&|name| name.starts_with(&prefix));
+            report(LoadProgress { done, total })?;
+        }
+        let encoder = Self {
             tokens: tensors.entry("token_embd.weight")?.clone(),
             of_type: tensors.rows("token_types.weight", 1, hidden)?,
             positions: tensors.rows("position_embd.weight", shape.context, hidden)?,
             norm: tensors.norm("token_embd_norm", hidden)?,
-            layers: (0..shape.layers)
-                .map(|layer| tensors.layer(layer, &shape))
-                .collect::<Result<_, _>>()?,
-            shape: EncoderShape {
-                rows: usize::try_from(rows).unwrap_or(usize::MAX),
-                ..shape
-            },
+            layers,
+            shape: *shape,
             file: file.clone(),
-        })
+        };
+        report(LoadProgress { done: total, total })?;
+        Ok(encoder)
     }
 
     /// Its shape.
@@ -69,8 +124,24 @@ impl Encoder {
     }
 
     /// The vector of a text (of length one), from its ids with the pieces for its begin and end. `None` when it was
-    /// interrupted. The numbers do not depend on the number of threads.
+    /// interrupted.
     pub fn embed(
+        &self,
+        ids: &[u32],
+        interrupted: &dyn Fn() -> bool,
+    ) -> Result<Option<Vec<f32>>, EngineError> {
+        let Some(states) = self.states(ids, interrupted)? else {
+            return Ok(None);
+        };
+        let mut pooled = Pooled::new(self.shape.pooling);
+        pooled.take(&states, self.shape.hidden);
+        let vector = pooled.vector();
+        vector.map(Some).ok_or(EngineError::BadNumbers { index: 0 })
+    }
+
+    /// The last layer's rows of a text, `[tokens][hidden]`. `None` when it was interrupted. The numbers do not depend on
+    /// the number of threads.
+    pub(crate) fn states(
         &self,
         ids: &[u32],
         interrupted: &dyn Fn() -> bool,
@@ -93,11 +164,7 @@ impl Encoder {
             let inner = Activations::new(&inner, self.shape.feed_forward);
             layer.norm.add(&mut rows, &layer.down.of(&inner));
         }
-        let pooled = self.pool(&rows);
-        if pooled.iter().any(|value| !value.is_finite()) {
-            return Err(EngineError::BadNumbers { index: 0 });
-        }
-        Ok(Some(pooled))
+        Ok(Some(rows))
     }
 
     /// The sums of the three embeddings.
@@ -135,30 +202,6 @@ impl Encoder {
         }
         Ok(rows)
     }
-
-    fn pool(&self, rows: &[f32]) -> Vec<f32> {
-        let hidden = self.shape.hidden;
-        let mut pooled = match self.shape.pooling {
-            Pooling::First => rows[..hidden].to_vec(),
-            Pooling::Last => rows[rows.len() - hidden..].to_vec(),
-            // The length is made one anyway, so the sum is as good as the mean.
-            Pooling::Mean => {
-                let mut sum = vec![0.0; hidden];
-                for row in rows.chunks_exact(hidden) {
-                    sum.iter_mut()
-                        .zip(row)
-                        .for_each(|(sum, value)| *sum += value);
-                }
-                sum
-            }
-        };
-        let length = pooled.iter().map(|value| value * value).sum::<f32>().sqrt();
-        // A vector of zeros has no direction and stays what it is.
-        if length != 0.0 {
-            pooled.iter_mut().for_each(|value| *value /= length);
-        }
-        pooled
-    }
 }
 
 /// The tensors of a file, by name and due shape.
@@ -185,8 +228,8 @@ impl Tensors<'_> {
                 .zip(entry.shape.iter().chain(std::iter::repeat(&0)))
                 // Tables may have more rows than are used.
                 .map(|(&due, &found)| match due {
-                    shape::Size::Exactly(size) => size as u64,
-                    shape::Size::AtLeast(size) => found.max(size as u64),
+                    Size::Exactly(size) => size as u64,
+                    Size::AtLeast(size) => found.max(size as u64),
                 })
                 .collect();
             if entry.shape != expected {

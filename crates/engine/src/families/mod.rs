@@ -1,5 +1,6 @@
 //! Model families: a file each, holding only what differs. The decoder is one.
 
+pub mod bert;
 mod gemma3;
 mod llama;
 mod phi3;
@@ -24,6 +25,9 @@ const MAX_EXPERTS: u32 = 1024;
 
 /// Tokens of a prompt that are computed in one step.
 pub const PREFILL_CHUNK: u32 = 256;
+
+/// Buffers of a step that are kept for the next one: as many rows as a layer has in use at once.
+pub(crate) const KEPT_BUFFERS: usize = 12;
 
 /// What the decoder needs to know of a model, from metadata alone.
 #[derive(Debug, Clone, PartialEq)]
@@ -236,13 +240,15 @@ impl Shape {
         (self.layers * 2 * self.kv_heads * self.head_width * 4) as u64
     }
 
-    /// Bytes that a step of a full prefill chunk takes beside weights and cache.
+    /// Bytes that a step of a full prefill chunk takes beside weights and cache, or that are kept of it for the next one.
     pub fn scratch_bytes(&self) -> u64 {
         let used = self.experts.map_or(1, |experts| experts.used);
-        let widest = 6 * self.hidden
+        let queries = self.heads * self.head_width;
+        let in_use = 6 * self.hidden
             + 4 * self.feed_forward * used
-            + 2 * (self.heads + 2 * self.kv_heads) * self.head_width;
-        (widest * PREFILL_CHUNK as usize * 4) as u64
+            + 2 * (queries + 2 * self.kv_heads * self.head_width);
+        let kept = KEPT_BUFFERS * self.hidden.max(self.feed_forward).max(queries);
+        (in_use.max(kept) * PREFILL_CHUNK as usize * 4) as u64
     }
 }
 

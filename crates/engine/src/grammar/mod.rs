@@ -56,6 +56,11 @@ const MAX_COMPILING: usize = 4;
 /// Stack for compiling: rules that refer to each other in a chain are followed by recursion.
 const COMPILE_STACK: usize = 64 << 20;
 
+/// Bytes of the stacks of all compilations at once. The system counts a stack when its thread starts, and fills it as it
+/// is used.
+#[cfg(feature = "worker")]
+pub(crate) const COMPILING_BYTES: u64 = (MAX_COMPILING * COMPILE_STACK) as u64;
+
 /// What compiles, prepared when it is first used.
 type Factory = LazyLock<
     Result<ParserFactory, EngineError>,

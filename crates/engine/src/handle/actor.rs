@@ -12,10 +12,13 @@ use super::mailbox::{Mailbox, Wish};
 use super::process::{Arrival, Process};
 use super::{EngineOptions, EnginePhase, EngineStats};
 use crate::wire::{self, Ask, FromWorker, Say, ToWorker, WorkerStats};
-use crate::{BUILD, EngineError, GenerateEvent, LoadProgress, ModelInfo, Sharing};
+use crate::{BUILD, Class, EngineError, GenerateEvent, LoadProgress, ModelInfo, Sharing};
 
 /// Calls that may be open at once. An app has tens; more is a caller that has lost its way.
 const MAX_CALLS: u32 = 256;
+
+/// Of these, how many others leave to the owner.
+const KEPT_FOR_OWN: u32 = 64;
 
 /// Detokenizers that may be open at once, one per answer from elsewhere.
 const MAX_STREAMS: usize = 256;
@@ -237,11 +240,15 @@ impl Actor {
                 detail: String::new(),
             });
         }
-        let full = worker.calls.len() >= MAX_CALLS as usize;
+        let limit = match frame.ask.class().is_some_and(Class::is_network) {
+            true => MAX_CALLS - KEPT_FOR_OWN,
+            false => MAX_CALLS,
+        };
+        let full = worker.calls.len() >= limit as usize;
         let too_many_streams =
             matches!(waiter, Waiter::Stream { .. }) && worker.streams.len() >= MAX_STREAMS;
         if full || too_many_streams {
-            return waiter.fail(EngineError::TooManyCalls { limit: MAX_CALLS });
+            return waiter.fail(EngineError::TooManyCalls { limit });
         }
         let told = Wish::Run;
         worker.calls.insert(call, OpenCall { waiter, told });
@@ -488,6 +495,7 @@ fn take_stats(stats: &mut EngineStats, told: WorkerStats) {
         tokens_per_second,
         rss_bytes,
         pages_in_use,
+        drafts,
     } = told;
     let (file, name, context) = match model {
         Some((file, name, context)) => (Some(file), Some(name), Some(context)),
@@ -501,6 +509,7 @@ fn take_stats(stats: &mut EngineStats, told: WorkerStats) {
     stats.tokens_per_second = tokens_per_second.or(stats.tokens_per_second);
     stats.rss_bytes = rss_bytes;
     stats.pages_in_use = pages_in_use;
+    stats.drafts = drafts;
     stats.phase = if own + network > 0 {
         EnginePhase::Busy
     } else {

@@ -22,7 +22,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::adapters::{Inventory, Rates};
 use crate::request::Class;
-use crate::wire::{Ask, Say};
+use crate::wire::{Ask, Drafts, Say};
 use crate::{
     Benchmark, ChatPrompt, EmbedRequest, Embeddings, EngineError, GenerateEvent, GenerateRequest,
     LoadProgress, ModelInfo, ScoreRequest, Sharing, TextInfo, TokenScore,
@@ -107,6 +107,8 @@ pub struct EngineStats {
     pub rss_bytes: Option<u64>,
     /// Pages of keys and values that sequences hold.
     pub pages_in_use: u64,
+    /// What came of drafts since the worker started.
+    pub drafts: Drafts,
     /// What the worker measured about itself.
     pub isolation: Isolation,
     /// How many workers have died unasked since the start.
@@ -277,13 +279,30 @@ impl EngineHandle {
         };
         let said = self.compute(ask).await?;
         if let Say::Benchmark(benchmark) = said {
+            // The processor's worker cannot see what the processor is called; a card's names its card.
+            let on_card = self.stats.borrow().worker;
+            let device = match on_card {
+                Some(WorkerKind::Cuda | WorkerKind::Metal) => benchmark.device,
+                Some(WorkerKind::Processor) | None => {
+                    format!("{}, {}", processor(), benchmark.device)
+                }
+            };
             Ok(Benchmark {
-                device: format!("{}, {}", processor(), benchmark.device),
+                device,
                 ..benchmark
             })
         } else {
             Err(unexpected(&said))
         }
+    }
+
+    /// What a benchmark that is made now begins its device with: the card, once a worker of one has told it, else the
+    /// processor.
+    pub fn benchmark_device(&self) -> String {
+        let stats = self.stats.borrow();
+        let on_card = !matches!(stats.worker, Some(WorkerKind::Processor) | None);
+        let card = stats.kernels.clone().filter(|_| on_card);
+        card.unwrap_or_else(processor)
     }
 
     /// Shares the device otherwise from now on.

@@ -189,7 +189,7 @@ async fn read_frames(pipe: ChildStdout, arrived: mpsc::Sender<Arrival>) {
         let arrival = match wire::read_async::<FromWorker>(&mut pipe).await {
             Ok(Some(frame)) => Arrival::Frame(frame),
             Ok(None) | Err(wire::WireError::Pipe(_)) => Arrival::End(None),
-            Err(error @ (wire::WireError::TooLong { .. } | wire::WireError::NoMessage(_))) => {
+            Err(error @ (wire::WireError::TooLong { .. } | wire::WireError::NoMessage { .. })) => {
                 Arrival::End(Some(error.to_string()))
             }
         };

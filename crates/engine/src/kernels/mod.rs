@@ -17,6 +17,8 @@ mod format;
 mod isa;
 mod matrix;
 mod memory;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod portable;
 mod set;
 mod strips;
@@ -88,6 +90,10 @@ unsafe fn run<F: Formatted>(set: Set, work: &Work) {
             Level::AvxVnni => avx2::run_vnni::<F>(work),
             #[cfg(target_arch = "x86_64")]
             Level::Avx512 => avx512::run::<F>(work),
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon => neon::run::<F>(work),
+            #[cfg(target_arch = "aarch64")]
+            Level::NeonDot => neon::run_dot::<F>(work),
         }
     }
 }

@@ -21,6 +21,12 @@ pub(crate) enum Level {
     /// AVX-512 (F, BW, DQ, VL) with integer dot products.
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    /// NEON.
+    #[cfg(target_arch = "aarch64")]
+    Neon,
+    /// The same with integer dot products.
+    #[cfg(target_arch = "aarch64")]
+    NeonDot,
 }
 
 impl Set {
@@ -48,6 +54,16 @@ impl Set {
                 }
             }
         }
+        #[cfg(target_arch = "aarch64")]
+        {
+            use std::arch::is_aarch64_feature_detected as has;
+            if has!("neon") {
+                sets.push(Self(Level::Neon));
+                if has!("dotprod") {
+                    sets.push(Self(Level::NeonDot));
+                }
+            }
+        }
         sets
     }
 
@@ -67,6 +83,10 @@ impl fmt::Display for Set {
             Level::AvxVnni => "AVX2 with VNNI",
             #[cfg(target_arch = "x86_64")]
             Level::Avx512 => "AVX-512 with VNNI",
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon => "NEON",
+            #[cfg(target_arch = "aarch64")]
+            Level::NeonDot => "NEON with dot products",
         })
     }
 }
@@ -189,6 +209,11 @@ macro_rules! vectorised {
                 $crate::kernels::Level::Avx512 => unsafe {
                     avx512 $(::<$($constant),+>)? ($($argument),*)
                 },
+                // What every processor of this target has is what these loops are compiled to anyway.
+                #[cfg(target_arch = "aarch64")]
+                $crate::kernels::Level::Neon | $crate::kernels::Level::NeonDot => {
+                    body::<$crate::kernels::Fused $($(, $constant)+)?>($($argument),*)
+                }
             }
         }
     };

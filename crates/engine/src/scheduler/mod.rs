@@ -235,7 +235,8 @@ impl Scheduler {
             let mut prefill = 0;
             for (candidate, tokens) in taken.iter().filter(|(candidate, _)| which(candidate)) {
                 if candidate.decodes() {
-                    rows += 1;
+                    // More than one where a draft is verified.
+                    rows += *tokens as usize;
                 } else {
                     prefill += tokens;
                 }
@@ -269,7 +270,7 @@ impl Scheduler {
         );
         for (candidate, tokens) in &taken {
             let spent = if candidate.decodes() {
-                costs.row()
+                costs.row() * f64::from(*tokens)
             } else {
                 costs.token() * f64::from(*tokens)
             };

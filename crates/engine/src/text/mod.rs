@@ -20,7 +20,8 @@ pub use template::Template;
 pub use tokenizer::Tokenizer;
 pub use vocabulary::{PieceKind, Vocabulary};
 
-use crate::families::Shape;
+use crate::families::bert::{self, EncoderShape};
+use crate::families::{Shape, ShapeProblem};
 use crate::file::{Metadata, ModelFile, TensorKind};
 use crate::{ChatPrompt, EngineError, TextInfo};
 
@@ -57,6 +58,7 @@ impl TextModel {
 
     /// Turns a chat into the ids after which the model's message begins.
     pub fn render(&self, prompt: &ChatPrompt, path: &Path) -> Result<Vec<u32>, EngineError> {
+        self.produces()?;
         let template = self
             .template
             .as_ref()
@@ -67,6 +69,16 @@ impl TextModel {
         let rendered = template.render(&marked.prompt)?;
         let (text, protected) = marked.restore(&rendered);
         Ok(self.tokenizer.encode_rendered(&text, &protected))
+    }
+
+    /// Refuses what produces or judges tokens, for a model that only embeds.
+    pub fn produces(&self) -> Result<(), EngineError> {
+        if self.info.embeds_only {
+            return Err(EngineError::OnlyEmbeds {
+                model: self.info.name.clone(),
+            });
+        }
+        Ok(())
     }
 
     /// A detokenizer that ends at any of `stop`.
@@ -105,21 +117,12 @@ fn text_info(file: &ModelFile, vocabulary: &Vocabulary) -> Result<TextInfo, Engi
     let header = file.header();
     let metadata = &header.metadata;
     let architecture = architecture(metadata).map_err(|problem| file.bad(problem))?;
-    let shape = Shape::from_metadata(metadata, &file.name());
-    let (runs_here, context_train, kv_bytes_per_token, scratch) = match &shape {
-        Ok(shape) => (
-            true,
-            shape.context_train,
-            shape.kv_bytes_per_token(),
-            shape.scratch_bytes(),
-        ),
-        Err(crate::families::ShapeProblem::Bad(problem)) => return Err(file.bad(problem.clone())),
-        Err(crate::families::ShapeProblem::Unsupported(_)) => {
-            let context = metadata.u32(&format!("{architecture}.context_length"));
-            (false, context.unwrap_or(0), 0, 0)
-        }
+    let embeds_only = architecture == bert::ARCHITECTURE;
+    let sizes = match embeds_only {
+        true => of_encoder(file)?,
+        false => of_decoder(file, &architecture)?,
     };
-    let runs_here = runs_here
+    let runs_here = sizes.runs_here
         && header
             .tensors
             .iter()
@@ -132,19 +135,66 @@ fn text_info(file: &ModelFile, vocabulary: &Vocabulary) -> Result<TextInfo, Engi
     Ok(TextInfo {
         architecture,
         runs_here,
+        embeds_only,
         name: file.name(),
         vocab_size: vocabulary.len(),
-        context_train,
+        context_train: sizes.context_train,
         has_template: metadata.text("tokenizer.chat_template").is_some(),
         eog_ids: vocabulary.eog_ids().to_vec(),
         head_len: header.head_len,
         head_sha256: file.head_sha256(),
         parameters: header.tensors.iter().map(|tensor| tensor.elements()).sum(),
         quant: commonest_kind(header).to_string(),
-        kv_bytes_per_token,
+        kv_bytes_per_token: sizes.kv_bytes_per_token,
         weights_bytes,
-        load_bytes: crate::families::resident_bytes(header) + scratch,
+        load_bytes: sizes.load_bytes,
         has_weights: file.has_weights(),
+    })
+}
+
+/// What a shape says of a model's size.
+struct Sizes {
+    runs_here: bool,
+    context_train: u32,
+    kv_bytes_per_token: u64,
+    /// Bytes of weights in memory and of scratch.
+    load_bytes: u64,
+}
+
+fn of_decoder(file: &ModelFile, architecture: &str) -> Result<Sizes, EngineError> {
+    let metadata = &file.header().metadata;
+    let resident = crate::families::resident_bytes(file.header());
+    match Shape::from_metadata(metadata, &file.name()) {
+        Ok(shape) => Ok(Sizes {
+            runs_here: true,
+            context_train: shape.context_train,
+            kv_bytes_per_token: shape.kv_bytes_per_token(),
+            load_bytes: resident.saturating_add(shape.scratch_bytes()),
+        }),
+        Err(ShapeProblem::Bad(problem)) => Err(file.bad(problem)),
+        Err(ShapeProblem::Unsupported(_)) => Ok(Sizes {
+            runs_here: false,
+            context_train: metadata
+                .u32(&format!("{architecture}.context_length"))
+                .unwrap_or(0),
+            kv_bytes_per_token: 0,
+            load_bytes: resident,
+        }),
+    }
+}
+
+fn of_encoder(file: &ModelFile) -> Result<Sizes, EngineError> {
+    let resident = EncoderShape::resident_bytes(file);
+    let (runs_here, context_train, scratch) = match EncoderShape::of(file) {
+        Ok(shape) => (true, shape.context as u32, shape.scratch_bytes()),
+        Err(EngineError::UnsupportedFeature { .. }) => (false, 0, 0),
+        Err(error) => return Err(error),
+    };
+    Ok(Sizes {
+        runs_here,
+        context_train,
+        kv_bytes_per_token: 0,
+        load_bytes: resident.saturating_add(scratch),
     })
 }
 

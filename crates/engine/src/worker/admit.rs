@@ -18,6 +18,9 @@ use crate::wire::Say;
 /// Sequences that run or wait at once. Memory is admitted apart; this bounds the bookkeeping.
 const MAX_SEQUENCES: usize = 64;
 
+/// Of these, how many others leave to the owner.
+const KEPT_FOR_OWN: usize = 16;
+
 /// How a call went that was to be started.
 enum Started {
     /// It is a sequence now.
@@ -33,13 +36,16 @@ impl Compute {
     /// that somebody waits for is not kept busy by those who came later.
     pub(super) fn admit(&mut self) {
         while let Some(job) = self.waiting.pop_front() {
-            let (call, class) = (job.call, job.class);
+            let (call, class, looked_at) = (job.call, job.class, job.looked_at);
             let started = self.start(job);
+            if !looked_at {
+                self.shared.controls.seen(class);
+            }
             if let Ok(Started::NotYet(job)) = started {
-                self.waiting.push_front(job);
+                let looked_at = true;
+                self.waiting.push_front(Job { looked_at, ..job });
                 return;
             }
-            self.shared.controls.seen(class);
             match started {
                 Ok(Started::Running(sequence)) => {
                     if let Work::Answer(answer) = &sequence.work
@@ -107,6 +113,10 @@ impl Compute {
             path: &job.file,
             context,
             class: job.class,
+            produces: match job.what {
+                What::Generate(_) | What::Score(_) | What::Benchmark => true,
+                What::Load { .. } | What::Embed(_) => false,
+            },
             available: job.available,
         };
         crash::phase("loading a model");
@@ -152,9 +162,13 @@ impl Compute {
         id: u64,
         what: What,
     ) -> Result<Sequence, EngineError> {
-        if self.sequences.len() >= MAX_SEQUENCES {
+        let limit = match class.is_network() {
+            true => MAX_SEQUENCES - KEPT_FOR_OWN,
+            false => MAX_SEQUENCES,
+        };
+        if self.sequences.len() >= limit {
             return Err(EngineError::TooManyCalls {
-                limit: MAX_SEQUENCES as u32,
+                limit: limit as u32,
             });
         }
         let control = self.shared.controls.of(call);
@@ -180,7 +194,7 @@ impl Compute {
             }
             What::Load { .. } | What::Benchmark => return Err(EngineError::Displaced),
         };
-        let vocabulary = model.decoder.vocabulary() as u32;
+        let vocabulary = model.weights.vocabulary() as u32;
         if let Some(&id) = ids.iter().find(|&&id| id >= vocabulary) {
             return Err(EngineError::TokenOutside { id, vocabulary });
         }
@@ -193,8 +207,8 @@ impl Compute {
             control,
             ids,
             state: SequenceState::default(),
-            // One more for the page that is copied when it was shared and is grown into.
-            pages: model.pages_of(longest) + 1,
+            drafted: Vec::new(),
+            pages: model.promise(longest),
             aside: false,
             compiling: false,
             last_step: 0,
@@ -205,14 +219,14 @@ impl Compute {
             .iter()
             .filter(|sequence| sequence.model == id);
         let accepted: Vec<Claim> = of_model.map(Sequence::claim).collect();
-        let page = model.pool.page_bytes();
-        room::admit(&accepted, &sequence.claim(), model.pool.capacity()).map_err(
+        let page = model.page_bytes();
+        room::admit(&accepted, &sequence.claim(), model.capacity()).map_err(
             |NoRoom { have }| EngineError::NotEnoughMemory {
                 need: sequence.pages as u64 * page,
                 have: have as u64 * page,
             },
         )?;
-        sequence.state = model.pool.adopt(&sequence.asker.key, sequence.adoptable());
+        sequence.state = model.adopt(&sequence.asker.key, sequence.adoptable());
         if let Work::Answer(answer) = &mut sequence.work {
             sequence.compiling = answer.is_compiling()?;
         }
@@ -228,9 +242,10 @@ impl Compute {
             return Ok(Started::NotYet(job));
         };
         crash::phase("measuring a model");
-        // This call is one of those that wait.
-        let go_on = || controls.waiting() <= 1 && !control.is_cancelled();
-        let measured = benchmark::run(model, self.threads, &self.shared.watch, &go_on)?;
+        // This call may be one of those that were not looked at.
+        let this = u32::from(!job.looked_at);
+        let go_on = || controls.waiting() <= this && !control.is_cancelled();
+        let measured = benchmark::run(model, &self.device, &self.shared.watch, &go_on)?;
         Ok(match measured {
             Some(benchmark) => Started::Done(Say::Benchmark(benchmark)),
             None => Started::NotYet(job),

@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
+use super::draft::{self, Acceptance, Pace};
 use super::loaded::Loaded;
 use super::sequence::Outcome;
 use crate::grammar::{Compiling, Matcher};
 use crate::sampler::Position;
 use crate::text::Detokenizer;
 use crate::wire::Say;
-use crate::{EngineError, Finish, GenerateEvent, GenerateRequest, GenerateStats, Sampling};
+use crate::{
+    EngineError, Finish, GenerateEvent, GenerateRequest, GenerateStats, Sampling, TokenLogprobs,
+};
 
 #[derive(Debug)]
 pub(super) struct Answer {
@@ -24,10 +27,24 @@ pub(super) struct Answer {
     form: Form,
     /// Tokens computed before the first new one.
     read: u32,
-    /// New tokens.
-    produced: u32,
+    /// What came of it so far.
+    counts: Counts,
+    acceptance: Acceptance,
+    /// What the text's repetitions say will follow, of the step that is being computed.
+    foreseen: Vec<u32>,
     prefill_time: Duration,
     decode_time: Duration,
+}
+
+/// What an answer has led to.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Counts {
+    /// New tokens.
+    pub(super) produced: u32,
+    /// Tokens that were drafted.
+    pub(super) drafted: u32,
+    /// Those of them that were the chosen ones.
+    pub(super) accepted: u32,
 }
 
 /// What the text must be.
@@ -39,6 +56,16 @@ enum Form {
     Compiling(Compiling, Vec<u32>),
     /// What a constraint leaves.
     Bound(Box<Matcher>),
+}
+
+/// A token that was chosen.
+struct Chosen {
+    id: u32,
+    /// The text that became certain with it.
+    text: String,
+    logprobs: Option<TokenLogprobs>,
+    /// Why the answer ends with it, where it does.
+    finish: Option<Finish>,
 }
 
 impl Answer {
@@ -76,7 +103,9 @@ impl Answer {
             detokenizer,
             form,
             read: 0,
-            produced: 0,
+            counts: Counts::default(),
+            acceptance: Acceptance::default(),
+            foreseen: Vec::new(),
             prefill_time: Duration::ZERO,
             decode_time: Duration::ZERO,
         };
@@ -105,7 +134,7 @@ impl Answer {
 
     /// Counts a step.
     pub(super) fn spend(&mut self, tokens: u32, took: Duration) {
-        if self.produced == 0 {
+        if self.counts.produced == 0 {
             self.read += tokens;
             self.prefill_time += took;
         } else {
@@ -119,19 +148,88 @@ impl Answer {
             done: done.min(self.given) as u32,
             total: self.given as u32,
         };
-        (self.produced == 0).then_some(Say::Event(progress))
+        (self.counts.produced == 0).then_some(Say::Event(progress))
     }
 
-    /// Chooses the next token.
+    /// What has come of it so far.
+    pub(super) fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Drafts what follows `ids`, at most as much as fits before `longest`: nothing unless it pays. Called before every
+    /// step that computes this answer's next token and no other sequence's.
+    pub(super) fn draft(&mut self, ids: &[u32], longest: u32, pace: &Pace) -> Vec<u32> {
+        // The first new token comes out of the prompt's step, where there is nothing to save.
+        if self.counts.produced == 0 {
+            return Vec::new();
+        }
+        // What is chosen last is not computed.
+        let room = (longest as usize).saturating_sub(ids.len() + 1);
+        self.foreseen = draft::look_up(ids, room.min(draft::LONGEST_DRAFT));
+        let rows = pace.rows(self.acceptance, self.foreseen.len() + 1);
+        let drafted = self.foreseen[..rows - 1].to_vec();
+        // The first is judged also where it was not drafted.
+        self.foreseen.truncate(rows.saturating_sub(1).max(1));
+        drafted
+    }
+
+    /// Chooses the next token, and as many more as were drafted right. `rows` are the logits after the last token and
+    /// after each drafted one.
     pub(super) fn take(
         &mut self,
         ids: &mut Vec<u32>,
-        mut logits: Vec<f32>,
+        rows: &[f32],
         model: &Loaded,
     ) -> Result<Outcome, EngineError> {
+        let foreseen = std::mem::take(&mut self.foreseen);
+        let first_index = (ids.len() - self.prompt) as u32;
+        let begun = ids.len();
+        let (mut text, mut logprobs, mut finish) = (String::new(), Vec::new(), None);
+        let width = model.weights.vocabulary();
+        let last = (rows.len() / width).saturating_sub(1);
+        self.counts.drafted += last as u32;
+        for (at, logits) in rows.chunks_exact(width).enumerate() {
+            let chosen = self.choose(ids, logits, model)?;
+            text.push_str(&chosen.text);
+            logprobs.extend(chosen.logprobs);
+            finish = chosen.finish;
+            let accepted = foreseen.get(at).map(|&foreseen| foreseen == chosen.id);
+            if let Some(accepted) = accepted {
+                self.acceptance.learn(accepted);
+            }
+            if accepted != Some(true) || at == last {
+                break;
+            }
+            self.counts.accepted += 1;
+            if finish.is_some() {
+                break;
+            }
+        }
+        if finish.is_some() {
+            text.push_str(&self.detokenizer.finish().text);
+        }
+        let tokens = Say::Event(GenerateEvent::Tokens {
+            first_index,
+            ids: ids[begun..].to_vec(),
+            text,
+            logprobs,
+        });
+        Ok(match finish {
+            Some(finish) => Outcome::End(vec![tokens, self.finished(finish)]),
+            None => Outcome::On(Some(tokens)),
+        })
+    }
+
+    /// Chooses one token.
+    fn choose(
+        &mut self,
+        ids: &mut Vec<u32>,
+        logits: &[f32],
+        model: &Loaded,
+    ) -> Result<Chosen, EngineError> {
         let info = model.text.info();
         // Rows of the table beyond the vocabulary are padding.
-        logits.truncate(info.vocab_size as usize);
+        let logits = &logits[..logits.len().min(info.vocab_size as usize)];
         let index = (ids.len() - self.prompt) as u32;
         let mask = match &mut self.form {
             Form::Bound(matcher) => Some(matcher.mask()?),
@@ -143,15 +241,15 @@ impl Answer {
             sampling: &self.sampling,
             mask: mask.as_ref(),
         };
-        let chosen = position.choose(&logits, self.logprobs);
-        let chosen = chosen.ok_or(EngineError::BadNumbers { index })?;
+        let choice = position.choose(logits, self.logprobs);
+        let choice = choice.ok_or(EngineError::BadNumbers { index })?;
         if let Form::Bound(matcher) = &mut self.form {
-            matcher.advance(chosen.id)?;
+            matcher.advance(choice.id)?;
         }
-        ids.push(chosen.id);
-        self.produced += 1;
-        let eog = !self.ignore_eog && info.eog_ids.binary_search(&chosen.id).is_ok();
-        let mut piece = self.detokenizer.push(&[chosen.id]);
+        ids.push(choice.id);
+        self.counts.produced += 1;
+        let eog = !self.ignore_eog && info.eog_ids.binary_search(&choice.id).is_ok();
+        let piece = self.detokenizer.push(&[choice.id]);
         let finish = if piece.stopped {
             Some(Finish::StopString)
         } else if eog {
@@ -161,18 +259,11 @@ impl Answer {
         } else {
             None
         };
-        if finish.is_some() {
-            piece.text.push_str(&self.detokenizer.finish().text);
-        }
-        let tokens = Say::Event(GenerateEvent::Tokens {
-            first_index: index,
-            ids: vec![chosen.id],
+        Ok(Chosen {
+            id: choice.id,
             text: piece.text,
-            logprobs: chosen.logprobs.into_iter().collect(),
-        });
-        Ok(match finish {
-            Some(finish) => Outcome::End(vec![tokens, self.finished(finish)]),
-            None => Outcome::On(Some(tokens)),
+            logprobs: choice.logprobs,
+            finish,
         })
     }
 
@@ -181,7 +272,7 @@ impl Answer {
         let held = self.detokenizer.finish().text;
         let rest = (!held.is_empty()).then(|| {
             Say::Event(GenerateEvent::Tokens {
-                first_index: (self.given - self.prompt) as u32 + self.produced,
+                first_index: (self.given - self.prompt) as u32 + self.counts.produced,
                 ids: Vec::new(),
                 text: held,
                 logprobs: Vec::new(),
@@ -198,7 +289,7 @@ impl Answer {
             stats: GenerateStats {
                 prefill_tokens: self.read,
                 prefill_ms: self.prefill_time.as_millis() as u64,
-                decode_tokens: self.produced,
+                decode_tokens: self.counts.produced,
                 decode_ms: self.decode_time.as_millis() as u64,
             },
         })

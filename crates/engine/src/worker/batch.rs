@@ -1,21 +1,40 @@
 //! A step: what the scheduler chose is computed at once, and everyone gets theirs.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::compute::Compute;
+use super::controls::Control;
 use super::crash;
-use super::loaded::Loaded;
-use super::sequence::{Outcome, Sequence};
+use super::draft;
+use super::sequence::{Outcome, Sequence, Work};
+#[cfg(debug_assertions)]
+use super::simulated;
 use super::watchdog::step_limit;
-use crate::decoder::{Span, Step};
-use crate::scheduler::{Candidate, Plan};
+use super::weights::Weights;
+use crate::cache::PagePool;
+use crate::decoder::Step;
+use crate::encoder::Encoder;
+use crate::scheduler::{Candidate, Chosen, Plan};
 use crate::wire::Say;
 use crate::{Class, EngineError};
 
 impl Compute {
     pub(super) fn step(&mut self, candidates: &[Candidate], plan: &Plan) {
         let Plan::Step { model, chosen } = plan else {
+            return;
+        };
+        let chosen = chosen.iter().copied();
+        let mut chosen: Vec<Chosen> = chosen
+            .filter(|chosen| self.takes_part(candidates, chosen))
+            .collect();
+        self.draft(*model, &mut chosen);
+        let plan = Plan::Step {
+            model: *model,
+            chosen,
+        };
+        let Plan::Step { model, chosen } = &plan else {
             return;
         };
         let tokens: BTreeMap<u64, u32> = chosen
@@ -37,7 +56,8 @@ impl Compute {
                 // All that the step led to is the device's time, telling included.
                 let took = begun.elapsed();
                 let now = self.now();
-                self.scheduler.done(candidates, plan, took, now);
+                self.learn_pace(candidates, &plan, took);
+                self.scheduler.done(candidates, &plan, took, now);
                 self.speed.time += took;
             }
             Ok(Step::Interrupted) => {
@@ -52,41 +72,102 @@ impl Compute {
         }
     }
 
+    /// Drafts for a sequence that is computed alone: beside others they would wait for its guesses. Of the network's, only
+    /// while the owner wants nothing.
+    fn draft(&mut self, model: u64, chosen: &mut [Chosen]) {
+        for sequence in &mut self.sequences {
+            // Of a step that was given up.
+            sequence.drafted.clear();
+        }
+        let ([chosen], true) = (chosen, draft::EXACT) else {
+            return;
+        };
+        let own_is_here = self
+            .sequences
+            .iter()
+            .any(|sequence| sequence.class == Class::Own);
+        let of_call = |sequence: &&mut Sequence| sequence.call == chosen.call;
+        let sequence = self.sequences.iter_mut().find(of_call);
+        let (Some(sequence), Some(model)) = (sequence, self.models.get(model)) else {
+            return;
+        };
+        if chosen.tokens == 1 && !(sequence.class.is_network() && own_is_here) {
+            chosen.tokens = sequence.draft(model);
+        }
+    }
+
+    /// Takes account of what a step of one sequence that decodes took.
+    fn learn_pace(&mut self, candidates: &[Candidate], plan: &Plan, took: Duration) {
+        let Plan::Step { model, chosen } = plan else {
+            return;
+        };
+        let [chosen] = chosen.as_slice() else {
+            return;
+        };
+        let decodes = candidates
+            .iter()
+            .any(|candidate| candidate.call == chosen.call && candidate.left == 1);
+        if let Some(model) = self.models.get_mut(*model).filter(|_| decodes) {
+            model.pace.learn(chosen.tokens as usize, took);
+        }
+    }
+
+    /// Whether a chosen sequence gets what it needs. What is computed as a whole waits for a step with room for all of it;
+    /// the first of a step always has that.
+    fn takes_part(&self, candidates: &[Candidate], chosen: &Chosen) -> bool {
+        let of_call = |sequence: &&Sequence| sequence.call == chosen.call;
+        let whole = self.sequences.iter().find(of_call).is_some_and(
+            |sequence| matches!(&sequence.work, Work::Embedding(embedding) if embedding.is_whole()),
+        );
+        let left = candidates
+            .iter()
+            .find(|candidate| candidate.call == chosen.call)
+            .map_or(0, |candidate| candidate.left);
+        !whole || chosen.tokens >= left
+    }
+
     fn compute(&mut self, id: u64, tokens: &BTreeMap<u64, u32>) -> Result<Step, EngineError> {
         let Some(model) = self.models.get_mut(id) else {
             return Err(EngineError::Displaced);
         };
-        let Loaded {
-            decoder,
-            pool,
-            info,
-            ..
-        } = model;
-        let mut controls = Vec::with_capacity(tokens.len());
-        let mut own = false;
-        let mut spans: Vec<Span<'_>> = Vec::with_capacity(tokens.len());
-        for sequence in &mut self.sequences {
-            if let Some(&tokens) = tokens.get(&sequence.call) {
-                controls.push(sequence.control.clone());
-                own |= sequence.class == Class::Own;
-                spans.push(sequence.span(tokens));
-            }
-        }
-        let (rows, read) = spans
+        let in_step = |sequence: &&mut Sequence| tokens.contains_key(&sequence.call);
+        let mut sequences: Vec<&mut Sequence> = self.sequences.iter_mut().filter(in_step).collect();
+        let controls: Vec<Arc<Control>> = sequences
             .iter()
-            .fold((0, 0), |(rows, read), span| match span.ids.len() {
+            .map(|sequence| sequence.control.clone())
+            .collect();
+        let own = sequences
+            .iter()
+            .any(|sequence| sequence.class == Class::Own);
+        let (rows, read) = tokens
+            .values()
+            .fold((0, 0), |(rows, read), &tokens| match tokens {
                 1 => (rows + 1, read),
-                more => (rows, read + more as u32),
+                more => (rows, read + more),
             });
         let expected = self.scheduler.predict(id, rows, read);
-        let limit = step_limit(expected, rows as u32 + read, info.text.weights_bytes);
+        let limit = step_limit(expected, rows as u32 + read, model.info.text.weights_bytes);
         let what = format!("a step of {rows} sequences and {read} tokens of prompts");
         let all = &self.shared.controls;
         let interrupted =
             || !own && all.own_waits() || controls.iter().all(|control| control.is_cancelled());
-        self.shared.watch.begin(what, limit);
         crash::phase("a step");
-        let step = decoder.step(pool, &mut spans, &interrupted);
+        #[cfg(debug_assertions)]
+        if simulated::hangs_after(self.steps) {
+            self.shared.watch.begin(what, simulated::ALLOWED);
+            simulated::hang();
+        }
+        self.shared.watch.begin(what, limit);
+        let step = match &mut model.weights {
+            Weights::Decoder { decoder, pool } => {
+                let spans = sequences.iter_mut().map(|sequence| {
+                    let tokens = tokens.get(&sequence.call).copied().unwrap_or(0);
+                    sequence.span(tokens)
+                });
+                decoder.step(pool, &mut spans.collect::<Vec<_>>(), &interrupted)
+            }
+            Weights::Encoder(encoder) => encode(encoder, &sequences, &interrupted),
+        };
         self.shared.watch.end();
         step
     }
@@ -110,10 +191,13 @@ impl Compute {
             };
             sequence.last_step = self.steps;
             let rows = rows.next().unwrap_or_default();
-            if !rows.is_empty() {
-                self.speed.tokens += 1;
-            }
-            match sequence.take(rows, tokens, took, model) {
+            let before = sequence.counts();
+            let taken = sequence.take(rows, tokens, took, model);
+            let after = sequence.counts();
+            self.speed.tokens += after.produced - before.produced;
+            self.drafts.verified += u64::from(after.drafted - before.drafted);
+            self.drafts.accepted += u64::from(after.accepted - before.accepted);
+            match taken {
                 Ok(Outcome::On(say)) => {
                     if let Some(say) = say {
                         self.shared.outbox.say(sequence.call, say);
@@ -152,7 +236,8 @@ impl Compute {
             let Some(model) = self.models.get_mut(id) else {
                 return moved;
             };
-            if needed <= model.pool.free() {
+            let free = model.weights.pool().map(PagePool::free);
+            if free.is_none_or(|free| needed <= free) {
                 return moved;
             }
             let holders = self
@@ -164,10 +249,26 @@ impl Compute {
             };
             let state = last.stand_aside();
             // They stay findable until somebody needs the room, and then go, the oldest first.
-            model.pool.retire(&last.asker.key, &last.ids, state);
+            model.retire(&last.asker.key, &last.ids, state);
             moved = true;
         }
     }
+}
+
+/// The states of whole texts.
+fn encode(
+    encoder: &Encoder,
+    sequences: &[&mut Sequence],
+    interrupted: &dyn Fn() -> bool,
+) -> Result<Step, EngineError> {
+    let mut states = Vec::with_capacity(sequences.len());
+    for sequence in sequences {
+        match encoder.states(&sequence.ids, interrupted)? {
+            Some(rows) => states.push(rows),
+            None => return Ok(Step::Interrupted),
+        }
+    }
+    Ok(Step::Computed(states))
 }
 
 fn take_calls(sequences: &mut Vec<Sequence>, calls: &BTreeMap<u64, u32>) -> Vec<Sequence> {

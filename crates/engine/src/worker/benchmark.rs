@@ -24,15 +24,17 @@ const AT_MOST: Duration = Duration::from_millis(1500);
 /// Measures a model; `None` when it was given up for somebody's work.
 pub(super) fn run(
     model: &mut Loaded,
-    threads: usize,
+    device: &str,
     watch: &Watch,
     go_on: &dyn Fn() -> bool,
 ) -> Result<Option<Benchmark>, EngineError> {
     let limit = step_limit(None, STEP_TOKENS, model.info.text.weights_bytes);
-    let room = (model.pool.free() * crate::cache::PAGE).min(model.info.context as usize);
+    let context = model.info.context as usize;
+    let (decoder, pool) = model.decoding()?;
+    let room = (pool.free() * crate::cache::PAGE).min(context);
     let mut speed = Speed {
-        decoder: &model.decoder,
-        pool: &mut model.pool,
+        decoder,
+        pool,
         go_on,
     };
     watch.begin("a measurement".to_owned(), limit);
@@ -41,7 +43,7 @@ pub(super) fn run(
     Ok(
         measured?.map(|(prefill_tokens_per_second, decode)| Benchmark {
             build: BUILD.to_owned(),
-            device: device(threads),
+            device: device.to_owned(),
             prefill_tokens_per_second,
             decode,
         }),
@@ -77,10 +79,4 @@ fn measure(
         });
     }
     Ok(Some((prefill, decode)))
-}
-
-/// What a measurement holds for, as far as the worker may see it: with another instruction set or number of threads it is to
-/// be made anew.
-pub(super) fn device(threads: usize) -> String {
-    format!("{}, {threads} threads", crate::kernels::set())
 }

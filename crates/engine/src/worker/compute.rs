@@ -16,7 +16,7 @@ use super::sequence::{Sequence, Work};
 use super::texts::TextModels;
 use super::watchdog::Watch;
 use crate::scheduler::{Plan, Scheduler, room};
-use crate::wire::{Say, WorkerStats};
+use crate::wire::{Drafts, Say, WorkerStats};
 use crate::{Class, EngineError, Finish, GenerateEvent, GenerateStats, Sharing};
 
 /// Time between two reports of what the worker does.
@@ -38,7 +38,8 @@ pub(super) struct Shared {
 pub(super) struct Compute {
     pub(super) shared: Shared,
     gauge: Gauge,
-    pub(super) threads: usize,
+    /// What measurements are made on.
+    pub(super) device: String,
     pub(super) models: Models,
     pub(super) sequences: Vec<Sequence>,
     /// Calls that wait for a model, in the order of their classes.
@@ -48,6 +49,7 @@ pub(super) struct Compute {
     /// Steps computed so far.
     pub(super) steps: u64,
     pub(super) speed: Speed,
+    pub(super) drafts: Drafts,
     reported: Option<Instant>,
 }
 
@@ -63,14 +65,14 @@ impl Compute {
     pub(super) fn new(
         shared: Shared,
         gauge: Gauge,
-        threads: usize,
+        device: String,
         memory_cap: Option<u64>,
         sharing: Sharing,
     ) -> Self {
         Self {
             shared,
             gauge,
-            threads,
+            device,
             models: Models::new(memory_cap),
             sequences: Vec::new(),
             waiting: VecDeque::new(),
@@ -78,6 +80,7 @@ impl Compute {
             begun: Instant::now(),
             steps: 0,
             speed: Speed::default(),
+            drafts: Drafts::default(),
             reported: None,
         }
     }
@@ -170,7 +173,9 @@ impl Compute {
                 };
                 outbox.say(job.call, end);
                 controls.close(job.call);
-                controls.seen(job.class);
+                if !job.looked_at {
+                    controls.seen(job.class);
+                }
             }
             !cancelled
         });
@@ -193,11 +198,11 @@ impl Compute {
                 .iter()
                 .filter(|sequence| sequence.model == id);
             let claims: Vec<room::Claim> = of_model.map(Sequence::claim).collect();
-            let aside = room::aside(&claims, model.pool.capacity());
+            let aside = room::aside(&claims, model.capacity());
             for sequence in &mut self.sequences {
                 if sequence.model == id && sequence.aside && !aside.contains(&sequence.call) {
                     sequence.aside = false;
-                    sequence.state = model.pool.adopt(&sequence.asker.key, sequence.adoptable());
+                    sequence.state = model.adopt(&sequence.asker.key, sequence.adoptable());
                 }
             }
         }
@@ -235,9 +240,7 @@ impl Compute {
     pub(super) fn close(&mut self, sequence: Sequence, last: Vec<Say>) {
         self.shared.controls.close(sequence.call);
         if let Some(model) = self.models.get_mut(sequence.model) {
-            model
-                .pool
-                .retire(&sequence.asker.key, &sequence.ids, sequence.state);
+            model.retire(&sequence.asker.key, &sequence.ids, sequence.state);
         }
         for say in last {
             self.shared.outbox.say(sequence.call, say);
@@ -282,6 +285,7 @@ impl Compute {
             tokens_per_second: self.speed.last,
             rss_bytes: self.gauge.resident(),
             pages_in_use: self.models.pages_in_use() as u64,
+            drafts: self.drafts,
         };
         self.shared.outbox.say(0, Say::Stats(stats));
     }

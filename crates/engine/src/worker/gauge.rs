@@ -1,17 +1,20 @@
 //! The process's own memory, as the system counts it.
 
+use std::fs::File;
+use std::io::{Read as _, Seek as _};
+
 /// Reads resident memory. Opened before the process confines itself, since nothing can be opened after.
 #[derive(Debug)]
 pub(super) struct Gauge {
     #[cfg(target_os = "linux")]
-    statm: Option<std::fs::File>,
+    statm: Option<File>,
 }
 
 impl Gauge {
     #[cfg(target_os = "linux")]
     pub(super) fn open() -> Self {
         Self {
-            statm: std::fs::File::open("/proc/self/statm").ok(),
+            statm: File::open("/proc/self/statm").ok(),
         }
     }
 
@@ -40,12 +43,29 @@ impl Gauge {
     }
 }
 
-/// The most that was ever resident; `None` where the system does not tell.
-pub(super) fn peak_resident() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kibibytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
-    Some(kibibytes * 1024)
+/// Reads the most memory that was ever resident. Opened before the process confines itself, like [`Gauge`].
+#[derive(Debug)]
+pub(super) struct Peak {
+    status: Option<File>,
+}
+
+impl Peak {
+    pub(super) fn open() -> Self {
+        Self {
+            status: File::open("/proc/self/status").ok(),
+        }
+    }
+
+    /// Bytes; `None` where the system does not tell.
+    pub(super) fn resident(&self) -> Option<u64> {
+        let mut file = self.status.as_ref()?;
+        let mut status = String::new();
+        file.rewind().ok()?;
+        file.read_to_string(&mut status).ok()?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))?;
+        let kibibytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+        Some(kibibytes * 1024)
+    }
 }

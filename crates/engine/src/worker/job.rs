@@ -22,6 +22,8 @@ pub(super) struct Job {
     pub(super) file: PathBuf,
     /// Bytes that were free on the machine when it was asked.
     pub(super) available: u64,
+    /// It was looked at and could not be started yet: nobody need give up a step for it any more.
+    pub(super) looked_at: bool,
     pub(super) what: What,
 }
 
@@ -80,6 +82,7 @@ impl Job {
             class,
             file,
             available,
+            looked_at: false,
             what,
         })
     }

@@ -17,18 +17,23 @@ mod benchmark;
 mod compute;
 mod controls;
 mod crash;
+mod draft;
 mod embedding;
 mod gauge;
 mod job;
 mod loaded;
 mod models;
+mod need;
 mod outbox;
 mod residency;
 mod scoring;
 mod sequence;
+#[cfg(debug_assertions)]
+mod simulated;
 mod speed;
 mod texts;
 mod watchdog;
+mod weights;
 
 use std::io::{self, BufReader};
 use std::num::NonZeroUsize;
@@ -49,8 +54,8 @@ use watchdog::Watch;
 const QUEUE: usize = 1024;
 
 /// Bytes that the process may take beside what is admitted by the owner's cap, in which models and their pages are
-/// counted: stacks, vocabularies, and the text of prompts and templates.
-const BESIDE_MODELS: u64 = 256 << 20;
+/// counted: vocabularies, the text of prompts and templates, and what compiling constraints may take.
+const BESIDE_MODELS: u64 = (256 << 20) + crate::grammar::COMPILING_BYTES;
 
 /// Stack of the text thread: templates and their parser recurse.
 const TEXT_STACK: usize = 16 << 20;
@@ -66,6 +71,19 @@ fn open_device() -> Result<String, crate::EngineError> {
 #[cfg(not(feature = "candle"))]
 fn open_device() -> Result<String, crate::EngineError> {
     Ok(crate::kernels::set().to_string())
+}
+
+/// What a measurement holds for, as far as the worker may see it: on another card it is to be made anew.
+#[cfg(feature = "candle")]
+fn measured_device(card: &str, _: NonZeroUsize) -> String {
+    card.to_owned()
+}
+
+/// What a measurement holds for, as far as the worker may see it: with another instruction set or number of threads it is
+/// to be made anew.
+#[cfg(not(feature = "candle"))]
+fn measured_device(kernels: &str, threads: NonZeroUsize) -> String {
+    format!("{kernels}, {threads} threads")
 }
 
 /// Runs the worker on this process's pipes until the app closes them.
@@ -96,7 +114,7 @@ pub fn run(threads: NonZeroUsize) -> Result<(), WireError> {
         Say::Ready {
             threads: u32::try_from(threads.get()).unwrap_or(u32::MAX),
             isolation,
-            kernels: computes_with,
+            kernels: computes_with.clone(),
             build: BUILD.to_owned(),
         },
     );
@@ -119,7 +137,8 @@ pub fn run(threads: NonZeroUsize) -> Result<(), WireError> {
         controls: controls.clone(),
         watch: watch.clone(),
     };
-    let compute = Compute::new(shared, gauge, threads.get(), memory_cap, sharing);
+    let device = measured_device(&computes_with, threads);
+    let compute = Compute::new(shared, gauge, device, memory_cap, sharing);
     let spawn = |name: &str, stack: usize| {
         std::thread::Builder::new()
             .name(name.to_owned())

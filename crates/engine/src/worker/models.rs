@@ -3,12 +3,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::loaded::{Loaded, Need};
+use super::loaded::Loaded;
+use super::need::Need;
 use super::residency::{self, Held, Verdict};
 use super::sequence::Sequence;
 use super::texts::TextModels;
+use super::weights::Planned;
 use crate::backend::{Backend as _, Here};
-use crate::decoder::Plan;
 use crate::file::ModelFile;
 use crate::{Class, EngineError, FileProblem, LoadProgress, TextInfo};
 
@@ -63,8 +64,7 @@ impl Models {
 
     /// Pages that sequences hold, over all models.
     pub(super) fn pages_in_use(&self) -> usize {
-        let used = |model: &Loaded| model.pool.capacity().saturating_sub(model.pool.free());
-        self.loaded.iter().map(used).sum()
+        self.loaded.iter().map(Loaded::pages_in_use).sum()
     }
 
     /// The number of a file's model, if it is loaded.
@@ -91,13 +91,19 @@ impl Models {
         if let Some(id) = self.find(wish.path) {
             let free = self.free(wish.available);
             if let Some(model) = self.get_mut(id) {
+                if wish.produces {
+                    model.decoding()?;
+                }
                 model.widen(wish.context, free)?;
             }
             self.note_use(id, wish.class);
             return Ok(Got::Loaded { id, before: true });
         }
         let text = texts.get(wish.path)?;
-        let plan = Plan::of(&Arc::new(ModelFile::open(wish.path)?))?;
+        if wish.produces {
+            text.produces()?;
+        }
+        let plan = Planned::of(&Arc::new(ModelFile::open(wish.path)?))?;
         has_a_row_for_every_piece(&plan, text.info())?;
         let need = Need::of(&plan, wish.context);
         let verdict = |need: u64| {
@@ -186,12 +192,12 @@ impl Models {
 }
 
 /// Every piece of the tokenizer has its row in the table: answers index logits by pieces.
-fn has_a_row_for_every_piece(plan: &Plan, text: &TextInfo) -> Result<(), EngineError> {
-    let (found, due) = (plan.vocabulary() as u64, u64::from(text.vocab_size));
+fn has_a_row_for_every_piece(plan: &Planned, text: &TextInfo) -> Result<(), EngineError> {
+    let [found, hidden] = plan.table().map(|size| size as u64);
+    let due = u64::from(text.vocab_size);
     if found >= due {
         return Ok(());
     }
-    let hidden = plan.shape().hidden as u64;
     Err(plan.file().bad(FileProblem::WrongShape {
         name: "token_embd.weight".to_owned(),
         found: vec![found, hidden],
@@ -205,6 +211,8 @@ pub(super) struct Wish<'a> {
     pub(super) path: &'a Path,
     pub(super) context: Option<u32>,
     pub(super) class: Class,
+    /// Tokens are to be produced or judged, which not every model can.
+    pub(super) produces: bool,
     /// Bytes free on the machine.
     pub(super) available: u64,
 }

@@ -26,7 +26,7 @@ impl Outbox {
         match wire::write(&mut *pipe, &FromWorker { call, say }) {
             Ok(()) => {}
             Err(WireError::Pipe(_)) => leave(0),
-            Err(error @ (WireError::TooLong { .. } | WireError::NoMessage(_))) => {
+            Err(error @ (WireError::TooLong { .. } | WireError::NoMessage { .. })) => {
                 let refusal = Say::Failed(EngineError::WorkerSpokeWrong {
                     detail: error.to_string(),
                 });

@@ -1,6 +1,7 @@
 //! Judging an answer: one pass over prompt and output, and a verdict on every token of the output.
 
-use super::loaded::{Loaded, SCORE_ROWS};
+use super::loaded::Loaded;
+use super::need::SCORE_ROWS;
 use super::sequence::Outcome;
 use crate::decoder::Wanted;
 use crate::sampler::Position;
@@ -81,7 +82,7 @@ impl Scoring {
         rows: Vec<f32>,
         model: &Loaded,
     ) -> Result<Outcome, EngineError> {
-        for row in rows.chunks_exact(model.decoder.vocabulary()) {
+        for row in rows.chunks_exact(model.weights.vocabulary()) {
             let logits = &row[..model.text.info().vocab_size as usize];
             let index = self.scores.len();
             let Some(&claimed) = self.output.get(index) else {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
-use super::answer::Answer;
+use super::answer::{Answer, Counts};
 use super::controls::Control;
 use super::embedding::Embedding;
 use super::loaded::Loaded;
@@ -30,6 +30,8 @@ pub(super) struct Sequence {
     /// All tokens so far; those from the state's length on are still to be computed.
     pub(super) ids: Vec<u32>,
     pub(super) state: SequenceState,
+    /// The last token and what is drafted to follow it, in a step that verifies a draft.
+    pub(super) drafted: Vec<u32>,
     /// Pages that it was promised.
     pub(super) pages: usize,
     /// It stands aside: its pages were needed by an earlier class.
@@ -88,13 +90,16 @@ impl Identity {
 
 impl Sequence {
     pub(super) fn candidate(&self) -> Candidate {
+        let left = u32::try_from(self.ids.len() - self.state.len()).unwrap_or(u32::MAX);
+        let whole = matches!(&self.work, Work::Embedding(embedding) if embedding.is_whole());
         Candidate {
             call: self.call,
             class: self.class,
             asker: self.asker.number,
             weight: self.weight,
             model: self.model,
-            left: u32::try_from(self.ids.len() - self.state.len()).unwrap_or(u32::MAX),
+            // What is computed as a whole is counted as one step, however long it is: time is what is accounted.
+            left: if whole { left.min(STEP_TOKENS) } else { left },
             most: match &self.work {
                 Work::Answer(_) | Work::Embedding(_) => STEP_TOKENS,
                 Work::Scoring(scoring) => scoring.most(self.state.len()),
@@ -112,8 +117,31 @@ impl Sequence {
         }
     }
 
+    /// Drafts what follows its next token, for a step that computes nothing else. Gives the tokens of that step, one where
+    /// nothing is drafted.
+    pub(super) fn draft(&mut self, model: &Loaded) -> u32 {
+        let (Work::Answer(answer), [last]) = (&mut self.work, &self.ids[self.state.len()..]) else {
+            return 1;
+        };
+        let longest = answer.longest(model.info.context);
+        let draft = answer.draft(&self.ids, longest, &model.pace);
+        if draft.is_empty() {
+            return 1;
+        }
+        self.drafted.push(*last);
+        self.drafted.extend(draft);
+        self.drafted.len() as u32
+    }
+
     /// Its part of a step: the next `tokens`.
     pub(super) fn span(&mut self, tokens: u32) -> Span<'_> {
+        if !self.drafted.is_empty() {
+            return Span {
+                state: &mut self.state,
+                ids: &self.drafted,
+                wanted: Wanted::From(0),
+            };
+        }
         let from = self.state.len();
         let to = self.ids.len().min(from + tokens as usize);
         let wanted = match &self.work {
@@ -137,25 +165,29 @@ impl Sequence {
         took: Duration,
         model: &mut Loaded,
     ) -> Result<Outcome, EngineError> {
-        let complete = self.state.len() == self.ids.len();
         match &mut self.work {
             Work::Answer(answer) => {
                 answer.spend(tokens, took);
-                if complete {
-                    answer.take(&mut self.ids, rows, model)
-                } else {
-                    Ok(Outcome::On(answer.progress(self.state.len())))
+                if self.state.len() < self.ids.len() {
+                    return Ok(Outcome::On(answer.progress(self.state.len())));
                 }
+                let outcome = answer.take(&mut self.ids, &rows, model);
+                if !self.drafted.is_empty() {
+                    // From the first token on that was not drafted right, and the last chosen one in any case.
+                    self.drafted.clear();
+                    model.truncate(&mut self.state, self.ids.len() - 1);
+                }
+                outcome
             }
             Work::Scoring(scoring) => scoring.take(&self.ids, rows, model),
             Work::Embedding(embedding) => {
-                embedding.take(&rows, model.decoder.shape().hidden);
-                if !complete {
+                embedding.take(&rows, model.weights.hidden());
+                if !embedding.is_whole() && self.state.len() < self.ids.len() {
                     return Ok(Outcome::On(None));
                 }
-                let (outcome, next) = embedding.end_of_text();
+                let (outcome, next) = embedding.end_of_text()?;
                 if let Some(next) = next {
-                    model.pool.release(std::mem::take(&mut self.state));
+                    model.release(std::mem::take(&mut self.state));
                     self.ids = next;
                 }
                 Ok(outcome)
@@ -163,9 +195,18 @@ impl Sequence {
         }
     }
 
+    /// What came of it so far.
+    pub(super) fn counts(&self) -> Counts {
+        match &self.work {
+            Work::Answer(answer) => answer.counts(),
+            Work::Scoring(_) | Work::Embedding(_) => Counts::default(),
+        }
+    }
+
     /// Gives up its pages, to begin again by prefill later. What rows of steps to come will give again is forgotten.
     pub(super) fn stand_aside(&mut self) -> SequenceState {
         self.aside = true;
+        self.drafted.clear();
         match &mut self.work {
             Work::Answer(_) => {}
             Work::Scoring(scoring) => scoring.begin_again(),

@@ -140,7 +140,12 @@ pub(super) async fn compute(
                 logprobs: _,
             } => {
                 if !ids.is_empty() {
-                    tell(LocalEvent::Tokens { first_index, ids }).await;
+                    tell(LocalEvent::Tokens {
+                        first_index,
+                        ids,
+                        logprobs: Vec::new(),
+                    })
+                    .await;
                 }
             }
             GenerateEvent::Finished { finish, stats } => {
@@ -167,7 +172,9 @@ pub(super) fn error_of(why: AttemptEnd, engine: Option<EngineError>) -> ErrorVie
             };
         }
         AttemptEnd::ConnectFailed(_) => "unreachable",
-        AttemptEnd::NoAnswer | AttemptEnd::Silent | AttemptEnd::Stalled => "peer_silent",
+        AttemptEnd::NoAnswer | AttemptEnd::Silent | AttemptEnd::Stalled | AttemptEnd::TooLate => {
+            "peer_silent"
+        }
         AttemptEnd::Refused {
             code: RefuseCode::PromptTooLong,
             ..
@@ -193,7 +200,7 @@ pub(super) fn error_of(why: AttemptEnd, engine: Option<EngineError>) -> ErrorVie
         }
         AttemptEnd::Refused { .. } => "peer_refused",
         AttemptEnd::Busy { .. } => "peer_busy",
-        AttemptEnd::Closed(_) | AttemptEnd::BrokenOff => "peer_gone",
+        AttemptEnd::Closed(_) | AttemptEnd::PathChanged | AttemptEnd::BrokenOff => "peer_gone",
         AttemptEnd::Gave { .. } | AttemptEnd::TooLong => "peer_failed",
         AttemptEnd::Lie(_) => "peer_dishonest",
         AttemptEnd::LostRace | AttemptEnd::Stopped => "answer_lost",

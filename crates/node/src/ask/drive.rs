@@ -120,6 +120,7 @@ impl<'a> Drive<'a> {
                     Local::Never
                 },
                 entropy,
+                hedge: false,
             },
             self.request(),
         );
@@ -186,6 +187,9 @@ impl<'a> Drive<'a> {
             max_out: self.work.max_out,
             stop: Vec::new(),
             ignore_eog: false,
+            grammar: None,
+            want_logprobs_k: None,
+            deadline_ms: None,
         }
     }
 
@@ -256,6 +260,7 @@ impl<'a> Drive<'a> {
                 place,
                 first_index,
                 ids,
+                logprobs: _,
             } => {
                 if self.output_broken {
                     return None;
@@ -283,6 +288,7 @@ impl<'a> Drive<'a> {
                 self.attempts.remove(&attempt);
             }
             Action::Progress(progress) => self.progress(progress),
+            Action::Resumed { attempt, before } => self.output.resumed(attempt, before),
             // The first tokens from there tell it.
             Action::Moved { from, to, index } => {
                 tracing::debug!(?from, ?to, index, "the answer goes on elsewhere");
@@ -370,7 +376,7 @@ impl<'a> Drive<'a> {
             ..
         } = progress;
         let phase = match phase {
-            AnswerPhase::Connecting => Phase::Connecting,
+            AnswerPhase::Connecting | AnswerPhase::Resuming => Phase::Connecting,
             AnswerPhase::Waiting | AnswerPhase::At(WirePhase::Queued | WirePhase::Paused) => {
                 Phase::Queued
             }

@@ -184,6 +184,15 @@ impl Output {
         Ok(())
     }
 
+    /// What comes from this attempt belongs to the span of an earlier one, whose stream was cut.
+    pub(crate) fn resumed(&mut self, attempt: AttemptId, before: AttemptId) {
+        for (of, _) in &mut self.spans {
+            if *of == Some(before) {
+                *of = Some(attempt);
+            }
+        }
+    }
+
     /// A peer signed for its span.
     pub(crate) async fn receipt(&mut self, attempt: AttemptId, job: String) {
         for (of, span) in &mut self.spans {

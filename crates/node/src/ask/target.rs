@@ -225,6 +225,8 @@ impl Inner {
                 ctx_max: offer.ctx_max,
                 out_max: offer.out_max,
                 prices: offer.prices,
+                quote_id: None,
+                first_token_p95_ms: None,
             })
             .collect();
         let local = row.clone().filter(|row| row.file.is_some());

@@ -101,7 +101,8 @@ pub(super) fn engine_code(error: &EngineError) -> &'static str {
     match error {
         EngineError::ContextTooLong { .. } => "context_full",
         EngineError::NotEnoughMemory { .. } => "not_enough_memory",
-        EngineError::UnsupportedArchitecture { .. }
+        EngineError::OnlyEmbeds { .. }
+        | EngineError::UnsupportedArchitecture { .. }
         | EngineError::UnsupportedTensor { .. }
         | EngineError::UnsupportedFeature { .. } => "model_unsupported",
         EngineError::BadFile { .. } | EngineError::BadNumbers { .. } => "model_damaged",
@@ -134,7 +135,8 @@ pub(super) fn engine_fix(error: &EngineError) -> Option<String> {
         EngineError::NotEnoughMemory { .. } | EngineError::OutOfMemory { .. } => {
             "Close other programs, choose a smaller model, or let a peer's computer answer."
         }
-        EngineError::UnsupportedArchitecture { .. }
+        EngineError::OnlyEmbeds { .. }
+        | EngineError::UnsupportedArchitecture { .. }
         | EngineError::UnsupportedTensor { .. }
         | EngineError::UnsupportedFeature { .. } => {
             "Choose another model: this version cannot run this one."

@@ -103,6 +103,10 @@ pub(super) async fn inspect(
         })?
         .len();
     match text {
+        Ok(text) if text.embeds_only => {
+            let model = text.name;
+            Err(not_runnable(&path, Err(EngineError::OnlyEmbeds { model })))
+        }
         Ok(text) if text.runs_here && text.has_weights => Ok(facts(digest, size, text)),
         Ok(text) if !text.has_weights => Err(not_runnable(
             &path,

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use engine::{Asker, Class, EngineError, GenerateEvent, GenerateRequest};
+use engine::{Asker, Class, Constraint, EngineError, GenerateEvent, GenerateRequest};
 use protocol::{
     PeerId,
+    frame::{Grammar, GrammarKind, TokenLogprobs},
     job::provider::{EngineEvent, StartJob},
 };
 use tokio::sync::{mpsc, watch};
@@ -76,8 +77,8 @@ pub(super) async fn compute(
             asker: Asker::Peer(peer.to_string()),
             weight: 1,
             ignore_eog: job.ignore_eog,
-            logprobs: None,
-            constraint: None,
+            logprobs: job.logprobs,
+            constraint: job.grammar.and_then(constraint),
         })
         .await?;
     let mut wished = Wish::Run;
@@ -106,15 +107,41 @@ pub(super) async fn compute(
                 first_index,
                 ids,
                 text: _,
-                logprobs: _,
+                logprobs,
             } => {
                 if !ids.is_empty() {
-                    tell(EngineEvent::Tokens { first_index, ids }).await;
+                    tell(EngineEvent::Tokens {
+                        first_index,
+                        ids,
+                        logprobs: logprobs.into_iter().map(on_the_wire).collect(),
+                    })
+                    .await;
                 }
             }
             GenerateEvent::Finished { finish, stats: _ } => {
                 tell(EngineEvent::Finished(finish_of(finish))).await
             }
         }
+    }
+}
+
+/// The form that a job asks for, in the engine's words. The machine lets no other kind through.
+fn constraint(grammar: Grammar) -> Option<Constraint> {
+    match grammar.kind() {
+        GrammarKind::Unspecified => None,
+        GrammarKind::JsonSchema => Some(Constraint::JsonSchema(grammar.text)),
+        GrammarKind::Lark => Some(Constraint::Lark(grammar.text)),
+        GrammarKind::Regex => Some(Constraint::Regex(grammar.text)),
+    }
+}
+
+fn on_the_wire(token: engine::TokenLogprobs) -> TokenLogprobs {
+    // A probability that rounds to more than one is one.
+    let top = token.top.into_iter().map(|(id, log)| (id, log.min(0.0)));
+    let (top_ids, top_logprobs) = top.unzip();
+    TokenLogprobs {
+        logprob: token.logprob.min(0.0),
+        top_ids,
+        top_logprobs,
     }
 }

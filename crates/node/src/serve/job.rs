@@ -268,6 +268,8 @@ impl Job {
                 }));
             }
             Action::Start(job) => return self.start(*job).await,
+            // Jobs are not kept without their stream: the grace in the machine's configuration is zero.
+            Action::Park | Action::Attach | Action::Decline(_) => {}
             Action::Pause => self.wish(Wish::Pause),
             Action::Resume => self.wish(Wish::Run),
             Action::CancelEngine => self.computing = None,
@@ -423,6 +425,7 @@ fn config(context: &Context) -> Config {
         engine_build: ENGINE_BUILD.to_owned(),
         numerics_class: NUMERICS_CLASS.to_owned(),
         kv_type: KV_TYPE.to_owned(),
+        resume_grace_ms: 0,
     }
 }
 

@@ -4,16 +4,16 @@ use std::{path::PathBuf, sync::Arc};
 
 use crate::node::Inner;
 
-/// The models of `files` that this build of the engine has not measured on this processor yet, by id.
+/// The models of `files` that this build of the engine has not measured on this device yet, by id.
 pub(super) fn unmeasured(inner: &Inner, files: &[PathBuf]) -> Vec<(String, PathBuf)> {
     let rows = inner.models.view().borrow().rows.clone();
-    let processor = engine::processor();
+    let device = inner.engine.benchmark_device();
     let is_measured = |id: &str| {
         rows.iter()
             .find(|row| row.id == id)
             .and_then(|row| row.measured.as_ref()?.benchmark.as_ref())
             .is_some_and(|benchmark| {
-                benchmark.build == engine::BUILD && benchmark.device.starts_with(&processor)
+                benchmark.build == engine::BUILD && benchmark.device.starts_with(&device)
             })
     };
     let models = inner.models.all().into_iter();

@@ -166,10 +166,8 @@ pub enum RefuseCode {
     PaymentRefused = 19,
     /// The form asked of the answer is of no known kind, too long, or cannot be held to.
     BadGrammar = 20,
-    /// The quote is not known here, is over, or was given for another job.
-    QuoteUnknown = 21,
     /// More log-probabilities per token than are given.
-    BadLogprobs = 22,
+    BadLogprobs = 21,
 }
 
 /// Where the provider is.

@@ -17,7 +17,8 @@ pub struct Open {
     /// The model, 32 bytes.
     #[prost(bytes = "bytes", tag = "4")]
     pub model_digest: Bytes,
-    /// The quote whose prices hold for this job, [`crate::quote::QUOTE_ID`] bytes; empty: the offer's prices.
+    /// The quote whose prices hold for this job, [`crate::quote::QUOTE_ID`] bytes; empty: the offer's prices. Both
+    /// are zero for now.
     #[prost(bytes = "bytes", tag = "5")]
     pub quote_id: Bytes,
     /// The prompt's token ids, see [`crate::tokens`].
@@ -46,7 +47,8 @@ pub struct Open {
     /// Absent: none.
     #[prost(uint32, optional, tag = "13")]
     pub want_logprobs_k: Option<u32>,
-    /// Asks to take up a job whose stream was cut. Only `provider`, `nonce` and `expires_unix_ms` count beside it.
+    /// Asks to take up a job whose stream was cut. Only `provider` and `expires_unix_ms` count beside it: all else
+    /// stands in the job's own first frame.
     #[prost(message, optional, tag = "14")]
     pub resume_of: Option<ResumeOf>,
     /// Do not end at an end token: for measurements.

@@ -5,8 +5,14 @@
 //! Tokens of all attempts become one output: [`Action::Emit`] gives every index exactly once, in order.
 //!
 //! - A candidate that refuses, is busy or cannot be reached is passed over; that is no failover.
-//! - A provider whose stream ends, or that breaks its word, is replaced at the index reached; so it is when this
-//!   computer's engine fails. After [`MAX_FAILOVERS`] the answer ends as interrupted.
+//! - A provider whose stream breaks is asked first to go on where it was, if it said that it keeps jobs. Whoever else
+//!   there is gets his chance when that takes longer than [`RESUME_PATIENCE_MS`], and the first with the next token
+//!   goes on. Until its grace is over, or somebody else has written, it is asked again and again. A computer that
+//!   slept or changed its network has lost all its streams, and does the same.
+//! - A provider that breaks its word, or does not know the job any more, is replaced at the index reached; so it is when
+//!   this computer's engine fails. After [`MAX_FAILOVERS`] the answer ends as interrupted.
+//! - Before the first token of an answer a second provider may be asked beside one that is slower than it should be,
+//!   once, where [`Config::hedge`] allows it.
 //! - A provider that falls silent keeps its chance: the spare is opened beside it, and whoever gives the next token
 //!   first goes on. The same holds for one that pauses for its owner's work for longer than [`PAUSE_PATIENCE_MS`],
 //!   if there is somebody to move to; if not, the answer waits as long as heartbeats come.
@@ -14,15 +20,19 @@
 //! - An end token is held back until the receipt that vouches for it is here. So a cut between the two never leaves
 //!   an answer that goes on behind its end, nor a "complete" nobody signed.
 
+mod end;
+mod ends;
+mod launch;
 mod machine;
 mod output;
 mod seats;
 mod span;
 mod streams;
 
+pub use ends::{AttemptEnd, End, Lie, Outcome};
+pub use launch::{HEDGE_MAX_INPUT, HEDGE_MIN_MS, MAX_FAILOVERS, OPEN_MS, RESUME_PATIENCE_MS};
 pub use machine::{
-    CANCEL_LINGER_MS, Client, GIVE_UP_MS, LOCAL_STALL_MS, MAX_FAILOVERS, OPEN_MS,
-    PAUSE_PATIENCE_MS, STALL_MS,
+    CANCEL_LINGER_MS, Client, GIVE_UP_MS, LOCAL_STALL_MS, PAUSE_PATIENCE_MS, SLEPT_MS, STALL_MS,
 };
 pub use seats::{MAX_BUSY, MAX_CANDIDATES, MAX_CUTS};
 pub use span::{MAX_SILENCE_MS, MIN_SILENCE_MS};
@@ -30,8 +40,9 @@ pub use span::{MAX_SILENCE_MS, MIN_SILENCE_MS};
 use super::{CloseWhy, Finish};
 use crate::{
     ModelRef, PeerId, Signer,
-    frame::{Frame, Phase, RefuseCode, Sampling, Signed},
+    frame::{Frame, Grammar, Phase, Sampling, Signed, TokenLogprobs},
     price::Prices,
+    quote::QUOTE_ID,
     receipt::SignedReceipt,
 };
 
@@ -59,6 +70,12 @@ pub struct Request {
     pub stop: Vec<String>,
     /// Do not end at an end token.
     pub ignore_eog: bool,
+    /// The form that the whole output must have. It goes with the answer to every place that writes a part of it.
+    pub grammar: Option<Grammar>,
+    /// Log-probabilities of each token, and of this many of the likeliest.
+    pub want_logprobs_k: Option<u32>,
+    /// Milliseconds after `Start` from which on the answer is of no use any more.
+    pub deadline_ms: Option<u32>,
 }
 
 /// Whether this computer may take part.
@@ -81,6 +98,11 @@ pub struct Candidate {
     pub out_max: u32,
     /// What it asks.
     pub prices: Prices,
+    /// The quote that binds it to these prices, if it gave one just now.
+    pub quote_id: Option<[u8; QUOTE_ID]>,
+    /// By when, after it accepted, its first token is here in nineteen of twenty cases; `None`: not known, and it is not
+    /// hedged against.
+    pub first_token_p95_ms: Option<u32>,
 }
 
 /// What the machine is made of besides the request.
@@ -92,6 +114,9 @@ pub struct Config {
     pub local: Local,
     /// 32 random bytes, new for every answer: nonces are derived from them.
     pub entropy: [u8; 32],
+    /// Whether a second provider may be asked beside one that is slow to begin. To be granted to one answer in twenty at
+    /// most, since everybody who does it makes all wait longer.
+    pub hedge: bool,
 }
 
 /// What happens to an answer.
@@ -136,6 +161,8 @@ pub enum Event {
         /// What.
         event: LocalEvent,
     },
+    /// The computer woke from sleep, or its network changed. Streams that seem to be open may be dead.
+    PathChanged,
     /// The person pressed stop.
     Cancel,
     /// Time passed.
@@ -143,7 +170,7 @@ pub enum Event {
 }
 
 /// What this computer's engine says about a started attempt.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum LocalEvent {
     /// The model is being read from disk; bytes.
     Loading {
@@ -165,6 +192,8 @@ pub enum LocalEvent {
         first_index: u32,
         /// The ids.
         ids: Vec<u32>,
+        /// One per id where the request asks for them.
+        logprobs: Vec<TokenLogprobs>,
     },
     /// The output is over.
     Finished(Finish),
@@ -184,7 +213,8 @@ pub enum Place {
 /// What the owner does for an answer.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// Open a stream to a candidate; answer with `Connected` or `ConnectFailed`.
+    /// Open a stream to a candidate; answer with `Connected` or `ConnectFailed`. The same candidate may come again: to
+    /// take up a job whose stream was cut, or to be asked anew.
     Connect {
         /// The new attempt.
         attempt: AttemptId,
@@ -213,8 +243,10 @@ pub enum Action {
         first_index: u32,
         /// The ids.
         ids: Vec<u32>,
+        /// One per id where the request asks for them; otherwise none.
+        logprobs: Vec<TokenLogprobs>,
     },
-    /// Compute here.
+    /// Compute here. Form and log-probabilities are those of the request.
     StartLocal {
         /// The new attempt.
         attempt: AttemptId,
@@ -232,6 +264,14 @@ pub enum Action {
     },
     /// For the screen.
     Progress(Progress),
+    /// A job whose stream was cut goes on at the same provider, with one receipt for all of it: what comes from this
+    /// attempt belongs to the span of an earlier one.
+    Resumed {
+        /// The attempt that goes on with it.
+        attempt: AttemptId,
+        /// The attempt whose stream was cut.
+        before: AttemptId,
+    },
     /// The output goes on at another place. Comes right before that place's first `Emit`.
     Moved {
         /// Who wrote until now.
@@ -285,176 +325,8 @@ pub enum AnswerPhase {
     Waiting,
     /// Opening a stream.
     Connecting,
+    /// The stream broke; opening another to the same provider, to take the job up.
+    Resuming,
     /// As the provider says.
     At(Phase),
-}
-
-/// Why an attempt ended.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AttemptEnd {
-    /// No stream.
-    #[error("the peer could not be reached: {0}")]
-    ConnectFailed(String),
-    /// No answer to the opening frame in time.
-    #[error("the peer did not answer in time")]
-    NoAnswer,
-    /// It does not take the job.
-    #[error("the peer refused: {code:?} {msg}")]
-    Refused {
-        /// Why.
-        code: RefuseCode,
-        /// For a person.
-        msg: String,
-    },
-    /// It has no room.
-    #[error("the peer is busy, ask again in {retry_after_ms} ms")]
-    Busy {
-        /// When to ask again.
-        retry_after_ms: u32,
-    },
-    /// The stream ended.
-    #[error("{0}")]
-    Closed(CloseWhy),
-    /// Nothing came for too long, and another one was faster.
-    #[error("the peer fell silent")]
-    Silent,
-    /// Heartbeats came, but nothing moved.
-    #[error("the peer stood still")]
-    Stalled,
-    /// It ran longer than any job may.
-    #[error("the job ran for too long")]
-    TooLong,
-    /// The provider said that it cannot go on.
-    #[error("the peer gave up: {code:?} {msg}")]
-    Gave {
-        /// Why.
-        code: RefuseCode,
-        /// For a person.
-        msg: String,
-    },
-    /// The prompt packs into more than an opening frame may hold.
-    #[error("the prompt is too long to be sent: {len} bytes")]
-    TooLarge {
-        /// Bytes of the opening frame.
-        len: usize,
-    },
-    /// It ended the job early, with a receipt for what it gave.
-    #[error("the peer broke the job off")]
-    BrokenOff,
-    /// It broke its word.
-    #[error(transparent)]
-    Lie(#[from] Lie),
-    /// This computer's engine failed.
-    #[error("this computer could not go on: {0}")]
-    LocalFailed(String),
-    /// Another attempt was faster.
-    #[error("another one was faster")]
-    LostRace,
-    /// The answer was stopped or is over.
-    #[error("the answer was stopped")]
-    Stopped,
-}
-
-/// How a provider broke its word. Each of these ends the attempt, and the peer is not asked again for this answer.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Lie {
-    /// Tokens at another index than the next.
-    #[error("tokens came at index {got} instead of {expected}")]
-    WrongIndex {
-        /// The next one.
-        expected: u32,
-        /// The one that came.
-        got: u32,
-    },
-    /// A token was sent twice, and differs.
-    #[error("the token at index {index} came twice and differs")]
-    Contradiction {
-        /// Which.
-        index: u32,
-    },
-    /// No such token.
-    #[error("token {id} is outside a vocabulary of {vocab}")]
-    OutsideVocabulary {
-        /// The id.
-        id: u32,
-        /// Ids there are.
-        vocab: u32,
-    },
-    /// More tokens than were allowed.
-    #[error("more than {max_out} tokens came")]
-    TooManyTokens {
-        /// Tokens allowed.
-        max_out: u32,
-    },
-    /// Tokens behind the end token.
-    #[error("tokens came behind the end")]
-    BehindTheEnd,
-    /// A `Tokens` frame without tokens.
-    #[error("a frame of tokens held none")]
-    NoTokens,
-    /// Input counted otherwise than we do.
-    #[error("{got} input tokens were counted instead of {expected}")]
-    WrongInput {
-        /// Our count.
-        expected: u32,
-        /// The provider's.
-        got: u32,
-    },
-    /// A signature does not hold, or what is signed cannot be read.
-    #[error("what the peer signed does not hold: {0}")]
-    BadSignature(crate::receipt::ReceiptError),
-    /// A signed statement about another job, peer, model, prompt, sampler or seed.
-    #[error("the peer signed for another {0}")]
-    WrongStatement(&'static str),
-    /// Token counts that differ from what came.
-    #[error("the peer signed for {got} tokens where {expected} came")]
-    WrongTotals {
-        /// What came.
-        expected: u64,
-        /// What was signed.
-        got: u64,
-    },
-    /// The hash chain differs from the one over what came.
-    #[error("the peer signed for other tokens than it sent")]
-    BrokenChain,
-    /// The sum differs from what the totals give.
-    #[error("the peer asks {got} where {expected} is due")]
-    WrongDue {
-        /// What is due.
-        expected: u128,
-        /// What was asked.
-        got: u128,
-    },
-    /// A finish that cannot be.
-    #[error("the peer says the output ended by {0:?}, which it did not")]
-    WrongFinish(Finish),
-    /// A frame that has no place in this state.
-    #[error("a {0} frame came out of turn")]
-    OutOfTurn(&'static str),
-}
-
-/// The end of an answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outcome {
-    /// How it ended.
-    pub end: End,
-    /// Tokens emitted since `Start`.
-    pub emitted: u32,
-    /// Failovers on the way.
-    pub failovers: u32,
-}
-
-/// How an answer ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum End {
-    /// It is whole: by an end token or a stop string, and signed for where a provider wrote the end.
-    Complete(Finish),
-    /// The limit of tokens or of the context was reached.
-    Length,
-    /// The person stopped it.
-    Stopped,
-    /// It broke off after some tokens; the last attempt's reason.
-    Interrupted(AttemptEnd),
-    /// Nothing came; the last attempt's reason, or `None` when there was nobody to ask.
-    Failed(Option<AttemptEnd>),
 }

@@ -8,14 +8,20 @@
 //!
 //! Tokens enter the hash chain when they are sent, so checkpoints and the receipt cover what the client was given
 //! and nothing else. A job that ends early leaves a receipt with [`Finish::Abort`] behind, for the ledger.
+//!
+//! A job whose stream breaks is parked ([`Action::Park`]): it computes on up to [`MAX_WAITING`] tokens ahead, and
+//! waits. The owner looks at the first frame of every stream with [`resumes`]; one that asks for a parked or running job is
+//! fed to that job's machine as [`Event::Resumed`], all others to a new machine as [`Event::Open`].
 
 mod judge;
 mod machine;
+mod resume;
 mod run;
 
 pub use machine::{
     ACK_MS, BLOCKED_DROP_MS, BLOCKED_PAUSE_MS, FIRST_FRAME_MS, MAX_WAITING, Provider, RECORD_MS,
 };
+pub use resume::{MAX_RESUMES, resumes};
 pub use run::{CHECKPOINT_MS, CHECKPOINT_TOKENS, FLUSH_MS, FLUSH_TOKENS};
 
 use bytes::Bytes;
@@ -23,7 +29,7 @@ use bytes::Bytes;
 use super::{CloseWhy, Finish};
 use crate::{
     JobId, ModelDigest, PeerId, Signer,
-    frame::{Frame, RefuseCode, Sampling},
+    frame::{Frame, Grammar, Refuse, RefuseCode, Sampling, TokenLogprobs},
     price::Prices,
     receipt::SignedReceipt,
 };
@@ -43,6 +49,15 @@ pub struct Config {
     pub numerics_class: String,
     /// Number format of the cache, for receipts.
     pub kv_type: String,
+    /// How long a job whose stream was cut is kept, at most [`super::RESUME_GRACE_MS`]; 0: not at all.
+    pub resume_grace_ms: u64,
+}
+
+impl Config {
+    /// How long a cut job is kept, within what is allowed.
+    pub(super) fn grace_ms(&self) -> u64 {
+        self.resume_grace_ms.min(super::RESUME_GRACE_MS)
+    }
 }
 
 /// One model that is offered.
@@ -90,6 +105,16 @@ pub enum Event {
         /// Whether there is room.
         room: Room,
     },
+    /// The first frame of another stream, which asks to take up this job. If it may, the new stream takes the place
+    /// of the old one.
+    Resumed {
+        /// The peer at the other end, as the connection proved it.
+        from: PeerId,
+        /// The frame's exact bytes.
+        bytes: Bytes,
+    },
+    /// The place of a job that is parked is needed for another. Does nothing to one that has its stream.
+    Evicted,
     /// Answer to [`Action::Record`].
     Recorded(Recorded),
     /// The engine says something.
@@ -122,7 +147,7 @@ pub enum Recorded {
 }
 
 /// What the engine says about a started job.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum EngineEvent {
     /// The model is being read from disk; bytes.
     Loading {
@@ -144,6 +169,8 @@ pub enum EngineEvent {
         first_index: u32,
         /// The ids.
         ids: Vec<u32>,
+        /// One per id where [`StartJob::logprobs`] asks for them.
+        logprobs: Vec<TokenLogprobs>,
     },
     /// The output is over.
     Finished(Finish),
@@ -172,13 +199,23 @@ pub struct StartJob {
     pub stop: Vec<String>,
     /// Do not end at an end token.
     pub ignore_eog: bool,
+    /// The form that the output, resumed part included, must have.
+    pub grammar: Option<Grammar>,
+    /// Log-probabilities of each token, and of this many of the likeliest.
+    pub logprobs: Option<u32>,
 }
 
 /// What the owner does for a job.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// Write a frame.
+    /// Write a frame, to the stream that is attached.
     Send(Frame),
+    /// The stream is gone, or of no use any more: drop it. The job is kept.
+    Park,
+    /// The stream that asked to take up the job takes the place of the old one, which is dropped if it is still there.
+    Attach,
+    /// The stream that asked to take up the job may not: write this to it and close it. The job is as it was.
+    Decline(Refuse),
     /// Write the job id to disk, synced, and answer with [`Event::Recorded`].
     Record {
         /// The job.

@@ -4,8 +4,11 @@ use bytes::Bytes;
 use protocol::{
     Clock, ModelDigest, Signer,
     frame::{Frame, Open, Phase, RefuseCode, Sampling, Tokens},
-    job::provider::{
-        Action, Config, Ended, EngineEvent, Event, Provider, Recorded, Room, Served, StartJob,
+    job::{
+        RESUME_GRACE_MS,
+        provider::{
+            Action, Config, Ended, EngineEvent, Event, Provider, Recorded, Room, Served, StartJob,
+        },
     },
     price::Prices,
     receipt::SignedReceipt,
@@ -45,6 +48,7 @@ pub(crate) fn config() -> Config {
         engine_build: "test 1".into(),
         numerics_class: "A32".into(),
         kv_type: "f32".into(),
+        resume_grace_ms: 0,
     }
 }
 
@@ -81,7 +85,19 @@ pub(crate) fn running() -> (Provider, StartJob) {
 }
 
 pub(crate) fn running_with(open: Open) -> (Provider, StartJob) {
-    let mut provider = Provider::new(config(), false, at(0));
+    accepted(Provider::new(config(), false, at(0)), open)
+}
+
+/// As [`running`], at a provider that keeps jobs whose stream was cut.
+pub(crate) fn resumable() -> (Provider, StartJob) {
+    let config = Config {
+        resume_grace_ms: RESUME_GRACE_MS,
+        ..config()
+    };
+    accepted(Provider::new(config, false, at(0)), open())
+}
+
+pub(crate) fn accepted(mut provider: Provider, open: Open) -> (Provider, StartJob) {
     provider.step(opened(open, Room::Free), at(0));
     let actions = provider.step(Event::Recorded(Recorded::Fresh), at(0));
     let [Action::Send(Frame::Accept(_)), Action::Start(start)] = &actions[..] else {
@@ -101,6 +117,7 @@ pub(crate) fn write(provider: &mut Provider, first_index: u32, count: u32, ms: u
         EngineEvent::Tokens {
             first_index,
             ids: (100..100 + count).collect(),
+            logprobs: Vec::new(),
         },
         ms,
     )

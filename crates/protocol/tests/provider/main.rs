@@ -8,4 +8,5 @@
 
 mod desk;
 mod opening;
+mod resuming;
 mod serving;

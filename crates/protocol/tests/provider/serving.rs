@@ -359,10 +359,12 @@ fn an_engine_that_fails_or_errs_ends_the_job_with_an_error() {
     let gap = EngineEvent::Tokens {
         first_index: 9,
         ids: vec![1],
+        logprobs: Vec::new(),
     };
     let outside = EngineEvent::Tokens {
         first_index: 3,
         ids: vec![VOCAB],
+        logprobs: Vec::new(),
     };
     for event in [failed, gap, outside] {
         let (mut provider, _) = running();

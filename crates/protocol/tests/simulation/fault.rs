@@ -18,9 +18,17 @@ pub(crate) enum Fault {
     Unreachable { after_ms: u64 },
     /// Nobody answers the dial.
     NeverConnects,
-    /// The connection breaks at this time after the stream was opened.
+    /// The connection breaks at this time after the stream was opened, and both sides see it.
     Cut { at_ms: u64 },
-    /// The process is stopped at this time after the stream was opened; nothing is said, nothing is closed.
+    /// A relay drops the connection: the client sees it at once, the provider only later.
+    RelayCut { at_ms: u64, provider_after_ms: u64 },
+    /// Nothing passes any more, and the client is told only later.
+    DeadPath { at_ms: u64, client_after_ms: u64 },
+    /// The process is killed at this time after the stream was opened, and comes back without its jobs.
+    Killed { at_ms: u64 },
+    /// The peer cannot be reached from this time of the answer on, for so long.
+    Outage { at_ms: u64, for_ms: u64 },
+    /// The process is stopped at this time after it was first connected to; nothing is said, nothing is closed.
     Stopped { at_ms: u64, for_ms: u64 },
     /// Its owner works from here to there.
     OwnWork { at_ms: u64, for_ms: u64 },
@@ -90,6 +98,16 @@ pub(crate) fn any_fault() -> impl Strategy<Value = Fault> {
         (0u64..3_000).prop_map(|after_ms| Fault::Unreachable { after_ms }),
         Just(Fault::NeverConnects),
         ms.clone().prop_map(|at_ms| Fault::Cut { at_ms }),
+        ms.clone().prop_map(|at_ms| Fault::Killed { at_ms }),
+        (ms.clone(), 0u64..20_000).prop_map(|(at_ms, provider_after_ms)| Fault::RelayCut {
+            at_ms,
+            provider_after_ms
+        }),
+        (ms.clone(), 0u64..20_000).prop_map(|(at_ms, client_after_ms)| Fault::DeadPath {
+            at_ms,
+            client_after_ms
+        }),
+        (ms.clone(), 0u64..70_000).prop_map(|(at_ms, for_ms)| Fault::Outage { at_ms, for_ms }),
         (ms.clone(), 100u64..60_000).prop_map(|(at_ms, for_ms)| Fault::Stopped { at_ms, for_ms }),
         (ms.clone(), 100u64..30_000).prop_map(|(at_ms, for_ms)| Fault::OwnWork { at_ms, for_ms }),
         ms.prop_map(|at_ms| Fault::Off { at_ms }),

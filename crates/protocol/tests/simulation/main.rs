@@ -11,15 +11,17 @@ mod fault;
 mod model;
 mod world;
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 use protocol::job::{
     Finish,
-    client::{AttemptEnd, End, Lie as Broken, MAX_SILENCE_MS, Place},
+    client::{AttemptEnd, End, Lie as Broken, MAX_SILENCE_MS, Place, RESUME_PATIENCE_MS},
 };
 
 use fault::{Fault, Lie, any_fault};
 use model::{EOG, next};
-use world::{LocalPeer, Peer, Scene, Story, World, signer};
+use world::{LocalPeer, Peer, Scene, Sleep, Story, World, signer};
 
 fn any_peer() -> impl Strategy<Value = Peer> {
     (
@@ -28,14 +30,22 @@ fn any_peer() -> impl Strategy<Value = Peer> {
         1u64..400,
         1u32..200,
         prop::collection::vec(any_fault(), 0..3),
+        prop_oneof![Just(0), Just(60_000), 500u64..60_000],
+        prop::option::of(0u32..4_000),
+        prop_oneof![4 => -100_000i64..100_000, 1 => -900_000i64..900_000],
     )
-        .prop_map(|(latency_ms, prefill_ms, gap_ms, out_max, faults)| Peer {
-            latency_ms,
-            prefill_ms,
-            gap_ms,
-            out_max,
-            faults,
-        })
+        .prop_map(
+            |(latency_ms, prefill_ms, gap_ms, out_max, faults, grace_ms, p95, ahead)| Peer {
+                latency_ms,
+                prefill_ms,
+                gap_ms,
+                out_max,
+                faults,
+                grace_ms,
+                first_token_p95_ms: p95,
+                clock_ahead_ms: ahead,
+            },
+        )
 }
 
 fn any_local() -> impl Strategy<Value = LocalPeer> {
@@ -49,6 +59,14 @@ fn any_local() -> impl Strategy<Value = LocalPeer> {
             gap_ms,
             dies_at,
         })
+}
+
+fn any_sleep() -> impl Strategy<Value = Sleep> {
+    (0u64..9_000, 100u64..120_000, any::<bool>()).prop_map(|(at_ms, for_ms, told)| Sleep {
+        at_ms,
+        for_ms,
+        told,
+    })
 }
 
 fn any_scene() -> impl Strategy<Value = Scene> {
@@ -67,9 +85,20 @@ fn any_scene() -> impl Strategy<Value = Scene> {
             prop::option::weighted(0.2, 0u64..15_000),
             prop::option::weighted(0.3, 0u64..8_000),
         ),
+        (
+            any::<bool>(),
+            prop::option::weighted(0.1, 1u32..40_000),
+            prop::option::weighted(0.2, any_sleep()),
+            prop::option::weighted(0.2, (0u64..9_000, -90_000_000i64..90_000_000)),
+        ),
     )
         .prop_map(
-            |((prompt, resumed, max_out, ignore_eog), (peers, local), (cancel_at, found_late))| {
+            |(
+                (prompt, resumed, max_out, ignore_eog),
+                (peers, local),
+                (cancel_at, found_late),
+                (hedge, deadline_ms, sleep, clock_set),
+            )| {
                 Scene {
                     prompt,
                     resumed,
@@ -79,6 +108,10 @@ fn any_scene() -> impl Strategy<Value = Scene> {
                     local,
                     cancel_at,
                     found_late,
+                    hedge,
+                    deadline_ms,
+                    sleep,
+                    clock_set,
                 }
             },
         )
@@ -108,6 +141,9 @@ fn quick() -> Peer {
         gap_ms: 30,
         out_max: 100,
         faults: Vec::new(),
+        grace_ms: 60_000,
+        first_token_p95_ms: None,
+        clock_ahead_ms: 0,
     }
 }
 
@@ -128,6 +164,10 @@ fn scene(peers: Vec<Peer>) -> Scene {
         local: None,
         cancel_at: None,
         found_late: None,
+        hedge: false,
+        deadline_ms: None,
+        sleep: None,
+        clock_set: None,
     }
 }
 
@@ -160,7 +200,7 @@ fn an_undisturbed_answer_is_whole_and_signed_by_both() {
 
 #[test]
 fn a_killed_provider_is_replaced_at_the_same_index() {
-    let scene = scene(vec![with(Fault::Cut { at_ms: 1_500 }), quick()]);
+    let scene = scene(vec![with(Fault::Killed { at_ms: 1_500 }), quick()]);
     let story = World::play(scene.clone());
     whole(&story, &scene);
     assert_eq!(story.outcome.failovers, 1);
@@ -222,7 +262,7 @@ fn this_computer_goes_on_when_no_peer_is_left() {
     });
     let scene = Scene {
         local,
-        ..scene(vec![with(Fault::Cut { at_ms: 1_500 })])
+        ..scene(vec![with(Fault::Killed { at_ms: 1_500 })])
     };
     let story = World::play(scene.clone());
     whole(&story, &scene);
@@ -231,7 +271,7 @@ fn this_computer_goes_on_when_no_peer_is_left() {
 
 #[test]
 fn the_same_peer_is_asked_again_when_there_is_no_other() {
-    let mut once = scene(vec![with(Fault::Cut { at_ms: 2_300 })]);
+    let mut once = scene(vec![with(Fault::Killed { at_ms: 2_300 })]);
     once.max_out = 100;
     let story = World::play(once.clone());
     // Each of its streams is cut, and each gives a part: three of them make the answer.
@@ -313,7 +353,11 @@ fn a_provider_switched_off_says_so_and_is_replaced() {
 
 #[test]
 fn after_three_failovers_the_answer_is_interrupted_and_keeps_what_it_has() {
-    let scene = scene((0..6).map(|_| with(Fault::Cut { at_ms: 1_600 })).collect());
+    let scene = scene(
+        (0..6)
+            .map(|_| with(Fault::Killed { at_ms: 1_600 }))
+            .collect(),
+    );
     let story = World::play(scene.clone());
     assert!(
         matches!(story.outcome.end, End::Interrupted(AttemptEnd::Closed(_))),
@@ -321,7 +365,8 @@ fn after_three_failovers_the_answer_is_interrupted_and_keeps_what_it_has() {
         story.outcome
     );
     assert_eq!(story.outcome.failovers, 3);
-    assert_eq!(story.connects.len(), 4);
+    let asked: BTreeSet<_> = story.connects.iter().map(|(_, peer, _)| *peer).collect();
+    assert_eq!(asked.len(), 4);
     assert!(undisturbed(&scene).starts_with(&story.output));
 }
 
@@ -397,4 +442,216 @@ fn every_lie_is_called_by_its_name() {
 fn what_is_said_twice_alike_does_no_harm() {
     let scene = scene(vec![with(Fault::Lies(Lie::Repeats(3)))]);
     whole(&World::play(scene.clone()), &scene);
+}
+
+/// Times in milliseconds after the start at which an undisturbed answer of [`quick`] is under way.
+const MIDWAY_MS: u64 = 1_500;
+
+fn one_job(story: &Story) {
+    assert_eq!(story.outcome.failovers, 0);
+    assert!(story.moves.is_empty());
+    assert_eq!(story.receipts.len(), 1, "one receipt for the whole job");
+    let receipt = &story.receipts[0].receipt;
+    assert_eq!(receipt.first_index, 0);
+    assert_eq!(receipt.totals.output, story.output.len() as u64);
+    assert_eq!(story.stored, story.receipts);
+}
+
+#[test]
+fn a_cut_stream_is_taken_up_at_the_same_provider() {
+    for fault in [
+        Fault::Cut { at_ms: MIDWAY_MS },
+        Fault::RelayCut {
+            at_ms: MIDWAY_MS,
+            provider_after_ms: 9_000,
+        },
+        Fault::DeadPath {
+            at_ms: MIDWAY_MS,
+            client_after_ms: 900,
+        },
+    ] {
+        let scene = scene(vec![with(fault.clone()), quick()]);
+        let story = World::play(scene.clone());
+        whole(&story, &scene);
+        one_job(&story);
+        assert!(story.outcome.resumes >= 1, "{fault:?}");
+    }
+}
+
+#[test]
+fn a_provider_out_of_reach_for_long_is_taken_up_when_there_is_no_other() {
+    let scene = scene(vec![with(Fault::Outage {
+        at_ms: MIDWAY_MS,
+        for_ms: 30_000,
+    })]);
+    let story = World::play(scene.clone());
+    whole(&story, &scene);
+    one_job(&story);
+    assert!(
+        (31_500..40_000).contains(&story.finished_ms),
+        "{}",
+        story.finished_ms
+    );
+}
+
+#[test]
+fn a_provider_out_of_reach_for_longer_than_its_grace_is_asked_anew() {
+    let late = Peer {
+        grace_ms: 10_000,
+        ..with(Fault::Outage {
+            at_ms: MIDWAY_MS,
+            for_ms: 9_000,
+        })
+    };
+    let story = World::play(scene(vec![late.clone()]));
+    one_job(&story);
+    let later = Peer {
+        faults: vec![Fault::Outage {
+            at_ms: MIDWAY_MS,
+            for_ms: 11_000,
+        }],
+        ..late
+    };
+    let scene = scene(vec![later]);
+    let story = World::play(scene.clone());
+    whole(&story, &scene);
+    assert_eq!((story.outcome.resumes, story.outcome.failovers), (0, 1));
+}
+
+#[test]
+fn a_provider_that_cannot_be_reached_any_more_is_replaced_within_the_promised_time() {
+    let gone = with(Fault::Outage {
+        at_ms: MIDWAY_MS,
+        for_ms: 600_000,
+    });
+    let scene = scene(vec![gone, quick()]);
+    let story = World::play(scene.clone());
+    whole(&story, &scene);
+    assert_eq!(story.outcome.failovers, 1);
+    let spare = story
+        .connects
+        .iter()
+        .find(|(_, peer, _)| *peer == signer(1).peer_id());
+    let (_, _, asked_ms) = spare.expect("the spare is asked");
+    assert!(*asked_ms <= 1_000 + MIDWAY_MS + RESUME_PATIENCE_MS);
+}
+
+#[test]
+fn a_sleeping_computer_takes_its_job_up_when_it_wakes() {
+    for told in [true, false] {
+        let sleep = Sleep {
+            at_ms: MIDWAY_MS,
+            for_ms: 30_000,
+            told,
+        };
+        let scene = Scene {
+            sleep: Some(sleep),
+            ..scene(vec![quick(), quick()])
+        };
+        let story = World::play(scene.clone());
+        whole(&story, &scene);
+        one_job(&story);
+        assert_eq!(story.outcome.resumes, 1, "told: {told}");
+    }
+    // After a night the provider has forgotten it.
+    let sleep = Sleep {
+        at_ms: MIDWAY_MS,
+        for_ms: 8 * 3_600_000 / 4,
+        told: true,
+    };
+    let scene = Scene {
+        sleep: Some(sleep),
+        ..scene(vec![quick()])
+    };
+    let story = World::play(scene.clone());
+    whole(&story, &scene);
+    assert_eq!(story.outcome.failovers, 1);
+}
+
+#[test]
+fn a_job_that_is_over_when_its_client_comes_back_is_whole() {
+    // All of it was written, and its end signed, while nothing passed.
+    let scene = scene(vec![with(Fault::Outage {
+        at_ms: MIDWAY_MS,
+        for_ms: 20_000,
+    })]);
+    let story = World::play(scene.clone());
+    whole(&story, &scene);
+    assert_eq!(story.receipts[0].receipt.finish, Finish::Stop);
+    let slow = Scene {
+        max_out: 30,
+        ..scene
+    };
+    let story = World::play(slow);
+    assert_eq!(story.outcome.end, End::Length);
+    one_job(&story);
+}
+
+#[test]
+fn a_provider_slow_to_begin_is_hedged_against_once_and_the_slower_one_is_let_go() {
+    let slow = Peer {
+        prefill_ms: 400_000,
+        first_token_p95_ms: Some(2_000),
+        faults: vec![Fault::OwnWork {
+            at_ms: 100,
+            for_ms: 4_500,
+        }],
+        ..quick()
+    };
+    let hedging = Scene {
+        hedge: true,
+        ..scene(vec![slow.clone(), quick(), quick()])
+    };
+    let story = World::play(hedging.clone());
+    whole(&story, &hedging);
+    assert!(story.outcome.hedged);
+    assert_eq!(story.outcome.failovers, 0);
+    assert_eq!(story.connects.len(), 2);
+    assert!(story.ends.contains(&(0, peer(0), AttemptEnd::LostRace)));
+
+    let not_allowed = Scene {
+        hedge: false,
+        ..hedging.clone()
+    };
+    assert!(!World::play(not_allowed).outcome.hedged);
+    let quick_enough = Scene {
+        peers: vec![
+            Peer {
+                first_token_p95_ms: Some(2_000),
+                ..quick()
+            },
+            quick(),
+        ],
+        ..hedging.clone()
+    };
+    assert!(!World::play(quick_enough).outcome.hedged);
+    let unknown = Scene {
+        peers: vec![
+            Peer {
+                first_token_p95_ms: None,
+                ..slow
+            },
+            quick(),
+        ],
+        ..hedging
+    };
+    assert!(!World::play(unknown).outcome.hedged);
+}
+
+#[test]
+fn an_answer_ends_when_it_is_of_no_use_any_more() {
+    let late = Scene {
+        deadline_ms: Some(1_400),
+        ..scene(vec![quick()])
+    };
+    let story = World::play(late.clone());
+    assert_eq!(story.outcome.end, End::Interrupted(AttemptEnd::TooLate));
+    assert_eq!(story.finished_ms, 1_000 + 1_400);
+    assert!(undisturbed(&late).starts_with(&story.output));
+    let nobody = Scene {
+        deadline_ms: Some(1_400),
+        ..scene(vec![with(Fault::NeverConnects)])
+    };
+    let story = World::play(nobody);
+    assert_eq!(story.outcome.end, End::Failed(Some(AttemptEnd::TooLate)));
 }

@@ -1,8 +1,11 @@
-//! A network in virtual time: one client machine, several provider machines, and the wires between them. Frames travel
-//! as bytes through the real framing. Nothing sleeps: the clock jumps to whatever is next.
+//! A network in virtual time: one client machine, several providers with their jobs, and the wires between them. Frames
+//! travel as bytes through the real framing. Nothing sleeps: the clock jumps to whatever is next.
 
+mod asking;
 mod checks;
+mod clock;
 mod serving;
+mod wires;
 
 use std::{
     cmp::Reverse,
@@ -41,6 +44,20 @@ pub(crate) struct Scene {
     pub(crate) cancel_at: Option<u64>,
     /// The last candidate is found this late.
     pub(crate) found_late: Option<u64>,
+    pub(crate) hedge: bool,
+    pub(crate) deadline_ms: Option<u32>,
+    /// The asking computer sleeps at this time for so long.
+    pub(crate) sleep: Option<Sleep>,
+    /// Its wall clock is set to another time.
+    pub(crate) clock_set: Option<(u64, i64)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sleep {
+    pub(crate) at_ms: u64,
+    pub(crate) for_ms: u64,
+    /// Whether the system tells the program when it wakes.
+    pub(crate) told: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -50,6 +67,11 @@ pub(crate) struct Peer {
     pub(crate) gap_ms: u64,
     pub(crate) out_max: u32,
     pub(crate) faults: Vec<Fault>,
+    /// How long it keeps jobs whose stream was cut.
+    pub(crate) grace_ms: u64,
+    pub(crate) first_token_p95_ms: Option<u32>,
+    /// How far its wall clock is off.
+    pub(crate) clock_ahead_ms: i64,
 }
 
 #[derive(Clone, Debug)]
@@ -81,33 +103,65 @@ const END_OF_TIME_MS: u64 = 4 * 3_600_000;
 /// More steps than that is a machine that wakes itself for nothing.
 const MAX_STEPS: u32 = 400_000;
 
+/// Names a job of the world, in the order they began.
+type JobNumber = usize;
+
 #[derive(Debug)]
 enum Event {
     Client(client::Event),
     ClientBytes(AttemptId, Vec<u8>),
     Arrives(AttemptId),
-    Provider(AttemptId, provider::Event),
+    Provider(JobNumber, provider::Event),
     ProviderBytes(AttemptId, Vec<u8>),
-    EngineStep(AttemptId),
+    /// The provider's end of a stream is gone.
+    ProviderLoses(AttemptId, CloseWhy),
+    /// Nothing passes any more, and each side notices so much later.
+    StreamBreaks {
+        stream: AttemptId,
+        client_after_ms: u64,
+        provider_after_ms: u64,
+    },
+    /// The process behind a stream is killed, all its jobs with it.
+    Killed(AttemptId),
+    ConnectionsDie,
+    EngineStep(JobNumber),
     LocalStep,
 }
 
-/// One stream, with the provider's machine at its end.
+/// A stream between the client and a provider.
 #[derive(Debug)]
 struct Stream {
     peer: usize,
-    opened_ms: u64,
-    machine: Provider,
-    buffer: FrameBuf,
-    back: FrameBuf,
+    to_provider: FrameBuf,
+    to_client: FrameBuf,
+    /// Whether the first frame has come.
     opened: bool,
+    /// The job at the provider's end.
+    job: Option<JobNumber>,
+    /// The job's id as the client knows it.
+    id: Option<JobId>,
+    /// Whether bytes still pass.
+    broken: bool,
+}
+
+/// A job at a provider, with the machine that serves it.
+#[derive(Debug)]
+struct Job {
+    peer: usize,
+    machine: Provider,
+    /// The stream it writes to.
+    attached: Option<AttemptId>,
+    /// The stream that asks to take it up.
+    asking: Option<AttemptId>,
     engine: Option<Engine>,
+    base: u32,
     computed: u32,
     prefilled_ms: u64,
     paused: bool,
     tongue: Tongue,
     frames: u32,
-    sent_tokens: u32,
+    /// Tokens that were sent at least once.
+    sent: u32,
     closed: bool,
     stored: u32,
 }
@@ -122,10 +176,14 @@ pub(crate) struct World {
     client: Client,
     me: PeerId,
     streams: BTreeMap<AttemptId, Stream>,
+    jobs: Vec<Job>,
+    /// When each peer was first connected to: its stops count from there.
+    first_ms: Vec<Option<u64>>,
     busy_said: Vec<u32>,
     local: Option<(AttemptId, Engine, u32)>,
     local_finished: bool,
-    emitted: BTreeMap<AttemptId, Vec<u32>>,
+    /// What was shown of each job.
+    emitted: BTreeMap<JobId, Vec<u32>>,
     live: Vec<AttemptId>,
     story: Story,
     done: bool,
@@ -160,6 +218,9 @@ impl World {
             max_out: scene.max_out,
             stop: Vec::new(),
             ignore_eog: scene.ignore_eog,
+            grammar: None,
+            want_logprobs_k: None,
+            deadline_ms: scene.deadline_ms,
         };
         let config = client::Config {
             signer: me.clone(),
@@ -169,11 +230,13 @@ impl World {
                 Local::Never
             },
             entropy: [5; 32],
+            hedge: scene.hedge,
         };
         let candidates: Vec<Candidate> = (0..scene.peers.len())
             .map(|peer| candidate(&scene, peer))
             .collect();
         let mut world = Self {
+            first_ms: vec![None; scene.peers.len()],
             busy_said: vec![0; scene.peers.len()],
             now: 1_000,
             order: 0,
@@ -182,6 +245,7 @@ impl World {
             client: Client::new(config, request),
             me: me.peer_id(),
             streams: BTreeMap::new(),
+            jobs: Vec::new(),
             local: None,
             local_finished: false,
             emitted: BTreeMap::new(),
@@ -191,6 +255,8 @@ impl World {
                     end: End::Failed(None),
                     emitted: 0,
                     failovers: 0,
+                    resumes: 0,
+                    hedged: false,
                 },
                 finished_ms: 0,
                 output: resume,
@@ -219,6 +285,7 @@ impl World {
         if let Some(at) = self.scene.cancel_at {
             self.after(at, Event::Client(client::Event::Cancel));
         }
+        self.plan_sleep();
     }
 
     fn after(&mut self, ms: u64, event: Event) {
@@ -228,23 +295,16 @@ impl World {
             .push(Reverse((self.now + ms, self.order, self.events.len() - 1)));
     }
 
-    fn clock(&self) -> Clock {
-        Clock {
-            mono_ms: self.now,
-            unix_ms: UNIX_MS + self.now,
-        }
-    }
-
     fn run(&mut self) {
         for _ in 0..MAX_STEPS {
             let event = self.queue.peek().map(|Reverse((at, ..))| *at);
-            let client = self.client.deadline();
-            let provider = self.streams.iter().filter_map(|(id, stream)| {
-                let at = stream.machine.deadline()?;
-                Some((at.max(self.wakes_at(*id)), *id))
+            let client = self.client.deadline().map(|at| self.client_wakes_at(at));
+            let job = self.jobs.iter().enumerate().filter_map(|(number, job)| {
+                let at = job.machine.deadline().filter(|_| !job.closed)?;
+                Some((at.max(self.wakes_at(job.peer)), number))
             });
-            let provider = provider.min();
-            let times = [event, client, provider.map(|(at, _)| at)];
+            let job = job.min();
+            let times = [event, client, job.map(|(at, _)| at)];
             let Some(next) = times.into_iter().flatten().min() else {
                 return;
             };
@@ -259,326 +319,49 @@ impl World {
                 }
             } else if client == Some(next) {
                 self.client_step(client::Event::Tick);
-            } else if let Some((_, id)) = provider {
-                self.provider_step(id, provider::Event::Tick);
+            } else if let Some((_, number)) = job {
+                self.provider_step(number, provider::Event::Tick);
             }
         }
         panic!("a machine wakes itself for nothing");
     }
 
-    /// When a provider whose process is stopped goes on.
-    fn wakes_at(&self, id: AttemptId) -> u64 {
-        let Some(stream) = self.streams.get(&id) else {
-            return self.now;
-        };
-        let since = self.now - stream.opened_ms;
-        let stops = self.scene.peers[stream.peer]
-            .faults
-            .iter()
-            .filter_map(|fault| match fault {
-                Fault::Stopped { at_ms, for_ms } if (*at_ms..at_ms + for_ms).contains(&since) => {
-                    Some(stream.opened_ms + at_ms + for_ms)
-                }
-                _ => None,
-            });
-        stops.max().unwrap_or(self.now)
-    }
-
+    /// Lets an event happen, or puts it off until the machine that it happens to is awake.
     fn happen(&mut self, event: Event) {
+        let awake = match &event {
+            Event::Client(_) | Event::ClientBytes(..) | Event::Arrives(_) | Event::LocalStep => {
+                self.asleep_until()
+            }
+            Event::Provider(number, _) | Event::EngineStep(number) => {
+                Some(self.wakes_at(self.jobs[*number].peer))
+            }
+            Event::ProviderBytes(id, _) | Event::ProviderLoses(id, _) => self
+                .streams
+                .get(id)
+                .map(|stream| self.wakes_at(stream.peer)),
+            Event::StreamBreaks { .. } | Event::Killed(_) | Event::ConnectionsDie => None,
+        };
+        if let Some(at) = awake.filter(|&at| at > self.now) {
+            return self.after(at - self.now, event);
+        }
         match event {
             Event::Client(event) => self.client_step(event),
             Event::ClientBytes(id, bytes) => self.client_reads(id, &bytes),
             Event::Arrives(id) => self.arrives(id),
             Event::LocalStep => self.local_step(),
-            Event::Provider(id, event) => match self.wakes_at(id) {
-                at if at > self.now => self.after(at - self.now, Event::Provider(id, event)),
-                _ => self.provider_step(id, event),
-            },
-            Event::ProviderBytes(id, bytes) => match self.wakes_at(id) {
-                at if at > self.now => self.after(at - self.now, Event::ProviderBytes(id, bytes)),
-                _ => self.provider_reads(id, &bytes),
-            },
-            Event::EngineStep(id) => match self.wakes_at(id) {
-                at if at > self.now => self.after(at - self.now, Event::EngineStep(id)),
-                _ => self.engine_step(id),
-            },
+            Event::Provider(number, event) => self.provider_step(number, event),
+            Event::ProviderBytes(id, bytes) => self.provider_reads(id, &bytes),
+            Event::ProviderLoses(id, why) => self.provider_loses(id, why),
+            Event::StreamBreaks {
+                stream,
+                client_after_ms,
+                provider_after_ms,
+            } => self.stream_breaks(stream, client_after_ms, provider_after_ms),
+            Event::Killed(id) => self.killed(id),
+            Event::ConnectionsDie => self.connections_die(),
+            Event::EngineStep(number) => self.engine_step(number),
         }
     }
-
-    // ------------------------------------------------------------------------------------------- the client
-
-    fn client_reads(&mut self, id: AttemptId, bytes: &[u8]) {
-        self.story.heard.insert(id, self.now);
-        let Some(stream) = self.streams.get_mut(&id) else {
-            return;
-        };
-        stream.back.push(bytes);
-        loop {
-            let Some(stream) = self.streams.get_mut(&id) else {
-                return;
-            };
-            match stream.back.next_frame(Cap::Provider) {
-                Ok(Some(frame)) => self.client_step(client::Event::Frame { attempt: id, frame }),
-                Ok(None) => return,
-                Err(error) => {
-                    let why = CloseWhy::Violation(error);
-                    self.client_step(client::Event::Closed { attempt: id, why });
-                    self.after(
-                        1,
-                        Event::Provider(id, provider::Event::Closed(CloseWhy::Cut("reset".into()))),
-                    );
-                    return;
-                }
-            }
-        }
-    }
-
-    fn client_step(&mut self, event: client::Event) {
-        let cancelled = event == client::Event::Cancel;
-        let now = self.clock();
-        let actions = self.client.step(event, now);
-        if cancelled && !self.done {
-            self.scene.cancel_at = Some(self.now);
-        }
-        assert!(
-            !self.done || actions.is_empty(),
-            "an action behind the last one: {actions:?}"
-        );
-        if let Some(deadline) = self.client.deadline() {
-            assert!(deadline > self.now, "a deadline that lies behind");
-        }
-        for action in actions {
-            assert!(!self.done, "an action behind Finish: {action:?}");
-            self.client_acts(action);
-        }
-    }
-
-    fn client_acts(&mut self, action: Action) {
-        match action {
-            Action::Connect { attempt, candidate } => self.connect(attempt, &candidate),
-            Action::Send { attempt, frame } => {
-                assert!(
-                    self.live.contains(&attempt),
-                    "a frame to a stream that is closed"
-                );
-                let latency = self.latency(attempt);
-                self.after(
-                    latency,
-                    Event::ProviderBytes(attempt, frame.to_delimited().to_vec()),
-                );
-            }
-            Action::Close { attempt } => {
-                self.live.retain(|&live| live != attempt);
-                let latency = self.latency(attempt);
-                self.after(
-                    latency,
-                    Event::Provider(attempt, provider::Event::Closed(CloseWhy::Ended)),
-                );
-            }
-            Action::Emit {
-                attempt,
-                place,
-                first_index,
-                ids,
-            } => {
-                assert_eq!(
-                    first_index as usize,
-                    self.story.output.len(),
-                    "a missing or doubled token"
-                );
-                assert!(!ids.is_empty());
-                let honest = self.streams.get(&attempt).is_none_or(|stream| {
-                    let faults = &self.scene.peers[stream.peer].faults;
-                    !faults
-                        .iter()
-                        .any(|fault| matches!(fault, Fault::Lies(lie) if lie.changes_tokens(self.scene.cancel_at.is_some())))
-                });
-                assert_eq!(place == Place::Local, !self.streams.contains_key(&attempt));
-                for id in ids {
-                    if honest {
-                        assert_eq!(
-                            id,
-                            next(&self.scene.prompt, &self.story.output),
-                            "a changed token"
-                        );
-                    }
-                    self.story.output.push(id);
-                    self.emitted.entry(attempt).or_default().push(id);
-                }
-            }
-            Action::StartLocal {
-                attempt,
-                prompt,
-                resume,
-                max_out,
-            } => {
-                self.live.push(attempt);
-                assert!(self.live.len() <= 2);
-                assert_eq!(resume, self.story.output);
-                let engine = Engine::new(prompt, resume, max_out, self.scene.ignore_eog);
-                self.local = Some((attempt, engine, 0));
-                let load = self.scene.local.as_ref().map_or(0, |local| local.load_ms);
-                self.after(load, Event::LocalStep);
-            }
-            Action::StopLocal { attempt } => {
-                self.live.retain(|&live| live != attempt);
-                self.local = None;
-            }
-            Action::Progress(_) => {}
-            Action::Moved { from, to, index } => {
-                assert_ne!(from, to);
-                assert_eq!(index as usize, self.story.output.len());
-                self.story.moves.push((from, to, index));
-            }
-            Action::AttemptEnded {
-                attempt,
-                place,
-                why,
-                ..
-            } => {
-                self.live.retain(|&live| live != attempt);
-                self.story.ends.push((attempt, place, why));
-            }
-            Action::SpanDone { attempt, receipt } => self.span_done(attempt, &receipt),
-            Action::Finish(outcome) => {
-                self.done = true;
-                self.story.finished_ms = self.now;
-                self.check_outcome(&outcome);
-                self.story.outcome = outcome;
-            }
-        }
-    }
-
-    fn connect(&mut self, attempt: AttemptId, candidate: &Candidate) {
-        let peer = (0..self.scene.peers.len())
-            .find(|&peer| signer(peer).peer_id() == candidate.peer)
-            .unwrap();
-        let twice = self.live.iter().any(|live| {
-            self.streams
-                .get(live)
-                .is_some_and(|stream| stream.peer == peer)
-        });
-        assert!(!twice, "the same peer is asked twice at once");
-        self.live.push(attempt);
-        assert!(self.live.len() <= 2, "more than one spare");
-        self.story
-            .connects
-            .push((attempt, candidate.peer, self.now));
-        let faults = self.scene.peers[peer].faults.clone();
-        let latency = self.scene.peers[peer].latency_ms;
-        let config = provider::Config {
-            signer: signer(peer),
-            models: vec![Served {
-                model: MODEL,
-                vocab_size: VOCAB,
-                ctx_max: CONTEXT,
-                prices: Prices::FREE,
-                template: Some([6; 32]),
-            }],
-            max_out: 100,
-            engine_build: "simulated 1".into(),
-            numerics_class: "A32".into(),
-            kv_type: "f32".into(),
-        };
-        let stream = Stream {
-            peer,
-            opened_ms: self.now,
-            machine: Provider::new(config, false, self.clock()),
-            buffer: FrameBuf::new(),
-            back: FrameBuf::new(),
-            opened: false,
-            engine: None,
-            computed: 0,
-            prefilled_ms: 0,
-            paused: false,
-            tongue: Tongue::default(),
-            frames: 0,
-            sent_tokens: 0,
-            closed: false,
-            stored: 0,
-        };
-        self.streams.insert(attempt, stream);
-        for fault in faults {
-            let closed = |why: &str| provider::Event::Closed(CloseWhy::Cut(why.into()));
-            match fault {
-                Fault::Unreachable { after_ms } => {
-                    let why = "unreachable".to_owned();
-                    self.after(
-                        after_ms,
-                        Event::Client(client::Event::ConnectFailed { attempt, why }),
-                    );
-                    return self.after(0, Event::Provider(attempt, closed("never")));
-                }
-                Fault::NeverConnects => {
-                    return self.after(0, Event::Provider(attempt, closed("never")));
-                }
-                Fault::Cut { at_ms } => {
-                    let why = CloseWhy::Cut("cut".into());
-                    self.after(at_ms, Event::Client(client::Event::Closed { attempt, why }));
-                    self.after(at_ms, Event::Provider(attempt, closed("cut")));
-                }
-                Fault::OwnWork { at_ms, for_ms } => {
-                    self.after(
-                        at_ms,
-                        Event::Provider(attempt, provider::Event::OwnWork(true)),
-                    );
-                    self.after(
-                        at_ms + for_ms,
-                        Event::Provider(attempt, provider::Event::OwnWork(false)),
-                    );
-                }
-                Fault::Off { at_ms } => {
-                    self.after(at_ms, Event::Provider(attempt, provider::Event::Off))
-                }
-                _ => {}
-            }
-        }
-        self.after(2 * latency, Event::Arrives(attempt));
-    }
-
-    fn arrives(&mut self, attempt: AttemptId) {
-        let rtt_ms = 2 * self.latency(attempt);
-        self.client_step(client::Event::Connected { attempt, rtt_ms });
-    }
-
-    fn latency(&self, attempt: AttemptId) -> u64 {
-        self.streams
-            .get(&attempt)
-            .map_or(0, |stream| self.scene.peers[stream.peer].latency_ms)
-    }
-
-    fn local_step(&mut self) {
-        let Some((attempt, engine, given)) = &mut self.local else {
-            return;
-        };
-        let Some(profile) = self.scene.local.clone() else {
-            return;
-        };
-        let attempt = *attempt;
-        let event = match engine.step() {
-            _ if profile.dies_at == Some(*given) => LocalEvent::Failed("died".into()),
-            Step::Token { index, id } => {
-                *given += 1;
-                LocalEvent::Tokens {
-                    first_index: index,
-                    ids: vec![id],
-                }
-            }
-            Step::Stop => LocalEvent::Finished(Finish::Stop),
-            Step::Length => LocalEvent::Finished(Finish::Length),
-        };
-        match &event {
-            LocalEvent::Tokens { .. } => self.after(profile.gap_ms, Event::LocalStep),
-            LocalEvent::Finished(_) => {
-                self.local_finished = true;
-                self.live.retain(|&live| live != attempt);
-            }
-            _ => self.local = None,
-        }
-        self.client_step(client::Event::Local { attempt, event });
-    }
-
-    // ---------------------------------------------------------------------------------------- a provider
 }
 
 fn candidate(scene: &Scene, peer: usize) -> Candidate {
@@ -587,5 +370,7 @@ fn candidate(scene: &Scene, peer: usize) -> Candidate {
         ctx_max: CONTEXT,
         out_max: scene.peers[peer].out_max,
         prices: Prices::FREE,
+        quote_id: None,
+        first_token_p95_ms: scene.peers[peer].first_token_p95_ms,
     }
 }

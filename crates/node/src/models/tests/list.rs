@@ -54,6 +54,7 @@ fn header(file: &Path) -> Result<TextInfo, EngineError> {
     Ok(TextInfo {
         architecture: "llama".into(),
         runs_here: true,
+        embeds_only: false,
         name: "Tiny".into(),
         vocab_size: 4,
         context_train: 2048,

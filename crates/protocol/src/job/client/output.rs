@@ -2,17 +2,20 @@
 
 use super::{
     Action, AnswerPhase, AttemptEnd, End, LocalEvent, Progress,
-    machine::{Attempt, CANCEL_LINGER_MS, Client, LOCAL_STALL_MS, Parting, Stage, State},
+    end::Parting,
+    machine::{Attempt, CANCEL_LINGER_MS, Client, LOCAL_STALL_MS, Stage, State},
+    span::New,
 };
 use crate::{
     Clock,
-    frame::{Cancel, CancelReason, Frame, Phase},
+    frame::{Cancel, CancelReason, Frame, Phase, TokenLogprobs},
     job::Finish,
 };
 
 impl Client {
     /// Adds to the output. Whoever gives the next token wins, and everybody else is let go.
-    pub(super) fn emit(&mut self, at: usize, ids: Vec<u32>, now: Clock, out: &mut Vec<Action>) {
+    pub(super) fn emit(&mut self, at: usize, new: New, now: Clock, out: &mut Vec<Action>) {
+        let New { ids, logprobs } = new;
         if ids.is_empty() {
             return;
         }
@@ -39,6 +42,8 @@ impl Client {
                 index: first_index,
             });
         }
+        // What is kept elsewhere is behind from now on.
+        self.seats.forget_kept(now.mono_ms);
         self.writer = Some(place);
         self.replacing = None;
         self.output.extend_from_slice(&ids);
@@ -47,6 +52,7 @@ impl Client {
             place,
             first_index,
             ids,
+            logprobs,
         });
     }
 
@@ -103,8 +109,12 @@ impl Client {
         let (phase, done, total) = match event {
             LocalEvent::Loading { done, total } => (Phase::Loading, done, total),
             LocalEvent::Prefill { done, total } => (Phase::Prefill, done.into(), total.into()),
-            LocalEvent::Tokens { first_index, ids } => {
-                return self.local_tokens(at, first_index, &ids, now, out);
+            LocalEvent::Tokens {
+                first_index,
+                ids,
+                logprobs,
+            } => {
+                return self.local_tokens(at, first_index, (&ids, logprobs), now, out);
             }
             LocalEvent::Finished(Finish::Abort) => {
                 let why = AttemptEnd::LocalFailed("the engine was cancelled".to_owned());
@@ -137,7 +147,7 @@ impl Client {
         &mut self,
         at: usize,
         first_index: u32,
-        ids: &[u32],
+        (ids, logprobs): (&[u32], Vec<TokenLogprobs>),
         now: Clock,
         out: &mut Vec<Action>,
     ) {
@@ -151,12 +161,11 @@ impl Client {
                 return self.end(at, why, Parting::Close, now, out);
             }
         };
-        let new = ids
-            .iter()
-            .copied()
-            .skip(known)
-            .take(self.remaining() as usize)
-            .collect();
+        let room = self.remaining() as usize;
+        let new = New {
+            ids: ids.iter().copied().skip(known).take(room).collect(),
+            logprobs: logprobs.into_iter().skip(known).take(room).collect(),
+        };
         self.emit(at, new, now, out);
     }
 }

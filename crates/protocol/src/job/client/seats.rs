@@ -1,6 +1,6 @@
 //! The candidates of one answer: who may be asked, who must be waited for, who is out.
 
-use super::{AttemptEnd, Candidate};
+use super::{AttemptEnd, AttemptId, Candidate, span::Span};
 use crate::{PeerId, frame::RefuseCode};
 
 /// Candidates that are kept. Nobody waits for a thirty-third.
@@ -11,6 +11,9 @@ pub const MAX_CUTS: u32 = 3;
 pub const MAX_BUSY: u32 = 6;
 /// The first wait before a candidate is asked again; it doubles with every cut.
 const CUT_WAIT_MS: u64 = 500;
+/// The longest wait before a job that was cut is asked for again: short, since a person waits, and at most thirty dials in
+/// its minute of grace.
+const MAX_RESUME_WAIT_MS: u64 = 2_000;
 /// The shortest and longest wait that a busy provider can ask for.
 const BUSY_WAIT_MS: std::ops::RangeInclusive<u64> = 250..=10_000;
 
@@ -20,6 +23,48 @@ struct Seat {
     state: SeatState,
     cuts: u32,
     busy: u32,
+    /// A job of ours that runs there without a stream. Only while `Waiting`.
+    kept: Option<Kept>,
+}
+
+/// A job whose stream was cut, and that its provider keeps for a while.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub(super) span: Box<Span>,
+    /// The attempt that was cut off.
+    pub(super) attempt: AttemptId,
+    /// When the stream was cut.
+    pub(super) cut_ms: u64,
+    /// Until when the provider keeps it.
+    pub(super) until: u64,
+    tries: u32,
+}
+
+impl Kept {
+    pub(super) fn new(span: Box<Span>, attempt: AttemptId, now_ms: u64) -> Self {
+        Self {
+            attempt,
+            until: now_ms + span.grace_ms(),
+            span,
+            cut_ms: now_ms,
+            tries: 0,
+        }
+    }
+
+    /// The same after one more try that came to nothing.
+    pub(super) fn tried(self) -> Self {
+        Self {
+            tries: self.tries + 1,
+            ..self
+        }
+    }
+
+    fn wait_ms(&self) -> u64 {
+        match self.tries {
+            0 => 0,
+            tries => (CUT_WAIT_MS << (tries - 1).min(8)).min(MAX_RESUME_WAIT_MS),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +104,7 @@ impl Seats {
                 state,
                 cuts: 0,
                 busy: 0,
+                kept: None,
             });
         }
     }
@@ -73,7 +119,7 @@ impl Seats {
     /// The candidate that has waited longest for being asked again.
     pub(super) fn ready(&self, n_in: usize, now_ms: u64) -> Option<SeatId> {
         self.waiting(n_in)
-            .filter(|&(_, at)| at <= now_ms)
+            .filter(|&(id, at)| at <= now_ms && self.0[id].kept.is_none())
             .min_by_key(|&(_, at)| at)
             .map(|(id, _)| id)
     }
@@ -87,7 +133,7 @@ impl Seats {
         self.0
             .iter()
             .enumerate()
-            .filter(move |(_, seat)| fits(seat, n_in))
+            .filter(move |(_, seat)| seat.kept.is_some() || fits(seat, n_in))
             .filter_map(|(id, seat)| match seat.state {
                 SeatState::Waiting(at) => Some((id, at)),
                 SeatState::Fresh | SeatState::InUse | SeatState::Out => None,
@@ -100,11 +146,68 @@ impl Seats {
         Some(seat.candidate.clone())
     }
 
+    /// Keeps the job of a candidate whose stream was cut.
+    pub(super) fn keep(&mut self, id: SeatId, kept: Kept, now_ms: u64) {
+        if let Some(seat) = self.0.get_mut(id) {
+            seat.candidate.quote_id = None;
+            seat.state = SeatState::Waiting(now_ms + kept.wait_ms());
+            seat.kept = Some(kept);
+        }
+    }
+
+    /// Whether a job is kept somewhere.
+    pub(super) fn keeps(&self) -> bool {
+        self.0.iter().any(|seat| seat.kept.is_some())
+    }
+
+    /// The kept job whose turn has come.
+    pub(super) fn take_kept(&mut self, now_ms: u64) -> Option<(SeatId, Candidate, Kept)> {
+        let ready = |seat: &Seat| matches!(seat.state, SeatState::Waiting(at) if at <= now_ms);
+        let id = self
+            .0
+            .iter()
+            .position(|seat| seat.kept.is_some() && ready(seat))?;
+        let seat = self.0.get_mut(id)?;
+        let kept = seat.kept.take()?;
+        seat.state = SeatState::InUse;
+        Some((id, seat.candidate.clone(), kept))
+    }
+
+    /// Forgets every kept job: somebody else has gone on.
+    pub(super) fn forget_kept(&mut self, now_ms: u64) {
+        self.forget_if(now_ms, |_| true);
+    }
+
+    /// Forgets kept jobs that their providers have forgotten by now.
+    pub(super) fn expire(&mut self, now_ms: u64) {
+        self.forget_if(now_ms, |kept| kept.until <= now_ms);
+    }
+
+    fn forget_if(&mut self, now_ms: u64, forget: impl Fn(&Kept) -> bool) {
+        for seat in &mut self.0 {
+            if seat.kept.as_ref().is_some_and(&forget) {
+                seat.kept = None;
+                seat.cut(now_ms);
+            }
+        }
+    }
+
+    /// Kept jobs may be asked for at once: the network is another one.
+    pub(super) fn hurry(&mut self, now_ms: u64) {
+        for seat in &mut self.0 {
+            if seat.kept.is_some() {
+                seat.state = SeatState::Waiting(now_ms);
+            }
+        }
+    }
+
     /// Decides what becomes of a candidate whose attempt ended.
     pub(super) fn give_back(&mut self, id: SeatId, why: &AttemptEnd, now_ms: u64) {
         let Some(seat) = self.0.get_mut(id) else {
             return;
         };
+        // A quote holds for seconds, and once.
+        seat.candidate.quote_id = None;
         seat.state = match why {
             AttemptEnd::Busy { retry_after_ms } => {
                 seat.busy += 1;
@@ -117,7 +220,7 @@ impl Seats {
                 }
             }
             // It did nothing wrong.
-            AttemptEnd::LostRace => SeatState::Waiting(now_ms),
+            AttemptEnd::LostRace | AttemptEnd::PathChanged => SeatState::Waiting(now_ms),
             AttemptEnd::Gave {
                 code: RefuseCode::EngineFailed | RefuseCode::Internal | RefuseCode::Stalled,
                 ..
@@ -127,19 +230,16 @@ impl Seats {
             | AttemptEnd::Closed(super::CloseWhy::Ended | super::CloseWhy::Cut(_))
             | AttemptEnd::Silent
             | AttemptEnd::Stalled
-            | AttemptEnd::BrokenOff => {
-                let wait = CUT_WAIT_MS << seat.cuts.min(MAX_CUTS);
-                seat.cuts += 1;
-                if seat.cuts < MAX_CUTS {
-                    SeatState::Waiting(now_ms + wait)
-                } else {
-                    SeatState::Out
-                }
-            }
+            | AttemptEnd::BrokenOff
+            | AttemptEnd::Refused {
+                code: RefuseCode::ResumeUnknown,
+                ..
+            } => return seat.cut(now_ms),
             AttemptEnd::Gave { .. }
             | AttemptEnd::Closed(super::CloseWhy::Violation(_))
             | AttemptEnd::Refused { .. }
             | AttemptEnd::TooLong
+            | AttemptEnd::TooLate
             | AttemptEnd::TooLarge { .. }
             | AttemptEnd::Lie(_)
             | AttemptEnd::LocalFailed(_)
@@ -153,6 +253,19 @@ impl Seats {
             .min_by_key(|&(_, at)| at)
             .and_then(|(id, _)| self.0.get(id))
             .map(|seat| seat.candidate.peer)
+    }
+}
+
+impl Seat {
+    /// It was cut off once more: it waits longer, or is out.
+    fn cut(&mut self, now_ms: u64) {
+        let wait = CUT_WAIT_MS << self.cuts.min(MAX_CUTS);
+        self.cuts += 1;
+        self.state = if self.cuts < MAX_CUTS {
+            SeatState::Waiting(now_ms + wait)
+        } else {
+            SeatState::Out
+        };
     }
 }
 

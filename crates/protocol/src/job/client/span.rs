@@ -1,11 +1,11 @@
 //! One provider's span of an answer: what it promised, what came, and whether what it signs agrees. Every check
 //! compares with what this side computed itself.
 
-use super::{Candidate, Lie, Request};
+use super::{Candidate, Lie, MAX_CUTS, Request};
 use crate::{
     ChainHash, Clock, JobId, PeerId, chain,
-    frame::{Accept, Done, Phase, Progress, Signed, Tokens},
-    job::Finish,
+    frame::{Accept, Done, Phase, Progress, Signed, TokenLogprobs, Tokens},
+    job::{Finish, RESUME_GRACE_MS},
     price::{self, Totals},
     receipt::{
         Checkpoint, Receipt, ReceiptError, SAMPLER, SEED_FROM_JOB, SignedReceipt, prompt_hash,
@@ -41,10 +41,14 @@ pub(super) struct Span {
     /// Tokens that came, the held one included.
     count: u32,
     /// The end token, until the receipt is here.
-    held: Option<u32>,
+    held: New,
     pub(super) checkpoint: Option<Signed>,
     covered: u64,
     rtt_ms: u64,
+    /// How long the provider keeps the job without a stream.
+    grace_ms: u64,
+    /// How often it was taken up since the last token.
+    fruitless: u32,
     accepted_ms: u64,
     heard_ms: u64,
     gap_ms: u64,
@@ -63,7 +67,14 @@ pub(super) struct Span {
 pub(super) struct Finished {
     pub(super) receipt: SignedReceipt,
     /// The end token, which now counts.
-    pub(super) held: Option<u32>,
+    pub(super) held: New,
+}
+
+/// Tokens that are new, and their log-probabilities: one per token where they are asked for, otherwise none.
+#[derive(Clone, Debug, Default)]
+pub(super) struct New {
+    pub(super) ids: Vec<u32>,
+    pub(super) logprobs: Vec<TokenLogprobs>,
 }
 
 impl Span {
@@ -96,10 +107,12 @@ impl Span {
             prompt_hash: prompt_hash(&request.prompt, output),
             h: chain::start(&job),
             count: 0,
-            held: None,
+            held: New::default(),
             checkpoint: None,
             covered: 0,
             rtt_ms: rtt_ms.min(MAX_RTT_MS),
+            grace_ms: RESUME_GRACE_MS.min(u64::from(accept.resume_grace_s) * 1000),
+            fruitless: 0,
             accepted_ms: now.mono_ms,
             heard_ms: now.mono_ms,
             gap_ms: FIRST_GAP_MS,
@@ -110,6 +123,51 @@ impl Span {
             told_ms: 0,
             paused_ms: None,
         })
+    }
+
+    /// Takes a provider's `Accept` of the same job on a new stream: it promises what it promised before.
+    pub(super) fn resumed(&mut self, accept: &Accept, rtt_ms: u64, now: Clock) -> Result<(), Lie> {
+        if accept.n_in != self.n_in {
+            return Err(Lie::WrongInput {
+                expected: self.n_in,
+                got: accept.n_in,
+            });
+        }
+        if accept.max_out != self.max_out {
+            return Err(Lie::TooManyTokens {
+                max_out: self.max_out,
+            });
+        }
+        self.rtt_ms = rtt_ms.min(MAX_RTT_MS);
+        self.fruitless += 1;
+        (self.heard_ms, self.moved_ms, self.paused_ms) = (now.mono_ms, now.mono_ms, None);
+        Ok(())
+    }
+
+    /// Whether it is worth asking for when its stream is cut.
+    pub(super) fn is_resumable(&self) -> bool {
+        self.grace_ms > 0 && self.fruitless < MAX_CUTS
+    }
+
+    pub(super) fn grace_ms(&self) -> u64 {
+        self.grace_ms
+    }
+
+    /// Output tokens that were promised at most.
+    pub(super) fn max_out(&self) -> u32 {
+        self.max_out
+    }
+
+    /// Index of the next token that is missing, the held one being here.
+    pub(super) fn next_index(&self) -> u32 {
+        self.base + self.count
+    }
+
+    /// When the first token is later than it should be, and nothing has moved for `quiet_ms`. `None` when a token came, or
+    /// when nobody knows how long this provider takes.
+    pub(super) fn first_token_due_at(&self, quiet_ms: u64) -> Option<u64> {
+        let p95 = self.candidate.first_token_p95_ms?;
+        (self.count == 0).then(|| (self.accepted_ms + u64::from(p95)).max(self.moved_ms + quiet_ms))
     }
 
     /// Notes that a frame came.
@@ -126,10 +184,11 @@ impl Span {
         request: &Request,
         output: &[u32],
         now: Clock,
-    ) -> Result<Vec<u32>, Lie> {
+    ) -> Result<New, Lie> {
         if tokens.ids.is_empty() {
             return Err(Lie::NoTokens);
         }
+        logprobs(tokens, request.want_logprobs_k)?;
         let expected = self.base + self.count;
         if tokens.first_index > expected {
             return Err(Lie::WrongIndex {
@@ -137,8 +196,9 @@ impl Span {
                 got: tokens.first_index,
             });
         }
-        let mut new = Vec::new();
-        for (index, &id) in (u64::from(tokens.first_index)..).zip(&tokens.ids) {
+        let mut new = New::default();
+        for (at, &id) in tokens.ids.iter().enumerate() {
+            let index = u64::from(tokens.first_index) + at as u64;
             if index < u64::from(expected) {
                 self.same(index, id, output)?;
                 continue;
@@ -149,7 +209,7 @@ impl Span {
                     vocab: request.vocab_size,
                 });
             }
-            if self.held.is_some() {
+            if !self.held.ids.is_empty() {
                 return Err(Lie::BehindTheEnd);
             }
             if self.count == self.max_out {
@@ -159,12 +219,17 @@ impl Span {
             }
             self.h = chain::next(&self.h, id);
             self.count += 1;
-            if !request.ignore_eog && request.eog.contains(&id) {
-                self.held = Some(id);
+            let goes_to = if !request.ignore_eog && request.eog.contains(&id) {
+                &mut self.held
             } else {
-                new.push(id);
+                &mut new
+            };
+            goes_to.ids.push(id);
+            if request.want_logprobs_k.is_some() {
+                goes_to.logprobs.extend(tokens.logprobs.get(at).cloned());
             }
         }
+        self.fruitless = 0;
         self.phase = Phase::Decode;
         self.paused_ms = None;
         self.moved_ms = now.mono_ms;
@@ -176,7 +241,7 @@ impl Span {
         let have = usize::try_from(index)
             .ok()
             .and_then(|index| output.get(index).copied())
-            .or(self.held);
+            .or(self.held.ids.first().copied());
         if have == Some(id) {
             Ok(())
         } else {
@@ -246,7 +311,7 @@ impl Span {
         self.finish(receipt.receipt.finish, request)?;
         Ok(Finished {
             receipt,
-            held: self.held,
+            held: self.held.clone(),
         })
     }
 
@@ -306,7 +371,8 @@ impl Span {
 
     fn finish(&self, finish: Finish, request: &Request) -> Result<(), Lie> {
         // Who does not tell us the end tokens cannot be held to them; who was told to ignore them has none.
-        let ends_by_token = self.held.is_some() || (request.eog.is_empty() && !request.ignore_eog);
+        let ends_by_token =
+            !self.held.ids.is_empty() || (request.eog.is_empty() && !request.ignore_eog);
         let full = self.count == self.max_out || self.n_in + self.count >= self.candidate.ctx_max;
         let can_be = match finish {
             Finish::Stop => self.count > 0 && ends_by_token,
@@ -344,5 +410,24 @@ impl Span {
 
     pub(super) fn accepted_ms(&self) -> u64 {
         self.accepted_ms
+    }
+}
+
+/// Judges what comes beside tokens: one entry per token where they were asked for, each a logarithm of a probability.
+fn logprobs(tokens: &Tokens, wanted: Option<u32>) -> Result<(), Lie> {
+    let Some(k) = wanted else { return Ok(()) };
+    let is_log = |value: &f32| value.is_finite() && *value <= 0.0;
+    let bad = (0..tokens.ids.len()).find(|&at| {
+        tokens.logprobs.get(at).is_none_or(|token| {
+            token.top_ids.len() > k as usize
+                || !is_log(&token.logprob)
+                || !token.top_logprobs.iter().all(is_log)
+        })
+    });
+    match bad {
+        Some(at) => Err(Lie::BadLogprobs {
+            index: tokens.first_index.saturating_add(at as u32),
+        }),
+        None => Ok(()),
     }
 }

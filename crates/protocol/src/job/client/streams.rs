@@ -4,12 +4,17 @@ use bytes::Bytes;
 
 use super::{
     Action, AnswerPhase, AttemptEnd, AttemptId, Candidate, End, Lie, Place, Progress,
-    machine::{Attempt, Client, Parting, Stage, State},
+    end::Parting,
+    machine::{Attempt, Client, Stage, State},
+    seats::Kept,
     span::{Finished, Span},
 };
 use crate::{
     Clock, JobId,
-    frame::{Ack, CancelReason, Frame, MAX_OPEN, Open, Phase, Pong, Sampling, open_frame_ms},
+    frame::{
+        Accept, Ack, CancelReason, Frame, MAX_OPEN, Open, Phase, Pong, ResumeOf, Sampling,
+        open_frame_ms,
+    },
     job::{ACCEPT_MS, Finish, OPEN_EXPIRY_MS},
     tokens,
 };
@@ -27,12 +32,28 @@ impl Client {
     ) {
         let Some(at) = self.find(id) else { return };
         let State::Connecting {
-            seat, candidate, ..
-        } = &self.attempts[at].state
+            seat,
+            candidate,
+            kept,
+            ..
+        } = &mut self.attempts[at].state
         else {
             return;
         };
         let (seat, candidate) = (*seat, candidate.clone());
+        if let Some(kept) = kept.take() {
+            let frame = Frame::Open(Box::new(resume(&kept, &candidate, now)));
+            self.attempts[at].state = State::Opened {
+                seat,
+                candidate,
+                job: kept.span.job,
+                asked: kept.span.max_out(),
+                rtt_ms,
+                until: now.mono_ms + ACCEPT_MS + rtt_ms.min(ACCEPT_MS),
+                kept: Some(kept),
+            };
+            return out.push(Action::Send { attempt: id, frame });
+        }
         let room = candidate.ctx_max.saturating_sub(self.n_in() as u32);
         let asked = self.remaining().min(candidate.out_max).min(room);
         let frame = Frame::Open(Box::new(self.open(id, &candidate, asked, now)));
@@ -56,6 +77,7 @@ impl Client {
             asked,
             rtt_ms,
             until,
+            kept: None,
         };
         out.push(Action::Send { attempt: id, frame });
     }
@@ -84,10 +106,15 @@ impl Client {
             max_out: asked,
             stop: self.request.stop.clone(),
             resume_of: None,
-            quote_id: Bytes::new(),
-            grammar: None,
-            deadline_ms: 0,
-            want_logprobs_k: None,
+            quote_id: candidate
+                .quote_id
+                .map_or_else(Bytes::new, |id| Bytes::copy_from_slice(&id)),
+            grammar: self.request.grammar.clone(),
+            deadline_ms: self.too_late_at.map_or(0, |at| {
+                // 0 would mean no deadline at all.
+                u32::try_from(at.saturating_sub(now.mono_ms).max(1)).unwrap_or(u32::MAX)
+            }),
+            want_logprobs_k: self.request.want_logprobs_k,
             ignore_eog: self.request.ignore_eog,
         }
     }
@@ -115,42 +142,8 @@ impl Client {
 
     /// The answer to an `Open`.
     fn answered(&mut self, at: usize, frame: Frame, now: Clock, out: &mut Vec<Action>) {
-        let Attempt { id, place, state } = &mut self.attempts[at];
-        let State::Opened {
-            seat,
-            candidate,
-            job,
-            asked,
-            rtt_ms,
-            ..
-        } = state
-        else {
-            return;
-        };
         match frame {
-            Frame::Accept(accept) => {
-                let seat = *seat;
-                let facts = (&self.request, self.output.as_slice());
-                match Span::accepted(&accept, *job, candidate, facts, *asked, *rtt_ms, now) {
-                    Ok(span) => {
-                        let (attempt, place) = (*id, *place);
-                        *state = State::Running {
-                            seat,
-                            span: Box::new(span),
-                        };
-                        self.replacing = None;
-                        let phase = AnswerPhase::At(Phase::Queued);
-                        out.push(Action::Progress(Progress {
-                            attempt,
-                            place,
-                            phase,
-                            done: 0,
-                            total: 0,
-                        }));
-                    }
-                    Err(lie) => self.lied(at, lie, now, out),
-                }
-            }
+            Frame::Accept(accept) => self.accepted(at, &accept, now, out),
             Frame::Busy(busy) => {
                 let why = AttemptEnd::Busy {
                     retry_after_ms: busy.retry_after_ms,
@@ -180,6 +173,52 @@ impl Client {
             | Frame::Ack(_)
             | Frame::Cancel(_)
             | Frame::Pay(_) => self.lied(at, Lie::OutOfTurn(frame.kind()), now, out),
+        }
+    }
+
+    /// The provider takes the job, or takes it up again.
+    fn accepted(&mut self, at: usize, accept: &Accept, now: Clock, out: &mut Vec<Action>) {
+        let Attempt { id, place, state } = &mut self.attempts[at];
+        let State::Opened {
+            seat,
+            candidate,
+            job,
+            asked,
+            rtt_ms,
+            kept,
+            ..
+        } = state
+        else {
+            return;
+        };
+        let before = kept.as_ref().map(|kept| kept.attempt);
+        let span = match kept.take() {
+            Some(Kept { mut span, .. }) => span.resumed(accept, *rtt_ms, now).map(|()| span),
+            None => {
+                let facts = (&self.request, self.output.as_slice());
+                Span::accepted(accept, *job, candidate, facts, *asked, *rtt_ms, now).map(Box::new)
+            }
+        };
+        match span {
+            Ok(span) => {
+                *state = State::Running { seat: *seat, span };
+                self.replacing = None;
+                if let Some(before) = before {
+                    self.resumes += 1;
+                    out.push(Action::Resumed {
+                        attempt: *id,
+                        before,
+                    });
+                }
+                out.push(Action::Progress(Progress {
+                    attempt: *id,
+                    place: *place,
+                    phase: AnswerPhase::At(Phase::Queued),
+                    done: 0,
+                    total: 0,
+                }));
+            }
+            Err(lie) => self.lied(at, lie, now, out),
         }
     }
 
@@ -242,7 +281,7 @@ impl Client {
         receipt.countersign(&self.config.signer);
         let attempt = self.attempts[at].id;
         let finish = match receipt.receipt.finish {
-            Finish::Abort if held.is_some() => Finish::Stop,
+            Finish::Abort if !held.ids.is_empty() => Finish::Stop,
             finish @ (Finish::Stop | Finish::Length | Finish::StopString | Finish::Abort) => finish,
         };
         let countersignature = receipt.client_sig.clone().unwrap_or_default();
@@ -251,7 +290,7 @@ impl Client {
             frame: Frame::Ack(Ack { countersignature }),
         });
         // Emitting ends every other attempt, so this one's place in the list may change.
-        self.emit(at, held.into_iter().collect(), now, out);
+        self.emit(at, held, now, out);
         out.push(Action::SpanDone {
             attempt,
             receipt: Box::new(receipt),
@@ -280,7 +319,7 @@ impl Client {
         }
     }
 
-    pub(super) fn lied(&mut self, at: usize, lie: Lie, now: Clock, out: &mut Vec<Action>) {
+    fn lied(&mut self, at: usize, lie: Lie, now: Clock, out: &mut Vec<Action>) {
         self.end(
             at,
             AttemptEnd::Lie(lie),
@@ -288,5 +327,18 @@ impl Client {
             now,
             out,
         );
+    }
+}
+
+/// Asks for a job whose stream was cut. What it is stands in its own first frame.
+fn resume(kept: &Kept, candidate: &Candidate, now: Clock) -> Open {
+    Open {
+        provider: Bytes::copy_from_slice(candidate.peer.as_bytes()),
+        expires_unix_ms: now.unix_ms.saturating_add(OPEN_EXPIRY_MS),
+        resume_of: Some(ResumeOf {
+            job: Bytes::copy_from_slice(kept.span.job.as_bytes()),
+            from_index: kept.span.next_index(),
+        }),
+        ..Open::default()
     }
 }

@@ -6,8 +6,9 @@ use bytes::Bytes;
 use super::{Config, Room, Served};
 use crate::{
     Clock, JobId, MAX_CLOCK_SKEW_MS, ModelDigest, PeerId,
-    frame::{Busy, Cap, Frame, Open, RefuseCode, Sampling},
-    job::MAX_EXPIRY_MS,
+    frame::{Busy, Cap, Frame, Grammar, GrammarKind, MAX_LOGPROBS, Open, RefuseCode, Sampling},
+    job::{MAX_EXPIRY_MS, MAX_JOB_MS},
+    quote::QUOTE_ID,
     tokens::{self, TokensError},
 };
 
@@ -29,6 +30,10 @@ pub(super) struct Taken {
     pub(super) max_out: u32,
     pub(super) stop: Vec<String>,
     pub(super) ignore_eog: bool,
+    pub(super) grammar: Option<Grammar>,
+    pub(super) logprobs: Option<u32>,
+    /// How long the job may take.
+    pub(super) deadline_ms: u64,
 }
 
 /// Why a job is not taken.
@@ -59,6 +64,8 @@ pub(super) fn judge(
     new_job(&open)?;
     let served = model(&open, config)?;
     let sampling = sampling(&open)?;
+    let grammar = grammar(&open)?;
+    let logprobs = logprobs(&open)?;
     let (prompt, resume) = input(&open, served)?;
     let max_out = limit(&open, config, served, prompt.len() + resume.len())?;
     free_slot(room)?;
@@ -78,6 +85,12 @@ pub(super) fn judge(
             .cloned()
             .collect(),
         ignore_eog: open.ignore_eog,
+        grammar,
+        logprobs,
+        deadline_ms: match open.deadline_ms {
+            0 => MAX_JOB_MS,
+            ms => MAX_JOB_MS.min(ms.into()),
+        },
     })
 }
 
@@ -89,7 +102,7 @@ fn willing(room: Room) -> Result<(), Refusal> {
     }
 }
 
-fn decoded(bytes: &Bytes) -> Result<Box<Open>, Refusal> {
+pub(super) fn decoded(bytes: &Bytes) -> Result<Box<Open>, Refusal> {
     match Frame::from_bytes(bytes, Cap::Open) {
         Ok(Some(Frame::Open(open))) => Ok(open),
         Ok(_) => Err(RefuseCode::BadOpen.into()),
@@ -97,7 +110,7 @@ fn decoded(bytes: &Bytes) -> Result<Box<Open>, Refusal> {
     }
 }
 
-fn addressed(open: &Open, config: &Config) -> Result<(), Refusal> {
+pub(super) fn addressed(open: &Open, config: &Config) -> Result<(), Refusal> {
     let me = config.signer.peer_id();
     if open.provider == me.as_bytes().as_slice() {
         Ok(())
@@ -106,7 +119,7 @@ fn addressed(open: &Open, config: &Config) -> Result<(), Refusal> {
     }
 }
 
-fn in_time(open: &Open, now: Clock) -> Result<(), Refusal> {
+pub(super) fn in_time(open: &Open, now: Clock) -> Result<(), Refusal> {
     if open.expires_unix_ms <= now.unix_ms {
         return Err(RefuseCode::Expired.into());
     }
@@ -127,6 +140,12 @@ fn new_job(open: &Open) -> Result<(), Refusal> {
         return Err(Refusal::No(
             RefuseCode::BadOpen,
             "the nonce has 32 bytes".into(),
+        ));
+    }
+    if ![0, QUOTE_ID].contains(&open.quote_id.len()) {
+        return Err(Refusal::No(
+            RefuseCode::BadOpen,
+            format!("a quote's id has {QUOTE_ID} bytes"),
         ));
     }
     Ok(())
@@ -160,6 +179,26 @@ fn sampling(open: &Open) -> Result<Sampling, Refusal> {
         Ok(sampling)
     } else {
         Err(RefuseCode::BadSampling.into())
+    }
+}
+
+fn grammar(open: &Open) -> Result<Option<Grammar>, Refusal> {
+    let Some(grammar) = &open.grammar else {
+        return Ok(None);
+    };
+    if grammar.kind() == GrammarKind::Unspecified || grammar.text.is_empty() {
+        return Err(RefuseCode::BadGrammar.into());
+    }
+    Ok(Some(grammar.clone()))
+}
+
+fn logprobs(open: &Open) -> Result<Option<u32>, Refusal> {
+    match open.want_logprobs_k {
+        Some(k) if k > MAX_LOGPROBS => Err(Refusal::No(
+            RefuseCode::BadLogprobs,
+            format!("{MAX_LOGPROBS} per token at most"),
+        )),
+        wanted => Ok(wanted),
     }
 }
 

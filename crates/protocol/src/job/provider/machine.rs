@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::{
     Action, Config, Ended, EngineEvent, Event, Recorded, Room,
     judge::{Refusal, Taken, judge},
+    resume::Parked,
     run::Run,
 };
 use crate::{
@@ -23,25 +24,49 @@ pub const RECORD_MS: u64 = 10_000;
 pub const ACK_MS: u64 = 10_000;
 /// A client that does not read pauses the engine after this long,
 pub const BLOCKED_PAUSE_MS: u64 = 15_000;
-/// and loses the job after this long.
+/// and loses its stream after this long.
 pub const BLOCKED_DROP_MS: u64 = 30_000;
-/// Tokens that may wait for a client that does not read before the engine is paused: four checkpoints' worth.
+/// Tokens that may wait for a client that does not read, or is gone and may come back, before the engine is paused: four
+/// checkpoints' worth.
 pub const MAX_WAITING: usize = 256;
 
 /// The state of one job.
 #[derive(Debug)]
 pub struct Provider {
-    config: Config,
-    state: State,
+    pub(super) config: Config,
+    pub(super) state: State,
     own_work: bool,
-    /// Since when the client does not read.
-    blocked_ms: Option<u64>,
+    pub(super) link: Link,
+    /// How often the job was taken up.
+    pub(super) resumes: u32,
     /// Whether the engine was told to pause.
     paused: bool,
 }
 
+/// What has become of the stream.
 #[derive(Debug)]
-enum State {
+pub(super) enum Link {
+    /// The client reads.
+    Flowing,
+    /// Since then it does not.
+    Blocked(u64),
+    /// The job has no stream.
+    Parked(Parked),
+}
+
+impl Link {
+    /// Whether what is sent has a chance to be read.
+    fn flows(&self) -> bool {
+        matches!(self, Link::Flowing)
+    }
+
+    fn is_parked(&self) -> bool {
+        matches!(self, Link::Parked(_))
+    }
+}
+
+#[derive(Debug)]
+pub(super) enum State {
     /// The first frame has not come.
     Waiting { until: u64 },
     /// The job id is being written to disk.
@@ -50,6 +75,7 @@ enum State {
     Running(Box<Run>),
     /// `Done` was sent.
     Signing {
+        run: Box<Run>,
         receipt: Box<SignedReceipt>,
         until: u64,
     },
@@ -65,7 +91,8 @@ impl Provider {
             config,
             state: State::Waiting { until },
             own_work,
-            blocked_ms: None,
+            link: Link::Flowing,
+            resumes: 0,
             paused: false,
         }
     }
@@ -85,15 +112,18 @@ impl Provider {
     /// When to feed a [`Event::Tick`], on the monotonic clock. `None` when the machine is done.
     pub fn deadline(&self) -> Option<u64> {
         match &self.state {
-            State::Waiting { until }
-            | State::Recording { until, .. }
-            | State::Signing { until, .. } => Some(*until),
-            State::Running(run) => Some(match self.blocked_ms {
-                Some(since) if self.paused || run.over.is_some() => {
+            State::Waiting { until } | State::Recording { until, .. } => Some(*until),
+            State::Signing { until, .. } => Some(match &self.link {
+                Link::Parked(parked) => parked.until,
+                Link::Flowing | Link::Blocked(_) => *until,
+            }),
+            State::Running(run) => Some(match &self.link {
+                Link::Parked(parked) => parked.until.min(run.too_long_at()),
+                Link::Blocked(since) if self.paused || run.over.is_some() => {
                     since.saturating_add(BLOCKED_DROP_MS)
                 }
-                Some(since) => since.saturating_add(BLOCKED_PAUSE_MS),
-                None => run.next_send_at().min(run.too_long_at()),
+                Link::Blocked(since) => since.saturating_add(BLOCKED_PAUSE_MS),
+                Link::Flowing => run.next_send_at().min(run.too_long_at()),
             }),
             State::Ended { .. } => None,
         }
@@ -115,11 +145,25 @@ impl Provider {
         }
     }
 
+    /// True while the job's slot is needed: from `Start` until the engine is through.
+    pub fn is_computing(&self) -> bool {
+        matches!(&self.state, State::Running(run) if run.over.is_none())
+    }
+
     fn take(&mut self, event: Event, now: Clock, out: &mut Vec<Action>) {
         match event {
             Event::Open { from, bytes, room } => self.open(from, &bytes, room, now, out),
+            Event::Resumed { from, bytes } => self.resumed(from, &bytes, now, out),
+            Event::Evicted => {
+                if self.link.is_parked() {
+                    self.give_up_waiting(now, out);
+                }
+            }
             Event::Recorded(recorded) => self.recorded(recorded, now, out),
             Event::Engine(event) => self.engine(event, now, out),
+            // What a stream says that is dropped already.
+            Event::Frame(_) | Event::WriteBlocked | Event::Drained | Event::Closed(_)
+                if self.link.is_parked() => {}
             Event::Frame(frame) => self.frame(frame, now, out),
             Event::OwnWork(on) => {
                 self.own_work = on;
@@ -127,10 +171,12 @@ impl Provider {
             }
             Event::Off => self.fail(RefuseCode::NodeOff, "", now, out),
             Event::WriteBlocked => {
-                self.blocked_ms.get_or_insert(now.mono_ms);
+                if self.link.flows() {
+                    self.link = Link::Blocked(now.mono_ms);
+                }
             }
             Event::Drained => {
-                self.blocked_ms = None;
+                self.link = Link::Flowing;
                 self.pause_or_resume(now, out);
             }
             Event::Closed(why) => self.closed(why, now, out),
@@ -172,7 +218,7 @@ impl Provider {
                 if let State::Recording { taken, .. } =
                     std::mem::replace(&mut self.state, State::Ended { job })
                 {
-                    let (run, begin) = Run::begin(*taken, now);
+                    let (run, begin) = Run::begin(*taken, &self.config, now);
                     self.state = State::Running(Box::new(run));
                     out.extend(begin);
                     self.pause_or_resume(now, out);
@@ -199,26 +245,28 @@ impl Provider {
             EngineEvent::Prefill { done, total } => {
                 run.progress(Phase::Prefill, done.into(), total.into(), now)
             }
-            EngineEvent::Tokens { first_index, ids } => {
-                match run.computed(first_index, &ids, now) {
-                    Ok(false) => false,
-                    Ok(true) => {
-                        out.push(Action::CancelEngine);
-                        run.over = Some(Finish::Length);
-                        false
-                    }
-                    Err(fault) => {
-                        return self.fail(RefuseCode::EngineFailed, &fault.to_string(), now, out);
-                    }
+            EngineEvent::Tokens {
+                first_index,
+                ids,
+                logprobs,
+            } => match run.computed(first_index, &ids, logprobs, now) {
+                Ok(false) => false,
+                Ok(true) => {
+                    out.push(Action::CancelEngine);
+                    run.over = Some(Finish::Length);
+                    false
                 }
-            }
+                Err(fault) => {
+                    return self.fail(RefuseCode::EngineFailed, &fault.to_string(), now, out);
+                }
+            },
             EngineEvent::Finished(finish) => {
                 run.over = Some(finish);
                 false
             }
             EngineEvent::Failed(why) => return self.fail(RefuseCode::EngineFailed, &why, now, out),
         };
-        if worth_saying && self.blocked_ms.is_none() {
+        if worth_saying && self.link.flows() {
             run.heartbeat(self.paused, now, out);
         }
     }
@@ -231,7 +279,7 @@ impl Provider {
             }
             (_, Frame::Ping(ping)) => {
                 // One for one: who floods pings has to read as much as he writes.
-                if self.blocked_ms.is_none() {
+                if self.link.flows() {
                     out.push(Action::Send(Frame::Pong(Pong { nonce: ping.nonce })));
                 }
             }
@@ -246,7 +294,7 @@ impl Provider {
                 run.forget_waiting();
             }
             (State::Running(_), Frame::Error(error)) => {
-                self.closed(CloseWhy::Cut(error.msg), now, out)
+                self.leave(CloseWhy::Cut(error.msg), now, out)
             }
             (State::Signing { receipt, .. }, Frame::Ack(ack)) => {
                 let signed = receipt.add_countersignature(&ack.countersignature).is_ok();
@@ -296,14 +344,17 @@ impl Provider {
                     out,
                 );
             }
-            State::Signing { until, .. } if now.mono_ms >= *until => {
-                self.store_and_close(Ended::Unsigned, out)
+            State::Signing { until, .. } => {
+                let until = match &self.link {
+                    Link::Parked(parked) => parked.until,
+                    Link::Flowing | Link::Blocked(_) => *until,
+                };
+                if now.mono_ms >= until {
+                    self.store_and_close(Ended::Unsigned, out);
+                }
             }
             State::Running(_) => self.overdue_running(now, out),
-            State::Waiting { .. }
-            | State::Recording { .. }
-            | State::Signing { .. }
-            | State::Ended { .. } => {}
+            State::Waiting { .. } | State::Recording { .. } | State::Ended { .. } => {}
         }
     }
 
@@ -312,11 +363,27 @@ impl Provider {
         let State::Running(run) = &mut self.state else {
             return;
         };
-        if let Some(since) = self.blocked_ms {
-            if now.mono_ms >= since.saturating_add(BLOCKED_DROP_MS) {
-                self.fail(RefuseCode::Stalled, "", now, out);
+        match &self.link {
+            Link::Flowing => {}
+            Link::Parked(parked) => {
+                if now.mono_ms >= parked.until.min(run.too_long_at()) {
+                    self.give_up_waiting(now, out);
+                }
+                return;
             }
-            return;
+            Link::Blocked(since) => {
+                if now.mono_ms < since.saturating_add(BLOCKED_DROP_MS) {
+                    return;
+                }
+                if self.config.grace_ms() == 0 {
+                    self.fail(RefuseCode::Stalled, "", now, out);
+                } else {
+                    // A network that broke without a word looks the same as a client that does not read.
+                    self.closed(CloseWhy::Cut("it does not read".to_owned()), now, out);
+                    self.pause_or_resume(now, out);
+                }
+                return;
+            }
         }
         if run.over.is_none() && now.mono_ms >= run.too_long_at() {
             out.push(Action::CancelEngine);
@@ -329,10 +396,14 @@ impl Provider {
             let receipt = run.receipt(&self.config, run.honest(finish), now);
             run.done(&receipt, now, out);
             let until = now.mono_ms.saturating_add(ACK_MS);
-            self.state = State::Signing {
-                receipt: Box::new(receipt),
-                until,
-            };
+            let job = Some(run.job);
+            if let State::Running(run) = std::mem::replace(&mut self.state, State::Ended { job }) {
+                self.state = State::Signing {
+                    run,
+                    receipt: Box::new(receipt),
+                    until,
+                };
+            }
             return;
         }
         if run.must_checkpoint(now) {
@@ -343,22 +414,24 @@ impl Provider {
         }
     }
 
-    /// Own work before a stranger's; and nobody computes for a client that does not read.
+    /// Own work before a stranger's; and nobody computes for long for a client that does not read or is gone.
     fn pause_or_resume(&mut self, now: Clock, out: &mut Vec<Action>) {
         let State::Running(run) = &mut self.state else {
             return;
         };
-        let blocked = self.blocked_ms.is_some_and(|since| {
-            now.mono_ms >= since.saturating_add(BLOCKED_PAUSE_MS)
-                || run.tokens_waiting() >= MAX_WAITING
-        });
-        let pause = self.own_work || blocked;
+        let full = run.tokens_waiting() >= MAX_WAITING;
+        let unread = match self.link {
+            Link::Flowing => false,
+            Link::Blocked(since) => full || now.mono_ms >= since.saturating_add(BLOCKED_PAUSE_MS),
+            Link::Parked(_) => full,
+        };
+        let pause = self.own_work || unread;
         if pause == self.paused || run.over.is_some() {
             return;
         }
         self.paused = pause;
         out.push(if pause { Action::Pause } else { Action::Resume });
-        if self.blocked_ms.is_none() {
+        if self.link.flows() {
             run.heartbeat(pause, now, out);
         }
     }
@@ -371,7 +444,7 @@ impl Provider {
                 if run.over.is_none() {
                     out.push(Action::CancelEngine);
                 }
-                if self.blocked_ms.is_none() {
+                if self.link.flows() {
                     run.flush(now, out);
                     run.checkpoint(&self.config, now, out);
                     let error = JobError {
@@ -388,7 +461,8 @@ impl Provider {
         }
     }
 
-    fn closed(&mut self, why: CloseWhy, now: Clock, out: &mut Vec<Action>) {
+    /// The client is gone for good.
+    pub(super) fn leave(&mut self, why: CloseWhy, now: Clock, out: &mut Vec<Action>) {
         match &mut self.state {
             State::Waiting { .. } | State::Recording { .. } => {
                 self.close(Ended::ClientGone(why), out)
@@ -418,7 +492,7 @@ impl Provider {
         self.close(ended, out);
     }
 
-    fn store_and_close(&mut self, ended: Ended, out: &mut Vec<Action>) {
+    pub(super) fn store_and_close(&mut self, ended: Ended, out: &mut Vec<Action>) {
         if let State::Signing { receipt, .. } = &self.state {
             out.push(Action::Store(receipt.clone()));
         }
@@ -426,7 +500,7 @@ impl Provider {
     }
 
     fn refuse(&mut self, code: RefuseCode, msg: &str, out: &mut Vec<Action>) {
-        if self.blocked_ms.is_none() {
+        if self.link.flows() {
             out.push(Action::Send(Frame::Refuse(Refuse {
                 code: code.into(),
                 msg: short(msg),
@@ -442,7 +516,7 @@ impl Provider {
 }
 
 /// At most [`MAX_TEXT`] bytes of a message, cut between characters.
-fn short(msg: &str) -> String {
+pub(super) fn short(msg: &str) -> String {
     let end = (0..=MAX_TEXT.min(msg.len()))
         .rev()
         .find(|&end| msg.is_char_boundary(end));

@@ -5,8 +5,11 @@ use bytes::Bytes;
 use super::{Action, Config, Served, StartJob, judge::Taken};
 use crate::{
     ChainHash, Clock, JobId, PeerId, chain,
-    frame::{Accept, Done, Frame, MAX_IDS_PER_FRAME, Phase, Progress, Tokens},
-    job::{Finish, HEARTBEAT_BEFORE_MS, HEARTBEAT_DECODE_MS, MAX_JOB_MS},
+    frame::{
+        Accept, Done, Frame, MAX_IDS_PER_FRAME, MAX_LOGPROB_IDS_PER_FRAME, Phase, Progress,
+        TokenLogprobs, Tokens,
+    },
+    job::{Finish, HEARTBEAT_BEFORE_MS, HEARTBEAT_DECODE_MS},
     price::{self, Totals},
     receipt::{Checkpoint, Receipt, SAMPLER, SEED_FROM_JOB, SignedReceipt, prompt_hash, seed_of},
 };
@@ -26,17 +29,22 @@ const PROGRESS_MS: u64 = 200;
 #[derive(Debug)]
 pub(super) struct Run {
     pub(super) job: JobId,
-    client: PeerId,
+    pub(super) client: PeerId,
     served: Served,
     max_out: u32,
     n_in: u32,
     first_index: u32,
     prompt_hash: [u8; 32],
+    /// The chain over the tokens that were sent.
     h: ChainHash,
-    /// Tokens sent, all of them in the chain.
+    /// All tokens computed, so that those that a cut swallowed can be sent again.
+    ids: Vec<u32>,
+    /// One per token where they are asked for, otherwise none.
+    logprobs: Vec<TokenLogprobs>,
+    asked_logprobs: Option<u32>,
+    /// How many of them were sent at least once.
     sent: u32,
-    /// Tokens computed and not sent, and when the oldest of them must go.
-    waiting: Vec<u32>,
+    /// When the oldest one that was not must go.
     flush_at: Option<u64>,
     /// Input tokens that were computed.
     read: u32,
@@ -49,6 +57,7 @@ pub(super) struct Run {
     done: u64,
     total: u64,
     began: Clock,
+    deadline_ms: u64,
     first_token_ms: Option<u64>,
     /// Set when the engine is through; the end waits until all is sent.
     pub(super) over: Option<Finish>,
@@ -61,11 +70,13 @@ pub(super) enum EngineFault {
     WrongIndex { expected: u32, got: u32 },
     #[error("the engine gave token {id}, which is outside the vocabulary")]
     OutsideVocabulary { id: u32 },
+    #[error("the engine gave {got} log-probabilities for {expected} tokens")]
+    WrongLogprobs { expected: usize, got: usize },
 }
 
 impl Run {
     /// Accepts a recorded job: the state, and the actions that begin it.
-    pub(super) fn begin(taken: Taken, now: Clock) -> (Self, [Action; 2]) {
+    pub(super) fn begin(taken: Taken, config: &Config, now: Clock) -> (Self, [Action; 2]) {
         let (n_in, first_index) = (
             (taken.prompt.len() + taken.resume.len()) as u32,
             taken.resume.len() as u32,
@@ -79,7 +90,9 @@ impl Run {
             prompt_hash: prompt_hash(&taken.prompt, &taken.resume),
             h: chain::start(&taken.job),
             sent: 0,
-            waiting: Vec::new(),
+            ids: Vec::new(),
+            logprobs: Vec::new(),
+            asked_logprobs: taken.logprobs,
             flush_at: None,
             read: 0,
             covered: 0,
@@ -89,20 +102,12 @@ impl Run {
             done: 0,
             total: 0,
             began: now,
+            deadline_ms: taken.deadline_ms,
             first_token_ms: None,
             over: None,
             served: taken.served,
         };
-        let accept = Accept {
-            n_in,
-            heartbeat_ms: HEARTBEAT_BEFORE_MS as u32,
-            resume_grace_s: 0,
-            // Nothing is paid for yet.
-            stream_window: 0,
-            chunk_tokens: 0,
-            last_voucher_held: Bytes::new(),
-            max_out: taken.max_out,
-        };
+        let accept = run.accept(config);
         let start = StartJob {
             job: taken.job,
             model: run.served.model,
@@ -113,6 +118,8 @@ impl Run {
             max_out: taken.max_out,
             stop: taken.stop,
             ignore_eog: taken.ignore_eog,
+            grammar: taken.grammar,
+            logprobs: taken.logprobs,
         };
         (
             run,
@@ -123,12 +130,31 @@ impl Run {
         )
     }
 
+    /// What the client is told when the job begins, and again when it takes the job up.
+    pub(super) fn accept(&self, config: &Config) -> Accept {
+        Accept {
+            n_in: self.n_in,
+            heartbeat_ms: HEARTBEAT_BEFORE_MS as u32,
+            resume_grace_s: (config.grace_ms() / 1000) as u32,
+            // Nothing is paid for yet.
+            stream_window: 0,
+            chunk_tokens: 0,
+            last_voucher_held: Bytes::new(),
+            max_out: self.max_out,
+        }
+    }
+
     pub(super) fn tokens_sent(&self) -> u32 {
         self.sent
     }
 
     pub(super) fn tokens_waiting(&self) -> usize {
-        self.waiting.len()
+        self.ids.len() - self.sent as usize
+    }
+
+    /// Indices at which a client that lost its stream may go on: from the job's first to the next that it was not sent.
+    pub(super) fn resumable(&self) -> std::ops::RangeInclusive<u32> {
+        self.first_index..=self.first_index + self.sent
     }
 
     /// Takes the engine's word on where it is. True when it is worth a frame at once.
@@ -148,9 +174,10 @@ impl Run {
         &mut self,
         first_index: u32,
         ids: &[u32],
+        logprobs: Vec<TokenLogprobs>,
         now: Clock,
     ) -> Result<bool, EngineFault> {
-        let have = self.sent + self.waiting.len() as u32;
+        let have = self.ids.len() as u32;
         let expected = self.first_index + have;
         if first_index != expected {
             return Err(EngineFault::WrongIndex {
@@ -161,9 +188,24 @@ impl Run {
         if let Some(&id) = ids.iter().find(|&&id| id >= self.served.vocab_size) {
             return Err(EngineFault::OutsideVocabulary { id });
         }
+        if self.asked_logprobs.is_some() && logprobs.len() != ids.len() {
+            return Err(EngineFault::WrongLogprobs {
+                expected: ids.len(),
+                got: logprobs.len(),
+            });
+        }
         let room = (self.max_out - have) as usize;
-        self.waiting.extend(ids.iter().take(room));
-        if !self.waiting.is_empty() {
+        self.ids.extend(ids.iter().take(room));
+        if let Some(k) = self.asked_logprobs {
+            let k = k as usize;
+            self.logprobs
+                .extend(logprobs.into_iter().take(room).map(|mut token| {
+                    token.top_ids.truncate(k);
+                    token.top_logprobs.truncate(k);
+                    token
+                }));
+        }
+        if self.tokens_waiting() > 0 {
             self.read = self.n_in;
             self.phase = Phase::Decode;
             self.flush_at.get_or_insert(now.mono_ms + FLUSH_MS);
@@ -173,30 +215,54 @@ impl Run {
 
     /// True when waiting tokens are to be sent now.
     pub(super) fn must_flush(&self, now: Clock) -> bool {
-        !self.waiting.is_empty()
+        self.tokens_waiting() > 0
             && (self.sent == 0
-                || self.waiting.len() >= FLUSH_TOKENS
+                || self.tokens_waiting() >= FLUSH_TOKENS
                 || self.over.is_some()
                 || self.flush_at.is_some_and(|at| now.mono_ms >= at))
     }
 
     /// Sends all waiting tokens and puts them into the chain.
     pub(super) fn flush(&mut self, now: Clock, out: &mut Vec<Action>) {
-        let waiting = std::mem::take(&mut self.waiting);
+        let from = self.sent;
         self.flush_at = None;
-        for ids in waiting.chunks(MAX_IDS_PER_FRAME) {
-            let tokens = Tokens::padded(self.first_index + self.sent, ids);
-            self.h = chain::extend(&self.h, ids);
-            self.sent += ids.len() as u32;
-            self.first_token_ms
-                .get_or_insert(now.mono_ms.saturating_sub(self.began.mono_ms));
+        if self.tokens_waiting() == 0 {
+            return;
+        }
+        self.h = chain::extend(&self.h, &self.ids[from as usize..]);
+        self.sent = self.ids.len() as u32;
+        self.first_token_ms
+            .get_or_insert(now.mono_ms.saturating_sub(self.began.mono_ms));
+        self.send_from(from, now, out);
+    }
+
+    /// Sends what was sent already, from this index of the message's output on, for a client that may have missed it.
+    pub(super) fn send_again(&mut self, from_index: u32, now: Clock, out: &mut Vec<Action>) {
+        self.send_from(from_index.saturating_sub(self.first_index), now, out);
+    }
+
+    /// Sends the job's tokens from number `from` up to the last one that counts as sent.
+    fn send_from(&mut self, from: u32, now: Clock, out: &mut Vec<Action>) {
+        let most = if self.asked_logprobs.is_some() {
+            MAX_LOGPROB_IDS_PER_FRAME
+        } else {
+            MAX_IDS_PER_FRAME
+        };
+        let mut at = from as usize;
+        while at < self.sent as usize {
+            let end = (at + most).min(self.sent as usize);
+            let logprobs = self.logprobs.get(at..end).unwrap_or_default().to_vec();
+            let first_index = self.first_index + at as u32;
+            let tokens = Tokens::padded_with(first_index, &self.ids[at..end], logprobs);
             self.say(Frame::Tokens(tokens), now, out);
+            at = end;
         }
     }
 
     /// Drops what was computed and not sent: nobody is owed anything for it.
     pub(super) fn forget_waiting(&mut self) {
-        self.waiting.clear();
+        self.ids.truncate(self.sent as usize);
+        self.logprobs.truncate(self.sent as usize);
         self.flush_at = None;
     }
 
@@ -259,7 +325,7 @@ impl Run {
     }
 
     pub(super) fn too_long_at(&self) -> u64 {
-        self.began.mono_ms.saturating_add(MAX_JOB_MS)
+        self.began.mono_ms.saturating_add(self.deadline_ms)
     }
 
     /// When something is to be sent next, if the client reads.

@@ -6,7 +6,17 @@ impl World {
     pub(super) fn span_done(&mut self, attempt: AttemptId, receipt: &SignedReceipt) {
         receipt.provider_check().unwrap();
         receipt.client_check().unwrap().unwrap();
-        let emitted = self.emitted.get(&attempt).cloned().unwrap_or_default();
+        assert_eq!(self.streams[&attempt].id, Some(receipt.receipt.job));
+        let twice = |known: &SignedReceipt| known.receipt.job == receipt.receipt.job;
+        assert!(
+            !self.story.receipts.iter().any(twice),
+            "two receipts of one job"
+        );
+        let emitted = self
+            .emitted
+            .get(&receipt.receipt.job)
+            .cloned()
+            .unwrap_or_default();
         assert_eq!(
             receipt.receipt.totals.output,
             emitted.len() as u64,
@@ -27,6 +37,10 @@ impl World {
         );
         assert!(outcome.emitted <= self.scene.max_out);
         assert!(outcome.failovers <= client::MAX_FAILOVERS);
+        assert!(self.scene.hedge || !outcome.hedged);
+        if let (Some(ms), None) = (self.scene.deadline_ms, self.scene.sleep) {
+            assert!(self.now <= 1_000 + u64::from(ms), "later than it may be");
+        }
         match &outcome.end {
             End::Complete(finish) => {
                 let signed = self.story.receipts.last().is_some_and(|receipt| {
@@ -58,11 +72,8 @@ impl World {
             "streams are left open: {:?}",
             self.live
         );
-        for stream in self.streams.values() {
-            assert!(
-                stream.machine.is_done(),
-                "a provider's job never ended: {stream:?}"
-            );
+        for job in &self.jobs {
+            assert!(job.closed, "a provider's job never ended: {job:?}");
         }
     }
 }

@@ -1,29 +1,25 @@
-//! What a file's metadata says of an encoder, and the tensors that follow from it.
+//! Encoders of the BERT kind: what a file's metadata says of one, and the tensors that follow from it.
 
 use std::collections::BTreeMap;
 
-use crate::file::ModelFile;
+use super::packed_bytes;
+use crate::file::{ModelFile, TensorEntry};
+use crate::pooling::Pooling;
 use crate::{EngineError, FileProblem};
 
 /// `general.architecture` of these files.
-pub(super) const ARCHITECTURE: &str = "bert";
+pub const ARCHITECTURE: &str = "bert";
+
+/// Tables of which rows are looked up.
+const TOKENS: &str = "token_embd.weight";
+const POSITIONS: &str = "position_embd.weight";
+const TYPES: &str = "token_types.weight";
 
 /// Bounds of the metadata: several times the largest encoder there is (24 layers, 1,024 wide, 8,192 tokens).
 const MAX_LAYERS: u32 = 128;
 const MAX_HIDDEN: u32 = 16_384;
 const MAX_FEED_FORWARD: u32 = 65_536;
 const MAX_CONTEXT: u32 = 32_768;
-
-/// How the rows of a text become one vector.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pooling {
-    /// Their mean.
-    Mean,
-    /// The row of the begin piece.
-    First,
-    /// The row of the end piece.
-    Last,
-}
 
 /// The sizes of an encoder.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -46,13 +42,13 @@ pub struct EncoderShape {
 
 /// A dimension of a tensor.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Size {
+pub(crate) enum Size {
     Exactly(usize),
     AtLeast(usize),
 }
 
 impl EncoderShape {
-    pub(super) fn of(file: &ModelFile) -> Result<Self, EngineError> {
+    pub(crate) fn of(file: &ModelFile) -> Result<Self, EngineError> {
         let metadata = &file.header().metadata;
         if metadata.text("general.architecture") != Some(ARCHITECTURE) {
             let name = metadata.text("general.architecture").unwrap_or_default();
@@ -88,7 +84,7 @@ impl EncoderShape {
     }
 
     /// What is added to a variance before its root is taken.
-    pub(super) fn epsilon(file: &ModelFile) -> Result<f32, EngineError> {
+    pub(crate) fn epsilon(file: &ModelFile) -> Result<f32, EngineError> {
         let key = format!("{ARCHITECTURE}.attention.layer_norm_epsilon");
         let epsilon = file.header().metadata.float(&key);
         let sensible = epsilon.filter(|epsilon| (0.0..=1.0).contains(epsilon));
@@ -104,15 +100,34 @@ impl EncoderShape {
         Ok(epsilon as f32)
     }
 
+    /// Bytes that a text of the full context takes while it is computed: the stream, its projections and what comes of
+    /// them, each beside its rounded form.
+    pub fn scratch_bytes(&self) -> u64 {
+        let row = 8 * self.hidden + 2 * self.feed_forward;
+        (self.context * row * size_of::<f32>()) as u64
+    }
+
+    /// Bytes that the weights of a file take in memory: matrices packed for the kernels, tables as 32-bit floats, but for
+    /// that of the tokens, which is read where it lies.
+    pub fn resident_bytes(file: &ModelFile) -> u64 {
+        let resident = |tensor: &TensorEntry| match tensor.name.as_str() {
+            TOKENS => tensor.bytes().unwrap_or(0),
+            POSITIONS | TYPES => tensor.elements().saturating_mul(4),
+            _ => packed_bytes(tensor),
+        };
+        let tensors = file.header().tensors.iter();
+        tensors.map(resident).fold(0, u64::saturating_add)
+    }
+
     /// Every tensor of such a file, with its shape (outermost dimension first).
-    pub(super) fn tensors(&self) -> BTreeMap<String, Vec<Size>> {
+    pub(crate) fn tensors(&self) -> BTreeMap<String, Vec<Size>> {
         let mut due = BTreeMap::new();
         let hidden = Size::Exactly(self.hidden);
         let inner = Size::Exactly(self.feed_forward);
         let table = |rows| vec![Size::AtLeast(rows), hidden];
-        due.insert("token_embd.weight".to_owned(), table(1));
-        due.insert("token_types.weight".to_owned(), table(1));
-        due.insert("position_embd.weight".to_owned(), table(self.context));
+        due.insert(TOKENS.to_owned(), table(1));
+        due.insert(TYPES.to_owned(), table(1));
+        due.insert(POSITIONS.to_owned(), table(self.context));
         let mut pair = |name: &str, weight: Vec<Size>, bias: Size| {
             due.insert(format!("{name}.weight"), weight);
             due.insert(format!("{name}.bias"), vec![bias]);
@@ -132,20 +147,12 @@ impl EncoderShape {
     }
 }
 
-/// As the numbers of the format say; without one the mean, which most sentence encoders are trained with.
+/// As the file says; without a word the mean, which most sentence encoders are trained with.
 fn pooling(file: &ModelFile) -> Result<Pooling, EngineError> {
-    let key = format!("{ARCHITECTURE}.pooling_type");
-    let metadata = &file.header().metadata;
-    let Some(value) = metadata.get(&key) else {
-        return Ok(Pooling::Mean);
-    };
-    match metadata.u32(&key) {
-        Some(1) => Ok(Pooling::Mean),
-        Some(2) => Ok(Pooling::First),
-        Some(3) => Ok(Pooling::Last),
-        Some(_) | None => Err(EngineError::UnsupportedFeature {
-            what: key,
-            value: value.brief(),
-        }),
-    }
+    let said = Pooling::of(&file.header().metadata, ARCHITECTURE);
+    let said = said.map_err(|unknown| EngineError::UnsupportedFeature {
+        what: unknown.key,
+        value: unknown.value,
+    })?;
+    Ok(said.unwrap_or(Pooling::Mean))
 }

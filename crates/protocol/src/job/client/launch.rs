@@ -1,0 +1,234 @@
+//! Who works on an answer next: a job that was cut is taken up, a silent or slow provider gets a spare, one that is out
+//! is replaced.
+
+use super::{
+    Action, AnswerPhase, AttemptId, Candidate, End, Local, Place, Progress,
+    machine::{Attempt, Client, Counted, LOCAL_STALL_MS, Stage, State},
+    seats::{Kept, SeatId},
+    span::Span,
+};
+use crate::Clock;
+
+/// Failovers of one answer. With a fourth the network is not what is wrong.
+pub const MAX_FAILOVERS: u32 = 3;
+/// A stream is open within this time, or somebody else is asked.
+pub const OPEN_MS: u64 = 5_000;
+/// A provider whose stream was cut has this long to go on by itself before a spare is asked beside it: two round trips of
+/// a slow link, and still within the three seconds that a dropped provider may cost.
+pub const RESUME_PATIENCE_MS: u64 = 1_000;
+/// A provider is not hedged against before this long without any progress.
+pub const HEDGE_MIN_MS: u64 = 1_500;
+/// Longer inputs are never hedged: reading them twice costs somebody more than the wait.
+pub const HEDGE_MAX_INPUT: usize = 8_192;
+
+impl Client {
+    /// Sees to it that somebody works on the answer, or ends it.
+    pub(super) fn drive(&mut self, now: Clock, out: &mut Vec<Action>) {
+        match self.stage {
+            Stage::New | Stage::Finished => {}
+            Stage::Stopping(until) => {
+                if self.attempts.is_empty() || now.mono_ms >= until {
+                    self.finish(End::Stopped, now, out);
+                }
+            }
+            Stage::Going => self.go_on(now, out),
+        }
+    }
+
+    fn go_on(&mut self, now: Clock, out: &mut Vec<Action>) {
+        if self.remaining() == 0 {
+            // All that was wanted is here; only its receipt may be missing. A provider that was cut off is asked for it,
+            // but not waited for, and a silent one is not raced.
+            if self.attempts.is_empty() && self.take_up(now, out) {
+                return;
+            }
+            if !self
+                .attempts
+                .iter()
+                .any(|attempt| !attempt.wants_spare(now))
+            {
+                self.finish(End::Length, now, out);
+            }
+            return;
+        }
+        match self.attempts.as_slice() {
+            [] => self.launch_or_finish(now, out),
+            [only] => {
+                let (spare, hedge) = (only.wants_spare(now), self.wants_hedge(only, now));
+                if self.take_up(now, out) {
+                    return;
+                }
+                if spare {
+                    let counted = self.replacing.get_or_insert(Counted(false));
+                    if counted.0 || self.failovers < MAX_FAILOVERS {
+                        self.launch(now, out);
+                    }
+                } else if hedge {
+                    self.hedge(now, out);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn launch_or_finish(&mut self, now: Clock, out: &mut Vec<Action>) {
+        if self.take_up(now, out) {
+            return;
+        }
+        let spent = self.replacing == Some(Counted(false)) && self.failovers >= MAX_FAILOVERS;
+        if !spent && self.launch(now, out) {
+            return;
+        }
+        if self.seats.keeps() || (!spent && self.seats.next_ready_at(self.n_in()).is_some()) {
+            return self.say_busy(out);
+        }
+        match self.last_end.clone() {
+            Some(why) => self.give_up(why, now, out),
+            None => self.finish(End::Failed(None), now, out),
+        }
+    }
+
+    /// Asks a provider to go on with a job whose stream was cut, if there is one and its time has come. That is no
+    /// failover: the job is the same.
+    fn take_up(&mut self, now: Clock, out: &mut Vec<Action>) -> bool {
+        let Some((seat, candidate, kept)) = self.seats.take_kept(now.mono_ms) else {
+            return false;
+        };
+        self.connect(seat, candidate, Some(kept), now, out);
+        true
+    }
+
+    /// Asks a second provider beside one that is slow to begin.
+    fn hedge(&mut self, now: Clock, out: &mut Vec<Action>) {
+        let seat = self.seats.fresh(self.n_in());
+        if let Some((seat, candidate)) = seat.and_then(|seat| Some((seat, self.seats.take(seat)?)))
+        {
+            self.hedged = true;
+            self.connect(seat, candidate, None, now, out);
+        }
+    }
+
+    fn wants_hedge(&self, only: &Attempt, now: Clock) -> bool {
+        match &only.state {
+            State::Running { span, .. } => self.hedge_at(span).is_some_and(|at| now.mono_ms >= at),
+            State::Connecting { .. } | State::Opened { .. } | State::Local { .. } => false,
+        }
+    }
+
+    /// When a second provider is asked beside this one; `None`: not at all.
+    pub(super) fn hedge_at(&self, span: &Span) -> Option<u64> {
+        let may = self.config.hedge
+            && !self.hedged
+            && self.emitted() == 0
+            && self.n_in() <= HEDGE_MAX_INPUT;
+        may.then(|| span.first_token_due_at(HEDGE_MIN_MS)).flatten()
+    }
+
+    /// Starts the next attempt, if there is anybody: fresh candidates first, then, when nobody works yet, this
+    /// computer, then those that may be asked again. True if one was started.
+    fn launch(&mut self, now: Clock, out: &mut Vec<Action>) -> bool {
+        let n_in = self.n_in();
+        let local = self.config.local == Local::Fallback && !self.local_used;
+        let alone = self.attempts.is_empty();
+        let seat = self.seats.fresh(n_in).or_else(|| {
+            // Beside a provider that is merely slow, a busy one is tried before this computer's fans are heard.
+            if local && alone {
+                None
+            } else {
+                self.seats.ready(n_in, now.mono_ms)
+            }
+        });
+        let candidate = seat.and_then(|seat| Some((seat, self.seats.take(seat)?)));
+        if candidate.is_none() && !local {
+            return false;
+        }
+        if self.replacing == Some(Counted(false)) {
+            self.failovers += 1;
+            self.replacing = Some(Counted(true));
+        }
+        match candidate {
+            Some((seat, candidate)) => self.connect(seat, candidate, None, now, out),
+            None => {
+                let attempt = self.next_attempt();
+                self.local_used = true;
+                self.replacing = None;
+                out.push(Action::StartLocal {
+                    attempt,
+                    prompt: self.request.prompt.clone(),
+                    resume: self.output.clone(),
+                    max_out: self.remaining(),
+                });
+                let until = now.mono_ms + LOCAL_STALL_MS;
+                self.attempts.push(Attempt {
+                    id: attempt,
+                    place: Place::Local,
+                    state: State::Local { until },
+                });
+            }
+        }
+        true
+    }
+
+    fn next_attempt(&mut self) -> AttemptId {
+        self.said_busy = false;
+        let attempt = self.next_id;
+        self.next_id += 1;
+        attempt
+    }
+
+    fn connect(
+        &mut self,
+        seat: SeatId,
+        candidate: Candidate,
+        kept: Option<Kept>,
+        now: Clock,
+        out: &mut Vec<Action>,
+    ) {
+        let attempt = self.next_attempt();
+        let place = Place::Peer(candidate.peer);
+        out.push(Action::Connect {
+            attempt,
+            candidate: candidate.clone(),
+        });
+        let phase = if kept.is_some() {
+            AnswerPhase::Resuming
+        } else {
+            AnswerPhase::Connecting
+        };
+        out.push(Action::Progress(Progress {
+            attempt,
+            place,
+            phase,
+            done: 0,
+            total: 0,
+        }));
+        self.attempts.push(Attempt {
+            id: attempt,
+            place,
+            state: State::Connecting {
+                seat,
+                candidate,
+                until: now.mono_ms + OPEN_MS,
+                kept,
+            },
+        });
+    }
+
+    fn say_busy(&mut self, out: &mut Vec<Action>) {
+        if std::mem::replace(&mut self.said_busy, true) {
+            return;
+        }
+        let Some(peer) = self.seats.waiting_peer(self.n_in()) else {
+            return;
+        };
+        let (attempt, place) = (self.next_id, Place::Peer(peer));
+        let phase = AnswerPhase::Waiting;
+        out.push(Action::Progress(Progress {
+            attempt,
+            place,
+            phase,
+            done: 0,
+            total: 0,
+        }));
+    }
+}

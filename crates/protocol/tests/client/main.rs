@@ -1,0 +1,12 @@
+//! The client's machine, step by step: what the simulation does not single out.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::wildcard_enum_match_arm
+)]
+
+mod asking;
+mod desk;
+mod resuming;
+mod running;

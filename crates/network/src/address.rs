@@ -6,8 +6,9 @@ use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 
 use crate::error::NetworkError;
 
-/// A multiaddr longer than this is not one that this program could dial; it also bounds what an error message repeats.
-const MAX_ADDRESS_TEXT: usize = 200;
+/// A multiaddr longer than this is not one that this program could dial: an IPv6 address and the ids of a relay and of a peer fit.
+/// It also bounds what an error message repeats.
+const MAX_ADDRESS_TEXT: usize = 256;
 
 /// How the bytes of a connection travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -102,6 +103,11 @@ fn scope_v6(ip: Ipv6Addr) -> Option<Scope> {
 pub(crate) struct Prefix(IpAddr);
 
 impl Prefix {
+    /// What one household has: an address of IPv4, a /64 of IPv6.
+    pub(crate) fn of_household(address: &Multiaddr) -> Option<Self> {
+        ip(address).map(|ip| Self::cut(ip, 32, 64))
+    }
+
     /// What one customer has: a /24 of IPv4, a /48 of IPv6 (RFC 6177).
     pub(crate) fn of_site(address: &Multiaddr) -> Option<Self> {
         ip(address).map(|ip| Self::cut(ip, 24, 48))
@@ -134,7 +140,8 @@ pub(crate) fn may_tell(from: Scope, told: &Multiaddr) -> bool {
     scope(told).is_some_and(|scope| scope >= from) && is_dialable(told)
 }
 
-/// An IP address with TCP or with QUIC behind it, and at most a peer id after that.
+/// An IP address with TCP or with QUIC behind it, and at most a peer id after that; or such an address of a relay, with its id, and
+/// a circuit.
 pub(crate) fn is_dialable(address: &Multiaddr) -> bool {
     let mut parts = address.iter();
     let host = matches!(parts.next(), Some(Protocol::Ip4(_) | Protocol::Ip6(_)));
@@ -147,7 +154,16 @@ fn has_transport<'a>(parts: &mut impl Iterator<Item = Protocol<'a>>) -> bool {
         Some(Protocol::Udp(port)) => port != 0 && matches!(parts.next(), Some(Protocol::QuicV1)),
         _ => false,
     };
-    transport && matches!(parts.next(), None | Some(Protocol::P2p(_))) && parts.next().is_none()
+    if !transport {
+        return false;
+    }
+    match (parts.next(), parts.next()) {
+        (None | Some(Protocol::P2p(_)), None) => true,
+        (Some(Protocol::P2p(_)), Some(Protocol::P2pCircuit)) => {
+            matches!(parts.next(), None | Some(Protocol::P2p(_))) && parts.next().is_none()
+        }
+        _ => false,
+    }
 }
 
 /// What a person or a file gave us to dial.
@@ -227,18 +243,28 @@ pub(crate) fn target(text: &str) -> Result<Target, NetworkError> {
                 Err(unsupported())
             }
         }
+        // A relay has to be told whom to connect to.
+        None if is_relayed(&address) && peer.is_none() => Err(unsupported()),
         None if is_dialable(&address) => Ok(Target::Address { address, peer }),
         None => Err(unsupported()),
     }
 }
 
-/// Reads an address to listen on; port 0 and 0.0.0.0 are fine here.
+/// What is listened on to be reached through relays alone.
+pub(crate) fn any_relay() -> Multiaddr {
+    Multiaddr::empty().with(Protocol::P2pCircuit)
+}
+
+/// Reads an address to listen on; port 0 and 0.0.0.0 are fine here, and so is `/p2p-circuit`, which stands for any relay.
 pub(crate) fn listen_on(text: &str) -> Result<Multiaddr, NetworkError> {
     let cut = || text.chars().take(MAX_ADDRESS_TEXT).collect::<String>();
     let address: Multiaddr = text
         .trim()
         .parse()
         .map_err(|_| NetworkError::NotAnAddress { text: cut() })?;
+    if address == any_relay() {
+        return Ok(address);
+    }
     let mut parts = address.iter();
     let host = matches!(parts.next(), Some(Protocol::Ip4(_) | Protocol::Ip6(_)));
     let transport = match parts.next() {
@@ -270,12 +296,13 @@ pub(crate) fn with_peer(address: &Multiaddr, peer: PeerId) -> Multiaddr {
     }
 }
 
-/// The address without the peer id at its end.
+/// The address without the peer id at its end. The id of a relay stays: without it nothing can be dialled.
 pub(crate) fn without_peer(address: &Multiaddr) -> Multiaddr {
+    let mut address = address.clone();
+    if peer_of(&address).is_some() {
+        address.pop();
+    }
     address
-        .iter()
-        .filter(|part| !matches!(part, Protocol::P2p(_)))
-        .collect()
 }
 
 #[cfg(test)]
@@ -332,6 +359,36 @@ mod tests {
                 matches!(target(text), Err(NetworkError::UnsupportedAddress { .. })),
                 "{text}"
             );
+        }
+    }
+
+    #[test]
+    fn an_address_through_a_relay_names_both_peers() {
+        let relay = format!("/ip4/192.0.2.1/udp/4001/quic-v1/p2p/{PEER}/p2p-circuit");
+        let whole = format!("{relay}/p2p/{PEER}");
+        assert!(matches!(
+            target(&whole),
+            Ok(Target::Address { peer: Some(_), .. })
+        ));
+        assert!(matches!(
+            target(&relay),
+            Err(NetworkError::UnsupportedAddress { .. })
+        ));
+        assert_eq!(without_peer(&addr(&whole)), addr(&relay));
+        assert_eq!(without_peer(&addr(&relay)), addr(&relay));
+        assert!(is_dialable(&addr(&relay)) && is_relayed(&addr(&relay)));
+        assert!(may_tell(Scope::Public, &addr(&whole)));
+        let home = whole.replace("192.0.2.1", "192.168.1.1");
+        assert!(
+            !may_tell(Scope::Public, &addr(&home)),
+            "nor through a relay"
+        );
+        for bad in [
+            format!("/ip4/192.0.2.1/tcp/1/p2p-circuit/p2p/{PEER}"),
+            format!("{whole}/p2p-circuit/p2p/{PEER}"),
+            format!("/p2p-circuit/p2p/{PEER}"),
+        ] {
+            assert!(!is_dialable(&addr(&bad)), "{bad}");
         }
     }
 
@@ -393,6 +450,7 @@ mod tests {
     fn listening_takes_port_zero_and_every_interface() {
         assert!(listen_on("/ip4/0.0.0.0/udp/0/quic-v1").is_ok());
         assert!(listen_on("/ip6/::/tcp/0").is_ok());
+        assert!(listen_on("/p2p-circuit").is_ok());
         assert!(matches!(
             listen_on("/ip4/0.0.0.0/udp/0"),
             Err(NetworkError::UnsupportedAddress { .. })

@@ -1,23 +1,29 @@
-//! Which protocols run on every connection, and how bytes get there.
+//! Which protocols run on every connection.
 
 use std::time::Duration;
 
 use libp2p::{
-    Swarm, SwarmBuilder, allow_block_list, connection_limits,
+    Swarm, allow_block_list, autonat, connection_limits,
     core::upgrade::Version,
-    identify,
+    dcutr, identify,
     identity::Keypair,
-    mdns, noise, ping,
-    swarm::{NetworkBehaviour, behaviour::toggle::Toggle},
-    tcp, yamux,
+    mdns, ping, relay,
+    swarm::{self, NetworkBehaviour, behaviour::toggle::Toggle},
+    upnp,
 };
 
 use crate::{
+    admission::{self, Admission},
     error::NetworkError,
-    limits::{self, PerAddress},
+    guard::{Guard, Rule},
+    limits::JobSlots,
     messages::{self, Heads, Offers, Quotes},
     providers::Kad,
+    reach::{ReachMode, ReachPolicy, RelayServer, Role},
+    relay::{Speakers, server},
     streams,
+    traffic::Traffic,
+    transport,
 };
 
 /// Shown by identify; another network's peers are told apart by it.
@@ -27,26 +33,27 @@ const IDLE: Duration = Duration::from_secs(120);
 /// Ping's rhythm and patience: a peer that stands still (a stopped process, a closed lid) is noticed in under a minute.
 const PING_EVERY: Duration = Duration::from_secs(15);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
-/// Streams of one connection at a time, of all protocols together; a job takes one, a search a few.
-const STREAMS: usize = 64;
 /// Streams of one connection that have not said their protocol yet.
 const NEGOTIATING: usize = 32;
-/// Bytes under way on one QUIC stream and on one connection: a job needs kilobytes, a head a piece of 256 KiB at a time.
-const QUIC_STREAM_WINDOW: u32 = 2_000_000;
-const QUIC_CONNECTION_WINDOW: u32 = 4_000_000;
-/// A handshake that takes longer fails.
-const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Characters of the name that this node shows.
 const AGENT: usize = 64;
+/// How often addresses that were not tried yet are given to others to try.
+const PROBE: Duration = Duration::from_secs(2);
 
 /// In this order, since one that denies a connection leaves state in those before it.
 #[derive(NetworkBehaviour)]
 pub(crate) struct Behaviour {
-    pub(crate) per_address: PerAddress,
+    pub(crate) admission: Admission,
     pub(crate) limits: connection_limits::Behaviour,
     pub(crate) blocked: allow_block_list::Behaviour<allow_block_list::BlockedPeers>,
     pub(crate) identify: identify::Behaviour,
     pub(crate) ping: ping::Behaviour,
+    pub(crate) autonat: Toggle<Guard<autonat::v2::client::Behaviour>>,
+    pub(crate) autonat_server: Toggle<Guard<autonat::v2::server::Behaviour>>,
+    pub(crate) relay_client: relay::client::Behaviour,
+    pub(crate) relay_server: Toggle<relay::Behaviour>,
+    pub(crate) dcutr: Toggle<Guard<dcutr::Behaviour>>,
+    pub(crate) upnp: Toggle<upnp::tokio::Behaviour>,
     pub(crate) mdns: Toggle<mdns::tokio::Behaviour>,
     pub(crate) kad: Kad,
     pub(crate) offers: messages::Behaviour<Offers>,
@@ -55,19 +62,37 @@ pub(crate) struct Behaviour {
     pub(crate) streams: streams::Behaviour,
 }
 
+/// What the swarm shares with the loop.
+pub(crate) struct Parts<'a> {
+    pub(crate) agent: &'a str,
+    pub(crate) policy: ReachPolicy,
+    pub(crate) role: Role,
+    pub(crate) traffic: &'a Traffic,
+    pub(crate) jobs: &'a JobSlots,
+    pub(crate) speakers: &'a Speakers,
+}
+
 /// A swarm that listens nowhere yet. Must be called, and polled, inside a tokio runtime.
-pub(crate) fn swarm(keypair: Keypair, agent: &str) -> Result<Swarm<Behaviour>, NetworkError> {
-    let failed = |reason: String| NetworkError::Start { reason };
+pub(crate) fn swarm(
+    keypair: &Keypair,
+    parts: &Parts<'_>,
+) -> Result<Swarm<Behaviour>, NetworkError> {
     let local = keypair.public().to_peer_id();
+    let Parts { policy, role, .. } = *parts;
+    let (transport, relay_client) = transport::build(keypair, policy.mode, parts.traffic)?;
     let identify = identify::Config::new(PROTOCOL_VERSION.to_owned(), keypair.public())
-        .with_agent_version(agent.chars().take(AGENT).collect())
+        .with_agent_version(parts.agent.chars().take(AGENT).collect())
         // Addresses of this home would travel to everybody: offers name those that may be told.
         .with_hide_listen_addrs(true)
         // Addresses that peers tell are kept in our own book, behind its own gate.
         .with_cache_size(0);
+    // In a local network there is nothing outside to be found out or got through.
+    let outside = policy.mode != ReachMode::LanOnly;
+    let serves = role == Role::Serving;
+    let relays = serves && outside && policy.relay_server != RelayServer::Off;
     let behaviour = Behaviour {
-        per_address: PerAddress::new(),
-        limits: connection_limits::Behaviour::new(limits::connections()),
+        admission: Admission::new(policy.mode, role, parts.traffic.clone(), parts.jobs.clone()),
+        limits: connection_limits::Behaviour::new(admission::connections()),
         blocked: allow_block_list::Behaviour::default(),
         identify: identify::Behaviour::new(identify),
         ping: ping::Behaviour::new(
@@ -75,6 +100,20 @@ pub(crate) fn swarm(keypair: Keypair, agent: &str) -> Result<Swarm<Behaviour>, N
                 .with_interval(PING_EVERY)
                 .with_timeout(PING_TIMEOUT),
         ),
+        autonat: Toggle::from(
+            (serves && outside).then(|| Guard::new(prober(), policy.mode, Rule::Public)),
+        ),
+        autonat_server: Toggle::from((serves && outside).then(|| {
+            let server = autonat::v2::server::Behaviour::default();
+            Guard::new(server, policy.mode, Rule::SameHost)
+        })),
+        relay_client,
+        relay_server: Toggle::from(relays.then(|| server(local, parts.speakers))),
+        dcutr: Toggle::from(
+            (outside && policy.hole_punching)
+                .then(|| Guard::new(dcutr::Behaviour::new(local), policy.mode, Rule::Public)),
+        ),
+        upnp: Toggle::from(None),
         mdns: Toggle::from(None),
         kad: Kad::new(local),
         offers: messages::behaviour(),
@@ -82,37 +121,18 @@ pub(crate) fn swarm(keypair: Keypair, agent: &str) -> Result<Swarm<Behaviour>, N
         quotes: messages::behaviour(),
         streams: streams::Behaviour::default(),
     };
-    let yamux = || {
-        let mut config = yamux::Config::default();
-        config.set_max_num_streams(STREAMS);
-        config
-    };
-    let swarm = SwarmBuilder::with_existing_identity(keypair)
-        .with_tokio()
-        .with_tcp(
-            tcp::Config::default().nodelay(true),
-            noise::Config::new,
-            yamux,
-        )
-        .map_err(|error| failed(error.to_string()))?
-        .with_quic_config(|mut config| {
-            config.max_concurrent_stream_limit = STREAMS as u32;
-            config.max_stream_data = QUIC_STREAM_WINDOW;
-            config.max_connection_data = QUIC_CONNECTION_WINDOW;
-            config
-        })
-        .with_behaviour(|_| behaviour)
-        .map_err(|error| failed(error.to_string()))?
-        .with_swarm_config(|config| {
-            config
-                .with_idle_connection_timeout(IDLE)
-                .with_max_negotiating_inbound_streams(NEGOTIATING)
-                .with_smart_dial()
-                // Saves each stream the round trip of naming its protocol. An open stream was therefore not confirmed yet: a peer
-                // that does not speak the protocol, or stands still, shows when the first frame is read.
-                .with_substream_upgrade_protocol_override(Version::V1Lazy)
-        })
-        .with_connection_timeout(HANDSHAKE)
-        .build();
-    Ok(swarm)
+    let config = swarm::Config::with_tokio_executor()
+        .with_idle_connection_timeout(IDLE)
+        .with_max_negotiating_inbound_streams(NEGOTIATING)
+        .with_smart_dial()
+        // Saves each stream the round trip of naming its protocol. An open stream was therefore not confirmed yet: a peer
+        // that does not speak the protocol, or stands still, shows when the first frame is read.
+        .with_substream_upgrade_protocol_override(Version::V1Lazy);
+    Ok(Swarm::new(transport, behaviour, local, config))
+}
+
+/// Asks others to try our addresses.
+pub(crate) fn prober() -> autonat::v2::client::Behaviour {
+    let config = autonat::v2::client::Config::default().with_probe_interval(PROBE);
+    autonat::v2::client::Behaviour::new(rand::make_rng(), config)
 }

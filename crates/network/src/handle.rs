@@ -18,9 +18,11 @@ use crate::{
     error::NetworkError,
     heads::{self, HeadRequest},
     identity,
+    log::{ConnectionEvent, ConnectionLog},
     offers::VerifiedOffer,
     peers::NetworkStatus,
     quotes::QuoteAsked,
+    reach::{ReachPolicy, Role},
     sources::Sources,
     streams::IncomingJob,
     swarm::{Command, Loop},
@@ -39,12 +41,21 @@ const PIECES_AHEAD: usize = 4;
 /// How long [`Network::shutdown`] waits for the loop: it closes connections politely for one second at most.
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(3);
 
+/// Where a node that only asks listens, so that routers can be got through.
+const ASK_FROM: [&str; 4] = [
+    "/ip4/0.0.0.0/udp/0/quic-v1",
+    "/ip4/0.0.0.0/tcp/0",
+    "/ip6/::/udp/0/quic-v1",
+    "/ip6/::/tcp/0",
+];
+
 /// How a node joins.
 #[derive(Clone)]
 pub struct NetworkOptions {
     /// The seed of the node's Ed25519 key: the same as `protocol::Signer::from_seed` was given.
     pub signer_seed: [u8; 32],
-    /// Multiaddrs to listen on from the start. Empty: this node only dials.
+    /// Multiaddrs to listen on from the start. Empty: this node only dials, or, if its role is [`Role::Asking`], listens on every
+    /// interface at ports that nobody is told.
     pub listen: Vec<String>,
     /// Announce and look for peers on the local network by multicast DNS. Off means that no socket for it is made.
     pub mdns: bool,
@@ -56,6 +67,10 @@ pub struct NetworkOptions {
     pub known_peers: Vec<String>,
     /// Name and version shown to peers, at most 64 characters.
     pub agent: String,
+    /// Which computers this node talks to, and what it does to be reached.
+    pub reach: ReachPolicy,
+    /// What this node is in the network for.
+    pub role: Role,
 }
 
 impl NetworkOptions {
@@ -70,6 +85,8 @@ impl NetworkOptions {
             sources: Sources::default(),
             known_peers: Vec::new(),
             agent: concat!("decentralgpt/", env!("CARGO_PKG_VERSION")).to_owned(),
+            reach: ReachPolicy::default(),
+            role: Role::default(),
         }
     }
 }
@@ -84,6 +101,8 @@ impl std::fmt::Debug for NetworkOptions {
             .field("sources", &self.sources)
             .field("known_peers", &self.known_peers)
             .field("agent", &self.agent)
+            .field("reach", &self.reach)
+            .field("role", &self.role)
             .finish_non_exhaustive()
     }
 }
@@ -107,6 +126,7 @@ pub struct Network {
     commands: mpsc::Sender<Command>,
     status: watch::Receiver<NetworkStatus>,
     known: Arc<RwLock<Vec<VerifiedOffer>>>,
+    log: ConnectionLog,
 }
 
 impl Network {
@@ -118,7 +138,11 @@ impl Network {
     pub async fn start(options: NetworkOptions) -> Result<(Self, Inbound), NetworkError> {
         let (commands, inbox) = mpsc::channel(COMMAND_QUEUE);
         let (started, ready) = oneshot::channel();
-        let (listen, mdns) = (options.listen.clone(), options.mdns);
+        let (mut listen, mdns) = (options.listen.clone(), options.mdns);
+        let asking = options.role == Role::Asking;
+        if asking && listen.is_empty() {
+            listen = ASK_FROM.map(str::to_owned).to_vec();
+        }
         Loop::spawn(options, inbox, started)?;
         let running = ready.await.map_err(|_| NetworkError::Closed)??;
         let network = Self {
@@ -126,8 +150,14 @@ impl Network {
             commands,
             status: running.status,
             known: running.known,
+            log: running.log,
         };
-        if mdns || !listen.is_empty() {
+        if asking {
+            // Without a listener holes cannot be punched; everything else works.
+            if let Err(error) = network.set_listening(listen, false).await {
+                tracing::warn!(%error, "no port could be opened to ask from");
+            }
+        } else if mdns || !listen.is_empty() {
             network.set_listening(listen, mdns).await?;
         }
         Ok((network, running.inbound))
@@ -329,6 +359,24 @@ impl Network {
             reply,
         })
         .await?
+    }
+
+    /// What happened to connections lately, the oldest first; some hundred entries.
+    #[must_use]
+    pub fn log(&self) -> Vec<ConnectionEvent> {
+        self.log.entries()
+    }
+
+    /// This computer woke up: every connection is taken for lost, and what was connected is dialled again. The network notices a
+    /// sleep by its clocks within a second; this is for a shell that is told by the system.
+    pub async fn wake(&self) {
+        let _ = self.ask(|reply| Command::Wake { reply }).await;
+    }
+
+    /// The interfaces of this computer changed: connections whose way out is another one now are closed and dialled again, and what
+    /// was found out about being reached is found out anew. The network watches the interfaces by itself.
+    pub async fn network_changed(&self) {
+        let _ = self.ask(|reply| Command::NetworkChanged { reply }).await;
     }
 
     /// Closes all connections politely (one second at most), then ends the loop. Later calls answer [`NetworkError::Closed`].

@@ -28,7 +28,9 @@
 //! | `offers`, `heads`, `quotes` | pulled signed offers, chunks of a file's head, quotes for a job |
 //! | `providers`, `record_store` | under which keys providers are found, and the records kept for others |
 //! | `sources`, `book`, `disk` | where first peers come from, and which are known from earlier days |
-//! | `limits`, `peers`, `address` | who may connect how often, who is banned, who is connected, which address may be dialled |
+//! | `admission`, `limits`, `guard` | who may connect, who may ask how often and is banned, where a peer may send us |
+//! | `reach`, `relay` | whether others reach this node, and who carries connections to whom |
+//! | `peers`, `address`, `traffic`, `log` | who is connected, which address may be dialled, how many bytes went where, what happened |
 //!
 //! # What it never does
 //!
@@ -38,34 +40,47 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 mod address;
+mod admission;
 mod behaviour;
 mod book;
 mod disk;
 mod error;
-#[cfg(feature = "fuzzing")]
+#[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
+mod guard;
 mod handle;
 mod heads;
 mod identity;
 mod limits;
+mod log;
 mod messages;
 mod offers;
 mod peers;
 mod providers;
 mod quotes;
+mod reach;
 mod record_store;
+mod relay;
 mod sources;
 mod streams;
 mod swarm;
+mod traffic;
+mod transport;
 mod wire;
 
 pub use address::Transport;
 pub use error::NetworkError;
 pub use handle::{Inbound, Network, NetworkOptions, peer_id_of};
 pub use heads::{HeadRequest, HeadSource};
+pub use log::{ClosedBecause, ConnectionChange, ConnectionEvent, Path, RefusedBecause};
 pub use offers::VerifiedOffer;
 pub use peers::{Direction, NetworkStatus, PeerStatus, Refusals};
 pub use quotes::QuoteAsked;
+pub use reach::{
+    NatKind, PortState, ReachFix, ReachMode, ReachPolicy, ReachState, Reachability, RelayClient,
+    RelayServer, RelayState, RelayView, Relaying, Role, UpnpState,
+};
 pub use sources::{BuiltIn, ListError, Mainline, PeerList, Source, SourceStatus, Sources};
 pub use streams::IncomingJob;
+pub use traffic::Bytes as Traffic;
 pub use wire::{Flow, FrameReader, FrameWriter, JobStream, ReadError, WriteError};

@@ -2,84 +2,17 @@
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
-    convert::Infallible,
     net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
-use libp2p::{
-    Multiaddr, PeerId,
-    connection_limits::ConnectionLimits,
-    core::{Endpoint, transport::PortUse},
-    swarm::{
-        ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent,
-        THandlerOutEvent, ToSwarm, dummy,
-    },
-};
+use libp2p::PeerId;
 
-use crate::{address, identity};
-
-/// Handshakes under way from outside. One costs about a millisecond of signatures; 32 keep a core busy for an instant.
-const PENDING_IN: u32 = 32;
-/// Dials under way; a search in the Kademlia table makes up to six at once, each to a few addresses.
-const PENDING_OUT: u32 = 64;
-/// Connections that others opened.
-const ESTABLISHED_IN: u32 = 256;
-/// Connections that we opened: enough for the routing table's nearest buckets and a handful of providers.
-const ESTABLISHED_OUT: u32 = 128;
-/// One by QUIC, one by TCP, one through a relay, and one more while the others are being replaced.
-const ESTABLISHED_PER_PEER: u32 = 4;
-/// In and out together. At some 100 KiB each this is 40 MB.
-const ESTABLISHED: u32 = 384;
-
-/// The limits that count connections and not who they are.
-pub(crate) fn connections() -> ConnectionLimits {
-    ConnectionLimits::default()
-        .with_max_pending_incoming(Some(PENDING_IN))
-        .with_max_pending_outgoing(Some(PENDING_OUT))
-        .with_max_established_incoming(Some(ESTABLISHED_IN))
-        .with_max_established_outgoing(Some(ESTABLISHED_OUT))
-        .with_max_established_per_peer(Some(ESTABLISHED_PER_PEER))
-        .with_max_established(Some(ESTABLISHED))
-}
-
-/// Connections from one address (IPv4) or one /64 (IPv6) at a time. A household behind one address has a few computers.
-const PER_GROUP: usize = 8;
-/// New connections from one group in ten seconds: 8 computers that try QUIC and TCP at once, and a few that come again.
-const NEW_PER_GROUP: Rate = Rate {
-    burst: 20.0,
-    per_second: 2.0,
-};
-/// Groups whose rate is remembered. A group beyond that takes the place of the one that has been quiet longest.
-const GROUPS: usize = 1024;
-
-/// Streams of `/decentralgpt/infer/1` from one peer: four in ten seconds keep a conversation going, eight at once let a program
-/// that starts, or a person who regenerates, do so without a pause.
-pub(crate) const JOBS: Rate = Rate {
-    burst: 8.0,
-    per_second: 0.4,
-};
-/// Requests for offers from one peer: one follows each change of ours, and each change of identify.
-pub(crate) const OFFER_REQUESTS: Rate = Rate {
-    burst: 10.0,
-    per_second: 0.5,
-};
 /// Offers of others that one peer may bring us: its first hundred at once, then one in ten seconds, as Bitcoin does for addresses.
 pub(crate) const OFFERS_RELAYED: Rate = Rate {
     burst: 100.0,
     per_second: 0.1,
-};
-/// Chunks of a head that one peer may fetch: 256 are two of the largest heads, then 2 MiB a second.
-pub(crate) const HEAD_CHUNKS: Rate = Rate {
-    burst: 256.0,
-    per_second: 8.0,
-};
-/// Requests for quotes from one peer: one goes before each job, and a program that starts asks of several models.
-pub(crate) const QUOTES: Rate = Rate {
-    burst: 10.0,
-    per_second: 1.0,
 };
 /// Provider records that one peer may put here: a provider offers a handful of models, and says so every 20 minutes.
 pub(crate) const PROVIDER_RECORDS: Rate = Rate {
@@ -87,8 +20,115 @@ pub(crate) const PROVIDER_RECORDS: Rate = Rate {
     per_second: 0.2,
 };
 
-/// Peers whose rates are remembered.
+/// Peers, and addresses, whose rates are remembered.
 const PEERS: usize = 1024;
+/// How many peers one address may have that each ask as much as one may: what a family or an office does. Somebody who makes a
+/// thousand identities gets no more than this out of them.
+const PEERS_PER_HOST: f64 = 4.0;
+
+/// What a peer can ask for, each at its own rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Kind {
+    /// A stream of `/decentralgpt/infer/1`.
+    Job,
+    /// A request for offers.
+    Offers,
+    /// A chunk of a head.
+    Head,
+    /// A quote.
+    Quote,
+}
+
+impl Kind {
+    const ALL: [Self; 4] = [Self::Job, Self::Offers, Self::Head, Self::Quote];
+
+    /// How often one peer may.
+    pub(crate) const fn rate(self) -> Rate {
+        match self {
+            // Four in ten seconds keep a conversation going, eight at once let a program that starts, or a person who
+            // regenerates, do so without a pause.
+            Self::Job => Rate {
+                burst: 8.0,
+                per_second: 0.4,
+            },
+            // One follows each change of ours, and each change of identify.
+            Self::Offers => Rate {
+                burst: 10.0,
+                per_second: 0.5,
+            },
+            // 256 are two of the largest heads, then 2 MiB a second.
+            Self::Head => Rate {
+                burst: 256.0,
+                per_second: 8.0,
+            },
+            // One goes before each job, and a program that starts asks of several models.
+            Self::Quote => Rate {
+                burst: 10.0,
+                per_second: 1.0,
+            },
+        }
+    }
+}
+
+/// The rates of all kinds, in both directions.
+#[derive(Debug)]
+pub(crate) struct Rates {
+    by_peer: [Buckets<PeerId>; Kind::ALL.len()],
+    by_host: [Buckets<IpAddr>; Kind::ALL.len()],
+    ours: [Buckets<PeerId>; Kind::ALL.len()],
+}
+
+impl Default for Rates {
+    fn default() -> Self {
+        Self {
+            by_peer: Kind::ALL.map(|kind| Buckets::per_peer(kind.rate())),
+            by_host: Kind::ALL.map(|kind| {
+                let Rate { burst, per_second } = kind.rate();
+                let rate = Rate {
+                    burst: burst * PEERS_PER_HOST,
+                    per_second: per_second * PEERS_PER_HOST,
+                };
+                Buckets::new(rate, PEERS)
+            }),
+            ours: Kind::ALL.map(|kind| Buckets::per_peer(kind.rate())),
+        }
+    }
+}
+
+impl Rates {
+    /// A peer at this address asks. `Err`: how long until it may.
+    pub(crate) fn asks(
+        &mut self,
+        peer: PeerId,
+        host: Option<IpAddr>,
+        kind: Kind,
+        now: Instant,
+    ) -> Result<(), Duration> {
+        self.by_peer[kind as usize].take(peer, now)?;
+        // Through a relay nobody's address is seen: there the rate of the peer is all there is.
+        host.map_or(Ok(()), |host| {
+            self.by_host[kind as usize].take(household(host), now)
+        })
+    }
+
+    /// We ask a peer: not more than an honest peer grants, since it would ban us.
+    pub(crate) fn we_ask(
+        &mut self,
+        peer: PeerId,
+        kind: Kind,
+        now: Instant,
+    ) -> Result<(), Duration> {
+        self.ours[kind as usize].take(peer, now)
+    }
+}
+
+/// The address, or for IPv6 the /64 that one household has.
+fn household(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(ip) => IpAddr::V4(ip),
+        IpAddr::V6(ip) => IpAddr::V6((u128::from(ip) & !u128::from(u64::MAX)).into()),
+    }
+}
 
 /// Inbound job streams of one peer at a time: one answering, one queued, and failovers that have not noticed their end yet.
 const JOBS_PER_PEER: usize = 8;
@@ -263,6 +303,12 @@ impl Conduct {
 pub(crate) struct JobSlots(Arc<Mutex<HashMap<PeerId, usize>>>);
 
 impl JobSlots {
+    /// Whether a stream of this peer is open.
+    pub(crate) fn has(&self, peer: &PeerId) -> bool {
+        let open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        open.contains_key(peer)
+    }
+
     /// A place for one more stream of this peer, where there is one.
     pub(crate) fn take(&self, peer: PeerId) -> Option<JobSlot> {
         let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -298,119 +344,6 @@ impl Drop for JobSlot {
     }
 }
 
-/// The address, or for IPv6 the /64 that one household has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Group(IpAddr);
-
-impl Group {
-    fn of(address: &Multiaddr) -> Option<Self> {
-        Some(Self(match address::ip(address)? {
-            IpAddr::V4(ip) => IpAddr::V4(ip),
-            IpAddr::V6(ip) => IpAddr::V6((u128::from(ip) & !u128::from(u64::MAX)).into()),
-        }))
-    }
-}
-
-/// Why a connection was not let in.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Denied {
-    #[error("too many new connections from one address")]
-    Rate,
-    #[error("too many connections from one address")]
-    Count,
-    #[error("the identity is not an Ed25519 key")]
-    Identity,
-}
-
-/// The first behaviour of the swarm: what it denies, no other hears of.
-#[derive(Debug)]
-pub(crate) struct PerAddress {
-    new: Buckets<Group>,
-    open: HashMap<ConnectionId, Group>,
-}
-
-impl PerAddress {
-    pub(crate) fn new() -> Self {
-        Self {
-            new: Buckets::new(NEW_PER_GROUP, GROUPS),
-            open: HashMap::new(),
-        }
-    }
-
-    fn may_come(&mut self, remote: &Multiaddr, now: Instant) -> Result<(), Denied> {
-        let Some(group) = Group::of(remote) else {
-            return Ok(());
-        };
-        if self.open.values().filter(|open| **open == group).count() >= PER_GROUP {
-            return Err(Denied::Count);
-        }
-        self.new.take(group, now).map_err(|_| Denied::Rate)
-    }
-}
-
-impl NetworkBehaviour for PerAddress {
-    type ConnectionHandler = dummy::ConnectionHandler;
-    type ToSwarm = Infallible;
-
-    fn handle_pending_inbound_connection(
-        &mut self,
-        _: ConnectionId,
-        _: &Multiaddr,
-        remote: &Multiaddr,
-    ) -> Result<(), ConnectionDenied> {
-        self.may_come(remote, Instant::now())
-            .map_err(ConnectionDenied::new)
-    }
-
-    fn handle_established_inbound_connection(
-        &mut self,
-        _: ConnectionId,
-        peer: PeerId,
-        _: &Multiaddr,
-        _: &Multiaddr,
-    ) -> Result<THandler<Self>, ConnectionDenied> {
-        identity::to_protocol(&peer).ok_or_else(|| ConnectionDenied::new(Denied::Identity))?;
-        Ok(dummy::ConnectionHandler)
-    }
-
-    fn handle_established_outbound_connection(
-        &mut self,
-        _: ConnectionId,
-        peer: PeerId,
-        _: &Multiaddr,
-        _: Endpoint,
-        _: PortUse,
-    ) -> Result<THandler<Self>, ConnectionDenied> {
-        identity::to_protocol(&peer).ok_or_else(|| ConnectionDenied::new(Denied::Identity))?;
-        Ok(dummy::ConnectionHandler)
-    }
-
-    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
-        if let FromSwarm::ConnectionEstablished(established) = event {
-            if established.endpoint.is_listener()
-                && let Some(group) = Group::of(established.endpoint.get_remote_address())
-            {
-                self.open.insert(established.connection_id, group);
-            }
-        } else if let FromSwarm::ConnectionClosed(closed) = event {
-            self.open.remove(&closed.connection_id);
-        }
-    }
-
-    fn on_connection_handler_event(
-        &mut self,
-        _: PeerId,
-        _: ConnectionId,
-        event: THandlerOutEvent<Self>,
-    ) {
-        match event {}
-    }
-
-    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
-        Poll::Pending
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -443,7 +376,7 @@ mod tests {
 
     #[test]
     fn ten_thousand_keys_do_not_take_more_than_their_place() {
-        let mut buckets = Buckets::new(JOBS, 16);
+        let mut buckets = Buckets::new(Kind::Job.rate(), 16);
         let now = Instant::now();
         for key in 0..10_000 {
             let _ = buckets.take(key, now + Duration::from_millis(key));
@@ -498,25 +431,50 @@ mod tests {
     }
 
     #[test]
-    fn one_address_cannot_take_all_places() {
-        let mut limits = PerAddress::new();
-        let (near, far): (Multiaddr, Multiaddr) = (
-            "/ip6/2001:db8::1/tcp/1".parse().unwrap(),
-            "/ip6/2001:db8:0:1::1/tcp/1".parse().unwrap(),
-        );
-        let now = Instant::now();
-        for id in 0..PER_GROUP {
-            assert!(limits.may_come(&near, now).is_ok());
-            limits
-                .open
-                .insert(ConnectionId::new_unchecked(id), Group::of(&near).unwrap());
-        }
-        assert!(matches!(limits.may_come(&near, now), Err(Denied::Count)));
-        assert!(limits.may_come(&far, now).is_ok());
-        limits.open.clear();
-        let until_denied = (0..100)
-            .take_while(|_| limits.may_come(&near, now).is_ok())
+    fn a_thousand_identities_of_one_address_get_what_four_get() {
+        let (mut rates, now) = (Rates::default(), Instant::now());
+        let host = "203.0.113.5".parse().ok();
+        let granted = (0..1000)
+            .filter(|_| rates.asks(PeerId::random(), host, Kind::Quote, now).is_ok())
             .count();
-        assert!(until_denied < 20, "{until_denied}");
+        assert_eq!(granted, 40);
+        assert!(
+            rates
+                .asks(PeerId::random(), host, Kind::Offers, now)
+                .is_ok(),
+            "another kind"
+        );
+        assert!(
+            rates.asks(PeerId::random(), None, Kind::Quote, now).is_ok(),
+            "through a relay"
+        );
+    }
+
+    #[test]
+    fn we_ask_as_often_as_we_grant() {
+        let (mut rates, now) = (Rates::default(), Instant::now());
+        for kind in Kind::ALL {
+            let peer = PeerId::random();
+            let granted = (0..1000)
+                .take_while(|_| rates.asks(peer, None, kind, now).is_ok())
+                .count();
+            let asked = (0..1000)
+                .take_while(|_| rates.we_ask(peer, kind, now).is_ok())
+                .count();
+            assert_eq!(granted, asked, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn a_peer_through_the_night_asks_no_more_than_its_rate() {
+        let (mut rates, start) = (Rates::default(), Instant::now());
+        let peer = PeerId::random();
+        let granted = (0..3600)
+            .filter(|second| {
+                let now = start + Duration::from_secs(*second);
+                rates.asks(peer, None, Kind::Job, now).is_ok()
+            })
+            .count();
+        assert!((1440..=1450).contains(&granted), "{granted}");
     }
 }

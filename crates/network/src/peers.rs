@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -10,7 +11,10 @@ use protocol::{ModelDigest, PeerId};
 
 use crate::{
     address::{self, Scope, Transport},
+    log::Path,
+    reach::Reachability,
     sources::SourceStatus,
+    traffic::{Bytes, Traffic},
 };
 
 /// Peers whose addresses are remembered.
@@ -33,6 +37,10 @@ pub struct NetworkStatus {
     pub mdns: bool,
     /// Connected peers, longest connected first.
     pub peers: Vec<PeerStatus>,
+    /// Whether and how others reach this node.
+    pub reach: Reachability,
+    /// Bytes of all streams since the start.
+    pub traffic: Bytes,
     /// Where first peers come from, and what each of the six brought.
     pub sources: Vec<SourceStatus>,
     /// What was refused since the start.
@@ -52,8 +60,12 @@ pub struct PeerStatus {
     pub addr: String,
     /// Who dialled.
     pub direction: Direction,
-    /// What carries the connection.
+    /// What carries the connection; through a relay, what carries it to the relay.
     pub transport: Transport,
+    /// Whether a relay carries it.
+    pub relayed: bool,
+    /// Bytes of its streams since the start.
+    pub traffic: Bytes,
     /// The last round trip, in milliseconds; `None` before the first ping came back.
     pub rtt_ms: Option<u32>,
     /// What it calls its program: its own word, at most 64 printable characters. `None` before it said so.
@@ -86,8 +98,10 @@ pub struct Refusals {
     pub violations: u64,
     /// Offers that did not verify, were too old, or were too many.
     pub offers: u64,
-    /// Requests for offers and heads over their peer's rate.
+    /// Requests for offers, heads and quotes over their peer's rate.
     pub requests: u64,
+    /// Places and connections that were not carried for others.
+    pub relayed: u64,
     /// Peers banned.
     pub bans: u64,
 }
@@ -110,11 +124,74 @@ pub(crate) fn agent(text: &str) -> String {
 }
 
 #[derive(Debug)]
-struct Link {
-    id: ConnectionId,
-    remote: Multiaddr,
-    direction: Direction,
+pub(crate) struct Link {
+    pub(crate) id: ConnectionId,
+    /// The other end; of a connection that came through a relay, the relay's.
+    pub(crate) remote: Multiaddr,
+    pub(crate) direction: Direction,
+    pub(crate) relayed: bool,
+    /// The address of this computer from which packets went there when it was opened.
+    pub(crate) source: Option<IpAddr>,
     missed: u32,
+}
+
+impl Link {
+    fn scope(&self) -> Option<Scope> {
+        if self.relayed {
+            // Where the relay is says nothing of the peer.
+            return Some(Scope::Public);
+        }
+        address::scope(&self.remote)
+    }
+
+    /// For the log.
+    pub(crate) fn path(&self) -> Path {
+        if self.relayed {
+            Path::Relayed
+        } else {
+            direct_path(&self.remote)
+        }
+    }
+
+    /// What decides which connection is the best: direct, then QUIC.
+    fn worth(&self) -> (bool, bool) {
+        (
+            !self.relayed,
+            Transport::of(&self.remote) == Transport::Quic,
+        )
+    }
+}
+
+/// For the log, of a connection that did not come about.
+pub(crate) fn path_of(endpoint: &ConnectedPoint) -> Path {
+    if endpoint.is_relayed() {
+        Path::Relayed
+    } else {
+        direct_path(endpoint.get_remote_address())
+    }
+}
+
+fn direct_path(remote: &Multiaddr) -> Path {
+    let transport = Transport::of(remote);
+    match address::scope(remote) {
+        Some(Scope::Loopback) => Path::Loopback(transport),
+        Some(Scope::Private) => Path::Local(transport),
+        Some(Scope::Public) => Path::Internet(transport),
+        None => Path::Unknown,
+    }
+}
+
+/// The address of this computer from which a packet to this one would leave now. Nothing is sent.
+pub(crate) fn source_towards(remote: &Multiaddr) -> Option<IpAddr> {
+    let ip = address::ip(remote)?;
+    let any: IpAddr = match ip {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    // The discard port: connecting a UDP socket only asks the system for the route.
+    let socket = UdpSocket::bind((any, 0)).ok()?;
+    socket.connect((ip, 9)).ok()?;
+    Some(socket.local_addr().ok()?.ip())
 }
 
 /// A connected peer, as the loop knows it.
@@ -133,7 +210,7 @@ impl Connected {
     pub(crate) fn scope(&self) -> Scope {
         self.links
             .iter()
-            .filter_map(|link| address::scope(&link.remote))
+            .filter_map(Link::scope)
             .min()
             .unwrap_or(Scope::Public)
     }
@@ -155,12 +232,25 @@ impl Connected {
         self.protocols.is_some() && self.may_speak(protocol)
     }
 
-    /// Addresses at which we dialled it.
+    /// Addresses at which we dialled it directly.
     pub(crate) fn dialled(&self) -> impl Iterator<Item = &Multiaddr> {
         self.links
             .iter()
-            .filter(|link| link.direction == Direction::Out)
+            .filter(|link| link.direction == Direction::Out && !link.relayed)
             .map(|link| &link.remote)
+    }
+
+    /// Its connections, oldest first.
+    pub(crate) fn links(&self) -> &[Link] {
+        &self.links
+    }
+
+    /// Where it is seen from: `None` while only relays lead to it.
+    pub(crate) fn host(&self) -> Option<IpAddr> {
+        self.links
+            .iter()
+            .filter(|link| !link.relayed)
+            .find_map(|link| address::ip(&link.remote))
     }
 }
 
@@ -207,7 +297,15 @@ impl Peers {
         } else {
             Direction::In
         };
-        let remote = address::without_peer(endpoint.get_remote_address());
+        let relayed = endpoint.is_relayed();
+        let remote = match endpoint {
+            // The other end's address is unknown then; the relay's is in front of our own.
+            ConnectedPoint::Listener { local_addr, .. } if relayed => local_addr,
+            ConnectedPoint::Listener { send_back_addr, .. } => send_back_addr,
+            ConnectedPoint::Dialer { address, .. } => address,
+        };
+        let remote = address::without_peer(remote);
+        let source = source_towards(&remote);
         let connected = self.0.entry(peer).or_insert_with(|| Connected {
             links: Vec::new(),
             since_unix_ms: unix_ms(),
@@ -219,17 +317,21 @@ impl Peers {
             id,
             remote,
             direction,
+            relayed,
+            source,
             missed: 0,
         });
     }
 
-    pub(crate) fn closed(&mut self, peer: &libp2p::PeerId, id: ConnectionId) {
-        if let Some(connected) = self.0.get_mut(peer) {
-            connected.links.retain(|link| link.id != id);
-            if connected.links.is_empty() {
-                self.0.remove(peer);
-            }
+    /// Returns what is not there any more.
+    pub(crate) fn closed(&mut self, peer: &libp2p::PeerId, id: ConnectionId) -> Option<Link> {
+        let connected = self.0.get_mut(peer)?;
+        let at = connected.links.iter().position(|link| link.id == id)?;
+        let link = connected.links.remove(at);
+        if connected.links.is_empty() {
+            self.0.remove(peer);
         }
+        Some(link)
     }
 
     /// A ping came back, or did not. True: too many did not, the connection is dead.
@@ -252,6 +354,13 @@ impl Peers {
         link.missed >= MISSED_PINGS
     }
 
+    /// Whether somebody from outside of this computer and this local network is connected.
+    pub(crate) fn has_strangers(&self) -> bool {
+        self.0
+            .values()
+            .any(|connected| connected.scope() == Scope::Public)
+    }
+
     /// The nearest scope that any connected peer is in.
     pub(crate) fn reach(&self) -> Scope {
         self.0
@@ -271,21 +380,24 @@ impl Peers {
     }
 
     /// For the snapshot, longest connected first.
-    pub(crate) fn status(&self, offers: impl Fn(PeerId) -> Vec<ModelDigest>) -> Vec<PeerStatus> {
+    pub(crate) fn status(
+        &self,
+        traffic: &Traffic,
+        offers: impl Fn(PeerId) -> Vec<ModelDigest>,
+    ) -> Vec<PeerStatus> {
         let mut peers: Vec<_> = self
             .0
             .iter()
-            .filter_map(|(peer, connected)| {
-                let peer = crate::identity::to_protocol(peer)?;
-                let link = connected
-                    .links
-                    .iter()
-                    .max_by_key(|link| Transport::of(&link.remote) == Transport::Quic)?;
+            .filter_map(|(id, connected)| {
+                let peer = crate::identity::to_protocol(id)?;
+                let link = connected.links.iter().max_by_key(|link| link.worth())?;
                 Some(PeerStatus {
                     peer,
                     addr: link.remote.to_string(),
                     direction: link.direction,
                     transport: Transport::of(&link.remote),
+                    relayed: link.relayed,
+                    traffic: traffic.of(id),
                     rtt_ms: connected.rtt_ms,
                     agent: connected.agent.clone(),
                     offers: offers(peer),

@@ -14,7 +14,7 @@ use std::{
 
 use libp2p::{
     Multiaddr, PeerId, Stream, StreamProtocol,
-    core::{Endpoint, transport::PortUse, upgrade::ReadyUpgrade},
+    core::{ConnectedPoint, Endpoint, transport::PortUse, upgrade::ReadyUpgrade},
     swarm::{
         ConnectionClosed, ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent,
         ConnectionId, FromSwarm, NetworkBehaviour, NotifyHandler, StreamUpgradeError,
@@ -26,10 +26,7 @@ use libp2p::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    address::{self, Transport},
-    wire::JobStream,
-};
+use crate::{address::Transport, wire::JobStream};
 
 /// What a job stream speaks.
 pub(crate) const PROTOCOL: StreamProtocol = StreamProtocol::new("/decentralgpt/infer/1");
@@ -60,6 +57,7 @@ pub(crate) struct RawStream {
     pub(crate) peer: PeerId,
     pub(crate) connection: ConnectionId,
     pub(crate) remote: Multiaddr,
+    pub(crate) relayed: bool,
     pub(crate) stream: Stream,
     /// Cancelled when the connection closes.
     pub(crate) closed: CancellationToken,
@@ -135,11 +133,18 @@ impl Behaviour {
         Ok(id)
     }
 
-    fn add(&mut self, peer: PeerId, connection: ConnectionId, remote: &Multiaddr) {
+    fn add(&mut self, peer: PeerId, connection: ConnectionId, endpoint: &ConnectedPoint) {
+        let relayed = endpoint.is_relayed();
+        let remote = match endpoint {
+            // All that is known of the other end is its relay, whose address is in front of our own.
+            ConnectedPoint::Listener { local_addr, .. } if relayed => local_addr,
+            ConnectedPoint::Listener { send_back_addr, .. } => send_back_addr,
+            ConnectedPoint::Dialer { address, .. } => address,
+        };
         self.links.entry(peer).or_default().push(Link {
             connection,
             remote: remote.clone(),
-            relayed: address::is_relayed(remote),
+            relayed,
             transport: Transport::of(remote),
             closed: CancellationToken::new(),
         });
@@ -179,6 +184,7 @@ impl Behaviour {
             peer,
             connection,
             remote: link.remote.clone(),
+            relayed: link.relayed,
             stream,
             closed: link.closed.clone(),
         })
@@ -223,7 +229,7 @@ impl NetworkBehaviour for Behaviour {
             self.add(
                 established.peer_id,
                 established.connection_id,
-                established.endpoint.get_remote_address(),
+                established.endpoint,
             );
         } else if let FromSwarm::ConnectionClosed(ConnectionClosed {
             peer_id,

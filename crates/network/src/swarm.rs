@@ -11,6 +11,7 @@ mod hunt;
 mod jobs;
 mod listen;
 mod quotes;
+mod reach;
 mod requests;
 mod routing;
 
@@ -22,6 +23,7 @@ use std::{
 };
 
 use futures::StreamExt;
+use if_watch::IfEvent;
 use libp2p::{PeerId, Swarm, swarm::SwarmEvent};
 use protocol::{
     ModelDigest,
@@ -37,18 +39,21 @@ use tokio::{
 
 use crate::{
     address::Target,
-    behaviour::{self, Behaviour, BehaviourEvent},
+    behaviour::{self, Behaviour, BehaviourEvent, Parts},
     book::PeerBook,
     error::NetworkError,
     handle::{Inbound, NetworkOptions},
     heads::{HeadRequest, HeadSource, Sources},
     identity,
-    limits::{self, Buckets, Conduct, JobSlots},
+    limits::{self, Buckets, Conduct, JobSlots, Kind, Rates},
+    log::ConnectionLog,
     offers::{Book, VerifiedOffer},
-    peers::{AddressBook, NetworkStatus, Peers, Refusals},
+    peers::{AddressBook, Connected, NetworkStatus, Peers, Refusals},
     quotes::QuoteAsked,
+    relay::Speakers,
     sources::{Candidate, Source},
     streams::{IncomingJob, OpenId},
+    traffic::Traffic,
     wire::JobStream,
 };
 
@@ -122,6 +127,12 @@ pub(crate) enum Command {
         request: QuoteRequest,
         reply: oneshot::Sender<Result<Quote, NetworkError>>,
     },
+    Wake {
+        reply: oneshot::Sender<()>,
+    },
+    NetworkChanged {
+        reply: oneshot::Sender<()>,
+    },
     Shutdown {
         reply: oneshot::Sender<()>,
     },
@@ -173,6 +184,7 @@ enum Wake {
     Publish,
     Command(Option<Command>),
     Note(Note),
+    Interface(std::io::Result<IfEvent>),
     Swarm(SwarmEvent<BehaviourEvent>),
 }
 
@@ -182,6 +194,7 @@ pub(crate) struct Running {
     pub(crate) peer_id: protocol::PeerId,
     pub(crate) status: watch::Receiver<NetworkStatus>,
     pub(crate) known: Arc<RwLock<Vec<VerifiedOffer>>>,
+    pub(crate) log: ConnectionLog,
     pub(crate) inbound: Inbound,
 }
 
@@ -206,6 +219,9 @@ pub(crate) struct Loop {
     book: Book,
     sources: Sources,
     listening: listen::Listening,
+    reaching: reach::Reaching,
+    log: ConnectionLog,
+    traffic: Traffic,
     dials: dial::Dials,
     routing: routing::Routing,
     hunt: hunt::Hunt,
@@ -219,11 +235,8 @@ pub(crate) struct Loop {
     refusals: Refusals,
     slots: JobSlots,
     refusing: Arc<Semaphore>,
-    job_rate: Buckets<PeerId>,
-    offer_request_rate: Buckets<PeerId>,
+    rates: Rates,
     offer_relay_rate: Buckets<PeerId>,
-    head_rate: Buckets<PeerId>,
-    quote_rate: Buckets<PeerId>,
     record_rate: Buckets<PeerId>,
     verify_rate: Buckets<()>,
 
@@ -274,17 +287,30 @@ impl Loop {
                 reason: "the key is not Ed25519".to_owned(),
             }
         })?;
-        let swarm = behaviour::swarm(keypair, &options.agent)?;
+        let (traffic, slots, speakers) =
+            (Traffic::default(), JobSlots::default(), Speakers::default());
+        let swarm = behaviour::swarm(
+            &keypair,
+            &Parts {
+                agent: &options.agent,
+                policy: options.reach,
+                role: options.role,
+                traffic: &traffic,
+                jobs: &slots,
+                speakers: &speakers,
+            },
+        )?;
         let (note, notes) = mpsc::channel(NOTE_QUEUE);
         let (jobs, jobs_in) = mpsc::channel(JOB_QUEUE);
         let (heads, heads_in) = mpsc::channel(HEAD_QUEUE);
         let (quotes_in, quotes_out) = mpsc::channel(QUOTE_QUEUE);
         let (status, status_out) = watch::channel(NetworkStatus::default());
-        let known = Arc::default();
+        let (known, log) = (Arc::default(), ConnectionLog::default());
         let running = Running {
             peer_id: local,
             status: status_out,
             known: Arc::clone(&known),
+            log: log.clone(),
             inbound: Inbound {
                 jobs: jobs_in,
                 heads: heads_in,
@@ -310,6 +336,9 @@ impl Loop {
             book: Book::new(options.network_id.clone()),
             sources: Sources::default(),
             listening: listen::Listening::default(),
+            reaching: reach::Reaching::new(options.reach, options.role, speakers),
+            log,
+            traffic,
             dials: dial::Dials::new(&options.known_peers),
             routing: routing::Routing::default(),
             hunt,
@@ -320,13 +349,10 @@ impl Loop {
             conduct: Conduct::default(),
             blocked: BTreeSet::new(),
             refusals: Refusals::default(),
-            slots: JobSlots::default(),
+            slots,
             refusing: Arc::new(Semaphore::new(REFUSALS_AT_ONCE)),
-            job_rate: Buckets::per_peer(limits::JOBS),
-            offer_request_rate: Buckets::per_peer(limits::OFFER_REQUESTS),
+            rates: Rates::default(),
             offer_relay_rate: Buckets::per_peer(limits::OFFERS_RELAYED),
-            head_rate: Buckets::per_peer(limits::HEAD_CHUNKS),
-            quote_rate: Buckets::per_peer(limits::QUOTES),
             record_rate: Buckets::per_peer(limits::PROVIDER_RECORDS),
             verify_rate: Buckets::new(hunt::VERIFIED, 1),
             dirty: false,
@@ -348,6 +374,7 @@ impl Loop {
                 () = tokio::time::sleep_until(self.published + STATUS_EVERY), if self.dirty => Wake::Publish,
                 command = self.inbox.recv() => Wake::Command(command),
                 Some(note) = self.notes.recv() => Wake::Note(note),
+                event = self.reaching.next_interface() => Wake::Interface(event),
                 event = self.swarm.select_next_some() => Wake::Swarm(event),
             };
             match wake {
@@ -362,6 +389,7 @@ impl Loop {
                 Wake::Command(Some(command)) => self.on_command(command),
                 Wake::Command(None) => return self.say_goodbye().await,
                 Wake::Note(note) => self.on_note(note),
+                Wake::Interface(event) => self.on_interface(event),
                 Wake::Swarm(event) => self.on_swarm(event),
             }
         }
@@ -403,9 +431,16 @@ impl Loop {
             self.offers_changed();
         }
         self.listening_tick();
+        self.reach_tick();
         self.dial_tick();
         self.hunt_tick();
         self.routing_tick();
+    }
+
+    /// A peer asks for something. `Err`: how long until it may.
+    fn asks(&mut self, peer: PeerId, kind: Kind) -> Result<(), Duration> {
+        let host = self.peers.get(&peer).and_then(Connected::host);
+        self.rates.asks(peer, host, kind, std::time::Instant::now())
     }
 
     /// A peer broke the protocol once more.
@@ -456,10 +491,14 @@ impl Loop {
         self.published = Instant::now();
         let now = crate::peers::unix_ms();
         let status = NetworkStatus {
-            listening: self.listening.dialable(*self.swarm.local_peer_id()),
+            listening: self.dialable(),
             not_listening: self.listening.failures(),
             mdns: self.swarm.behaviour().mdns.is_enabled(),
-            peers: self.peers.status(|peer| self.book.models_of(peer, now)),
+            peers: self
+                .peers
+                .status(&self.traffic, |peer| self.book.models_of(peer, now)),
+            reach: self.reachability(),
+            traffic: self.traffic.total(),
             sources: self.hunt.status(),
             refusals: self.refusals,
             blocked: self

@@ -100,8 +100,10 @@ pub struct JobStream {
     pub peer: PeerId,
     /// The multiaddr of the other end of the connection that carries the stream.
     pub remote_addr: String,
-    /// What carries the connection.
+    /// What carries the connection; through a relay, what carries it to the relay.
     pub transport: Transport,
+    /// Whether a relay carries it, and may cut it after its limit.
+    pub relayed: bool,
     /// Which of the peer's connections it is: equal for streams that end together.
     pub connection: String,
     pub(crate) stream: Stream,

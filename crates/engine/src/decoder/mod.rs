@@ -101,6 +101,7 @@ impl<B: Backend> Decoder<B> {
         context: u32,
         report: &mut dyn FnMut(LoadProgress) -> Result<(), EngineError>,
     ) -> Result<Self, EngineError> {
+        backend.expect(plan.matrix_bytes::<B>()?);
         let loading = std::cell::RefCell::new(Loading::new(&backend, plan, report));
         let matrix = |planned: &PlannedMatrix| loading.borrow_mut().matrix(planned);
         let vector = |planned: &PlannedVector| {

@@ -1,12 +1,17 @@
 //! Commands of the handle, and events of the swarm, each to its place.
 
-use libp2p::{identify, mdns, ping, swarm::SwarmEvent};
+use libp2p::{
+    identify, mdns, ping,
+    swarm::{ListenError, SwarmEvent},
+};
 
 use super::{Command, Loop};
 use crate::{
     address::{self, Scope},
     behaviour::BehaviourEvent,
-    identity, peers,
+    identity,
+    log::ClosedBecause,
+    peers,
 };
 
 /// Peers found on the local network that are dialled without being asked for.
@@ -58,6 +63,14 @@ impl Loop {
                 request,
                 reply,
             } => self.ask_for_quote(&peer, request, reply),
+            Command::Wake { reply } => {
+                self.woke();
+                let _ = reply.send(());
+            }
+            Command::NetworkChanged { reply } => {
+                self.network_changed();
+                let _ = reply.send(());
+            }
             // The run loop ends on this one before it comes here.
             Command::Shutdown { reply } => drop(reply),
         }
@@ -86,6 +99,7 @@ impl Loop {
                 ..
             } => {
                 self.peers.opened(peer_id, connection_id, &endpoint);
+                self.log_opened(peer_id, connection_id);
                 self.reach_changed();
                 self.dial_succeeded(connection_id, peer_id, &endpoint);
                 self.dirty = true;
@@ -94,9 +108,12 @@ impl Loop {
                 peer_id,
                 connection_id,
                 num_established,
+                cause,
                 ..
             } => {
-                self.peers.closed(&peer_id, connection_id);
+                if let Some(link) = self.peers.closed(&peer_id, connection_id) {
+                    self.log_closed(peer_id, &link, cause.as_ref());
+                }
                 self.reach_changed();
                 if num_established == 0 {
                     self.peer_gone(&peer_id);
@@ -110,10 +127,16 @@ impl Loop {
             } => {
                 self.dial_failed(connection_id, peer_id, &error);
             }
-            SwarmEvent::IncomingConnectionError { error, .. } => {
+            SwarmEvent::IncomingConnectionError {
+                peer_id,
+                error,
+                local_addr,
+                send_back_addr,
+                ..
+            } => {
                 tracing::debug!(%error, "a connection was not let in");
-                self.refusals.connections +=
-                    u64::from(matches!(error, libp2p::swarm::ListenError::Denied { .. }));
+                self.refusals.connections += u64::from(matches!(error, ListenError::Denied { .. }));
+                self.log_not_let_in(peer_id, &local_addr, &send_back_addr, &error);
                 self.dirty = true;
             }
             SwarmEvent::NewListenAddr {
@@ -145,7 +168,7 @@ impl Loop {
 
     fn on_behaviour(&mut self, event: BehaviourEvent) {
         match event {
-            BehaviourEvent::PerAddress(never)
+            BehaviourEvent::Admission(never)
             | BehaviourEvent::Limits(never)
             | BehaviourEvent::Blocked(never) => match never {},
             BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
@@ -153,6 +176,7 @@ impl Loop {
             }
             BehaviourEvent::Identify(identify::Event::Error { peer_id, error, .. }) => {
                 tracing::debug!(peer = %peer_id, %error, "a peer did not introduce itself");
+                self.is_no_peer_of_ours(peer_id);
             }
             BehaviourEvent::Identify(
                 identify::Event::Sent { .. } | identify::Event::Pushed { .. },
@@ -162,12 +186,25 @@ impl Loop {
                 connection,
                 result,
             }) => {
-                if self.peers.pinged(&peer, connection, result.ok()) {
+                let rtt = result.ok();
+                if let Some(rtt) = rtt {
+                    let admission = &mut self.swarm.behaviour_mut().admission;
+                    admission.pinged(connection, rtt);
+                }
+                if self.peers.pinged(&peer, connection, rtt) {
                     tracing::debug!(%peer, "a connection is closed, since pings do not come back");
-                    self.swarm.close_connection(connection);
+                    self.close_because(connection, ClosedBecause::Silent);
                 }
                 self.dirty = true;
             }
+            BehaviourEvent::Autonat(event) => self.on_probed(&event),
+            BehaviourEvent::AutonatServer(event) => {
+                tracing::debug!(client = %event.client, tested = %event.tested_addr, "a peer's address was tried");
+            }
+            BehaviourEvent::RelayClient(event) => self.on_relay(event),
+            BehaviourEvent::RelayServer(event) => self.on_relaying(event),
+            BehaviourEvent::Dcutr(event) => self.on_hole_punched(&event),
+            BehaviourEvent::Upnp(event) => self.on_upnp(event),
             BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => self.on_local_network(found),
             BehaviourEvent::Mdns(mdns::Event::Expired(_)) => {}
             BehaviourEvent::Kad(event) => self.on_kad(event),
@@ -196,6 +233,7 @@ impl Loop {
         let told = told.take(ADDRESSES).collect();
         self.learn(peer, told, scope, peer);
         self.dirty = true;
+        self.introduced(peer, &info.observed_addr);
         self.dial_identified(&peer);
         self.hunt_identified(peer);
         self.route_to(&peer);
@@ -218,25 +256,10 @@ impl Loop {
         }
     }
 
-    /// Who is connected, or where we listen, changed: what strangers may make us dial, and which of our addresses they are told.
-    pub(super) fn reach_changed(&mut self) {
-        let reach = self.peers.reach();
-        self.swarm.behaviour_mut().kad.set_reach(reach);
-        let tell = self.listening.tellable(self.peers.widest());
-        let told: Vec<_> = self.swarm.external_addresses().cloned().collect();
-        for address in told.iter().filter(|address| !tell.contains(address)) {
-            self.swarm.remove_external_address(address);
-        }
-        for address in tell {
-            if !told.contains(&address) {
-                self.swarm.add_external_address(address);
-            }
-        }
-    }
-
     fn peer_gone(&mut self, peer: &libp2p::PeerId) {
         self.dial_lost(peer);
         self.unsure_gone(peer);
+        self.reach_gone(peer);
         self.search_heard(peer);
     }
 }

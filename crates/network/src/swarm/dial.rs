@@ -240,7 +240,6 @@ impl Loop {
             (Some(peer), _) => DialOpts::peer_id(peer)
                 .condition(PeerCondition::Always)
                 .addresses(addresses)
-                .allocate_new_port()
                 .build(),
             (None, Some(address)) => unknown_peer(address.clone()),
             (None, None) => {
@@ -273,7 +272,6 @@ impl Loop {
         let options = DialOpts::peer_id(peer)
             .condition(PeerCondition::DisconnectedAndNotDialing)
             .addresses(addresses)
-            .allocate_new_port()
             .build();
         if self.swarm.dial(options).is_ok() {
             self.dials.background += 1;
@@ -310,6 +308,7 @@ impl Loop {
         error: &DialError,
     ) {
         tracing::debug!(?peer, %error, "a dial failed");
+        self.log_failed_dial(peer, error);
         if let (Some(peer), DialError::WrongPeerId { address, .. }) = (peer, error) {
             self.addresses.drop_address(&peer, address);
             self.swarm.behaviour_mut().kad.remove(&peer);
@@ -343,6 +342,14 @@ impl Loop {
         }
     }
 
+    /// Known peers are dialled at once, whatever their pauses were.
+    pub(super) fn hurry_known(&mut self) {
+        let now = Instant::now();
+        for known in &mut self.dials.known {
+            (known.next, known.pause) = (now, REDIAL_FIRST);
+        }
+    }
+
     pub(super) fn dial_tick(&mut self) {
         let now = Instant::now();
         for dial in self
@@ -368,10 +375,7 @@ impl Loop {
         for (at, address, peer) in due {
             let options = match peer {
                 Some(peer) if self.is_shut_out(&peer) => continue,
-                Some(peer) => DialOpts::peer_id(peer)
-                    .addresses(vec![address])
-                    .allocate_new_port()
-                    .build(),
+                Some(peer) => DialOpts::peer_id(peer).addresses(vec![address]).build(),
                 None => unknown_peer(address),
             };
             let connection = options.connection_id();
@@ -398,13 +402,10 @@ impl Dials {
     }
 }
 
-/// Every dial here has a port of its own. One that came from a listener's port would, over QUIC, end with the listener: an answer
-/// that the owner is getting must not break because the node was switched off.
+/// Every dial leaves from a listener's port where there is one: only so does a router let a peer in through the same hole, and only
+/// so do peers see an address that others can dial. Over QUIC such a connection ends with its listener.
 fn unknown_peer(address: Multiaddr) -> DialOpts {
-    DialOpts::unknown_peer_id()
-        .address(address)
-        .allocate_new_port()
-        .build()
+    DialOpts::unknown_peer_id().address(address).build()
 }
 
 /// A failed dial in words that lead somewhere.
@@ -456,22 +457,21 @@ fn transport_reason(
 ) -> NetworkError {
     let mut timed_out = false;
     let mut first = None;
-    for (at, error) in attempts {
-        match error {
+    for (at, attempt) in attempts {
+        match attempt {
             TransportError::MultiaddrNotSupported(at) => {
                 return NetworkError::UnsupportedAddress {
                     address: at.to_string(),
                 };
             }
             TransportError::Other(error) => {
-                let kinds = kinds(error);
                 let text = innermost(error);
-                if kinds.contains(&io::ErrorKind::ConnectionRefused) || says_refused(&text) {
+                if is_refused(attempt) {
                     return NetworkError::Refused {
                         address: address::without_peer(at).to_string(),
                     };
                 }
-                timed_out |= kinds.contains(&io::ErrorKind::TimedOut)
+                timed_out |= kinds(error).contains(&io::ErrorKind::TimedOut)
                     || text.to_lowercase().contains("time");
                 first.get_or_insert(text);
             }
@@ -486,6 +486,17 @@ fn transport_reason(
     NetworkError::Unreachable {
         address,
         reason: first.unwrap_or_else(|| "no attempt was made".to_owned()),
+    }
+}
+
+/// Whether the computer answered that nothing listens there.
+pub(super) fn is_refused(error: &TransportError<io::Error>) -> bool {
+    match error {
+        TransportError::MultiaddrNotSupported(_) => false,
+        TransportError::Other(error) => {
+            kinds(error).contains(&io::ErrorKind::ConnectionRefused)
+                || says_refused(&innermost(error))
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::{
     address::Transport,
     error::NetworkError,
     identity,
-    limits::JobSlot,
+    limits::{JobSlot, Kind},
     streams::{self, Event, IncomingJob, MAX_OPENS, OPEN_TIMEOUT, OpenError, RawStream},
     wire::{JobStream, Shared},
 };
@@ -59,6 +59,8 @@ impl Loop {
                 let Some((_, reply)) = self.opens.remove(&id) else {
                     return;
                 };
+                // Whom we ask is worth a place, also when it comes to us.
+                self.swarm.behaviour_mut().admission.value(stream.peer);
                 let answer = self.job_stream(stream, None).ok_or(NetworkError::Closed);
                 drop(reply.send(answer));
             }
@@ -76,7 +78,7 @@ impl Loop {
     /// A peer's stream goes to the node if its rate, its number and the queue allow; else the peer is told to come again.
     fn admit(&mut self, stream: RawStream) {
         let peer = stream.peer;
-        if let Err(wait) = self.job_rate.take(peer, std::time::Instant::now()) {
+        if let Err(wait) = self.asks(peer, Kind::Job) {
             self.refusals.rate += 1;
             self.over_rate(peer);
             return self.refuse(stream.stream, wait);
@@ -104,6 +106,7 @@ impl Loop {
             peer: identity::to_protocol(&raw.peer)?,
             remote_addr: raw.remote.to_string(),
             transport: Transport::of(&raw.remote),
+            relayed: raw.relayed,
             connection: raw.connection.to_string(),
             stream: raw.stream,
             shared: Shared {

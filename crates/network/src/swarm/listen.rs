@@ -1,4 +1,7 @@
 //! Opening and closing listeners while the program runs.
+//!
+//! What is asked for may name every interface. Where only some of them are allowed, such a wish is opened on each of these, and
+//! again when the interfaces change.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -7,7 +10,7 @@ use std::{
 };
 
 use libp2p::{
-    Multiaddr, PeerId,
+    Multiaddr,
     core::transport::ListenerId,
     mdns,
     swarm::{FromSwarm, NetworkBehaviour, NewListenAddr, behaviour::toggle::Toggle},
@@ -15,10 +18,7 @@ use libp2p::{
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{Loop, Note};
-use crate::{
-    address::{self, Scope},
-    error::NetworkError,
-};
+use crate::{address, error::NetworkError};
 
 /// How long listeners have to open and close: the system answers in microseconds, so that is a sign of trouble.
 const SETTLE: Duration = Duration::from_secs(3);
@@ -36,17 +36,23 @@ struct Listener {
     asked: Multiaddr,
     /// What came of it.
     has: BTreeSet<Multiaddr>,
+    /// Opened because this node is publicly reachable, and not because somebody asked for it.
+    extra: bool,
 }
 
 /// The listeners, and who waits for a change of them.
 #[derive(Debug, Default)]
 pub(super) struct Listening {
     open: HashMap<ListenerId, Listener>,
+    /// What the owner asked for.
+    asked: BTreeSet<Multiaddr>,
     closing: HashSet<ListenerId>,
     failed: Vec<(String, String)>,
     waiting: Option<(Reply, Instant)>,
     /// Everything is to be closed as soon as the peers know.
     leaving: bool,
+    /// Something is to be opened on every interface that is allowed, and none is known yet.
+    waits_for_interfaces: bool,
 }
 
 impl Listening {
@@ -57,36 +63,42 @@ impl Listening {
             .any(|listener| listener.has.contains(address))
     }
 
-    /// The addresses of all listeners.
-    pub(super) fn addresses(&self) -> Vec<&Multiaddr> {
-        self.open
-            .values()
-            .flat_map(|listener| &listener.has)
-            .collect()
+    /// Whether anybody may reach this node, over a listener or through a relay.
+    pub(super) fn is_on(&self) -> bool {
+        !self.asked.is_empty()
     }
 
-    /// What another computer can dial: public addresses first, this computer's own last.
-    pub(super) fn dialable(&self, local: PeerId) -> Vec<String> {
+    /// Whether relays are the only way to this node.
+    pub(super) fn by_relay_only(&self) -> bool {
+        self.is_on()
+            && self
+                .asked
+                .iter()
+                .all(|asked| *asked == address::any_relay())
+    }
+
+    /// The addresses of all listeners that can be dialled: public ones first, this computer's own last.
+    pub(super) fn addresses(&self) -> Vec<&Multiaddr> {
         let mut addresses: Vec<_> = self
             .open
             .values()
             .flat_map(|listener| &listener.has)
+            .filter(|address| address::is_dialable(address))
             .collect();
         addresses.sort_by_key(|address| std::cmp::Reverse(address::scope(address)));
         addresses
-            .into_iter()
-            .filter(|address| address::is_dialable(address))
-            .map(|address| address::with_peer(address, local).to_string())
-            .collect()
     }
 
-    /// What peers may be told of ourselves: while one of them is a stranger, no address of this home.
-    pub(super) fn tellable(&self, widest: Scope) -> Vec<Multiaddr> {
-        let addresses = self.open.values().flat_map(|listener| &listener.has);
-        addresses
-            .filter(|address| address::may_tell(widest, address))
-            .cloned()
-            .collect()
+    /// Tells a behaviour that was not there of the listeners.
+    pub(super) fn replay(&self, behaviour: &mut impl NetworkBehaviour) {
+        for (id, listener) in &self.open {
+            for addr in &listener.has {
+                behaviour.on_swarm_event(FromSwarm::NewListenAddr(NewListenAddr {
+                    listener_id: *id,
+                    addr,
+                }));
+            }
+        }
     }
 
     pub(super) fn failures(&self) -> Vec<(String, String)> {
@@ -95,6 +107,7 @@ impl Listening {
 
     fn is_settled(&self) -> bool {
         !self.leaving
+            && !self.waits_for_interfaces
             && self.closing.is_empty()
             && self.open.values().all(|listener| !listener.has.is_empty())
     }
@@ -115,36 +128,73 @@ impl Loop {
         self.answer_listening();
         self.listening.failed.clear();
         let off = asked.is_empty();
+        self.listening.asked = asked;
         self.set_mdns(mdns && !off);
 
-        self.swarm.behaviour_mut().kad.serve(!off);
         self.listening.leaving = false;
         self.listening.waiting = Some((reply, Instant::now() + SETTLE));
         if off {
             self.set_offers(Vec::new());
             return self.say_farewell();
         }
+        self.open_what_is_asked();
+        self.settled();
+    }
+
+    /// Opens what was asked for and is not open, and closes what was not asked for.
+    pub(super) fn open_what_is_asked(&mut self) {
+        let wanted = self.wanted();
         let unwanted: Vec<_> = self
             .listening
             .open
             .iter()
-            .filter(|(_, listener)| !asked.contains(&listener.asked))
+            .filter(|(_, listener)| !listener.extra && !wanted.contains(&listener.asked))
             .map(|(id, _)| *id)
             .collect();
         for id in unwanted {
             self.close_listener(id);
         }
-        for address in asked {
-            if !self
-                .listening
-                .open
-                .values()
-                .any(|listener| listener.asked == address)
-            {
-                self.open_listener(address);
+        for address in wanted {
+            let open = &self.listening.open;
+            if !open.values().any(|listener| listener.asked == address) {
+                self.open_listener(address, false);
             }
         }
-        self.settled();
+        self.reach_changed();
+    }
+
+    /// What is asked for, as it can be opened: where not every interface is allowed, "every interface" is each of those that are.
+    fn wanted(&mut self) -> BTreeSet<Multiaddr> {
+        let mode = self.reaching.mode();
+        let mut wanted = BTreeSet::new();
+        self.listening.waits_for_interfaces = false;
+        for asked in &self.listening.asked {
+            if *asked == address::any_relay() {
+                continue;
+            }
+            match address::ip(asked) {
+                Some(any) if any.is_unspecified() && !mode.may_listen(asked) => {
+                    let allowed = self
+                        .reaching
+                        .interfaces()
+                        .iter()
+                        .filter(|ip| ip.is_ipv4() == any.is_ipv4())
+                        .map(|ip| {
+                            std::iter::once((*ip).into())
+                                .chain(asked.iter().skip(1))
+                                .collect()
+                        })
+                        .filter(|address| mode.may_listen(address));
+                    let before = wanted.len();
+                    wanted.extend(allowed);
+                    self.listening.waits_for_interfaces |= wanted.len() == before;
+                }
+                _ => {
+                    wanted.insert(asked.clone());
+                }
+            }
+        }
+        wanted
     }
 
     /// Closes everything once the peers that are being told have heard it, or had their time.
@@ -175,9 +225,10 @@ impl Loop {
             self.close_listener(id);
         }
         self.set_mdns(false);
+        self.leave_relays();
     }
 
-    fn open_listener(&mut self, address: Multiaddr) {
+    fn open_listener(&mut self, address: Multiaddr, extra: bool) {
         match self.swarm.listen_on(address.clone()) {
             Ok(id) => {
                 self.listening.open.insert(
@@ -185,13 +236,24 @@ impl Loop {
                     Listener {
                         asked: address,
                         has: BTreeSet::new(),
+                        extra,
                     },
                 );
             }
+            Err(error) if extra => self.extra_refused(innermost(&error)),
             Err(error) => self
                 .listening
                 .failed
                 .push((address.to_string(), innermost(&error))),
+        }
+    }
+
+    /// Opens these besides what was asked for, once. What cannot be opened is said in the status, and is no failure.
+    pub(super) fn open_extra(&mut self, addresses: &[&str]) {
+        for address in addresses {
+            if let Ok(address) = address::listen_on(address) {
+                self.open_listener(address, true);
+            }
         }
     }
 
@@ -216,14 +278,7 @@ impl Loop {
             Ok(mut behaviour) => {
                 // It missed the listeners that are open already.
                 if let Some(mdns) = &mut behaviour {
-                    for (id, listener) in &self.listening.open {
-                        for addr in &listener.has {
-                            mdns.on_swarm_event(FromSwarm::NewListenAddr(NewListenAddr {
-                                listener_id: *id,
-                                addr,
-                            }));
-                        }
-                    }
+                    self.listening.replay(mdns);
                 }
                 behaviour
             }
@@ -240,8 +295,13 @@ impl Loop {
 
     pub(super) fn listener_has(&mut self, id: ListenerId, address: Multiaddr) {
         if let Some(listener) = self.listening.open.get_mut(&id) {
-            listener.has.insert(address::without_peer(&address));
+            let address = address::without_peer(&address);
+            listener.has.insert(address.clone());
+            if listener.extra {
+                self.extra_opened();
+            }
             self.dirty = true;
+            self.new_listener(&address);
             self.reach_changed();
         }
         self.settled();
@@ -256,6 +316,9 @@ impl Loop {
     }
 
     pub(super) fn listener_closed(&mut self, id: ListenerId, reason: Option<io::Error>) {
+        if self.relay_ended(id, reason.as_ref()) {
+            return;
+        }
         self.listening.closing.remove(&id);
         if let Some(listener) = self.listening.open.remove(&id) {
             let reason = reason.map_or_else(|| "it closed".to_owned(), |error| error.to_string());
@@ -278,7 +341,7 @@ impl Loop {
         }
     }
 
-    fn settled(&mut self) {
+    pub(super) fn settled(&mut self) {
         if self.listening.is_settled() {
             self.answer_listening();
         }
@@ -297,7 +360,7 @@ impl Loop {
                 address: address.clone(),
                 reason: reason.clone(),
             }),
-            (true, None) | (false, _) => Ok(self.listening.dialable(*self.swarm.local_peer_id())),
+            (true, None) | (false, _) => Ok(self.dialable()),
         };
         drop(reply.send(answer));
     }

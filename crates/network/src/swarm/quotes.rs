@@ -13,7 +13,9 @@ use tokio::sync::{Semaphore, oneshot};
 use super::{Loop, Note};
 use crate::{
     error::NetworkError,
-    identity, messages,
+    identity,
+    limits::Kind,
+    messages,
     quotes::{ANSWER, ASKED_AT_ONCE, QuoteAsked},
     swarm::requests::now,
 };
@@ -44,6 +46,16 @@ impl Loop {
         reply: Reply,
     ) {
         match self.askable(of, PROTOCOL, self.quotes.asked.len()) {
+            Ok(peer)
+                if self
+                    .rates
+                    .we_ask(peer, Kind::Quote, Instant::now())
+                    .is_err() =>
+            {
+                drop(reply.send(Err(NetworkError::Busy {
+                    limit: Kind::Quote.rate().burst as usize,
+                })));
+            }
             Ok(peer) => {
                 let id = self
                     .swarm
@@ -122,7 +134,7 @@ impl Loop {
     }
 
     fn on_quote_request(&mut self, peer: PeerId, request: &Bytes, channel: ResponseChannel<Bytes>) {
-        if self.quote_rate.take(peer, Instant::now()).is_err() {
+        if self.asks(peer, Kind::Quote).is_err() {
             self.refusals.requests += 1;
             // Dropping the channel resets the stream, which is an answer.
             return self.over_rate(peer);

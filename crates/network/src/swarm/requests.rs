@@ -25,6 +25,7 @@ use super::{Loop, Note};
 use crate::{
     error::NetworkError,
     heads, identity,
+    limits::Kind,
     messages::{self, Exchange, Heads, Offers},
     peers,
 };
@@ -280,7 +281,7 @@ impl Loop {
         request: &Bytes,
         channel: ResponseChannel<Bytes>,
     ) {
-        if self.offer_request_rate.take(peer, Instant::now()).is_err() {
+        if self.asks(peer, Kind::Offers).is_err() {
             self.refusals.requests += 1;
             // Dropping the channel resets the stream, which is an answer.
             return self.over_rate(peer);
@@ -446,7 +447,7 @@ impl Loop {
     }
 
     fn on_piece_request(&mut self, peer: PeerId, request: &Bytes, channel: ResponseChannel<Bytes>) {
-        if self.head_rate.take(peer, Instant::now()).is_err() {
+        if self.asks(peer, Kind::Head).is_err() {
             self.refusals.requests += 1;
             self.over_rate(peer);
             return self.on_piece(channel, &HeadResponse::without(HeadStatus::Busy));

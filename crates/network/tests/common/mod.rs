@@ -4,7 +4,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use network::{Inbound, JobStream, Network, NetworkOptions, NetworkStatus};
+use network::{Inbound, JobStream, Network, NetworkOptions, NetworkStatus, ReachPolicy};
 use protocol::{
     HeadDigest, ModelDigest, ModelRef, NetworkId, PeerId, Signer,
     frame::{Frame, Open, Ping},
@@ -63,6 +63,17 @@ impl TestNode {
             self.network.connect(&to.addresses[0]).await.unwrap(),
             to.id()
         );
+    }
+
+    /// A node whose loopback counts as the internet.
+    pub async fn lab(seed: u8, listen: &[&str], policy: impl FnOnce(&mut ReachPolicy)) -> Self {
+        let mut options = NetworkOptions {
+            listen: listen.iter().map(|&text| text.to_owned()).collect(),
+            reach: ReachPolicy::lab(),
+            ..NetworkOptions::new([seed; 32])
+        };
+        policy(&mut options.reach);
+        Self::with(options).await
     }
 
     /// Waits until the status is as wanted.

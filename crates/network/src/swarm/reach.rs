@@ -1,0 +1,852 @@
+//! Being reached: probes, relays, holes in routers, and what strangers are told of our addresses. Also what happens when this
+//! computer slept or its network changed.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    io,
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use futures::StreamExt;
+use if_watch::{IfEvent, tokio::IfWatcher};
+use libp2p::{
+    Multiaddr, PeerId, autonat,
+    core::{ConnectedPoint, transport::ListenerId},
+    dcutr, relay,
+    swarm::{ConnectionError, ConnectionId, DialError, ListenError, behaviour::toggle::Toggle},
+    upnp,
+};
+
+use super::{Loop, dial};
+use crate::{
+    address::{self, Scope},
+    admission::Denied,
+    behaviour,
+    guard::Refused,
+    identity,
+    log::{ClosedBecause, ConnectionChange, Path, RefusedBecause},
+    peers::{self, Direction, Link, unix_ms},
+    reach::{
+        PortState, Proof, Reach, ReachMode, ReachPolicy, Reachability, RelayClient, RelayServer,
+        Relaying, Role, UpnpState,
+    },
+    relay::{HOP, Relays, Speakers, circuit},
+};
+
+/// A clock that jumps by this much more than the other stood still meanwhile: the computer slept. A clock that is set right by
+/// less is no reason to drop anything.
+const SLEPT: Duration = Duration::from_secs(15);
+/// Interfaces come and go in bursts: a new network is looked at once it has settled.
+const SETTLED: Duration = Duration::from_secs(2);
+/// How long a node that listens waits for somebody to try its addresses before it looks for relays all the same.
+const UNSURE: Duration = Duration::from_secs(20);
+/// Peers that are dialled again after a sleep or a change of network.
+const REDIALS: usize = 32;
+/// Addresses of interfaces that are remembered.
+const INTERFACES: usize = 64;
+/// Where a publicly reachable node listens besides.
+const PORT_443: [&str; 2] = ["/ip4/0.0.0.0/udp/443/quic-v1", "/ip4/0.0.0.0/tcp/443"];
+
+/// When the loop last looked, by both clocks.
+#[derive(Clone, Copy, Debug)]
+struct Looked {
+    monotonic: Instant,
+    wall_unix_ms: u64,
+}
+
+impl Looked {
+    fn now() -> Self {
+        Self {
+            monotonic: Instant::now(),
+            wall_unix_ms: unix_ms(),
+        }
+    }
+
+    /// How long the computer slept between then and now, where it did. On some systems the monotonic clock stands still meanwhile,
+    /// on others it goes on and only the loop stood still.
+    fn slept_until(self, now: Self) -> Option<Duration> {
+        let monotonic = now.monotonic.saturating_duration_since(self.monotonic);
+        let wall = Duration::from_millis(now.wall_unix_ms.saturating_sub(self.wall_unix_ms));
+        let jump = wall.saturating_sub(monotonic).max(monotonic);
+        (jump >= SLEPT).then_some(jump)
+    }
+}
+
+/// What this node knows of its place in the network, and does about it.
+pub(super) struct Reaching {
+    policy: ReachPolicy,
+    role: Role,
+    reach: Reach,
+    relays: Relays,
+    pub(super) speakers: Speakers,
+    watcher: Option<IfWatcher>,
+    interfaces: BTreeSet<IpAddr>,
+    /// The interfaces changed, and when that is looked at.
+    changed: Option<Instant>,
+    looked: Looked,
+    /// From which addresses packets leave for the internet, of both families.
+    way_out: [Option<IpAddr>; 2],
+    listening_since: Option<Instant>,
+    serves_table: bool,
+    /// Nodes that a place is held for here.
+    reservations: HashSet<PeerId>,
+    /// Connections carried here, by their ends.
+    circuits: HashMap<(PeerId, PeerId), usize>,
+    offers_to_relay: bool,
+    /// Why we close connections, until they are.
+    because: BTreeMap<ConnectionId, ClosedBecause>,
+    redial: BTreeSet<PeerId>,
+}
+
+impl Reaching {
+    pub(super) fn new(policy: ReachPolicy, role: Role, speakers: Speakers) -> Self {
+        let watcher = IfWatcher::new()
+            .map_err(|error| tracing::warn!(%error, "the interfaces cannot be watched"))
+            .ok();
+        Self {
+            policy,
+            role,
+            reach: Reach::new(policy.mode),
+            relays: Relays::default(),
+            speakers,
+            watcher,
+            interfaces: BTreeSet::new(),
+            changed: None,
+            looked: Looked::now(),
+            way_out: way_out(),
+            listening_since: None,
+            serves_table: false,
+            reservations: HashSet::new(),
+            circuits: HashMap::new(),
+            offers_to_relay: false,
+            because: BTreeMap::new(),
+            redial: BTreeSet::new(),
+        }
+    }
+
+    pub(super) fn mode(&self) -> ReachMode {
+        self.policy.mode
+    }
+
+    pub(super) fn interfaces(&self) -> &BTreeSet<IpAddr> {
+        &self.interfaces
+    }
+
+    /// The next change of an interface. Never, where they cannot be watched. Cancel safe.
+    pub(super) async fn next_interface(&mut self) -> io::Result<IfEvent> {
+        match &mut self.watcher {
+            Some(watcher) => watcher.select_next_some().await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Loop {
+    // What is told.
+
+    /// Addresses that another computer can dial, each with our id: those that others reached first, then those of listeners, then
+    /// those through relays. None of a node that only asks.
+    pub(super) fn dialable(&self) -> Vec<String> {
+        if self.reaching.role == Role::Asking {
+            return Vec::new();
+        }
+        let mut told = Vec::new();
+        let proven = self.reaching.reach.proven().cloned();
+        let listening = self.listening.addresses().into_iter().cloned();
+        for address in proven
+            .chain(listening)
+            .chain(self.reaching.relays.addresses())
+        {
+            if !told.contains(&address) {
+                told.push(address);
+            }
+        }
+        let local = *self.swarm.local_peer_id();
+        told.iter()
+            .map(|address| address::with_peer(address, local).to_string())
+            .collect()
+    }
+
+    /// For the snapshot.
+    pub(super) fn reachability(&self) -> Reachability {
+        let reaching = &self.reaching;
+        let state = reaching.reach.state(reaching.relays.held());
+        let nat = reaching.reach.nat(&reaching.interfaces);
+        Reachability {
+            nat,
+            upnp: reaching.reach.upnp.clone(),
+            relays: reaching.relays.views(),
+            relaying: Relaying {
+                offered: reaching.offers_to_relay,
+                reservations: reaching.reservations.len(),
+                circuits: reaching.circuits.values().sum(),
+            },
+            port_443: reaching.reach.port_443.clone(),
+            tested_unix_ms: reaching.reach.tested_unix_ms(),
+            fixes: reaching
+                .reach
+                .fixes(&state, nat, reaching.relays.has_candidates()),
+            state,
+        }
+    }
+
+    /// Who is connected, where we listen, or who reaches us changed: what strangers may make us dial, which of our addresses they
+    /// are told, and what we do for others.
+    pub(super) fn reach_changed(&mut self) {
+        let reach = self.peers.reach();
+        self.swarm.behaviour_mut().kad.set_reach(reach);
+        let tell = self.tellable();
+        let told: Vec<_> = self.swarm.external_addresses().cloned().collect();
+        for address in told.iter().filter(|address| !tell.contains(address)) {
+            self.swarm.remove_external_address(address);
+        }
+        for address in tell {
+            if !told.contains(&address) {
+                self.swarm.add_external_address(address);
+            }
+        }
+        self.help_others();
+        self.dirty = true;
+    }
+
+    /// What peers may be told of ourselves: while one of them is a stranger, no address of this home.
+    fn tellable(&self) -> BTreeSet<Multiaddr> {
+        if self.reaching.role == Role::Asking {
+            return BTreeSet::new();
+        }
+        let widest = self.peers.widest();
+        let listening = self.listening.addresses().into_iter();
+        listening
+            .filter(|address| address::may_tell(widest, address))
+            .chain(self.reaching.reach.proven())
+            .cloned()
+            .chain(self.reaching.relays.addresses())
+            .collect()
+    }
+
+    /// Answers routing queries and carries connections while that is of use to others: only who is reached can do either.
+    fn help_others(&mut self) {
+        let reaching = &self.reaching;
+        let on = reaching.role == Role::Serving && self.listening.is_on();
+        let listens_publicly = self
+            .listening
+            .addresses()
+            .iter()
+            .any(|address| reaching.policy.mode.is_public(address));
+        let reached = reaching.reach.is_public()
+            // Somebody must be the first, whom nobody can try yet.
+            || (listens_publicly && !reaching.reach.is_disproved())
+            // Among neighbours everybody is reached.
+            || !self.peers.has_strangers();
+        let serves_table = on && reached;
+        let carries = match reaching.policy.relay_server {
+            RelayServer::Off => false,
+            RelayServer::WithOwnAddress => reaching.reach.has_own_address(&reaching.interfaces),
+            RelayServer::WhenReachable => reaching.reach.is_public(),
+        };
+        let carries = on && carries;
+        if serves_table != self.reaching.serves_table {
+            self.reaching.serves_table = serves_table;
+            self.swarm.behaviour_mut().kad.serve(serves_table);
+        }
+        if carries != self.reaching.offers_to_relay {
+            self.reaching.offers_to_relay = carries;
+            if let Some(server) = self.swarm.behaviour_mut().relay_server.as_mut() {
+                server.set_status(Some(if carries {
+                    relay::Status::Enable
+                } else {
+                    relay::Status::Disable
+                }));
+            }
+        }
+    }
+
+    // Probes and the router.
+
+    /// A listener has a new address.
+    pub(super) fn new_listener(&mut self, address: &Multiaddr) {
+        self.reaching
+            .listening_since
+            .get_or_insert_with(Instant::now);
+        self.offer_candidate(address);
+        self.ask_router();
+    }
+
+    /// Others are asked to try this address, and told it when a hole is punched.
+    fn offer_candidate(&mut self, address: &Multiaddr) {
+        let behaviour = self.swarm.behaviour_mut();
+        if let Some(autonat) = behaviour.autonat.as_mut() {
+            autonat.candidate(address);
+        }
+        if let Some(dcutr) = behaviour.dcutr.as_mut() {
+            dcutr.candidate(address);
+        }
+    }
+
+    pub(super) fn on_probed(&mut self, event: &autonat::v2::client::Event) {
+        tracing::debug!(address = %event.tested_addr, server = %event.server, result = ?event.result, "an address of ours was tried");
+        let now = unix_ms();
+        match &event.result {
+            Ok(()) => {
+                self.reaching
+                    .reach
+                    .proved(&event.tested_addr, Proof::DialledBack, now);
+            }
+            Err(_) => {
+                self.reaching.reach.disproved(&event.tested_addr, now);
+            }
+        }
+        self.reach_changed();
+    }
+
+    /// Asks the router to pass ports on, once there is a listener behind it.
+    fn ask_router(&mut self) {
+        let policy = self.reaching.policy;
+        let behind_router = self.listening.addresses().iter().any(|address| {
+            address::scope(address) == Some(Scope::Private)
+                && address::ip(address).is_some_and(|ip| ip.is_ipv4())
+        });
+        let asks = policy.upnp
+            && policy.mode == ReachMode::Internet
+            && self.reaching.role == Role::Serving
+            && behind_router
+            && !self.swarm.behaviour().upnp.is_enabled();
+        if !asks {
+            return;
+        }
+        let mut upnp = upnp::tokio::Behaviour::default();
+        self.listening.replay(&mut upnp);
+        self.swarm.behaviour_mut().upnp = Toggle::from(Some(upnp));
+        self.reaching.reach.upnp = UpnpState::Searching;
+    }
+
+    fn forget_router(&mut self) {
+        self.swarm.behaviour_mut().upnp = Toggle::from(None);
+        self.reaching.reach.upnp = UpnpState::Off;
+    }
+
+    pub(super) fn on_upnp(&mut self, event: upnp::Event) {
+        let reach = &mut self.reaching.reach;
+        match event {
+            upnp::Event::NewExternalAddr { external_addr, .. } => {
+                reach.mapped(&external_addr, unix_ms());
+                self.offer_candidate(&external_addr);
+            }
+            upnp::Event::ExpiredExternalAddr { external_addr, .. } => {
+                reach.unmapped(&external_addr);
+            }
+            upnp::Event::GatewayNotFound => reach.upnp = UpnpState::NotFound,
+            upnp::Event::NonRoutableGateway => reach.upnp = UpnpState::NotRoutable,
+        }
+        self.reach_changed();
+    }
+
+    /// Port 443 could be opened.
+    pub(super) fn extra_opened(&mut self) {
+        self.reaching.reach.port_443 = PortState::Open;
+    }
+
+    /// Port 443 could not be opened.
+    pub(super) fn extra_refused(&mut self, reason: String) {
+        if self.reaching.reach.port_443 != PortState::Open {
+            self.reaching.reach.port_443 = PortState::Refused { reason };
+        }
+        self.dirty = true;
+    }
+
+    // Peers.
+
+    /// A peer introduced itself and says at which address it sees us.
+    pub(super) fn introduced(&mut self, peer: PeerId, sees_us_at: &Multiaddr) {
+        let Some(connected) = self.peers.get(&peer) else {
+            return;
+        };
+        let is_ours = OURS.iter().any(|protocol| connected.speaks(protocol));
+        self.reaching.speakers.introduced(peer, is_ours);
+        if !is_ours {
+            return self.is_no_peer_of_ours(peer);
+        }
+        let dialled = connected.dialled().last().cloned();
+        let carries = connected.speaks(HOP);
+        let now = Instant::now();
+        if dialled.is_some() && self.listening.is_on() || self.reaching.role == Role::Asking {
+            self.reaching.reach.seen_at(peer, sees_us_at);
+            for candidate in self.reaching.reach.seen() {
+                self.offer_candidate(&candidate);
+            }
+        }
+        match dialled {
+            Some(address) if carries => self.reaching.relays.offers(peer, address, now),
+            Some(_) => self.reaching.relays.withdrew(&peer, now),
+            // It came to us: where others reach it is not known.
+            None => {}
+        }
+        self.reserve();
+    }
+
+    /// Somebody of another network, or who does not say: there is nothing to say to each other, and it must not be carried.
+    pub(super) fn is_no_peer_of_ours(&mut self, peer: PeerId) {
+        self.reaching.speakers.introduced(peer, false);
+        let carried = self.reaching.reservations.contains(&peer)
+            || self
+                .reaching
+                .circuits
+                .keys()
+                .any(|(from, to)| *from == peer || *to == peer);
+        if carried {
+            // Already gone is as good.
+            let _ = self.swarm.disconnect_peer_id(peer);
+        }
+    }
+
+    /// The last connection to a peer closed.
+    pub(super) fn reach_gone(&mut self, peer: &PeerId) {
+        self.reaching.speakers.gone(peer);
+        self.reaching.relays.withdrew(peer, Instant::now());
+        if self.reaching.redial.remove(peer) && !self.is_shut_out(peer) {
+            self.dial_known(*peer);
+        }
+        self.reserve();
+    }
+
+    pub(super) fn on_hole_punched(&mut self, event: &dcutr::Event) {
+        tracing::debug!(peer = %event.remote_peer_id, result = ?event.result, "a hole was tried");
+        let what = match &event.result {
+            Ok(_) => ConnectionChange::Upgraded,
+            Err(_) => ConnectionChange::NotUpgraded,
+        };
+        let peer = identity::to_protocol(&event.remote_peer_id);
+        self.log.add(peer, Direction::Out, Path::Relayed, what);
+    }
+
+    // Relays.
+
+    fn wants_relays(&self) -> bool {
+        let reaching = &self.reaching;
+        let on = reaching.role == Role::Serving
+            && reaching.policy.mode != ReachMode::LanOnly
+            && self.listening.is_on();
+        let unsure = reaching
+            .listening_since
+            .is_none_or(|since| since.elapsed() >= UNSURE);
+        on && match reaching.policy.relay_client {
+            RelayClient::Off => false,
+            RelayClient::Always => true,
+            RelayClient::WhenUnreachable => {
+                !reaching.reach.is_public()
+                    && (reaching.reach.is_disproved() || self.listening.by_relay_only() || unsure)
+            }
+        }
+    }
+
+    /// Asks relays for a place, as long as one is wanted and somebody can be asked.
+    fn reserve(&mut self) {
+        if !self.wants_relays() {
+            return;
+        }
+        let now = Instant::now();
+        while let Some((peer, address)) = self.reaching.relays.next(now) {
+            match self.swarm.listen_on(circuit(peer, &address)) {
+                Ok(listener) => self.reaching.relays.asked(&peer, listener),
+                Err(error) => {
+                    tracing::debug!(%peer, %error, "a relay cannot be asked");
+                    self.reaching.relays.failed(&peer, now);
+                }
+            }
+            self.dirty = true;
+        }
+    }
+
+    pub(super) fn on_relay(&mut self, event: relay::client::Event) {
+        match event {
+            relay::client::Event::ReservationReqAccepted {
+                relay_peer_id,
+                limit,
+                ..
+            } => {
+                let limit = limit.map(|limit| {
+                    let seconds = limit.duration().map(|lasts| lasts.as_secs());
+                    (limit.data_in_bytes(), seconds)
+                });
+                self.reaching
+                    .relays
+                    .accepted(&relay_peer_id, limit, unix_ms());
+                self.reach_changed();
+            }
+            relay::client::Event::OutboundCircuitEstablished { .. }
+            | relay::client::Event::InboundCircuitEstablished { .. } => {}
+        }
+    }
+
+    /// A listener closed. True when it was that of a place at a relay.
+    pub(super) fn relay_ended(&mut self, listener: ListenerId, reason: Option<&io::Error>) -> bool {
+        let ended = self.reaching.relays.ended(listener, Instant::now());
+        if ended {
+            tracing::debug!(?reason, "a relay gives no place, or it is lost");
+            self.reach_changed();
+            self.reserve();
+        }
+        ended
+    }
+
+    /// Gives the places at relays back, by closing the connections: the library keeps asking for them otherwise, and closing their
+    /// listener while it does would be an error inside it.
+    pub(super) fn leave_relays(&mut self) {
+        for relay in self.reaching.relays.in_use() {
+            // Already gone is as good.
+            let _ = self.swarm.disconnect_peer_id(relay);
+        }
+        self.reaching.listening_since = None;
+        self.reaching.reach.forget();
+        self.reaching.reach.port_443 = PortState::NotTried;
+        self.forget_router();
+        self.reach_changed();
+    }
+
+    // The variants left out only say that a peer went away in the middle, and are deprecated.
+    #[allow(clippy::wildcard_enum_match_arm)]
+    pub(super) fn on_relaying(&mut self, event: relay::Event) {
+        match event {
+            relay::Event::ReservationReqAccepted { src_peer_id, .. } => {
+                self.reaching.reservations.insert(src_peer_id);
+            }
+            relay::Event::ReservationClosed { src_peer_id }
+            | relay::Event::ReservationTimedOut { src_peer_id } => {
+                self.reaching.reservations.remove(&src_peer_id);
+            }
+            relay::Event::CircuitReqAccepted {
+                src_peer_id,
+                dst_peer_id,
+            } => {
+                let ends = (src_peer_id, dst_peer_id);
+                *self.reaching.circuits.entry(ends).or_default() += 1;
+            }
+            relay::Event::CircuitClosed {
+                src_peer_id,
+                dst_peer_id,
+                ..
+            } => {
+                let ends = (src_peer_id, dst_peer_id);
+                if let Some(count) = self.reaching.circuits.get_mut(&ends) {
+                    *count = count.saturating_sub(1);
+                    if *count == 0 {
+                        self.reaching.circuits.remove(&ends);
+                    }
+                }
+            }
+            relay::Event::ReservationReqDenied { src_peer_id, .. }
+            | relay::Event::CircuitReqDenied { src_peer_id, .. } => {
+                tracing::debug!(peer = %src_peer_id, "a peer is not carried");
+                self.refusals.relayed += 1;
+            }
+            _ => {}
+        }
+        self.dirty = true;
+    }
+
+    // Sleep and change of network.
+
+    pub(super) fn reach_tick(&mut self) {
+        let now = Looked::now();
+        let before = std::mem::replace(&mut self.reaching.looked, now);
+        if let Some(slept) = before.slept_until(now) {
+            tracing::info!(seconds = slept.as_secs(), "this computer slept");
+            self.woke();
+        }
+        if self
+            .reaching
+            .changed
+            .is_some_and(|settled| settled <= now.monotonic)
+        {
+            self.network_changed();
+        }
+        self.listen_on_443();
+        if self.wants_relays() {
+            if let Some(relay) = self.reaching.relays.next_dial(now.monotonic) {
+                self.dial_known(relay);
+            }
+            self.reserve();
+        }
+        self.dirty = true;
+    }
+
+    fn listen_on_443(&mut self) {
+        let reaching = &self.reaching;
+        let wanted = reaching.policy.port_443
+            && reaching.policy.mode == ReachMode::Internet
+            && reaching.role == Role::Serving
+            && reaching.reach.port_443 == PortState::NotTried
+            && reaching.reach.has_own_address(&reaching.interfaces)
+            && self.listening.is_on();
+        if wanted {
+            self.open_extra(&PORT_443);
+        }
+    }
+
+    pub(super) fn on_interface(&mut self, event: io::Result<IfEvent>) {
+        let reaching = &mut self.reaching;
+        let changed = match event {
+            Ok(IfEvent::Up(net)) => {
+                reaching.interfaces.len() < INTERFACES && reaching.interfaces.insert(net.addr())
+            }
+            Ok(IfEvent::Down(net)) => reaching.interfaces.remove(&net.addr()),
+            Err(error) => {
+                tracing::debug!(%error, "an interface cannot be watched");
+                false
+            }
+        };
+        if changed {
+            // What is asked for on every interface that is allowed does not wait.
+            if reaching.mode() == ReachMode::LanOnly {
+                self.open_what_is_asked();
+                self.settled();
+            }
+            self.reaching.changed = Some(Instant::now() + SETTLED);
+        }
+    }
+
+    /// Every connection is taken for lost: the other ends gave up on us, or our router did.
+    pub(super) fn woke(&mut self) {
+        let all: Vec<_> = self
+            .peers
+            .iter()
+            .flat_map(|(peer, connected)| connected.links().iter().map(|link| (*peer, link.id)))
+            .collect();
+        self.start_over(&all);
+    }
+
+    /// Connections whose packets leave from another address now, or from none, are dead.
+    pub(super) fn network_changed(&mut self) {
+        self.reaching.changed = None;
+        let dead: Vec<_> = self
+            .peers
+            .iter()
+            .flat_map(|(peer, connected)| {
+                connected
+                    .links()
+                    .iter()
+                    .filter(|link| link.source != peers::source_towards(&link.remote))
+                    .map(|link| (*peer, link.id))
+            })
+            .collect();
+        let before = std::mem::replace(&mut self.reaching.way_out, way_out());
+        // An interface that carries nothing of ours, as those of virtual machines, changes nothing.
+        if dead.is_empty() && before == self.reaching.way_out {
+            return;
+        }
+        tracing::info!(
+            connections = dead.len(),
+            "the network of this computer changed"
+        );
+        self.start_over(&dead);
+    }
+
+    fn start_over(&mut self, dead: &[(PeerId, ConnectionId)]) {
+        for (peer, connection) in dead {
+            let dialled = self.peers.get(peer).is_some_and(|connected| {
+                connected
+                    .links()
+                    .iter()
+                    .any(|link| link.direction == Direction::Out)
+            });
+            if dialled && self.reaching.redial.len() < REDIALS {
+                self.reaching.redial.insert(*peer);
+            }
+            self.close_because(*connection, ClosedBecause::NetworkChanged);
+        }
+        let now = Instant::now();
+        self.reaching.reach.forget();
+        self.reaching.relays.hurry(now);
+        if let Some(autonat) = self.swarm.behaviour_mut().autonat.as_mut() {
+            autonat.reset(behaviour::prober());
+        }
+        let listening: Vec<_> = self.listening.addresses().into_iter().cloned().collect();
+        for address in &listening {
+            self.offer_candidate(address);
+        }
+        self.forget_router();
+        self.ask_router();
+        self.hurry_known();
+        self.reach_changed();
+    }
+
+    // The log.
+
+    pub(super) fn close_because(&mut self, connection: ConnectionId, why: ClosedBecause) {
+        if self.swarm.close_connection(connection) {
+            self.reaching.because.insert(connection, why);
+        }
+    }
+
+    pub(super) fn log_opened(&self, peer: PeerId, connection: ConnectionId) {
+        let link = self
+            .peers
+            .get(&peer)
+            .and_then(|connected| connected.links().iter().find(|link| link.id == connection));
+        if let Some(link) = link {
+            let peer = identity::to_protocol(&peer);
+            self.log
+                .add(peer, link.direction, link.path(), ConnectionChange::Opened);
+        }
+    }
+
+    pub(super) fn log_closed(
+        &mut self,
+        peer: PeerId,
+        link: &Link,
+        cause: Option<&ConnectionError>,
+    ) {
+        let why = self.reaching.because.remove(&link.id);
+        let why = why.unwrap_or(match cause {
+            Some(ConnectionError::IO(_)) => ClosedBecause::Broken,
+            Some(ConnectionError::KeepAliveTimeout) | None => ClosedBecause::Finished,
+        });
+        let peer = identity::to_protocol(&peer);
+        self.log.add(
+            peer,
+            link.direction,
+            link.path(),
+            ConnectionChange::Closed(why),
+        );
+    }
+
+    pub(super) fn log_not_let_in(
+        &self,
+        peer: Option<PeerId>,
+        local: &Multiaddr,
+        remote: &Multiaddr,
+        error: &ListenError,
+    ) {
+        let endpoint = ConnectedPoint::Listener {
+            local_addr: local.clone(),
+            send_back_addr: remote.clone(),
+        };
+        let why = match error {
+            ListenError::Denied { cause } => {
+                if cause
+                    .downcast_ref::<libp2p::allow_block_list::Blocked>()
+                    .is_some()
+                {
+                    RefusedBecause::Blocked
+                } else {
+                    match cause.downcast_ref::<Denied>() {
+                        Some(Denied::OutOfReach | Denied::Asking) => RefusedBecause::Policy,
+                        _ => RefusedBecause::Limit,
+                    }
+                }
+            }
+            ListenError::WrongPeerId { .. } => RefusedBecause::WrongPeer,
+            ListenError::Aborted | ListenError::Transport(_) | ListenError::LocalPeerId { .. } => {
+                RefusedBecause::Handshake
+            }
+        };
+        let path = peers::path_of(&endpoint);
+        let peer = peer.as_ref().and_then(identity::to_protocol);
+        self.log
+            .add(peer, Direction::In, path, ConnectionChange::Refused(why));
+    }
+
+    pub(super) fn log_failed_dial(&self, peer: Option<PeerId>, error: &DialError) {
+        let (path, why) = match error {
+            DialError::Denied { cause } => {
+                let why = if cause
+                    .downcast_ref::<libp2p::allow_block_list::Blocked>()
+                    .is_some()
+                {
+                    RefusedBecause::Blocked
+                } else if cause.downcast_ref::<Refused>().is_some() {
+                    RefusedBecause::Policy
+                } else {
+                    RefusedBecause::Limit
+                };
+                (Path::Unknown, why)
+            }
+            DialError::WrongPeerId { address, .. } => {
+                (dialled_path(address), RefusedBecause::WrongPeer)
+            }
+            DialError::Transport(attempts) => {
+                let path = match attempts.as_slice() {
+                    [(address, _)] => dialled_path(address),
+                    _ => Path::Unknown,
+                };
+                let refused = attempts.iter().any(|(_, error)| dial::is_refused(error));
+                let mode = self.reaching.mode();
+                let outside = attempts.iter().any(|(address, _)| !mode.may_dial(address));
+                let why = if outside {
+                    RefusedBecause::Policy
+                } else if refused {
+                    RefusedBecause::NothingListens
+                } else {
+                    RefusedBecause::Unreachable
+                };
+                (path, why)
+            }
+            // Nothing was tried.
+            DialError::LocalPeerId { .. }
+            | DialError::NoAddresses
+            | DialError::DialPeerConditionFalse(_)
+            | DialError::Aborted => return,
+        };
+        let peer = peer.as_ref().and_then(identity::to_protocol);
+        self.log
+            .add(peer, Direction::Out, path, ConnectionChange::Refused(why));
+    }
+}
+
+/// What a peer of this network speaks at least one of.
+const OURS: [&str; 3] = [
+    protocol::frame::PROTOCOL,
+    protocol::offer::PROTOCOL,
+    protocol::quote::PROTOCOL,
+];
+
+/// From which addresses packets would leave for anywhere; the two are documentation's (RFC 5737, RFC 3849). Nothing is sent.
+fn way_out() -> [Option<IpAddr>; 2] {
+    ["/ip4/192.0.2.1", "/ip6/2001:db8::1"].map(|anywhere| {
+        anywhere
+            .parse()
+            .ok()
+            .and_then(|anywhere| peers::source_towards(&anywhere))
+    })
+}
+
+fn dialled_path(address: &Multiaddr) -> Path {
+    peers::path_of(&ConnectedPoint::Dialer {
+        address: address.clone(),
+        role_override: libp2p::core::Endpoint::Dialer,
+        port_use: libp2p::core::transport::PortUse::Reuse,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sleep_is_seen_by_either_clock_and_a_small_correction_is_none() {
+        let start = Looked {
+            monotonic: Instant::now(),
+            wall_unix_ms: 1_000_000,
+        };
+        let later = |monotonic_s: u64, wall_s: i64| Looked {
+            monotonic: start.monotonic + Duration::from_secs(monotonic_s),
+            wall_unix_ms: start.wall_unix_ms.saturating_add_signed(wall_s * 1000),
+        };
+        assert_eq!(start.slept_until(later(1, 1)), None);
+        assert_eq!(
+            start.slept_until(later(1, 10)),
+            None,
+            "set right by a time server"
+        );
+        assert_eq!(start.slept_until(later(1, -3600)), None, "set back");
+        let hour = Some(Duration::from_secs(3600));
+        assert_eq!(start.slept_until(later(1, 3601)), hour, "Linux, macOS");
+        assert_eq!(start.slept_until(later(3600, 3600)), hour, "Windows");
+        assert_eq!(
+            start.slept_until(later(3600, 0)),
+            hour,
+            "with the clock set back meanwhile"
+        );
+    }
+}

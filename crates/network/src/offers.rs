@@ -9,6 +9,7 @@ use bytes::Bytes;
 use prost::Message;
 use protocol::{
     Clock, ModelDigest, NetworkId, PeerId, SignatureError,
+    binding::BindingError,
     offer::{
         Bloom, MAX_ENVELOPE, MAX_OFFERS_PER_REPLY, MAX_REPLY, Offer, OfferError, OffersRequest,
         OffersResponse, SignedEnvelope,
@@ -367,9 +368,25 @@ fn is_forged(error: &OfferError) -> bool {
         | OfferError::SignerIsNotPeer
         | OfferError::LivesTooLong { .. }
         | OfferError::TooLong(_)
-        | OfferError::Malformed(_) => true,
+        | OfferError::Malformed(_)
+        | OfferError::Binding(
+            BindingError::TooLarge { .. }
+            | BindingError::Undecodable
+            | BindingError::Node(_)
+            | BindingError::Malformed(_)
+            | BindingError::OtherPeer
+            | BindingError::LivesTooLong { .. }
+            | BindingError::OperatorForm
+            | BindingError::Operator,
+        ) => true,
         OfferError::Version(_)
         | OfferError::WrongNetwork
+        | OfferError::Binding(
+            BindingError::Version(_)
+            | BindingError::OtherNetwork
+            | BindingError::NotYet { .. }
+            | BindingError::Expired { .. },
+        )
         | OfferError::Expired { .. }
         | OfferError::FromTheFuture { .. }
         | OfferError::NotNewer { .. } => false,

@@ -7,7 +7,6 @@ use futures::{StreamExt as _, stream::FuturesUnordered};
 use network::{NetworkError, NetworkStatus};
 use protocol::{
     PeerId,
-    binding::SignedBinding,
     job::client::Candidate,
     offer::Offer,
     quote::{self, QuoteRequest},
@@ -220,7 +219,7 @@ impl Inner {
             record: self.measured.record(&peer, &offer.model.digest),
             rtt_ms: connected.and_then(|status| status.rtt_ms).map(f64::from),
             group: ip_of(&address).and_then(Group::of),
-            wallet: wallet_of(offer),
+            wallet: offer.binding.as_ref().map(|signed| signed.binding.operator),
             blocked: book.is_blocked(&peer),
             standing: self.measured.standing(&peer),
         }
@@ -350,14 +349,6 @@ fn candidate(offer: &Offer) -> Candidate {
         quote_id: None,
         first_token_p95_ms: None,
     }
-}
-
-/// Who is paid for this peer's work, where both signatures say so.
-fn wallet_of(offer: &Offer) -> Option<[u8; 20]> {
-    let bytes = offer.binding.as_ref()?;
-    let signed =
-        SignedBinding::verify_then_decode(bytes, &offer.peer, &offer.network, clock::now()).ok()?;
-    Some(signed.binding.operator)
 }
 
 /// The reason that most peers share.

@@ -259,7 +259,7 @@ async fn who_asks_only_this_computer_looks_for_nobody() {
                 .iter()
                 .any(|source| source.code == code && source.enabled)
         };
-        enabled("book") && enabled("invited") && !enabled("mainline")
+        enabled("book") && !enabled("mainline")
     });
     tokio::time::timeout(Duration::from_secs(10), opened)
         .await

@@ -10,8 +10,8 @@ use std::{
 };
 
 use common::{
-    QUESTION, TestNode, at_peer, greedy_chat, options, provider, read, start, start_with,
-    starter_folder,
+    LONG_QUESTION, QUESTION, TestNode, Told, at_peer, greedy_chat, note, options, provider, read,
+    read_tokens, start, start_with, starter_folder,
 };
 use node::{ChatPatch, MessageState, Node, NodeError, Place, Settings};
 
@@ -223,6 +223,64 @@ async fn a_rule_that_nobody_keeps_is_named() {
     };
     asker.node.settings_set(settings).await.unwrap();
     assert_eq!(ask(&asker.node, at_any()).await, peer.id);
+    stop([asker, provider]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_goes_on_when_the_computer_woke_and_the_peer_is_not_blamed() {
+    let Some(models) = starter_folder() else {
+        return;
+    };
+    let (provider, address) = provider(&[models]).await;
+    let asker = start(&[]).await;
+    let peer = asker.node.peers_connect(&address).await.unwrap();
+    let chat = greedy_chat(&asker.node, at_peer(&peer.id)).await;
+    let sent = asker
+        .node
+        .chat_send(&chat.id, None, Some(LONG_QUESTION.to_owned()))
+        .await;
+    let (mut events, mut told) = (sent.unwrap(), Told::default());
+    assert!(read_tokens(&mut events, &mut told, 10).await, "{told:?}");
+    asker.node.peers_woke().await;
+    while let Some(event) = events.recv().await {
+        note(&mut told, event);
+    }
+    let finished = told.finished.unwrap();
+    assert!(
+        matches!(
+            finished.state,
+            MessageState::Complete | MessageState::Length
+        ),
+        "{finished:?}"
+    );
+    assert_eq!(finished.content, told.text);
+    assert!(
+        finished
+            .spans
+            .iter()
+            .all(|span| span.peer.as_ref() == Some(&peer.id)),
+        "{finished:?}"
+    );
+    println!("spans after waking: {:?}", finished.spans);
+    asker.node.peers_connect(&address).await.unwrap();
+    let status = asker.node.node_status();
+    let record = status
+        .peers
+        .iter()
+        .find(|known| known.id == peer.id)
+        .unwrap()
+        .record
+        .unwrap();
+    assert_eq!((record.jobs, record.failed), (1, 0), "{record:?}");
+
+    // The same without waking: not a token is missing, doubled or changed.
+    let chat = greedy_chat(&asker.node, at_peer(&peer.id)).await;
+    let sent = asker
+        .node
+        .chat_send(&chat.id, None, Some(LONG_QUESTION.to_owned()))
+        .await;
+    let whole = read(sent.unwrap()).await;
+    assert_eq!(whole.text, told.text);
     stop([asker, provider]).await;
 }
 

@@ -12,7 +12,7 @@ use protocol::{
     quote::{self, QuoteRequest},
 };
 
-use super::session::Session;
+use super::{attempts::is_ours, session::Session};
 use crate::{
     clock,
     error::NodeError,
@@ -286,7 +286,10 @@ impl Inner {
     async fn quote(&self, session: &Session, peer: &PeerId, request: &QuoteRequest) -> Asked {
         if let Err(error) = self.reach(session, peer).await {
             tracing::debug!(%error, %peer, "a peer could not be reached for its quote");
-            return Asked::Failed;
+            return match is_ours(&error) {
+                true => Asked::Declined,
+                false => Asked::Failed,
+            };
         }
         match session.network.quote(peer, request).await {
             Ok(quote) => {

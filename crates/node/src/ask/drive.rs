@@ -268,6 +268,12 @@ impl<'a> Drive<'a> {
                     .connected(attempt, rtt_ms, clock::now().mono_ms);
                 Some(Event::Connected { attempt, rtt_ms })
             }
+            Report::NoStream { attempt, why, ours } => {
+                if ours {
+                    self.watched.is_ours(attempt);
+                }
+                Some(Event::ConnectFailed { attempt, why })
+            }
             Report::LocalFailed { attempt, error } => {
                 let why = error.to_string();
                 self.engine_error = Some(error);

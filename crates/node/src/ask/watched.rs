@@ -27,6 +27,8 @@ struct Watched {
     tokens: u32,
     /// Tokens of the first frame, which took no time that was seen.
     first_tokens: u32,
+    /// Whatever ends it lies here, and not with the peer.
+    ours: bool,
 }
 
 /// The attempts of one answer.
@@ -62,6 +64,7 @@ impl Attempts {
             last_ms: 0,
             tokens: 0,
             first_tokens: 0,
+            ours: false,
         };
         self.running.insert(attempt, watched);
     }
@@ -71,6 +74,13 @@ impl Attempts {
             watched.opened_ms = Some(now_ms);
             // 0 says that it is not known.
             watched.rtt_ms = (rtt_ms > 0).then_some(rtt_ms as f64);
+        }
+    }
+
+    /// No stream came about, for a reason that lies here.
+    pub(super) fn is_ours(&mut self, attempt: AttemptId) {
+        if let Some(watched) = self.running.get_mut(&attempt) {
+            watched.ours = true;
         }
     }
 
@@ -95,6 +105,8 @@ impl Attempts {
         own_fault: bool,
     ) -> Option<Noted> {
         let stalled = matches!(why, AttemptEnd::Stalled);
+        let ours = self.running.get(&attempt);
+        let own_fault = own_fault || ours.is_some_and(|watched| watched.ours);
         let mut judged = verdict(why, own_fault);
         // Stopped by the person, after it had given what it was asked for.
         if matches!(why, AttemptEnd::Stopped) && self.gave_tokens(attempt) {
@@ -231,6 +243,12 @@ mod tests {
         assert_eq!((noted.seen.outcome, noted.ban), (Outcome::Failed, true));
         assert_eq!(noted.seen.decode_tps, None, "one token is no speed");
         assert_eq!(watched().ended(1, &cut, true), None);
+        let unreachable = AttemptEnd::ConnectFailed(String::new());
+        let mut attempts = watched();
+        assert!(attempts.ended(1, &unreachable, false).unwrap().ban);
+        let mut attempts = watched();
+        attempts.is_ours(1);
+        assert_eq!(attempts.ended(1, &unreachable, false), None);
         assert_eq!(reason(&cut, false), MoveReason::Gone);
         assert_eq!(reason(&cut, true), MoveReason::Network);
     }

@@ -118,6 +118,15 @@ impl Node {
         Ok(())
     }
 
+    /// This computer woke, or its network is another one: connections begin anew, and running answers are taken up again.
+    /// The network notices that by its clocks and interfaces; this is for a shell that the system tells.
+    pub async fn peers_woke(&self) {
+        self.inner.asking.now().network.wake().await;
+        if let Some(serving) = self.inner.serving.network() {
+            serving.wake().await;
+        }
+    }
+
     /// Forgets what was measured of all peers, here and on the disk.
     ///
     /// # Errors

@@ -72,7 +72,6 @@ pub fn verdict(why: &AttemptEnd, own_fault: bool) -> Verdict {
             | RefuseCode::Violation
             | RefuseCode::PaymentRefused
             | RefuseCode::BadGrammar
-            | RefuseCode::QuoteUnknown
             | RefuseCode::BadLogprobs => neutral,
         },
         AttemptEnd::Busy { .. }

@@ -38,7 +38,6 @@
 //! | [`settings`], [`identity`], [`data`] | the files of the data folder |
 //! | [`installed`] | where an installed program finds its worker and models |
 //! | [`status`], [`doctor`], [`receipts`] | what a shell shows of it all |
-//! | `wake` | notices that this computer slept |
 //! | [`control`] | the same methods over a socket |
 //!
 //! # What it never does
@@ -67,7 +66,6 @@ pub mod route;
 mod serve;
 pub mod settings;
 pub mod status;
-mod wake;
 
 pub use chat::{
     AnswerEvent, ChatPatch, ChatSummary, ChatView, ContextUse, ExportFormat, Message, MessageState,
@@ -84,6 +82,7 @@ pub use receipts::{Checked, ClientSignature, ProviderSignature, Receipt, Receipt
 pub use route::Preset;
 pub use settings::{Settings, Theme};
 pub use status::{
-    Answered, AnsweredState, Direction, EngineState, EngineStatus, Lender, NodeStatus, NotOffered,
-    Peer, PeerRecord, ServingState, Transport,
+    Answered, AnsweredState, DataUsed, Direction, EngineState, EngineStatus, Fix, Lender, LogLine,
+    NodeStatus, NotOffered, Peer, PeerRecord, ReachKind, Reachability, ServingState, SourceView,
+    Transport,
 };

@@ -34,14 +34,10 @@ use crate::{
     identity::{Identity, IdentityError},
     installed,
     models::{ModelRow, Models, ModelsOptions, ModelsView},
-    peers::{
-        Measurements, PeerBook,
-        sources::{self, Swarm, sources},
-    },
+    peers::{Measurements, PeerBook, swarms},
     serve::{self, Serving},
     settings::{Settings, SettingsFile},
     status::{self, NodeStatus},
-    wake,
 };
 
 /// How long a stopping node waits for its own tasks before it drops them: an answer writes its last words in
@@ -121,8 +117,6 @@ pub(crate) struct Inner {
     pub(crate) models: Models,
     pub(crate) book: Mutex<PeerBook>,
     pub(crate) measured: Measurements,
-    /// When this computer last woke.
-    pub(crate) wakes: watch::Sender<Option<std::time::Instant>>,
     pub(crate) answers: Answers,
     pub(crate) serving: Serving,
     pub(crate) status: watch::Sender<NodeStatus>,
@@ -202,8 +196,7 @@ impl Node {
                 .map(crate::models::ModelsError::view),
         );
         let measured = Measurements::open(&ledger).await?;
-        let sources = sources(&settings, &data, Swarm::Asking);
-        let asking = Session::start(&agent, sources, book.dialable(), &book.blocked()).await?;
+        let asking = Session::start(&agent, &settings, &data, &book).await?;
 
         let (serving, orders) = Serving::new();
         let stop = CancellationToken::new();
@@ -227,7 +220,6 @@ impl Node {
             models,
             book: Mutex::new(book),
             measured,
-            wakes: watch::Sender::new(None),
             answers: Answers::default(),
             serving,
             chats_dirty: Notify::new(),
@@ -238,7 +230,6 @@ impl Node {
         inner.chats_reload().await?;
         inner.tasks.spawn(serve::run(Arc::clone(&inner), orders));
         inner.tasks.spawn(session::keep(Arc::clone(&inner)));
-        inner.tasks.spawn(wake::keep(Arc::clone(&inner)));
         inner.tasks.spawn(status::keep(Arc::clone(&inner)));
         inner.tasks.spawn(Arc::clone(&inner).keep_chats());
         inner.tasks.spawn(crate::peers::keep(Arc::clone(&inner)));
@@ -341,7 +332,7 @@ impl Node {
         if before.default_model != settings.default_model {
             inner.models.set_default(settings.default_model.clone());
         }
-        if sources::changed(&before, &settings) {
+        if swarms::changed(&before, &settings) {
             inner.new_session().await?;
         }
         if before.proxy != settings.proxy {

@@ -1,11 +1,15 @@
 //! What a shell sees of the node: one whole snapshot on a `watch` channel.
 
+mod network;
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use ::network::{Direction as NetworkDirection, PeerStatus};
 use engine::EnginePhase;
-use network::{Direction as NetworkDirection, PeerStatus};
 use protocol::{ModelDigest, PeerId};
 use serde::{Deserialize, Serialize};
+
+pub use self::network::{DataUsed, Fix, LogLine, ReachKind, Reachability, SourceView};
 
 use crate::{
     clock, data::DataFolder, error::ErrorView, identity::Identity, node::Inner, route::Standing,
@@ -90,6 +94,15 @@ pub enum Transport {
     Tcp,
 }
 
+impl From<::network::Transport> for Transport {
+    fn from(transport: ::network::Transport) -> Self {
+        match transport {
+            ::network::Transport::Quic => Self::Quic,
+            ::network::Transport::Tcp => Self::Tcp,
+        }
+    }
+}
+
 /// A peer that is connected, or that was blocked.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -102,8 +115,12 @@ pub struct Peer {
     pub address: String,
     /// Who opened the connection.
     pub direction: Direction,
-    /// What carries it.
+    /// What carries it; through a relay, what carries it to the relay.
     pub transport: Transport,
+    /// Through a relay, which cannot read it; else directly.
+    pub relayed: bool,
+    /// Bytes since the start.
+    pub data: DataUsed,
     /// Last measured round trip.
     pub rtt_ms: Option<f64>,
     /// The program it says it runs.
@@ -224,6 +241,12 @@ pub struct NodeStatus {
     pub listening: Vec<String>,
     /// Connected peers, then blocked ones.
     pub peers: Vec<Peer>,
+    /// Whether and how others reach this computer.
+    pub reach: Reachability,
+    /// Where first peers come from, and what each source brought.
+    pub sources: Vec<SourceView>,
+    /// Bytes that went over the line since the start.
+    pub data: DataUsed,
     /// Jobs answered for others since midnight.
     pub answered_today: u32,
     /// Tokens written for others since midnight.
@@ -310,6 +333,9 @@ pub(crate) fn first(
         not_offered: Vec::new(),
         listening: Vec::new(),
         peers: Vec::new(),
+        reach: Reachability::default(),
+        sources: Vec::new(),
+        data: DataUsed::default(),
         answered_today: 0,
         tokens_today: 0,
         off_ms: None,
@@ -372,6 +398,9 @@ pub(crate) async fn refresh(inner: &Inner) {
     let asking = session.network.status().borrow().clone();
     let network = inner.serving.network_status().borrow().clone();
     let peers = peers(inner, (&asking.peers, &network.peers), &names);
+    let reach = self::network::reachability(inner, &network);
+    let sources = self::network::sources(&asking, &network);
+    let data = self::network::data_used(&asking, &network);
     let listening = network.listening;
     let asking_peer_id = session.peer_id().to_string();
     inner.status.send_if_modified(|status| {
@@ -408,6 +437,9 @@ pub(crate) async fn refresh(inner: &Inner) {
         now.engine = engine;
         now.listening = listening;
         now.asking_peer_id = asking_peer_id;
+        now.reach = reach;
+        now.sources = sources;
+        now.data = data;
         now.peers = peers;
         if let Some(totals) = totals {
             now.answered_today = u32::try_from(totals.jobs).unwrap_or(u32::MAX);
@@ -440,10 +472,9 @@ pub(crate) fn peer(
             NetworkDirection::In => Direction::In,
             NetworkDirection::Out => Direction::Out,
         },
-        transport: match status.transport {
-            network::Transport::Quic => Transport::Quic,
-            network::Transport::Tcp => Transport::Tcp,
-        },
+        transport: status.transport.into(),
+        relayed: status.relayed,
+        data: status.traffic.into(),
         rtt_ms: status.rtt_ms.map(f64::from),
         agent: status.agent.clone().unwrap_or_default(),
         models: status
@@ -503,7 +534,11 @@ fn peers(
     for status in serving {
         let id = status.peer.to_string();
         match list.iter_mut().find(|listed| listed.id == id) {
-            Some(listed) => listed.asks = true,
+            Some(listed) => {
+                listed.asks = true;
+                listed.data.received += status.traffic.received;
+                listed.data.sent += status.traffic.sent;
+            }
             None => list.push(Peer {
                 asked: false,
                 asks: true,
@@ -521,6 +556,8 @@ fn peers(
                 address: String::new(),
                 direction: Direction::Out,
                 transport: Transport::Quic,
+                relayed: false,
+                data: DataUsed::default(),
                 rtt_ms: None,
                 agent: String::new(),
                 models: Vec::new(),

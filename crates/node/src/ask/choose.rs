@@ -219,7 +219,7 @@ impl Inner {
             record: self.measured.record(&peer, &offer.model.digest),
             rtt_ms: connected.and_then(|status| status.rtt_ms).map(f64::from),
             group: ip_of(&address).and_then(Group::of),
-            wallet: None,
+            wallet: offer.binding.as_ref().map(|signed| signed.binding.operator),
             blocked: book.is_blocked(&peer),
             standing: self.measured.standing(&peer),
         }

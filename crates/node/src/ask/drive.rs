@@ -38,7 +38,6 @@ use crate::{
     node::Inner,
     receipts,
     route::Want,
-    wake::Woke,
 };
 
 /// What attempts report and the machine has not taken yet. An attempt beyond it waits, and its peer with it.
@@ -84,7 +83,6 @@ pub(crate) struct Drive<'a> {
     late: Option<Late>,
     /// A connection that is made beforehand, for the case that the first peer fails.
     _spare: Option<AbortOnDropHandle<()>>,
-    woke: Woke,
     /// Why the writer of before is no longer the writer.
     left: Option<MoveReason>,
     /// The engine's own word for why this computer failed: the machine only hears a text.
@@ -126,7 +124,6 @@ impl<'a> Drive<'a> {
             watched: Attempts::new(std::mem::take(&mut work.chosen.first_token_ms)),
             late: work.late.take(),
             _spare: spare,
-            woke: inner.woke(),
             left: None,
             work,
             stop,
@@ -198,7 +195,6 @@ impl<'a> Drive<'a> {
                         continue;
                     }
                 },
-                () = self.woke.next() => Event::PathChanged,
                 offer = next_of(&mut self.late) => match self.taken(&offer) {
                     Some(candidate) => Event::Candidates(vec![candidate]),
                     None => {
@@ -370,7 +366,7 @@ impl<'a> Drive<'a> {
                 why,
                 checkpoint,
             } => {
-                let own_fault = self.woke.lately();
+                let own_fault = self.session.path_changed_lately();
                 tracing::debug!(attempt, ?place, %why, own_fault, signed = checkpoint.is_some(), "an attempt ended");
                 if self.output.is_writer(attempt) {
                     self.left = Some(watched::reason(&why, own_fault));

@@ -14,16 +14,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-use network::{Network, NetworkOptions, Sources};
+use network::{ClosedBecause, ConnectionChange, Network, NetworkOptions};
 use protocol::{ModelDigest, PeerId, Signer};
 use tokio::sync::watch;
 
 use crate::{
     clock,
+    data::DataFolder,
     error::NodeError,
     identity::Identity,
     node::Inner,
-    peers::sources::{Swarm, sources},
+    peers::{
+        PeerBook,
+        swarms::{self, Swarm},
+    },
+    settings::Settings,
 };
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
@@ -37,6 +42,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// Models that are looked for within a minute: a person has not that many chats.
 const MAX_SEARCHED: usize = 64;
 
+/// So long after this computer woke or changed its network, what breaks is not the peers' fault.
+const LATELY_MS: u64 = 20_000;
+
 /// One day's swarm and key.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -47,28 +55,28 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Starts a swarm that only dials, with a key that nobody has seen.
+    /// Starts a swarm that serves nobody, with a key that nobody has seen.
     ///
     /// # Errors
     /// [`NodeError::Network`], [`NodeError::Identity`] when the system gives no randomness.
     pub(crate) async fn start(
         agent: &str,
-        sources: Sources,
-        known_peers: Vec<String>,
-        blocked: &[PeerId],
+        settings: &Settings,
+        data: &DataFolder,
+        book: &PeerBook,
     ) -> Result<Self, NodeError> {
         let identity = Identity::temporary()?;
-        let (network, inbound) = Network::start(NetworkOptions {
-            sources,
-            known_peers,
+        let blocked = book.blocked();
+        let options = NetworkOptions {
+            known_peers: book.dialable(),
             agent: agent.to_owned(),
-            ..NetworkOptions::new(identity.seed())
-        })
-        .await?;
+            ..swarms::options(settings, data, Swarm::Asking, identity.seed())
+        };
+        let (network, inbound) = Network::start(options).await?;
         // Nothing is served here: whoever asks finds the queues closed.
         drop(inbound);
         for peer in blocked {
-            network.set_blocked(peer, true).await;
+            network.set_blocked(&peer, true).await;
         }
         Ok(Self {
             network,
@@ -91,6 +99,15 @@ impl Session {
         }
         searched.insert(model, now);
         true
+    }
+
+    /// Whether this computer slept or changed its network a moment ago: cuts and silence say nothing about peers then.
+    pub(super) fn path_changed_lately(&self) -> bool {
+        let since = clock::unix_ms().saturating_sub(LATELY_MS);
+        let because = ConnectionChange::Closed(ClosedBecause::NetworkChanged);
+        let log = self.network.log();
+        let mut recent = log.iter().rev().take_while(|event| event.unix_ms >= since);
+        recent.any(|event| event.what == because)
     }
 
     /// The name of the day.
@@ -125,12 +142,8 @@ impl Inner {
     /// # Errors
     /// As [`Session::start`]; the old session stays.
     pub(crate) async fn new_session(&self) -> Result<(), NodeError> {
-        let (known, blocked) = {
-            let book = self.book();
-            (book.dialable(), book.blocked())
-        };
-        let sources = sources(&self.settings.borrow(), &self.data, Swarm::Asking);
-        let session = Session::start(&self.agent, sources, known, &blocked).await?;
+        let (settings, book) = (self.settings.borrow().clone(), self.book().clone());
+        let session = Session::start(&self.agent, &settings, &self.data, &book).await?;
         let before = self.asking.0.send_replace(Arc::new(session));
         // What it learned goes to the disk; an answer that runs in it keeps its connections until it is over.
         if let Some(before) = Arc::into_inner(before) {

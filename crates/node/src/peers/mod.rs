@@ -4,7 +4,7 @@ mod book;
 mod compare;
 mod invite;
 mod measured;
-pub(crate) mod sources;
+pub(crate) mod swarms;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

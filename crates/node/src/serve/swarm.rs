@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Rooms, ServingView, quotes};
-use crate::{node::Inner, peers::sources, settings::Settings};
+use crate::{node::Inner, peers::swarms, settings::Settings};
 
 /// The running swarm, and what answers strangers besides jobs.
 #[derive(Debug)]
@@ -31,7 +31,6 @@ impl Swarm {
         status: watch::Sender<NetworkStatus>,
     ) -> Result<Self, NetworkError> {
         let settings = inner.settings.borrow().clone();
-        let sources = sources::sources(&settings, &inner.data, sources::Swarm::Serving);
         let (known_peers, blocked) = {
             let book = inner.book();
             (book.dialable(), book.blocked())
@@ -39,10 +38,14 @@ impl Swarm {
         let (network, inbound) = Network::start(NetworkOptions {
             listen,
             mdns,
-            sources,
             known_peers,
             agent: inner.agent.clone(),
-            ..NetworkOptions::new(inner.identity.seed())
+            ..swarms::options(
+                &settings,
+                &inner.data,
+                swarms::Swarm::Serving,
+                inner.identity.seed(),
+            )
         })
         .await?;
         for peer in blocked {
@@ -67,7 +70,7 @@ impl Swarm {
 impl Swarm {
     /// Whether these settings need another swarm.
     pub(super) fn is_outdated(&self, settings: &Settings) -> bool {
-        sources::changed(&self.settings, settings)
+        swarms::changed(&self.settings, settings)
     }
 }
 

@@ -45,14 +45,15 @@ pub fn root() -> PathBuf {
 /// A built program of the product, from the folder that this test was built into.
 #[must_use]
 pub fn program(name: &str) -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let folder = test.parent().and_then(Path::parent).unwrap();
-    let path = folder.join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
-    assert!(
-        path.exists(),
-        "{name} is not built: cargo build --workspace --bins"
-    );
-    path
+    let this = std::env::current_exe().unwrap();
+    let file = format!("{name}{}", std::env::consts::EXE_SUFFIX);
+    // A program lies beside the others, a test in a folder of theirs.
+    this.ancestors()
+        .skip(1)
+        .take(2)
+        .map(|folder| folder.join(&file))
+        .find(|path| path.exists())
+        .unwrap_or_else(|| panic!("{name} is not built: cargo build --workspace --bins"))
 }
 
 /// The starter's file; says that the test is skipped where it is not there.
@@ -114,14 +115,23 @@ impl Folder {
     /// With lines of TOML below the usual settings.
     #[must_use]
     pub fn with_settings(more: &str) -> Self {
-        let root = tempfile::tempdir().unwrap();
-        let listen = r#"listen = ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"]"#;
+        let folder = Self {
+            root: tempfile::tempdir().unwrap(),
+        };
+        folder.set(
+            &["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"],
+            more,
+        );
+        folder
+    }
+
+    /// Writes its settings anew: where its node listens, and more lines of TOML.
+    pub fn set(&self, listen: &[&str], more: &str) {
         fs::write(
-            root.path().join("settings.toml"),
-            format!("{listen}\nmdns = false\n{more}"),
+            self.path().join("settings.toml"),
+            format!("listen = {listen:?}\nmdns = false\n{more}"),
         )
         .unwrap();
-        Self { root }
     }
 
     /// Its path.
@@ -289,6 +299,12 @@ impl Running {
                 );
             }
         }
+    }
+
+    /// Its process number.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Sends a signal.

@@ -379,3 +379,11 @@ pub fn seed() -> [u8; 32] {
     );
     hash.finalize().into()
 }
+
+/// Runs this to its end on a runtime of its own.
+///
+/// # Panics
+/// When the system gives no threads.
+pub fn block_on<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Runtime::new().unwrap().block_on(work)
+}

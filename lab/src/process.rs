@@ -1,0 +1,56 @@
+//! What the system counts of a running program.
+
+use std::{fs, time::Duration};
+
+/// Ticks of the processor's clock in a second, as /proc counts them on every Linux of today.
+const TICKS: f64 = 100.0;
+
+/// Resident bytes of a program now. `None` once it has ended.
+#[must_use]
+pub fn rss_bytes(id: u32) -> Option<f64> {
+    let text = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
+    kilobytes(&text, "VmRSS:").map(|kilobytes| kilobytes * 1024.0)
+}
+
+/// The processor's time that a program took so far, without its children.
+#[must_use]
+pub fn cpu_time(id: u32) -> Option<Duration> {
+    let text = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    ticks(&text).map(|ticks| Duration::from_secs_f64(ticks / TICKS))
+}
+
+fn kilobytes(status: &str, key: &str) -> Option<f64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(key))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+/// User's and system's ticks: the 14th and the 15th field, behind a name that may hold spaces and brackets.
+fn ticks(stat: &str) -> Option<f64> {
+    let behind = stat.rsplit_once(')')?.1;
+    let mut fields = behind.split_whitespace().skip(11);
+    let user: f64 = fields.next()?.parse().ok()?;
+    let system: f64 = fields.next()?.parse().ok()?;
+    Some(user + system)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_brackets_moves_no_field() {
+        let stat = "7 (a ) b) S 1 7 7 0 -1 4194560 100 0 0 0 250 50 0 0 20 0 1 0 5 1000 10";
+        assert_eq!(ticks(stat), Some(300.0));
+        assert_eq!(ticks("nonsense"), None);
+    }
+
+    #[test]
+    fn resident_memory_is_in_kilobytes() {
+        assert_eq!(
+            kilobytes("VmPeak:\t9 kB\nVmRSS:\t  1234 kB\n", "VmRSS:"),
+            Some(1234.0)
+        );
+        assert!(rss_bytes(std::process::id()).is_some_and(|bytes| bytes > 0.0));
+        assert!(cpu_time(std::process::id()).is_some());
+    }
+}

@@ -14,6 +14,7 @@ use crate::{
     disk,
     error::LabError,
     figures::{Figures, Row, quantile},
+    process::signal,
     reference::{self, Reference},
 };
 
@@ -343,18 +344,4 @@ fn waits(answer: &Answer, broken: &BTreeMap<String, (Kind, Instant)>) -> Vec<(Ki
             (moved.lost + moved.gap > *at).then_some((*kind, took.as_secs_f64()))
         })
         .collect()
-}
-
-fn signal(id: u32, signal: libc::c_int) -> Result<(), LabError> {
-    let process = libc::pid_t::try_from(id).unwrap_or(libc::pid_t::MAX);
-    // SAFETY: sends a signal to a child whose listener has not waited for it while it runs; at worst the number is nobody's.
-    #[allow(unsafe_code)]
-    let sent = unsafe { libc::kill(process, signal) };
-    if sent == 0 {
-        return Ok(());
-    }
-    Err(LabError::System {
-        what: "an asking program cannot be signalled".to_owned(),
-        source: std::io::Error::last_os_error(),
-    })
 }

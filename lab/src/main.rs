@@ -20,7 +20,31 @@ struct Arguments {
 enum What {
     /// Thirty programs on loopback, some of them broken in the middle of an answer.
     Short,
+    /// The same answer over many networks.
+    Matrix {
+        /// How long it may take.
+        #[arg(long)]
+        minutes: f64,
+    },
+    /// A remote answer against a local one.
+    Remote {
+        /// Answers of each side.
+        #[arg(long)]
+        rounds: usize,
+        /// Seconds of silence.
+        #[arg(long)]
+        idle_seconds: u64,
+    },
+    /// An honest job beside peers that attack.
+    Hostile {
+        /// For how long.
+        #[arg(long)]
+        minutes: f64,
+    },
 }
+
+/// A longer run is a mistake in the command line.
+const MAX_MINUTES: f64 = 7.0 * 24.0 * 60.0;
 
 fn main() -> ExitCode {
     let what = Arguments::parse().what;
@@ -65,7 +89,22 @@ fn run(what: What) -> Result<Figures, LabError> {
             };
             lab::crowd::run(&starter, small_disks)
         }
+        What::Matrix { minutes } => lab::matrix::run(&starter, time(minutes)),
+        What::Remote {
+            rounds,
+            idle_seconds,
+        } => lab::remote::run(
+            &starter,
+            rounds,
+            std::time::Duration::from_secs(idle_seconds),
+        ),
+        What::Hostile { minutes } => lab::hostile::run(&starter, time(minutes)),
     }
+}
+
+#[cfg(target_os = "linux")]
+fn time(minutes: f64) -> std::time::Duration {
+    std::time::Duration::from_secs_f64(minutes.clamp(0.0, MAX_MINUTES) * 60.0)
 }
 
 /// The starter in a folder with nothing else: the programs offer whatever lies beside it.

@@ -1,6 +1,8 @@
-//! What the system counts of a running program.
+//! What the system counts of a running program, and how it is told to stop.
 
 use std::{fs, time::Duration};
+
+use crate::error::LabError;
 
 /// Ticks of the processor's clock in a second, as /proc counts them on every Linux of today.
 const TICKS: f64 = 100.0;
@@ -17,6 +19,24 @@ pub fn rss_bytes(id: u32) -> Option<f64> {
 pub fn cpu_time(id: u32) -> Option<Duration> {
     let text = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
     ticks(&text).map(|ticks| Duration::from_secs_f64(ticks / TICKS))
+}
+
+/// Sends a signal to a program that this one started and still waits for.
+///
+/// # Errors
+/// [`LabError::System`] when it has ended.
+pub fn signal(id: u32, signal: libc::c_int) -> Result<(), LabError> {
+    let process = libc::pid_t::try_from(id).unwrap_or(libc::pid_t::MAX);
+    // SAFETY: sends a signal to a process by its number, which is a child's that somebody still waits for; it touches no memory.
+    #[allow(unsafe_code)]
+    let sent = unsafe { libc::kill(process, signal) };
+    if sent == 0 {
+        return Ok(());
+    }
+    Err(LabError::System {
+        what: "a program cannot be signalled".to_owned(),
+        source: std::io::Error::last_os_error(),
+    })
 }
 
 fn kilobytes(status: &str, key: &str) -> Option<f64> {

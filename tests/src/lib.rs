@@ -6,6 +6,7 @@
 // Only tests call this: a failure here is the test's.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
+pub mod attacks;
 pub mod wire;
 
 use std::{

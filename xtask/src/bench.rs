@@ -3,11 +3,12 @@
 mod engine;
 mod files;
 mod measured;
+mod network;
 pub(crate) mod sharing;
 mod sides;
 mod window;
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{borrow::Cow, fs, path::PathBuf, process::Command};
 
 use clap::Subcommand;
 use serde::Serialize;
@@ -40,6 +41,15 @@ pub(crate) enum Bench {
         #[arg(long, default_value_t = sharing::ROUNDS)]
         rounds: usize,
     },
+    /// A remote answer against a local one: tokens a second, first token, bytes, processor's time, traffic of idle nodes.
+    Network {
+        /// Answers of each side, by turns; the median counts.
+        #[arg(long, default_value_t = network::ROUNDS)]
+        rounds: usize,
+        /// Seconds in which nothing is asked, for the traffic of idle nodes.
+        #[arg(long, default_value_t = network::IDLE_SECONDS)]
+        idle_seconds: u64,
+    },
     /// The app as a person meets it: size of the installer, start to composer, memory at rest.
     Window {
         /// Starts that are measured; the median counts.
@@ -62,6 +72,10 @@ pub(crate) fn bench(house: &House, what: &Bench) -> Result<(), Failure> {
             files,
         } => engine::bench(house, *rounds, *threads, peers, files),
         Bench::Sharing { rounds } => sharing::bench(house, *rounds),
+        Bench::Network {
+            rounds,
+            idle_seconds,
+        } => network::bench(house, *rounds, *idle_seconds),
         Bench::Window { rounds } => window::bench(house, *rounds),
     }
 }
@@ -81,9 +95,9 @@ fn load() -> Option<f64> {
 
 /// One measured thing.
 #[derive(Debug, Serialize)]
-struct Row {
+pub(crate) struct Row {
     work: String,
-    unit: &'static str,
+    unit: Cow<'static, str>,
     ours: f64,
     /// `None` where there is nobody to compare with.
     peer: Option<f64>,
@@ -91,14 +105,18 @@ struct Row {
     /// Ours to the peer's.
     ratio: Option<f64>,
     /// In ASCII, on the ratio, or on `ours` where there is no peer.
-    goal: Option<&'static str>,
+    goal: Option<Cow<'static, str>>,
 }
 
 impl Row {
-    fn alone(work: impl Into<String>, unit: &'static str, ours: f64) -> Self {
+    pub(crate) fn alone(
+        work: impl Into<String>,
+        unit: impl Into<Cow<'static, str>>,
+        ours: f64,
+    ) -> Self {
         Self {
             work: work.into(),
-            unit,
+            unit: unit.into(),
             ours,
             peer: None,
             peer_name: None,
@@ -107,15 +125,20 @@ impl Row {
         }
     }
 
-    fn against(mut self, name: &str, peer: Option<f64>) -> Self {
+    pub(crate) fn against(mut self, name: &str, peer: Option<f64>) -> Self {
         self.ratio = peer.filter(|peer| *peer > 0.0).map(|peer| self.ours / peer);
         self.peer_name = peer.map(|_| name.to_owned());
         self.peer = peer;
         self
     }
 
-    fn goal(mut self, goal: impl Into<Option<&'static str>>) -> Self {
-        self.goal = goal.into();
+    fn goal(self, goal: impl Into<Option<&'static str>>) -> Self {
+        self.goal_read(goal.into().map(Cow::from))
+    }
+
+    /// A goal that another program named.
+    pub(crate) fn goal_read(mut self, goal: Option<Cow<'static, str>>) -> Self {
+        self.goal = goal;
         self
     }
 }
@@ -129,7 +152,7 @@ struct Report {
 }
 
 /// Prints the table and writes the file.
-fn report(house: &House, name: &str, rows: Vec<Row>) -> Result<(), Failure> {
+pub(crate) fn report(house: &House, name: &str, rows: Vec<Row>) -> Result<(), Failure> {
     let report = Report {
         machine: machine(),
         cpu_flags: cpu_flags(),
@@ -151,7 +174,7 @@ fn report(house: &House, name: &str, rows: Vec<Row>) -> Result<(), Failure> {
                 .map(|ratio| format!("{ratio:.2}"))
                 .unwrap_or_else(|| "-".to_owned()),
             row.unit,
-            row.goal.unwrap_or("-"),
+            row.goal.as_deref().unwrap_or("-"),
             row.peer_name.as_deref().unwrap_or("-"),
         );
     }

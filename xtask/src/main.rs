@@ -16,6 +16,7 @@ mod demo;
 mod fuzz;
 mod headless;
 mod house;
+mod lab;
 mod package;
 mod peers;
 mod run;
@@ -92,6 +93,14 @@ enum Task {
         #[arg(long)]
         write: bool,
     },
+    /// Many real programs on one machine, and their faults; without a form, a matrix of networks made in software.
+    Lab {
+        #[command(subcommand)]
+        form: Option<lab::Lab>,
+        /// How long the matrix may take; the cells it does not come to are named.
+        #[arg(long, default_value_t = lab::MATRIX_MINUTES)]
+        minutes: f64,
+    },
     /// Write ui/src/bindings.ts anew from the Rust commands and events.
     Bindings {
         /// Only compare, and fail when it differs.
@@ -143,6 +152,7 @@ fn dispatch(house: &House, task: Task) -> Result<(), Failure> {
             contracts::build(house, abi)?;
             contracts::test(house).map(|_| ())
         }
+        Task::Lab { form, minutes } => lab::lab(house, form.as_ref(), minutes).map(|_| ()),
         Task::Bindings { check: true } => bindings::check(house),
         Task::Bindings { check: false } => bindings::write(house),
         Task::Package { bundles, cards } => package::package(house, bundles.as_deref(), &cards),

@@ -11,7 +11,7 @@ use std::{
 use crate::{
     bindings, build, contracts, fuzz,
     house::House,
-    peers,
+    lab, peers,
     sh::{self, Failure, clock},
     starter, system,
 };
@@ -140,6 +140,12 @@ const STAGES: &[Stage] = &[
         what: "several processes of the real programs",
         quick: false,
         run: rust::journeys,
+    },
+    Stage {
+        name: "lab",
+        what: "thirty real programs, some broken in the middle of an answer",
+        quick: false,
+        run: lab_briefly,
     },
     Stage {
         name: "desktop",
@@ -402,6 +408,20 @@ fn headless_loop(house: &House) -> Result<Report, Failure> {
     }
     crate::headless::show(house, false)?;
     Ok(Report::one())
+}
+
+fn lab_briefly(house: &House) -> Result<Report, Failure> {
+    if !cfg!(target_os = "linux") {
+        return Ok(Report::skip("the lab (it needs Linux's namespaces)"));
+    }
+    if !house.models().join(starter::FILE).exists() {
+        return Ok(Report::skip("the lab (the starter model is not here)"));
+    }
+    let figures = lab::lab(house, Some(&lab::Lab::Short), lab::MATRIX_MINUTES)?;
+    Ok(Report {
+        passed: 1,
+        skipped: figures.skipped,
+    })
 }
 
 fn desktop(house: &House) -> Result<Report, Failure> {

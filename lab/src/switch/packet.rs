@@ -73,9 +73,9 @@ pub fn rewrite(packet: &mut [u8], from: SocketAddrV4, to: SocketAddrV4) {
 fn transport(packet: &[u8]) -> Option<usize> {
     let first = *packet.first()?;
     let header = usize::from(first & 0x0f) * 4;
-    let (least, fragment) = match packet.get(9)? {
-        &TCP => (20, word(packet, 6) & 0x3fff),
-        &UDP => (8, word(packet, 6) & 0x3fff),
+    let (least, fragment) = match *packet.get(9)? {
+        TCP => (20, word(packet, 6) & 0x3fff),
+        UDP => (8, word(packet, 6) & 0x3fff),
         _ => return None,
     };
     let whole = first >> 4 == 4 && header >= HEADER && packet.len() >= header + least;

@@ -145,7 +145,7 @@ pub fn run(starter: &Path, time: Duration) -> Result<Figures, LabError> {
         counts.refused.load(Ordering::Relaxed) as f64,
     ));
     figures.push(count(
-        "streams_held",
+        "streams_opened",
         counts.held.load(Ordering::Relaxed) as f64,
     ));
     figures.push(Row::new("time", "s", begun.elapsed().as_secs_f64()));

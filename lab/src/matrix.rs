@@ -1,6 +1,6 @@
 //! The same answer over many networks: round trips, loss, routers, and cuts in the middle of it.
 //!
-//! Two providers with public addresses and one asking machine per kind of router hang on one switch. Their lines are set anew for
+//! Three providers with public addresses and one asking machine per kind of router hang on one switch. Their lines are set anew for
 //! each pair of round trip and loss; then the three ask at once, and the same thing happens to each in the middle of its answer.
 
 use std::{
@@ -35,8 +35,13 @@ const ROUTERS: [(&str, Option<Kind>); 3] = [
     ("cone", Some(Kind::PortRestricted)),
     ("symmetric", Some(Kind::Symmetric)),
 ];
-/// Machines with a public address.
-const PROVIDERS: [Ipv4Addr; 2] = [Ipv4Addr::new(198, 18, 0, 1), Ipv4Addr::new(198, 18, 0, 2)];
+/// Machines with a public address. Each has two places for strangers, and one that lost its asker keeps the place for a while: three have
+/// room for every asker twice.
+const PROVIDERS: [Ipv4Addr; 3] = [
+    Ipv4Addr::new(198, 18, 0, 1),
+    Ipv4Addr::new(198, 18, 0, 2),
+    Ipv4Addr::new(198, 18, 0, 3),
+];
 /// A way passes two lines in each direction.
 const LINES: u32 = 4;
 /// Tokens of an answer: several seconds at the starter's pace.

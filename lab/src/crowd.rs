@@ -15,6 +15,7 @@ use crate::{
     error::LabError,
     figures::{Figures, Row, quantile},
     process::signal,
+    ready::Ready,
     reference::{self, Reference},
 };
 
@@ -32,6 +33,8 @@ const TOKENS: u32 = 128;
 const DISTURB_AFTER: u64 = 16;
 /// And no later than this, so that there is something left to rescue.
 const DISTURB_BEFORE: u64 = 96;
+/// Programs that start to serve at once.
+const STARTING: usize = 2;
 /// How often the answers are looked at.
 const LOOK: Duration = Duration::from_millis(20);
 /// How long a slow reader does not read: longer than a provider's patience with silence, shorter than with a blocked writer.
@@ -190,6 +193,7 @@ struct Done {
 }
 
 fn providers(starter: &Path, small_disks: bool) -> Result<Vec<(Serving, bool)>, LabError> {
+    let ready = Ready::of(starter)?;
     let mut folders = Vec::new();
     for number in 0..SERVING {
         let folder = Folder::new();
@@ -204,23 +208,30 @@ fn providers(starter: &Path, small_disks: bool) -> Result<Vec<(Serving, bool)>, 
             &[&format!("/ip4/127.1.{}.1/udp/0/quic-v1", number + 1)],
             "threads = 1\n",
         );
+        ready.put_into(&folder)?;
         folders.push((folder, small));
     }
-    // Together, since each waits for its disk and its address.
-    std::thread::scope(|scope| {
-        let starting: Vec<_> = folders
-            .into_iter()
-            .map(|(folder, small)| scope.spawn(move || (Serving::start_in(folder, starter), small)))
-            .collect();
-        starting
-            .into_iter()
-            .map(|thread| {
+    // A few at a time: each starts a worker and has it look at the model.
+    let mut providers = Vec::new();
+    while !folders.is_empty() {
+        let some: Vec<_> = folders.drain(..STARTING.min(folders.len())).collect();
+        let started: Result<Vec<_>, LabError> = std::thread::scope(|scope| {
+            let starting: Vec<_> = some
+                .into_iter()
+                .map(|(folder, small)| {
+                    scope.spawn(move || (Serving::start_offering(folder, starter), small))
+                })
+                .collect();
+            let serves = |thread: std::thread::ScopedJoinHandle<'_, _>| {
                 thread
                     .join()
                     .map_err(|_| LabError::Wrong("a program does not serve".to_owned()))
-            })
-            .collect()
-    })
+            };
+            starting.into_iter().map(serves).collect()
+        });
+        providers.extend(started?);
+    }
+    Ok(providers)
 }
 
 fn disturb(

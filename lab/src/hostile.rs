@@ -26,6 +26,7 @@ use crate::{
     figures::{Figures, Row, quantile},
     matrix::serve,
     process,
+    ready::Ready,
     reference::QUESTIONS,
     remote::{Place, ask},
     switch::{Switch, link::Line},
@@ -65,8 +66,9 @@ pub fn run(starter: &Path, time: Duration) -> Result<Figures, LabError> {
     };
     let system = || LabError::system("no network namespace can be made here");
     let (_, other) = switch.attach(HONEST, Line::CLEAR, None).map_err(system())?;
-    let provider = serve(&home, PROVIDER, starter)?;
-    let honest = serve(&other, HONEST, starter)?;
+    let ready = Ready::of(starter)?;
+    let provider = serve(&home, PROVIDER, starter, &ready)?;
+    let honest = serve(&other, HONEST, starter, &ready)?;
     let (model, prompt) = job(starter)?;
     let question = |number: usize| QUESTIONS[number % QUESTIONS.len()];
     let place = Place::At(&provider.address);

@@ -34,6 +34,8 @@ pub mod matrix;
 #[cfg(target_os = "linux")]
 pub mod process;
 #[cfg(target_os = "linux")]
+pub mod ready;
+#[cfg(target_os = "linux")]
 pub mod reference;
 #[cfg(target_os = "linux")]
 pub mod remote;

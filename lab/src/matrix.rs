@@ -16,6 +16,7 @@ use crate::{
     error::LabError,
     figures::{Figures, Row, quantile},
     process,
+    ready::Ready,
     reference::{self, Reference},
     switch::{
         Port, Switch,
@@ -109,8 +110,9 @@ pub fn run(starter: &Path, within: Duration) -> Result<Figures, LabError> {
             return Ok(figures);
         }
     };
+    let ready = Ready::of(starter)?;
     let references = {
-        let undisturbed = Serving::start(starter);
+        let undisturbed = here(starter, &ready)?;
         reference::references(starter, &undisturbed, TOKENS)?
     };
     let mut providers = Vec::new();
@@ -118,7 +120,11 @@ pub fn run(starter: &Path, within: Duration) -> Result<Figures, LabError> {
         let (port, namespace) = switch
             .attach(address, Line::CLEAR, None)
             .map_err(LabError::system("no namespace for a provider"))?;
-        providers.push((port, serve(&namespace, address, starter)?, namespace));
+        providers.push((
+            port,
+            serve(&namespace, address, starter, &ready)?,
+            namespace,
+        ));
     }
     let begun = Instant::now();
     let mut not_reached = 0;
@@ -246,23 +252,30 @@ pub(crate) fn serve(
     namespace: &Namespace,
     address: Ipv4Addr,
     starter: &Path,
+    ready: &Ready,
 ) -> Result<Serving, LabError> {
     let starter: PathBuf = starter.to_owned();
+    let folder = Folder::new();
+    folder.set(
+        &[
+            &format!("/ip4/{address}/udp/4001/quic-v1"),
+            &format!("/ip4/{address}/tcp/4001"),
+        ],
+        "",
+    );
+    ready.put_into(&folder)?;
     namespace
-        .run(move || {
-            let folder = Folder::new();
-            folder.set(
-                &[
-                    &format!("/ip4/{address}/udp/4001/quic-v1"),
-                    &format!("/ip4/{address}/tcp/4001"),
-                ],
-                "",
-            );
-            Serving::start_in(folder, &starter)
-        })
+        .run(move || Serving::start_offering(folder, &starter))
         .map_err(LabError::system(
             "a program does not serve in its namespace",
         ))
+}
+
+/// A program that serves on loopback.
+pub(crate) fn here(starter: &Path, ready: &Ready) -> Result<Serving, LabError> {
+    let folder = Folder::new();
+    ready.put_into(&folder)?;
+    Ok(Serving::start_offering(folder, starter))
 }
 
 /// A rebind is nothing to who has no router.

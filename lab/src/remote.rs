@@ -13,8 +13,9 @@ use serde_json::Value;
 use crate::{
     error::LabError,
     figures::{Figures, Row, quantile},
-    matrix::serve,
+    matrix::{here, serve},
     process,
+    ready::Ready,
     reference::QUESTIONS,
     switch::{Port, Switch, link::Line, namespace::Namespace},
 };
@@ -37,9 +38,10 @@ const HOUR: f64 = 3600.0;
 /// [`LabError`] when a program does not start or does not answer.
 pub fn run(starter: &Path, rounds: usize, idle: Duration) -> Result<Figures, LabError> {
     let mut figures = Figures::default();
-    loopback(starter, rounds, &mut figures)?;
+    let ready = Ready::of(starter)?;
+    loopback(starter, &ready, rounds, &mut figures)?;
     let mut switch = Switch::new().map_err(LabError::system("no thread for the switch"))?;
-    match over_the_switch(&mut switch, starter, rounds, idle, &mut figures) {
+    match over_the_switch(&mut switch, starter, &ready, rounds, idle, &mut figures) {
         Err(LabError::System { what, source }) => {
             figures.skip(format!(
                 "first token, bytes and idle traffic ({what}: {source})"
@@ -71,9 +73,14 @@ fn median(values: &[f64]) -> f64 {
     quantile(values, 0.5).unwrap_or(f64::NAN)
 }
 
-fn loopback(starter: &Path, rounds: usize, figures: &mut Figures) -> Result<(), LabError> {
-    let provider = Serving::start(starter);
-    let asker = Serving::start(starter);
+fn loopback(
+    starter: &Path,
+    ready: &Ready,
+    rounds: usize,
+    figures: &mut Figures,
+) -> Result<(), LabError> {
+    let provider = here(starter, ready)?;
+    let asker = here(starter, ready)?;
     let (ids, mut spent) = ((provider.program.id(), asker.program.id()), (0.0, 0.0));
     ask(provider.folder(), Place::Here, QUESTIONS[0])?;
     ask(asker.folder(), Place::At(&provider.address), QUESTIONS[0])?;
@@ -108,6 +115,7 @@ fn cpu(id: u32) -> f64 {
 fn over_the_switch(
     switch: &mut Switch,
     starter: &Path,
+    ready: &Ready,
     rounds: usize,
     idle: Duration,
     figures: &mut Figures,
@@ -120,7 +128,7 @@ fn over_the_switch(
         let (port, namespace) = switch
             .attach(address, line, None)
             .map_err(LabError::system("no network namespace can be made here"))?;
-        Ok((port, serve(&namespace, address, starter)?, namespace))
+        Ok((port, serve(&namespace, address, starter, ready)?, namespace))
     };
     let provider = attach(PROVIDER)?;
     let clients = [attach(CLIENTS[0])?, attach(CLIENTS[1])?];

@@ -378,7 +378,33 @@ impl Serving {
     /// On a folder that was prepared.
     #[must_use]
     pub fn start_in(folder: Folder, starter: &Path) -> Self {
-        let mut program = Running::start(folder.decentralgpt_with(starter).arg("serve"));
+        Self::start_with(folder, starter, &[])
+    }
+
+    /// The same, and waits until it offers its model: before that it turns every question away.
+    ///
+    /// # Panics
+    /// When it ends before.
+    #[must_use]
+    pub fn start_offering(folder: Folder, starter: &Path) -> Self {
+        let mut serving = Self::start_with(folder, starter, &["--json"]);
+        loop {
+            let Some(line) = serving.program.line() else {
+                panic!("serve ended: {:?}", serving.program.wait())
+            };
+            // More addresses come before the first state.
+            let state = serde_json::from_str::<serde_json::Value>(&line).unwrap_or_default();
+            if state["offered"]
+                .as_array()
+                .is_some_and(|offered| !offered.is_empty())
+            {
+                return serving;
+            }
+        }
+    }
+
+    fn start_with(folder: Folder, starter: &Path, more: &[&str]) -> Self {
+        let mut program = Running::start(folder.decentralgpt_with(starter).arg("serve").args(more));
         let Some(address) = program.line() else {
             panic!("serve ended: {:?}", program.wait())
         };

@@ -25,7 +25,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     ask::{
         Answers,
-        session::{self, Session, Sessions},
+        session::{self, Outside, Session, Sessions},
     },
     chat::ChatSummary,
     clock, control,
@@ -196,7 +196,8 @@ impl Node {
                 .map(crate::models::ModelsError::view),
         );
         let measured = Measurements::open(&ledger).await?;
-        let asking = Session::start(&agent, &settings, &data, &book).await?;
+        let reach = Outside::at_start(&settings, &data, &book);
+        let asking = Session::start(&agent, &settings, &data, &book, reach).await?;
 
         let (serving, orders) = Serving::new();
         let stop = CancellationToken::new();

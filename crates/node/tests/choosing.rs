@@ -226,6 +226,55 @@ async fn a_rule_that_nobody_keeps_is_named() {
     stop([asker, provider]).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_only_this_computer_looks_for_nobody() {
+    let Some(models) = starter_folder() else {
+        return;
+    };
+    let (provider, address) = provider(std::slice::from_ref(&models)).await;
+    let test = start(&[models]).await;
+    let chat = greedy_chat(&test.node, ChatPatch::default()).await;
+    let sent = test
+        .node
+        .chat_send(&chat.id, None, Some(QUESTION.to_owned()))
+        .await;
+    let here = read(sent.unwrap()).await.finished.unwrap();
+    assert_eq!(here.state, MessageState::Complete);
+    let status = test.node.node_status();
+    assert!(
+        status.sources.iter().all(|source| !source.enabled),
+        "{:?}",
+        status.sources
+    );
+    assert!(status.peers.is_empty() && status.data == node::DataUsed::default());
+    assert!(!test.folder.path().join("met-asking").exists());
+
+    // The first wish for a peer opens the door.
+    let peer = test.node.peers_connect(&address).await.unwrap();
+    let mut status = test.node.status();
+    let opened = status.wait_for(|status| {
+        let enabled = |code: &str| {
+            status
+                .sources
+                .iter()
+                .any(|source| source.code == code && source.enabled)
+        };
+        enabled("book") && !enabled("mainline")
+    });
+    tokio::time::timeout(Duration::from_secs(10), opened)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(ask(&test.node, at_peer(&peer.id)).await, peer.id);
+    let log = test.node.peers_log();
+    assert!(
+        log.iter()
+            .any(|line| line.code == "opened" && line.peer.as_ref() == Some(&peer.id)),
+        "{log:?}"
+    );
+    stop([test, provider]).await;
+}
+
 /// The starter is in the list of models also where its file is not.
 fn starter_id(node: &Node) -> String {
     let rows = node.models_list().rows;

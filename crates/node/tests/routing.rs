@@ -358,5 +358,5 @@ fn a_newcomer_among_known_peers_finds_work_only_by_exploration() {
     println!(
         "share of a newcomer beside eight known peers: {with:.3} with exploration, {without:.3} without"
     );
-    assert!(with > without && with > 0.05);
+    assert!(without == 0.0 && with > 0.03);
 }

@@ -19,7 +19,7 @@ use crate::{
     node::Inner,
     route::{
         self, Claims, Dice, Draw, Group, Known, NotTaken, Outcome, Quoted, Rules, Shortlist,
-        Verdict, Want,
+        Verdict, Want, Yardstick,
     },
     settings::Settings,
 };
@@ -148,6 +148,10 @@ impl Inner {
             ids,
         } = quotes.unwrap_or_default();
         let mut first_token_ms = BTreeMap::new();
+        if let Some(known) = chosen {
+            let estimate = Yardstick::of(&want, &[known]).estimate(&want, known);
+            first_token_ms.insert(known.peer, estimate.first_token_s * 1000.0);
+        }
         for peer in &order {
             let expected = match quotes.get(peer) {
                 Some(quote) => Some(f64::from(quote.eta_first_token_ms)),

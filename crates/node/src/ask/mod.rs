@@ -366,6 +366,7 @@ impl Ask {
                     total: 0,
                     peer: chosen,
                 });
+                self.session = inner.outside().await?;
                 let found = inner.find(&self.session, wanted).await?;
                 let peers: Vec<PeerId> = found.offers.iter().map(|offer| offer.peer).collect();
                 let file = inner

@@ -19,6 +19,7 @@ use protocol::{ModelDigest, PeerId, Signer};
 use tokio::sync::watch;
 
 use crate::{
+    chat::Place,
     clock,
     data::DataFolder,
     error::NodeError,
@@ -45,11 +46,32 @@ const MAX_SEARCHED: usize = 64;
 /// So long after this computer woke or changed its network, what breaks is not the peers' fault.
 const LATELY_MS: u64 = 20_000;
 
+/// Whether the person ever wanted anything of peers. Before that, the swarm is silent: it opens no port, dials nobody and
+/// asks no source, so that a program that is used for answers of this computer alone sends nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outside {
+    /// Not yet.
+    Not,
+    /// Yes: in an earlier run, by the settings, or just now.
+    Asked,
+}
+
+impl Outside {
+    /// What holds when the program starts.
+    pub(crate) fn at_start(settings: &Settings, data: &DataFolder, book: &PeerBook) -> Self {
+        let asked = settings.place != Place::Local
+            || !book.dialable().is_empty()
+            || data.met(Swarm::Asking.name()).exists();
+        if asked { Self::Asked } else { Self::Not }
+    }
+}
+
 /// One day's swarm and key.
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) network: Network,
     identity: Identity,
+    reach: Outside,
     /// When the routing table was last asked for a model.
     searched: Mutex<BTreeMap<ModelDigest, Instant>>,
 }
@@ -64,13 +86,20 @@ impl Session {
         settings: &Settings,
         data: &DataFolder,
         book: &PeerBook,
+        reach: Outside,
     ) -> Result<Self, NodeError> {
         let identity = Identity::temporary()?;
         let blocked = book.blocked();
+        let options = match reach {
+            Outside::Not => NetworkOptions::new(identity.seed()),
+            Outside::Asked => NetworkOptions {
+                known_peers: book.dialable(),
+                ..swarms::options(settings, data, Swarm::Asking, identity.seed())
+            },
+        };
         let options = NetworkOptions {
-            known_peers: book.dialable(),
             agent: agent.to_owned(),
-            ..swarms::options(settings, data, Swarm::Asking, identity.seed())
+            ..options
         };
         let (network, inbound) = Network::start(options).await?;
         // Nothing is served here: whoever asks finds the queues closed.
@@ -81,6 +110,7 @@ impl Session {
         Ok(Self {
             network,
             identity,
+            reach,
             searched: Mutex::default(),
         })
     }
@@ -118,33 +148,60 @@ impl Session {
 
 /// The session of now; the older ones live as long as the answers that began in them.
 #[derive(Debug)]
-pub(crate) struct Sessions(watch::Sender<Arc<Session>>);
+pub(crate) struct Sessions {
+    now: watch::Sender<Arc<Session>>,
+    /// Held while a session is replaced, so that two who want that make one.
+    change: tokio::sync::Mutex<()>,
+}
 
 impl Sessions {
     pub(crate) fn new(first: Session) -> Self {
-        Self(watch::Sender::new(Arc::new(first)))
+        Self {
+            now: watch::Sender::new(Arc::new(first)),
+            change: tokio::sync::Mutex::default(),
+        }
     }
 
     /// The session for something that begins now.
     pub(crate) fn now(&self) -> Arc<Session> {
-        Arc::clone(&self.0.borrow())
+        Arc::clone(&self.now.borrow())
     }
 
     /// The same, as it changes.
     pub(crate) fn watch(&self) -> watch::Receiver<Arc<Session>> {
-        self.0.subscribe()
+        self.now.subscribe()
     }
 }
 
 impl Inner {
+    /// The session for something that concerns peers: from the first time on, the swarm looks for them.
+    ///
+    /// # Errors
+    /// As [`Session::start`]; the silent session stays.
+    pub(crate) async fn outside(&self) -> Result<Arc<Session>, NodeError> {
+        let _change = self.asking.change.lock().await;
+        let session = self.asking.now();
+        if session.reach == Outside::Asked {
+            return Ok(session);
+        }
+        self.replace_session(Outside::Asked).await?;
+        Ok(self.asking.now())
+    }
+
     /// Takes a new key and a new swarm for whatever begins from now on.
     ///
     /// # Errors
     /// As [`Session::start`]; the old session stays.
     pub(crate) async fn new_session(&self) -> Result<(), NodeError> {
+        let _change = self.asking.change.lock().await;
+        let reach = self.asking.now().reach;
+        self.replace_session(reach).await
+    }
+
+    async fn replace_session(&self, reach: Outside) -> Result<(), NodeError> {
         let (settings, book) = (self.settings.borrow().clone(), self.book().clone());
-        let session = Session::start(&self.agent, &settings, &self.data, &book).await?;
-        let before = self.asking.0.send_replace(Arc::new(session));
+        let session = Session::start(&self.agent, &settings, &self.data, &book, reach).await?;
+        let before = self.asking.now.send_replace(Arc::new(session));
         // What it learned goes to the disk; an answer that runs in it keeps its connections until it is over.
         if let Some(before) = Arc::into_inner(before) {
             before.network.shutdown().await;
@@ -190,6 +247,26 @@ fn spread() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_never_asked_a_peer_is_silent() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = DataFolder::open(folder.path()).unwrap();
+        let (mut book, _) = PeerBook::open(&data.peers());
+        let local = Settings::default();
+        assert_eq!(Outside::at_start(&local, &data, &book), Outside::Not);
+        let automatic = Settings {
+            place: Place::Automatic,
+            ..Settings::default()
+        };
+        assert_eq!(Outside::at_start(&automatic, &data, &book), Outside::Asked);
+        let peer = PeerId::from_public_key(&[1; 32]);
+        book.remember(&peer, &["/ip4/192.0.2.1/tcp/1".to_owned()]);
+        assert_eq!(Outside::at_start(&local, &data, &book), Outside::Asked);
+        let (empty, _) = PeerBook::open(&data.peers());
+        std::fs::write(data.met("asking"), "").unwrap();
+        assert_eq!(Outside::at_start(&local, &data, &empty), Outside::Asked);
+    }
 
     #[test]
     fn the_key_changes_soon_after_midnight_and_not_twice_a_day() {

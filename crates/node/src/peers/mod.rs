@@ -57,7 +57,7 @@ impl Node {
     /// [`NodeError::Invite`] for a text that is none, [`NodeError::Network`] with the reason when it cannot be reached.
     pub async fn peers_connect(&self, text: &str) -> Result<Peer, NodeError> {
         let inner = &self.inner;
-        let session = inner.asking.now();
+        let session = inner.outside().await?;
         let own = inner.identity.peer_id();
         let own_address = |address: &str| NetworkError::OwnAddress {
             address: address.to_owned(),

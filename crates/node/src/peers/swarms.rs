@@ -14,6 +14,16 @@ pub(crate) enum Swarm {
     Serving,
 }
 
+impl Swarm {
+    /// As its files are called.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Asking => "asking",
+            Self::Serving => "serving",
+        }
+    }
+}
+
 /// How a swarm joins, without its peers.
 pub(crate) fn options(
     settings: &Settings,
@@ -72,10 +82,7 @@ fn reach(settings: &Settings, swarm: Swarm) -> ReachPolicy {
 /// The sources that the person allows. In the local network alone, none that reaches beyond it.
 fn sources(settings: &Settings, data: &DataFolder, swarm: Swarm) -> Sources {
     let beyond = !settings.lan_only;
-    let (book, offers) = match swarm {
-        Swarm::Asking => (data.met("asking"), data.offers("asking")),
-        Swarm::Serving => (data.met("serving"), data.offers("serving")),
-    };
+    let (book, offers) = (data.met(swarm.name()), data.offers(swarm.name()));
     Sources {
         book: settings.saved_peers.then_some(book),
         offers: settings.saved_peers.then_some(offers),

@@ -198,7 +198,7 @@ impl Scheduler {
         let Some(own) = costs.step(step.own_rows, 0) else {
             return ordered.is_empty();
         };
-        let allowed = self.slack.min(own * KEPT);
+        let allowed = self.slack.min(own * STUTTER);
         for candidate in ordered {
             let Some(now_costs) = costs.step(step.rows, step.prefill) else {
                 return false;

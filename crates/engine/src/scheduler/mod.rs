@@ -35,9 +35,13 @@ pub const STEP_TOKENS: u32 = crate::families::PREFILL_CHUNK;
 /// enough rows already.
 pub const STEP_ROWS: usize = 32;
 
-/// A step of the owner's may become longer by this part of itself at once, however much slack there is: a pause that is
-/// longer than the beat of the tokens is seen.
+/// A step of the owner's may become longer by this part of itself at once: a pause that is longer than the beat of the
+/// tokens is seen.
 const STUTTER: f64 = 0.5;
+
+/// Most slack that is kept, as a part of a step of the owner's: enough for what may be done at once, and little, since a
+/// short answer feels all of what the one before it left.
+const KEPT: f64 = 0.6;
 
 /// A sequence that could be stepped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -269,7 +273,7 @@ impl Scheduler {
                 false => seconds,
             };
             let earned = own * f64::from(self.sharing.slowdown);
-            self.slack = (self.slack + earned - (seconds - own)).min(own);
+            self.slack = (self.slack + earned - (seconds - own)).min(own * KEPT);
             self.budget.spend(seconds - own, now);
         } else {
             self.budget.spend(seconds, now);

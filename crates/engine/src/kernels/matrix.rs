@@ -359,7 +359,7 @@ fn pack_group(planes: &[Plane], integers: &[u8], lane: usize, group: &mut [u8]) 
     let mut below = 0;
     for plane in planes {
         // Of four integers, the bits that belong to the plane.
-        let field = |at: usize, mask: u32| fours[at] >> below & mask * 0x0101_0101;
+        let field = |at: usize, mask: u32| (fours[at] >> below) & (mask * 0x0101_0101);
         match plane {
             Plane::Bytes => (0..8).for_each(|at| put(fours[at])),
             Plane::Nibbles => (0..4).for_each(|at| put(field(at, 15) | field(at + 4, 15) << 4)),

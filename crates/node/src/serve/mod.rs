@@ -14,15 +14,14 @@ mod rooms;
 mod swarm;
 
 use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use network::{IncomingJob, Network, NetworkStatus};
 use protocol::{PeerId, offer::SignedEnvelope};
 use tokio::{
-    sync::{Semaphore, mpsc, oneshot, watch},
+    sync::{mpsc, oneshot, watch},
     task::JoinSet,
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};

@@ -124,13 +124,13 @@ impl Rooms {
         let Some(calls) = calls else {
             return Err(taking);
         };
-        calls
-            .try_send(Call::Take(taking))
-            .map_err(|error| match error.into_inner() {
-                Call::Take(taking) => taking,
-                // It is what was sent.
-                Call::MakeRoom => unreachable!("a stream was sent"),
-            })
+        match calls.try_reserve() {
+            Ok(permit) => {
+                permit.send(Call::Take(taking));
+                Ok(())
+            }
+            Err(_) => Err(taking),
+        }
     }
 
     fn free_place(&self, peer: PeerId) -> Option<Place> {

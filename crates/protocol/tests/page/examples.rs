@@ -12,7 +12,10 @@ use protocol::{
     },
     head::{HeadRequest, HeadResponse, HeadStatus},
     job::Finish,
-    offer::{Bloom, Offer, OffersRequest, OffersResponse, Payment, SignedEnvelope},
+    offer::{
+        Bloom, FEATURE_LOGPROBS, FEATURE_RESUME, Offer, OffersRequest, OffersResponse, Payment,
+        SignedEnvelope,
+    },
     price::{Price, Prices, Totals},
     quote::{Quote, QuoteRequest, prefix_hashes},
     receipt::{self, Checkpoint, Receipt, SAMPLER, SEED_FROM_JOB, SignedReceipt},
@@ -74,7 +77,7 @@ fn offers() -> Vec<(&'static str, Bytes)> {
         ctx_max: 8_192,
         out_max: 2_048,
         parallel_slots: 2,
-        features: vec!["resume".into(), "logprobs".into()],
+        features: vec![FEATURE_RESUME.into(), FEATURE_LOGPROBS.into()],
         prices: Prices {
             input: Price::new(50_000),
             cached: Price::new(5_000),

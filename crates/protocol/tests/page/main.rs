@@ -218,6 +218,9 @@ fn every_name_and_number_in_the_text_is_the_code_s() {
         receipt::CHECKPOINT_DOMAIN,
         receipt::RECEIPT_DOMAIN,
         receipt::COUNTERSIGN_DOMAIN,
+        offer::FEATURE_RESUME,
+        offer::FEATURE_GRAMMAR,
+        offer::FEATURE_LOGPROBS,
         receipt::SAMPLER,
         protocol::NetworkId::MAIN.as_str(),
     ] {

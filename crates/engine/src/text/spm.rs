@@ -1,7 +1,8 @@
 //! SentencePiece: the characters of a text, merged by score; what has no piece is spelled in bytes.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeSet, BinaryHeap};
+use std::collections::{BTreeSet, BinaryHeap, HashMap};
+use std::ops::Range;
 
 use super::vocabulary::{PieceKind, Vocabulary};
 
@@ -70,15 +71,31 @@ impl Spm {
     /// Encodes text whose spaces have been spelled already.
     pub(super) fn encode(&self, text: &str, vocabulary: &Vocabulary, ids: &mut Vec<u32>) {
         let mut merging = Merging::default();
-        let mut begun = 0;
-        for (at, _) in text.match_indices(SPACE) {
-            let before = text[begun..at].chars().next_back();
-            if before.is_some_and(|before| !self.before_space.contains(&before)) {
-                self.encode_part(&text[begun..at], vocabulary, &mut merging, ids);
-                begun = at;
+        // Where the ids of each part are, since words come again.
+        let mut known: HashMap<&str, Range<usize>> = HashMap::new();
+        for part in self.parts(text) {
+            if let Some(known) = known.get(part) {
+                ids.extend_from_within(known.clone());
+                continue;
             }
+            let first = ids.len();
+            self.encode_part(part, vocabulary, &mut merging, ids);
+            known.insert(part, first..ids.len());
         }
-        self.encode_part(&text[begun..], vocabulary, &mut merging, ids);
+    }
+
+    /// What is merged by itself, one after the other.
+    fn parts<'t>(&self, text: &'t str) -> impl Iterator<Item = &'t str> {
+        let borders = text.match_indices(SPACE).map(|(at, _)| at).filter(|&at| {
+            let before = text[..at].chars().next_back();
+            before.is_some_and(|before| !self.before_space.contains(&before))
+        });
+        let mut begun = 0;
+        borders.chain([text.len()]).map(move |end| {
+            let part = &text[begun..end];
+            begun = end;
+            part
+        })
     }
 
     fn encode_part(

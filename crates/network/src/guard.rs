@@ -85,6 +85,11 @@ impl<B: NetworkBehaviour> Guard<B> {
         }
     }
 
+    /// What was handed on.
+    pub(crate) fn candidates(&self) -> impl Iterator<Item = &Multiaddr> {
+        self.candidates.iter()
+    }
+
     /// Starts over with another behaviour of the same kind, which hears of the connections that are open.
     pub(crate) fn reset(&mut self, inner: B) {
         self.inner = inner;

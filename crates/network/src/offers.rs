@@ -366,26 +366,24 @@ fn is_forged(error: &OfferError) -> bool {
             SignatureError::Length { .. } | SignatureError::Key | SignatureError::Mismatch,
         )
         | OfferError::SignerIsNotPeer
-        | OfferError::LivesTooLong { .. }
-        | OfferError::TooLong(_)
-        | OfferError::Malformed(_)
         | OfferError::Binding(
             BindingError::TooLarge { .. }
             | BindingError::Undecodable
             | BindingError::Node(_)
             | BindingError::Malformed(_)
             | BindingError::OtherPeer
+            | BindingError::OtherNetwork
             | BindingError::LivesTooLong { .. }
             | BindingError::OperatorForm
             | BindingError::Operator,
-        ) => true,
+        )
+        | OfferError::LivesTooLong { .. }
+        | OfferError::TooLong(_)
+        | OfferError::Malformed(_) => true,
         OfferError::Version(_)
         | OfferError::WrongNetwork
         | OfferError::Binding(
-            BindingError::Version(_)
-            | BindingError::OtherNetwork
-            | BindingError::NotYet { .. }
-            | BindingError::Expired { .. },
+            BindingError::Version(_) | BindingError::NotYet { .. } | BindingError::Expired { .. },
         )
         | OfferError::Expired { .. }
         | OfferError::FromTheFuture { .. }

@@ -27,6 +27,13 @@ pub const DOMAIN: &str = "decentralgpt/offer/1";
 /// The major version of the job protocol that this program speaks, for `proto_min` and `proto_max`.
 pub const PROTO: u32 = 1;
 
+/// Feature of a provider that keeps a job whose stream was cut.
+pub const FEATURE_RESUME: &str = "resume";
+/// Feature of a provider that holds output to a form.
+pub const FEATURE_GRAMMAR: &str = "grammar";
+/// Feature of a provider that tells log-probabilities.
+pub const FEATURE_LOGPROBS: &str = "logprobs";
+
 /// Bytes of a whole envelope. Offers are kept by the thousand.
 pub const MAX_ENVELOPE: usize = 2 << 10;
 /// A provider that is gone disappears from every list within this time.
@@ -75,7 +82,7 @@ pub struct Offer {
     pub out_max: u32,
     /// Jobs at once.
     pub parallel_slots: u32,
-    /// Names of what it can do beside the basics.
+    /// Names of what it can do beside the basics: [`FEATURE_RESUME`] and others. One that is not known means nothing.
     pub features: Vec<String>,
     /// Prices.
     pub prices: Prices,

@@ -285,6 +285,10 @@ impl<B: Backend> Decoder<B> {
                     .for_each(|value| *value *= self.shape.embedding_scale);
             }
         }
+        // The rows of a prompt lie all over the table, and with each the system maps its neighbours.
+        if ids.len() > 1 {
+            self.file.used(entry, 0..bytes.len());
+        }
         Ok(out)
     }
 }

@@ -326,15 +326,18 @@ fn pack_floats<'b>(format: Format, rows: impl Iterator<Item = &'b [u8]>, packed:
 
 fn pack_integers<'b>(format: Format, rows: impl Iterator<Item = &'b [u8]>, packed: &mut [u8]) {
     let (_, size) = format.block();
+    let mut rows: Vec<_> = rows.map(|row| row.chunks_exact(size)).collect();
     let mut block = Block::new();
-    for (lane, row) in rows.enumerate() {
-        let blocks = packed.chunks_exact_mut(packed_block(format));
-        for (packed, bytes) in blocks.zip(row.chunks_exact(size)) {
-            let (scales, quants) = packed.split_at_mut(format.scale_bytes());
+    for packed in packed.chunks_exact_mut(packed_block(format)) {
+        let (scales, quants) = packed.split_at_mut(format.scale_bytes());
+        for (lane, row) in rows.iter_mut().enumerate() {
+            let Some(bytes) = row.next() else {
+                continue;
+            };
             block.read(format, bytes);
             let groups = quants.chunks_exact_mut(format.group_bytes());
             for (integers, group) in block.quants.chunks_exact(GROUP).zip(groups) {
-                pack_group(format, integers, lane, group);
+                pack_group(format.planes(), integers, lane, group);
             }
             pack_scales(format, &block, lane, scales);
         }
@@ -342,30 +345,32 @@ fn pack_integers<'b>(format: Format, rows: impl Iterator<Item = &'b [u8]>, packe
 }
 
 /// Puts a row's integers of one group into its planes.
-fn pack_group(format: Format, integers: &[u8], lane: usize, group: &mut [u8]) {
-    let mut vectors = [0u32; 8];
-    for (vector, four) in vectors.iter_mut().zip(integers.as_chunks().0) {
-        *vector = u32::from_le_bytes(*four);
+fn pack_group(planes: &[Plane], integers: &[u8], lane: usize, group: &mut [u8]) {
+    let mut fours = [0u32; 8];
+    for (four, bytes) in fours.iter_mut().zip(integers.as_chunks().0) {
+        *four = u32::from_le_bytes(*bytes);
     }
-    let mut planes = group.chunks_exact_mut(4 * STRIP);
-    let mut below = 0;
-    for plane in format.planes() {
-        let bits = plane.bits();
-        let mask = 0x0101_0101 * ((1u32 << bits) - 1);
-        // How many vectors of the integers share one of the plane, and how far apart they are.
-        let (sharing, apart) = match plane {
-            Plane::Nibbles => (2, 4),
-            Plane::Bytes | Plane::Pairs | Plane::Bits => (8 / bits, 1),
-        };
-        for (at, packed) in planes.by_ref().take(plane.vectors()).enumerate() {
-            let first = if apart == 1 { at * sharing } else { at };
-            let word = (0..sharing).fold(0, |word, share| {
-                let field = vectors[first + share * apart] >> below & mask;
-                word | field << (share * bits)
-            });
-            packed[4 * lane..][..4].copy_from_slice(&word.to_le_bytes());
+    let mut vectors = group.chunks_exact_mut(4 * STRIP);
+    let mut put = |word: u32| {
+        if let Some(vector) = vectors.next() {
+            vector[4 * lane..][..4].copy_from_slice(&word.to_le_bytes());
         }
-        below += bits;
+    };
+    let mut below = 0;
+    for plane in planes {
+        // Of four integers, the bits that belong to the plane.
+        let field = |at: usize, mask: u32| (fours[at] >> below) & (mask * 0x0101_0101);
+        match plane {
+            Plane::Bytes => (0..8).for_each(|at| put(fours[at])),
+            Plane::Nibbles => (0..4).for_each(|at| put(field(at, 15) | field(at + 4, 15) << 4)),
+            Plane::Pairs => (0..2).for_each(|at| {
+                put((0..4).fold(0, |word, share| {
+                    word | field(4 * at + share, 3) << (2 * share)
+                }));
+            }),
+            Plane::Bits => put((0..8).fold(0, |word, share| word | field(share, 1) << share)),
+        }
+        below += plane.bits();
     }
 }
 

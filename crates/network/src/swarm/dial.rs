@@ -278,6 +278,17 @@ impl Loop {
         }
     }
 
+    /// Opens one more connection to a connected peer, for the network's own ends.
+    pub(super) fn dial_again(&mut self, peer: PeerId, address: Multiaddr) {
+        let options = DialOpts::peer_id(peer)
+            .condition(PeerCondition::Always)
+            .addresses(vec![address])
+            .build();
+        if self.swarm.dial(options).is_ok() {
+            self.dials.background += 1;
+        }
+    }
+
     pub(super) fn dial_succeeded(
         &mut self,
         connection: ConnectionId,

@@ -41,6 +41,12 @@ const SLEPT: Duration = Duration::from_secs(15);
 const SETTLED: Duration = Duration::from_secs(2);
 /// How long a node that listens waits for somebody to try its addresses before it looks for relays all the same.
 const UNSURE: Duration = Duration::from_secs(20);
+/// The first pause before an address that nobody reached is tried again, and the longest: it doubles. One attempt that fails may be
+/// the other end's fault.
+const RETRY_FIRST: Duration = Duration::from_secs(15);
+const RETRY_LAST: Duration = Duration::from_secs(15 * 60);
+/// What a peer that tries addresses for others speaks.
+const TRIES: &str = "/libp2p/autonat/2/dial-request";
 /// Peers that are dialled again after a sleep or a change of network.
 const REDIALS: usize = 32;
 /// Addresses of interfaces that are remembered.
@@ -94,6 +100,8 @@ pub(super) struct Reaching {
     /// Connections carried here, by their ends.
     circuits: HashMap<(PeerId, PeerId), usize>,
     offers_to_relay: bool,
+    /// When addresses that nobody reached are tried again, and the pause after that.
+    retry: Option<(Instant, Duration)>,
     /// Why we close connections, until they are.
     because: BTreeMap<ConnectionId, ClosedBecause>,
     redial: BTreeSet<PeerId>,
@@ -120,6 +128,7 @@ impl Reaching {
             reservations: HashSet::new(),
             circuits: HashMap::new(),
             offers_to_relay: false,
+            retry: None,
             because: BTreeMap::new(),
             redial: BTreeSet::new(),
         }
@@ -298,6 +307,44 @@ impl Loop {
             }
         }
         self.reach_changed();
+    }
+
+    /// Lets addresses that nobody reached yet be tried once more. The library remembers a failure for ever, and an attempt whose
+    /// connection broke as one that goes on; a new prober knows of neither, but only of peers that it sees being connected.
+    fn try_again(&mut self, now: Instant) {
+        let Some(autonat) = self.swarm.behaviour().autonat.as_ref() else {
+            return;
+        };
+        let proven: BTreeSet<_> = self.reaching.reach.proven().collect();
+        let unproven: Vec<_> = autonat
+            .candidates()
+            .filter(|candidate| !proven.contains(candidate))
+            .cloned()
+            .collect();
+        let who = self
+            .peers
+            .iter()
+            .filter(|(_, connected)| connected.speaks(TRIES))
+            .find_map(|(peer, connected)| Some((*peer, connected.dialled().last()?.clone())));
+        let (false, Some((peer, address))) = (unproven.is_empty(), who) else {
+            self.reaching.retry = None;
+            return;
+        };
+        let (at, pause) = *self
+            .reaching
+            .retry
+            .get_or_insert((now + RETRY_FIRST, RETRY_FIRST * 2));
+        if now < at {
+            return;
+        }
+        self.reaching.retry = Some((now + pause, (pause * 2).min(RETRY_LAST)));
+        if let Some(autonat) = self.swarm.behaviour_mut().autonat.as_mut() {
+            autonat.reset(behaviour::prober());
+            for candidate in &unproven {
+                autonat.candidate(candidate);
+            }
+        }
+        self.dial_again(peer, address);
     }
 
     /// Asks the router to pass ports on, once there is a listener behind it.
@@ -562,6 +609,7 @@ impl Loop {
             self.network_changed();
         }
         self.listen_on_443();
+        self.try_again(now.monotonic);
         if self.wants_relays() {
             if let Some(relay) = self.reaching.relays.next_dial(now.monotonic) {
                 self.dial_known(relay);
@@ -657,6 +705,7 @@ impl Loop {
         }
         let now = Instant::now();
         self.reaching.reach.forget();
+        self.reaching.retry = None;
         self.reaching.relays.hurry(now);
         if let Some(autonat) = self.swarm.behaviour_mut().autonat.as_mut() {
             autonat.reset(behaviour::prober());

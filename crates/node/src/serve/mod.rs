@@ -10,18 +10,18 @@ mod job;
 mod measure;
 mod offers;
 mod quotes;
+mod rooms;
 mod swarm;
 
 use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use network::{IncomingJob, Network, NetworkStatus};
 use protocol::{PeerId, offer::SignedEnvelope};
 use tokio::{
-    sync::{Semaphore, mpsc, oneshot, watch},
+    sync::{mpsc, oneshot, watch},
     task::JoinSet,
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
@@ -31,15 +31,14 @@ pub(crate) use offers::ServedModel;
 
 use self::swarm::Swarm;
 
+use rooms::Rooms;
+
 use crate::{
     clock,
     error::{ErrorView, NodeError},
     node::Inner,
     status::{NotOffered, ServingState},
 };
-
-/// Jobs of others that compute at once. They share the engine's steps: with more, nobody gets an answer at reading pace.
-const SLOTS: usize = 2;
 
 /// Streams of others that have a task, most of them waiting for a first frame or being refused. Each holds one prompt
 /// of a MiB at most.
@@ -224,26 +223,6 @@ pub(crate) async fn run(inner: Arc<Inner>, orders: Orders) {
     }
     .run()
     .await;
-}
-
-/// The places for jobs, shared by their tasks.
-#[derive(Debug, Clone)]
-struct Rooms {
-    slots: Arc<Semaphore>,
-    /// Who has a job running: a stranger who does not pay gets one at a time.
-    peers: Arc<Mutex<BTreeMap<PeerId, ()>>>,
-    /// Jobs that were accepted and are not over.
-    running: watch::Sender<u32>,
-}
-
-impl Default for Rooms {
-    fn default() -> Self {
-        Self {
-            slots: Arc::new(Semaphore::new(SLOTS)),
-            peers: Arc::default(),
-            running: watch::Sender::new(0),
-        }
-    }
 }
 
 /// A pause that a person ordered.
@@ -444,10 +423,7 @@ impl Switch {
             self.tasks.shutdown().await;
         }
         // Jobs that were dropped in the middle did not count themselves down.
-        self.rooms = Rooms {
-            running: self.rooms.running.clone(),
-            ..Rooms::default()
-        };
+        self.rooms = self.rooms.anew();
         self.rooms.running.send_replace(0);
     }
 

@@ -12,7 +12,7 @@ use protocol::{
     price::Prices,
 };
 
-use super::SLOTS;
+use super::rooms::SLOTS;
 use crate::{clock, error::ErrorView, models::Model, node::Inner, status::NotOffered};
 
 /// An offer lives this long: two refreshes may fail before it is gone.

@@ -9,7 +9,10 @@ use protocol::{
 };
 use tokio::sync::{mpsc, watch};
 
-use super::{Rooms, SLOTS, ServedModel, ServingView, offers};
+use super::{
+    ServedModel, ServingView, offers,
+    rooms::{Rooms, SLOTS},
+};
 use crate::{clock, node::Inner};
 
 /// Output tokens of the job in front, of which nobody knows how long it still takes: half of a page.

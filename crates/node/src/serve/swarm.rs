@@ -9,7 +9,7 @@ use network::{
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Rooms, ServingView, quotes};
+use super::{ServingView, quotes, rooms::Rooms};
 use crate::{node::Inner, peers::swarms, settings::Settings};
 
 /// The running swarm, and what answers strangers besides jobs.

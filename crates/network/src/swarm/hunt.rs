@@ -419,12 +419,8 @@ impl Loop {
                     Why::Hunt(_) | Why::Feeler => PeerCondition::DisconnectedAndNotDialing,
                 })
                 .addresses(addresses)
-                .allocate_new_port()
                 .build(),
-            (None, Some(address)) => DialOpts::unknown_peer_id()
-                .address(address.clone())
-                .allocate_new_port()
-                .build(),
+            (None, Some(address)) => DialOpts::unknown_peer_id().address(address.clone()).build(),
         };
         let connection = options.connection_id();
         if self.swarm.dial(options).is_err() {
@@ -459,7 +455,9 @@ impl Loop {
 
     /// A peer that routes came to us: whether it can be found where it says is seen by dialling it there.
     pub(super) fn verify_address(&mut self, peer: &PeerId) {
-        let addresses = self.addresses.of(peer);
+        // What leads through a relay says nothing of where it is.
+        let mut addresses = self.addresses.of(peer);
+        addresses.retain(|address| !address::is_relayed(address));
         let dialled = self
             .peers
             .get(peer)

@@ -28,6 +28,7 @@ enum Step {
     Evicted,
     OpenBytes(Vec<u8>),
     Recorded(u8),
+    Queued(u8),
     Loading(u8),
     Prefill(u8),
     Tokens { skip: bool, count: u8, id: u16 },
@@ -132,6 +133,7 @@ fn event(step: Step, watch: &Watch, provider: &Provider) -> Option<Event> {
             1 => Recorded::Failed,
             _ => Recorded::Fresh,
         }),
+        Step::Queued(in_front) => Event::Engine(EngineEvent::Queued { in_front: in_front.into() }),
         Step::Loading(done) => Event::Engine(EngineEvent::Loading { done: done.into(), total: 255 }),
         Step::Prefill(done) => Event::Engine(EngineEvent::Prefill { done: done.into(), total: 255 }),
         Step::Tokens { skip, count, id } => Event::Engine(EngineEvent::Tokens {

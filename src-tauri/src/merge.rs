@@ -114,6 +114,7 @@ mod tests {
             AnswerEvent::Placed {
                 peer: Some("a".to_owned()),
                 index: 4,
+                why: None,
             },
             text(" is Paris.", false, 6),
             AnswerEvent::Titled {

@@ -130,7 +130,7 @@ impl Folder {
     pub fn set(&self, listen: &[&str], more: &str) {
         fs::write(
             self.path().join("settings.toml"),
-            format!("listen = {listen:?}\nmdns = false\n{more}"),
+            format!("listen = {listen:?}\nmdns = false\nmainline = false\n{more}"),
         )
         .unwrap();
     }

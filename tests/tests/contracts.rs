@@ -2,6 +2,8 @@
 //!
 //! The sources are tested by forge (`cargo xtask contracts`); this holds for what the app really reads.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
 use serde_json::Value;

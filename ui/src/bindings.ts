@@ -75,7 +75,9 @@ export type AnswerEvent = { kind: "started"; chat: string; user: Message | null;
 /**  `tokens` counts the whole answer so far. */
 { kind: "text"; append: string; reasoning: boolean; tokens: number } | 
 /**  Told before the first token that this place computes; no peer is this computer. */
-{ kind: "placed"; peer: string | null; index: number } | { kind: "titled"; title: string } | { kind: "finished"; message: Message; contextUsed: number; contextLimit: number };
+{ kind: "placed"; peer: string | null; index: number; 
+/**  Why no longer at the place before; null for the first. */
+why: MoveReason | null } | { kind: "titled"; title: string } | { kind: "finished"; message: Message; contextUsed: number; contextLimit: number };
 
 /**  One request that this computer answered: count, model and time, never content. */
 export type Answered = {
@@ -316,6 +318,9 @@ export type ModelsView = {
 	better: string | null,
 };
 
+/**  Why an answer went on at another place. */
+export type MoveReason = "gone" | "silent" | "own_work" | "off" | "failed" | "dishonest" | "network";
+
 /**  The Node page, the tray, and the switch in the sidebar. */
 export type NodeStatus = {
 	version: string,
@@ -370,6 +375,9 @@ export type Phase = "connecting" | "queued" | "loading" | "prefill";
 
 /**  Where the answers of a chat may be computed. */
 export type Place = "local" | "peer" | "automatic";
+
+/**  What matters most when peers are compared. */
+export type Preset = "cheap" | "balanced" | "fast";
 
 /**  The provider's signature under a receipt, checked again when it is opened. */
 export type ProviderSignature = "valid" | "invalid";
@@ -444,6 +452,19 @@ export type Settings = {
 	serveModels: string[],
 	serveFree: boolean,
 	serveMaxOut: number,
+	routing: Preset,
+	/**  Base units per million tokens, in digits; null is any. */
+	priceCap: string | null,
+	regionsAllow: string[],
+	regionsDeny: string[],
+	explore: boolean,
+	lanOnly: boolean,
+	savedPeers: boolean,
+	builtInPeers: boolean,
+	dnsNames: string[],
+	mainline: boolean,
+	upnp: boolean,
+	relay: boolean,
 	/**  Null lets the engine choose. */
 	threads: number | null,
 	/**  What closing the window means while serving; null asks once. */
@@ -456,6 +477,8 @@ export type Span = {
 	/**  Null is this computer. */
 	peer: string | null,
 	receipt: string | null,
+	/**  Why the answer left the place before; null for the first span. */
+	why: MoveReason | null,
 };
 
 /**  The node changed: its switch, its peers, its engine. */

@@ -21,18 +21,20 @@ pub(crate) fn fuzz(house: &House, seconds: u32, only: &[String]) -> Result<(), F
         );
     }
     let all = targets(house)?;
-    let chosen: Vec<String> = if only.is_empty() {
-        all.clone()
-    } else {
-        only.to_vec()
-    };
-    if let Some(unknown) = chosen.iter().find(|name| !all.contains(name)) {
+    if let Some(unknown) = only
+        .iter()
+        .find(|name| all.iter().all(|one| one.name != **name))
+    {
+        let names: Vec<_> = all.iter().map(|target| target.name.as_str()).collect();
         return Err(Failure::new(format!("There is no fuzz target {unknown}."))
-            .fix(format!("one of: {}", all.join(" "))));
+            .fix(format!("one of: {}", names.join(" "))));
     }
+    let chosen = all
+        .iter()
+        .filter(|target| only.is_empty() || only.contains(&target.name));
     for target in chosen {
-        stage(&format!("fuzz {target} for {seconds} s"), || {
-            one(house, &target, seconds)
+        stage(&format!("fuzz {} for {seconds} s", target.name), || {
+            one(house, target, seconds)
         })?;
     }
     Ok(())
@@ -52,8 +54,16 @@ pub(crate) fn available(house: &House) -> Result<bool, Failure> {
     Ok(installed.is_ok())
 }
 
+/// A target of the fuzzer.
+#[derive(Debug)]
+pub(crate) struct Target {
+    pub(crate) name: String,
+    /// What it needs beside the parsers: libraries that take many times longer to build with the fuzzer's flags.
+    pub(crate) features: Vec<String>,
+}
+
 /// The targets that fuzz/Cargo.toml names.
-pub(crate) fn targets(house: &House) -> Result<Vec<String>, Failure> {
+pub(crate) fn targets(house: &House) -> Result<Vec<Target>, Failure> {
     let manifest = house.root.join("fuzz").join("Cargo.toml");
     let text = std::fs::read_to_string(&manifest)
         .map_err(|error| Failure::io("Cannot read", &manifest, &error))?;
@@ -65,16 +75,32 @@ pub(crate) fn targets(house: &House) -> Result<Vec<String>, Failure> {
         .and_then(toml::Value::as_array)
         .into_iter()
         .flatten()
-        .filter_map(|bin| bin.get("name").and_then(toml::Value::as_str))
-        .map(str::to_owned)
+        .filter_map(|bin| {
+            let features = bin.get("required-features").and_then(toml::Value::as_array);
+            Some(Target {
+                name: bin.get("name")?.as_str()?.to_owned(),
+                features: features
+                    .into_iter()
+                    .flatten()
+                    .filter_map(|feature| feature.as_str().map(str::to_owned))
+                    .collect(),
+            })
+        })
         .collect();
     Ok(names)
 }
 
 /// One target, from the small corpus in the tree where there is one.
-pub(crate) fn one(house: &House, target: &str, seconds: u32) -> Result<(), Failure> {
+pub(crate) fn one(house: &House, target: &Target, seconds: u32) -> Result<(), Failure> {
+    let Target {
+        name: target,
+        features,
+    } = target;
     let mut command = cargo_fuzz(house);
     command.args(["run", target]);
+    if !features.is_empty() {
+        command.args(["--features", &features.join(",")]);
+    }
     let corpus = house.root.join("fuzz").join("corpus").join(target);
     std::fs::create_dir_all(&corpus)
         .map_err(|error| Failure::io("Cannot make", &corpus, &error))?;
@@ -92,7 +118,7 @@ pub(crate) fn one(house: &House, target: &str, seconds: u32) -> Result<(), Failu
     })
 }
 
-/// Compiles every target without running one.
+/// Compiles every target that needs no feature, without running one.
 pub(crate) fn build(house: &House) -> Result<(), Failure> {
     sh::run(cargo_fuzz(house).arg("build"))
 }

@@ -71,8 +71,11 @@ pub(crate) fn prepare_folder(data: &Path) -> Result<(), Failure> {
         .map(|address| format!("\"{address}\""))
         .collect::<Vec<_>>()
         .join(", ");
-    fs::write(&settings, format!("listen = [{listen}]\nmdns = false\n"))
-        .map_err(|error| Failure::io("Cannot write", &settings, &error))
+    fs::write(
+        &settings,
+        format!("listen = [{listen}]\nmdns = false\nmainline = false\n"),
+    )
+    .map_err(|error| Failure::io("Cannot write", &settings, &error))
 }
 
 /// The asking side: it looks for models nowhere, so every token comes from the peer.

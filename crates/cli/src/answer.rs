@@ -1,6 +1,6 @@
 //! One answer as it comes: text to standard output, everything around it to standard error.
 
-use node::{AnswerEvent, ErrorView, Message, MessageState, Phase};
+use node::{AnswerEvent, ErrorView, Message, MessageState, MoveReason, Phase};
 
 use crate::{
     failure::{self, Failure},
@@ -72,7 +72,7 @@ impl Answer {
                 self.line_ended = append.ends_with('\n');
                 output.answer(append)
             }
-            AnswerEvent::Placed { peer, index } => {
+            AnswerEvent::Placed { peer, index, why } => {
                 let before = self.peer.replace(peer.clone());
                 let Some(before) = before.filter(|before| before != peer) else {
                     return Ok(());
@@ -81,8 +81,9 @@ impl Answer {
                     output.answer("\n")?;
                 }
                 output.news(&format!(
-                    "({} was lost after {index} tokens; {} goes on from there)",
+                    "({} {} after {index} tokens; {} goes on from there)",
                     place(before.as_deref()),
+                    why.map_or("was lost", left),
                     place(peer.as_deref())
                 ));
                 Ok(())
@@ -150,6 +151,19 @@ impl Answer {
 fn broken(output: &mut Output, error: Option<ErrorView>, or: ErrorView) -> Failure {
     failure::say(output, &error.unwrap_or(or));
     Failure::Told
+}
+
+/// What became of the place that wrote until now.
+fn left(why: MoveReason) -> &'static str {
+    match why {
+        MoveReason::Gone => "was lost",
+        MoveReason::Silent => "fell silent",
+        MoveReason::OwnWork => "is needed by its owner",
+        MoveReason::Off => "was switched off",
+        MoveReason::Failed => "could not go on",
+        MoveReason::Dishonest => "sent something false",
+        MoveReason::Network => "was cut off when this computer slept or changed its network",
+    }
 }
 
 /// `This computer`, or a peer's short name.

@@ -51,6 +51,8 @@ mod greeting;
 mod handle;
 #[cfg(feature = "worker")]
 mod kernels;
+#[cfg(feature = "worker")]
+mod memory;
 mod model;
 #[cfg(feature = "worker")]
 mod parallel;

@@ -125,6 +125,13 @@ pub enum Ask {
         /// Bytes free on this machine now.
         available: u64,
     },
+    /// What a model was measured at before, for planning; not answered.
+    Know {
+        /// Which file.
+        file: PathBuf,
+        /// Holds for its build and device alone.
+        benchmark: Benchmark,
+    },
     /// End a call that computes or waits. The last event of a generate call is its answer; the others fail with
     /// [`EngineError::Cancelled`].
     Cancel {
@@ -159,6 +166,7 @@ impl Ask {
             | Ask::StreamPush { .. }
             | Ask::StreamClose { .. }
             | Ask::Benchmark { .. }
+            | Ask::Know { .. }
             | Ask::Cancel { .. }
             | Ask::Pause { .. }
             | Ask::Resume { .. } => None,

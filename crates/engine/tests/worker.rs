@@ -765,4 +765,51 @@ mod other_workers {
             "it is open"
         );
     }
+
+    #[tokio::test]
+    async fn what_was_measured_reaches_this_worker_and_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let script = program(dir.path(), &[ready(BUILD)]);
+        let heard = dir.path().join("heard");
+        let text = std::fs::read_to_string(&script).unwrap();
+        let listens = format!("exec /bin/cat >> '{}'\n", heard.display());
+        std::fs::write(&script, text.replace("read line\n", &listens)).unwrap();
+        let engine = handle(dir.path());
+        let benchmark = engine::Benchmark {
+            build: BUILD.to_owned(),
+            device: "X, portable, 1 threads".to_owned(),
+            prefill_tokens_per_second: 10.0,
+            decode: Vec::new(),
+        };
+        let known = |frame: &wire::ToWorker| {
+            matches!(&frame.ask, wire::Ask::Know { file, benchmark: told }
+                if file == Path::new("a.gguf") && *told == benchmark)
+        };
+        engine
+            .know(Path::new("a.gguf"), benchmark.clone())
+            .await
+            .unwrap();
+        for workers in 1..=2 {
+            // Starts one, which answers nothing.
+            let asked = engine.open_text(Path::new("a.gguf"));
+            let soon = std::time::Duration::from_secs(20);
+            let all_heard = async {
+                loop {
+                    let heard = std::fs::read(&heard).unwrap_or_default();
+                    let mut rest = heard.as_slice();
+                    let frames =
+                        std::iter::from_fn(|| wire::read::<wire::ToWorker>(&mut rest).ok()?);
+                    if frames.filter(|frame| known(frame)).count() == workers {
+                        return;
+                    }
+                    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                }
+            };
+            let waited = tokio::time::timeout(soon, async {
+                tokio::select! { _ = asked => {}, () = all_heard => {} }
+            });
+            waited.await.expect("it is told");
+            engine.unload().await.unwrap();
+        }
+    }
 }

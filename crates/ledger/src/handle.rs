@@ -7,8 +7,8 @@ use rusqlite::{Connection, Row};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    Answered, AnsweredState, Day, Job, JobRecord, LedgerError, NewAnswer, Receipt, ReceiptRole,
-    Totals, answered, connection, receipts, replay,
+    Answered, AnsweredState, Day, Job, JobRecord, LedgerError, Measured, NewAnswer, Receipt,
+    ReceiptRole, Totals, answered, connection, measured, receipts, replay,
 };
 
 /// Pieces of work that may wait for the thread. A provider admits a few jobs at a time, each waiting for its own record.
@@ -194,6 +194,29 @@ impl Ledger {
     pub async fn newest_receipt_ms(&self) -> Result<Option<u64>, LedgerError> {
         self.call(|connection| receipts::newest_ms(connection).map_err(LedgerError::Sqlite))
             .await
+    }
+
+    /// Keeps what was measured of a peer with a model, in place of what was kept before. When this returns, it is on disk.
+    pub async fn store_measured(&self, numbers: Measured) -> Result<(), LedgerError> {
+        self.call(move |connection| {
+            measured::store(connection, &numbers).map_err(LedgerError::Sqlite)
+        })
+        .await
+    }
+
+    /// Everything that was measured of peers, the newest first; at most [`crate::MAX_MEASURED`].
+    pub async fn measured(&self) -> Result<Vec<Measured>, LedgerError> {
+        self.call(|connection| measured::list(connection)).await
+    }
+
+    /// Forgets what was measured of all peers.
+    pub async fn forget_measured(&self) -> Result<(), LedgerError> {
+        self.call(|connection| {
+            measured::forget(connection)
+                .map(|_| ())
+                .map_err(LedgerError::Sqlite)
+        })
+        .await
     }
 
     /// Closes the file and ends the thread. Other handles answer [`LedgerError::Closed`] from then on.

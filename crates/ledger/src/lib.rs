@@ -4,7 +4,7 @@
 //! `synchronous=FULL`: when a method returns, the disk has it.
 //!
 //! What it owns: the replay guard ([`Ledger::record_job`]), which must have a job on disk before the job is accepted; the list of what was
-//! answered for others, counted and never quoted; receipts, as the bytes that were signed.
+//! answered for others, counted and never quoted; receipts, as the bytes that were signed; what was measured of peers that were asked.
 //!
 //! What it never does: it checks no signature and decodes no receipt (that is `protocol`), and it asks no clock: every method that needs the
 //! time is handed it, since a test and a wrong system clock are the same thing to it.
@@ -23,6 +23,7 @@ mod answered;
 mod connection;
 mod error;
 mod handle;
+mod measured;
 mod receipts;
 mod replay;
 mod schema;
@@ -32,6 +33,7 @@ mod tests;
 pub use answered::{Answered, AnsweredState, Day, MAX_ANSWERED, NewAnswer, Totals};
 pub use error::LedgerError;
 pub use handle::{Ledger, QUEUE};
+pub use measured::{MAX_MEASURED, Measured};
 pub use receipts::{MAX_RECEIPT_BYTES, Receipt, ReceiptRole};
 pub use replay::{JobRecord, MAX_CLOCK_JUMP_MS, MAX_EXPIRY_MS, MAX_JOBS_SEEN};
 pub use schema::SCHEMA_VERSION;

@@ -6,7 +6,10 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use crate::LedgerError;
 
-const STEPS: &[&str] = &[include_str!("../migrations/0001_jobs_and_receipts.sql")];
+const STEPS: &[&str] = &[
+    include_str!("../migrations/0001_jobs_and_receipts.sql"),
+    include_str!("../migrations/0002_measured.sql"),
+];
 
 /// The version that this program writes.
 pub const SCHEMA_VERSION: u32 = STEPS.len() as u32;

@@ -1,4 +1,4 @@
-//! A job that was recorded stays recorded when the process is killed the next moment.
+//! A job that was recorded, and what was measured of a peer, stay on the disk when the process is killed the next moment.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "../../../tests/shared/killed.rs"]
@@ -19,6 +19,22 @@ fn job(n: u64) -> Job {
     job
 }
 
+fn measured(n: u64) -> Measured {
+    Measured {
+        peer: format!("12D3KooWpeer{n}"),
+        model: [3; 32],
+        at_ms: NOW + n,
+        rtt: (80.0, 2.0),
+        late: (0.0, 0.0),
+        tps: (61.25, 2.0),
+        successes: 1.0,
+        failures: 0.0,
+        stalls: 0.0,
+        checked: 0.0,
+        lies: 0.0,
+    }
+}
+
 /// The child: records jobs for ever, and names each one only after it was told that it is fresh.
 #[tokio::test]
 #[ignore = "the child of the test below"]
@@ -36,6 +52,7 @@ async fn child_records_until_killed() {
                 .unwrap()
                 .is_fresh()
         );
+        ledger.store_measured(measured(n)).await.unwrap();
         println!("recorded {n}");
     }
 }
@@ -63,6 +80,10 @@ async fn no_recorded_job_is_forgotten_by_a_kill() {
                 JobRecord::Repeat,
                 "job {n}"
             );
+        }
+        let kept = ledger.measured().await.unwrap();
+        for n in &recorded {
+            assert!(kept.contains(&measured(*n)), "measured {n}");
         }
         ledger.close().await.unwrap();
     }

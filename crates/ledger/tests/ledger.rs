@@ -9,7 +9,10 @@ const NOW: u64 = 1_700_000_000_000;
 const MINUTE: u64 = 60_000;
 
 /// A file of every released version, written by that version's code.
-const FIXTURES: [(u32, &str); 1] = [(1, include_str!("fixtures/v1.sql"))];
+const FIXTURES: [(u32, &str); 2] = [
+    (1, include_str!("fixtures/v1.sql")),
+    (2, include_str!("fixtures/v2.sql")),
+];
 
 fn job(n: u64) -> Job {
     let mut job = [7; 32];
@@ -42,6 +45,22 @@ fn receipt(n: u64, role: ReceiptRole) -> Receipt {
         signed: vec![1, 2, 3],
         provider_signature: [5; 64],
         client_signature: None,
+    }
+}
+
+fn measured(n: u64) -> Measured {
+    Measured {
+        peer: format!("12D3KooWpeer{n}"),
+        model: [3; 32],
+        at_ms: NOW + n,
+        rtt: (80.0, 2.0),
+        late: (-12.5, 1.5),
+        tps: (61.25, 2.0),
+        successes: 1.75,
+        failures: 0.5,
+        stalls: 0.0,
+        checked: 0.25,
+        lies: 0.25,
     }
 }
 
@@ -332,6 +351,33 @@ async fn a_receipt_is_completed_once_and_never_replaced() {
     assert_eq!(ledger.receipts_of(job(1)).await.unwrap()[0], signed);
 }
 
+#[tokio::test]
+async fn what_was_measured_survives_a_restart_and_is_replaced_and_forgotten() {
+    let (folder, ledger) = fresh().await;
+    ledger.store_measured(measured(1)).await.unwrap();
+    ledger.store_measured(measured(2)).await.unwrap();
+    let later = Measured {
+        at_ms: NOW + 9,
+        successes: 2.5,
+        ..measured(1)
+    };
+    ledger.store_measured(later.clone()).await.unwrap();
+    ledger.close().await.unwrap();
+    let ledger = Ledger::open(folder.path().join("ledger.db"), NOW)
+        .await
+        .unwrap();
+    assert_eq!(ledger.measured().await.unwrap(), [later, measured(2)]);
+    // Not a number is refused by the table, and what was kept stays.
+    let nonsense = Measured {
+        lies: f64::NAN,
+        ..measured(2)
+    };
+    assert!(ledger.store_measured(nonsense).await.is_err());
+    assert_eq!(ledger.measured().await.unwrap().len(), 2);
+    ledger.forget_measured().await.unwrap();
+    assert!(ledger.measured().await.unwrap().is_empty());
+}
+
 async fn written(path: &Path) {
     let ledger = Ledger::open(path, NOW).await.unwrap();
     ledger.record_job(job(1), NOW + MINUTE, NOW).await.unwrap();
@@ -347,6 +393,7 @@ async fn written(path: &Path) {
         })
         .await
         .unwrap();
+    ledger.store_measured(measured(1)).await.unwrap();
     ledger.close().await.unwrap();
 }
 
@@ -357,7 +404,7 @@ async fn every_earlier_version_opens_with_all_it_held() {
         SCHEMA_VERSION,
         "a new version needs its own fixture"
     );
-    for (_, sql) in FIXTURES {
+    for (version, sql) in FIXTURES {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ledger.db");
         rusqlite::Connection::open(&path)
@@ -373,6 +420,15 @@ async fn every_earlier_version_opens_with_all_it_held() {
         assert_eq!(
             ledger.receipts_of(job(1)).await.unwrap()[0].client_signature,
             Some([6; 64])
+        );
+        let kept = ledger.measured().await.unwrap();
+        assert_eq!(
+            kept,
+            if version < 2 {
+                vec![]
+            } else {
+                vec![measured(1)]
+            }
         );
         ledger.close().await.unwrap();
         let raw = rusqlite::Connection::open(&path).unwrap();
@@ -404,7 +460,7 @@ async fn write_the_fixture_of_this_version() {
     {
         sql.push_str(&format!("{};\n", line.unwrap()));
     }
-    for table in ["clock", "job_seen", "answered", "receipt"] {
+    for table in ["clock", "job_seen", "answered", "receipt", "measured"] {
         let mut columns: Vec<String> = Vec::new();
         raw.pragma(None, "table_info", table, |row| {
             columns.push(row.get(1)?);

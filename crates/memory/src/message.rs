@@ -146,6 +146,9 @@ pub struct Span {
     pub peer: Option<String>,
     /// Name of the job whose receipt covers it.
     pub receipt: Option<String>,
+    /// Why the answer went on here, in one word of whoever wrote it; none for the first span.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
 }
 
 /// What was counted and timed while an answer was made.

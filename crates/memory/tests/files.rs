@@ -37,6 +37,7 @@ async fn written(path: &Path) -> (ChatId, MessageId) {
         from_index: 0,
         peer: Some("12D3KooWpeer".into()),
         receipt: Some("ab".into()),
+        why: None,
     }];
     memory
         .finish(

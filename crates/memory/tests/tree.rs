@@ -159,11 +159,13 @@ async fn an_answer_keeps_where_it_was_computed_and_what_was_counted() {
             from_index: 0,
             peer: Some("12D3KooW".into()),
             receipt: Some("ff".into()),
+            why: None,
         },
         Span {
             from_index: 40,
             peer: None,
             receipt: None,
+            why: Some("gone".into()),
         },
     ];
     memory.set_spans(reply.id, spans.clone()).await.unwrap();

@@ -62,3 +62,60 @@ pub fn peer_list(data: &[u8]) {
         assert_eq!(verify(list.sign(&maker).as_bytes()), Ok(list));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A part of an address, sound or not.
+    fn part() -> impl Strategy<Value = String> {
+        let four = any::<[u8; 4]>().prop_map(|ip| format!("/ip4/{}", std::net::Ipv4Addr::from(ip)));
+        let home = (0u8..4, any::<u8>()).prop_map(|(net, host)| {
+            let net = ["10.0.0", "192.168.1", "127.0.0", "100.64.0"][usize::from(net)];
+            format!("/ip4/{net}.{host}")
+        });
+        let six = any::<[u8; 16]>().prop_map(|ip| format!("/ip6/{}", std::net::Ipv6Addr::from(ip)));
+        let mapped = any::<[u8; 4]>()
+            .prop_map(|ip| format!("/ip6/{}", std::net::Ipv4Addr::from(ip).to_ipv6_mapped()));
+        let port = any::<u16>().prop_map(|port| format!("/tcp/{port}"));
+        let quic = any::<u16>().prop_map(|port| format!("/udp/{port}/quic-v1"));
+        let other = prop::sample::select(vec![
+            "/ws",
+            "/dns4/example.org",
+            "/p2p-circuit",
+            "/memory/1",
+            "/p2p/12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA",
+            "/",
+            "nonsense",
+        ]);
+        prop_oneof![
+            four,
+            home,
+            six,
+            mapped,
+            port,
+            quic,
+            other.prop_map(str::to_owned)
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn the_gate_holds_for_any_parts(parts in prop::collection::vec(part(), 0..5)) {
+            let text = parts.concat();
+            address_gate(text.as_bytes());
+            if let Ok(address) = text.parse::<Multiaddr>() {
+                address_gate(&address.to_vec());
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(data in prop::collection::vec(any::<u8>(), 0..300)) {
+            address_gate(&data);
+            peer_book(&data);
+            peer_list(&data);
+        }
+    }
+}

@@ -45,7 +45,7 @@ mod behaviour;
 mod book;
 mod disk;
 mod error;
-#[cfg(feature = "fuzzing")]
+#[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod guard;
 mod handle;

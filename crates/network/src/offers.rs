@@ -9,6 +9,7 @@ use bytes::Bytes;
 use prost::Message;
 use protocol::{
     Clock, ModelDigest, NetworkId, PeerId, SignatureError,
+    binding::BindingError,
     offer::{
         Bloom, MAX_ENVELOPE, MAX_OFFERS_PER_REPLY, MAX_REPLY, Offer, OfferError, OffersRequest,
         OffersResponse, SignedEnvelope,
@@ -365,11 +366,25 @@ fn is_forged(error: &OfferError) -> bool {
             SignatureError::Length { .. } | SignatureError::Key | SignatureError::Mismatch,
         )
         | OfferError::SignerIsNotPeer
+        | OfferError::Binding(
+            BindingError::TooLarge { .. }
+            | BindingError::Undecodable
+            | BindingError::Node(_)
+            | BindingError::Malformed(_)
+            | BindingError::OtherPeer
+            | BindingError::OtherNetwork
+            | BindingError::LivesTooLong { .. }
+            | BindingError::OperatorForm
+            | BindingError::Operator,
+        )
         | OfferError::LivesTooLong { .. }
         | OfferError::TooLong(_)
         | OfferError::Malformed(_) => true,
         OfferError::Version(_)
         | OfferError::WrongNetwork
+        | OfferError::Binding(
+            BindingError::Version(_) | BindingError::NotYet { .. } | BindingError::Expired { .. },
+        )
         | OfferError::Expired { .. }
         | OfferError::FromTheFuture { .. }
         | OfferError::NotNewer { .. } => false,

@@ -49,7 +49,7 @@ const PER_SITE_AND_BUCKET: usize = 2;
 const PER_SITE: usize = 8;
 
 /// Keys of one model on one day. At sixteen the hottest node of the table has a ninth of the look-ups that it has at one.
-pub(crate) const SHARDS: u8 = 16;
+const SHARDS: u8 = 16;
 /// Milliseconds of a day. Days are those of UTC: every node has the same.
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 /// How long before midnight the next day's records are there already.
@@ -102,27 +102,40 @@ pub(crate) fn keys_of(
     .collect()
 }
 
-/// The keys to look under, the likeliest first: today's in random order, then those of the day that is nearer, then of the other:
-/// somebody's clock may be wrong by a day, and ours may.
-pub(crate) fn plan(network: &str, model: Option<&ModelDigest>, unix_ms: u64) -> VecDeque<Key> {
+/// Today's keys, in random order.
+pub(crate) fn keys_today(
+    network: &str,
+    model: Option<&ModelDigest>,
+    unix_ms: u64,
+) -> VecDeque<Key> {
+    keys_on(network, model, unix_ms / DAY_MS).into()
+}
+
+/// The keys of yesterday and tomorrow, those of the nearer day first: where nobody is found today, somebody's clock is wrong.
+pub(crate) fn keys_beside(
+    network: &str,
+    model: Option<&ModelDigest>,
+    unix_ms: u64,
+) -> VecDeque<Key> {
     let today = unix_ms / DAY_MS;
     let (yesterday, tomorrow) = (today.saturating_sub(1), today + 1);
     let days = if unix_ms % DAY_MS < DAY_MS / 2 {
-        [today, yesterday, tomorrow]
+        [yesterday, tomorrow]
     } else {
-        [today, tomorrow, yesterday]
+        [tomorrow, yesterday]
     };
-    let mut keys = VecDeque::new();
-    for day in days {
-        let mut shards: Vec<_> = (0..SHARDS).collect();
-        shards.shuffle(&mut rand::rng());
-        keys.extend(
-            shards
-                .into_iter()
-                .map(|shard| key(network, model, day, shard)),
-        );
-    }
-    keys
+    days.iter()
+        .flat_map(|day| keys_on(network, model, *day))
+        .collect()
+}
+
+fn keys_on(network: &str, model: Option<&ModelDigest>, day: u64) -> Vec<Key> {
+    let mut shards: Vec<_> = (0..SHARDS).collect();
+    shards.shuffle(&mut rand::rng());
+    shards
+        .into_iter()
+        .map(|shard| key(network, model, day, shard))
+        .collect()
 }
 
 /// libp2p's Kademlia behind [`may_dial`](Kad::reach): it is told addresses by strangers, and asks the swarm to dial them.
@@ -187,6 +200,16 @@ impl Kad {
         self.inner
             .kbucket(*peer)
             .is_some_and(|bucket| bucket.iter().any(|entry| entry.node.key.preimage() == peer))
+    }
+
+    /// Whether the table holds no more peers than one record goes to: each one that joins is then one who should hear of ours.
+    pub(crate) fn is_small(&mut self) -> bool {
+        let entries: usize = self
+            .inner
+            .kbuckets()
+            .map(|bucket| bucket.num_entries())
+            .sum();
+        entries <= kad::K_VALUE.get()
     }
 
     fn has_place_for(&mut self, peer: &PeerId, address: &Multiaddr) -> bool {
@@ -406,17 +429,14 @@ mod tests {
             let keys = keys_of(NETWORK, peer, &[model(1), model(2)], NOON);
             assert_eq!(keys.len(), 3, "two models and any");
             for sought in [Some(model(1)), Some(model(2)), None] {
-                let today: Vec<_> = plan(NETWORK, sought.as_ref(), NOON)
-                    .into_iter()
-                    .take(16)
-                    .collect();
+                let today = keys_today(NETWORK, sought.as_ref(), NOON);
                 assert_eq!(today.iter().filter(|key| keys.contains(*key)).count(), 1);
             }
             met.insert(shard(peer, day));
         }
         assert!(met.len() > 10, "64 spread over the 16: {met:?}");
         assert!(keys_of(NETWORK, &providers[0], &[], NOON).is_empty());
-        let elsewhere = plan("decentralgpt/other", Some(&model(1)), NOON);
+        let elsewhere = keys_today("decentralgpt/other", Some(&model(1)), NOON);
         let keys = keys_of(NETWORK, &providers[0], &[model(1)], NOON);
         assert!(
             elsewhere.iter().all(|key| !keys.contains(key)),
@@ -439,7 +459,8 @@ mod tests {
         // A client whose clock is wrong by up to a day still comes to where the provider stands.
         for off in [-23, -1, 0, 1, 23] {
             let at = midnight.saturating_add_signed(off * 60 * 60 * 1000);
-            let sought = plan(NETWORK, Some(&models[0]), at);
+            let mut sought = keys_today(NETWORK, Some(&models[0]), at);
+            sought.extend(keys_beside(NETWORK, Some(&models[0]), at));
             assert_eq!(sought.len(), 48);
             assert!(
                 sought.iter().any(|key| keys_at(midnight).contains(key)),

@@ -5,10 +5,12 @@
 //! come from the tasks it started and from the readers of job streams; the rest comes from libp2p. Each event is handled without
 //! waiting: what takes time (a name, a disk, the node's answer) is a task that sends a note.
 
+mod announce;
 mod commands;
 mod dial;
 mod hunt;
 mod jobs;
+mod keep;
 mod listen;
 mod quotes;
 mod reach;
@@ -225,6 +227,8 @@ pub(crate) struct Loop {
     dials: dial::Dials,
     routing: routing::Routing,
     hunt: hunt::Hunt,
+    kept: keep::Kept,
+    announcing: announce::Announcing,
     peer_book: PeerBook,
     requests: requests::Requests,
     quotes: quotes::Quotes,
@@ -342,6 +346,8 @@ impl Loop {
             dials: dial::Dials::new(&options.known_peers),
             routing: routing::Routing::default(),
             hunt,
+            kept: keep::Kept::new(&options.sources, std::time::Instant::now()),
+            announcing: announce::Announcing::new(std::time::Instant::now()),
             peer_book,
             requests: requests::Requests::default(),
             quotes: quotes::Quotes::default(),
@@ -434,6 +440,8 @@ impl Loop {
         self.reach_tick();
         self.dial_tick();
         self.hunt_tick();
+        self.announce_to_mainline(now);
+        self.keep_tick();
         self.routing_tick();
     }
 
@@ -482,7 +490,7 @@ impl Loop {
         if let Ok(mut known) = self.known.write() {
             *known = self.book.offers().cloned().collect();
         }
-        self.hunt.offers_changed();
+        self.kept.offers_changed();
         self.dirty = true;
     }
 

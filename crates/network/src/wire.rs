@@ -36,10 +36,10 @@ const READ_CHUNK: usize = 16 << 10;
 /// Chunks read and not yet taken: what came while the last one was looked at.
 const READ_AHEAD: usize = 2;
 
-/// Frames in a writer's queue from which on it is blocked: at a frame per 40 ms, ten seconds of an answer.
-const SOFT_FRAMES: usize = 256;
-/// Bytes in a writer's queue from which on it is blocked: what one stream of Yamux holds on its way, once more.
-const SOFT_BYTES: usize = 256 << 10;
+/// Frames in a writer's queue from which on it is blocked.
+const SOFT_FRAMES: usize = protocol::job::MAX_OUTBOUND_FRAMES;
+/// Bytes in a writer's queue from which on it is blocked.
+const SOFT_BYTES: usize = protocol::job::MAX_OUTBOUND_BYTES;
 /// A blocked writer flows again when its queue is down to this part of either end, so that it does not flicker.
 const DRAINED_PART: usize = 4;
 /// Twice the soft end: room for heartbeats and the last frames of a job that already stopped because of it.

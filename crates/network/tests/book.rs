@@ -111,14 +111,6 @@ async fn our_own_address_as_somebody_elses_is_not_remembered() {
         status.peers.iter().any(|one| !one.offers.is_empty())
     })
     .await;
-    // It is dialled where it really is alone.
-    liar.network.disconnect(&node.id()).await;
-    node.until("the goodbye", |status| status.peers.is_empty())
-        .await;
-    assert_eq!(
-        node.network.connect(&liar.id().to_string()).await.unwrap(),
-        liar.id()
-    );
     node.network.shutdown().await;
     let kept = text(&path);
     let own = node.addresses[0].split("/p2p/").next().unwrap();

@@ -122,6 +122,18 @@ impl DataFolder {
         self.root.join("devices.toml")
     }
 
+    /// Addresses of peers that a swarm of this name met.
+    #[must_use]
+    pub fn met(&self, swarm: &str) -> PathBuf {
+        self.root.join(format!("met-{swarm}"))
+    }
+
+    /// Offers of others that a swarm of this name knew.
+    #[must_use]
+    pub fn offers(&self, swarm: &str) -> PathBuf {
+        self.root.join(format!("offers-{swarm}"))
+    }
+
     /// Heads of files whose weights are elsewhere.
     #[must_use]
     pub fn heads(&self) -> PathBuf {

@@ -69,33 +69,69 @@ impl Survey {
     }
 }
 
-/// Surveys once after the start, measures what was never measured, and tells the engine which worker to take.
+/// After the start tells the engine what models were measured at, surveys, measures what was never measured, and tells the
+/// engine which worker to take; and again when new chats get another model: a card that held the one may be too small for
+/// the other.
 pub(crate) async fn keep(inner: Arc<Inner>) {
     let survey = async {
         tokio::time::sleep(AFTER_START).await;
-        let mut found = survey(&inner).await?;
-        inner.models.set_graphics(found.graphics());
-        let others = found.workers.iter().skip(1);
-        // Alone, the processor's worker needs no measuring to be chosen.
-        if others.clone().any(|worker| worker.greeting.is_ok()) {
-            measure_missing(&inner, &found.workers).await;
-            found = self::survey(&inner).await?;
-            inner.models.set_graphics(found.graphics());
-            tracing::info!(reason = %found.choice.reason, "a device was chosen");
-            if let Some(worker) = found.chosen() {
-                inner.engine.set_worker(worker.program.kind).await?;
+        tell_measurements(&inner).await?;
+        let mut lists = inner.models.view();
+        loop {
+            let chosen_for = model_file(&inner);
+            if !choose_worker(&inner).await? {
+                return Ok(());
+            }
+            while model_file(&inner) == chosen_for {
+                // The list ends with the node.
+                if lists.changed().await.is_err() {
+                    return Ok(());
+                }
             }
         }
-        Ok::<(), EngineError>(())
     };
     tokio::select! {
         () = inner.stop.cancelled() => {}
         result = survey => {
+            let result: Result<(), EngineError> = result;
             if let Err(error) = result {
                 tracing::warn!(%error, "the devices of this computer are not known");
             }
         }
     }
+}
+
+/// Tells the engine what was measured before, so that it plans with it from the first step on. It passes over what was
+/// measured by another build or on another device.
+async fn tell_measurements(inner: &Inner) -> Result<(), EngineError> {
+    let rows = inner.models.view().borrow().rows.clone();
+    for model in inner.models.all() {
+        let row = rows.iter().find(|row| row.id == model.id);
+        let benchmark = row.and_then(|row| row.measured.as_ref()?.benchmark.clone());
+        if let (Some(file), Some(benchmark)) = (model.file, benchmark) {
+            inner.engine.know(&file, benchmark).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Surveys, measures what was never measured, and tells the engine which worker to take. False where there is nothing to
+/// choose: alone, the processor's worker needs no measuring.
+async fn choose_worker(inner: &Inner) -> Result<bool, EngineError> {
+    let mut found = survey(inner).await?;
+    inner.models.set_graphics(found.graphics());
+    let mut others = found.workers.iter().skip(1);
+    if !others.any(|worker| worker.greeting.is_ok()) {
+        return Ok(false);
+    }
+    measure_missing(inner, &found.workers).await;
+    found = survey(inner).await?;
+    inner.models.set_graphics(found.graphics());
+    tracing::info!(reason = %found.choice.reason, "a device was chosen");
+    if let Some(worker) = found.chosen() {
+        inner.engine.set_worker(worker.program.kind).await?;
+    }
+    Ok(true)
 }
 
 /// Asks every driver and every installed worker, and chooses with the rates that are kept.

@@ -352,7 +352,7 @@ async fn listening(inner: &Inner) -> Check {
             "The node is off: nothing listens, and others cannot connect.",
         );
     }
-    let addresses = inner.network.status().borrow().listening.clone();
+    let addresses = inner.serving.network_status().borrow().listening.clone();
     if addresses.is_empty() {
         return Check::fail(
             name,
@@ -419,7 +419,8 @@ fn offered(inner: &Inner) -> Check {
 
 fn peers(inner: &Inner) -> Check {
     let name = "Peers";
-    let connected = inner.network.status().borrow().peers.len();
+    let session = inner.asking.now();
+    let connected = session.network.status().borrow().peers.len();
     let known = inner.book().dialable().len();
     match (connected, known) {
         (0, 0) => Check::skip(

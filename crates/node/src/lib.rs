@@ -29,13 +29,13 @@
 //! |---|---|
 //! | `node` | start and stop: who owns which handle, in which order things open and close |
 //! | [`chat`] | conversations: what a shell sees and does with them |
-//! | `ask` | one answer: where it is computed, its prompt, the text that comes, the failover |
+//! | `ask` | one answer: where it is computed, its prompt, the text that comes, the failover; the swarm that asks |
+//! | [`route`] | which peer is asked, as pure decisions |
 //! | `serve` | the switch, the offers, the jobs of others |
-//! | [`peers`] | connecting by address or invite, the book of known and blocked peers |
+//! | [`peers`] | connecting by address or invite, the book of known and blocked peers, what was measured of them |
 //! | `devices` | the adapters of the machine, measured rates, which device computes |
 //! | [`models`] | the catalogue, files, downloads, fit |
 //! | [`settings`], [`identity`], [`data`] | the files of the data folder |
-//! | [`installed`] | where an installed program finds its parts |
 //! | [`installed`] | where an installed program finds its worker and models |
 //! | [`status`], [`doctor`], [`receipts`] | what a shell shows of it all |
 //! | [`control`] | the same methods over a socket |
@@ -62,13 +62,14 @@ pub mod models;
 mod node;
 pub mod peers;
 pub mod receipts;
+pub mod route;
 mod serve;
 pub mod settings;
 pub mod status;
 
 pub use chat::{
     AnswerEvent, ChatPatch, ChatSummary, ChatView, ContextUse, ExportFormat, Message, MessageState,
-    OnFull, Phase, Place, Role, Sampling, SearchHit, Span,
+    MoveReason, OnFull, Phase, Place, Role, Sampling, SearchHit, Span,
 };
 pub use doctor::{Check, CheckState};
 pub use error::{ErrorView, NodeError};
@@ -76,10 +77,12 @@ pub use models::{
     Fit, FitKind, Measured, ModelRow, ModelState, ModelsFolder, ModelsView, Origin, ServeForPay,
 };
 pub use node::{Node, NodeOptions};
-pub use peers::Invite;
+pub use peers::{Invite, PeerChoice};
 pub use receipts::{Checked, ClientSignature, ProviderSignature, Receipt, ReceiptRole};
+pub use route::Preset;
 pub use settings::{Settings, Theme};
 pub use status::{
-    Answered, AnsweredState, Direction, EngineState, EngineStatus, Lender, NodeStatus, NotOffered,
-    Peer, ServingState, Transport,
+    Answered, AnsweredState, DataUsed, Direction, EngineState, EngineStatus, Fix, Lender, LogLine,
+    NodeStatus, NotOffered, Peer, PeerRecord, ReachKind, Reachability, ServingState, SourceView,
+    Transport,
 };

@@ -1,9 +1,12 @@
 //! Start and stop: who owns which handle, and in which order things open and close.
 //!
 //! [`Node`] is a handle; everything lies in one [`Inner`] that tasks share. The tasks are: the switch with its jobs
-//! (`serve`), one per running answer (`ask`), the status and the list of chats (here), what answers a peer's wish for a
-//! head (here), the control socket (`control`). All of them end with the token `stop`, which is cancelled by
+//! (`serve`), one per running answer (`ask`), the daily change of the key for asking (`ask::session`), the status and the
+//! list of chats (here), the control socket (`control`). All of them end with the token `stop`, which is cancelled by
 //! [`Node::stop`] or when the last handle is dropped.
+//!
+//! There are two swarms. One asks, with a key of its own that changes daily, and runs as long as the node. The other one
+//! serves, with the stable identity; it belongs to the switch, and runs while that is on.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,12 +19,14 @@ use std::{
 use engine::{EngineHandle, EngineOptions};
 use ledger::Ledger;
 use memory::{ChatId, Memory, MessageId};
-use network::{Network, NetworkOptions};
 use tokio::sync::{Notify, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    ask::Answers,
+    ask::{
+        Answers,
+        session::{self, Outside, Session, Sessions},
+    },
     chat::ChatSummary,
     clock, control,
     data::DataFolder,
@@ -29,7 +34,7 @@ use crate::{
     identity::{Identity, IdentityError},
     installed,
     models::{ModelRow, Models, ModelsOptions, ModelsView},
-    peers::PeerBook,
+    peers::{Measurements, PeerBook, swarms},
     serve::{self, Serving},
     settings::{Settings, SettingsFile},
     status::{self, NodeStatus},
@@ -103,13 +108,15 @@ pub(crate) struct Inner {
     pub(crate) settings: watch::Sender<Settings>,
     pub(crate) settings_file: tokio::sync::Mutex<SettingsFile>,
     pub(crate) engine: EngineHandle,
-    pub(crate) network: Network,
+    /// The swarm that asks.
+    pub(crate) asking: Sessions,
     pub(crate) memory: Memory,
     pub(crate) temporary: Memory,
     pub(crate) temporary_chats: Mutex<BTreeSet<ChatId>>,
     pub(crate) ledger: Ledger,
     pub(crate) models: Models,
     pub(crate) book: Mutex<PeerBook>,
+    pub(crate) measured: Measurements,
     pub(crate) answers: Answers,
     pub(crate) serving: Serving,
     pub(crate) status: watch::Sender<NodeStatus>,
@@ -188,20 +195,14 @@ impl Node {
                 .catalogue_problem()
                 .map(crate::models::ModelsError::view),
         );
-        let (network, inbound) = Network::start(NetworkOptions {
-            known_peers: book.dialable(),
-            agent: agent.clone(),
-            ..NetworkOptions::new(identity.seed())
-        })
-        .await?;
-        for peer in book.blocked() {
-            network.set_blocked(&peer, true).await;
-        }
+        let measured = Measurements::open(&ledger).await?;
+        let reach = Outside::at_start(&settings, &data, &book);
+        let asking = Session::start(&agent, &settings, &data, &book, reach).await?;
 
         let (serving, orders) = Serving::new();
         let stop = CancellationToken::new();
         let inner = Arc::new(Inner {
-            status: watch::Sender::new(status::first(&data, &identity, &notices)),
+            status: watch::Sender::new(status::first(&data, &identity, asking.peer_id(), &notices)),
             chats: watch::Sender::new(Vec::new()),
             agent,
             worker_dirs,
@@ -212,13 +213,14 @@ impl Node {
             settings: watch::Sender::new(settings),
             settings_file: tokio::sync::Mutex::new(opened.file),
             engine,
-            network,
+            asking: Sessions::new(asking),
             memory,
             temporary,
             temporary_chats: Mutex::default(),
             ledger,
             models,
             book: Mutex::new(book),
+            measured,
             answers: Answers::default(),
             serving,
             chats_dirty: Notify::new(),
@@ -227,12 +229,8 @@ impl Node {
             stop: stop.clone(),
         });
         inner.chats_reload().await?;
-        inner
-            .tasks
-            .spawn(serve::run(Arc::clone(&inner), orders, inbound.jobs));
-        inner
-            .tasks
-            .spawn(serve::give_heads(Arc::clone(&inner), inbound.heads));
+        inner.tasks.spawn(serve::run(Arc::clone(&inner), orders));
+        inner.tasks.spawn(session::keep(Arc::clone(&inner)));
         inner.tasks.spawn(status::keep(Arc::clone(&inner)));
         inner.tasks.spawn(Arc::clone(&inner).keep_chats());
         inner.tasks.spawn(crate::peers::keep(Arc::clone(&inner)));
@@ -261,7 +259,7 @@ impl Node {
             tracing::warn!("some tasks did not end in {STOP_WAIT:?}");
         }
         inner.models.shutdown().await;
-        inner.network.shutdown().await;
+        inner.asking.now().network.shutdown().await;
         inner.engine.shutdown().await;
         if let Err(error) = inner.memory.close().await {
             tracing::warn!(%error, "the conversations were not closed cleanly");
@@ -334,6 +332,9 @@ impl Node {
         }
         if before.default_model != settings.default_model {
             inner.models.set_default(settings.default_model.clone());
+        }
+        if swarms::changed(&before, &settings) {
+            inner.new_session().await?;
         }
         if before.proxy != settings.proxy {
             inner.models.set_proxy(settings.proxy.clone());

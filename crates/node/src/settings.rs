@@ -16,6 +16,7 @@ use crate::{
     chat::Place,
     data::{self, AtomicWrite},
     error::ErrorView,
+    route::Preset,
 };
 
 /// Settings are a page of text; more is not a settings file, and is not read into memory.
@@ -29,6 +30,18 @@ const MAX_LISTEN: usize = 16;
 
 /// The most tokens one free answer for a stranger may have, whatever the file says: an evening of this processor.
 const MAX_SERVE_OUT: u32 = 8192;
+
+/// Regions in one list: there are about 250 codes.
+const MAX_REGIONS: usize = 300;
+
+/// Characters of a region: a code of two letters, or three for a union.
+const REGION: std::ops::RangeInclusive<usize> = 2..=3;
+
+/// Names that are looked up for addresses: each is a question to a name server.
+const MAX_DNS_NAMES: usize = 16;
+
+/// Characters of a name, as DNS has it.
+const MAX_DNS_NAME: usize = 253;
 
 /// How the window is drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -67,6 +80,32 @@ pub struct Settings {
     pub serve_free: bool,
     /// Most tokens of one answer for a stranger.
     pub serve_max_out: u32,
+    /// What matters most when peers are compared.
+    pub routing: Preset,
+    /// The highest price per million tokens that is paid, of input or of output: base units of the token, in decimal
+    /// digits, since they do not fit the numbers of TOML and JSON. `None` is any.
+    pub price_cap: Option<String>,
+    /// Only peers that claim one of these regions (ISO 3166 codes, or `EU`); empty is everywhere. Nothing proves a claim.
+    pub regions_allow: Vec<String>,
+    /// No peer that claims one of these.
+    pub regions_deny: Vec<String>,
+    /// A small share of small answers may come from peers that were never asked before.
+    pub explore: bool,
+    /// Connect within the local network alone, also while serving.
+    pub lan_only: bool,
+    /// Find peers by those that were good before.
+    pub saved_peers: bool,
+    /// Find peers by the signed list that comes with the program.
+    pub built_in_peers: bool,
+    /// Find peers by these names, whose DNS records list addresses (`/dnsaddr/…`).
+    pub dns_names: Vec<String>,
+    /// Find peers by the public table of BitTorrent, which shows an observer of the line that this program runs.
+    pub mainline: bool,
+    /// Ask the router to forward a port while the node is on.
+    pub upnp: bool,
+    /// Pass on, within limits, what peers behind routers say to each other, when this computer is reachable from outside
+    /// and the node is on.
+    pub relay: bool,
     /// Threads that compute; `None` is one per core.
     pub threads: Option<usize>,
     /// Closing the window keeps the node running; `None` asks once.
@@ -90,6 +129,18 @@ impl Default for Settings {
             serve_models: Vec::new(),
             serve_free: true,
             serve_max_out: 512,
+            routing: Preset::default(),
+            price_cap: None,
+            regions_allow: Vec::new(),
+            regions_deny: Vec::new(),
+            explore: true,
+            lan_only: false,
+            saved_peers: true,
+            built_in_peers: true,
+            dns_names: Vec::new(),
+            mainline: true,
+            upnp: true,
+            relay: true,
             threads: None,
             close_to_tray: None,
         }
@@ -175,6 +226,17 @@ impl SettingsError {
 }
 
 impl Settings {
+    /// The highest price that is paid, as a number. `None` where any is, and where the text is none.
+    #[must_use]
+    pub fn price_cap(&self) -> Option<u128> {
+        let digits = self.price_cap.as_deref()?;
+        // `parse` also takes a sign, which no price has.
+        digits
+            .bytes()
+            .all(|byte| byte.is_ascii_digit())
+            .then(|| digits.parse().ok())?
+    }
+
     /// Checks every value that has a range.
     ///
     /// # Errors
@@ -207,6 +269,39 @@ impl Settings {
             return out_of_range(
                 "serve_max_out",
                 format!("must lie between 1 and {MAX_SERVE_OUT} tokens"),
+            );
+        }
+        if self.price_cap.is_some() && self.price_cap().is_none() {
+            return out_of_range(
+                "price_cap",
+                "must be a whole number of base units, in digits".to_owned(),
+            );
+        }
+        for (setting, regions) in [
+            ("regions_allow", &self.regions_allow),
+            ("regions_deny", &self.regions_deny),
+        ] {
+            let is_code = |region: &String| {
+                REGION.contains(&region.len())
+                    && region.chars().all(|letter| letter.is_ascii_alphabetic())
+            };
+            if regions.len() > MAX_REGIONS || !regions.iter().all(is_code) {
+                return out_of_range(
+                    setting,
+                    format!("must be at most {MAX_REGIONS} codes like DE, US or EU"),
+                );
+            }
+        }
+        let is_name = |name: &String| {
+            (1..=MAX_DNS_NAME).contains(&name.len())
+                && name
+                    .chars()
+                    .all(|mark| mark.is_ascii_alphanumeric() || ".-_".contains(mark))
+        };
+        if self.dns_names.len() > MAX_DNS_NAMES || !self.dns_names.iter().all(is_name) {
+            return out_of_range(
+                "dns_names",
+                format!("must be at most {MAX_DNS_NAMES} names like peers.example.org"),
             );
         }
         let most_threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get) * 2;
@@ -243,6 +338,19 @@ struct OnDisk {
     serve_models: Vec<String>,
     serve_free: bool,
     serve_max_out: u32,
+    routing: Preset,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    price_cap: Option<String>,
+    regions_allow: Vec<String>,
+    regions_deny: Vec<String>,
+    explore: bool,
+    lan_only: bool,
+    saved_peers: bool,
+    built_in_peers: bool,
+    dns_names: Vec<String>,
+    mainline: bool,
+    upnp: bool,
+    relay: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     threads: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -270,6 +378,18 @@ impl OnDisk {
             serve_models,
             serve_free,
             serve_max_out,
+            routing,
+            price_cap,
+            regions_allow,
+            regions_deny,
+            explore,
+            lan_only,
+            saved_peers,
+            built_in_peers,
+            dns_names,
+            mainline,
+            upnp,
+            relay,
             threads,
             close_to_tray,
         } = settings;
@@ -284,6 +404,18 @@ impl OnDisk {
             serve_models,
             serve_free,
             serve_max_out,
+            routing,
+            price_cap,
+            regions_allow,
+            regions_deny,
+            explore,
+            lan_only,
+            saved_peers,
+            built_in_peers,
+            dns_names,
+            mainline,
+            upnp,
+            relay,
             threads,
             close_to_tray,
             unknown,
@@ -302,6 +434,18 @@ impl OnDisk {
             serve_models,
             serve_free,
             serve_max_out,
+            routing,
+            price_cap,
+            regions_allow,
+            regions_deny,
+            explore,
+            lan_only,
+            saved_peers,
+            built_in_peers,
+            dns_names,
+            mainline,
+            upnp,
+            relay,
             threads,
             close_to_tray,
             unknown,
@@ -317,6 +461,18 @@ impl OnDisk {
             serve_models,
             serve_free,
             serve_max_out,
+            routing,
+            price_cap,
+            regions_allow,
+            regions_deny,
+            explore,
+            lan_only,
+            saved_peers,
+            built_in_peers,
+            dns_names,
+            mainline,
+            upnp,
+            relay,
             threads,
             close_to_tray,
         };
@@ -487,6 +643,14 @@ mod tests {
             "threads = 0",
             "listen = [\"nonsense\"]",
             "theme = \"pink\"",
+            "routing = \"best\"",
+            "price_cap = \"-1\"",
+            "price_cap = \"+1\"",
+            "price_cap = \"\"",
+            "price_cap = \"1e9\"",
+            "regions_allow = [\"Germany\"]",
+            "regions_deny = [\"\"]",
+            "dns_names = [\"no name\"]",
         ] {
             let (folder, opened) = open(bad);
             assert_eq!(opened.settings, Settings::default(), "{bad}");
@@ -516,9 +680,37 @@ mod tests {
             serve_models: vec!["a".to_owned()],
             threads: Some(1),
             close_to_tray: Some(true),
+            routing: Preset::Fast,
+            price_cap: Some(u128::MAX.to_string()),
+            regions_allow: vec!["de".to_owned(), "EU".to_owned()],
+            regions_deny: vec!["US".to_owned()],
+            explore: false,
+            lan_only: true,
+            mainline: false,
+            dns_names: vec!["peers.example.org".to_owned()],
             ..Settings::default()
         };
         SettingsFile::open(&path).file.write(&settings).unwrap();
         assert_eq!(SettingsFile::open(&path).settings, settings);
+        assert_eq!(settings.price_cap(), Some(u128::MAX));
+    }
+
+    #[test]
+    fn a_file_of_an_earlier_version_keeps_what_it_says() {
+        // As the version before peers were compared wrote it.
+        let (_folder, opened) = open(
+            "theme = \"dark\"\ntext_scale = 1.0\nplace = \"peer\"\nlisten = [\"/ip4/0.0.0.0/tcp/0\"]\nmdns = false\n\
+             serve_models = []\nserve_free = true\nserve_max_out = 64\n",
+        );
+        assert!(opened.problem.is_none());
+        let expected = Settings {
+            theme: Theme::Dark,
+            place: Place::Peer,
+            listen: vec!["/ip4/0.0.0.0/tcp/0".to_owned()],
+            mdns: false,
+            serve_max_out: 64,
+            ..Settings::default()
+        };
+        assert_eq!(opened.settings, expected);
     }
 }

@@ -1,11 +1,19 @@
 //! What a shell sees of the node: one whole snapshot on a `watch` channel.
 
+mod network;
+mod peers;
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use engine::EnginePhase;
-use network::{Direction as NetworkDirection, PeerStatus};
-use protocol::ModelDigest;
+use protocol::{ModelDigest, PeerId};
 use serde::{Deserialize, Serialize};
+
+pub(crate) use self::peers::peer;
+pub use self::{
+    network::{DataUsed, Fix, LogLine, ReachKind, Reachability, SourceView},
+    peers::{Direction, Peer, PeerRecord, Transport},
+};
 
 use crate::{
     clock, data::DataFolder, error::ErrorView, identity::Identity, node::Inner, serve::ServingView,
@@ -67,52 +75,6 @@ pub enum ServingState {
         /// When it last worked, in milliseconds since 1970.
         last_good_ms: Option<u64>,
     },
-}
-
-/// Who opened a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Direction {
-    /// The peer dialled us.
-    In,
-    /// We dialled the peer.
-    Out,
-}
-
-/// What carries a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Transport {
-    /// QUIC over UDP.
-    Quic,
-    /// TCP with Noise and Yamux.
-    Tcp,
-}
-
-/// A peer that is connected, or that was blocked.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Peer {
-    /// Its PeerId.
-    pub id: String,
-    /// A short form of the id, for reading.
-    pub name: String,
-    /// Where it is reached.
-    pub address: String,
-    /// Who opened the connection.
-    pub direction: Direction,
-    /// What carries it.
-    pub transport: Transport,
-    /// Last measured round trip.
-    pub rtt_ms: Option<f64>,
-    /// The program it says it runs.
-    pub agent: String,
-    /// Names of the models it offers.
-    pub models: Vec<String>,
-    /// Milliseconds since 1970.
-    pub since_ms: u64,
-    /// The person wants nothing of it.
-    pub blocked: bool,
 }
 
 /// Why a model at hand is not offered to others.
@@ -181,8 +143,10 @@ pub struct NodeStatus {
     pub version: String,
     /// The data folder.
     pub data_folder: String,
-    /// This node's PeerId.
+    /// This node's PeerId, by which it serves.
     pub peer_id: String,
+    /// The PeerId by which it asks: another one every day, and after every start.
+    pub asking_peer_id: String,
     /// The one truth about serving.
     pub serving: ServingState,
     /// Name of the model that others are answered with at this moment, or would be.
@@ -195,6 +159,12 @@ pub struct NodeStatus {
     pub listening: Vec<String>,
     /// Connected peers, then blocked ones.
     pub peers: Vec<Peer>,
+    /// Whether and how others reach this computer.
+    pub reach: Reachability,
+    /// Where first peers come from, and what each source brought.
+    pub sources: Vec<SourceView>,
+    /// Bytes that went over the line since the start.
+    pub data: DataUsed,
     /// Jobs answered for others since midnight.
     pub answered_today: u32,
     /// Tokens written for others since midnight.
@@ -264,17 +234,26 @@ pub enum AnsweredState {
 }
 
 /// The snapshot before anything runs.
-pub(crate) fn first(data: &DataFolder, identity: &Identity, notices: &[ErrorView]) -> NodeStatus {
+pub(crate) fn first(
+    data: &DataFolder,
+    identity: &Identity,
+    asking: PeerId,
+    notices: &[ErrorView],
+) -> NodeStatus {
     NodeStatus {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         data_folder: data.root().display().to_string(),
         peer_id: identity.peer_id().to_string(),
+        asking_peer_id: asking.to_string(),
         serving: ServingState::Off,
         serving_model: None,
         offered: Vec::new(),
         not_offered: Vec::new(),
         listening: Vec::new(),
         peers: Vec::new(),
+        reach: Reachability::default(),
+        sources: Vec::new(),
+        data: DataUsed::default(),
         answered_today: 0,
         tokens_today: 0,
         off_ms: None,
@@ -294,7 +273,9 @@ pub(crate) fn first(data: &DataFolder, identity: &Identity, notices: &[ErrorView
 /// Keeps the snapshot true until the node stops.
 pub(crate) async fn keep(inner: Arc<Inner>) {
     let mut engine = inner.engine.stats();
-    let mut network = inner.network.status();
+    let mut session = inner.asking.watch();
+    let mut asking = session.borrow_and_update().network.status();
+    let mut network = inner.serving.network_status();
     let mut serving = inner.serving.view();
     loop {
         refresh(&inner).await;
@@ -305,11 +286,14 @@ pub(crate) async fn keep(inner: Arc<Inner>) {
         tokio::select! {
             () = inner.stop.cancelled() => return,
             Ok(()) = engine.changed() => {}
+            Ok(()) = session.changed() => asking = session.borrow_and_update().network.status(),
+            Ok(()) = asking.changed() => {}
             Ok(()) = network.changed() => {}
             Ok(()) = serving.changed() => {}
             () = tokio::time::sleep(REFRESH) => {}
         }
         engine.borrow_and_update();
+        asking.borrow_and_update();
         network.borrow_and_update();
         serving.borrow_and_update();
     }
@@ -328,8 +312,15 @@ pub(crate) async fn refresh(inner: &Inner) {
     let names = names(inner);
     let serving = inner.serving.view().borrow().clone();
     let engine = engine_status(inner);
-    let network = inner.network.status().borrow().clone();
-    let (peers, listening) = (peers(inner, &network.peers, &names), network.listening);
+    let session = inner.asking.now();
+    let asking = session.network.status().borrow().clone();
+    let network = inner.serving.network_status().borrow().clone();
+    let peers = self::peers::peers(inner, (&asking.peers, &network.peers), &names);
+    let reach = self::network::reachability(inner, &network);
+    let sources = self::network::sources(&asking, &network);
+    let data = self::network::data_used(&asking, &network);
+    let listening = network.listening;
+    let asking_peer_id = session.peer_id().to_string();
     inner.status.send_if_modified(|status| {
         let mut now = status.clone();
         let ServingView {
@@ -337,7 +328,7 @@ pub(crate) async fn refresh(inner: &Inner) {
             served,
             not_offered,
             off_ms,
-            books: _,
+            ..
         } = serving;
         now.serving_model = match &state {
             ServingState::Off
@@ -363,6 +354,10 @@ pub(crate) async fn refresh(inner: &Inner) {
         now.off_ms = off_ms;
         now.engine = engine;
         now.listening = listening;
+        now.asking_peer_id = asking_peer_id;
+        now.reach = reach;
+        now.sources = sources;
+        now.data = data;
         now.peers = peers;
         if let Some(totals) = totals {
             now.answered_today = u32::try_from(totals.jobs).unwrap_or(u32::MAX);
@@ -374,76 +369,12 @@ pub(crate) async fn refresh(inner: &Inner) {
     });
 }
 
-/// A connected peer as a shell sees it.
-pub(crate) fn peer(
-    status: &PeerStatus,
-    names: &BTreeMap<ModelDigest, String>,
-    blocked: bool,
-) -> Peer {
-    Peer {
-        id: status.peer.to_string(),
-        name: status.peer.short(),
-        address: status.addr.clone(),
-        direction: match status.direction {
-            NetworkDirection::In => Direction::In,
-            NetworkDirection::Out => Direction::Out,
-        },
-        transport: match status.transport {
-            network::Transport::Quic => Transport::Quic,
-            network::Transport::Tcp => Transport::Tcp,
-        },
-        rtt_ms: status.rtt_ms.map(f64::from),
-        agent: status.agent.clone().unwrap_or_default(),
-        models: status
-            .offers
-            .iter()
-            .map(|digest| {
-                names
-                    .get(digest)
-                    .cloned()
-                    .unwrap_or_else(|| format!("model {}", &digest.to_string()[..12]))
-            })
-            .collect(),
-        since_ms: status.since_unix_ms,
-        blocked,
-    }
-}
-
 /// Names of the models that are known here, by digest.
 pub(crate) fn names(inner: &Inner) -> BTreeMap<ModelDigest, String> {
     let models = inner.models.all().into_iter();
     models
         .filter_map(|model| Some((model.reference?.digest, model.name)))
         .collect()
-}
-
-fn peers(
-    inner: &Inner,
-    connected: &[PeerStatus],
-    names: &BTreeMap<ModelDigest, String>,
-) -> Vec<Peer> {
-    let book = inner.book();
-    let mut list: Vec<Peer> = connected
-        .iter()
-        .map(|status| peer(status, names, book.is_blocked(&status.peer)))
-        .collect();
-    for blocked in book.blocked() {
-        if connected.iter().all(|status| status.peer != blocked) {
-            list.push(Peer {
-                id: blocked.to_string(),
-                name: blocked.short(),
-                address: String::new(),
-                direction: Direction::Out,
-                transport: Transport::Quic,
-                rtt_ms: None,
-                agent: String::new(),
-                models: Vec::new(),
-                since_ms: 0,
-                blocked: true,
-            });
-        }
-    }
-    list
 }
 
 fn engine_status(inner: &Inner) -> EngineStatus {

@@ -8,8 +8,8 @@ use common::{
     starter_folder,
 };
 use node::{
-    AnsweredState, ChatPatch, ClientSignature, MessageState, NodeError, Place, ProviderSignature,
-    Sampling, ServingState,
+    AnsweredState, ChatPatch, ClientSignature, MessageState, MoveReason, NodeError, Place,
+    ProviderSignature, Sampling, ServingState,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -193,6 +193,10 @@ async fn a_provider_that_goes_off_in_the_middle_is_replaced_at_the_same_token() 
         [(Some(one.id.clone()), 0), (Some(two.id.clone()), index)]
     );
     assert_eq!(finished.content, told.text);
+    // Why it moved is told at once and stays with the answer.
+    assert_eq!(told.moved, [MoveReason::Off]);
+    let whys: Vec<_> = finished.spans.iter().map(|span| span.why).collect();
+    assert_eq!(whys, [None, Some(MoveReason::Off)]);
 
     // The same question, undisturbed, at the second peer: greedy on one machine is the same text.
     let chat = greedy_chat(&asker.node, at_peer(&two.id)).await;

@@ -96,7 +96,8 @@ pub const HEARTBEAT_DECODE_MS: u64 = 500;
 /// A job whose stream was cut is kept for this long: a machine that changes its network or wakes from a short sleep is
 /// back by then.
 pub const RESUME_GRACE_MS: u64 = 60_000;
-/// Frames that may wait to be written to one stream before its writer counts as blocked: ten seconds of an answer.
+/// Frames that may wait to be written to one stream before its writer counts as blocked: at a frame per 40 ms, ten seconds of an
+/// answer.
 pub const MAX_OUTBOUND_FRAMES: usize = 256;
-/// And bytes: what a stream's windows and these hold together is all that a client that does not read can take up.
+/// And bytes: what one stream of Yamux holds on its way, once more.
 pub const MAX_OUTBOUND_BYTES: usize = 256 << 10;

@@ -3,7 +3,9 @@
 //! This crate owns every definition that two strangers' programs must agree on to the byte:
 //!
 //! - [`PeerId`], the digests, [`JobId`] and the hash [`chain`] over a job's output,
-//! - [`offer`]s and the envelope that signs them, [`frame`]s of the job stream with their caps,
+//! - [`offer`]s and the envelope that signs them, and the [`binding`] of a peer to the account that is paid,
+//! - [`quote`]s: what a provider says about one job that may come,
+//! - [`frame`]s of the job stream with their caps,
 //! - [`receipt`]s signed by the provider and countersigned by the client, and what is [due](price),
 //! - the messages by which a client without weights fetches a file's [`head`],
 //! - the two [`job`] machines: [`job::provider`] serves one job, [`job::client`] gets one whole answer.
@@ -19,6 +21,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 mod base58;
+pub mod binding;
 pub mod chain;
 pub mod frame;
 pub mod head;

@@ -14,6 +14,7 @@ use prost::Message as _;
 use crate::{
     Clock, HeadDigest, MAX_CLOCK_SKEW_MS, ModelDigest, ModelRef, NetworkId, OfferId, PeerId,
     SignatureError, Signer,
+    binding::{BindingError, MAX_BINDING, SignedBinding},
     head::MAX_HEAD,
     price::{Price, Prices},
     verify,
@@ -25,6 +26,13 @@ pub const PROTOCOL: &str = "/decentralgpt/offers/1";
 pub const DOMAIN: &str = "decentralgpt/offer/1";
 /// The major version of the job protocol that this program speaks, for `proto_min` and `proto_max`.
 pub const PROTO: u32 = 1;
+
+/// Feature of a provider that keeps a job whose stream was cut.
+pub const FEATURE_RESUME: &str = "resume";
+/// Feature of a provider that holds output to a form.
+pub const FEATURE_GRAMMAR: &str = "grammar";
+/// Feature of a provider that tells log-probabilities.
+pub const FEATURE_LOGPROBS: &str = "logprobs";
 
 /// Bytes of a whole envelope. Offers are kept by the thousand.
 pub const MAX_ENVELOPE: usize = 2 << 10;
@@ -38,8 +46,6 @@ pub const MAX_ADDR_BYTES: usize = 256;
 pub const MAX_FEATURES: usize = 16;
 /// Bytes of a short text in an offer.
 pub const MAX_TEXT: usize = 64;
-/// Bytes of a binding in an offer: two signatures and about 100 bytes under them.
-pub const MAX_BINDING: usize = 512;
 /// Bytes of an account or contract on a chain of the Ethereum kind.
 pub const ACCOUNT: usize = 20;
 /// Longest context that is believed: eight times the longest of today's open models.
@@ -76,14 +82,14 @@ pub struct Offer {
     pub out_max: u32,
     /// Jobs at once.
     pub parallel_slots: u32,
-    /// Names of what it can do beside the basics.
+    /// Names of what it can do beside the basics: [`FEATURE_RESUME`] and others. One that is not known means nothing.
     pub features: Vec<String>,
     /// Prices.
     pub prices: Prices,
     /// How it is paid. Without it all prices are zero.
     pub payment: Option<Payment>,
-    /// Ties the peer to the account that is paid for it, as it travels: see [`crate::binding`].
-    pub binding: Option<Bytes>,
+    /// Ties the peer to the account that is paid for it. Who takes money has one, on the chain of its payment.
+    pub binding: Option<SignedBinding>,
     /// Tokens read per second, own measurement; 0: not measured.
     pub prefill_tps: u32,
     /// Tokens written per second, own measurement; 0: not measured.
@@ -180,6 +186,9 @@ pub enum OfferError {
         /// The highest seen.
         seen: u64,
     },
+    /// The binding in it does not hold.
+    #[error(transparent)]
+    Binding(#[from] BindingError),
     /// A list or text is longer than allowed.
     #[error("{0} in the offer is too long")]
     TooLong(&'static str),
@@ -241,7 +250,10 @@ impl Offer {
             v: 1,
             network_id: self.network.as_str().to_owned(),
             peer_id: Bytes::copy_from_slice(peer.as_bytes()),
-            binding: self.binding.clone().unwrap_or_default(),
+            binding: self
+                .binding
+                .as_ref()
+                .map_or_else(Bytes::new, |binding| binding.as_bytes().clone()),
             addrs: self.addrs.clone(),
             model_digest: Bytes::copy_from_slice(self.model.digest.as_bytes()),
             head_len: self.model.head_len,
@@ -315,7 +327,8 @@ impl Offer {
         }
         times(&wire, now)?;
         sizes(&wire)?;
-        let offer = Self::from_wire(wire, network.clone(), signer)?;
+        let binding = binding(&wire, &signer, network, now)?;
+        let offer = Self::from_wire(wire, network.clone(), signer, binding)?;
         match seen(&offer.peer, &offer.model.digest) {
             Some(seen) if offer.seq <= seen => Err(OfferError::NotNewer {
                 seq: offer.seq,
@@ -325,7 +338,12 @@ impl Offer {
         }
     }
 
-    fn from_wire(wire: wire::Offer, network: NetworkId, peer: PeerId) -> Result<Self, OfferError> {
+    fn from_wire(
+        wire: wire::Offer,
+        network: NetworkId,
+        peer: PeerId,
+        binding: Option<SignedBinding>,
+    ) -> Result<Self, OfferError> {
         if wire.head_len == 0 || wire.head_len as usize > MAX_HEAD {
             return Err(OfferError::Malformed("head_len"));
         }
@@ -347,11 +365,15 @@ impl Offer {
         if payment.is_none() && !prices.is_free() {
             return Err(OfferError::Malformed("asset"));
         }
+        let bound_to = binding.as_ref().map(|signed| signed.binding.chain_id);
+        if payment.is_some_and(|payment| bound_to != Some(payment.chain_id)) {
+            return Err(OfferError::Malformed("binding"));
+        }
         Ok(Self {
             network,
             peer,
             payment,
-            binding: Some(wire.binding).filter(|binding| !binding.is_empty()),
+            binding,
             addrs: wire.addrs,
             model: ModelRef {
                 digest: ModelDigest::from_bytes(&wire.model_digest)
@@ -388,6 +410,18 @@ impl Offer {
             },
         })
     }
+}
+
+fn binding(
+    wire: &wire::Offer,
+    peer: &PeerId,
+    network: &NetworkId,
+    now: Clock,
+) -> Result<Option<SignedBinding>, BindingError> {
+    if wire.binding.is_empty() {
+        return Ok(None);
+    }
+    SignedBinding::verify_then_decode(&wire.binding, peer, network, now).map(Some)
 }
 
 /// The four fields of a payment stand together or not at all.

@@ -7,9 +7,10 @@ use proptest::prelude::*;
 use prost::Message as _;
 use protocol::{
     Clock, HeadDigest, ModelDigest, ModelRef, NetworkId, OfferId, SignatureError, Signer,
+    binding::{Binding, BindingError, OperatorSigner, SignedBinding},
     offer::{
-        self, Bloom, MAX_ADDRS, MAX_BINDING, MAX_ENVELOPE, MAX_LIFETIME_MS, MAX_REQUEST, Offer,
-        OfferError, OffersRequest, OffersResponse, Payment, SignedEnvelope,
+        self, Bloom, MAX_ADDRS, MAX_ENVELOPE, MAX_LIFETIME_MS, MAX_REQUEST, Offer, OfferError,
+        OffersRequest, OffersResponse, Payment, SignedEnvelope,
     },
     price::{Price, Prices},
 };
@@ -87,6 +88,7 @@ fn an_offer_travels_unchanged_and_may_be_passed_on() {
             ..Prices::FREE
         },
         payment: Some(payment()),
+        binding: Some(bound(8453)),
         vrf_key: Some([6; 32]),
         proto_max: 3,
         ..offer()
@@ -135,6 +137,23 @@ fn an_offers_id_changes_with_its_peer_model_and_number_alone() {
     for other in [newer, other_model, other_peer] {
         assert_ne!(other.id(), id);
     }
+}
+
+fn bound(chain_id: u64) -> SignedBinding {
+    Binding {
+        network: NetworkId::MAIN,
+        peer: Signer::from_seed([9; 32]).peer_id(),
+        chain_id,
+        operator: [0; 20],
+        not_before_unix_ms: NOW.unix_ms - 1_000,
+        not_after_unix_ms: NOW.unix_ms + 1_000,
+        serial: 1,
+    }
+    .sign(
+        &Signer::from_seed([1; 32]),
+        &OperatorSigner::from_secret(&[5; 32]).unwrap(),
+    )
+    .unwrap()
 }
 
 fn payment() -> Payment {
@@ -224,8 +243,12 @@ fn each_wrong_offer_has_its_own_refusal() {
         OfferError::Malformed("stream_window")
     );
     assert_eq!(
-        with(|offer| offer.binding = Some(Bytes::from(vec![1; MAX_BINDING + 1]))),
-        OfferError::TooLong("binding")
+        with(|offer| (offer.payment, offer.binding) = (Some(payment()), None)),
+        OfferError::Malformed("binding")
+    );
+    assert_eq!(
+        with(|offer| (offer.payment, offer.binding) = (Some(payment()), Some(bound(1)))),
+        OfferError::Malformed("binding")
     );
     assert_eq!(
         with(|offer| offer.proto_min = 0),
@@ -279,6 +302,15 @@ fn each_wrong_offer_has_its_own_refusal() {
             OfferError::Signature(SignatureError::Mismatch)
         );
     }
+    let bound_elsewhere = Offer {
+        peer: other.peer_id(),
+        binding: Some(bound(8453)),
+        ..offer()
+    };
+    assert_eq!(
+        judge(&bound_elsewhere.sign(&other)),
+        OfferError::Binding(BindingError::Node(SignatureError::Mismatch))
+    );
     let signed = |payload: &'static [u8]| SignedEnvelope {
         payload: Bytes::from_static(payload),
         sig: Bytes::copy_from_slice(&signer.sign(offer::DOMAIN, payload)),

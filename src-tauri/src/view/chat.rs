@@ -37,6 +37,21 @@ pub(crate) struct Span {
     /// Null is this computer.
     pub peer: Option<String>,
     pub receipt: Option<String>,
+    /// Why the answer left the place before; null for the first span.
+    pub why: Option<MoveReason>,
+}
+
+/// Why an answer went on at another place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Type)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum MoveReason {
+    Gone,
+    Silent,
+    OwnWork,
+    Off,
+    Failed,
+    Dishonest,
+    Network,
 }
 
 /// How far a message got.
@@ -204,6 +219,8 @@ pub(crate) enum AnswerEvent {
     Placed {
         peer: Option<String>,
         index: u32,
+        /// Why no longer at the place before; null for the first.
+        why: Option<MoveReason>,
     },
     Titled {
         title: String,
@@ -266,12 +283,27 @@ impl From<node::ChatSummary> for ChatSummary {
     }
 }
 
+impl From<node::MoveReason> for MoveReason {
+    fn from(reason: node::MoveReason) -> Self {
+        match reason {
+            node::MoveReason::Gone => Self::Gone,
+            node::MoveReason::Silent => Self::Silent,
+            node::MoveReason::OwnWork => Self::OwnWork,
+            node::MoveReason::Off => Self::Off,
+            node::MoveReason::Failed => Self::Failed,
+            node::MoveReason::Dishonest => Self::Dishonest,
+            node::MoveReason::Network => Self::Network,
+        }
+    }
+}
+
 impl From<node::Span> for Span {
     fn from(span: node::Span) -> Self {
         Self {
             from_index: span.from_index,
             peer: span.peer,
             receipt: span.receipt,
+            why: span.why.map(Into::into),
         }
     }
 }
@@ -391,7 +423,11 @@ impl From<node::AnswerEvent> for AnswerEvent {
                 reasoning,
                 tokens,
             },
-            node::AnswerEvent::Placed { peer, index } => Self::Placed { peer, index },
+            node::AnswerEvent::Placed { peer, index, why } => Self::Placed {
+                peer,
+                index,
+                why: why.map(Into::into),
+            },
             node::AnswerEvent::Titled { title } => Self::Titled { title },
             node::AnswerEvent::Finished {
                 message,

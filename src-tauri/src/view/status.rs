@@ -241,6 +241,15 @@ pub(crate) enum Theme {
     Dark,
 }
 
+/// What matters most when peers are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Type)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Preset {
+    Cheap,
+    Balanced,
+    Fast,
+}
+
 /// The settings file, as the Settings page edits it.
 #[derive(Debug, Clone, Serialize, Deserialize, Type)]
 #[serde(rename_all = "camelCase")]
@@ -257,6 +266,19 @@ pub(crate) struct Settings {
     pub serve_models: Vec<String>,
     pub serve_free: bool,
     pub serve_max_out: u32,
+    pub routing: Preset,
+    /// Base units per million tokens, in digits; null is any.
+    pub price_cap: Option<String>,
+    pub regions_allow: Vec<String>,
+    pub regions_deny: Vec<String>,
+    pub explore: bool,
+    pub lan_only: bool,
+    pub saved_peers: bool,
+    pub built_in_peers: bool,
+    pub dns_names: Vec<String>,
+    pub mainline: bool,
+    pub upnp: bool,
+    pub relay: bool,
     /// Null lets the engine choose.
     pub threads: Option<u32>,
     /// What closing the window means while serving; null asks once.
@@ -452,6 +474,26 @@ impl From<node::Invite> for Invite {
     }
 }
 
+impl From<node::Preset> for Preset {
+    fn from(preset: node::Preset) -> Self {
+        match preset {
+            node::Preset::Cheap => Self::Cheap,
+            node::Preset::Balanced => Self::Balanced,
+            node::Preset::Fast => Self::Fast,
+        }
+    }
+}
+
+impl From<Preset> for node::Preset {
+    fn from(preset: Preset) -> Self {
+        match preset {
+            Preset::Cheap => Self::Cheap,
+            Preset::Balanced => Self::Balanced,
+            Preset::Fast => Self::Fast,
+        }
+    }
+}
+
 impl From<node::Settings> for Settings {
     fn from(settings: node::Settings) -> Self {
         Self {
@@ -465,6 +507,18 @@ impl From<node::Settings> for Settings {
             serve_models: settings.serve_models,
             serve_free: settings.serve_free,
             serve_max_out: settings.serve_max_out,
+            routing: settings.routing.into(),
+            price_cap: settings.price_cap,
+            regions_allow: settings.regions_allow,
+            regions_deny: settings.regions_deny,
+            explore: settings.explore,
+            lan_only: settings.lan_only,
+            saved_peers: settings.saved_peers,
+            built_in_peers: settings.built_in_peers,
+            dns_names: settings.dns_names,
+            mainline: settings.mainline,
+            upnp: settings.upnp,
+            relay: settings.relay,
             // `node` refuses more threads than twice the processors, far below this.
             threads: settings
                 .threads
@@ -487,6 +541,18 @@ impl From<Settings> for node::Settings {
             serve_models: settings.serve_models,
             serve_free: settings.serve_free,
             serve_max_out: settings.serve_max_out,
+            routing: settings.routing.into(),
+            price_cap: settings.price_cap,
+            regions_allow: settings.regions_allow,
+            regions_deny: settings.regions_deny,
+            explore: settings.explore,
+            lan_only: settings.lan_only,
+            saved_peers: settings.saved_peers,
+            built_in_peers: settings.built_in_peers,
+            dns_names: settings.dns_names,
+            mainline: settings.mainline,
+            upnp: settings.upnp,
+            relay: settings.relay,
             threads: settings
                 .threads
                 .map(|threads| usize::try_from(threads).unwrap_or(usize::MAX)),

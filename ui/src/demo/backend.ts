@@ -119,7 +119,7 @@ export function demoBackend(scenario: Scenario = "full", pieceMs = 12, settings:
       tell(phase);
       await wait(pieceMs * 4);
     }
-    tell({ kind: "placed", peer: remote ? PEERS.PEER : null, index: 0 });
+    tell({ kind: "placed", peer: remote ? PEERS.PEER : null, index: 0, why: null });
     const pieces = ANSWER.match(/\S+\s*/g) ?? [];
     for (const [index, piece] of pieces.entries()) {
       if (stopping.has(chat.id)) break;
@@ -133,7 +133,7 @@ export function demoBackend(scenario: Scenario = "full", pieceMs = 12, settings:
       tokensPerSecond: remote ? 18.2 : 148.3,
       firstTokenMs: remote ? 1300 : 90,
       outputTokens: pieces.length,
-      spans: [{ fromIndex: 0, peer: remote ? PEERS.PEER : null, receipt: remote ? "job-new" : null }],
+      spans: [{ fromIndex: 0, peer: remote ? PEERS.PEER : null, receipt: remote ? "job-new" : null, why: null }],
     } satisfies Partial<Message>);
     chat.contextUsed += 180;
     if (!chat.title) {

@@ -15,7 +15,7 @@ export function message(part: Partial<Message> & Pick<Message, "id" | "role" | "
     state: "complete",
     error: null,
     model: answer ? "llama-3.2-3b-instruct" : null,
-    spans: answer ? [{ fromIndex: 0, peer: null, receipt: null }] : [],
+    spans: answer ? [{ fromIndex: 0, peer: null, receipt: null, why: null }] : [],
     promptTokens: null,
     outputTokens: answer ? 120 : null,
     tokensPerSecond: answer ? 31.4 : null,
@@ -75,7 +75,7 @@ export function conversations(now: number): Draft[] {
         "Hydration is the weight of water over the weight of flour:\n\n```python\ndef hydration(flour, water):\n    return water / flour      # 0.65 is a common loaf\n```\n\nSo 325 g of water on 500 g of flour is 0.65, or 65 %.",
         {
           model: "llama-3.3-70b-instruct",
-          spans: [{ fromIndex: 0, peer: PEER, receipt: "job-bread" }],
+          spans: [{ fromIndex: 0, peer: PEER, receipt: "job-bread", why: null }],
           tokensPerSecond: 18.2,
           firstTokenMs: 1300,
           siblings: ["b4-old", "b4"],
@@ -100,8 +100,8 @@ export function conversations(now: number): Draft[] {
           model: "deepseek-r1-distill-llama-8b",
           tokensPerSecond: 9.4,
           spans: [
-            { fromIndex: 0, peer: OTHER, receipt: "job-regex-1" },
-            { fromIndex: 57, peer: PEER, receipt: "job-regex-2" },
+            { fromIndex: 0, peer: OTHER, receipt: "job-regex-1", why: null },
+            { fromIndex: 57, peer: PEER, receipt: "job-regex-2", why: "gone" },
           ],
           firstTokenMs: 2100,
         },
@@ -169,7 +169,7 @@ export function conversations(now: number): Draft[] {
     chat("porto", "Trip to Porto in March", now - DAY - 60 * MINUTE, [say("p1", "Three days in Porto?"), answer("p2", "Start in Ribeira and walk uphill.")]),
     chat("tcp", "Explain TCP slow start", now - 2 * DAY, [
       say("t1", "Explain TCP slow start."),
-      answer("t2", "A sender begins with a small window and doubles it each round trip.", { spans: [{ fromIndex: 0, peer: PEER, receipt: "job-tcp" }] }),
+      answer("t2", "A sender begins with a small window and doubles it each round trip.", { spans: [{ fromIndex: 0, peer: PEER, receipt: "job-tcp", why: null }] }),
     ]),
     formulas,
     hostile,

@@ -23,6 +23,10 @@ const GROUP: usize = 6;
 /// Queries of a tile, all heads that share a key counted: their sums stay in the first cache beside a page.
 const TILE: usize = 4 * GROUP;
 
+/// What a position that a query sees costs per value of the query, in multiply-adds of a matrix product: one for its key and
+/// one for its value, and what comes from memory and is used by few queries is waited for.
+const COST: usize = 8;
+
 /// A tile of rows of one sequence, and one key head with the query heads that share it.
 struct Tile<'t> {
     attention: &'t Attention,
@@ -34,6 +38,33 @@ struct Tile<'t> {
     queries: &'t [f32],
     /// Per row, the outputs of the query heads.
     out: Vec<&'t mut [f32]>,
+}
+
+impl<'t> Tile<'t> {
+    /// The pages that its rows see.
+    fn pages(&self) -> Range<usize> {
+        let window = self.attention.window.unwrap_or(usize::MAX);
+        let start = (self.first + 1).saturating_sub(window);
+        start / PAGE..(self.first + self.out.len()).div_ceil(PAGE)
+    }
+
+    fn page(&self, index: usize) -> HeadPage<'t> {
+        let (state, place) = (self.state, (self.attention.layer, self.kv_head));
+        let memory = state.page(index);
+        HeadPage {
+            keys: memory.keys(place.0, place.1),
+            values: memory.values(place.0, place.1),
+        }
+    }
+}
+
+/// A page of a tile's head.
+#[derive(Clone, Copy)]
+struct HeadPage<'t> {
+    /// `[head_width][PAGE]`.
+    keys: &'t [f32],
+    /// `[PAGE][value_width]`.
+    values: &'t [f32],
 }
 
 /// Attends `queries` (`[rows][heads · head_width]`, rotated) at the positions after their sequences' lengths, whose keys
@@ -77,67 +108,74 @@ fn attend_with(
                 tiles[of_tile + at % attention.kv_heads].out.push(cell);
             }
             let seen = attention.window.unwrap_or(usize::MAX).min(first + rows);
-            cost += 2 * rows * row_width * seen;
+            cost += COST * rows * row_width * seen.next_multiple_of(PAGE);
         }
         start += rows;
     }
     // The longest first, so that no thread begins with one when the others have ended.
     tiles.sort_by_key(|tile| std::cmp::Reverse(tile.first));
     let each = cost / tiles.len().max(1);
-    parallel::chunks(&mut tiles, 1, each, |_, tiles| {
-        tiles.iter_mut().for_each(|tile| compute(set, tile));
+    let begins: Vec<HeadPage<'_>> = tiles
+        .iter()
+        .map(|tile| tile.page(tile.pages().start))
+        .collect();
+    parallel::chunks(&mut tiles, 1, each, |index, tiles| {
+        // What the same thread computes next, most likely.
+        let next = begins[(index + 1).min(begins.len() - 1)];
+        tiles.iter_mut().for_each(|tile| compute(set, tile, next));
     });
 }
 
 /// Computes a tile by the instructions of a set.
-fn compute(set: Set, tile: &mut Tile<'_>) {
+fn compute(set: Set, tile: &mut Tile<'_>, next: HeadPage<'_>) {
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2,fma")]
-    fn avx2(tile: &mut Tile<'_>) {
+    fn avx2(tile: &mut Tile<'_>, next: HeadPage<'_>) {
         // SAFETY: compiled with the instructions of these lanes.
         #[allow(unsafe_code)]
         unsafe {
-            compute_by::<Avx2, 1>(tile);
+            compute_by::<Avx2, 1>(tile, next);
         }
     }
 
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-    fn avx512(tile: &mut Tile<'_>) {
+    fn avx512(tile: &mut Tile<'_>, next: HeadPage<'_>) {
         // SAFETY: compiled with the instructions of these lanes.
         #[allow(unsafe_code)]
         unsafe {
-            compute_by::<Avx512, 2>(tile);
+            compute_by::<Avx512, 4>(tile, next);
         }
     }
 
     match set.level() {
         // SAFETY: these lanes need no instructions of their own.
         #[allow(unsafe_code)]
-        Level::Portable => unsafe { compute_by::<Plain, 1>(tile) },
+        Level::Portable => unsafe { compute_by::<Plain, 1>(tile, next) },
         // SAFETY: a set exists only where the processor has its instructions.
         #[cfg(target_arch = "x86_64")]
         #[allow(unsafe_code)]
-        Level::Avx2 | Level::AvxVnni => unsafe { avx2(tile) },
+        Level::Avx2 | Level::AvxVnni => unsafe { avx2(tile, next) },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
         #[allow(unsafe_code)]
-        Level::Avx512 => unsafe { avx512(tile) },
+        Level::Avx512 => unsafe { avx512(tile, next) },
         // SAFETY: these lanes need no instructions of their own: they become vectors of NEON, which this target has.
         #[cfg(target_arch = "aarch64")]
         #[allow(unsafe_code)]
-        Level::Neon | Level::NeonDot => unsafe { compute_by::<Plain, 1>(tile) },
+        Level::Neon | Level::NeonDot => unsafe { compute_by::<Plain, 1>(tile, next) },
     }
 }
 
-/// Computes a tile, `B` vectors of positions or values at a time: as many as the registers hold sums of.
+/// Computes a tile, `B` vectors of positions or values at a time: as many as the registers hold sums of. `next` is fetched
+/// in the end.
 ///
 /// # Safety
 ///
 /// As for the functions of [`Lanes`].
 #[inline(always)]
 #[allow(unsafe_code)]
-unsafe fn compute_by<L: Lanes, const B: usize>(tile: &mut Tile<'_>) {
+unsafe fn compute_by<L: Lanes, const B: usize>(tile: &mut Tile<'_>, next: HeadPage<'_>) {
     let attention = tile.attention;
     let (width, rows) = (attention.head_width, tile.out.len());
     let value_width = width.next_multiple_of(LANES);
@@ -151,11 +189,12 @@ unsafe fn compute_by<L: Lanes, const B: usize>(tile: &mut Tile<'_>) {
         value_width,
     };
     let window = attention.window.unwrap_or(usize::MAX);
-    let start = (tile.first + 1).saturating_sub(window);
-    for page in start / PAGE..(tile.first + rows).div_ceil(PAGE) {
-        let memory = tile.state.page(page);
-        let keys = memory.keys(attention.layer, tile.kv_head);
-        let values = memory.values(attention.layer, tile.kv_head);
+    let pages = tile.pages();
+    for page in pages.clone() {
+        let (memory, ahead) = match page + 1 < pages.end {
+            true => (tile.page(page), tile.page(page + 1)),
+            false => (tile.page(page), next),
+        };
         let seen = Seen {
             first: tile.first,
             sharing,
@@ -174,12 +213,12 @@ unsafe fn compute_by<L: Lanes, const B: usize>(tile: &mut Tile<'_>) {
             // SAFETY: the caller's promise.
             unsafe {
                 match count {
-                    1 => running.add_page::<L, 1, B>(at, &seen, keys, values),
-                    2 => running.add_page::<L, 2, B>(at, &seen, keys, values),
-                    3 => running.add_page::<L, 3, B>(at, &seen, keys, values),
-                    4 => running.add_page::<L, 4, B>(at, &seen, keys, values),
-                    5 => running.add_page::<L, 5, B>(at, &seen, keys, values),
-                    _ => running.add_page::<L, GROUP, B>(at, &seen, keys, values),
+                    1 => running.add_page::<L, 1, B>(at, &seen, memory, ahead),
+                    2 => running.add_page::<L, 2, B>(at, &seen, memory, ahead),
+                    3 => running.add_page::<L, 3, B>(at, &seen, memory, ahead),
+                    4 => running.add_page::<L, 4, B>(at, &seen, memory, ahead),
+                    5 => running.add_page::<L, 5, B>(at, &seen, memory, ahead),
+                    _ => running.add_page::<L, GROUP, B>(at, &seen, memory, ahead),
                 }
             }
             at += count;
@@ -259,27 +298,31 @@ impl Running {
         &mut self,
         at: usize,
         seen: &Seen,
-        keys: &[f32],
-        values: &[f32],
+        page: HeadPage<'_>,
+        ahead: HeadPage<'_>,
     ) {
         let queries = &self.queries[at * self.width..][..N * self.width];
+        let end = seen.slots(at + N - 1).end;
         // SAFETY: the caller's promise; so below.
-        let mut weights = unsafe { scores::<L, N, B>(queries, keys, self.width) };
+        let mut weights =
+            unsafe { scores::<L, N, B>(queries, page.keys, self.width, end, ahead.keys.as_ptr()) };
         for (n, weights) in weights.iter_mut().enumerate() {
             self.weigh(at + n, seen.slots(at + n), weights);
         }
-        let sums = &mut self.sums[at * self.value_width..][..N * self.value_width];
+        let width = self.value_width;
+        let sums = &mut self.sums[at * width..][..N * width];
+        let (values, ahead) = (page.values, ahead.values.as_ptr());
         let slots = seen.slots(at);
         if (1..N).all(|n| seen.slots(at + n) == slots) {
             // SAFETY: as above.
-            unsafe { add_values::<L, N, B>(&weights, slots, values, self.value_width, sums) };
+            unsafe { add_values::<L, N, B>(&weights, slots, values, width, sums, ahead) };
             return;
         }
         // What a query does not see has no weight, but must not be touched either: it may be no number.
-        for (n, sums) in sums.chunks_exact_mut(self.value_width).enumerate() {
+        for (n, sums) in sums.chunks_exact_mut(width).enumerate() {
             let (weights, slots) = ([weights[n]], seen.slots(at + n));
             // SAFETY: as above.
-            unsafe { add_values::<L, 1, B>(&weights, slots, values, self.value_width, sums) };
+            unsafe { add_values::<L, 1, B>(&weights, slots, values, width, sums, ahead) };
         }
     }
 
@@ -317,7 +360,8 @@ impl Running {
     }
 }
 
-/// Dot products of `N` queries with the keys of a page (`[width][PAGE]`).
+/// Dot products of `N` queries with the keys of a page (`[width][PAGE]`), up to those of slot `end` at least. The keys at
+/// `ahead` are fetched meanwhile: pages lie anywhere, so a processor does not find the next by itself.
 ///
 /// # Safety
 ///
@@ -328,10 +372,12 @@ unsafe fn scores<L: Lanes, const N: usize, const B: usize>(
     queries: &[f32],
     keys: &[f32],
     width: usize,
+    end: usize,
+    ahead: *const f32,
 ) -> [[f32; PAGE]; N] {
     assert!(queries.len() >= N * width && keys.len() >= width * PAGE);
     let mut scores = [[0.0f32; PAGE]; N];
-    for from in (0..PAGE).step_by(B * LANES) {
+    for from in (0..end.min(PAGE)).step_by(B * LANES) {
         // SAFETY: `from` leaves room for `B` vectors in a row of `PAGE`, of which `keys` has `width`; queries have `N`
         // times `width` values; both asserted.
         unsafe {
@@ -341,6 +387,7 @@ unsafe fn scores<L: Lanes, const N: usize, const B: usize>(
                 let mut loaded = [L::zero(); B];
                 for (b, loaded) in loaded.iter_mut().enumerate() {
                     *loaded = L::load(column.add(b * LANES));
+                    L::prefetch(ahead.wrapping_add(at * PAGE + from + b * LANES));
                 }
                 for (n, sums) in sums.iter_mut().enumerate() {
                     let query = *queries.as_ptr().add(n * width + at);
@@ -359,7 +406,7 @@ unsafe fn scores<L: Lanes, const N: usize, const B: usize>(
     scores
 }
 
-/// Adds some values of a page (`[PAGE][width]`), weighted, to `N` rows of sums.
+/// Adds some values of a page (`[PAGE][width]`), weighted, to `N` rows of sums. The values at `ahead` are fetched meanwhile.
 ///
 /// # Safety
 ///
@@ -372,16 +419,17 @@ unsafe fn add_values<L: Lanes, const N: usize, const B: usize>(
     values: &[f32],
     width: usize,
     sums: &mut [f32],
+    ahead: *const f32,
 ) {
     assert!(slots.end <= PAGE && values.len() >= PAGE * width && sums.len() >= N * width);
     let whole = width / (B * LANES) * (B * LANES);
     // SAFETY: the columns lie inside the width, a multiple of `LANES`; the rest is asserted.
     unsafe {
         for from in (0..whole).step_by(B * LANES) {
-            add_columns::<L, N, B>(weights, slots.clone(), values, width, from, sums);
+            add_columns::<L, N, B>(weights, slots.clone(), values, width, from, sums, ahead);
         }
         for from in (whole..width).step_by(LANES) {
-            add_columns::<L, N, 1>(weights, slots.clone(), values, width, from, sums);
+            add_columns::<L, N, 1>(weights, slots.clone(), values, width, from, sums, ahead);
         }
     }
 }
@@ -401,6 +449,7 @@ unsafe fn add_columns<L: Lanes, const N: usize, const B: usize>(
     width: usize,
     from: usize,
     sums: &mut [f32],
+    ahead: *const f32,
 ) {
     // SAFETY: the caller's promises.
     unsafe {
@@ -415,6 +464,7 @@ unsafe fn add_columns<L: Lanes, const N: usize, const B: usize>(
             let mut loaded = [L::zero(); B];
             for (b, loaded) in loaded.iter_mut().enumerate() {
                 *loaded = L::load(row.add(b * LANES));
+                L::prefetch(ahead.wrapping_add(slot * width + from + b * LANES));
             }
             for (local, weights) in local.iter_mut().zip(weights) {
                 let weight = *weights.get_unchecked(slot);

@@ -126,6 +126,8 @@ impl Backend for Candle {
         }
     }
 
+    fn expect(&self, _: u64) {}
+
     fn matrix(
         &self,
         weights: &Weights<'_>,

@@ -11,7 +11,7 @@ use crate::cache::{HostPage, Layout, PAGE, PageMemory as _, SequenceState};
 use crate::decoder::{Span, compute};
 use crate::families::{Activation, RopePairs, Shape};
 use crate::file::TensorKind;
-use crate::kernels::{self, Activations, Matrix, Product, Set};
+use crate::kernels::{self, Activations, Matrix, PackError, Product, Set, Store};
 use crate::{EngineError, parallel};
 
 /// What a value costs in a row operation, in multiply-adds of a matrix product.
@@ -28,6 +28,7 @@ const LARGEST_SPARE: usize = 8 << 20;
 #[derive(Debug, Clone, Default)]
 pub struct Cpu {
     spare: Arc<Spare>,
+    weights: Arc<Store>,
 }
 
 /// Used buffers. A step takes and gives back hundreds; clearing fresh ones would cost as much as some of the operations.
@@ -228,14 +229,34 @@ impl Backend for Cpu {
         Layout::new(shape)
     }
 
+    fn expect(&self, bytes: u64) {
+        // More than a process can have is refused when it is taken.
+        self.weights.reserve(usize::try_from(bytes).unwrap_or(0));
+    }
+
     fn matrix(&self, weights: &Weights<'_>, bias: Option<Vec<f32>>) -> Result<Linear, EngineError> {
-        let matrix = Matrix::pack(weights.kind, weights.bytes, weights.outputs, weights.inputs);
-        let unsupported = |_| EngineError::UnsupportedTensor {
-            name: weights.name.to_owned(),
-            kind: weights.kind.to_string(),
+        let &Weights {
+            kind,
+            bytes,
+            outputs,
+            inputs,
+            ..
+        } = weights;
+        let matrix = Matrix::pack(&self.weights, kind, bytes, outputs, inputs);
+        let refused = |problem| match problem {
+            PackError::Memory { bytes } => EngineError::NotEnoughMemory {
+                need: bytes as u64,
+                have: 0,
+            },
+            PackError::Unsupported { .. } | PackError::Shape { .. } => {
+                EngineError::UnsupportedTensor {
+                    name: weights.name.to_owned(),
+                    kind: kind.to_string(),
+                }
+            }
         };
         Ok(Linear {
-            matrix: matrix.map_err(unsupported)?,
+            matrix: matrix.map_err(refused)?,
             bias,
         })
     }

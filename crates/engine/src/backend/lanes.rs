@@ -25,6 +25,8 @@ pub(super) unsafe trait Lanes {
     unsafe fn store(to: *mut f32, vector: Self::Vector);
     /// `a · b + c` in every lane, rounded once.
     unsafe fn mul_add(a: f32, b: Self::Vector, c: Self::Vector) -> Self::Vector;
+    /// Tells the memory that a vector will be read soon. Any address is allowed.
+    unsafe fn prefetch(from: *const f32);
 }
 
 /// What every processor has.
@@ -56,6 +58,9 @@ unsafe impl Lanes for Plain {
     unsafe fn mul_add(a: f32, b: [f32; LANES], c: [f32; LANES]) -> [f32; LANES] {
         std::array::from_fn(|lane| Emulated::mul_add(a, b[lane], c[lane]))
     }
+
+    #[inline(always)]
+    unsafe fn prefetch(_: *const f32) {}
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -107,6 +112,12 @@ mod x86 {
                 ]
             }
         }
+
+        #[inline(always)]
+        unsafe fn prefetch(from: *const f32) {
+            // SAFETY: as above; it reads nothing.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(from.cast()) }
+        }
     }
 
     /// AVX-512: one register a vector.
@@ -139,6 +150,12 @@ mod x86 {
         unsafe fn mul_add(a: f32, b: __m512, c: __m512) -> __m512 {
             // SAFETY: as above.
             unsafe { _mm512_fmadd_ps(_mm512_set1_ps(a), b, c) }
+        }
+
+        #[inline(always)]
+        unsafe fn prefetch(from: *const f32) {
+            // SAFETY: as above; it reads nothing.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(from.cast()) }
         }
     }
 }

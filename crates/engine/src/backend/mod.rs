@@ -59,6 +59,9 @@ pub trait Backend: fmt::Debug + Clone + Send + Sync + Sized {
     /// What pages for a model are made by.
     fn pages(&self, shape: &Shape) -> <Self::Page as PageMemory>::Source;
 
+    /// Says how many bytes the matrices that come next will take, by [`Backend::matrix_bytes`].
+    fn expect(&self, bytes: u64);
+
     /// Takes a matrix over.
     fn matrix(
         &self,

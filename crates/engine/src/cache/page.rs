@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::{LANES, PAGE};
 use crate::EngineError;
 use crate::families::Shape;
+use crate::memory::LargePages;
 
 /// How the floats of a page lie: `[layer][kv_head]`, and for each first its keys `[head_width][PAGE]`, transposed so
 /// that a query meets all positions at once, then its values `[PAGE][value_width]`.
@@ -62,7 +63,7 @@ pub trait PageMemory: fmt::Debug + Send + Sync + Sized {
 /// A page in this machine's memory.
 #[derive(Debug)]
 pub struct HostPage {
-    floats: Vec<f32>,
+    memory: LargePages,
     layout: Layout,
 }
 
@@ -74,14 +75,18 @@ impl PageMemory for HostPage {
     }
 
     fn new(layout: &Layout) -> Result<Self, EngineError> {
+        let need = Self::bytes(layout);
+        let memory = usize::try_from(need).ok().and_then(LargePages::zeroed);
         Ok(Self {
-            floats: vec![0.0; layout.floats()],
+            memory: memory.ok_or(EngineError::NotEnoughMemory { need, have: 0 })?,
             layout: *layout,
         })
     }
 
     fn copy_from(&mut self, other: &Self) -> Result<(), EngineError> {
-        self.floats.copy_from_slice(&other.floats);
+        self.memory
+            .floats_mut()
+            .copy_from_slice(other.memory.floats());
         Ok(())
     }
 }
@@ -90,13 +95,13 @@ impl HostPage {
     /// Keys of a head: `[head_width][PAGE]`.
     pub(crate) fn keys(&self, layer: usize, kv_head: usize) -> &[f32] {
         let start = self.layout.start(layer, kv_head);
-        &self.floats[start..][..self.layout.head_width * PAGE]
+        &self.memory.floats()[start..][..self.layout.head_width * PAGE]
     }
 
     /// Values of a head: `[PAGE][value_width]`.
     pub(crate) fn values(&self, layer: usize, kv_head: usize) -> &[f32] {
         let start = self.layout.start(layer, kv_head) + self.layout.head_width * PAGE;
-        &self.floats[start..][..self.layout.value_width * PAGE]
+        &self.memory.floats()[start..][..self.layout.value_width * PAGE]
     }
 
     /// Writes keys and values of a head into the slots from `first` on: each `[slots][stride]`, of which the head's
@@ -111,7 +116,7 @@ impl HostPage {
     ) {
         let (start, width) = (self.layout.start(layer, kv_head), self.layout.head_width);
         let (to_keys, to_values) =
-            self.floats[start..][..self.layout.head()].split_at_mut(width * PAGE);
+            self.memory.floats_mut()[start..][..self.layout.head()].split_at_mut(width * PAGE);
         for (at, column) in to_keys.chunks_exact_mut(PAGE).enumerate() {
             for (slot, row) in column[first..].iter_mut().zip(keys.chunks(stride)) {
                 *slot = row[at];

@@ -101,6 +101,7 @@ impl<B: Backend> Decoder<B> {
         context: u32,
         report: &mut dyn FnMut(LoadProgress) -> Result<(), EngineError>,
     ) -> Result<Self, EngineError> {
+        backend.expect(plan.matrix_bytes::<B>()?);
         let loading = std::cell::RefCell::new(Loading::new(&backend, plan, report));
         let matrix = |planned: &PlannedMatrix| loading.borrow_mut().matrix(planned);
         let vector = |planned: &PlannedVector| {
@@ -283,6 +284,10 @@ impl<B: Backend> Decoder<B> {
                 row.iter_mut()
                     .for_each(|value| *value *= self.shape.embedding_scale);
             }
+        }
+        // The rows of a prompt lie all over the table, and with each the system maps its neighbours.
+        if ids.len() > 1 {
+            self.file.used(entry, 0..bytes.len());
         }
         Ok(out)
     }

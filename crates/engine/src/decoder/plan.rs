@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::block::{Block, FeedForward, Gated};
+use crate::backend::Backend;
 use crate::families::{Scaling, Shape, ShapeProblem, computes};
 use crate::file::{ModelFile, TensorEntry};
 use crate::{EngineError, FileProblem};
@@ -122,6 +123,21 @@ impl Plan {
     /// Its file.
     pub fn file(&self) -> &Arc<ModelFile> {
         &self.file
+    }
+
+    /// Bytes that its matrices will take on a device.
+    pub(super) fn matrix_bytes<B: Backend>(&self) -> Result<u64, EngineError> {
+        let mut sum = 0u64;
+        let mut add = |matrix: &PlannedMatrix| {
+            let kind = self.file.header().tensors[matrix.tensor].kind;
+            sum = sum.saturating_add(B::matrix_bytes(kind, matrix.rows.len(), matrix.inputs));
+            Ok(())
+        };
+        for block in &self.blocks {
+            block.load(&mut add, |_| Ok(()))?;
+        }
+        add(&self.head)?;
+        Ok(sum)
     }
 
     /// Bytes that the weights will take in memory once they are packed.

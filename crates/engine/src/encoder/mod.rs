@@ -13,7 +13,7 @@ pub use crate::pooling::Pooling;
 
 use crate::families::bert::{ARCHITECTURE, Size};
 use crate::file::{ModelFile, TensorEntry};
-use crate::kernels::{self, Activations, Matrix};
+use crate::kernels::{self, Activations, Matrix, Store};
 use crate::pooling::Pooled;
 use crate::{EngineError, FileProblem, LoadProgress};
 use layers::{Layer, Linear, Norm, attend, gelu};
@@ -39,7 +39,7 @@ impl Plan {
             });
         }
         let shape = EncoderShape::of(file)?;
-        let tensors = Tensors { file };
+        let tensors = Tensors::of(file);
         tensors.check(&shape)?;
         let rows = tensors.entry("token_embd.weight")?.shape[0];
         Ok(Self {
@@ -89,7 +89,7 @@ impl Encoder {
         report: &mut dyn FnMut(LoadProgress) -> Result<(), EngineError>,
     ) -> Result<Self, EngineError> {
         let Plan { file, shape } = plan;
-        let tensors = Tensors { file };
+        let tensors = Tensors::of(file);
         let hidden = shape.hidden;
         let bytes_of = |of: &dyn Fn(&str) -> bool| -> u64 {
             let all = file.header().tensors.iter();
@@ -207,9 +207,18 @@ impl Encoder {
 /// The tensors of a file, by name and due shape.
 struct Tensors<'f> {
     file: &'f ModelFile,
+    /// Where packed weights go.
+    store: Store,
 }
 
-impl Tensors<'_> {
+impl<'f> Tensors<'f> {
+    fn of(file: &'f ModelFile) -> Self {
+        Self {
+            file,
+            store: Store::default(),
+        }
+    }
+
     fn entry(&self, name: &str) -> Result<&TensorEntry, EngineError> {
         self.file.header().tensor(name).ok_or_else(|| {
             self.file.bad(FileProblem::MissingTensor {
@@ -281,7 +290,8 @@ impl Tensors<'_> {
     fn linear(&self, name: &str, outputs: usize, inputs: usize) -> Result<Linear, EngineError> {
         let weight = format!("{name}.weight");
         let entry = self.entry(&weight)?;
-        let matrix = Matrix::pack(entry.kind, self.file.tensor_bytes(entry)?, outputs, inputs);
+        let bytes = self.file.tensor_bytes(entry)?;
+        let matrix = Matrix::pack(&self.store, entry.kind, bytes, outputs, inputs);
         Ok(Linear {
             matrix: matrix.map_err(|problem| refused(&weight, &problem))?,
             bias: self.rows(&format!("{name}.bias"), 1, outputs)?,

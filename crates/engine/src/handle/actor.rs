@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -12,7 +12,9 @@ use super::mailbox::{Mailbox, Wish};
 use super::process::{Arrival, Process};
 use super::{EngineOptions, EnginePhase, EngineStats};
 use crate::wire::{self, Ask, FromWorker, Say, ToWorker, WorkerStats};
-use crate::{BUILD, Class, EngineError, GenerateEvent, LoadProgress, ModelInfo, Sharing};
+use crate::{
+    BUILD, Benchmark, Class, EngineError, GenerateEvent, LoadProgress, ModelInfo, Sharing,
+};
 
 /// Calls that may be open at once. An app has tens; more is a caller that has lost its way.
 const MAX_CALLS: u32 = 256;
@@ -22,6 +24,9 @@ const KEPT_FOR_OWN: u32 = 64;
 
 /// Detokenizers that may be open at once, one per answer from elsewhere.
 const MAX_STREAMS: usize = 256;
+
+/// Measurements that are kept for workers to come: more models than a folder holds.
+const MAX_KNOWN: usize = 256;
 
 #[derive(Debug)]
 pub(super) enum Message {
@@ -44,6 +49,11 @@ pub(super) enum Message {
     },
     SetSharing {
         sharing: Sharing,
+        done: oneshot::Sender<()>,
+    },
+    Know {
+        file: PathBuf,
+        benchmark: Benchmark,
         done: oneshot::Sender<()>,
     },
     Unload {
@@ -114,6 +124,8 @@ pub(super) struct Actor {
     worker: Option<Worker>,
     /// The kind of worker to start.
     chosen: WorkerKind,
+    /// What models were measured at, by their files.
+    known: BTreeMap<PathBuf, Benchmark>,
     /// The options changed since the worker started: it is ended when it is idle.
     stale: bool,
 }
@@ -138,6 +150,7 @@ impl Actor {
             sweep,
             worker: None,
             chosen: WorkerKind::Processor,
+            known: BTreeMap::new(),
             stale: false,
         }
     }
@@ -176,6 +189,14 @@ impl Actor {
                     {
                         self.worker_stuck().await;
                     }
+                    done.send(()).ok();
+                }
+                Woken::Message(Some(Message::Know {
+                    file,
+                    benchmark,
+                    done,
+                })) => {
+                    self.know(file, benchmark).await;
                     done.send(()).ok();
                 }
                 Woken::Message(Some(Message::Unload { done })) => {
@@ -259,6 +280,20 @@ impl Actor {
         self.tell_wishes().await;
     }
 
+    /// Tells the worker what a model was measured at, and keeps it for the workers to come.
+    async fn know(&mut self, file: PathBuf, benchmark: Benchmark) {
+        if self.known.len() >= MAX_KNOWN && !self.known.contains_key(&file) {
+            self.known.pop_first();
+        }
+        let frame = known(&file, &benchmark);
+        self.known.insert(file, benchmark);
+        if let Some(worker) = &self.worker
+            && !worker.process.send(frame)
+        {
+            self.worker_stuck().await;
+        }
+    }
+
     /// The running worker, or a new one.
     fn worker(&mut self) -> Result<&mut Worker, EngineError> {
         let worker = match self.worker.take() {
@@ -284,6 +319,9 @@ impl Actor {
                 build: BUILD.to_owned(),
             },
         });
+        for (file, benchmark) in &self.known {
+            process.send(known(file, benchmark));
+        }
         self.stats.send_modify(|stats| {
             *stats = EngineStats {
                 phase: EnginePhase::Starting,
@@ -471,6 +509,16 @@ impl Actor {
         for open in calls.into_values() {
             open.waiter.fail(error.clone());
         }
+    }
+}
+
+fn known(file: &Path, benchmark: &Benchmark) -> ToWorker {
+    ToWorker {
+        call: 0,
+        ask: Ask::Know {
+            file: file.to_owned(),
+            benchmark: benchmark.clone(),
+        },
     }
 }
 

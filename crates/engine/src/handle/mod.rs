@@ -280,20 +280,33 @@ impl EngineHandle {
         let said = self.compute(ask).await?;
         if let Say::Benchmark(benchmark) = said {
             // The processor's worker cannot see what the processor is called; a card's names its card.
-            let on_card = self.stats.borrow().worker;
-            let device = match on_card {
+            let device = match self.stats.borrow().worker {
                 Some(WorkerKind::Cuda | WorkerKind::Metal) => benchmark.device,
                 Some(WorkerKind::Processor) | None => {
                     format!("{}, {}", processor(), benchmark.device)
                 }
             };
-            Ok(Benchmark {
+            let benchmark = Benchmark {
                 device,
                 ..benchmark
-            })
+            };
+            self.know(file, benchmark.clone()).await?;
+            Ok(benchmark)
         } else {
             Err(unexpected(&said))
         }
+    }
+
+    /// Lets this worker and those to come plan their first steps with what a model was measured at. A measurement of
+    /// another build or device is passed over.
+    pub async fn know(&self, file: &Path, benchmark: Benchmark) -> Result<(), EngineError> {
+        let file = file.to_owned();
+        self.tell(|done| Message::Know {
+            file,
+            benchmark,
+            done,
+        })
+        .await
     }
 
     /// What a benchmark that is made now begins its device with: the card, once a worker of one has told it, else the

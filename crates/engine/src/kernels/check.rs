@@ -5,6 +5,7 @@
 
 use super::blocks::LONGEST;
 use super::matrix::{Matrix, Product, multiply_all};
+use super::memory::Store;
 use super::{Activations, Format, Set};
 
 /// Per format of [`Format::ALL`], the [`answer`] that every set must give.
@@ -61,7 +62,8 @@ impl Selection {
 
 /// The sum over the bits of a product with made-up weights.
 fn answer(set: Set, format: Format) -> Option<u64> {
-    let matrix = Matrix::pack_as(format, &tensor(format), OUTPUTS, INPUTS).ok()?;
+    let matrix =
+        Matrix::pack_as(&Store::default(), format, &tensor(format), OUTPUTS, INPUTS).ok()?;
     let rows: Vec<f32> = (0..ROWS * INPUTS).map(|at| unit(noise(at))).collect();
     let mut out = vec![0.0; ROWS * OUTPUTS];
     let mut products = [Product {

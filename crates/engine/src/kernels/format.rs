@@ -3,7 +3,8 @@
 //! Packed, 16 output rows lie side by side (a *strip*). A group is 32 inputs of a strip: eight vectors of 64 bytes, each
 //! with four consecutive inputs of every row, so that a lane of 32 bits belongs to one output and no sum crosses lanes.
 //! Integers of fewer than eight bits are split into planes: nibbles of vectors `t` and `t + 4` share a byte, pairs of bits
-//! of four vectors, single bits of eight. Nothing is rounded again, and nothing but scales of six bits grows.
+//! of four vectors, single bits of eight. Every block has its scales in front. Nothing is rounded again, and nothing but
+//! scales of six bits grows.
 
 use crate::file::TensorKind;
 

@@ -5,7 +5,7 @@ use thiserror::Error;
 use super::activations::Activations;
 use super::blocks::Block;
 use super::format::{Format, GROUP, Plane, STRIP};
-use super::memory::Memory;
+use super::memory::{LINE, Memory, Store};
 use super::strips::Work;
 use super::{Set, dispatch};
 use crate::file::TensorKind;
@@ -32,6 +32,12 @@ pub(crate) enum PackError {
         /// Weights due in each.
         inputs: usize,
     },
+    /// The system has no memory for it.
+    #[error("the system has no {bytes} bytes for weights")]
+    Memory {
+        /// Bytes due.
+        bytes: usize,
+    },
 }
 
 /// Weights (`[outputs][inputs]`), packed in strips of 16 outputs.
@@ -40,25 +46,25 @@ pub(crate) struct Matrix {
     format: Format,
     outputs: usize,
     inputs: usize,
-    /// Per strip its groups of integers, or its floats.
-    quants: Memory,
-    /// Per strip the scales of its blocks.
-    scales: Memory,
+    /// Strip after strip, each block with its scales before its integers: what is read together lies together.
+    strips: Memory,
 }
 
 impl Matrix {
-    /// Packs a tensor's bytes.
+    /// Packs a tensor's bytes into memory of a store.
     pub(crate) fn pack(
+        store: &Store,
         kind: TensorKind,
         bytes: &[u8],
         outputs: usize,
         inputs: usize,
     ) -> Result<Self, PackError> {
-        Self::pack_as(format_of(kind)?, bytes, outputs, inputs)
+        Self::pack_as(store, format_of(kind)?, bytes, outputs, inputs)
     }
 
     /// Packs a tensor's bytes of a format.
     pub(super) fn pack_as(
+        store: &Store,
         format: Format,
         bytes: &[u8],
         outputs: usize,
@@ -73,20 +79,18 @@ impl Matrix {
         if row_bytes(format, inputs).and_then(|row| row.checked_mul(outputs)) != Some(bytes.len()) {
             return Err(shape());
         }
-        let (quants, scales) = strip_bytes(format, inputs);
-        let strips = outputs.div_ceil(STRIP);
-        let memory = |per_strip: usize| {
-            let length = per_strip.checked_mul(strips).ok_or_else(shape)?;
-            Memory::zeroed(length).ok_or_else(shape)
-        };
+        let strip = strip_bytes(format, inputs);
+        let length = outputs.div_ceil(STRIP).checked_mul(strip);
+        let length = length.ok_or_else(shape)?;
         let mut matrix = Self {
             format,
             outputs,
             inputs,
-            quants: memory(quants)?,
-            scales: memory(scales)?,
+            strips: store
+                .take(length)
+                .ok_or(PackError::Memory { bytes: length })?,
         };
-        matrix.fill(bytes, quants, scales);
+        matrix.fill(bytes, strip);
         Ok(matrix)
     }
 
@@ -95,9 +99,8 @@ impl Matrix {
         let Some(format) = Format::of(kind) else {
             return 0;
         };
-        let (quants, scales) = strip_bytes(format, inputs);
-        let per_strip = quants as u64 + scales as u64;
-        (outputs.div_ceil(STRIP) as u64).saturating_mul(per_strip)
+        let strip = strip_bytes(format, inputs) as u64;
+        (outputs.div_ceil(STRIP) as u64).saturating_mul(strip)
     }
 
     /// Outputs per row.
@@ -114,37 +117,40 @@ impl Matrix {
     /// Bytes that it takes.
     #[cfg(test)]
     pub(crate) fn bytes(&self) -> usize {
-        let (quants, scales) = strip_bytes(self.format, self.inputs);
-        self.outputs.div_ceil(STRIP) * (quants + scales)
+        self.strips.bytes().len()
     }
 
-    fn fill(&mut self, bytes: &[u8], quants: usize, scales: usize) {
+    fn fill(&mut self, bytes: &[u8], strip: usize) {
         let (format, inputs) = (self.format, self.inputs);
         let row = bytes.len() / self.outputs.max(1);
-        if quants == 0 || row == 0 {
+        if strip == 0 || row == 0 {
             return;
         }
-        let of_strip = |strip: usize| bytes[strip * STRIP * row..].chunks_exact(row).take(STRIP);
-        let cost = STRIP * inputs;
-        let packed = self.quants.bytes_mut().chunks_exact_mut(quants);
-        if format.is_float() {
-            let mut strips: Vec<&mut [u8]> = packed.collect();
-            parallel::chunks(&mut strips, 1, cost, |strip, packed| {
-                for packed in packed {
-                    pack_floats(format, of_strip(strip), packed);
-                }
-            });
-            return;
-        }
-        let mut strips: Vec<(&mut [u8], &mut [u8])> = packed
-            .zip(self.scales.bytes_mut().chunks_exact_mut(scales))
-            .collect();
-        parallel::chunks(&mut strips, 1, cost, |strip, packed| {
-            for (quants, scales) in packed {
-                pack_integers(format, of_strip(strip), quants, scales);
+        let packed = self.strips.bytes_mut();
+        parallel::chunks(packed, strip, STRIP * inputs, |index, packed| {
+            let rows = bytes[index * STRIP * row..].chunks_exact(row).take(STRIP);
+            match format.is_float() {
+                true => pack_floats(format, rows, packed),
+                false => pack_integers(format, rows, packed),
             }
         });
     }
+}
+
+/// Bytes of a packed strip: whole cache lines.
+fn strip_bytes(format: Format, inputs: usize) -> usize {
+    let (weights, bytes) = format.block();
+    let blocks = match format.is_float() {
+        true => inputs.saturating_mul(STRIP * bytes),
+        false => inputs / weights * packed_block(format),
+    };
+    blocks.div_ceil(LINE).saturating_mul(LINE)
+}
+
+/// Bytes of a packed block of integers with its scales, all rows of the strip.
+fn packed_block(format: Format) -> usize {
+    let (weights, _) = format.block();
+    format.scale_bytes() + weights / GROUP * format.group_bytes()
 }
 
 /// One product of a [`multiply_all`].
@@ -179,8 +185,8 @@ pub(crate) fn multiply_all(set: Set, activations: &Activations<'_>, products: &m
             false => activations.groups(set),
         };
         let work = Work {
-            quants: matrix.quants.bytes().as_ptr(),
-            scales: matrix.scales.bytes().as_ptr(),
+            weights: matrix.strips.bytes().as_ptr(),
+            stride: strip_bytes(matrix.format, inputs),
             strips: matrix.outputs.div_ceil(STRIP),
             inputs,
             outputs: matrix.outputs,
@@ -243,12 +249,10 @@ impl Part {
     /// As for [`super::strips::strips`], of which this is the whole; `strip` is one of its strips.
     #[allow(unsafe_code)]
     unsafe fn compute(&self, set: Set, strip: usize, strips: usize) {
-        let (quants, scales) = strip_bytes(self.format, self.work.inputs);
         // SAFETY: the caller's promises.
         unsafe {
             let work = Work {
-                quants: self.work.quants.add(strip * quants),
-                scales: self.work.scales.add(strip * scales),
+                weights: self.work.weights.add(strip * self.work.stride),
                 strips: strips.min(self.work.strips - strip),
                 first: strip * STRIP,
                 ..self.work
@@ -308,18 +312,6 @@ fn row_bytes(format: Format, inputs: usize) -> Option<usize> {
         .flatten()
 }
 
-/// Bytes of a packed strip: its integers or floats, and its scales.
-fn strip_bytes(format: Format, inputs: usize) -> (usize, usize) {
-    let (weights, bytes) = format.block();
-    if format.is_float() {
-        return (inputs * STRIP * bytes, 0);
-    }
-    (
-        inputs / GROUP * format.group_bytes(),
-        inputs / weights * format.scale_bytes(),
-    )
-}
-
 fn pack_floats<'b>(format: Format, rows: impl Iterator<Item = &'b [u8]>, packed: &mut [u8]) {
     let (_, size) = format.block();
     let mut rows: Vec<_> = rows.map(|row| row.chunks_exact(size)).collect();
@@ -332,24 +324,20 @@ fn pack_floats<'b>(format: Format, rows: impl Iterator<Item = &'b [u8]>, packed:
     }
 }
 
-fn pack_integers<'b>(
-    format: Format,
-    rows: impl Iterator<Item = &'b [u8]>,
-    quants: &mut [u8],
-    scales: &mut [u8],
-) {
-    let (weights, size) = format.block();
-    let quants_per_block = weights / GROUP * format.group_bytes();
+fn pack_integers<'b>(format: Format, rows: impl Iterator<Item = &'b [u8]>, packed: &mut [u8]) {
+    let (_, size) = format.block();
+    let mut rows: Vec<_> = rows.map(|row| row.chunks_exact(size)).collect();
     let mut block = Block::new();
-    for (lane, row) in rows.enumerate() {
-        let blocks = quants
-            .chunks_exact_mut(quants_per_block)
-            .zip(scales.chunks_exact_mut(format.scale_bytes()));
-        for ((quants, scales), bytes) in blocks.zip(row.chunks_exact(size)) {
+    for packed in packed.chunks_exact_mut(packed_block(format)) {
+        let (scales, quants) = packed.split_at_mut(format.scale_bytes());
+        for (lane, row) in rows.iter_mut().enumerate() {
+            let Some(bytes) = row.next() else {
+                continue;
+            };
             block.read(format, bytes);
             let groups = quants.chunks_exact_mut(format.group_bytes());
             for (integers, group) in block.quants.chunks_exact(GROUP).zip(groups) {
-                pack_group(format, integers, lane, group);
+                pack_group(format.planes(), integers, lane, group);
             }
             pack_scales(format, &block, lane, scales);
         }
@@ -357,30 +345,32 @@ fn pack_integers<'b>(
 }
 
 /// Puts a row's integers of one group into its planes.
-fn pack_group(format: Format, integers: &[u8], lane: usize, group: &mut [u8]) {
-    let mut vectors = [0u32; 8];
-    for (vector, four) in vectors.iter_mut().zip(integers.as_chunks().0) {
-        *vector = u32::from_le_bytes(*four);
+fn pack_group(planes: &[Plane], integers: &[u8], lane: usize, group: &mut [u8]) {
+    let mut fours = [0u32; 8];
+    for (four, bytes) in fours.iter_mut().zip(integers.as_chunks().0) {
+        *four = u32::from_le_bytes(*bytes);
     }
-    let mut planes = group.chunks_exact_mut(4 * STRIP);
-    let mut below = 0;
-    for plane in format.planes() {
-        let bits = plane.bits();
-        let mask = 0x0101_0101 * ((1u32 << bits) - 1);
-        // How many vectors of the integers share one of the plane, and how far apart they are.
-        let (sharing, apart) = match plane {
-            Plane::Nibbles => (2, 4),
-            Plane::Bytes | Plane::Pairs | Plane::Bits => (8 / bits, 1),
-        };
-        for (at, packed) in planes.by_ref().take(plane.vectors()).enumerate() {
-            let first = if apart == 1 { at * sharing } else { at };
-            let word = (0..sharing).fold(0, |word, share| {
-                let field = vectors[first + share * apart] >> below & mask;
-                word | field << (share * bits)
-            });
-            packed[4 * lane..][..4].copy_from_slice(&word.to_le_bytes());
+    let mut vectors = group.chunks_exact_mut(4 * STRIP);
+    let mut put = |word: u32| {
+        if let Some(vector) = vectors.next() {
+            vector[4 * lane..][..4].copy_from_slice(&word.to_le_bytes());
         }
-        below += bits;
+    };
+    let mut below = 0;
+    for plane in planes {
+        // Of four integers, the bits that belong to the plane.
+        let field = |at: usize, mask: u32| (fours[at] >> below) & (mask * 0x0101_0101);
+        match plane {
+            Plane::Bytes => (0..8).for_each(|at| put(fours[at])),
+            Plane::Nibbles => (0..4).for_each(|at| put(field(at, 15) | field(at + 4, 15) << 4)),
+            Plane::Pairs => (0..2).for_each(|at| {
+                put((0..4).fold(0, |word, share| {
+                    word | field(4 * at + share, 3) << (2 * share)
+                }));
+            }),
+            Plane::Bits => put((0..8).fold(0, |word, share| word | field(share, 1) << share)),
+        }
+        below += plane.bits();
     }
 }
 

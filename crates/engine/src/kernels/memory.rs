@@ -1,20 +1,50 @@
 //! Memory for packed weights.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
+use std::sync::{Arc, Mutex, PoisonError};
 
-/// Large pages of the processors at hand. Weights are read from end to end for every token: with small pages, looking
-/// addresses up costs as much as the reading.
-const LARGE_PAGE: usize = 2 << 20;
+use crate::memory::LargePages;
 
 /// A cache line.
-const LINE: usize = 64;
+pub(super) const LINE: usize = 64;
 
-/// Zeroed bytes at the start of a cache line, in large pages where the system gives them.
+/// Where the matrices of a model lie, in the order in which they were packed. A large page is resident as soon
+/// as it is touched, so matrices share one piece of memory of their size.
+#[derive(Debug, Default)]
+pub(crate) struct Store {
+    reserved: Mutex<Option<Reserved>>,
+}
+
+/// Memory of the system's, and how much of it was given away.
+#[derive(Debug)]
+struct Reserved {
+    map: Arc<Map>,
+    used: usize,
+    length: usize,
+}
+
+/// Zeroed when it is made, from the start of a page on.
+#[derive(Debug)]
+struct Map {
+    start: NonNull<u8>,
+    /// Gives the memory back.
+    _owner: LargePages,
+}
+
+// SAFETY: `start` points to memory of `_owner`, which goes where the struct goes.
+#[allow(unsafe_code)]
+unsafe impl Send for Map {}
+// SAFETY: the pointer is only copied; whoever follows it has a part for itself.
+#[allow(unsafe_code)]
+unsafe impl Sync for Map {}
+
+/// Zeroed bytes at the start of a cache line.
 #[derive(Debug)]
 pub(super) struct Memory {
     start: NonNull<u8>,
-    layout: Layout,
+    length: usize,
+    /// Keeps the bytes.
+    _map: Arc<Map>,
 }
 
 // SAFETY: plain bytes with one owner.
@@ -24,38 +54,61 @@ unsafe impl Send for Memory {}
 #[allow(unsafe_code)]
 unsafe impl Sync for Memory {}
 
+impl Store {
+    /// Asks the system for the bytes of matrices that are packed next. Without it, or where they are more, each has a piece
+    /// of its own.
+    pub(crate) fn reserve(&self, length: usize) {
+        let reserved = Map::new(length.max(1)).map(|map| Reserved {
+            map,
+            used: 0,
+            length,
+        });
+        *self.reserved.lock().unwrap_or_else(PoisonError::into_inner) = reserved;
+    }
+
+    /// Gives `None` where the system has no such memory.
+    pub(super) fn take(&self, length: usize) -> Option<Memory> {
+        let taken = length.max(1).checked_next_multiple_of(LINE)?;
+        let mut reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
+        let fitting = reserved
+            .as_mut()
+            .filter(|reserved| taken <= reserved.length - reserved.used);
+        let Some(reserved) = fitting else {
+            return Some(Memory::of(&Map::new(taken)?, 0, length));
+        };
+        let at = reserved.used;
+        reserved.used += taken;
+        Some(Memory::of(&reserved.map, at, length))
+    }
+}
+
+impl Map {
+    fn new(length: usize) -> Option<Arc<Self>> {
+        let mut owner = LargePages::zeroed(length)?;
+        Some(Arc::new(Self {
+            start: NonNull::new(owner.as_mut_ptr())?,
+            _owner: owner,
+        }))
+    }
+}
+
 impl Memory {
-    /// Gives `None` where a length is beyond what a process can have.
-    pub(super) fn zeroed(length: usize) -> Option<Self> {
-        let alignment = if length >= LARGE_PAGE {
-            LARGE_PAGE
-        } else {
-            LINE
-        };
-        let layout = Layout::from_size_align(length.max(1), alignment).ok()?;
-        // SAFETY: the size is not zero.
-        #[allow(unsafe_code)]
-        let start = unsafe { alloc_zeroed(layout) };
-        let Some(start) = NonNull::new(start) else {
-            handle_alloc_error(layout)
-        };
-        #[cfg(target_os = "linux")]
-        if length >= LARGE_PAGE {
-            // A refusal leaves small pages.
-            // SAFETY: the range was allocated just now, and the advice changes no content.
+    /// The bytes of a map from `at` on, which nobody else is given.
+    fn of(map: &Arc<Map>, at: usize, length: usize) -> Self {
+        Self {
+            // SAFETY: the callers above take no more than the map has.
             #[allow(unsafe_code)]
-            unsafe {
-                libc::madvise(start.as_ptr().cast(), length, libc::MADV_HUGEPAGE);
-            }
+            start: unsafe { map.start.add(at) },
+            length,
+            _map: map.clone(),
         }
-        Some(Self { start, layout })
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
-        // SAFETY: allocated and zeroed with that size, and freed with `self`.
+        // SAFETY: inside the map, which lives as long as this; changed through the only owner alone.
         #[allow(unsafe_code)]
         unsafe {
-            std::slice::from_raw_parts(self.start.as_ptr(), self.layout.size())
+            std::slice::from_raw_parts(self.start.as_ptr(), self.length)
         }
     }
 
@@ -63,17 +116,42 @@ impl Memory {
         // SAFETY: as above, and the borrow is the only one.
         #[allow(unsafe_code)]
         unsafe {
-            std::slice::from_raw_parts_mut(self.start.as_ptr(), self.layout.size())
+            std::slice::from_raw_parts_mut(self.start.as_ptr(), self.length)
         }
     }
 }
 
-impl Drop for Memory {
-    fn drop(&mut self) {
-        // SAFETY: allocated with this layout.
-        #[allow(unsafe_code)]
-        unsafe {
-            dealloc(self.start.as_ptr(), self.layout);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_taken_is_zeroed_and_ones_own() {
+        for reserved in [None, Some(0), Some(5000), Some(9 << 20)] {
+            let store = Store::default();
+            if let Some(length) = reserved {
+                store.reserve(length);
+            }
+            let lengths = [1, 63, 64, 65, 3 << 20, 5 << 20, 4000, 7];
+            let mut taken: Vec<Memory> = Vec::new();
+            for (at, length) in lengths.into_iter().enumerate() {
+                let mut memory = store.take(length).unwrap();
+                assert!((memory.bytes().as_ptr() as usize).is_multiple_of(LINE));
+                assert_eq!(memory.bytes().len(), length);
+                assert!(memory.bytes().iter().all(|byte| *byte == 0));
+                memory.bytes_mut().fill(at as u8 + 1);
+                taken.push(memory);
+            }
+            drop(store);
+            for (at, memory) in taken.iter().enumerate() {
+                assert!(memory.bytes().iter().all(|byte| *byte == at as u8 + 1));
+            }
         }
+    }
+
+    #[test]
+    fn what_nobody_has_is_refused() {
+        assert!(Store::default().take(usize::MAX).is_none());
+        assert!(Store::default().take(isize::MAX as usize).is_none());
     }
 }

@@ -31,6 +31,7 @@ pub(crate) use activations::Activations;
 pub(crate) use check::Selection;
 pub(crate) use format::Format;
 pub(crate) use matrix::{Matrix, PackError, Product, multiply, multiply_all, row};
+pub(crate) use memory::Store;
 pub(crate) use set::{Emulated, Fused, Level, MulAdd, Set, vectorised};
 use strips::{
     Bytes, Factors, FactorsAndMins, FiveBits, Floats, Formatted, HalfFactorsAndMins, Integers,

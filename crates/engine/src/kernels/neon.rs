@@ -138,7 +138,7 @@ unsafe impl<const DOT: bool> Isa for Neon<DOT> {
     unsafe fn prefetch(from: *const u8) {
         // The intrinsic is not stable.
         unsafe {
-            asm!("prfm pldl1keep, [{}]", in(reg) from, options(nomem, nostack, preserves_flags));
+            asm!("prfm pldl1keep, [{}]", in(reg) from, options(readonly, nostack, preserves_flags));
         }
     }
 }

@@ -10,14 +10,15 @@ use std::marker::PhantomData;
 use super::activations::{Group, TILE};
 use super::format::{GROUP, STRIP};
 use super::isa::Isa;
+use super::memory::LINE;
 
 /// Consecutive strips of a matrix, and the rows to multiply them with.
 #[derive(Debug)]
 pub(super) struct Work {
-    /// The first strip's integers, or its floats.
-    pub(super) quants: *const u8,
-    /// The first strip's scales.
-    pub(super) scales: *const u8,
+    /// The first strip.
+    pub(super) weights: *const u8,
+    /// Bytes from strip to strip.
+    pub(super) stride: usize,
     pub(super) strips: usize,
     /// Inputs; a multiple of [`GROUP`] where weights are integers.
     pub(super) inputs: usize,
@@ -183,22 +184,25 @@ impl<P: Planes, C: Scales, const OFFSET: u32> Formatted for Integers<P, C, OFFSE
     ) -> [[S::Float; PARTS]; M] {
         let groups = work.inputs / GROUP;
         let blocks = groups / C::GROUPS;
+        let lines = (P::BYTES + C::BYTES / C::GROUPS).div_ceil(LINE);
         let tile = row / TILE * TILE;
         let together = TILE.min(work.count - tile);
         // SAFETY: the caller's promises.
         unsafe {
-            let mut quants = work.quants.add(strip * groups * P::BYTES + 4 * lane);
-            let mut scales = work.scales.add(strip * blocks * C::BYTES);
+            let mut block = work.weights.add(strip * work.stride);
+            let mut ahead = block.wrapping_add(AHEAD);
             let mut activations = work.groups.add(tile * groups + row - tile);
             let mut sums = [[S::splat(0.0); PARTS]; M];
             for _ in 0..blocks {
+                let mut quants = block.add(C::BYTES + 4 * lane);
                 for group in 0..C::GROUPS {
-                    for line in 0..P::BYTES / 64 {
-                        S::prefetch(quants.wrapping_add(AHEAD + 64 * line));
+                    for line in 0..lines {
+                        S::prefetch(ahead.wrapping_add(LINE * line));
                     }
+                    ahead = ahead.wrapping_add(P::BYTES + C::BYTES / C::GROUPS);
                     for part in 0..PARTS {
                         let weights = P::unpack::<S>(quants.add(4 * S::LANES * part));
-                        let steps = C::read::<S>(scales, group, lane + S::LANES * part);
+                        let steps = C::read::<S>(block, group, lane + S::LANES * part);
                         for (at, sums) in sums.iter_mut().enumerate() {
                             let activations = &*activations.add(at);
                             let term = term::<S, P, C, OFFSET>(weights, &steps, activations);
@@ -209,7 +213,7 @@ impl<P: Planes, C: Scales, const OFFSET: u32> Formatted for Integers<P, C, OFFSE
                     quants = quants.add(P::BYTES);
                     activations = activations.add(together);
                 }
-                scales = scales.add(C::BYTES);
+                block = block.add(C::BYTES + C::GROUPS * P::BYTES);
             }
             sums
         }
@@ -535,9 +539,7 @@ impl<T: Element> Formatted for Floats<T> {
         let bytes = STRIP * T::BYTES;
         // SAFETY: the caller's promises.
         unsafe {
-            let weights = work
-                .quants
-                .add(strip * work.inputs * bytes + lane * T::BYTES);
+            let weights = work.weights.add(strip * work.stride + lane * T::BYTES);
             let rows = work.rows.add(row * work.inputs);
             let mut sums = [[S::splat(0.0); PARTS]; M];
             for input in 0..work.inputs {

@@ -64,6 +64,15 @@ fn product(set: Set, matrix: &Matrix, rows: &[f32]) -> Vec<f32> {
     out
 }
 
+fn pack(
+    kind: TensorKind,
+    bytes: &[u8],
+    outputs: usize,
+    inputs: usize,
+) -> Result<Matrix, PackError> {
+    Matrix::pack(&Store::default(), kind, bytes, outputs, inputs)
+}
+
 fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
 }
@@ -82,7 +91,7 @@ fn a_product_is_the_sum_of_products() {
         for inputs in widths(format) {
             let outputs = 21;
             let bytes = tensor(format, outputs, inputs, inputs);
-            let matrix = Matrix::pack(kind(format), &bytes, outputs, inputs).unwrap();
+            let matrix = pack(kind(format), &bytes, outputs, inputs).unwrap();
             let rows = activations(3, inputs, 7);
             let got = product(set(), &matrix, &rows);
             let mut weights = vec![0.0; inputs];
@@ -121,7 +130,7 @@ fn integers_are_summed_exactly() {
     for format in Format::ALL {
         let (outputs, inputs) = (16, 512);
         let bytes = tensor(format, outputs, inputs, 5);
-        let matrix = Matrix::pack(kind(format), &bytes, outputs, inputs).unwrap();
+        let matrix = pack(kind(format), &bytes, outputs, inputs).unwrap();
         let row_of = |at: usize| {
             if at.is_multiple_of(32) {
                 127.0
@@ -159,7 +168,7 @@ fn every_set_gives_the_same_bits_for_a_row_alone_and_in_company() {
             .map(|(i, o)| (o, i))
         {
             let bytes = tensor(format, outputs, inputs, outputs);
-            let matrix = Matrix::pack(kind(format), &bytes, outputs, inputs).unwrap();
+            let matrix = pack(kind(format), &bytes, outputs, inputs).unwrap();
             let rows = activations(40, inputs, 3);
             let expected = product(Set::PORTABLE, &matrix, &rows);
             for set in Set::available() {
@@ -192,7 +201,7 @@ fn extreme_integers_overflow_nothing() {
                     block[*half..half + 2].copy_from_slice(&spared[*half..half + 2]);
                 }
             }
-            let matrix = Matrix::pack(kind(format), &bytes, outputs, inputs).unwrap();
+            let matrix = pack(kind(format), &bytes, outputs, inputs).unwrap();
             for sign in [1.0, -1.0] {
                 let rows = vec![sign; 9 * inputs];
                 let expected = product(Set::PORTABLE, &matrix, &rows);
@@ -217,7 +226,7 @@ fn what_is_no_number_stays_none_and_harms_its_own_row_alone() {
     for format in Format::ALL {
         let (outputs, inputs) = (17, 256);
         let bytes = tensor(format, outputs, inputs, 2);
-        let matrix = Matrix::pack(kind(format), &bytes, outputs, inputs).unwrap();
+        let matrix = pack(kind(format), &bytes, outputs, inputs).unwrap();
         for damage in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let sound = activations(3, inputs, 11);
             let mut rows = sound.clone();
@@ -240,7 +249,7 @@ fn what_is_no_number_stays_none_and_harms_its_own_row_alone() {
 #[test]
 fn zeros_and_the_smallest_values_are_computed_with() {
     let bytes = tensor(Format::Q4_1, 16, 64, 2);
-    let matrix = Matrix::pack(TensorKind::Q4_1, &bytes, 16, 64).unwrap();
+    let matrix = pack(TensorKind::Q4_1, &bytes, 16, 64).unwrap();
     for value in [0.0, -0.0, 1e-45, 1e-38] {
         let got = product(set(), &matrix, &[value; 64]);
         assert!(
@@ -257,9 +266,9 @@ fn several_matrices_share_rows() {
         tensor(Format::Q6K, 9, 256, 2),
     );
     let c = tensor(Format::F16, 3, 256, 2);
-    let a = Matrix::pack(kind(Format::Q4_1), &a, 40, 256).unwrap();
-    let b = Matrix::pack(kind(Format::Q6K), &b, 9, 256).unwrap();
-    let c = Matrix::pack(kind(Format::F16), &c, 3, 256).unwrap();
+    let a = pack(kind(Format::Q4_1), &a, 40, 256).unwrap();
+    let b = pack(kind(Format::Q6K), &b, 9, 256).unwrap();
+    let c = pack(kind(Format::F16), &c, 3, 256).unwrap();
     let rows = activations(300, 256, 4);
     let (mut x, mut y, mut z) = (vec![0.0; 300 * 40], vec![0.0; 300 * 9], vec![0.0; 300 * 3]);
     let mut products = [
@@ -285,7 +294,7 @@ fn several_matrices_share_rows() {
 #[test]
 fn tensors_of_another_shape_are_refused() {
     let bytes = tensor(Format::Q4K, 2, 256, 1);
-    assert!(Matrix::pack(kind(Format::Q4K), &bytes, 2, 256).is_ok());
+    assert!(pack(kind(Format::Q4K), &bytes, 2, 256).is_ok());
     for (outputs, inputs) in [
         (1, 256),
         (2, 512),
@@ -293,10 +302,10 @@ fn tensors_of_another_shape_are_refused() {
         (usize::MAX, 256),
         (2, usize::MAX - 255),
     ] {
-        let refused = Matrix::pack(kind(Format::Q4K), &bytes, outputs, inputs).unwrap_err();
+        let refused = pack(kind(Format::Q4K), &bytes, outputs, inputs).unwrap_err();
         assert!(matches!(refused, PackError::Shape { .. }), "{refused}");
     }
-    let unknown = Matrix::pack(TensorKind::from_number(16), &bytes, 2, 256).unwrap_err();
+    let unknown = pack(TensorKind::from_number(16), &bytes, 2, 256).unwrap_err();
     assert!(matches!(unknown, PackError::Unsupported { .. }));
     let mut weights = [0.0; 256];
     assert!(row(kind(Format::Q4K), &bytes, 1, &mut weights).is_ok());
@@ -309,7 +318,7 @@ fn tensors_of_another_shape_are_refused() {
 fn packed_bytes_are_what_packing_takes() {
     for format in Format::ALL {
         let bytes = tensor(format, 33, 512, 1);
-        let matrix = Matrix::pack(kind(format), &bytes, 33, 512).unwrap();
+        let matrix = pack(kind(format), &bytes, 33, 512).unwrap();
         let said = Matrix::packed_bytes(kind(format), 33, 512);
         assert_eq!(said, matrix.bytes() as u64, "{}", format.name());
     }

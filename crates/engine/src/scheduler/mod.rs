@@ -26,7 +26,7 @@ use budget::Budget;
 use cost::Costs;
 use fair::Fair;
 
-use crate::{Class, Sharing};
+use crate::{Benchmark, Class, Sharing};
 
 /// Most tokens of a step: as many of a prompt as nobody minds waiting for.
 pub const STEP_TOKENS: u32 = crate::families::PREFILL_CHUNK;
@@ -35,9 +35,13 @@ pub const STEP_TOKENS: u32 = crate::families::PREFILL_CHUNK;
 /// enough rows already.
 pub const STEP_ROWS: usize = 32;
 
-/// A step of the owner's may become longer by this part of itself at once, however much slack there is: a pause that is
-/// longer than the beat of the tokens is seen.
+/// A step of the owner's may become longer by this part of itself at once: a pause that is longer than the beat of the
+/// tokens is seen.
 const STUTTER: f64 = 0.5;
+
+/// Most slack that is kept, as a part of a step of the owner's: enough for what may be done at once, and little, since a
+/// short answer feels all of what the one before it left.
+const KEPT: f64 = 0.6;
 
 /// A sequence that could be stepped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,6 +136,17 @@ impl Scheduler {
     pub fn predict(&self, model: u64, rows: usize, tokens: u32) -> Option<Duration> {
         let seconds = self.costs.get(&model)?.step(rows, tokens)?;
         Some(Duration::from_secs_f64(seconds))
+    }
+
+    /// Takes account of an earlier measurement of a model, so that its first steps are planned with what is known.
+    pub fn know(&mut self, model: u64, benchmark: &Benchmark) {
+        let costs = self.costs.entry(model).or_default();
+        for rate in &benchmark.decode {
+            let seconds = f64::from(rate.sequences) / rate.tokens_per_second;
+            costs.learn(rate.sequences as usize, 0, seconds);
+        }
+        let seconds = f64::from(STEP_TOKENS) / benchmark.prefill_tokens_per_second;
+        costs.learn(0, STEP_TOKENS, seconds);
     }
 
     /// Forgets a model that was unloaded.
@@ -258,7 +273,7 @@ impl Scheduler {
                 false => seconds,
             };
             let earned = own * f64::from(self.sharing.slowdown);
-            self.slack = (self.slack + earned - (seconds - own)).min(own);
+            self.slack = (self.slack + earned - (seconds - own)).min(own * KEPT);
             self.budget.spend(seconds - own, now);
         } else {
             self.budget.spend(seconds, now);
@@ -357,5 +372,36 @@ impl Step {
             tokens,
         });
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::BatchRate;
+
+    #[test]
+    fn a_model_that_was_measured_before_is_planned_for_at_once() {
+        let mut scheduler = Scheduler::new(Sharing::default(), Duration::ZERO);
+        assert_eq!(scheduler.predict(1, 2, 0), None);
+        // A step of so many sequences takes 10 ms and 1 ms for each.
+        let decode = [1u32, 4, 8].map(|sequences| BatchRate {
+            sequences,
+            tokens_per_second: f64::from(sequences) / (0.010 + 0.001 * f64::from(sequences)),
+        });
+        let benchmark = Benchmark {
+            build: String::new(),
+            device: String::new(),
+            prefill_tokens_per_second: 1000.0,
+            decode: decode.to_vec(),
+        };
+        scheduler.know(1, &benchmark);
+        let close = |rows, tokens, due: f64| {
+            let predicted = scheduler.predict(1, rows, tokens).unwrap().as_secs_f64();
+            assert!((predicted - due).abs() < 1e-6, "{predicted} for {due}");
+        };
+        close(2, 0, 0.012);
+        close(0, 100, 0.1);
+        close(6, 50, 0.066);
     }
 }

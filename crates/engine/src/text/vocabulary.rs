@@ -219,6 +219,35 @@ impl Vocabulary {
     }
 }
 
+#[cfg(test)]
+impl Vocabulary {
+    /// A vocabulary that is merged by score; of pieces that are spelled alike the first counts.
+    pub(super) fn of_scored(scored: impl Iterator<Item = (String, f32)>) -> Self {
+        let mut pieces = Vec::new();
+        let mut scores = Vec::new();
+        let mut ids = HashMap::new();
+        for (piece, score) in scored {
+            ids.entry(piece.clone()).or_insert_with(|| {
+                pieces.push(piece);
+                scores.push(score);
+                pieces.len() as u32 - 1
+            });
+        }
+        Self {
+            kinds: vec![PieceKind::Normal; pieces.len()],
+            pieces,
+            scores,
+            ids,
+            algorithm: Algorithm::Spm,
+            bos: None,
+            eos: None,
+            unknown: None,
+            separator: None,
+            eog: Vec::new(),
+        }
+    }
+}
+
 pub(super) fn missing(key: &str) -> TextProblem {
     TextProblem::Bad(FileProblem::MissingKey {
         key: key.to_owned(),

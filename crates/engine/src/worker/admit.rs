@@ -80,6 +80,9 @@ impl Compute {
             Got::Loaded { id, before } => (id, before),
             Got::Wait | Got::GaveUp => return Ok(Started::NotYet(job)),
         };
+        if let (false, Some(benchmark)) = (before, self.known.get(&job.file)) {
+            self.scheduler.know(id, benchmark);
+        }
         let Job {
             call, class, what, ..
         } = job;
@@ -247,7 +250,10 @@ impl Compute {
         let go_on = || controls.waiting() <= this && !control.is_cancelled();
         let measured = benchmark::run(model, &self.device, &self.shared.watch, &go_on)?;
         Ok(match measured {
-            Some(benchmark) => Started::Done(Say::Benchmark(benchmark)),
+            Some(benchmark) => {
+                self.scheduler.know(id, &benchmark);
+                Started::Done(Say::Benchmark(benchmark))
+            }
             None => Started::NotYet(job),
         })
     }

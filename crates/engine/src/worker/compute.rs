@@ -1,7 +1,8 @@
 //! The compute thread: it owns the models and every sequence. It takes what is asked, starts what may be started
 //! ([`super::admit`]), and computes what the scheduler says ([`super::batch`]).
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
@@ -17,7 +18,7 @@ use super::texts::TextModels;
 use super::watchdog::Watch;
 use crate::scheduler::{Plan, Scheduler, room};
 use crate::wire::{Drafts, Say, WorkerStats};
-use crate::{Class, EngineError, Finish, GenerateEvent, GenerateStats, Sharing};
+use crate::{BUILD, Benchmark, Class, EngineError, Finish, GenerateEvent, GenerateStats, Sharing};
 
 /// Time between two reports of what the worker does.
 const REPORT_EVERY: Duration = Duration::from_millis(250);
@@ -40,6 +41,8 @@ pub(super) struct Compute {
     gauge: Gauge,
     /// What measurements are made on.
     pub(super) device: String,
+    /// What files were measured at by this build on this device.
+    pub(super) known: BTreeMap<PathBuf, Benchmark>,
     pub(super) models: Models,
     pub(super) sequences: Vec<Sequence>,
     /// Calls that wait for a model, in the order of their classes.
@@ -73,6 +76,7 @@ impl Compute {
             shared,
             gauge,
             device,
+            known: BTreeMap::new(),
             models: Models::new(memory_cap),
             sequences: Vec::new(),
             waiting: VecDeque::new(),
@@ -137,6 +141,12 @@ impl Compute {
             Command::Share(sharing) => {
                 let now = self.now();
                 self.scheduler.set_sharing(sharing, now);
+            }
+            Command::Know(file, benchmark) => {
+                // The app knows what the processor is called, and says so before what was measured on.
+                if benchmark.build == BUILD && benchmark.device.ends_with(&self.device) {
+                    self.known.insert(file, benchmark);
+                }
             }
             Command::Work(job) => {
                 let behind = self

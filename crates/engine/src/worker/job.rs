@@ -3,13 +3,15 @@
 use std::path::PathBuf;
 
 use crate::wire::Ask;
-use crate::{Class, EmbedRequest, GenerateRequest, ScoreRequest, Sharing};
+use crate::{Benchmark, Class, EmbedRequest, GenerateRequest, ScoreRequest, Sharing};
 
 /// A message of the reader's.
 #[derive(Debug)]
 pub(super) enum Command {
     Work(Box<Job>),
     Share(Sharing),
+    /// What a file was measured at before.
+    Know(PathBuf, Benchmark),
     /// A flag changed.
     Look,
 }
@@ -68,6 +70,7 @@ impl Job {
             Ask::Benchmark { file, available } => (Class::Audit, file, available, What::Benchmark),
             Ask::Configure { .. }
             | Ask::Share(_)
+            | Ask::Know { .. }
             | Ask::OpenText { .. }
             | Ask::Render { .. }
             | Ask::StreamOpen { .. }

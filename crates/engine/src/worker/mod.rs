@@ -176,6 +176,7 @@ fn dispatch(
         | Ask::StreamPush { .. }
         | Ask::StreamClose { .. } => text_calls.send(TextCall { call, ask }).is_ok(),
         Ask::Share(sharing) => commands.send(Command::Share(sharing)).is_ok(),
+        Ask::Know { file, benchmark } => commands.send(Command::Know(file, benchmark)).is_ok(),
         Ask::Cancel { of } => {
             controls.cancel(of);
             commands.send(Command::Look).is_ok()

@@ -138,6 +138,7 @@ impl Texts {
             | Ask::Score { .. }
             | Ask::Embed { .. }
             | Ask::Benchmark { .. }
+            | Ask::Know { .. }
             | Ask::Cancel { .. }
             | Ask::Pause { .. }
             | Ask::Resume { .. } => None,

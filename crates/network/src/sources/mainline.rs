@@ -40,7 +40,7 @@ pub enum Mainline {
     /// No socket for it is made.
     #[default]
     Off,
-    /// Looked at while no other source brings peers, and announced to while this node listens.
+    /// Looked at while no other source brings peers, and announced to while this node is reached from outside.
     On {
         /// Where to enter. `None`: the public entry points that are built into the library.
         bootstrap: Option<Vec<SocketAddr>>,
@@ -74,7 +74,7 @@ impl Entry {
     }
 
     /// How near the network is that we enter: only one on this computer may name addresses of this computer.
-    fn scope(&self) -> Scope {
+    pub(crate) fn scope(&self) -> Scope {
         let given = self.0.iter().flatten();
         given
             .filter_map(|at| address::scope(&Multiaddr::from(at.ip())))

@@ -2,29 +2,24 @@
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
-    path::PathBuf,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
 use libp2p::{
     Multiaddr, PeerId,
-    multiaddr::Protocol,
     swarm::{
         ConnectionId, DialError,
         dial_opts::{DialOpts, PeerCondition},
     },
 };
 use protocol::NetworkId;
-use tokio::sync::Semaphore;
 
 use super::{Loop, Note};
 use crate::{
     address::{self, Prefix, Scope},
     book::{PeerBook, Teller},
-    disk,
     handle::NetworkOptions,
-    offers, peers, providers,
+    peers, providers,
     sources::{BuiltIn, Candidate, Source, SourceStatus, Tally, built_in, dnsaddr, mainline},
 };
 
@@ -51,10 +46,6 @@ const WAITING: usize = 128;
 const DIAL: Duration = Duration::from_secs(20);
 /// How often one peer of the book is dialled only to see whether it is there, as in Bitcoin.
 const FEELER_EVERY: Duration = Duration::from_secs(120);
-/// How long after an announcement that failed another is tried.
-const ANNOUNCE_AGAIN: Duration = Duration::from_secs(60);
-/// How often what changed is written to disk.
-const SAVE_EVERY: Duration = Duration::from_secs(60);
 /// Addresses of peers that came to us are tried out at this rate: each dial is a handshake for both.
 pub(super) const VERIFIED: crate::limits::Rate = crate::limits::Rate {
     burst: 16.0,
@@ -89,15 +80,6 @@ pub(super) struct Hunt {
     dnsaddr: Vec<String>,
     dns_server: Option<std::net::SocketAddr>,
     mainline: Option<mainline::Entry>,
-    announce_next: Instant,
-    announcing: bool,
-
-    book_file: Option<PathBuf>,
-    offers_file: Option<PathBuf>,
-    offers_saved: bool,
-    /// One file is written at a time, however slow the disk.
-    writing: Arc<Semaphore>,
-    saved: Instant,
 
     dials: HashMap<ConnectionId, Dialled>,
     waiting: VecDeque<(Source, Candidate)>,
@@ -143,13 +125,6 @@ impl Hunt {
             dnsaddr: sources.dnsaddr.clone(),
             dns_server: sources.dns_server,
             mainline: sources.mainline.entry(),
-            announce_next: now,
-            announcing: false,
-            book_file: sources.book.clone(),
-            offers_file: sources.offers.clone(),
-            offers_saved: true,
-            writing: Arc::new(Semaphore::new(1)),
-            saved: now,
             dials: HashMap::new(),
             waiting: VecDeque::new(),
             anchors_dialled: false,
@@ -165,37 +140,17 @@ impl Hunt {
         Source::ALL.iter().filter_map(status).collect()
     }
 
-    fn tally(&mut self, source: Source) -> Option<&mut Tally> {
+    pub(super) fn tally(&mut self, source: Source) -> Option<&mut Tally> {
         self.tallies.get_mut(&source)
     }
 
-    pub(super) fn offers_changed(&mut self) {
-        self.offers_saved = false;
+    /// Where BitTorrent's DHT is entered, if it is.
+    pub(super) fn mainline(&self) -> Option<&mainline::Entry> {
+        self.mainline.as_ref()
     }
 }
 
 impl Loop {
-    /// Reads the offers of earlier days, before anything else runs.
-    pub(super) fn load_offers(&mut self) {
-        let Some(path) = self.hunt.offers_file.clone() else {
-            return;
-        };
-        let read = match disk::read(&path, offers::MAX_CACHE) {
-            Ok(None) => return,
-            Ok(Some(bytes)) => self
-                .book
-                .load_cache(bytes.into(), self.local, super::requests::now())
-                .is_some(),
-            Err(_) => false,
-        };
-        if !read {
-            // A cache that cannot even be put aside is written over later.
-            let aside = disk::set_aside(&path);
-            tracing::warn!(put_aside = aside.is_ok(), "the kept offers cannot be read");
-        }
-        self.offers_changed();
-    }
-
     /// Somebody waits for peers: nothing is put off any longer.
     pub(super) fn hunt_now(&mut self) {
         if self.peers.is_empty() {
@@ -245,13 +200,6 @@ impl Loop {
         if self.hunt.feeler <= now {
             self.hunt.feeler = now + FEELER_EVERY;
             self.send_feeler();
-        }
-        self.announce_to_mainline(now);
-        if now.saturating_duration_since(self.hunt.saved) >= SAVE_EVERY {
-            self.hunt.saved = now;
-            for (path, bytes) in self.take_unsaved() {
-                self.write_soon(path, bytes);
-            }
         }
     }
 
@@ -413,11 +361,15 @@ impl Loop {
             (Some(peer), _) if peer == *self.swarm.local_peer_id() || self.is_shut_out(&peer) => {
                 return false;
             }
+            // From a port of its own: from our listener's to theirs there is a connection already, and a router would let in
+            // what comes from where it sent something.
+            (Some(peer), _) if why == Why::Verify => DialOpts::peer_id(peer)
+                .condition(PeerCondition::NotDialing)
+                .addresses(addresses)
+                .allocate_new_port()
+                .build(),
             (Some(peer), _) => DialOpts::peer_id(peer)
-                .condition(match why {
-                    Why::Verify => PeerCondition::NotDialing,
-                    Why::Hunt(_) | Why::Feeler => PeerCondition::DisconnectedAndNotDialing,
-                })
+                .condition(PeerCondition::DisconnectedAndNotDialing)
                 .addresses(addresses)
                 .build(),
             (None, Some(address)) => DialOpts::unknown_peer_id().address(address.clone()).build(),
@@ -605,106 +557,5 @@ impl Loop {
     /// An address of this node: whoever tells it to us would have us dial ourselves.
     pub(super) fn is_own(&self, address: &Multiaddr) -> bool {
         self.listening.has(address) || self.swarm.external_addresses().any(|own| own == address)
-    }
-
-    /// A node that listens says so every twenty minutes.
-    fn announce_to_mainline(&mut self, now: Instant) {
-        let due = self.hunt.announce_next <= now;
-        let Some(entry) = self
-            .hunt
-            .mainline
-            .clone()
-            .filter(|_| due && !self.hunt.announcing)
-        else {
-            return;
-        };
-        let Some(port) = self.port_to_announce() else {
-            return;
-        };
-        self.hunt.announcing = true;
-        self.hunt.announce_next = now + mainline::ANNOUNCE_EVERY;
-        let (network, note) = (self.hunt.network.clone(), self.note.clone());
-        self.runtime.spawn(async move {
-            let announce =
-                tokio::spawn(async move { entry.announce(&network, port, peers::unix_ms()).await });
-            let problem = match announce.await {
-                Ok(Ok(())) => None,
-                Ok(Err(problem)) => Some(problem),
-                Err(error) => Some(error.to_string()),
-            };
-            let _ = note.send(Note::Announced { problem }).await;
-        });
-    }
-
-    pub(super) fn on_announced(&mut self, problem: Option<String>) {
-        self.hunt.announcing = false;
-        if problem.is_some() {
-            self.hunt.announce_next = Instant::now() + ANNOUNCE_AGAIN;
-        }
-        if let Some(tally) = self.hunt.tally(Source::Mainline) {
-            tally.problem = problem;
-        }
-        self.dirty = true;
-    }
-
-    /// The port of a listener: of QUIC where there is one, since both are tried at the other end.
-    fn port_to_announce(&self) -> Option<u16> {
-        let port = |address: &Multiaddr, quic: bool| match address.iter().nth(1) {
-            Some(Protocol::Udp(port)) if quic => Some(port),
-            Some(Protocol::Tcp(port)) if !quic => Some(port),
-            _ => None,
-        };
-        let listening = self.listening.addresses();
-        let quic = listening.iter().find_map(|address| port(address, true));
-        quic.or_else(|| listening.iter().find_map(|address| port(address, false)))
-    }
-
-    /// What changed since it was last written.
-    fn take_unsaved(&mut self) -> Vec<(PathBuf, Vec<u8>)> {
-        let connected: Vec<_> = self.peers.longest_first();
-        self.peer_book.set_anchors(connected);
-        let book = self
-            .hunt
-            .book_file
-            .clone()
-            .and_then(|path| Some((path, self.peer_book.take_unsaved()?)));
-        let offers = match &self.hunt.offers_file {
-            Some(path) if !self.hunt.offers_saved => {
-                Some((path.clone(), self.book.to_cache(peers::unix_ms())))
-            }
-            Some(_) | None => None,
-        };
-        self.hunt.offers_saved = true;
-        book.into_iter().chain(offers).collect()
-    }
-
-    fn write_soon(&self, path: PathBuf, bytes: Vec<u8>) {
-        let writing = Arc::clone(&self.hunt.writing);
-        self.runtime.spawn(async move {
-            let Ok(permit) = writing.acquire_owned().await else {
-                return;
-            };
-            let written = tokio::task::spawn_blocking(move || {
-                let result = disk::write(&path, &bytes);
-                drop(permit);
-                result
-            });
-            if let Ok(Err(error)) = written.await {
-                tracing::warn!(%error, "what is known of peers cannot be kept");
-            }
-        });
-    }
-
-    /// The last word to the disk.
-    pub(super) async fn save_all(&mut self) {
-        let files = self.take_unsaved();
-        let written = tokio::task::spawn_blocking(move || {
-            files
-                .into_iter()
-                .try_for_each(|(path, bytes)| disk::write(&path, &bytes))
-        });
-        if let Ok(Err(error)) = written.await {
-            tracing::warn!(%error, "what is known of peers cannot be kept");
-        }
     }
 }

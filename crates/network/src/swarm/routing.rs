@@ -17,7 +17,7 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 
 use super::Loop;
 use crate::{
-    address::{self, Prefix},
+    address::{self, Prefix, Scope},
     identity,
     offers::VerifiedOffer,
     peers::{self, Connected},
@@ -32,8 +32,12 @@ const FIRST_KEYS: usize = 2;
 const KEYS_AT_ONCE: usize = 4;
 /// One more key is asked for after this time without enough offers: by then a first provider has answered where one is near.
 const NEXT_KEY: Duration = Duration::from_secs(1);
-/// Providers of one search that are dialled, so that their offers can be pulled.
-const DIALLED: usize = 32;
+/// Providers of one search that are dialled at a time, so that their offers can be pulled.
+const DIALS_AT_ONCE: usize = 16;
+/// Providers of one search that are dialled in all, and that wait for it: whoever stands next to a key can name as many as it likes.
+const DIALS: usize = 128;
+/// Of those, from one site (a /24 or /48): many that name one network are one that names many.
+const DIALS_PER_SITE: usize = 4;
 /// Connected peers that one search asks.
 const ASKED: usize = 16;
 /// A provider that gave no answer by then gives none to this search: a dial takes ten seconds, and so does a request.
@@ -60,7 +64,12 @@ struct Search {
     /// Peers whose offers may still come, and since when.
     waiting: HashMap<PeerId, Instant>,
     seen: HashSet<PeerId>,
-    dialled: usize,
+    /// Providers that the table named and that were not dialled yet.
+    named: Vec<PeerId>,
+    named_in_all: usize,
+    sites: HashMap<Prefix, usize>,
+    /// Whether the keys of yesterday and tomorrow are in the plan.
+    beside: bool,
     begun: Instant,
     next_key: Instant,
 }
@@ -93,7 +102,10 @@ impl Search {
     }
 
     fn is_exhausted(&self) -> bool {
-        self.plan.is_empty() && self.queries.is_empty() && self.waiting.is_empty()
+        self.plan.is_empty()
+            && self.queries.is_empty()
+            && self.waiting.is_empty()
+            && self.named.is_empty()
     }
 }
 
@@ -123,11 +135,14 @@ impl Loop {
             enough: enough.max(1),
             out,
             sent: BTreeSet::new(),
-            plan: providers::plan(self.network_id.as_str(), model.as_ref(), peers::unix_ms()),
+            plan: providers::keys_today(self.network_id.as_str(), model.as_ref(), peers::unix_ms()),
             queries: HashMap::new(),
             waiting: HashMap::new(),
             seen: HashSet::new(),
-            dialled: 0,
+            named: Vec::new(),
+            named_in_all: 0,
+            sites: HashMap::new(),
+            beside: false,
             begun: now,
             next_key: now,
         };
@@ -200,7 +215,31 @@ impl Loop {
             search.queries.insert(query, key);
             search.next_key = now + NEXT_KEY;
         }
+        self.dial_named(search, now);
+        if search.is_exhausted() && search.sent.is_empty() && !search.beside {
+            search.beside = true;
+            let (network, model) = (self.network_id.as_str(), search.model.as_ref());
+            search.plan = providers::keys_beside(network, model, peers::unix_ms());
+            return true;
+        }
         !search.is_exhausted()
+    }
+
+    /// Dials providers that the table named, a few at a time and in no order that whoever named them could choose.
+    fn dial_named(&mut self, search: &mut Search, now: Instant) {
+        while search.waiting.len() < DIALS_AT_ONCE && !search.named.is_empty() {
+            let at = rand::random_range(0..search.named.len());
+            let provider = search.named.swap_remove(at);
+            if self.peers.get(&provider).is_some() {
+                if self.pull_some(provider, search.model) {
+                    search.waiting.insert(provider, now);
+                }
+            } else if !self.addresses.of(&provider).is_empty() {
+                // A dial that somebody else began is as good.
+                self.dial_known(provider);
+                search.waiting.insert(provider, now);
+            }
+        }
     }
 
     /// A peer answered with its offers, or will not.
@@ -258,9 +297,8 @@ impl Loop {
             .cloned()
             .collect();
         for address in addresses {
-            if self.swarm.behaviour_mut().kad.add(peer, address) {
-                self.routing.publish = true;
-            }
+            let kad = &mut self.swarm.behaviour_mut().kad;
+            self.routing.publish |= kad.add(peer, address) && kad.is_small();
         }
         if !self.swarm.behaviour_mut().kad.has(peer) {
             self.verify_address(peer);
@@ -340,38 +378,39 @@ impl Loop {
 
     fn on_found(&mut self, id: QueryId, found: impl IntoIterator<Item = PeerId>) {
         let local = *self.swarm.local_peer_id();
-        let now = Instant::now();
         let mut searches = std::mem::take(&mut self.routing.searches);
         let search = searches
             .iter_mut()
             .find_map(|search| search.queries.get(&id).copied().map(|key| (search, key)));
         if let Some((search, key)) = search {
             for provider in found {
-                let dial = provider != local
-                    && search.dialled < DIALLED
+                let wanted = provider != local
+                    && search.named_in_all < DIALS
                     && !self.is_shut_out(&provider)
                     && search.seen.insert(provider);
-                if !dial {
+                if !wanted {
                     continue;
                 }
-                search.dialled += 1;
-                let addresses = self.swarm.behaviour_mut().kad.addresses(provider, &key);
-                let addresses: Vec<_> = addresses
-                    .into_iter()
-                    .filter(|told| !self.is_own(told))
-                    .collect();
-                self.addresses.add(provider, addresses);
-                if self.peers.get(&provider).is_some() {
-                    if self.pull_some(provider, search.model) {
-                        search.waiting.insert(provider, now);
+                let mut addresses = self.swarm.behaviour_mut().kad.addresses(provider, &key);
+                addresses.retain(|told| !self.is_own(told));
+                let site = addresses
+                    .iter()
+                    .find(|told| address::scope(told) == Some(Scope::Public))
+                    .and_then(Prefix::of_site);
+                if let Some(site) = site {
+                    let of_site = search.sites.entry(site).or_default();
+                    if *of_site >= DIALS_PER_SITE {
+                        continue;
                     }
-                } else if !self.addresses.of(&provider).is_empty() {
-                    search.waiting.insert(provider, now);
-                    self.dial_known(provider);
+                    *of_site += 1;
                 }
+                self.addresses.add(provider, addresses);
+                search.named.push(provider);
+                search.named_in_all += 1;
             }
         }
         self.routing.searches = searches;
+        self.searches_go_on();
     }
 
     /// Offers that a peer brought name addresses: those it may tell us of are remembered.

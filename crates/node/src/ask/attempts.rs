@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use engine::{EngineError, GenerateEvent, GenerateRequest};
-use network::{FrameWriter, ReadError};
+use network::{FrameWriter, NetworkError, ReadError};
 use protocol::{
     frame::{Cap, RefuseCode},
     job::{
@@ -13,6 +13,7 @@ use protocol::{
 };
 use tokio::sync::mpsc;
 
+use super::session::Session;
 use crate::{
     error::{ErrorView, NodeError, sentence},
     node::Inner,
@@ -26,6 +27,13 @@ pub(super) enum Report {
         rtt_ms: u64,
         writer: FrameWriter,
     },
+    /// No stream came about.
+    NoStream {
+        attempt: AttemptId,
+        why: String,
+        /// This computer would not or could not, so that it says nothing about the peer.
+        ours: bool,
+    },
     LocalFailed {
         attempt: AttemptId,
         error: EngineError,
@@ -33,29 +41,56 @@ pub(super) enum Report {
     Event(Event),
 }
 
+/// Whether a peer was not reached for a reason that lies here: a limit of this node, its settings, or an address that it
+/// does not know.
+pub(super) fn is_ours(error: &NodeError) -> bool {
+    let NodeError::Network(error) = error else {
+        return true;
+    };
+    matches!(
+        error,
+        NetworkError::TooManyConnections { .. }
+            | NetworkError::Busy { .. }
+            | NetworkError::Blocked { .. }
+            | NetworkError::UnknownPeer { .. }
+            | NetworkError::NameNotResolved { .. }
+            | NetworkError::NotAnAddress { .. }
+            | NetworkError::UnsupportedAddress { .. }
+            | NetworkError::OwnAddress { .. }
+            | NetworkError::Closed
+    )
+}
+
 /// Connects to a candidate, opens a stream and reads it to its end.
 pub(super) async fn talk(
     inner: Arc<Inner>,
+    session: Arc<Session>,
     attempt: AttemptId,
     candidate: Candidate,
     reports: mpsc::Sender<Report>,
 ) {
     let peer = candidate.peer;
-    let opened = match inner.reach(&peer).await {
-        Ok(()) => inner.network.open_job(&peer).await.map_err(NodeError::from),
+    let opened = match inner.reach(&session, &peer).await {
+        Ok(()) => session
+            .network
+            .open_job(&peer)
+            .await
+            .map_err(NodeError::from),
         Err(error) => Err(error),
     };
     let stream = match opened {
         Ok(stream) => stream,
         Err(error) => {
-            let why = sentence(&error);
-            let _ = reports
-                .send(Report::Event(Event::ConnectFailed { attempt, why }))
-                .await;
+            let failed = Report::NoStream {
+                attempt,
+                why: sentence(&error),
+                ours: is_ours(&error),
+            };
+            let _ = reports.send(failed).await;
             return;
         }
     };
-    let status = inner.network.status();
+    let status = session.network.status();
     let rtt_ms = status
         .borrow()
         .peers

@@ -8,10 +8,14 @@ use network::FrameWriter;
 use protocol::{
     ModelRef,
     frame::Phase as WirePhase,
-    job::client::{
-        self, Action, AnswerPhase, AttemptId, Candidate, Client, Event, Local, LocalEvent, Outcome,
-        Place, Progress,
+    job::{
+        Finish,
+        client::{
+            self, Action, AnswerPhase, AttemptId, Candidate, Client, Event, Local, LocalEvent,
+            Outcome, Place, Progress,
+        },
     },
+    offer::Offer,
 };
 use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
@@ -19,16 +23,21 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use super::{
     OwnWork,
     attempts::{Report, compute, error_of, talk},
+    choose::Chosen,
     events::Events,
     output::{End, Output},
+    seek::Seek,
+    session::Session,
+    watched::{self, Attempts},
 };
 use crate::{
-    chat::{AnswerEvent, Phase, Sampling},
+    chat::{AnswerEvent, MoveReason, Phase, Sampling},
     clock,
     error::{ErrorView, NodeError},
     models::Model,
     node::Inner,
     receipts,
+    route::Want,
 };
 
 /// What attempts report and the machine has not taken yet. An attempt beyond it waits, and its peer with it.
@@ -46,14 +55,23 @@ pub(crate) struct Work {
     pub(crate) resume: Vec<u32>,
     pub(crate) sampling: Sampling,
     pub(crate) max_out: u32,
-    pub(crate) candidates: Vec<Candidate>,
+    pub(super) chosen: Chosen,
+    pub(super) late: Option<Late>,
     pub(crate) local: Option<Model>,
+}
+
+/// Offers that turn up while the answer runs, and what they are judged by.
+#[derive(Debug)]
+pub(super) struct Late {
+    pub(super) want: Want,
+    pub(super) more: Seek,
 }
 
 /// One answer under way.
 #[derive(Debug)]
 pub(crate) struct Drive<'a> {
     inner: &'a Arc<Inner>,
+    session: Arc<Session>,
     work: Work,
     stop: &'a CancellationToken,
     output: &'a mut Output,
@@ -61,6 +79,12 @@ pub(crate) struct Drive<'a> {
     reports: mpsc::Sender<Report>,
     inbox: mpsc::Receiver<Report>,
     attempts: BTreeMap<AttemptId, Attempt>,
+    watched: Attempts,
+    late: Option<Late>,
+    /// A connection that is made beforehand, for the case that the first peer fails.
+    _spare: Option<AbortOnDropHandle<()>>,
+    /// Why the writer of before is no longer the writer.
+    left: Option<MoveReason>,
     /// The engine's own word for why this computer failed: the machine only hears a text.
     engine_error: Option<EngineError>,
     /// Tokens come that cannot be turned into text any more.
@@ -78,14 +102,29 @@ struct Attempt {
 impl<'a> Drive<'a> {
     pub(crate) fn new(
         inner: &'a Arc<Inner>,
-        work: Work,
+        session: Arc<Session>,
+        mut work: Work,
         stop: &'a CancellationToken,
         output: &'a mut Output,
         events: &'a mut Events,
     ) -> Self {
         let (reports, inbox) = mpsc::channel(INBOX);
+        let spare = work.chosen.spare.map(|peer| {
+            let (inner, session) = (Arc::clone(inner), Arc::clone(&session));
+            let dial = async move {
+                if let Err(error) = inner.reach(&session, &peer).await {
+                    tracing::debug!(%error, %peer, "the spare could not be reached beforehand");
+                }
+            };
+            AbortOnDropHandle::new(tokio::spawn(dial))
+        });
         Self {
             inner,
+            session,
+            watched: Attempts::new(std::mem::take(&mut work.chosen.first_token_ms)),
+            late: work.late.take(),
+            _spare: spare,
+            left: None,
             work,
             stop,
             output,
@@ -113,25 +152,26 @@ impl<'a> Drive<'a> {
         self.seed = u64::from_le_bytes(std::array::from_fn(|at| entropy[at])) ^ clock::unix_ms();
         let mut client = Client::new(
             client::Config {
-                signer: self.inner.identity.signer(),
+                signer: self.session.signer(),
                 local: if self.work.local.is_some() {
                     Local::Fallback
                 } else {
                     Local::Never
                 },
                 entropy,
-                hedge: false,
+                hedge: self.inner.measured.may_hedge(),
             },
             self.request(),
         );
         self.output.context_limit = self
             .work
+            .chosen
             .candidates
             .iter()
             .map(|candidate| candidate.ctx_max)
             .max()
             .unwrap_or(0);
-        let candidates = std::mem::take(&mut self.work.candidates);
+        let candidates = std::mem::take(&mut self.work.chosen.candidates);
         let mut actions = client.step(Event::Start(candidates), clock::now());
         let mut cancelled = false;
         loop {
@@ -150,6 +190,13 @@ impl<'a> Drive<'a> {
                 }
                 Some(report) = self.inbox.recv() => match self.heard(report) {
                     Some(event) => event,
+                    None => {
+                        actions = Vec::new();
+                        continue;
+                    }
+                },
+                offer = next_of(&mut self.late) => match self.taken(&offer) {
+                    Some(candidate) => Event::Candidates(vec![candidate]),
                     None => {
                         actions = Vec::new();
                         continue;
@@ -193,6 +240,19 @@ impl<'a> Drive<'a> {
         }
     }
 
+    fn taken(&self, offer: &Offer) -> Option<Candidate> {
+        let late = self.late.as_ref()?;
+        self.inner.late(&self.session, &late.want, offer)
+    }
+
+    async fn note(&self, noted: Option<watched::Noted>) {
+        if let Some(watched::Noted { peer, seen, ban }) = noted {
+            self.inner
+                .observe(&peer, &self.work.model.digest, &seen, ban)
+                .await;
+        }
+    }
+
     /// What a task told, as an event of the machine. `None` when it concerns nobody any more.
     fn heard(&mut self, report: Report) -> Option<Event> {
         match report {
@@ -204,7 +264,15 @@ impl<'a> Drive<'a> {
             } => {
                 // Closed meanwhile: the writer is dropped, and the stream with it.
                 self.attempts.get_mut(&attempt)?.writer = Some(writer);
+                self.watched
+                    .connected(attempt, rtt_ms, clock::now().mono_ms);
                 Some(Event::Connected { attempt, rtt_ms })
+            }
+            Report::NoStream { attempt, why, ours } => {
+                if ours {
+                    self.watched.is_ours(attempt);
+                }
+                Some(Event::ConnectFailed { attempt, why })
             }
             Report::LocalFailed { attempt, error } => {
                 let why = error.to_string();
@@ -221,8 +289,10 @@ impl<'a> Drive<'a> {
     async fn act(&mut self, action: Action) -> Option<Outcome> {
         match action {
             Action::Connect { attempt, candidate } => {
+                self.watched.begun(attempt, candidate.peer);
                 let task = tokio::spawn(talk(
                     Arc::clone(self.inner),
+                    Arc::clone(&self.session),
                     attempt,
                     candidate,
                     self.reports.clone(),
@@ -265,9 +335,12 @@ impl<'a> Drive<'a> {
                 if self.output_broken {
                     return None;
                 }
+                self.watched
+                    .tokens(attempt, ids.len(), clock::now().mono_ms);
+                let why = self.left.take();
                 if self
                     .output
-                    .place(attempt, place, first_index, self.events)
+                    .place(attempt, place, (first_index, why), self.events)
                     .await
                 {
                     // The list of chats marks those that a peer reads.
@@ -289,9 +362,9 @@ impl<'a> Drive<'a> {
             }
             Action::Progress(progress) => self.progress(progress),
             Action::Resumed { attempt, before } => self.output.resumed(attempt, before),
-            // The first tokens from there tell it.
+            // The first tokens from there tell it, with the reason.
             Action::Moved { from, to, index } => {
-                tracing::debug!(?from, ?to, index, "the answer goes on elsewhere");
+                tracing::debug!(?from, ?to, index, why = ?self.left, "the answer goes on elsewhere");
             }
             Action::AttemptEnded {
                 attempt,
@@ -299,9 +372,20 @@ impl<'a> Drive<'a> {
                 why,
                 checkpoint,
             } => {
-                tracing::debug!(attempt, ?place, %why, signed = checkpoint.is_some(), "an attempt ended");
+                let own_fault = self.session.path_changed_lately();
+                tracing::debug!(attempt, ?place, %why, own_fault, signed = checkpoint.is_some(), "an attempt ended");
+                if self.output.is_writer(attempt) {
+                    self.left = Some(watched::reason(&why, own_fault));
+                }
+                let noted = self.watched.ended(attempt, &why, own_fault);
+                self.note(noted).await;
             }
             Action::SpanDone { attempt, receipt } => {
+                // One that was broken off is judged by its end.
+                if receipt.receipt.finish != Finish::Abort {
+                    let noted = self.watched.finished(attempt);
+                    self.note(noted).await;
+                }
                 let job = receipt.receipt.job.to_string();
                 let kept = receipts::keep(
                     &self.inner.ledger,
@@ -315,7 +399,10 @@ impl<'a> Drive<'a> {
                 }
                 self.output.receipt(attempt, job).await;
             }
-            Action::Finish(outcome) => return Some(outcome),
+            Action::Finish(outcome) => {
+                self.inner.measured.answer_ended(outcome.hedged);
+                return Some(outcome);
+            }
         }
         None
     }
@@ -417,6 +504,13 @@ impl<'a> Drive<'a> {
                 .view(),
             ),
         }
+    }
+}
+
+async fn next_of(late: &mut Option<Late>) -> Offer {
+    match late {
+        Some(late) => late.more.next().await,
+        None => std::future::pending().await,
     }
 }
 

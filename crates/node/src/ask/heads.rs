@@ -3,13 +3,13 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
     time::SystemTime,
 };
 
 use protocol::{ModelRef, PeerId};
 use sha2::{Digest as _, Sha256};
 
+use super::session::Session;
 use crate::{
     data::{self, AtomicWrite},
     error::NodeError,
@@ -26,7 +26,8 @@ impl Inner {
     /// # Errors
     /// [`NodeError::Head`] with the last reason.
     pub(crate) async fn head(
-        self: &Arc<Self>,
+        &self,
+        session: &Session,
         model: &ModelRef,
         name: &str,
         local: Option<&Model>,
@@ -52,11 +53,11 @@ impl Inner {
             model: name.to_owned(),
         };
         for peer in peers {
-            if let Err(error) = self.reach(peer).await {
+            if let Err(error) = self.reach(session, peer).await {
                 last = error;
                 continue;
             }
-            match self.network.fetch_head(peer, model).await {
+            match session.network.fetch_head(peer, model).await {
                 Ok(bytes) => {
                     let (folder, to) = (self.data.heads(), path.clone());
                     in_thread(move || {

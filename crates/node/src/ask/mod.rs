@@ -1,18 +1,24 @@
 //! One answer: where it is computed, its prompt, its text, its end.
 //!
 //! [`Ask`] gathers what is known before anything is stored, then [`Ask::begin`] spawns the one task that owns the
-//! answer. The task gets the head of the model's file (`heads`), renders the prompt (`prompt`), and drives the client
-//! machine of `protocol` (`drive`), which says whom to connect to, when to move, and when it is over. What the machine
-//! emits becomes text, is stored and shown (`output`, `events`).
+//! answer. Where a peer is to answer, it finds offers (`target`, `seek`). The task gets the head of the model's file
+//! (`heads`), renders the prompt (`prompt`), puts the peers in an order (`choose`), and drives the client machine of
+//! `protocol` (`drive`), which says whom to connect to, when to move, and when it is over. What the machine emits becomes
+//! text, is stored and shown (`output`, `events`); what it shows of the peers is noted (`watched`). All of it uses the
+//! swarm and the key of one day (`session`).
 
 mod attempts;
+pub(crate) mod choose;
 mod drive;
 mod events;
 mod heads;
 mod output;
 pub(crate) mod prompt;
 pub(crate) mod reasoning;
+mod seek;
+pub(crate) mod session;
 mod target;
+mod watched;
 
 use std::{
     collections::BTreeMap,
@@ -33,10 +39,12 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use target::Target;
 
 use self::{
-    drive::{Drive, Work},
+    choose::{Chosen, Question},
+    drive::{Drive, Late, Work},
     events::Events,
     output::{End, Output},
     prompt::{Prompt, Room, Turn},
+    session::Session,
 };
 use crate::{
     chat::{AnswerEvent, ChatRef, Phase, Sampling},
@@ -153,6 +161,8 @@ impl Drop for OwnWork {
 #[derive(Debug)]
 pub(crate) struct Ask {
     slot: Slot,
+    /// The swarm and the key that this answer is asked with, to its end.
+    session: Arc<Session>,
     chat: ChatRef,
     target: Target,
     turns: Vec<Turn>,
@@ -163,6 +173,8 @@ pub(crate) struct Ask {
     resume: Vec<u32>,
     resumed_model: Option<ModelUsed>,
     prompt: Option<Prompt>,
+    /// The peer that gave the answer before this one, and how many tokens it read and wrote.
+    last: Option<(PeerId, u32)>,
     sent: Instant,
 }
 
@@ -175,6 +187,7 @@ impl Ask {
         turns: Vec<Turn>,
     ) -> Self {
         Self {
+            session: slot.inner.asking.now(),
             slot,
             chat,
             target,
@@ -189,6 +202,7 @@ impl Ask {
             resume: Vec::new(),
             resumed_model: None,
             prompt: None,
+            last: None,
             sent: Instant::now(),
         }
     }
@@ -279,6 +293,7 @@ impl Ask {
 
     async fn run(mut self, answer: memory::Message, mut events: Events) {
         let inner = Arc::clone(&self.slot.inner);
+        self.last = self.last_peer(answer.parent).await;
         let mut output = Output::new(
             self.chat.memory.clone(),
             answer,
@@ -287,9 +302,17 @@ impl Ask {
         );
         let end = match self.prepare(&mut output, &mut events).await {
             Ok(Some(work)) => {
-                Drive::new(&inner, work, &self.slot.stop, &mut output, &mut events)
-                    .run()
-                    .await
+                let session = Arc::clone(&self.session);
+                Drive::new(
+                    &inner,
+                    session,
+                    work,
+                    &self.slot.stop,
+                    &mut output,
+                    &mut events,
+                )
+                .run()
+                .await
             }
             Ok(None) => End::Stopped,
             Err(error) => End::Failed(error.view()),
@@ -323,13 +346,13 @@ impl Ask {
         events: &mut Events,
     ) -> Result<Work, NodeError> {
         let inner = Arc::clone(&self.slot.inner);
-        let (file, reference, candidates, local, limit, name) = match &self.target {
+        let (file, reference, found, local, limit, name) = match &self.target {
             Target::Here { model, file } => {
                 let limit = inner.context_limit(model);
                 (
                     file.clone(),
                     model.reference,
-                    Vec::new(),
+                    None,
                     Some(model.clone()),
                     limit,
                     model.name.clone(),
@@ -343,30 +366,30 @@ impl Ask {
                     total: 0,
                     peer: chosen,
                 });
-                let found = inner.find(wanted).await?;
-                let peers: Vec<PeerId> = found
-                    .candidates
-                    .iter()
-                    .map(|candidate| candidate.peer)
-                    .collect();
+                self.session = inner.outside().await?;
+                let found = inner.find(&self.session, wanted).await?;
+                let peers: Vec<PeerId> = found.offers.iter().map(|offer| offer.peer).collect();
                 let file = inner
-                    .head(&found.model, &found.name, found.local.as_ref(), &peers)
+                    .head(
+                        &self.session,
+                        &found.model,
+                        &found.name,
+                        found.local.as_ref(),
+                        &peers,
+                    )
                     .await?;
                 self.check_model(&found.used)?;
                 output.set_model(found.used.clone());
-                let limit = found
-                    .candidates
-                    .iter()
-                    .map(|candidate| candidate.ctx_max)
-                    .max()
-                    .unwrap_or(0);
+                let limits = found.offers.iter().map(|offer| offer.ctx_max);
+                let limit = limits.max().unwrap_or(0);
+                let (local, name) = (found.local.clone(), found.name.clone());
                 (
                     file,
                     Some(found.model),
-                    found.candidates,
-                    found.local,
+                    Some((found, wanted.chosen)),
+                    local,
                     limit,
-                    found.name,
+                    name,
                 )
             }
         };
@@ -394,6 +417,10 @@ impl Ask {
             head_len: info.head_len,
             head_sha256: protocol::HeadDigest::new(info.head_sha256),
         });
+        let (chosen, late) = match found {
+            Some((found, wanted)) => self.choose(found, wanted, &prompt).await?,
+            None => (Chosen::default(), None),
+        };
         Ok(Work {
             model: reference,
             model_name: name,
@@ -403,9 +430,65 @@ impl Ask {
             resume: std::mem::take(&mut self.resume),
             sampling: self.sampling.clone(),
             max_out: self.sampling.max_out,
-            candidates,
+            chosen,
+            late,
             local,
         })
+    }
+
+    /// Puts the peers that were found in the order in which they are asked.
+    async fn choose(
+        &self,
+        found: target::Found,
+        wanted: Option<PeerId>,
+        prompt: &Prompt,
+    ) -> Result<(Chosen, Option<Late>), NodeError> {
+        let inner = &self.slot.inner;
+        let input: Vec<u32> = prompt.ids.iter().chain(&self.resume).copied().collect();
+        let want = choose::want(
+            &inner.settings.borrow(),
+            found.model.digest,
+            (input.len(), self.sampling.max_out),
+            self.last,
+            self.chat.temporary,
+        );
+        let question = Question {
+            want: want.clone(),
+            chosen: wanted,
+            input: &input,
+        };
+        let chosen = inner
+            .choose(&self.session, &found.offers, question, &found.name)
+            .await;
+        let chosen = match chosen {
+            // Where nobody may be asked, this computer goes on if it can.
+            Err(NodeError::NobodyFits { .. }) if found.local.is_some() => Chosen::default(),
+            chosen => chosen?,
+        };
+        let late = Late {
+            want,
+            more: found.more,
+        };
+        Ok((chosen, Some(late)))
+    }
+
+    /// Who gave the answer above this message, where it went well: that peer may still hold what it read.
+    async fn last_peer(&self, parent: Option<MessageId>) -> Option<(PeerId, u32)> {
+        let branch = self.chat.memory.branch(parent?).await.ok()?;
+        let mut answers = branch.iter().rev();
+        let answer = answers.find(|message| message.role == memory::Role::Assistant)?;
+        let went_well = match answer.state {
+            memory::MessageState::Complete
+            | memory::MessageState::Length
+            | memory::MessageState::Stopped => true,
+            memory::MessageState::Streaming
+            | memory::MessageState::Interrupted
+            | memory::MessageState::Failed => false,
+        };
+        let peer = answer.spans.last()?.peer.as_ref()?.parse().ok()?;
+        let read = answer.stats.prompt_tokens.unwrap_or(0);
+        let wrote = answer.stats.output_tokens.unwrap_or(0);
+        went_well.then_some((peer, read.saturating_add(wrote)))
     }
 
     async fn render(

@@ -16,7 +16,7 @@ use super::{
     reasoning::{self, Part, Splitter},
 };
 use crate::{
-    chat::AnswerEvent,
+    chat::{AnswerEvent, MoveReason},
     error::{ErrorView, NodeError},
 };
 
@@ -128,12 +128,19 @@ impl Output {
         Ok(())
     }
 
-    /// Notes where the tokens from `first_index` on come from. Whether that is another place than before.
+    /// Whether the last tokens came from this attempt.
+    pub(crate) fn is_writer(&self, attempt: AttemptId) -> bool {
+        let last = self.spans.last();
+        last.is_some_and(|(last, _)| *last == Some(attempt))
+    }
+
+    /// Notes where the tokens from `first_index` on come from, and why no longer from where they came before. Whether
+    /// that is another place than before.
     pub(crate) async fn place(
         &mut self,
         attempt: AttemptId,
         place: Place,
-        first_index: u32,
+        (first_index, why): (u32, Option<MoveReason>),
         events: &mut Events,
     ) -> bool {
         let peer = match place {
@@ -151,12 +158,14 @@ impl Output {
             from_index: first_index,
             peer: peer.clone(),
             receipt: self.receipts.get(&attempt).cloned(),
+            why: why.map(|why| why.as_str().to_owned()),
         };
         self.spans.push((Some(attempt), span));
         self.keep_spans().await;
         events.push(AnswerEvent::Placed {
             peer,
             index: first_index,
+            why,
         });
         true
     }

@@ -1,20 +1,12 @@
 //! Where an answer is to be computed, and whom to ask.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc};
 
 use memory::{ChatSettings, ModelUsed};
-use protocol::{ModelRef, PeerId, job::client::Candidate, offer::Offer};
+use protocol::{ModelRef, PeerId, offer::Offer};
 
+use super::{seek::Seek, session::Session};
 use crate::{error::NodeError, models::Model, node::Inner};
-
-/// Providers that are handed to the machine: it fails over three times, and passes over those that are busy.
-const MAX_CANDIDATES: usize = 8;
-
-/// Peers that are dialled because the routing table names them, when nobody who is connected offers the model.
-const MAX_DIALLED: usize = 4;
-
-/// A person waits for this: the routing table is asked no longer than this before the answer says that nobody was found.
-const SEARCH_WAIT: Duration = Duration::from_secs(6);
 
 /// Prefix of the id of a model that is in no catalogue and on no disk here, and known by its digest alone.
 const BY_DIGEST: &str = "sha256:";
@@ -44,13 +36,17 @@ pub(crate) struct Wanted {
     pub(crate) chosen: Option<PeerId>,
 }
 
-/// Whom to ask, for which file.
-#[derive(Debug, Clone)]
+/// Who offers which file.
+#[derive(Debug)]
 pub(crate) struct Found {
     pub(crate) model: ModelRef,
     pub(crate) name: String,
     pub(crate) used: ModelUsed,
-    pub(crate) candidates: Vec<Candidate>,
+    /// Offers of exactly this file, one per peer: the chosen peer's first, then those of connected peers, then the
+    /// fastest.
+    pub(crate) offers: Vec<Offer>,
+    /// Further ones, as they are found.
+    pub(crate) more: Seek,
     /// The model, when it can also be computed here.
     pub(crate) local: Option<Model>,
 }
@@ -158,16 +154,21 @@ impl Inner {
         }))
     }
 
-    /// Finds peers for what is wanted: the chosen one first, then others that offer the same file.
+    /// Finds peers for what is wanted: the chosen one first, then others that offer the same file. Comes back as soon as
+    /// there is somebody to ask; the search goes on in [`Found::more`].
     ///
     /// # Errors
     /// [`NodeError::NoPeer`], [`NodeError::PeerOffersNothing`], [`NodeError::Network`] when the chosen peer cannot be
     /// reached and nobody else will do.
-    pub(crate) async fn find(self: &Arc<Self>, wanted: &Wanted) -> Result<Found, NodeError> {
+    pub(crate) async fn find(
+        self: &Arc<Self>,
+        session: &Arc<Session>,
+        wanted: &Wanted,
+    ) -> Result<Found, NodeError> {
         let mut trouble = None;
         let mut of_chosen = Vec::new();
         if let Some(peer) = wanted.chosen {
-            match self.offers_of(&peer).await {
+            match self.offers_of(session, &peer).await {
                 Ok(offers) if offers.is_empty() => {
                     trouble = Some(NodeError::PeerOffersNothing { peer: peer.short() })
                 }
@@ -190,10 +191,8 @@ impl Inner {
                 })
                 .or_else(|| of_chosen.first().map(|offer| offer.model.digest))
                 .or_else(|| {
-                    self.network
-                        .known_offers()
-                        .first()
-                        .map(|known| known.offer.model.digest)
+                    let known = self.known_offers(session);
+                    known.first().map(|offer| offer.model.digest)
                 }),
         };
         let Some(digest) = digest else {
@@ -203,12 +202,12 @@ impl Inner {
         };
         of_chosen.retain(|offer| offer.model.digest == digest);
         let mut offers = of_chosen;
-        self.add_known(&digest, &mut offers);
-        if offers.is_empty() && trouble.is_none() {
-            self.search(&digest).await;
-            self.add_known(&digest, &mut offers);
-        }
+        self.add_known(session, &digest, &mut offers);
         let row = self.models.by_digest(&digest);
+        let mut more = self.seek(session, digest, &offers).await;
+        if offers.is_empty() && trouble.is_none() {
+            offers = more.first().await;
+        }
         // The catalogue's own pin outweighs what a peer says of the head.
         let pinned = row.as_ref().and_then(|row| row.reference);
         let Some(model) = pinned.or_else(|| offers.first().map(|offer| offer.model)) else {
@@ -216,21 +215,10 @@ impl Inner {
                 model: name_of(row.as_ref(), &digest),
             }));
         };
-        let candidates: Vec<Candidate> = offers
-            .into_iter()
-            .filter(|offer| offer.model == model)
-            .take(MAX_CANDIDATES)
-            .map(|offer| Candidate {
-                peer: offer.peer,
-                ctx_max: offer.ctx_max,
-                out_max: offer.out_max,
-                prices: offer.prices,
-                quote_id: None,
-                first_token_p95_ms: None,
-            })
-            .collect();
+        offers.retain(|offer| offer.model == model);
+        more.only(model);
         let local = row.clone().filter(|row| row.file.is_some());
-        if candidates.is_empty() && local.is_none() {
+        if offers.is_empty() && local.is_none() {
             return Err(trouble.unwrap_or_else(|| NodeError::NoPeer {
                 model: name_of(row.as_ref(), &digest),
             }));
@@ -246,30 +234,33 @@ impl Inner {
             model,
             name,
             used,
-            candidates,
+            offers,
+            more,
             local,
         })
     }
 
     /// The own offers of one peer, connecting to it first.
-    async fn offers_of(self: &Arc<Self>, peer: &PeerId) -> Result<Vec<Offer>, NodeError> {
-        self.reach(peer).await?;
-        Ok(self.network.offers(peer).await?)
+    pub(super) async fn offers_of(
+        &self,
+        session: &Session,
+        peer: &PeerId,
+    ) -> Result<Vec<Offer>, NodeError> {
+        self.reach(session, peer).await?;
+        Ok(session.network.offers(peer).await?)
     }
 
-    /// Adds offers that are known already, of peers that are not blocked: connected ones first, then the fastest.
-    fn add_known(&self, digest: &protocol::ModelDigest, offers: &mut Vec<Offer>) {
-        let status = self.network.status();
+    /// Adds offers that are known already, one per peer: connected ones first, then the fastest.
+    fn add_known(
+        &self,
+        session: &Session,
+        digest: &protocol::ModelDigest,
+        offers: &mut Vec<Offer>,
+    ) {
+        let status = session.network.status();
         let connected: Vec<PeerId> = status.borrow().peers.iter().map(|peer| peer.peer).collect();
-        let mut more: Vec<Offer> = {
-            let book = self.book();
-            self.network
-                .known_offers()
-                .into_iter()
-                .map(|known| known.offer)
-                .filter(|offer| offer.model.digest == *digest && !book.is_blocked(&offer.peer))
-                .collect()
-        };
+        let mut more = self.known_offers(session);
+        more.retain(|offer| offer.model.digest == *digest);
         more.sort_by_key(|offer| {
             (
                 !connected.contains(&offer.peer),
@@ -283,22 +274,21 @@ impl Inner {
         }
     }
 
-    /// Asks the routing table who has a model, and those for their offers.
-    async fn search(self: &Arc<Self>, digest: &protocol::ModelDigest) {
-        let search = async {
-            let peers = self.network.find_providers(digest).await;
-            let asked = peers
-                .iter()
-                .take(MAX_DIALLED)
-                .map(|peer| self.offers_of(peer));
-            for answer in futures::future::join_all(asked).await {
-                if let Err(error) = answer {
-                    tracing::debug!(%error, "a provider from the routing table gave no offers");
-                }
-            }
-        };
-        // Whatever came until then is in the cache.
-        let _ = tokio::time::timeout(SEARCH_WAIT, search).await;
+    /// Offers of others that are known here, of peers that are not blocked: to the swarm that asks, and, while the node
+    /// is on, to the one that serves, which alone hears of peers in the local network.
+    pub(crate) fn known_offers(&self, session: &Session) -> Vec<Offer> {
+        let own = self.identity.peer_id();
+        let serving = self.serving.network();
+        let serving = serving.map(|network| network.known_offers());
+        let book = self.book();
+        session
+            .network
+            .known_offers()
+            .into_iter()
+            .chain(serving.into_iter().flatten())
+            .map(|known| known.offer)
+            .filter(|offer| offer.peer != own && !book.is_blocked(&offer.peer))
+            .collect()
     }
 }
 

@@ -169,11 +169,13 @@ impl From<memory::Span> for view::Span {
             from_index,
             peer,
             receipt,
+            why,
         } = span;
         Self {
             from_index,
             peer,
             receipt,
+            why: why.as_deref().and_then(view::MoveReason::parse),
         }
     }
 }

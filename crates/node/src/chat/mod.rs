@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 pub(crate) use convert::{message as message_view, summary};
 pub use view::{
     AnswerEvent, ChatPatch, ChatSummary, ChatView, ContextUse, ExportFormat, Message, MessageState,
-    OnFull, Phase, Place, Role, Sampling, SearchHit, Span,
+    MoveReason, OnFull, Phase, Place, Role, Sampling, SearchHit, Span,
 };
 
 use crate::{

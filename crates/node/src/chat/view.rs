@@ -58,6 +58,8 @@ pub struct Span {
     pub peer: Option<String>,
     /// The job whose receipt covers the span, when the peer signed one.
     pub receipt: Option<String>,
+    /// Why the answer left the place before; `None` for the first one.
+    pub why: Option<MoveReason>,
 }
 
 /// Who wrote a message.
@@ -259,6 +261,57 @@ pub enum Phase {
     Prefill,
 }
 
+/// Why an answer went on at another place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MoveReason {
+    /// The peer's connection was cut.
+    Gone,
+    /// The peer fell silent, or stood still.
+    Silent,
+    /// The peer's owner began to use the model.
+    OwnWork,
+    /// The peer's node was switched off.
+    Off,
+    /// The peer could not go on.
+    Failed,
+    /// What the peer sent was a lie that was found out.
+    Dishonest,
+    /// This computer slept, or changed its network.
+    Network,
+}
+
+impl MoveReason {
+    /// As it is stored.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Gone => "gone",
+            Self::Silent => "silent",
+            Self::OwnWork => "own_work",
+            Self::Off => "off",
+            Self::Failed => "failed",
+            Self::Dishonest => "dishonest",
+            Self::Network => "network",
+        }
+    }
+
+    /// Reads what [`MoveReason::as_str`] gave; `None` for a word of another version.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let all = [
+            Self::Gone,
+            Self::Silent,
+            Self::OwnWork,
+            Self::Off,
+            Self::Failed,
+            Self::Dishonest,
+            Self::Network,
+        ];
+        all.into_iter().find(|reason| reason.as_str() == text)
+    }
+}
+
 /// What happens during one answer, in order. `Started` is first, `Finished` last.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(
@@ -307,6 +360,8 @@ pub enum AnswerEvent {
         peer: Option<String>,
         /// The first token that this place computes.
         index: u32,
+        /// Why not at the place before any more; `None` for the first one.
+        why: Option<MoveReason>,
     },
     /// The chat got its title.
     Titled {

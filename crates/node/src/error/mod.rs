@@ -161,6 +161,17 @@ pub enum NodeError {
         /// Its name.
         model: String,
     },
+    /// Peers offer the model, and each breaks a rule of the person's or of the job.
+    #[error("{count} peers offer {model}, and none of them can be asked")]
+    NobodyFits {
+        /// The model's name.
+        model: String,
+        /// How many.
+        count: usize,
+        /// The reason that most of them share.
+        #[source]
+        why: crate::route::NotTaken,
+    },
     /// The chosen peer is reachable, and offers nothing.
     #[error("the peer {peer} offers no model right now")]
     PeerOffersNothing {
@@ -318,6 +329,7 @@ impl NodeError {
             Self::ModelUnknown { .. } => "model_unknown",
             Self::ModelNotPinned { .. } => "model_not_pinned",
             Self::NoPeer { .. } | Self::PeerOffersNothing { .. } => "no_peer",
+            Self::NobodyFits { .. } => "nobody_fits",
             Self::Head { .. } => "head_missing",
             Self::ContextFull { .. } => "context_full",
             Self::Lost { .. } => "answer_lost",
@@ -380,6 +392,9 @@ impl NodeError {
             Self::ModelNotPinned { .. } => fixed("Download it once, or choose another model."),
             Self::NoPeer { .. } => fixed(
                 "Connect to a peer that offers it, choose another model, or answer on this computer.",
+            ),
+            Self::NobodyFits { .. } => fixed(
+                "Allow more regions or a higher price in the settings, shorten the chat, or choose another model.",
             ),
             Self::PeerOffersNothing { .. } => fixed(
                 "Ask its owner to switch the node on, choose another peer, or answer on this computer.",

@@ -113,6 +113,25 @@ pub(super) fn need_bytes(size: Option<u64>, facts: Option<&Facts>) -> Option<u64
     size.map(|size| size + size / UNKNOWN_CACHE_SHARE + OVERHEAD_BYTES)
 }
 
+/// Adds to a verdict how fast the model wrote here when it was measured, where it may run.
+pub(super) fn with_speed(fit: Fit, tokens_per_second: Option<f64>) -> Fit {
+    let runs = match fit.kind {
+        FitKind::Fits | FitKind::Tight => true,
+        FitKind::TooLarge | FitKind::Unknown => false,
+    };
+    let Some(rate) = tokens_per_second.filter(|rate| runs && *rate > 0.0) else {
+        return fit;
+    };
+    let rate = match rate < 10.0 {
+        true => format!("{rate:.1}"),
+        false => format!("{rate:.0}"),
+    };
+    Fit {
+        sentence: format!("{} It wrote {rate} tokens a second here.", fit.sentence),
+        ..fit
+    }
+}
+
 /// The verdict for a model. A card counts only when answers are computed on it: memory that no worker uses helps nobody.
 pub(super) fn fit(
     need: Option<u64>,
@@ -265,6 +284,25 @@ mod tests {
         assert_eq!((used.kind, used.have_bytes), (FitKind::Fits, 24 * g));
         card.memory_bytes = Some(20 * g);
         assert_eq!(fit(&card).kind, FitKind::TooLarge);
+    }
+
+    #[test]
+    fn a_measured_speed_is_told_of_what_runs() {
+        let g = 1_000_000_000;
+        let told = |need, rate| {
+            let verdict = fit(Some(need), false, &computer(16 * g, 10 * g), &[]);
+            with_speed(verdict, rate).sentence
+        };
+        let fast = told(7 * g, Some(52.4));
+        assert!(
+            fast.ends_with("free. It wrote 52 tokens a second here."),
+            "{fast}"
+        );
+        assert!(told(8 * g, Some(3.26)).ends_with("It wrote 3.3 tokens a second here."));
+        assert!(!told(15 * g, Some(52.4)).contains("second"));
+        assert!(
+            !told(7 * g, None).contains("second") && !told(7 * g, Some(0.0)).contains("second")
+        );
     }
 
     #[test]

@@ -229,14 +229,23 @@ fn state(entry: &Entry, running: Option<&Running>, loaded: Option<&Path>, size: 
     }
 }
 
-pub(super) fn fit_of(entry: &Entry, outside: &Outside, computer: &Computer) -> Fit {
+pub(super) fn fit_of(
+    entry: &Entry,
+    outside: &Outside,
+    computer: &Computer,
+    measured: Option<&Measured>,
+) -> Fit {
     let planned = entry
         .row
         .as_ref()
         .and_then(super::CatalogueRow::size_to_plan);
     let loaded = entry.path().is_some() && entry.path() == outside.loaded.as_deref();
     let need = fit::need_bytes(planned, entry.facts());
-    fit::fit(need, loaded, computer, &outside.graphics)
+    let fit = fit::fit(need, loaded, computer, &outside.graphics);
+    fit::with_speed(
+        fit,
+        measured.map(|measured| measured.decode_tokens_per_second),
+    )
 }
 
 /// The row that would be better than what is here: the largest model of the catalogue that fits, may serve, and answers at reading speed

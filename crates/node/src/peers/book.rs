@@ -23,7 +23,7 @@ const MAX_FILE_BYTES: u64 = 2 * 1024 * 1024;
 const MAX_ADDRESSES: usize = 8;
 
 /// The file, and its content in memory.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct PeerBook {
     path: PathBuf,
     page: Page,

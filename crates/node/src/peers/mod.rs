@@ -1,9 +1,16 @@
-//! Peers: connecting by address or invite, blocking, inviting.
+//! Peers: connecting by address or invite, blocking, inviting; what was measured of them.
 
 mod book;
+mod compare;
 mod invite;
+mod measured;
+pub(crate) mod swarms;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::future::{FutureExt as _, select_ok};
 use network::NetworkError;
@@ -11,9 +18,12 @@ use protocol::{ModelDigest, PeerId};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use book::{PeerBook, write as write_book};
+pub use compare::PeerChoice;
 pub use invite::{InviteError, InviteText, MAX_ADDRESSES, Pasted, read};
+pub(crate) use measured::Measurements;
 
 use crate::{
+    ask::session::Session,
     error::NodeError,
     node::{Inner, Node},
     status::{self, Peer},
@@ -47,15 +57,26 @@ impl Node {
     /// [`NodeError::Invite`] for a text that is none, [`NodeError::Network`] with the reason when it cannot be reached.
     pub async fn peers_connect(&self, text: &str) -> Result<Peer, NodeError> {
         let inner = &self.inner;
+        let session = inner.outside().await?;
+        let own = inner.identity.peer_id();
+        let own_address = |address: &str| NetworkError::OwnAddress {
+            address: address.to_owned(),
+        };
         let (peer, addresses) = match read(text)? {
             Pasted::Address(address) => {
                 let peer = match address.parse::<PeerId>() {
+                    Ok(peer) if peer == own => return Err(own_address(&address).into()),
                     Ok(peer) => {
-                        inner.reach(&peer).await?;
+                        inner.reach(&session, &peer).await?;
                         peer
                     }
-                    Err(_) => inner.network.connect(&address).await?,
+                    Err(_) => session.network.connect(&address).await?,
                 };
+                // The swarm that serves is another one to the swarm that asks.
+                if peer == own {
+                    session.network.disconnect(&peer).await;
+                    return Err(own_address(&address).into());
+                }
                 (
                     peer,
                     if address.starts_with('/') {
@@ -66,21 +87,19 @@ impl Node {
                 )
             }
             Pasted::Invite(invite) => {
-                if invite.peer == inner.network.peer_id() {
-                    return Err(NetworkError::OwnAddress {
-                        address: invite.peer.to_string(),
-                    }
-                    .into());
+                if invite.peer == own {
+                    return Err(own_address(&invite.peer.to_string()).into());
                 }
                 inner.book().remember(&invite.peer, &invite.addresses);
-                inner.reach(&invite.peer).await?;
+                inner.reach(&session, &invite.peer).await?;
                 (invite.peer, invite.addresses)
             }
         };
         inner.book().remember(&peer, &addresses);
         inner.write_book().await?;
+        inner.serving.meet(inner, peer);
         // What it offers is part of what is shown; a peer that offers nothing is connected all the same.
-        let offers = match inner.network.offers(&peer).await {
+        let offers = match session.network.offers(&peer).await {
             Ok(offers) => offers.len(),
             Err(error) => {
                 tracing::debug!(%error, %peer, "a new peer gave no offers");
@@ -88,7 +107,7 @@ impl Node {
             }
         };
         let shown = inner
-            .peer_view(&peer, offers)
+            .peer_view(&session, &peer, offers)
             .await
             .ok_or(NetworkError::NotConnected { peer })?;
         status::refresh(inner).await;
@@ -100,7 +119,11 @@ impl Node {
     /// # Errors
     /// [`NodeError::NotAPeer`].
     pub async fn peers_disconnect(&self, id: &str) -> Result<(), NodeError> {
-        self.inner.network.disconnect(&peer_id(id)?).await;
+        let peer = peer_id(id)?;
+        self.inner.asking.now().network.disconnect(&peer).await;
+        if let Some(serving) = self.inner.serving.network() {
+            serving.disconnect(&peer).await;
+        }
         status::refresh(&self.inner).await;
         Ok(())
     }
@@ -113,7 +136,11 @@ impl Node {
         let inner = &self.inner;
         let peer = peer_id(id)?;
         inner.book().set_blocked(&peer, blocked);
-        inner.network.set_blocked(&peer, blocked).await;
+        let session = inner.asking.now();
+        session.network.set_blocked(&peer, blocked).await;
+        if let Some(serving) = inner.serving.network() {
+            serving.set_blocked(&peer, blocked).await;
+        }
         inner.write_book().await?;
         status::refresh(inner).await;
         Ok(())
@@ -125,7 +152,7 @@ impl Node {
     /// [`NodeError::NodeOff`], [`NodeError::NoAddress`].
     pub fn peers_invite(&self) -> Result<Invite, NodeError> {
         let inner = &self.inner;
-        let status = inner.network.status();
+        let status = inner.serving.network_status();
         let mut addresses: Vec<String> = status.borrow().listening.clone();
         if addresses.is_empty() {
             let on = !matches!(
@@ -150,7 +177,7 @@ impl Node {
             .iter()
             .map(|address| address.split("/p2p/").next().unwrap_or(address).to_owned());
         let text = InviteText {
-            peer: inner.network.peer_id(),
+            peer: inner.identity.peer_id(),
             addresses: bare.collect(),
         }
         .encode();
@@ -168,7 +195,7 @@ impl Inner {
     ///
     /// # Errors
     /// [`NodeError::Network`] with the last reason.
-    pub(crate) async fn reach(&self, peer: &PeerId) -> Result<(), NodeError> {
+    pub(crate) async fn reach(&self, session: &Session, peer: &PeerId) -> Result<(), NodeError> {
         let mut addresses = {
             let book = self.book();
             if book.is_blocked(peer) {
@@ -176,12 +203,23 @@ impl Inner {
             }
             book.addresses(peer)
         };
+        // One that the serving swarm met, in the local network or by itself.
+        let met = self.serving.network_status();
+        let met = met
+            .borrow()
+            .peers
+            .iter()
+            .find(|met| met.peer == *peer)
+            .cloned();
+        if let Some(met) = met.filter(|met| met.direction == network::Direction::Out) {
+            addresses.push(format!("{}/p2p/{peer}", met.addr));
+        }
         // One that is connected is found by its id at once.
         addresses.insert(0, peer.to_string());
         addresses.truncate(MAX_DIALS);
         let dials = addresses.iter().map(|address| {
             let dial = async move {
-                let found = self.network.connect(address).await?;
+                let found = session.network.connect(address).await?;
                 match found == *peer {
                     true => Ok(()),
                     false => Err(NetworkError::WrongPeer {
@@ -200,10 +238,9 @@ impl Inner {
     }
 
     /// A connected peer as a shell sees it, as soon as the network shows it with its name and so many offers.
-    async fn peer_view(&self, peer: &PeerId, offers: usize) -> Option<Peer> {
+    async fn peer_view(&self, session: &Session, peer: &PeerId, offers: usize) -> Option<Peer> {
         let names = status::names(self);
-        let blocked = self.book().is_blocked(peer);
-        let mut network = self.network.status();
+        let mut network = session.network.status();
         let whole = |network: &network::NetworkStatus| {
             let shown = network.peers.iter().find(|status| status.peer == *peer);
             shown.is_some_and(|shown| shown.agent.is_some() && shown.offers.len() >= offers)
@@ -212,18 +249,22 @@ impl Inner {
         let _ = tokio::time::timeout(SHOWN_WAIT, network.wait_for(whole)).await;
         let network = network.borrow();
         let shown = network.peers.iter().find(|status| status.peer == *peer)?;
-        Some(status::peer(shown, &names, blocked))
+        Some(status::peer(self, shown, &names))
     }
 }
 
 /// Counts, for the list of models, how many peers offer each.
 pub(crate) async fn keep(inner: Arc<Inner>) {
-    let mut network = inner.network.status();
+    let mut session = inner.asking.watch();
+    let mut network = session.borrow_and_update().network.status();
     let mut engine = inner.engine.stats();
     loop {
         let mut counts: BTreeMap<ModelDigest, u32> = BTreeMap::new();
-        for known in inner.network.known_offers() {
-            *counts.entry(known.offer.model.digest).or_default() += 1;
+        let mut seen = BTreeSet::new();
+        for offer in inner.known_offers(&inner.asking.now()) {
+            if seen.insert((offer.peer, offer.model.digest)) {
+                *counts.entry(offer.model.digest).or_default() += 1;
+            }
         }
         inner.models.set_peers(counts);
         inner
@@ -236,6 +277,7 @@ pub(crate) async fn keep(inner: Arc<Inner>) {
         tokio::select! {
             () = inner.stop.cancelled() => return,
             Ok(()) = network.changed() => { network.borrow_and_update(); }
+            Ok(()) = session.changed() => network = session.borrow_and_update().network.status(),
             Ok(()) = engine.changed() => {}
         }
     }

@@ -2,6 +2,9 @@
 //!
 //! Three tasks: this one steps the machine and writes, one reads the stream, one computes. The engine task is told to
 //! pause, go on or end through a `watch`; its events and the stream's frames come back through one bounded channel.
+//!
+//! A job whose stream is cut is kept for its asker, without a stream, until he comes back with another one ([`Call::Take`]),
+//! its time is over, or its place is needed.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -12,19 +15,21 @@ use protocol::{
     PeerId,
     frame::{Cap, Frame},
     job::{
-        CloseWhy, Finish,
+        CloseWhy, Finish, RESUME_GRACE_MS,
         provider::{
             Action, Config, Ended, EngineEvent, Event, Provider, Recorded, Room, Served, StartJob,
+            resumes,
         },
     },
     price::Prices,
 };
-use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
-    Rooms, ServedModel,
+    ServedModel,
     compute::{Wish, compute},
+    rooms::{Call, Known, Place, Rooms, Taking},
 };
 use crate::{clock, node::Inner, receipts};
 
@@ -79,33 +84,67 @@ pub(super) async fn run(context: Context, stream: JobStream) {
         },
         () = context.off.cancelled(), if context.open => return,
     };
+    let (mut reader, mut writer) = (reader, writer);
+    if let Some(job) = resumes(&bytes) {
+        let taking = Box::new(Taking {
+            peer,
+            bytes: bytes.clone(),
+            reader,
+            writer,
+        });
+        match context.rooms.take_up(&job, taking) {
+            Ok(()) => return,
+            // A new machine refuses it, in the words that such a job gets.
+            Err(taking) => (reader, writer) = (taking.reader, taking.writer),
+        }
+    }
     let (reports, inbox) = mpsc::channel(INBOX);
-    let reading = AbortOnDropHandle::new(tokio::spawn(read(reader, reports.clone())));
     let own_work = *context.own_work.borrow() > 0;
-    Job {
+    let mut job = Job {
         provider: Provider::new(config(&context), own_work, clock::now()),
         context,
         peer,
-        writer,
+        link: None,
+        links: 0,
+        taking: None,
         reports,
         inbox,
-        _reading: reading,
         computing: None,
         place: None,
+        known: None,
+        calls: None,
         started: None,
         sent: 0,
         receipt: None,
-    }
-    .run(bytes)
-    .await;
+    };
+    job.attach(reader, writer);
+    job.run(bytes).await;
 }
 
 /// What the two tasks tell.
 #[derive(Debug)]
 pub(super) enum Report {
+    /// From the stream of this number: what comes late from a former one means nothing.
+    Stream(u32, Said),
+    Engine(EngineEvent),
+}
+
+/// What a stream brought.
+#[derive(Debug)]
+pub(super) enum Said {
     Frame(Frame),
     Closed(CloseWhy),
-    Engine(EngineEvent),
+}
+
+/// The stream that a job has.
+#[derive(Debug)]
+struct Link {
+    number: u32,
+    writer: FrameWriter,
+    flow: watch::Receiver<Flow>,
+    /// The flow ended: it has nothing more to say.
+    flow_over: bool,
+    _reading: AbortOnDropHandle<()>,
 }
 
 #[derive(Debug)]
@@ -114,33 +153,24 @@ struct Computing {
     wish: watch::Sender<Wish>,
 }
 
-/// The place that a running job takes; free again when dropped.
-#[derive(Debug)]
-struct Place {
-    _slot: OwnedSemaphorePermit,
-    rooms: Rooms,
-    peer: PeerId,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        if let Ok(mut peers) = self.rooms.peers.lock() {
-            peers.remove(&self.peer);
-        }
-    }
-}
-
 #[derive(Debug)]
 struct Job {
     context: Context,
     provider: Provider,
     peer: PeerId,
-    writer: FrameWriter,
+    /// `None` while it is parked.
+    link: Option<Link>,
+    /// Streams it had.
+    links: u32,
+    /// The stream that asks to take it up, until the machine has judged it.
+    taking: Option<Box<Taking>>,
     reports: mpsc::Sender<Report>,
     inbox: mpsc::Receiver<Report>,
-    _reading: AbortOnDropHandle<()>,
     computing: Option<Computing>,
     place: Option<Place>,
+    /// Once it computes.
+    known: Option<Known>,
+    calls: Option<mpsc::Receiver<Call>>,
     /// The job in the books, once it computes.
     started: Option<(ledger::Job, u32)>,
     /// Tokens sent, for a job that ends without a receipt.
@@ -150,10 +180,8 @@ struct Job {
 
 impl Job {
     async fn run(mut self, bytes: Bytes) {
-        let room = self.room();
-        let mut flow = self.writer.flow();
+        let room = self.room().await;
         let mut off_told = false;
-        let mut flow_open = true;
         let mut event = Event::Open {
             from: self.peer,
             bytes,
@@ -176,61 +204,89 @@ impl Job {
             if self.provider.is_done() {
                 return;
             }
+            event = self.next_event(&mut off_told).await;
+        }
+    }
+
+    /// What happens next that means anything to the machine.
+    async fn next_event(&mut self, off_told: &mut bool) -> Event {
+        loop {
             let deadline = self.provider.deadline();
-            event = tokio::select! {
-                () = self.context.off.cancelled(), if !off_told => {
-                    off_told = true;
+            return tokio::select! {
+                () = self.context.off.cancelled(), if !*off_told => {
+                    *off_told = true;
                     Event::Off
                 }
                 Some(report) = self.inbox.recv() => match report {
-                    Report::Frame(frame) => Event::Frame(frame),
-                    Report::Closed(why) => Event::Closed(why),
                     Report::Engine(event) => Event::Engine(event),
+                    Report::Stream(number, said) => {
+                        if self.link.as_ref().is_none_or(|link| link.number != number) {
+                            continue;
+                        }
+                        match said {
+                            Said::Frame(frame) => Event::Frame(frame),
+                            Said::Closed(why) => Event::Closed(why),
+                        }
+                    }
+                },
+                Some(call) = next_call(&mut self.calls) => match call {
+                    Call::MakeRoom => Event::Evicted,
+                    Call::Take(taking) => {
+                        let event = Event::Resumed {
+                            from: taking.peer,
+                            bytes: taking.bytes.clone(),
+                        };
+                        self.taking = Some(taking);
+                        event
+                    }
                 },
                 Ok(()) = self.context.own_work.changed() => Event::OwnWork(*self.context.own_work.borrow_and_update() > 0),
-                changed = flow.changed(), if flow_open => match (changed, *flow.borrow_and_update()) {
-                    (Ok(()), Flow::Blocked) => Event::WriteBlocked,
-                    (Ok(()), Flow::Flowing) => Event::Drained,
-                    (Ok(()), Flow::Closed) | (Err(_), _) => {
-                        flow_open = false;
-                        Event::Closed(CloseWhy::Ended)
-                    }
+                flow = flow_of(&mut self.link) => match flow {
+                    Flow::Blocked => Event::WriteBlocked,
+                    Flow::Flowing => Event::Drained,
+                    Flow::Closed => Event::Closed(CloseWhy::Ended),
                 },
                 () = sleep_until(deadline) => Event::Tick,
             };
         }
     }
 
+    /// Gives the job a stream, in place of the one it had.
+    fn attach(&mut self, reader: FrameReader, writer: FrameWriter) {
+        self.links += 1;
+        let number = self.links;
+        self.link = Some(Link {
+            number,
+            flow: writer.flow(),
+            flow_over: false,
+            writer,
+            _reading: AbortOnDropHandle::new(tokio::spawn(read(
+                number,
+                reader,
+                self.reports.clone(),
+            ))),
+        });
+        if let Some(known) = &self.known {
+            known.parked(false);
+        }
+    }
+
     /// Whether there is room for a job of this peer, and takes it.
-    fn room(&mut self) -> Room {
-        let full = Room::Full {
-            retry_after_ms: RETRY_AFTER_MS,
-            queue: 0,
-        };
+    async fn room(&mut self) -> Room {
         if !self.context.open || self.context.off.is_cancelled() {
             return Room::Off;
         }
         if self.context.inner.book().is_blocked(&self.peer) {
             return Room::NotAllowed;
         }
-        let rooms = self.context.rooms.clone();
-        let Ok(mut peers) = rooms.peers.lock() else {
-            return full;
-        };
-        if peers.contains_key(&self.peer) {
-            return full;
+        self.place = self.context.rooms.place(self.peer).await;
+        match self.place {
+            Some(_) => Room::Free,
+            None => Room::Full {
+                retry_after_ms: RETRY_AFTER_MS,
+                queue: 0,
+            },
         }
-        let Ok(slot) = Arc::clone(&rooms.slots).try_acquire_owned() else {
-            return full;
-        };
-        peers.insert(self.peer, ());
-        drop(peers);
-        self.place = Some(Place {
-            _slot: slot,
-            rooms,
-            peer: self.peer,
-        });
-        Room::Free
     }
 
     async fn act(&mut self, action: Action) -> Step {
@@ -241,7 +297,10 @@ impl Job {
                         .sent
                         .saturating_add(u32::try_from(tokens.ids.len()).unwrap_or(u32::MAX));
                 }
-                match self.writer.send(&frame) {
+                let Some(link) = &self.link else {
+                    return Step::On;
+                };
+                match link.writer.send(&frame) {
                     // A queue that is full is told by its flow, a stream that is gone by its reader.
                     Ok(Flow::Flowing | Flow::Blocked | Flow::Closed) | Err(WriteError::Closed) => {}
                     Err(error @ WriteError::Full { .. }) => {
@@ -268,8 +327,24 @@ impl Job {
                 }));
             }
             Action::Start(job) => return self.start(*job).await,
-            // Jobs are not kept without their stream: the grace in the machine's configuration is zero.
-            Action::Park | Action::Attach | Action::Decline(_) => {}
+            Action::Park => {
+                self.link = None;
+                if let Some(known) = &self.known {
+                    known.parked(true);
+                }
+            }
+            Action::Attach => {
+                if let Some(taking) = self.taking.take() {
+                    self.attach(taking.reader, taking.writer);
+                }
+            }
+            Action::Decline(refuse) => {
+                if let Some(taking) = self.taking.take() {
+                    // Whoever is refused may be gone.
+                    let _ = taking.writer.send(&Frame::Refuse(refuse));
+                    taking.writer.finish();
+                }
+            }
             Action::Pause => self.wish(Wish::Pause),
             Action::Resume => self.wish(Wish::Run),
             Action::CancelEngine => self.computing = None,
@@ -310,6 +385,8 @@ impl Job {
             )));
         };
         let id = *job.job.as_bytes();
+        let (known, calls) = self.context.rooms.started(&job.job, self.peer);
+        (self.known, self.calls) = (Some(known), Some(calls));
         let input = u32::try_from(job.prompt.len() + job.resume.len()).unwrap_or(u32::MAX);
         let new = NewAnswer {
             job: id,
@@ -362,16 +439,19 @@ impl Job {
         tracing::debug!(peer = %self.peer, ?ended, "a job is over");
         let Self {
             context,
-            writer,
+            link,
             computing,
             place,
+            known,
             started,
             sent,
             receipt,
             ..
         } = self;
-        drop(computing);
-        writer.finish();
+        drop((computing, known));
+        if let Some(link) = link {
+            link.writer.finish();
+        }
         if let Some((job, input)) = started {
             let (tokens_in, tokens_out, finish) = receipt.unwrap_or((input, sent, Finish::Abort));
             let state = match ended {
@@ -425,7 +505,7 @@ fn config(context: &Context) -> Config {
         engine_build: ENGINE_BUILD.to_owned(),
         numerics_class: NUMERICS_CLASS.to_owned(),
         kv_type: KV_TYPE.to_owned(),
-        resume_grace_ms: 0,
+        resume_grace_ms: RESUME_GRACE_MS,
     }
 }
 
@@ -437,21 +517,42 @@ fn recorded_of(record: JobRecord) -> Recorded {
     }
 }
 
-async fn read(mut reader: FrameReader, reports: mpsc::Sender<Report>) {
+async fn read(number: u32, mut reader: FrameReader, reports: mpsc::Sender<Report>) {
     loop {
-        let report = match reader.next(Cap::Client).await {
-            Ok(frame) => Report::Frame(frame),
-            Err(ReadError::Closed) => Report::Closed(CloseWhy::Ended),
-            Err(ReadError::Violation(error)) => Report::Closed(CloseWhy::Violation(error)),
+        let said = match reader.next(Cap::Client).await {
+            Ok(frame) => Said::Frame(frame),
+            Err(ReadError::Closed) => Said::Closed(CloseWhy::Ended),
+            Err(ReadError::Violation(error)) => Said::Closed(CloseWhy::Violation(error)),
             Err(error @ ReadError::TooSlow { .. }) => {
-                Report::Closed(CloseWhy::Cut(error.to_string()))
+                Said::Closed(CloseWhy::Cut(error.to_string()))
             }
         };
-        let over = matches!(report, Report::Closed(_));
-        if reports.send(report).await.is_err() || over {
+        let over = matches!(said, Said::Closed(_));
+        if reports.send(Report::Stream(number, said)).await.is_err() || over {
             return;
         }
     }
+}
+
+/// The next call, of a job that can be called.
+async fn next_call(calls: &mut Option<mpsc::Receiver<Call>>) -> Option<Call> {
+    match calls {
+        Some(calls) => calls.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// How the stream takes what is written to it, when that changes.
+async fn flow_of(link: &mut Option<Link>) -> Flow {
+    let Some(link) = link.as_mut().filter(|link| !link.flow_over) else {
+        return std::future::pending().await;
+    };
+    let flow = match link.flow.changed().await {
+        Ok(()) => *link.flow.borrow_and_update(),
+        Err(_) => Flow::Closed,
+    };
+    link.flow_over = matches!(flow, Flow::Closed);
+    flow
 }
 
 async fn sleep_until(mono_ms: Option<u64>) {

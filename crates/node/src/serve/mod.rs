@@ -1,24 +1,27 @@
 //! The switch: answering others, or not.
 //!
-//! One task owns it. It hears orders (on, off, pause), strangers' streams, and what changes around it (own work, models,
-//! the engine), and it alone says what the [`ServingState`] is. Each stranger's job is a task of its own (`job`), ended
-//! by the token of the period in which it began. What is offered, and what not and why, is decided in `offers`.
+//! One task owns it, and with it the swarm that serves (`swarm`), which runs while it is on. It hears orders (on, off,
+//! pause), strangers' streams, and what changes around it (own work, models, the engine), and it alone says what the
+//! [`ServingState`] is. Each stranger's job is a task of its own (`job`), ended by the token of the period in which it
+//! began. What is offered, and what not and why, is decided in `offers`; what a job would take is told in `quotes`.
 
 mod compute;
 mod job;
 mod measure;
 mod offers;
+mod quotes;
+mod rooms;
+mod swarm;
 
 use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use network::{HeadRequest, HeadSource, IncomingJob};
-use protocol::PeerId;
+use network::{IncomingJob, Network, NetworkStatus};
+use protocol::{PeerId, offer::SignedEnvelope};
 use tokio::{
-    sync::{Semaphore, mpsc, oneshot, watch},
+    sync::{mpsc, oneshot, watch},
     task::JoinSet,
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
@@ -26,15 +29,16 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 pub(crate) use job::finish_of;
 pub(crate) use offers::ServedModel;
 
+use self::swarm::Swarm;
+
+use rooms::Rooms;
+
 use crate::{
     clock,
     error::{ErrorView, NodeError},
     node::Inner,
     status::{NotOffered, ServingState},
 };
-
-/// Jobs of others that compute at once. They share the engine's steps: with more, nobody gets an answer at reading pace.
-const SLOTS: usize = 2;
 
 /// Streams of others that have a task, most of them waiting for a first frame or being refused. Each holds one prompt
 /// of a MiB at most.
@@ -78,6 +82,8 @@ pub(crate) struct ServingView {
     pub(crate) off_ms: Option<u64>,
     /// Rises when the books changed: a job began or ended.
     pub(crate) books: u64,
+    /// The swarm that serves, while the switch is on.
+    network: Option<Network>,
 }
 
 /// A handle on the switch.
@@ -85,6 +91,7 @@ pub(crate) struct ServingView {
 pub(crate) struct Serving {
     orders: mpsc::Sender<Order>,
     view: watch::Receiver<ServingView>,
+    network: watch::Receiver<NetworkStatus>,
 }
 
 /// The other end of [`Serving`], for [`run`].
@@ -92,6 +99,7 @@ pub(crate) struct Serving {
 pub(crate) struct Orders {
     inbox: mpsc::Receiver<Order>,
     view: watch::Sender<ServingView>,
+    network: watch::Sender<NetworkStatus>,
 }
 
 impl Serving {
@@ -103,12 +111,19 @@ impl Serving {
             not_offered: Vec::new(),
             off_ms: None,
             books: 0,
+            network: None,
         });
+        let (shown, network) = watch::channel(NetworkStatus::default());
         (
-            Self { orders, view },
+            Self {
+                orders,
+                view,
+                network,
+            },
             Orders {
                 inbox,
                 view: sender,
+                network: shown,
             },
         )
     }
@@ -116,6 +131,32 @@ impl Serving {
     /// What the switch shows of itself, as it changes.
     pub(crate) fn view(&self) -> watch::Receiver<ServingView> {
         self.view.clone()
+    }
+
+    /// The swarm that serves, while the switch is on.
+    pub(crate) fn network(&self) -> Option<Network> {
+        self.view.borrow().network.clone()
+    }
+
+    /// Its state, as it changes; empty while the switch is off.
+    pub(crate) fn network_status(&self) -> watch::Receiver<NetworkStatus> {
+        self.network.clone()
+    }
+
+    /// The person connected to a peer: the swarm that serves meets it, too, so that it hears what is offered here.
+    pub(crate) fn meet(&self, inner: &Arc<Inner>, peer: PeerId) {
+        let Some(network) = self.network() else {
+            return;
+        };
+        let addresses = inner.book().addresses(&peer);
+        inner.tasks.spawn(async move {
+            for address in addresses {
+                match network.connect(&address).await {
+                    Ok(_) => return,
+                    Err(error) => tracing::debug!(%error, "the serving swarm did not meet a peer"),
+                }
+            }
+        });
     }
 
     pub(crate) async fn switch(&self, on: bool) -> Result<(), NodeError> {
@@ -154,37 +195,20 @@ impl Serving {
     }
 }
 
-/// Answers peers who want the head of a model that is offered to them right now.
-pub(crate) async fn give_heads(inner: Arc<Inner>, mut requests: mpsc::Receiver<HeadRequest>) {
-    let view = inner.serving.view();
-    loop {
-        let request = tokio::select! {
-            () = inner.stop.cancelled() => return,
-            request = requests.recv() => request,
-        };
-        let Some(request) = request else { return };
-        let served = Arc::clone(&view.borrow().served);
-        let source = served
-            .iter()
-            .find(|served| served.reference.digest == request.model)
-            .map(|served| HeadSource::File {
-                path: served.file.clone(),
-                len: served.reference.head_len,
-            });
-        // Nobody waits any more.
-        let _ = request.reply.send(source);
-    }
-}
-
 /// Runs the switch until it is told to shut down.
-pub(crate) async fn run(inner: Arc<Inner>, orders: Orders, jobs: mpsc::Receiver<IncomingJob>) {
-    let Orders { inbox, view } = orders;
+pub(crate) async fn run(inner: Arc<Inner>, orders: Orders) {
+    let Orders {
+        inbox,
+        view,
+        network,
+    } = orders;
     Switch {
         own_work: inner.answers.watch_own_work(),
         inner,
         view,
+        network,
         inbox,
-        incoming: jobs,
+        swarm: None,
         on: false,
         paused: None,
         trouble: None,
@@ -201,26 +225,6 @@ pub(crate) async fn run(inner: Arc<Inner>, orders: Orders, jobs: mpsc::Receiver<
     .await;
 }
 
-/// The places for jobs, shared by their tasks.
-#[derive(Debug, Clone)]
-struct Rooms {
-    slots: Arc<Semaphore>,
-    /// Who has a job running: a stranger who does not pay gets one at a time.
-    peers: Arc<Mutex<BTreeMap<PeerId, ()>>>,
-    /// Jobs that were accepted and are not over.
-    running: watch::Sender<u32>,
-}
-
-impl Default for Rooms {
-    fn default() -> Self {
-        Self {
-            slots: Arc::new(Semaphore::new(SLOTS)),
-            peers: Arc::default(),
-            running: watch::Sender::new(0),
-        }
-    }
-}
-
 /// A pause that a person ordered.
 #[derive(Debug, Clone, Copy)]
 struct Pause {
@@ -233,8 +237,9 @@ struct Pause {
 struct Switch {
     inner: Arc<Inner>,
     view: watch::Sender<ServingView>,
+    network: watch::Sender<NetworkStatus>,
     inbox: mpsc::Receiver<Order>,
-    incoming: mpsc::Receiver<IncomingJob>,
+    swarm: Option<Swarm>,
     own_work: watch::Receiver<usize>,
     on: bool,
     paused: Option<Pause>,
@@ -275,7 +280,7 @@ impl Switch {
                     self.period.cancel();
                     return;
                 }
-                Some(job) = self.incoming.recv() => self.take(job),
+                job = next_job(&mut self.swarm) => self.take(job),
                 Some(_) = self.tasks.join_next(), if !self.tasks.is_empty() => {}
                 Ok(()) = running.changed() => {
                     self.view.send_modify(|view| view.books += 1);
@@ -351,13 +356,35 @@ impl Switch {
         Ok(())
     }
 
-    async fn listen(&self) -> Result<(), NodeError> {
+    /// Opens the listening addresses of the settings, and starts the swarm where it does not run.
+    async fn listen(&mut self) -> Result<(), NodeError> {
         let (listen, mdns) = {
             let settings = self.inner.settings.borrow();
             (settings.listen.clone(), settings.mdns)
         };
-        self.inner.network.set_listening(listen, mdns).await?;
+        match &self.swarm {
+            Some(swarm) => {
+                swarm.network.set_listening(listen, mdns).await?;
+            }
+            None => {
+                let (rooms, status) = (self.rooms.clone(), self.network.clone());
+                let inner = &self.inner;
+                let swarm = Swarm::start(inner, (listen, mdns), &self.view, rooms, status).await?;
+                let network = swarm.network.clone();
+                self.view.send_modify(|view| view.network = Some(network));
+                self.swarm = Some(swarm);
+            }
+        }
         Ok(())
+    }
+
+    /// Ends the swarm: its listeners and connections are closed, politely.
+    async fn leave(&mut self) {
+        self.view.send_modify(|view| view.network = None);
+        if let Some(swarm) = self.swarm.take() {
+            swarm.network.shutdown().await;
+        }
+        self.network.send_replace(NetworkStatus::default());
     }
 
     /// Off: askers are told, listeners closed, and the model unloaded unless the person's own answer uses it.
@@ -370,9 +397,7 @@ impl Switch {
         self.refresh = None;
         self.measuring = None;
         self.end_jobs().await;
-        if let Err(error) = self.inner.network.set_listening(Vec::new(), false).await {
-            tracing::warn!(%error, "the listeners were not closed");
-        }
+        self.leave().await;
         if self.inner.answers.own_work() == 0
             && let Err(error) = self.inner.engine.unload().await
         {
@@ -386,7 +411,7 @@ impl Switch {
 
     /// Withdraws the offers, tells every asker, and waits for the farewells.
     async fn end_jobs(&mut self) {
-        self.inner.network.set_offers(Vec::new()).await;
+        self.publish(Vec::new()).await;
         self.view.send_modify(|view| {
             view.served = Arc::default();
             view.not_offered = Vec::new();
@@ -398,10 +423,7 @@ impl Switch {
             self.tasks.shutdown().await;
         }
         // Jobs that were dropped in the middle did not count themselves down.
-        self.rooms = Rooms {
-            running: self.rooms.running.clone(),
-            ..Rooms::default()
-        };
+        self.rooms = self.rooms.anew();
         self.rooms.running.send_replace(0);
     }
 
@@ -441,6 +463,16 @@ impl Switch {
         if !self.on {
             return Ok(());
         }
+        let outdated = {
+            let settings = self.inner.settings.borrow();
+            let swarm = self.swarm.as_ref();
+            swarm.is_some_and(|swarm| swarm.is_outdated(&settings))
+        };
+        if outdated {
+            self.end_jobs().await;
+            self.leave().await;
+            self.period = CancellationToken::new();
+        }
         let listening = self.listen().await;
         self.offer().await;
         if let Err(error) = &listening {
@@ -457,7 +489,7 @@ impl Switch {
         }
         self.offered = offers::basis(&self.inner);
         let offers = offers::build(&self.inner, &mut self.headers).await;
-        self.inner.network.set_offers(offers.envelopes).await;
+        self.publish(offers.envelopes).await;
         self.refresh = Some(Instant::now() + offers::REFRESH);
         self.trouble = offers
             .served
@@ -468,6 +500,12 @@ impl Switch {
             view.served = Arc::new(offers.served);
             view.not_offered = offers.not_offered;
         });
+    }
+
+    async fn publish(&self, envelopes: Vec<SignedEnvelope>) {
+        if let Some(swarm) = &self.swarm {
+            swarm.network.set_offers(envelopes).await;
+        }
     }
 
     /// Has the engine measure what is served and was not measured yet.
@@ -560,6 +598,16 @@ impl Switch {
             }
         }
     }
+}
+
+/// The next stream of a stranger's; never, while no swarm runs.
+async fn next_job(swarm: &mut Option<Swarm>) -> IncomingJob {
+    if let Some(swarm) = swarm
+        && let Some(job) = swarm.jobs.recv().await
+    {
+        return job;
+    }
+    std::future::pending().await
 }
 
 async fn sleep_until(when: Option<Instant>) {

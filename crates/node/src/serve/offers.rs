@@ -1,6 +1,10 @@
 //! What is offered to others, and what not and why.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use protocol::{
     ModelDigest, ModelRef, NetworkId,
@@ -8,7 +12,7 @@ use protocol::{
     price::Prices,
 };
 
-use super::SLOTS;
+use super::rooms::SLOTS;
 use crate::{clock, error::ErrorView, models::Model, node::Inner, status::NotOffered};
 
 /// An offer lives this long: two refreshes may fail before it is gone.
@@ -202,6 +206,15 @@ pub(super) fn nothing(inner: &Inner) -> ErrorView {
                 .to_owned(),
         ),
     )
+}
+
+/// Measured speeds of the model in this file: tokens read and written per second; 0 where nothing was measured.
+pub(super) fn speeds_of(inner: &Inner, file: &Path) -> (u32, u32) {
+    let models = inner.models.all();
+    let model = models
+        .iter()
+        .find(|model| model.file.as_deref() == Some(file));
+    model.map_or((0, 0), speeds(inner))
 }
 
 /// Measured speeds per model, in whole tokens per second; 0 where nothing was measured.

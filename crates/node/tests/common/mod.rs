@@ -8,7 +8,9 @@
 
 use std::path::{Path, PathBuf};
 
-use node::{AnswerEvent, ChatPatch, ChatView, Message, Node, NodeOptions, Place, Sampling};
+use node::{
+    AnswerEvent, ChatPatch, ChatView, Message, MoveReason, Node, NodeOptions, Place, Sampling,
+};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
@@ -50,7 +52,7 @@ pub fn worker_dir() -> PathBuf {
 /// Settings that keep everything on this computer, then `more`.
 pub fn loopback(more: &str) -> String {
     format!(
-        "listen = [\"/ip4/127.0.0.1/tcp/0\", \"/ip4/127.0.0.1/udp/0/quic-v1\"]\nmdns = false\n{more}"
+        "listen = [\"/ip4/127.0.0.1/tcp/0\", \"/ip4/127.0.0.1/udp/0/quic-v1\"]\nmdns = false\nmainline = false\n{more}"
     )
 }
 
@@ -124,6 +126,8 @@ pub struct Told {
     pub text: String,
     /// Where it was computed, and from which token on.
     pub placed: Vec<(Option<String>, u32)>,
+    /// Why it moved, each time.
+    pub moved: Vec<MoveReason>,
     pub finished: Option<Message>,
     pub events: Vec<AnswerEvent>,
 }
@@ -157,7 +161,10 @@ pub async fn read_tokens(
 pub fn note(told: &mut Told, event: AnswerEvent) {
     match &event {
         AnswerEvent::Text { append, .. } => told.text.push_str(append),
-        AnswerEvent::Placed { peer, index } => told.placed.push((peer.clone(), *index)),
+        AnswerEvent::Placed { peer, index, why } => {
+            told.placed.push((peer.clone(), *index));
+            told.moved.extend(*why);
+        }
         AnswerEvent::Finished { message, .. } => told.finished = Some(message.clone()),
         AnswerEvent::Started { .. } | AnswerEvent::Phase { .. } | AnswerEvent::Titled { .. } => {}
     }

@@ -316,6 +316,8 @@ pub struct Progress {
     pub done: u64,
     /// 0 when it is not known.
     pub total: u64,
+    /// Jobs in front of this one, while it is queued.
+    pub queue_pos: u32,
 }
 
 /// What an attempt does.

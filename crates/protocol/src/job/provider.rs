@@ -149,6 +149,11 @@ pub enum Recorded {
 /// What the engine says about a started job.
 #[derive(Clone, Debug, PartialEq)]
 pub enum EngineEvent {
+    /// The job waits for its turn.
+    Queued {
+        /// Jobs in front of it.
+        in_front: u32,
+    },
     /// The model is being read from disk; bytes.
     Loading {
         /// Bytes read.

@@ -4,7 +4,9 @@ use crate::desk::*;
 use bytes::Bytes;
 use protocol::{
     JobId,
-    frame::{Frame, Open, Ping, RefuseCode, ResumeOf, Sampling},
+    frame::{
+        Frame, Grammar, GrammarKind, MAX_LOGPROBS, Open, Ping, RefuseCode, ResumeOf, Sampling,
+    },
     job::provider::{Action, Ended, Event, Provider, RECORD_MS, Recorded, Room},
     receipt::seed_of,
     tokens,
@@ -240,4 +242,41 @@ fn output_is_limited_by_owner_and_context() {
     });
     assert_eq!(start.max_out, CONTEXT - 233);
     assert_eq!(start.resume.len(), 230);
+}
+
+#[test]
+fn forms_and_log_probabilities_have_their_own_refusals() {
+    let grammar = |kind: i32, text: &str| {
+        Some(Grammar {
+            kind,
+            text: text.into(),
+        })
+    };
+    for (kind, text) in [(0, "a"), (9, "a"), (GrammarKind::Regex.into(), "")] {
+        let wrong = Open {
+            grammar: grammar(kind, text),
+            ..open()
+        };
+        assert_eq!(refusal(wrong, Room::Free), RefuseCode::BadGrammar);
+    }
+    let (_, start) = running_with(Open {
+        grammar: grammar(GrammarKind::Lark.into(), "start: \"a\""),
+        want_logprobs_k: Some(MAX_LOGPROBS),
+        quote_id: Bytes::from(vec![8; 16]),
+        ..open()
+    });
+    assert_eq!(
+        start.grammar,
+        grammar(GrammarKind::Lark.into(), "start: \"a\"")
+    );
+    let too_many = Open {
+        want_logprobs_k: Some(MAX_LOGPROBS + 1),
+        ..open()
+    };
+    assert_eq!(refusal(too_many, Room::Free), RefuseCode::BadLogprobs);
+    let no_quote = Open {
+        quote_id: Bytes::from(vec![8; 15]),
+        ..open()
+    };
+    assert_eq!(refusal(no_quote, Room::Free), RefuseCode::BadOpen);
 }

@@ -4,7 +4,10 @@ use crate::desk::*;
 use bytes::Bytes;
 use protocol::{
     chain,
-    frame::{Ack, Cancel, Frame, JobError, Open, Phase, Ping, Pong, RefuseCode, Tokens},
+    frame::{
+        Ack, Cancel, Frame, JobError, Open, Pay, Phase, Ping, Pong, RefuseCode, TokenLogprobs,
+        Tokens,
+    },
     job::{
         CloseWhy, Finish, MAX_JOB_MS,
         provider::{
@@ -465,4 +468,116 @@ fn two_jobs_differ_by_their_nonce_alone() {
     };
     assert_ne!(job(1), job(2));
     assert_eq!(job(1), job(1));
+}
+
+#[test]
+fn a_voucher_ends_a_job_that_costs_nothing() {
+    let pay = || Event::Frame(Frame::Pay(Pay::default()));
+    assert_eq!(refusal_after(pay()), RefuseCode::PaymentRefused);
+    // One that crossed our Done on the way does no harm.
+    let (mut provider, _) = running();
+    write(&mut provider, 0, 3, 100);
+    done_in(&engine(
+        &mut provider,
+        EngineEvent::Finished(Finish::Stop),
+        150,
+    ));
+    assert_eq!(provider.step(pay(), at(160)), []);
+}
+
+#[test]
+fn a_job_that_waits_for_its_turn_says_how_many_are_in_front() {
+    let (mut provider, _) = running();
+    let positions = |actions: Vec<Action>| -> Vec<(Phase, u32)> {
+        actions
+            .iter()
+            .filter_map(|action| match action {
+                Action::Send(Frame::Progress(progress)) => {
+                    Some((progress.phase(), progress.queue_pos))
+                }
+                _ => None,
+            })
+            .collect()
+    };
+    let queued = |in_front| EngineEvent::Queued { in_front };
+    assert_eq!(
+        positions(engine(&mut provider, queued(3), 500)),
+        [(Phase::Queued, 3)]
+    );
+    assert_eq!(
+        positions(provider.step(Event::Tick, at(1_500))),
+        [(Phase::Queued, 3)],
+        "the heartbeat repeats it"
+    );
+    assert_eq!(
+        positions(engine(&mut provider, queued(1), 1_800)),
+        [(Phase::Queued, 1)]
+    );
+    let prefill = EngineEvent::Prefill { done: 1, total: 3 };
+    assert_eq!(
+        positions(engine(&mut provider, prefill, 1_900)),
+        [(Phase::Prefill, 0)]
+    );
+}
+
+#[test]
+fn a_job_ends_when_its_answer_is_of_no_use_any_more() {
+    let (mut provider, _) = running_with(Open {
+        deadline_ms: 5_000,
+        ..open()
+    });
+    write(&mut provider, 0, 3, 100);
+    let actions = provider.step(Event::Tick, at(4_999));
+    assert!(!actions.contains(&Action::CancelEngine));
+    let actions = provider.step(Event::Tick, at(5_000));
+    assert!(actions.contains(&Action::CancelEngine));
+    assert_eq!(done_in(&actions).receipt.finish, Finish::Abort);
+    assert_eq!(done_in(&actions).receipt.totals.output, 3);
+}
+
+#[test]
+fn log_probabilities_are_sent_as_they_were_asked_for_and_again_with_their_tokens() {
+    let likely = TokenLogprobs {
+        logprob: -0.5,
+        top_ids: vec![1, 2, 3],
+        top_logprobs: vec![-0.1, -0.2, -0.3],
+    };
+    let (mut provider, start) = running_with(Open {
+        want_logprobs_k: Some(2),
+        ..open()
+    });
+    assert_eq!(start.logprobs, Some(2));
+    let tokens = |first_index, logprobs| EngineEvent::Tokens {
+        first_index,
+        ids: vec![7],
+        logprobs,
+    };
+    let actions = engine(&mut provider, tokens(0, vec![likely]), 100);
+    let sent = actions.iter().find_map(|action| match action {
+        Action::Send(Frame::Tokens(tokens)) => Some(tokens.logprobs.clone()),
+        _ => None,
+    });
+    let sent = sent.unwrap();
+    assert_eq!((sent.len(), sent[0].top_ids.as_slice()), (1, &[1, 2][..]));
+    // An engine that forgets them has its job ended rather than a client misled.
+    let actions = engine(&mut provider, tokens(1, Vec::new()), 200);
+    assert!(
+        matches!(
+            actions.last(),
+            Some(Action::Close(Ended::Failed(RefuseCode::EngineFailed)))
+        ),
+        "{actions:?}"
+    );
+
+    let (mut provider, start) = running();
+    assert_eq!(start.logprobs, None);
+    let unasked = engine(
+        &mut provider,
+        tokens(0, vec![TokenLogprobs::default()]),
+        100,
+    );
+    let told = unasked.iter().any(
+        |action| matches!(action, Action::Send(Frame::Tokens(tokens)) if !tokens.logprobs.is_empty()),
+    );
+    assert!(!told);
 }

@@ -93,24 +93,36 @@ impl Lie {
 }
 
 pub(crate) fn any_fault() -> impl Strategy<Value = Fault> {
-    let ms = 0u64..9_000;
+    prop_oneof![2 => any_break(), 3 => any_failure()]
+}
+
+/// Streams that break while the provider lives.
+fn any_break() -> impl Strategy<Value = Fault> {
+    let ms = || 0u64..9_000;
     prop_oneof![
-        (0u64..3_000).prop_map(|after_ms| Fault::Unreachable { after_ms }),
-        Just(Fault::NeverConnects),
-        ms.clone().prop_map(|at_ms| Fault::Cut { at_ms }),
-        ms.clone().prop_map(|at_ms| Fault::Killed { at_ms }),
-        (ms.clone(), 0u64..20_000).prop_map(|(at_ms, provider_after_ms)| Fault::RelayCut {
+        ms().prop_map(|at_ms| Fault::Cut { at_ms }),
+        (ms(), 0u64..20_000).prop_map(|(at_ms, provider_after_ms)| Fault::RelayCut {
             at_ms,
             provider_after_ms
         }),
-        (ms.clone(), 0u64..20_000).prop_map(|(at_ms, client_after_ms)| Fault::DeadPath {
+        (ms(), 0u64..20_000).prop_map(|(at_ms, client_after_ms)| Fault::DeadPath {
             at_ms,
             client_after_ms
         }),
-        (ms.clone(), 0u64..70_000).prop_map(|(at_ms, for_ms)| Fault::Outage { at_ms, for_ms }),
-        (ms.clone(), 100u64..60_000).prop_map(|(at_ms, for_ms)| Fault::Stopped { at_ms, for_ms }),
-        (ms.clone(), 100u64..30_000).prop_map(|(at_ms, for_ms)| Fault::OwnWork { at_ms, for_ms }),
-        ms.prop_map(|at_ms| Fault::Off { at_ms }),
+        (ms(), 0u64..70_000).prop_map(|(at_ms, for_ms)| Fault::Outage { at_ms, for_ms }),
+    ]
+}
+
+/// Providers that fail, refuse or lie.
+fn any_failure() -> impl Strategy<Value = Fault> {
+    let ms = || 0u64..9_000;
+    prop_oneof![
+        (0u64..3_000).prop_map(|after_ms| Fault::Unreachable { after_ms }),
+        Just(Fault::NeverConnects),
+        ms().prop_map(|at_ms| Fault::Killed { at_ms }),
+        (ms(), 100u64..60_000).prop_map(|(at_ms, for_ms)| Fault::Stopped { at_ms, for_ms }),
+        (ms(), 100u64..30_000).prop_map(|(at_ms, for_ms)| Fault::OwnWork { at_ms, for_ms }),
+        ms().prop_map(|at_ms| Fault::Off { at_ms }),
         (0u32..100).prop_map(|at_token| Fault::EngineDies { at_token }),
         (1u32..9, 0u32..20_000).prop_map(|(times, retry_after_ms)| Fault::Busy {
             times,

@@ -47,20 +47,20 @@ describe("the cut of a full context", () => {
 
 describe("spans", () => {
   const spans = [
-    { fromIndex: 0, peer: "p", receipt: "r1" },
-    { fromIndex: 57, peer: null, receipt: null },
-    { fromIndex: 90, peer: "q", receipt: "r2" },
+    { fromIndex: 0, peer: "p", receipt: "r1", why: null },
+    { fromIndex: 57, peer: null, receipt: null, why: "gone" as const },
+    { fromIndex: 90, peer: "q", receipt: "r2", why: null },
   ];
   it("after the first are moves", () => {
     expect(moves(spans)).toEqual([
-      { index: 57, peer: null },
-      { index: 90, peer: "q" },
+      { index: 57, peer: null, why: "gone" },
+      { index: 90, peer: "q", why: null },
     ]);
   });
   it("by the same computer are none", () => {
-    const part = (fromIndex: number, peer: string | null) => ({ fromIndex, peer, receipt: null });
+    const part = (fromIndex: number, peer: string | null) => ({ fromIndex, peer, receipt: null, why: null });
     expect(moves([part(0, null), part(80, null)])).toEqual([]);
-    expect(moves([part(0, "p"), part(80, "p"), part(90, null)])).toEqual([{ index: 90, peer: null }]);
+    expect(moves([part(0, "p"), part(80, "p"), part(90, null)])).toEqual([{ index: 90, peer: null, why: null }]);
   });
   it("of peers carry receipts", () => {
     expect(receipts(spans)).toEqual(["r1", "r2"]);

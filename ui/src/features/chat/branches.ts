@@ -1,5 +1,5 @@
 // The message tree as the window sees it: one path from the root, with the siblings of each message on it.
-import type { Message, Span } from "../../backend/types";
+import type { Message, MoveReason, Span } from "../../backend/types";
 
 /** Where a message stands among the versions of its place. Versions are numbered from 1, oldest first. */
 export type Branch = { at: number; all: number; before: string | null; after: string | null };
@@ -24,9 +24,12 @@ export function cutBefore(messages: readonly Pick<Message, "id" | "leftOut">[]):
   return first > 0 ? (messages[first]?.id ?? null) : null;
 }
 
-/** The moves within one answer: where another computer than before went on. */
-export function moves(spans: readonly Span[]): { index: number; peer: string | null }[] {
-  return spans.flatMap((span, at) => (at === 0 || span.peer === spans[at - 1]?.peer ? [] : [{ index: span.fromIndex, peer: span.peer }]));
+/** The moves within one answer: where another computer than before went on, and why. */
+export function moves(spans: readonly Span[]): { index: number; peer: string | null; why: MoveReason | null }[] {
+  return spans.flatMap((span, at) => {
+    const same = at === 0 || span.peer === spans[at - 1]?.peer;
+    return same ? [] : [{ index: span.fromIndex, peer: span.peer, why: span.why }];
+  });
 }
 
 /** One receipt per peer's part of an answer, in order. */

@@ -257,7 +257,7 @@ export class Session {
         if (!event.reasoning) announcer.hear(event.append);
         break;
       case "placed":
-        answer?.place(event.peer, event.index);
+        answer?.place(event.peer, event.index, event.why);
         break;
       case "titled":
         this.view = { ...this.view, title: event.title };

@@ -158,7 +158,7 @@ describe("a session", () => {
     }; // prettier-ignore
     session.receive({ kind: "started", chat: "c", user: null, answer: message }, 0);
     session.receive({ kind: "text", append: "thinking", reasoning: true, tokens: 1 }, 1000);
-    session.receive({ kind: "placed", peer: "p", index: 0 }, 2000);
+    session.receive({ kind: "placed", peer: "p", index: 0, why: null }, 2000);
     session.receive({ kind: "text", append: "Paris", reasoning: false, tokens: 2 }, 4000);
     expect(session.turns[0]?.remote).toBe(true);
     session.take({ ...base, messages: [{ ...message, content: "Pa" }] });

@@ -1,4 +1,4 @@
-import type { AnswerEvent, Message } from "../../backend/types";
+import type { AnswerEvent, Message, MoveReason } from "../../backend/types";
 
 /** One message on screen. Text grows while it streams; the rest is replaced as a whole. */
 export class Turn {
@@ -39,8 +39,8 @@ export class Turn {
   }
 
   /** Who writes from here on. */
-  place(peer: string | null, index: number): void {
-    const spans = [...this.message.spans, { fromIndex: index, peer, receipt: null }];
+  place(peer: string | null, index: number, why: MoveReason | null): void {
+    const spans = [...this.message.spans, { fromIndex: index, peer, receipt: null, why }];
     this.message = { ...this.message, spans };
   }
 }

@@ -96,9 +96,9 @@ impl Registry {
         let outside = self.outside.borrow().clone();
         let (mut models, mut rows) = (Vec::new(), Vec::new());
         for (id, entry) in self.in_order() {
-            let fit = rows::fit_of(entry, &outside, &self.computer.1);
-            models.push(rows::model(id, entry, &self.pins, &fit));
             let measured = self.speeds.speed.get(id);
+            let fit = rows::fit_of(entry, &outside, &self.computer.1, measured);
+            models.push(rows::model(id, entry, &self.pins, &fit));
             rows.push(rows::row(
                 id,
                 entry,

@@ -201,6 +201,7 @@ impl Client {
             phase,
             done: 0,
             total: 0,
+            queue_pos: 0,
         }));
         self.attempts.push(Attempt {
             id: attempt,
@@ -229,6 +230,7 @@ impl Client {
             phase,
             done: 0,
             total: 0,
+            queue_pos: 0,
         }));
     }
 }

@@ -139,6 +139,7 @@ impl Client {
             phase: AnswerPhase::At(phase),
             done,
             total,
+            queue_pos: 0,
         };
         out.push(Action::Progress(progress));
     }

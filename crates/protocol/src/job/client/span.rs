@@ -53,8 +53,8 @@ pub(super) struct Span {
     heard_ms: u64,
     gap_ms: u64,
     phase: Phase,
-    done: u64,
-    total: u64,
+    /// Done, total, and jobs in front.
+    at: (u64, u64, u32),
     /// When something last changed, not merely beat.
     moved_ms: u64,
     /// When progress was last passed on.
@@ -117,8 +117,7 @@ impl Span {
             heard_ms: now.mono_ms,
             gap_ms: FIRST_GAP_MS,
             phase: Phase::Queued,
-            done: 0,
-            total: 0,
+            at: (0, 0, 0),
             moved_ms: now.mono_ms,
             told_ms: 0,
             paused_ms: None,
@@ -254,7 +253,8 @@ impl Span {
     /// Takes a heartbeat. True when it says something new that is worth telling.
     pub(super) fn progress(&mut self, progress: &Progress, now: Clock) -> bool {
         let phase = progress.phase();
-        let news = (phase, progress.done, progress.total) != (self.phase, self.done, self.total);
+        let at = (progress.done, progress.total, progress.queue_pos);
+        let news = (phase, at) != (self.phase, self.at);
         if phase == Phase::Paused {
             self.paused_ms.get_or_insert(now.mono_ms);
         } else {
@@ -268,7 +268,7 @@ impl Span {
         if tell {
             self.told_ms = now.mono_ms;
         }
-        (self.phase, self.done, self.total) = (phase, progress.done, progress.total);
+        (self.phase, self.at) = (phase, at);
         tell
     }
 

@@ -216,6 +216,7 @@ impl Client {
                     phase: AnswerPhase::At(Phase::Queued),
                     done: 0,
                     total: 0,
+                    queue_pos: 0,
                 }));
             }
             Err(lie) => self.lied(at, lie, now, out),
@@ -239,6 +240,7 @@ impl Client {
                         phase,
                         done,
                         total,
+                        queue_pos: progress.queue_pos,
                     }));
                 }
             }

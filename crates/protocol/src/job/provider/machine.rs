@@ -241,6 +241,7 @@ impl Provider {
             return;
         }
         let worth_saying = match event {
+            EngineEvent::Queued { in_front } => run.queued(in_front, now),
             EngineEvent::Loading { done, total } => run.progress(Phase::Loading, done, total, now),
             EngineEvent::Prefill { done, total } => {
                 run.progress(Phase::Prefill, done.into(), total.into(), now)

@@ -54,6 +54,7 @@ pub(super) struct Run {
     /// When any frame was sent last, and what the last heartbeat said.
     spoke_ms: u64,
     phase: Phase,
+    in_front: u32,
     done: u64,
     total: u64,
     began: Clock,
@@ -99,6 +100,7 @@ impl Run {
             covered_ms: now.mono_ms,
             spoke_ms: now.mono_ms,
             phase: Phase::Queued,
+            in_front: 0,
             done: 0,
             total: 0,
             began: now,
@@ -155,6 +157,12 @@ impl Run {
     /// Indices at which a client that lost its stream may go on: from the job's first to the next that it was not sent.
     pub(super) fn resumable(&self) -> std::ops::RangeInclusive<u32> {
         self.first_index..=self.first_index + self.sent
+    }
+
+    /// Takes note of the jobs in front of this one. True when it is worth a frame at once.
+    pub(super) fn queued(&mut self, in_front: u32, now: Clock) -> bool {
+        self.in_front = in_front;
+        self.progress(Phase::Queued, 0, 0, now)
     }
 
     /// Takes the engine's word on where it is. True when it is worth a frame at once.
@@ -301,7 +309,11 @@ impl Run {
             phase: phase.into(),
             done,
             total,
-            queue_pos: 0,
+            queue_pos: if phase == Phase::Queued {
+                self.in_front
+            } else {
+                0
+            },
         };
         self.say(Frame::Progress(progress), now, out);
     }

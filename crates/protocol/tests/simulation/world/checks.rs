@@ -55,8 +55,9 @@ impl World {
             End::Length => assert!(outcome.emitted > 0),
         }
         if let Some(at) = self.scene.cancel_at.filter(|_| outcome.end == End::Stopped) {
+            let asleep_ms = self.scene.sleep.map_or(0, |sleep| sleep.for_ms);
             assert!(
-                self.now <= at + client::CANCEL_LINGER_MS,
+                self.now <= at + client::CANCEL_LINGER_MS + asleep_ms,
                 "a stop that takes its time"
             );
         }

@@ -1,0 +1,112 @@
+//! Quotes: what a job of a stranger's would take here, right now.
+
+use std::{path::Path, sync::Arc};
+
+use network::QuoteAsked;
+use protocol::{
+    price::Prices,
+    quote::{QUOTE_LIFETIME_MS, Quote},
+};
+use tokio::sync::{mpsc, watch};
+
+use super::{
+    ServedModel, ServingView, offers,
+    rooms::{Rooms, SLOTS},
+};
+use crate::{clock, node::Inner};
+
+/// Output tokens of the job in front, of which nobody knows how long it still takes: half of a page.
+const REST_OF_A_JOB: u32 = 150;
+
+/// Tokens read per second before it was measured: a slow computer.
+const UNMEASURED_PREFILL_TPS: u32 = 100;
+
+/// The same for writing.
+const UNMEASURED_DECODE_TPS: u32 = 10;
+
+/// A model that is not in memory is read from the disk first: bytes per second of an ordinary one.
+const LOAD_BYTES_PER_S: u64 = 500_000_000;
+
+/// Answers peers who want to know what a job would take.
+pub(super) async fn give(
+    inner: Arc<Inner>,
+    view: watch::Receiver<ServingView>,
+    rooms: Rooms,
+    mut asked: mpsc::Receiver<QuoteAsked>,
+) {
+    while let Some(asked) = asked.recv().await {
+        let QuoteAsked {
+            peer: _,
+            request,
+            request_hash,
+            reply,
+        } = asked;
+        let served = Arc::clone(&view.borrow().served);
+        let model = served
+            .iter()
+            .find(|served| served.reference.digest == request.model)
+            .filter(|served| request.n_in < served.ctx_max);
+        // While the owner's own answer runs, others stand still, and nobody knows for how long.
+        let free = inner.answers.own_work() == 0;
+        let quote = model.filter(|_| free).and_then(|served| {
+            let running = *rooms.running.borrow();
+            quote(&inner, served, request.n_in, running, request_hash)
+        });
+        // Nobody waits any more.
+        let _ = reply.send(quote.map(|quote| quote.sign(&inner.identity.signer())));
+    }
+}
+
+fn quote(
+    inner: &Inner,
+    served: &ServedModel,
+    n_in: u32,
+    running: u32,
+    request_hash: [u8; 32],
+) -> Option<Quote> {
+    let mut quote_id = [0; 16];
+    getrandom::fill(&mut quote_id).ok()?;
+    let (prefill_tps, decode_tps) = offers::speeds_of(inner, &served.file);
+    let loaded = inner.engine.stats().borrow().model_file.as_deref() == Some(served.file.as_path());
+    let load_ms = if loaded { 0 } else { load_ms(&served.file) };
+    let queue_pos = running.saturating_sub(SLOTS as u32 - 1);
+    Some(Quote {
+        request_hash,
+        eta_first_token_ms: eta_ms(n_in, (prefill_tps, decode_tps), queue_pos)
+            .saturating_add(load_ms),
+        decode_tps,
+        queue_pos,
+        prices: Prices::FREE,
+        // What the engine has cached of this peer is not known here.
+        cached_prefix_tokens: 0,
+        quote_id,
+        expires_unix_ms: clock::unix_ms() + QUOTE_LIFETIME_MS,
+    })
+}
+
+/// Milliseconds until the first token: the jobs in front, then the prompt.
+fn eta_ms(n_in: u32, (prefill_tps, decode_tps): (u32, u32), queue_pos: u32) -> u32 {
+    let or = |tps: u32, unmeasured: u32| u64::from(if tps == 0 { unmeasured } else { tps });
+    let reading = u64::from(n_in) * 1000 / or(prefill_tps, UNMEASURED_PREFILL_TPS);
+    let waiting = u64::from(queue_pos) * u64::from(REST_OF_A_JOB) * 1000
+        / or(decode_tps, UNMEASURED_DECODE_TPS);
+    u32::try_from(reading + waiting).unwrap_or(u32::MAX)
+}
+
+fn load_ms(file: &Path) -> u32 {
+    let bytes = std::fs::metadata(file).map_or(0, |meta| meta.len());
+    u32::try_from(bytes.saturating_mul(1000) / LOAD_BYTES_PER_S).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_token_comes_after_the_prompt_and_the_jobs_in_front() {
+        assert_eq!(eta_ms(500, (1000, 50), 0), 500);
+        assert_eq!(eta_ms(500, (1000, 50), 2), 500 + 2 * 3000);
+        assert_eq!(eta_ms(500, (0, 0), 1), 5000 + 15_000);
+        assert_eq!(eta_ms(u32::MAX, (1, 1), u32::MAX), u32::MAX);
+    }
+}

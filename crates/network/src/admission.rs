@@ -42,8 +42,9 @@ const RESERVED_IN: usize = 16;
 /// Connections that we opened: enough for the routing table's nearest buckets and a handful of providers. They have places of
 /// their own: nobody can take them by connecting to us.
 const ESTABLISHED_OUT: u32 = 128;
-/// One by QUIC, one by TCP, one through a relay, and one more while the others are being replaced.
-const ESTABLISHED_PER_PEER: u32 = 4;
+/// One by QUIC, one by TCP, one through a relay, one more while the others are being replaced, and one each way while an address
+/// of either end is being tried.
+const ESTABLISHED_PER_PEER: u32 = 6;
 
 /// Connections from one address (IPv4) or one /64 (IPv6) at a time. A household behind one address has a few computers.
 const PER_HOUSEHOLD: usize = 8;

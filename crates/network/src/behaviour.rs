@@ -133,6 +133,9 @@ pub(crate) fn swarm(
 
 /// Asks others to try our addresses.
 pub(crate) fn prober() -> autonat::v2::client::Behaviour {
-    let config = autonat::v2::client::Config::default().with_probe_interval(PROBE);
+    // One address at a time: each takes a connection of its own, and a peer has few.
+    let config = autonat::v2::client::Config::default()
+        .with_probe_interval(PROBE)
+        .with_max_candidates(1);
     autonat::v2::client::Behaviour::new(rand::make_rng(), config)
 }

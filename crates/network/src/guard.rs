@@ -54,6 +54,8 @@ pub(crate) struct Guard<B> {
     rule: Rule,
     /// Dials that the behaviour asked for and that were not begun yet.
     dials: HashSet<ConnectionId>,
+    /// Connections that came of its dials.
+    made: HashMap<ConnectionId, PeerId>,
     rate: Buckets<PeerId>,
     connections: HashMap<ConnectionId, (PeerId, ConnectedPoint)>,
     candidates: HashSet<Multiaddr>,
@@ -66,6 +68,7 @@ impl<B: NetworkBehaviour> Guard<B> {
             mode,
             rule,
             dials: HashSet::new(),
+            made: HashMap::new(),
             rate: Buckets::per_peer(DIALS),
             connections: HashMap::new(),
             candidates: HashSet::new(),
@@ -83,6 +86,19 @@ impl<B: NetworkBehaviour> Guard<B> {
                     NewExternalAddrCandidate { addr: address },
                 ));
         }
+    }
+
+    /// Connections to this peer at this address that the behaviour asked for: whoever has no more use for them closes them.
+    pub(crate) fn made(&self, peer: &PeerId, at: &Multiaddr) -> Vec<ConnectionId> {
+        let at = address::without_peer(at);
+        let made = self.made.iter().filter(|(_, to)| *to == peer);
+        made.map(|(id, _)| *id)
+            .filter(|id| {
+                self.connections.get(id).is_some_and(|(_, endpoint)| {
+                    address::without_peer(endpoint.get_remote_address()) == at
+                })
+            })
+            .collect()
     }
 
     /// What was handed on.
@@ -193,6 +209,9 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Guard<B> {
             );
         } else if let FromSwarm::ConnectionClosed(closed) = event {
             self.connections.remove(&closed.connection_id);
+            self.made.remove(&closed.connection_id);
+        } else if let FromSwarm::DialFailure(failure) = event {
+            self.made.remove(&failure.connection_id);
         }
         self.inner.on_swarm_event(event);
     }

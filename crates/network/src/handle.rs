@@ -41,6 +41,9 @@ const PIECES_AHEAD: usize = 4;
 /// How long [`Network::shutdown`] waits for the loop: it closes connections politely for one second at most.
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(3);
 
+/// The pause before a circuit is tried once more: a relay that answers is connected by then.
+const CIRCUIT_AGAIN: Duration = Duration::from_millis(500);
+
 /// Where a node that only asks listens, so that routers can be got through.
 const ASK_FROM: [&str; 4] = [
     "/ip4/0.0.0.0/udp/0/quic-v1",
@@ -208,7 +211,15 @@ impl Network {
     /// timeout, wrong peer, blocked, too many connections.
     pub async fn connect(&self, addr: &str) -> Result<PeerId, NetworkError> {
         let addr = addr.trim().to_owned();
-        self.ask(|reply| Command::Connect { addr, reply }).await?
+        let ask = async |addr| self.ask(|reply| Command::Connect { addr, reply }).await?;
+        match ask(addr.clone()).await {
+            // libp2p gives a circuit up when its relay is just being dialled for another reason.
+            Err(NetworkError::Unreachable { address, .. }) if address.contains("/p2p-circuit") => {
+                tokio::time::sleep(CIRCUIT_AGAIN).await;
+                ask(addr).await
+            }
+            answer => answer,
+        }
     }
 
     /// Closes all connections to this peer. Streams on them end at once.

@@ -23,7 +23,7 @@
 //! |---|---|
 //! | `handle` | [`Network`]: each call is one command with its own reply channel |
 //! | `swarm` | the loop that alone owns the swarm; every event that can wake it is one enum |
-//! | `behaviour`, `transport` | which libp2p protocols run, with which limits |
+//! | `behaviour`, `transport`, `mux` | which libp2p protocols run, with which limits, over what |
 //! | `streams`, `wire` | `/decentralgpt/infer/1`: raw streams, frames cut out of them, queues that are bounded |
 //! | `offers`, `heads`, `quotes` | pulled signed offers, chunks of a file's head, quotes for a job |
 //! | `providers`, `record_store` | under which keys providers are found, and the records kept for others |
@@ -54,6 +54,7 @@ mod identity;
 mod limits;
 mod log;
 mod messages;
+mod mux;
 mod offers;
 mod peers;
 mod providers;

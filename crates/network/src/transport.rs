@@ -22,10 +22,10 @@ use libp2p::{
         upgrade::Version,
     },
     identity::Keypair,
-    noise, quic, relay, tcp, yamux,
+    noise, quic, relay, tcp,
 };
 
-use crate::{error::NetworkError, reach::ReachMode, traffic::Traffic};
+use crate::{error::NetworkError, mux::Yamux, reach::ReachMode, traffic::Traffic};
 
 /// Streams of one connection at a time, of all protocols together; a job takes one, a search a few.
 const STREAMS: usize = 64;
@@ -46,16 +46,12 @@ pub(crate) fn build(
             reason: error.to_string(),
         })
     };
-    let yamux = || {
-        let mut config = yamux::Config::default();
-        config.set_max_num_streams(STREAMS);
-        config
-    };
+    let yamux = Yamux { streams: STREAMS };
     // One round trip less for each of the two negotiations that TCP needs.
     let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
         .upgrade(Version::V1Lazy)
         .authenticate(noise()?)
-        .multiplex(yamux());
+        .multiplex(yamux);
     let quic = quic::tokio::Transport::new({
         let mut config = quic::Config::new(keypair);
         config.max_concurrent_stream_limit = STREAMS as u32;
@@ -67,7 +63,7 @@ pub(crate) fn build(
     let relayed = relayed
         .upgrade(Version::V1Lazy)
         .authenticate(noise()?)
-        .multiplex(yamux());
+        .multiplex(yamux);
 
     let count = |traffic: &Traffic| {
         let traffic = traffic.clone();

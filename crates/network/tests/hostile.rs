@@ -7,21 +7,21 @@
 
 mod common;
 
-use std::{collections::VecDeque, io};
+use std::{collections::VecDeque, io, time::Duration};
 
-use common::{TestNode, head, offer, within};
+use common::{QUIC, TCP, TestNode, head, offer, open, ping, within};
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, StreamExt};
 use libp2p::{
-    StreamProtocol, Swarm, SwarmBuilder, identify, noise,
+    Multiaddr, StreamProtocol, Swarm, SwarmBuilder, identify, noise, ping as pings, relay,
     request_response::{self, Message, ProtocolSupport},
     swarm::{NetworkBehaviour, SwarmEvent},
     tcp, yamux,
 };
-use network::NetworkError;
+use network::{NetworkError, ReadError};
 use prost::Message as _;
 use protocol::{
     PeerId, Signer,
-    frame::delimit,
+    frame::{Cap, Frame, Tokens, delimit},
     offer::{OffersRequest, OffersResponse, SignedEnvelope},
 };
 use tokio::sync::mpsc;
@@ -192,6 +192,280 @@ async fn a_flood_of_requests_is_answered_at_its_rate_and_then_banned() {
     assert!(status.refusals.requests >= 150, "{:?}", status.refusals);
 }
 
+#[tokio::test]
+async fn ten_thousand_streams_at_once_hold_up_nobody() {
+    const STREAMS: usize = 10_000;
+    let mut node = TestNode::listening(20, &[TCP, QUIC]).await;
+    let floods: Vec<_> = (0..2)
+        .map(|at| tokio::spawn(flood(swarm(21 + at), node.addresses[0].clone(), STREAMS)))
+        .collect();
+    let honest = TestNode::dialing(23).await;
+    // As often as an honest peer may at once.
+    for _ in 0..8 {
+        honest.connect(&node).await;
+        let (mut from_node, to_node) = honest.network.open_job(&node.id()).await.unwrap().split();
+        to_node.send(&open(10)).unwrap();
+        let (mut from_honest, to_honest) = node.next_job().await.split();
+        within("the first frame", from_honest.open()).await.unwrap();
+        to_honest.send(&ping(1)).unwrap();
+        let answer = within("an answer", from_node.next(Cap::Provider)).await;
+        assert_eq!(answer.unwrap(), ping(1));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    for flood in floods {
+        let answered = within("the end of the flood", flood).await.unwrap();
+        // What the rate allows at once, and while it lasts.
+        assert!(answered <= 60, "{answered} of {STREAMS}");
+    }
+    // Nothing of it is left behind.
+    node.until("the honest peer alone", |status| {
+        status.peers.iter().all(|peer| peer.peer == honest.id())
+    })
+    .await;
+}
+
+/// Opens so many streams as soon as it is connected. Returns how many were answered.
+async fn flood(mut swarm: Swarm<Behaviour>, to: String, streams: usize) -> usize {
+    swarm.dial(to.parse::<Multiaddr>().unwrap()).unwrap();
+    let (mut answered, mut failed) = (0, 0);
+    while answered + failed < streams {
+        match swarm.select_next_some().await {
+            SwarmEvent::ConnectionEstablished { peer_id, .. } => {
+                let request = delimit(&OffersRequest::default().encode_to_vec()).to_vec();
+                for _ in 0..streams {
+                    let offers = &mut swarm.behaviour_mut().offers;
+                    offers.send_request(&peer_id, request.clone());
+                }
+            }
+            SwarmEvent::Behaviour(BehaviourEvent::Offers(event)) => match event {
+                request_response::Event::Message {
+                    message: Message::Response { .. },
+                    ..
+                } => answered += 1,
+                request_response::Event::OutboundFailure { .. } => failed += 1,
+                _ => {}
+            },
+            _ => {}
+        }
+    }
+    answered
+}
+
+#[tokio::test]
+async fn who_sends_a_first_frame_drop_by_drop_is_not_waited_for() {
+    let mut node = TestNode::listening(24, &[QUIC]).await;
+    let slow = TestNode::dialing(25).await;
+    slow.connect(&node).await;
+    let (_reader, writer) = slow.network.open_job(&node.id()).await.unwrap().split();
+    // Announces a kilobyte, and sends ten bytes of it a second.
+    writer.send_bytes(delimit(&[0; 1024]).slice(0..10)).unwrap();
+    let dripping = tokio::spawn(async move {
+        while writer.send_bytes(vec![0; 10].into()).is_ok() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    });
+    let (mut reader, _writer) = node.next_job().await.split();
+    let answer = within("the end of patience", reader.open()).await;
+    assert!(
+        matches!(answer, Err(ReadError::TooSlow { after_ms }) if after_ms < 15_000),
+        "{answer:?}"
+    );
+    dripping.abort();
+}
+
+#[tokio::test]
+async fn a_stream_that_is_half_closed_still_brings_the_answer() {
+    for (seed, listen) in [(26, QUIC), (28, TCP)] {
+        let mut node = TestNode::listening(seed, &[listen]).await;
+        let asker = TestNode::dialing(seed + 1).await;
+        asker.connect(&node).await;
+        let (mut from_node, to_node) = asker.network.open_job(&node.id()).await.unwrap().split();
+        to_node.send(&open(10)).unwrap();
+        to_node.finish();
+        let (mut from_asker, to_asker) = node.next_job().await.split();
+        within("the first frame", from_asker.open()).await.unwrap();
+        assert_eq!(
+            within("its end", from_asker.next(Cap::Client)).await,
+            Err(ReadError::Closed)
+        );
+        for nonce in 0..50 {
+            to_asker.send(&ping(nonce)).unwrap();
+            let frame = within("the answer", from_node.next(Cap::Provider)).await;
+            assert_eq!(frame.unwrap(), ping(nonce));
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_claims_our_address_or_none_that_makes_sense_is_still_found_at_its_own() {
+    let node = TestNode::listening(30, &[TCP]).await;
+    let mut swarm = swarm(31);
+    let hostile = Signer::from_seed([31; 32]).peer_id();
+    let (ours, _) = node.addresses[0].split_once("/p2p/").unwrap();
+    let relay = format!("{ours}/p2p/{}/p2p-circuit", node.id());
+    for claimed in [
+        ours,
+        &relay,
+        "/ip4/127.0.0.1/tcp/0",
+        "/ip4/0.0.0.0/tcp/4001",
+        "/ip4/224.0.0.1/udp/4001/quic-v1",
+        "/dns4/localhost/tcp/22",
+        "/memory/1",
+        "/p2p-circuit",
+        "/unix/tmp",
+        "/ip4/127.0.0.1/tcp/80/ws",
+    ] {
+        swarm.add_external_address(claimed.parse().unwrap());
+    }
+    let address = listen(&mut swarm).await.to_string();
+    tokio::spawn(async move {
+        loop {
+            swarm.select_next_some().await;
+        }
+    });
+    node.network.connect(&address).await.unwrap();
+    node.until("its introduction", |status| {
+        status.peers.iter().any(|peer| peer.agent.is_some())
+    })
+    .await;
+    for _ in 0..3 {
+        node.network.disconnect(&hostile).await;
+        node.until("its loss", |status| status.peers.is_empty())
+            .await;
+        // By its id alone: of all that it claimed, only where it was is left.
+        let by_id = within("the peer", node.network.connect(&hostile.to_string())).await;
+        assert_eq!(by_id.unwrap(), hostile);
+    }
+    let itself = node
+        .network
+        .log()
+        .into_iter()
+        .filter(|event| event.peer == Some(node.id()))
+        .count();
+    assert_eq!(itself, 0, "it never dialled itself");
+}
+
+#[tokio::test]
+async fn a_relay_that_cuts_is_noticed_and_the_peer_is_reached_again() {
+    let (relay_peer, relay_address) = meagre_relay(32).await;
+    let mut provider = TestNode::lab(33, &["/p2p-circuit"], |_| {}).await;
+    provider.network.connect(&relay_address).await.unwrap();
+    let through = format!("/p2p/{relay_peer}/p2p-circuit/");
+    let status = provider
+        .until("a place", |status| {
+            status.listening.iter().any(|at| at.contains(&through))
+        })
+        .await;
+    let address = &status.listening[0];
+    let asker = TestNode::lab(34, &[], |_| {}).await;
+    for _ in 0..2 {
+        asker.network.connect(address).await.unwrap();
+        let (mut from_provider, to_provider) = asker
+            .network
+            .open_job(&provider.id())
+            .await
+            .unwrap()
+            .split();
+        to_provider.send(&open(10)).unwrap();
+        let (mut from_asker, to_asker) = provider.next_job().await.split();
+        within("the first frame", from_asker.open()).await.unwrap();
+        let tokens = Frame::Tokens(Tokens {
+            pad: vec![0; 1000].into(),
+            ..Tokens::default()
+        });
+        let mut received = 0;
+        let cut = loop {
+            // A writer whose connection is gone says so.
+            let _ = to_asker.send(&tokens);
+            match within("tokens or the cut", from_provider.next(Cap::Provider)).await {
+                Ok(_) => received += 1,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(cut, ReadError::Closed);
+        assert!((1..=MEAGRE / 1000).contains(&received), "{received}");
+        let there = within("the cut over there", from_asker.next(Cap::Client)).await;
+        assert_eq!(there, Err(ReadError::Closed));
+        asker
+            .until("the loss of the peer", |status| {
+                !status.peers.iter().any(|peer| peer.peer == provider.id())
+            })
+            .await;
+    }
+}
+
+/// Bytes after which the meagre relay cuts, both directions together.
+const MEAGRE: usize = 64 << 10;
+
+/// A relay that carries for everybody, and little.
+async fn meagre_relay(seed: u8) -> (PeerId, String) {
+    #[derive(NetworkBehaviour)]
+    struct Behaviour {
+        relay: relay::Behaviour,
+        ping: pings::Behaviour,
+        identify: identify::Behaviour,
+        offers: request_response::Behaviour<Raw>,
+    }
+    let keypair = libp2p::identity::Keypair::ed25519_from_bytes([seed; 32]).unwrap();
+    let mut swarm = SwarmBuilder::with_existing_identity(keypair)
+        .with_tokio()
+        .with_tcp(
+            tcp::Config::default(),
+            noise::Config::new,
+            yamux::Config::default,
+        )
+        .unwrap()
+        .with_behaviour(|keypair| Behaviour {
+            relay: relay::Behaviour::new(
+                keypair.public().to_peer_id(),
+                relay::Config {
+                    max_circuit_bytes: MEAGRE as u64,
+                    ..relay::Config::default()
+                },
+            ),
+            ping: pings::Behaviour::default(),
+            identify: identify::Behaviour::new(identify::Config::new(
+                "meagre".to_owned(),
+                keypair.public(),
+            )),
+            offers: offers_behaviour(),
+        })
+        .unwrap()
+        .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::from_secs(120)))
+        .build();
+    let address = listen(&mut swarm).await;
+    swarm.add_external_address(address.clone());
+    let shown = address
+        .with_p2p(*swarm.local_peer_id())
+        .unwrap()
+        .to_string();
+    tokio::spawn(async move {
+        loop {
+            swarm.select_next_some().await;
+        }
+    });
+    (Signer::from_seed([seed; 32]).peer_id(), shown)
+}
+
+async fn listen<B: NetworkBehaviour>(swarm: &mut Swarm<B>) -> Multiaddr {
+    swarm.listen_on(TCP.parse().unwrap()).unwrap();
+    loop {
+        if let SwarmEvent::NewListenAddr { address, .. } = swarm.select_next_some().await {
+            return address;
+        }
+    }
+}
+
+fn offers_behaviour() -> request_response::Behaviour<Raw> {
+    request_response::Behaviour::new(
+        [(
+            StreamProtocol::new(protocol::offer::PROTOCOL),
+            ProtocolSupport::Full,
+        )],
+        request_response::Config::default().with_max_concurrent_streams(20_000),
+    )
+}
+
 fn reply(offers: Vec<SignedEnvelope>) -> Vec<u8> {
     delimit(&OffersResponse { offers }.encode_to_vec()).to_vec()
 }
@@ -208,15 +482,11 @@ struct Hostile {
 impl Hostile {
     async fn start(seed: u8, answers: Vec<Vec<u8>>) -> Self {
         let mut swarm = swarm(seed);
-        swarm.listen_on(common::TCP.parse().unwrap()).unwrap();
-        let address = loop {
-            if let SwarmEvent::NewListenAddr { address, .. } = swarm.select_next_some().await {
-                break address
-                    .with_p2p(*swarm.local_peer_id())
-                    .unwrap()
-                    .to_string();
-            }
-        };
+        let address = listen(&mut swarm).await;
+        let address = address
+            .with_p2p(*swarm.local_peer_id())
+            .unwrap()
+            .to_string();
         let (requests, inbox) = mpsc::channel(1);
         let (outcome, outcomes) = mpsc::channel(64);
         tokio::spawn(run(swarm, answers.into(), inbox, outcome));
@@ -250,13 +520,7 @@ fn swarm(seed: u8) -> Swarm<Behaviour> {
                 "hostile".to_owned(),
                 keypair.public(),
             )),
-            offers: request_response::Behaviour::new(
-                [(
-                    StreamProtocol::new(protocol::offer::PROTOCOL),
-                    ProtocolSupport::Full,
-                )],
-                request_response::Config::default(),
-            ),
+            offers: offers_behaviour(),
         })
         .unwrap()
         .build()

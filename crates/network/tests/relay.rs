@@ -106,7 +106,8 @@ async fn a_node_without_a_listener_is_reached_through_a_relay_and_answers() {
     }
 
     let carrying = relay.network.status().borrow().reach.relaying;
-    assert_eq!((carrying.reservations, carrying.circuits), (1, 1));
+    assert_eq!(carrying.circuits, 1);
+    assert!(carrying.reservations >= 1, "{carrying:?}");
     let counted = asker.until("the bytes of the peer", |status| {
         status.peers.iter().any(|peer| {
             peer.peer == provider.id() && peer.relayed && peer.traffic.received > 500_000

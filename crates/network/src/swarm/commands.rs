@@ -198,9 +198,7 @@ impl Loop {
                 self.dirty = true;
             }
             BehaviourEvent::Autonat(event) => self.on_probed(&event),
-            BehaviourEvent::AutonatServer(event) => {
-                tracing::debug!(client = %event.client, tested = %event.tested_addr, "a peer's address was tried");
-            }
+            BehaviourEvent::AutonatServer(event) => self.on_tried(&event),
             BehaviourEvent::RelayClient(event) => self.on_relay(event),
             BehaviourEvent::RelayServer(event) => self.on_relaying(event),
             BehaviourEvent::Dcutr(event) => self.on_hole_punched(&event),

@@ -309,6 +309,18 @@ impl Loop {
         self.reach_changed();
     }
 
+    /// We tried an address of a peer. The connection was made for that alone.
+    pub(super) fn on_tried(&mut self, event: &autonat::v2::server::Event) {
+        tracing::debug!(client = %event.client, tested = %event.tested_addr, "a peer's address was tried");
+        let server = self.swarm.behaviour().autonat_server.as_ref();
+        let made = server.map_or_else(Vec::new, |server| {
+            server.made(&event.client, &event.tested_addr)
+        });
+        for connection in made {
+            self.close_because(connection, ClosedBecause::Finished);
+        }
+    }
+
     /// Lets addresses that nobody reached yet be tried once more. The library remembers a failure for ever, and an attempt whose
     /// connection broke as one that goes on; a new prober knows of neither, but only of peers that it sees being connected.
     fn try_again(&mut self, now: Instant) {

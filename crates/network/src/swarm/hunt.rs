@@ -407,7 +407,9 @@ impl Loop {
 
     /// A peer that routes came to us: whether it can be found where it says is seen by dialling it there.
     pub(super) fn verify_address(&mut self, peer: &PeerId) {
-        let addresses = self.addresses.of(peer);
+        // What leads through a relay says nothing of where it is.
+        let mut addresses = self.addresses.of(peer);
+        addresses.retain(|address| !address::is_relayed(address));
         let dialled = self
             .peers
             .get(peer)

@@ -52,6 +52,7 @@ pub(crate) fn bindings() -> Builder<Wry> {
             peers::peers_disconnect,
             peers::peers_block,
             peers::peers_invite,
+            peers::peers_log,
             settings::settings_get,
             settings::settings_set,
             settings::doctor,

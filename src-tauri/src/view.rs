@@ -34,7 +34,7 @@ pub(crate) use chat::{
     AnswerEvent, ChatPatch, ChatSummary, ChatView, ContextUse, ExportFormat, SearchHit,
 };
 pub(crate) use models::{ModelRow, ModelsView};
-pub(crate) use status::{Answered, Check, Invite, NodeStatus, Peer, Receipt, Settings};
+pub(crate) use status::{Answered, Check, Invite, LogLine, NodeStatus, Peer, Receipt, Settings};
 
 /// An error as a screen needs it: `code` to branch on, `message` to show, `fix` as the next step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Type)]

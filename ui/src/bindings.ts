@@ -57,6 +57,7 @@ export const commands = {
 	peersDisconnect: (id: string) => typedError<null, ErrorView>(__TAURI_INVOKE("peers_disconnect", { id })),
 	peersBlock: (id: string, blocked: boolean) => typedError<null, ErrorView>(__TAURI_INVOKE("peers_block", { id, blocked })),
 	peersInvite: () => typedError<Invite, ErrorView>(__TAURI_INVOKE("peers_invite")),
+	peersLog: () => typedError<LogLine[], ErrorView>(__TAURI_INVOKE("peers_log")),
 	settingsGet: () => typedError<Settings, ErrorView>(__TAURI_INVOKE("settings_get")),
 	settingsSet: (settings: Settings) => typedError<null, ErrorView>(__TAURI_INVOKE("settings_set", { settings })),
 	doctor: () => typedError<Check[], ErrorView>(__TAURI_INVOKE("doctor")),
@@ -235,6 +236,17 @@ export type Lender = {
 	stops: string,
 };
 
+/**  One thing that happened to a connection. */
+export type LogLine = {
+	atMs: number,
+	/**  Of the side that serves; else of the one that asks. */
+	serving: boolean,
+	peer: string | null,
+	direction: Direction,
+	code: string,
+	text: string,
+};
+
 /**  This computer's own measurement of a model. */
 export type Measured = {
 	prefillTokensPerSecond: number | null,
@@ -332,6 +344,11 @@ export type NodeStatus = {
 	notOffered: NotOffered[],
 	listening: string[],
 	peers: Peer[],
+	reach: Reachability,
+	sources: SourceView[],
+	/**  Bytes over the line since the start. */
+	receivedBytes: number,
+	sentBytes: number,
 	answeredToday: number,
 	tokensToday: number,
 	/**  How long the last switch-off took, measured. */
@@ -368,6 +385,22 @@ export type Peer = {
 	models: string[],
 	sinceMs: number,
 	blocked: boolean,
+	/**  Through a relay, which cannot read what it carries. */
+	relayed: boolean,
+	receivedBytes: number,
+	sentBytes: number,
+	/**  What this computer saw of it when it asked; null before it did. */
+	record: PeerRecord | null,
+	/**  It failed lately and is left alone until then. */
+	restingUntilMs: number | null,
+};
+
+/**  What this computer saw of a peer. Older jobs count less. */
+export type PeerRecord = {
+	jobs: number,
+	failed: number,
+	lies: number,
+	tokensPerSecond: number | null,
 };
 
 /**  What an answer is waiting for before its first token. */
@@ -381,6 +414,23 @@ export type Preset = "cheap" | "balanced" | "fast";
 
 /**  The provider's signature under a receipt, checked again when it is opened. */
 export type ProviderSignature = "valid" | "invalid";
+
+/**  Whether others reach this computer. */
+export type ReachKind = "off" | "unknown" | "public" | "relayed" | "unreachable";
+
+/**  Whether and how others reach this computer, and what would help. */
+export type Reachability = {
+	kind: ReachKind,
+	text: string,
+	/**  Sentences, the most helpful first. */
+	fixes: string[],
+	nat: string | null,
+	upnp: string,
+	relays: string[],
+	/**  Connections of others that go through this computer; null where it carries none. */
+	carries: number | null,
+	testedMs: number | null,
+};
 
 /**  The receipt of one job, in the words of the protocol. */
 export type Receipt = {
@@ -469,6 +519,16 @@ export type Settings = {
 	threads: number | null,
 	/**  What closing the window means while serving; null asks once. */
 	closeToTray: boolean | null,
+};
+
+/**  What one source of first peers brought since the start. */
+export type SourceView = {
+	code: string,
+	name: string,
+	enabled: boolean,
+	tried: number,
+	found: number,
+	problem: string | null,
 };
 
 /**  Who computed an answer from token `from_index` on. */

@@ -1,10 +1,10 @@
-//! Peers: connect by address or invitation, disconnect, block.
+//! Peers: connect by address or invitation, disconnect, block, and what happened to connections.
 
 use tauri::State;
 
 use super::Answer;
 use crate::shell::Shell;
-use crate::view::{Invite, Peer};
+use crate::view::{Invite, LogLine, Peer};
 
 #[tauri::command]
 #[specta::specta]
@@ -28,4 +28,11 @@ pub(crate) async fn peers_block(shell: State<'_, Shell>, id: String, blocked: bo
 #[specta::specta]
 pub(crate) async fn peers_invite(shell: State<'_, Shell>) -> Answer<Invite> {
     Ok(shell.node().await?.peers_invite()?.into())
+}
+
+#[tauri::command]
+#[specta::specta]
+pub(crate) async fn peers_log(shell: State<'_, Shell>) -> Answer<Vec<LogLine>> {
+    let log = shell.node().await?.peers_log();
+    Ok(log.into_iter().map(Into::into).collect())
 }

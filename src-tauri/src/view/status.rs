@@ -72,6 +72,76 @@ pub(crate) struct Peer {
     pub(crate) models: Vec<String>,
     pub since_ms: f64,
     pub blocked: bool,
+    /// Through a relay, which cannot read what it carries.
+    pub relayed: bool,
+    pub received_bytes: f64,
+    pub sent_bytes: f64,
+    /// What this computer saw of it when it asked; null before it did.
+    pub record: Option<PeerRecord>,
+    /// It failed lately and is left alone until then.
+    pub resting_until_ms: Option<f64>,
+}
+
+/// What this computer saw of a peer. Older jobs count less.
+#[derive(Debug, Clone, Serialize, Type)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct PeerRecord {
+    pub jobs: u32,
+    pub failed: u32,
+    pub lies: u32,
+    pub tokens_per_second: Option<f64>,
+}
+
+/// Whether others reach this computer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Type)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ReachKind {
+    Off,
+    Unknown,
+    Public,
+    Relayed,
+    Unreachable,
+}
+
+/// Whether and how others reach this computer, and what would help.
+#[derive(Debug, Clone, Serialize, Type)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Reachability {
+    pub kind: ReachKind,
+    pub text: String,
+    /// Sentences, the most helpful first.
+    pub fixes: Vec<String>,
+    pub nat: Option<String>,
+    pub upnp: String,
+    pub relays: Vec<String>,
+    /// Connections of others that go through this computer; null where it carries none.
+    pub carries: Option<u32>,
+    pub tested_ms: Option<f64>,
+}
+
+/// What one source of first peers brought since the start.
+#[derive(Debug, Clone, Serialize, Type)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct SourceView {
+    pub code: String,
+    pub name: String,
+    pub enabled: bool,
+    pub tried: u32,
+    pub found: u32,
+    pub problem: Option<String>,
+}
+
+/// One thing that happened to a connection.
+#[derive(Debug, Clone, Serialize, Type)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct LogLine {
+    pub at_ms: f64,
+    /// Of the side that serves; else of the one that asks.
+    pub serving: bool,
+    pub peer: Option<String>,
+    pub direction: Direction,
+    pub code: String,
+    pub text: String,
 }
 
 /// A model that is not offered, and the reason.
@@ -134,6 +204,11 @@ pub(crate) struct NodeStatus {
     pub not_offered: Vec<NotOffered>,
     pub listening: Vec<String>,
     pub peers: Vec<Peer>,
+    pub reach: Reachability,
+    pub sources: Vec<SourceView>,
+    /// Bytes over the line since the start.
+    pub received_bytes: f64,
+    pub sent_bytes: f64,
     pub answered_today: u32,
     pub tokens_today: f64,
     /// How long the last switch-off took, measured.
@@ -307,6 +382,7 @@ pub(crate) struct Check {
 
 same_variants!(from node::Direction { In, Out });
 same_variants!(from node::Transport { Quic, Tcp });
+same_variants!(from node::ReachKind { Off, Unknown, Public, Relayed, Unreachable });
 same_variants!(from node::EngineState { Off, Starting, Ready, Busy });
 same_variants!(from node::AnsweredState { Answering, Signed, Unsigned });
 same_variants!(from node::ReceiptRole { Provider, Client });
@@ -367,6 +443,63 @@ impl From<node::Peer> for Peer {
             models: peer.models,
             since_ms: number(peer.since_ms),
             blocked: peer.blocked,
+            relayed: peer.relayed,
+            received_bytes: number(peer.data.received),
+            sent_bytes: number(peer.data.sent),
+            record: peer.record.map(Into::into),
+            resting_until_ms: maybe(peer.resting_until_ms),
+        }
+    }
+}
+
+impl From<node::PeerRecord> for PeerRecord {
+    fn from(record: node::PeerRecord) -> Self {
+        Self {
+            jobs: record.jobs,
+            failed: record.failed,
+            lies: record.lies,
+            tokens_per_second: record.tokens_per_second,
+        }
+    }
+}
+
+impl From<node::Reachability> for Reachability {
+    fn from(reach: node::Reachability) -> Self {
+        Self {
+            kind: reach.kind.into(),
+            text: reach.text,
+            fixes: reach.fixes.into_iter().map(|fix| fix.text).collect(),
+            nat: reach.nat,
+            upnp: reach.upnp,
+            relays: reach.relays,
+            carries: reach.carries,
+            tested_ms: maybe(reach.tested_ms),
+        }
+    }
+}
+
+impl From<node::SourceView> for SourceView {
+    fn from(source: node::SourceView) -> Self {
+        Self {
+            code: source.code,
+            name: source.name,
+            enabled: source.enabled,
+            tried: source.tried,
+            found: source.found,
+            problem: source.problem,
+        }
+    }
+}
+
+impl From<node::LogLine> for LogLine {
+    fn from(line: node::LogLine) -> Self {
+        Self {
+            at_ms: number(line.at_ms),
+            serving: line.serving,
+            peer: line.peer,
+            direction: line.direction.into(),
+            code: line.code,
+            text: line.text,
         }
     }
 }
@@ -417,6 +550,10 @@ impl From<node::NodeStatus> for NodeStatus {
             not_offered: status.not_offered.into_iter().map(Into::into).collect(),
             listening: status.listening,
             peers: status.peers.into_iter().map(Into::into).collect(),
+            reach: status.reach.into(),
+            sources: status.sources.into_iter().map(Into::into).collect(),
+            received_bytes: number(status.data.received),
+            sent_bytes: number(status.data.sent),
             answered_today: status.answered_today,
             tokens_today: number(status.tokens_today),
             off_ms: maybe(status.off_ms),

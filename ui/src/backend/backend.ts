@@ -10,6 +10,7 @@ import type {
   Check,
   ErrorView,
   Invite,
+  LogLine,
   ModelRow,
   ModelsView,
   NodeStatus,
@@ -85,6 +86,8 @@ export interface Backend {
   peersDisconnect(id: string): Promise<void>;
   peersBlock(id: string, blocked: boolean): Promise<void>;
   peersInvite(): Promise<Invite>;
+  /** What happened to connections lately, the newest first. */
+  peersLog(): Promise<LogLine[]>;
 
   settingsGet(): Promise<Settings>;
   settingsSet(settings: Settings): Promise<void>;

@@ -68,6 +68,7 @@ export const tauriBackend: Backend = {
   peersDisconnect: (id) => done(commands.peersDisconnect(id)),
   peersBlock: (id, blocked) => done(commands.peersBlock(id, blocked)),
   peersInvite: () => value(commands.peersInvite()),
+  peersLog: () => value(commands.peersLog()),
 
   settingsGet: () => value(commands.settingsGet()),
   settingsSet: (settings) => done(commands.settingsSet(settings)),

@@ -33,6 +33,10 @@ export function demoBackend(scenario: Scenario = "full", pieceMs = 12, settings:
         notOffered: [],
         listening: [],
         peers: [],
+        reach: { ...fullStatus.reach, kind: "off", fixes: [], relays: [], testedMs: null },
+        sources: fullStatus.sources.map((source) => ({ ...source, tried: 0, found: 0 })),
+        receivedBytes: 0,
+        sentBytes: 0,
         answeredToday: 0,
         tokensToday: 0,
         offMs: null,
@@ -321,6 +325,13 @@ export function demoBackend(scenario: Scenario = "full", pieceMs = 12, settings:
       node = { ...node, peers: node.peers.map((peer) => (peer.id === id ? { ...peer, blocked } : peer)) };
       tellStatus();
     },
+    peersLog: () =>
+      soon([
+        { atMs: Date.now() - 40_000, serving: true, peer: node.peerId, direction: "in", code: "refused", text: "did not come about: your settings do not allow it" },
+        { atMs: Date.now() - 120_000, serving: true, peer: fullStatus.peers[1]?.id ?? null, direction: "in", code: "opened", text: "was opened" },
+        { atMs: Date.now() - 14 * 60_000, serving: false, peer: fullStatus.peers[0]?.id ?? null, direction: "out", code: "upgraded", text: "goes directly now, no longer through a relay" },
+        { atMs: Date.now() - 15 * 60_000, serving: false, peer: fullStatus.peers[0]?.id ?? null, direction: "out", code: "opened", text: "was opened" },
+      ]),
     peersInvite: () =>
       soon({
         text: "dgpt1qyqszqgpqyqszqgpqyqszqgpqyqszqgpqyqszqgpqyqszqgpqyqs0v9wz7x3k2m8d4c6t5r",

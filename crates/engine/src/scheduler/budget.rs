@@ -9,7 +9,7 @@ const SAVED: f64 = 0.25;
 /// Seconds of the device, for a share of one, that a spent budget gathers before it is used again. The first step after a
 /// pause is slower than those in a row, as threads sleep and caches are cold: computing in bursts gets more out of the same
 /// share. Below [`SAVED`], so that who comes late for a burst loses nothing.
-const BURST: f64 = 0.2;
+const BURST: f64 = 0.12;
 
 /// A refilled budget. It may be overdrawn by a step, which the next ones wait for: over time the share is kept exactly.
 #[derive(Debug, Clone)]

@@ -8,7 +8,7 @@ use std::{
 
 use protocol::{
     ModelDigest, ModelRef, NetworkId,
-    offer::{Offer, PROTO, SignedEnvelope},
+    offer::{FEATURE_GRAMMAR, FEATURE_LOGPROBS, FEATURE_RESUME, Offer, PROTO, SignedEnvelope},
     price::Prices,
 };
 
@@ -26,6 +26,9 @@ const SERVED_CONTEXT: u32 = 8192;
 
 /// Offers that fit one reply of the protocol.
 const MAX_OFFERS: usize = protocol::offer::MAX_OFFERS_PER_REPLY;
+
+/// What this node does for a job beside the basics.
+const FEATURES: [&str; 3] = [FEATURE_RESUME, FEATURE_GRAMMAR, FEATURE_LOGPROBS];
 
 /// A model that others may use now.
 #[derive(Debug, Clone)]
@@ -154,7 +157,7 @@ pub(super) async fn build(inner: &Inner, headers: &mut Headers) -> Offers {
             ctx_max,
             out_max: settings.serve_max_out,
             parallel_slots: SLOTS as u32,
-            features: Vec::new(),
+            features: FEATURES.map(str::to_owned).to_vec(),
             prices: Prices::FREE,
             payment: None,
             binding: None,

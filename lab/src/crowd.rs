@@ -87,7 +87,7 @@ pub fn run(starter: &Path, small_disks: bool) -> Result<Figures, LabError> {
         plan.retain(|kind| *kind != Kind::FullDisk);
         figures.skip("full disk (no file system can be mounted here)");
     }
-    figures.skip("relay death (the product has no relay yet)");
+    figures.skip("relay death (no program of the lab is a relay yet)");
 
     let addresses: Vec<String> = providers
         .iter()

@@ -99,7 +99,7 @@ struct Machine {
 /// [`LabError`] when the providers do not start. An answer that is lost is a figure.
 pub fn run(starter: &Path, within: Duration) -> Result<Figures, LabError> {
     let mut figures = Figures::default();
-    figures.skip("providers behind a router, the share of direct connections, relay death (the product has no relay yet)");
+    figures.skip("providers behind a router, the share of direct connections, relay death (no program of the lab is a relay yet)");
     let mut switch = Switch::new().map_err(LabError::system("no thread for the switch"))?;
     let askers = match askers(&mut switch) {
         Ok(askers) => askers,

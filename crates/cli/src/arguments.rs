@@ -175,6 +175,8 @@ pub(crate) enum Peers {
     },
     /// What another person needs to connect to this computer, while it serves
     Invite(Listing),
+    /// What happened to connections since the node started, the newest first
+    Log(Listing),
     /// Never talk to a peer
     Block {
         /// Its id

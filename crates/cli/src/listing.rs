@@ -1,7 +1,8 @@
 //! Models, peers, checks and the node's state, as text.
 
 use node::{
-    Check, CheckState, FitKind, ModelRow, ModelState, ModelsView, NodeStatus, Peer, ServingState,
+    Check, CheckState, FitKind, LogLine, ModelRow, ModelState, ModelsView, NodeStatus, Peer,
+    PeerRecord, ServingState,
 };
 
 use crate::words;
@@ -91,9 +92,16 @@ pub(crate) fn peers(peers: &[Peer]) -> Vec<String> {
         ];
     }
     let mut rows = vec![
-        ["PEER", "ADDRESS", "ROUND TRIP", "OFFERS"]
-            .map(str::to_owned)
-            .to_vec(),
+        [
+            "PEER",
+            "PATH",
+            "ROUND TRIP",
+            "MEASURED",
+            "OFFERS",
+            "ADDRESS",
+        ]
+        .map(str::to_owned)
+        .to_vec(),
     ];
     rows.extend(peers.iter().map(|peer| {
         vec![
@@ -102,15 +110,44 @@ pub(crate) fn peers(peers: &[Peer]) -> Vec<String> {
             } else {
                 peer.id.clone()
             },
-            peer.address.clone(),
+            if peer.relayed { "relay" } else { "direct" }.to_owned(),
             peer.rtt_ms
                 .map(|rtt| format!("{rtt:.0} ms"))
                 .unwrap_or_else(|| "-".to_owned()),
+            peer.record.map_or_else(|| "-".to_owned(), measured),
             if peer.models.is_empty() {
                 "-".to_owned()
             } else {
                 peer.models.join(", ")
             },
+            peer.address.clone(),
+        ]
+    }));
+    words::columns(&rows)
+}
+
+/// What was seen of a peer that was asked.
+fn measured(record: PeerRecord) -> String {
+    let speed = record.tokens_per_second;
+    let speed = speed.map_or_else(|| "-".to_owned(), |speed| format!("{speed:.1} tokens/s"));
+    format!("{speed}, {} jobs, {} failed", record.jobs, record.failed)
+}
+
+/// `now_ms`: milliseconds since 1970.
+pub(crate) fn log(lines: &[LogLine], now_ms: u64) -> Vec<String> {
+    if lines.is_empty() {
+        return vec!["Nothing happened to connections since the node started.".to_owned()];
+    }
+    let mut rows = vec![["WHEN", "SIDE", "PEER", "WHAT"].map(str::to_owned).to_vec()];
+    rows.extend(lines.iter().map(|line| {
+        vec![
+            format!(
+                "{} ago",
+                words::seconds(now_ms.saturating_sub(line.at_ms) / 1000)
+            ),
+            if line.serving { "serving" } else { "asking" }.to_owned(),
+            line.peer.clone().unwrap_or_else(|| "-".to_owned()),
+            format!("the connection {}", line.text),
         ]
     }));
     words::columns(&rows)

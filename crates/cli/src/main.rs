@@ -97,6 +97,7 @@ fn wants_json(command: &Command) -> bool {
         )
         | Command::Peers(
             arguments::Peers::List(listing)
+            | arguments::Peers::Log(listing)
             | arguments::Peers::Connect { listing, .. }
             | arguments::Peers::Invite(listing),
         )

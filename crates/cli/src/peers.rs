@@ -1,5 +1,7 @@
 //! `peers`: who is connected, and with whom to connect.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use crate::{
     arguments::{Listing, Peers},
     core::Core,
@@ -42,6 +44,15 @@ pub(crate) async fn peers(
             }
             output.line(&invite.text)
         }
+        Peers::Log(how) => {
+            let log = core.client.peers_log().await?;
+            if how.json {
+                return output.json(&log);
+            }
+            listing::log(&log, now_ms())
+                .iter()
+                .try_for_each(|line| output.line(line))
+        }
         Peers::Block { id, undo } => {
             core.client.peers_block(&id, !undo).await?;
             output.news(if undo {
@@ -62,4 +73,11 @@ async fn list(core: &Core, how: Listing, output: &mut Output) -> Result<(), Fail
     listing::peers(&status.peers)
         .iter()
         .try_for_each(|line| output.line(line))
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
 }

@@ -13,7 +13,7 @@ use crate::{
     data::{self, AtomicWrite},
     error::sentence,
     node::{Inner, Node},
-    status::ServingState,
+    status::{ReachKind, Reachability, ServingState, SourceView},
 };
 
 /// Less than this on the data folder's disk, and chats are about to be lost.
@@ -105,6 +105,9 @@ impl Node {
         checks.push(listening(inner).await);
         checks.push(offered(inner));
         checks.push(peers(inner));
+        let status = self.node_status();
+        checks.push(reached(&status.reach));
+        checks.extend(status.sources.iter().map(source));
         checks.push(clock(inner).await);
         checks
     }
@@ -433,6 +436,38 @@ fn peers(inner: &Inner) -> Check {
             "Ask whether the nodes there are switched on, and check your own connection.",
         ),
         (connected, _) => Check::pass(name, format!("{connected} connected.")),
+    }
+}
+
+fn reached(reach: &Reachability) -> Check {
+    let name = "Reached by others";
+    match reach.kind {
+        ReachKind::Off | ReachKind::Unknown => Check::skip(name, &reach.text),
+        ReachKind::Public => Check::pass(name, &reach.text),
+        ReachKind::Relayed => Check::pass(name, format!("{} {}", reach.text, reach.upnp)),
+        ReachKind::Unreachable => {
+            let fix = reach.fixes.first();
+            let fix = fix.map_or(
+                "Connect to more peers: one of them may carry connections.",
+                |fix| fix.text.as_str(),
+            );
+            Check::warn(name, format!("{} {}", reach.text, reach.upnp), fix)
+        }
+    }
+}
+
+/// One source of first peers: what it brought since the start.
+fn source(source: &SourceView) -> Check {
+    let name = format!("Found by: {}", source.name);
+    match (&source.problem, source.found) {
+        _ if !source.enabled => Check::skip(&name, "Off, or there is nothing to look at."),
+        (_, found) if found > 0 => Check::pass(&name, format!("{found} met.")),
+        (Some(problem), _) => Check::warn(
+            &name,
+            problem.clone(),
+            "Any one source is enough: the others go on.",
+        ),
+        (None, _) => Check::skip(&name, "Nobody met there yet."),
     }
 }
 

@@ -27,7 +27,7 @@ use crate::{
     peers::Invite,
     receipts::Receipt,
     settings::Settings,
-    status::{Answered, NodeStatus, Peer},
+    status::{Answered, LogLine, NodeStatus, Peer},
 };
 
 /// Lines that wait to be written.
@@ -269,6 +269,7 @@ calls! {
     peers_disconnect(id: &str => id.to_owned()) -> () = PeersDisconnect;
     peers_block(id: &str => id.to_owned(), blocked: bool => blocked) -> () = PeersBlock;
     peers_invite() -> Invite = PeersInvite;
+    peers_log() -> Vec<LogLine> = PeersLog;
     settings_get() -> Settings = SettingsGet;
     settings_set(settings: Settings => Box::new(settings)) -> () = SettingsSet;
     doctor() -> Vec<Check> = Doctor;

@@ -155,6 +155,7 @@ pub enum Request {
         blocked: bool,
     },
     PeersInvite,
+    PeersLog,
     SettingsGet,
     SettingsSet {
         settings: Box<Settings>,

@@ -231,6 +231,7 @@ async fn answer(node: &Node, request: Request, out: &Out) -> Result<serde_json::
         Request::PeersDisconnect { id } => value(node.peers_disconnect(&id).await?),
         Request::PeersBlock { id, blocked } => value(node.peers_block(&id, blocked).await?),
         Request::PeersInvite => value(node.peers_invite()?),
+        Request::PeersLog => value(node.peers_log()),
         Request::SettingsGet => value(node.settings_get()),
         Request::SettingsSet { settings } => value(node.settings_set(*settings).await?),
         Request::Doctor => value(node.doctor().await),

@@ -228,6 +228,13 @@ impl Models {
         let _ = view.wait_for(|view| !checking(view)).await;
     }
 
+    /// Whether a file is being hashed, so that more may be offered in a moment.
+    pub(crate) fn checking(&self) -> bool {
+        let view = self.view.borrow();
+        let verifying = |row: &ModelRow| matches!(row.state, ModelState::Verifying { .. });
+        view.rows.iter().any(verifying)
+    }
+
     /// The model of new chats.
     pub fn set_default(&self, id: Option<String>) {
         self.outside

@@ -218,6 +218,7 @@ pub(crate) async fn run(inner: Arc<Inner>, orders: Orders) {
         rooms: Rooms::default(),
         refresh: None,
         offered: Vec::new(),
+        waits_for_files: false,
         headers: offers::Headers::default(),
         measuring: None,
     }
@@ -254,6 +255,8 @@ struct Switch {
     refresh: Option<Instant>,
     /// What they were made from.
     offered: Vec<offers::Basis>,
+    /// Nothing is offered, and a file is still being hashed.
+    waits_for_files: bool,
     /// What was read of the files' headers.
     headers: offers::Headers,
     /// Measures models that were not yet.
@@ -298,7 +301,8 @@ impl Switch {
                 Ok(()) = models.changed() => {
                     models.borrow_and_update();
                     // A download changes the list many times a second, and the offers not at all.
-                    if self.on && self.offered != offers::basis(&self.inner) {
+                    let checked = self.waits_for_files && !self.inner.models.checking();
+                    if self.on && (checked || self.offered != offers::basis(&self.inner)) {
                         self.offer().await;
                     }
                 }
@@ -491,9 +495,9 @@ impl Switch {
         let offers = offers::build(&self.inner, &mut self.headers).await;
         self.publish(offers.envelopes).await;
         self.refresh = Some(Instant::now() + offers::REFRESH);
-        self.trouble = offers
-            .served
-            .is_empty()
+        // Large files are hashed for minutes: until then it is no trouble that nothing is offered.
+        self.waits_for_files = offers.served.is_empty() && self.inner.models.checking();
+        self.trouble = (offers.served.is_empty() && !self.waits_for_files)
             .then(|| offers::nothing(&self.inner));
         self.measure(&offers.served);
         self.view.send_modify(|view| {
@@ -579,6 +583,13 @@ impl Switch {
         if let Some(error) = &self.trouble {
             return ServingState::Attention {
                 error: error.clone(),
+            };
+        }
+        if self.waits_for_files {
+            return ServingState::Preparing {
+                step: "Checking the model files".to_owned(),
+                done: 0,
+                total: 0,
             };
         }
         if *self.own_work.borrow() > 0 {

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use crate::{
     bench::{self, Row},
     house::House,
+    run as programs,
     sh::{self, Failure, stage},
     starter,
 };
@@ -31,8 +32,6 @@ pub(crate) enum Lab {
         #[arg(long, default_value_t = HOSTILE_MINUTES)]
         minutes: f64,
     },
-    /// Ten thousand nodes in virtual time, beside as many real ones as a process holds.
-    Simulate,
 }
 
 /// What the lab printed.
@@ -67,23 +66,14 @@ pub(crate) fn lab(house: &House, what: Option<&Lab>, minutes: f64) -> Result<Fig
             "lab-hostile",
             &["hostile", "--minutes", &minutes.to_string()],
         ),
-        Some(Lab::Simulate) => run(house, "lab-simulate", &["simulate"]),
     }
 }
 
 /// Builds, runs, reports to target/bench/NAME.json, and judges what may be judged.
 pub(crate) fn run(house: &House, name: &str, arguments: &[&str]) -> Result<Figures, Failure> {
-    let model = stage("starter model", || starter::fetch(house))?;
-    stage("programs", || {
-        let package = ["build", "--locked", "--bins"];
-        let of = [
-            "decentralgpt-cli",
-            "decentralgpt-engine",
-            "decentralgpt-lab",
-        ];
-        let packages = of.into_iter().flat_map(|of| ["--package", of]);
-        sh::run(&mut house.cargo(package.into_iter().chain(packages)))
-    })?;
+    // All programs, as every other command builds them: of a part of them, dependencies would be compiled anew.
+    programs::prepare(house)?;
+    let model = house.models().join(starter::FILE);
     let figures = stage(name, || {
         let mut command = Command::new(house.program("decentralgpt-lab"));
         command.args(arguments).env("DECENTRALGPT_STARTER", &model);

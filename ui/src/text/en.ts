@@ -534,7 +534,7 @@ export const en = {
     regionsHint: "Two-letter codes, separated by commas. A peer's region is its own claim: nothing proves it.",
     regionsPlaceholder: "DE, FR",
     lanOnly: "This local network alone",
-    lanOnlyHint: "Nothing goes to the internet: peers are found and asked here only.",
+    lanOnlyHint: "Peers are found and asked here only. Downloads of models still come from the internet.",
     savedPeers: "Remember peers",
     savedPeersHint: "Addresses that worked are kept in a file and tried first.",
     builtIn: "The list that comes with the app",

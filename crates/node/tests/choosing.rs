@@ -262,6 +262,8 @@ async fn an_answer_goes_on_when_the_computer_woke_and_the_peer_is_not_blamed() {
         "{finished:?}"
     );
     println!("spans after waking: {:?}", finished.spans);
+    // What is held against a peer is decided a moment after its stream ended.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
     asker.node.peers_connect(&address).await.unwrap();
     let status = asker.node.node_status();
     let record = status

@@ -1,7 +1,7 @@
 //! Drives the client machine: its actions become streams, frames and work for the engine; what those say becomes its
 //! events. One task per attempt reads or computes; this one alone steps the machine.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use engine::{Asker, Class, EngineError, GenerateRequest};
 use network::FrameWriter;
@@ -42,6 +42,9 @@ use crate::{
 
 /// What attempts report and the machine has not taken yet. An attempt beyond it waits, and its peer with it.
 const INBOX: usize = 64;
+
+/// When this computer's connections ended because it slept or changed its network, the log says so within this time.
+const TELLS_WITHIN: Duration = Duration::from_secs(1);
 
 /// Everything an answer needs to begin.
 #[derive(Debug)]
@@ -253,6 +256,25 @@ impl<'a> Drive<'a> {
         }
     }
 
+    /// The same for an end that may lie here. Streams end a moment before the network has told that it changed.
+    fn note_later(&self, noted: watched::Noted) {
+        let (inner, session) = (Arc::clone(self.inner), Arc::clone(&self.session));
+        let model = self.work.model.digest;
+        self.inner.tasks.spawn(async move {
+            tokio::select! {
+                () = inner.stop.cancelled() => return,
+                () = tokio::time::sleep(TELLS_WITHIN) => {}
+            }
+            let noted = match session.path_changed_lately() {
+                true => noted.not_blamed(),
+                false => noted,
+            };
+            inner
+                .observe(&noted.peer, &model, &noted.seen, noted.ban)
+                .await;
+        });
+    }
+
     /// What a task told, as an event of the machine. `None` when it concerns nobody any more.
     fn heard(&mut self, report: Report) -> Option<Event> {
         match report {
@@ -378,7 +400,12 @@ impl<'a> Drive<'a> {
                     self.left = Some(watched::reason(&why, own_fault));
                 }
                 let noted = self.watched.ended(attempt, &why, own_fault);
-                self.note(noted).await;
+                match noted {
+                    Some(noted) if !own_fault && watched::may_be_ours(&why) => {
+                        self.note_later(noted)
+                    }
+                    noted => self.note(noted).await,
+                }
             }
             Action::SpanDone { attempt, receipt } => {
                 // One that was broken off is judged by its end.

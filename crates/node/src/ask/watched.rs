@@ -47,6 +47,21 @@ pub(super) struct Noted {
     pub(super) ban: bool,
 }
 
+impl Noted {
+    /// What is left of it where the end lies here: what was timed.
+    pub(super) fn not_blamed(mut self) -> Self {
+        self.seen.outcome = Outcome::Neutral;
+        self.seen.stalled = false;
+        self.ban = false;
+        self
+    }
+}
+
+/// Whether an end counts against the peer only where this computer did not sleep or change its network.
+pub(super) fn may_be_ours(why: &AttemptEnd) -> bool {
+    verdict(why, true) != verdict(why, false)
+}
+
 impl Attempts {
     pub(super) fn new(expected_ms: BTreeMap<PeerId, f64>) -> Self {
         Self {

@@ -1,6 +1,10 @@
 //! Being reached: probes, relays, holes in routers, and what strangers are told of our addresses. Also what happens when this
 //! computer slept or its network changed.
 
+mod noted;
+mod relays;
+mod sleep;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     io,
@@ -11,34 +15,25 @@ use std::{
 use futures::StreamExt;
 use if_watch::{IfEvent, tokio::IfWatcher};
 use libp2p::{
-    Multiaddr, PeerId, autonat,
-    core::{ConnectedPoint, transport::ListenerId},
-    dcutr, relay,
-    swarm::{ConnectionError, ConnectionId, DialError, ListenError, behaviour::toggle::Toggle},
+    Multiaddr, PeerId, autonat, dcutr, relay,
+    swarm::{ConnectionId, behaviour::toggle::Toggle},
     upnp,
 };
 
-use super::{Loop, dial};
+use self::sleep::{Looked, way_out};
+use super::Loop;
 use crate::{
     address::{self, Scope},
-    admission::Denied,
-    behaviour,
-    guard::Refused,
-    identity,
-    log::{ClosedBecause, ConnectionChange, Path, RefusedBecause},
-    peers::{self, Direction, Link, unix_ms},
+    behaviour, identity,
+    log::{ClosedBecause, ConnectionChange, Path},
+    peers::{Direction, unix_ms},
     reach::{
-        PortState, Proof, Reach, ReachMode, ReachPolicy, Reachability, RelayClient, RelayServer,
-        Relaying, Role, UpnpState,
+        PortState, Proof, Reach, ReachMode, ReachPolicy, Reachability, RelayServer, Relaying, Role,
+        UpnpState,
     },
-    relay::{HOP, Relays, Speakers, circuit},
+    relay::{HOP, Relays, Speakers},
 };
 
-/// A clock that jumps by this much more than the other stood still meanwhile: the computer slept. A clock that is set right by
-/// less is no reason to drop anything.
-const SLEPT: Duration = Duration::from_secs(15);
-/// Interfaces come and go in bursts: a new network is looked at once it has settled.
-const SETTLED: Duration = Duration::from_secs(2);
 /// How long a node that listens waits for somebody to try its addresses before it looks for relays all the same.
 const UNSURE: Duration = Duration::from_secs(20);
 /// The first pause before an address that nobody reached is tried again, and the longest: it doubles. One attempt that fails may be
@@ -47,37 +42,10 @@ const RETRY_FIRST: Duration = Duration::from_secs(15);
 const RETRY_LAST: Duration = Duration::from_secs(15 * 60);
 /// What a peer that tries addresses for others speaks.
 const TRIES: &str = "/libp2p/autonat/2/dial-request";
-/// Peers that are dialled again after a sleep or a change of network.
-const REDIALS: usize = 32;
 /// Addresses of interfaces that are remembered.
 const INTERFACES: usize = 64;
 /// Where a publicly reachable node listens besides.
 const PORT_443: [&str; 2] = ["/ip4/0.0.0.0/udp/443/quic-v1", "/ip4/0.0.0.0/tcp/443"];
-
-/// When the loop last looked, by both clocks.
-#[derive(Clone, Copy, Debug)]
-struct Looked {
-    monotonic: Instant,
-    wall_unix_ms: u64,
-}
-
-impl Looked {
-    fn now() -> Self {
-        Self {
-            monotonic: Instant::now(),
-            wall_unix_ms: unix_ms(),
-        }
-    }
-
-    /// How long the computer slept between then and now, where it did. On some systems the monotonic clock stands still meanwhile,
-    /// on others it goes on and only the loop stood still.
-    fn slept_until(self, now: Self) -> Option<Duration> {
-        let monotonic = now.monotonic.saturating_duration_since(self.monotonic);
-        let wall = Duration::from_millis(now.wall_unix_ms.saturating_sub(self.wall_unix_ms));
-        let jump = wall.saturating_sub(monotonic).max(monotonic);
-        (jump >= SLEPT).then_some(jump)
-    }
-}
 
 /// What this node knows of its place in the network, and does about it.
 pub(super) struct Reaching {
@@ -478,381 +446,6 @@ impl Loop {
         let peer = identity::to_protocol(&event.remote_peer_id);
         self.log.add(peer, Direction::Out, Path::Relayed, what);
     }
-
-    // Relays.
-
-    fn wants_relays(&self) -> bool {
-        let reaching = &self.reaching;
-        let on = reaching.role == Role::Serving
-            && reaching.policy.mode != ReachMode::LanOnly
-            && self.listening.is_on();
-        let unsure = reaching
-            .listening_since
-            .is_none_or(|since| since.elapsed() >= UNSURE);
-        on && match reaching.policy.relay_client {
-            RelayClient::Off => false,
-            RelayClient::Always => true,
-            RelayClient::WhenUnreachable => {
-                !reaching.reach.is_public()
-                    && (reaching.reach.is_disproved() || self.listening.by_relay_only() || unsure)
-            }
-        }
-    }
-
-    /// Asks relays for a place, as long as one is wanted and somebody can be asked.
-    fn reserve(&mut self) {
-        if !self.wants_relays() {
-            return;
-        }
-        let now = Instant::now();
-        while let Some((peer, address)) = self.reaching.relays.next(now) {
-            match self.swarm.listen_on(circuit(peer, &address)) {
-                Ok(listener) => self.reaching.relays.asked(&peer, listener),
-                Err(error) => {
-                    tracing::debug!(%peer, %error, "a relay cannot be asked");
-                    self.reaching.relays.failed(&peer, now);
-                }
-            }
-            self.dirty = true;
-        }
-    }
-
-    pub(super) fn on_relay(&mut self, event: relay::client::Event) {
-        match event {
-            relay::client::Event::ReservationReqAccepted {
-                relay_peer_id,
-                limit,
-                ..
-            } => {
-                let limit = limit.map(|limit| {
-                    let seconds = limit.duration().map(|lasts| lasts.as_secs());
-                    (limit.data_in_bytes(), seconds)
-                });
-                self.reaching
-                    .relays
-                    .accepted(&relay_peer_id, limit, unix_ms());
-                self.reach_changed();
-            }
-            relay::client::Event::OutboundCircuitEstablished { .. }
-            | relay::client::Event::InboundCircuitEstablished { .. } => {}
-        }
-    }
-
-    /// A listener closed. True when it was that of a place at a relay.
-    pub(super) fn relay_ended(&mut self, listener: ListenerId, reason: Option<&io::Error>) -> bool {
-        let ended = self.reaching.relays.ended(listener, Instant::now());
-        if ended {
-            tracing::debug!(?reason, "a relay gives no place, or it is lost");
-            self.reach_changed();
-            self.reserve();
-        }
-        ended
-    }
-
-    /// Gives the places at relays back, by closing the connections: the library keeps asking for them otherwise, and closing their
-    /// listener while it does would be an error inside it.
-    pub(super) fn leave_relays(&mut self) {
-        for relay in self.reaching.relays.in_use() {
-            // Already gone is as good.
-            let _ = self.swarm.disconnect_peer_id(relay);
-        }
-        self.reaching.listening_since = None;
-        self.reaching.reach.forget();
-        self.reaching.reach.port_443 = PortState::NotTried;
-        self.forget_router();
-        self.reach_changed();
-    }
-
-    // The variants left out only say that a peer went away in the middle, and are deprecated.
-    #[allow(clippy::wildcard_enum_match_arm)]
-    pub(super) fn on_relaying(&mut self, event: relay::Event) {
-        match event {
-            relay::Event::ReservationReqAccepted { src_peer_id, .. } => {
-                self.reaching.reservations.insert(src_peer_id);
-            }
-            relay::Event::ReservationClosed { src_peer_id }
-            | relay::Event::ReservationTimedOut { src_peer_id } => {
-                self.reaching.reservations.remove(&src_peer_id);
-            }
-            relay::Event::CircuitReqAccepted {
-                src_peer_id,
-                dst_peer_id,
-            } => {
-                let ends = (src_peer_id, dst_peer_id);
-                *self.reaching.circuits.entry(ends).or_default() += 1;
-            }
-            relay::Event::CircuitClosed {
-                src_peer_id,
-                dst_peer_id,
-                ..
-            } => {
-                let ends = (src_peer_id, dst_peer_id);
-                if let Some(count) = self.reaching.circuits.get_mut(&ends) {
-                    *count = count.saturating_sub(1);
-                    if *count == 0 {
-                        self.reaching.circuits.remove(&ends);
-                    }
-                }
-            }
-            relay::Event::ReservationReqDenied { src_peer_id, .. }
-            | relay::Event::CircuitReqDenied { src_peer_id, .. } => {
-                tracing::debug!(peer = %src_peer_id, "a peer is not carried");
-                self.refusals.relayed += 1;
-            }
-            _ => {}
-        }
-        self.dirty = true;
-    }
-
-    // Sleep and change of network.
-
-    pub(super) fn reach_tick(&mut self) {
-        let now = Looked::now();
-        let before = std::mem::replace(&mut self.reaching.looked, now);
-        if let Some(slept) = before.slept_until(now) {
-            tracing::info!(seconds = slept.as_secs(), "this computer slept");
-            self.woke();
-        }
-        if self
-            .reaching
-            .changed
-            .is_some_and(|settled| settled <= now.monotonic)
-        {
-            self.network_changed();
-        }
-        self.listen_on_443();
-        self.try_again(now.monotonic);
-        if self.wants_relays() {
-            if let Some(relay) = self.reaching.relays.next_dial(now.monotonic) {
-                self.dial_known(relay);
-            }
-            self.reserve();
-        }
-        self.dirty = true;
-    }
-
-    fn listen_on_443(&mut self) {
-        let reaching = &self.reaching;
-        let wanted = reaching.policy.port_443
-            && reaching.policy.mode == ReachMode::Internet
-            && reaching.role == Role::Serving
-            && reaching.reach.port_443 == PortState::NotTried
-            && reaching.reach.has_own_address(&reaching.interfaces)
-            && self.listening.is_on();
-        if wanted {
-            self.open_extra(&PORT_443);
-        }
-    }
-
-    pub(super) fn on_interface(&mut self, event: io::Result<IfEvent>) {
-        let reaching = &mut self.reaching;
-        let changed = match event {
-            Ok(IfEvent::Up(net)) => {
-                reaching.interfaces.len() < INTERFACES && reaching.interfaces.insert(net.addr())
-            }
-            Ok(IfEvent::Down(net)) => reaching.interfaces.remove(&net.addr()),
-            Err(error) => {
-                tracing::debug!(%error, "an interface cannot be watched");
-                false
-            }
-        };
-        if changed {
-            // What is asked for on every interface that is allowed does not wait.
-            if reaching.mode() == ReachMode::LanOnly {
-                self.open_what_is_asked();
-                self.settled();
-            }
-            self.reaching.changed = Some(Instant::now() + SETTLED);
-        }
-    }
-
-    /// Every connection is taken for lost: the other ends gave up on us, or our router did.
-    pub(super) fn woke(&mut self) {
-        let all: Vec<_> = self
-            .peers
-            .iter()
-            .flat_map(|(peer, connected)| connected.links().iter().map(|link| (*peer, link.id)))
-            .collect();
-        self.start_over(&all);
-    }
-
-    /// Connections whose packets leave from another address now, or from none, are dead.
-    pub(super) fn network_changed(&mut self) {
-        self.reaching.changed = None;
-        let dead: Vec<_> = self
-            .peers
-            .iter()
-            .flat_map(|(peer, connected)| {
-                connected
-                    .links()
-                    .iter()
-                    .filter(|link| link.source != peers::source_towards(&link.remote))
-                    .map(|link| (*peer, link.id))
-            })
-            .collect();
-        let before = std::mem::replace(&mut self.reaching.way_out, way_out());
-        // An interface that carries nothing of ours, as those of virtual machines, changes nothing.
-        if dead.is_empty() && before == self.reaching.way_out {
-            return;
-        }
-        tracing::info!(
-            connections = dead.len(),
-            "the network of this computer changed"
-        );
-        self.start_over(&dead);
-    }
-
-    fn start_over(&mut self, dead: &[(PeerId, ConnectionId)]) {
-        for (peer, connection) in dead {
-            let dialled = self.peers.get(peer).is_some_and(|connected| {
-                connected
-                    .links()
-                    .iter()
-                    .any(|link| link.direction == Direction::Out)
-            });
-            if dialled && self.reaching.redial.len() < REDIALS {
-                self.reaching.redial.insert(*peer);
-            }
-            self.close_because(*connection, ClosedBecause::NetworkChanged);
-        }
-        let now = Instant::now();
-        self.reaching.reach.forget();
-        self.reaching.retry = None;
-        self.reaching.relays.hurry(now);
-        if let Some(autonat) = self.swarm.behaviour_mut().autonat.as_mut() {
-            autonat.reset(behaviour::prober());
-        }
-        let listening: Vec<_> = self.listening.addresses().into_iter().cloned().collect();
-        for address in &listening {
-            self.offer_candidate(address);
-        }
-        self.forget_router();
-        self.ask_router();
-        self.hurry_known();
-        self.reach_changed();
-    }
-
-    // The log.
-
-    pub(super) fn close_because(&mut self, connection: ConnectionId, why: ClosedBecause) {
-        if self.swarm.close_connection(connection) {
-            self.reaching.because.insert(connection, why);
-        }
-    }
-
-    pub(super) fn log_opened(&self, peer: PeerId, connection: ConnectionId) {
-        let link = self
-            .peers
-            .get(&peer)
-            .and_then(|connected| connected.links().iter().find(|link| link.id == connection));
-        if let Some(link) = link {
-            let peer = identity::to_protocol(&peer);
-            self.log
-                .add(peer, link.direction, link.path(), ConnectionChange::Opened);
-        }
-    }
-
-    pub(super) fn log_closed(
-        &mut self,
-        peer: PeerId,
-        link: &Link,
-        cause: Option<&ConnectionError>,
-    ) {
-        let why = self.reaching.because.remove(&link.id);
-        let why = why.unwrap_or(match cause {
-            Some(ConnectionError::IO(_)) => ClosedBecause::Broken,
-            Some(ConnectionError::KeepAliveTimeout) | None => ClosedBecause::Finished,
-        });
-        let peer = identity::to_protocol(&peer);
-        self.log.add(
-            peer,
-            link.direction,
-            link.path(),
-            ConnectionChange::Closed(why),
-        );
-    }
-
-    pub(super) fn log_not_let_in(
-        &self,
-        peer: Option<PeerId>,
-        local: &Multiaddr,
-        remote: &Multiaddr,
-        error: &ListenError,
-    ) {
-        let endpoint = ConnectedPoint::Listener {
-            local_addr: local.clone(),
-            send_back_addr: remote.clone(),
-        };
-        let why = match error {
-            ListenError::Denied { cause } => {
-                if cause
-                    .downcast_ref::<libp2p::allow_block_list::Blocked>()
-                    .is_some()
-                {
-                    RefusedBecause::Blocked
-                } else {
-                    match cause.downcast_ref::<Denied>() {
-                        Some(Denied::OutOfReach | Denied::Asking) => RefusedBecause::Policy,
-                        _ => RefusedBecause::Limit,
-                    }
-                }
-            }
-            ListenError::WrongPeerId { .. } => RefusedBecause::WrongPeer,
-            ListenError::Aborted | ListenError::Transport(_) | ListenError::LocalPeerId { .. } => {
-                RefusedBecause::Handshake
-            }
-        };
-        let path = peers::path_of(&endpoint);
-        let peer = peer.as_ref().and_then(identity::to_protocol);
-        self.log
-            .add(peer, Direction::In, path, ConnectionChange::Refused(why));
-    }
-
-    pub(super) fn log_failed_dial(&self, peer: Option<PeerId>, error: &DialError) {
-        let (path, why) = match error {
-            DialError::Denied { cause } => {
-                let why = if cause
-                    .downcast_ref::<libp2p::allow_block_list::Blocked>()
-                    .is_some()
-                {
-                    RefusedBecause::Blocked
-                } else if cause.downcast_ref::<Refused>().is_some() {
-                    RefusedBecause::Policy
-                } else {
-                    RefusedBecause::Limit
-                };
-                (Path::Unknown, why)
-            }
-            DialError::WrongPeerId { address, .. } => {
-                (dialled_path(address), RefusedBecause::WrongPeer)
-            }
-            DialError::Transport(attempts) => {
-                let path = match attempts.as_slice() {
-                    [(address, _)] => dialled_path(address),
-                    _ => Path::Unknown,
-                };
-                let refused = attempts.iter().any(|(_, error)| dial::is_refused(error));
-                let mode = self.reaching.mode();
-                let outside = attempts.iter().any(|(address, _)| !mode.may_dial(address));
-                let why = if outside {
-                    RefusedBecause::Policy
-                } else if refused {
-                    RefusedBecause::NothingListens
-                } else {
-                    RefusedBecause::Unreachable
-                };
-                (path, why)
-            }
-            // Nothing was tried.
-            DialError::LocalPeerId { .. }
-            | DialError::NoAddresses
-            | DialError::DialPeerConditionFalse(_)
-            | DialError::Aborted => return,
-        };
-        let peer = peer.as_ref().and_then(identity::to_protocol);
-        self.log
-            .add(peer, Direction::Out, path, ConnectionChange::Refused(why));
-    }
 }
 
 /// What a peer of this network speaks at least one of.
@@ -861,53 +454,3 @@ const OURS: [&str; 3] = [
     protocol::offer::PROTOCOL,
     protocol::quote::PROTOCOL,
 ];
-
-/// From which addresses packets would leave for anywhere; the two are documentation's (RFC 5737, RFC 3849). Nothing is sent.
-fn way_out() -> [Option<IpAddr>; 2] {
-    ["/ip4/192.0.2.1", "/ip6/2001:db8::1"].map(|anywhere| {
-        anywhere
-            .parse()
-            .ok()
-            .and_then(|anywhere| peers::source_towards(&anywhere))
-    })
-}
-
-fn dialled_path(address: &Multiaddr) -> Path {
-    peers::path_of(&ConnectedPoint::Dialer {
-        address: address.clone(),
-        role_override: libp2p::core::Endpoint::Dialer,
-        port_use: libp2p::core::transport::PortUse::Reuse,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_sleep_is_seen_by_either_clock_and_a_small_correction_is_none() {
-        let start = Looked {
-            monotonic: Instant::now(),
-            wall_unix_ms: 1_000_000,
-        };
-        let later = |monotonic_s: u64, wall_s: i64| Looked {
-            monotonic: start.monotonic + Duration::from_secs(monotonic_s),
-            wall_unix_ms: start.wall_unix_ms.saturating_add_signed(wall_s * 1000),
-        };
-        assert_eq!(start.slept_until(later(1, 1)), None);
-        assert_eq!(
-            start.slept_until(later(1, 10)),
-            None,
-            "set right by a time server"
-        );
-        assert_eq!(start.slept_until(later(1, -3600)), None, "set back");
-        let hour = Some(Duration::from_secs(3600));
-        assert_eq!(start.slept_until(later(1, 3601)), hour, "Linux, macOS");
-        assert_eq!(start.slept_until(later(3600, 3600)), hour, "Windows");
-        assert_eq!(
-            start.slept_until(later(3600, 0)),
-            hour,
-            "with the clock set back meanwhile"
-        );
-    }
-}

@@ -14,6 +14,7 @@ interface Vm {
     function warp(uint256 timestamp) external;
     function expectPartialRevert(bytes4 selector) external;
     function chainId(uint256 id) external;
+    function expectEmit(bool first, bool second, bool third, bool data) external;
 }
 
 /// Keys, tokens and signatures for the tests of the money contracts.

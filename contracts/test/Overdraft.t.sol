@@ -102,6 +102,7 @@ contract OverdraftTest is Base {
         _settle();
         _claim(a, 120 ether);
         // b is open by 60 with 60 left, and is promised 100 now.
+        VM.warp(block.timestamp + 1 days);
         _prove(120 ether, 100 ether);
         VM.warp(block.timestamp + 1 days);
         _settle();

@@ -133,7 +133,7 @@ mod tests {
             [
                 r#"{"kind":"text","append":"Let me think.","reasoning":true,"tokens":2}"#,
                 r#"{"kind":"text","append":"The capital","reasoning":false,"tokens":4}"#,
-                r#"{"kind":"placed","peer":"a","index":4}"#,
+                r#"{"kind":"placed","peer":"a","index":4,"why":null}"#,
                 r#"{"kind":"text","append":" is Paris.","reasoning":false,"tokens":6}"#,
                 r#"{"kind":"titled","title":"Capital"}"#,
             ]

@@ -98,6 +98,8 @@ contract PayVault is TypedData, ReentrancyGuard {
         uint32 round;
         /// When the grant has to be mended; zero where there is no case.
         uint64 mendBy;
+        /// After a mend the payees have a day to redeem before the next case can hold them up.
+        uint64 calmUntil;
         address reporter;
         /// The sum of all shown promises.
         uint256 promised;
@@ -111,7 +113,7 @@ contract PayVault is TypedData, ReentrancyGuard {
     struct Shown {
         uint128 promised;
         uint128 open;
-        bool paid;
+        uint128 paid;
     }
 
     /// How long a payee has, after a signer's end, to redeem its vouchers.
@@ -140,7 +142,7 @@ contract PayVault is TypedData, ReentrancyGuard {
     address public immutable FEE_SETTER;
     /// What a line gets out of the gas pot of a signer that has ended, once.
     uint128 public immutable GAS_SHARE;
-    /// What who shows an overdraft gets out of the bond.
+    /// What who shows an overdraft gets out of the bond, half of it at most: a payer that shows itself loses the other half.
     uint128 public immutable REPORT_REWARD;
 
     uint16 public feeBps;
@@ -167,7 +169,7 @@ contract PayVault is TypedData, ReentrancyGuard {
     event Reserved(
         address indexed payer, address indexed payee, address indexed signer, uint128 upto, uint64 until, uint64 nonce
     );
-    event Released(address indexed payer, address indexed payee, address indexed signer);
+    event Released(address indexed payer, address indexed payee, address indexed signer, uint64 nonce);
     event Claimed(
         address indexed payer, address indexed payee, address indexed signer, uint128 claimed, uint128 paid, bytes32 work
     );
@@ -189,7 +191,6 @@ contract PayVault is TypedData, ReentrancyGuard {
     error SignerOver(address payer, address signer);
     error TooEarly(uint64 from);
     error CaseOpen(address payer, address signer);
-    error NoCase(address payer, address signer);
     error PayeeUnknown(address payee);
     error PayeeKnown(address payee);
     error NotPayout(address payee);
@@ -227,7 +228,8 @@ contract PayVault is TypedData, ReentrancyGuard {
         return _overdrafts[_grantId(payer, signer)];
     }
 
-    /// What vouchers of this signer can still draw, beside what reservations hold.
+    /// What vouchers of this signer can still draw, beside what reservations hold. One that is over holds until somebody calls
+    /// [`release`] or its own line claims: payees release such lines before they claim.
     function freeOf(address payer, address signer) public view returns (uint128) {
         return _free(_signers[payer][signer]);
     }
@@ -243,6 +245,8 @@ contract PayVault is TypedData, ReentrancyGuard {
     function start(Start calldata intent, Permit calldata permit) external nonReentrant {
         require(msg.sender == intent.payer, BadSignature());
         require(intent.relayerFee == 0, BadSignature());
+        require(!startUsed[intent.payer][intent.nonce], NonceUsed(intent.nonce));
+        startUsed[intent.payer][intent.nonce] = true;
         _start(intent, permit);
     }
 
@@ -368,7 +372,8 @@ contract PayVault is TypedData, ReentrancyGuard {
         emit Reserved(payer, payee, signer, upto, until, nonce);
     }
 
-    /// Gives a reservation up: the payee at any time, anyone once it is over.
+    /// Gives a reservation up: the payee at any time, anyone once it is over. The event names the line's nonce: what a signer signed
+    /// after that one is not given up by it.
     function release(address payer, address signer, address payee) external {
         Line storage line = _lines[_lineId(payer, signer, payee)];
         require(msg.sender == payee || block.timestamp >= line.reservedUntil, NotPayee(payee));
@@ -376,7 +381,7 @@ contract PayVault is TypedData, ReentrancyGuard {
         _unlock(s, line);
         line.reservedUpto = 0;
         line.reservedUntil = 0;
-        emit Released(payer, payee, signer);
+        emit Released(payer, payee, signer, line.nonce);
     }
 
     /// Redeems vouchers of many lines of one payee in one transfer to its payout. Anyone may bring them. A row that cannot
@@ -404,6 +409,7 @@ contract PayVault is TypedData, ReentrancyGuard {
         require(block.timestamp < s.until + 2 * THAW, SignerOver(payer, signer));
         Overdraft storage od = _overdrafts[_grantId(payer, signer)];
         require(!od.decided, CaseOpen(payer, signer));
+        require(block.timestamp >= od.calmUntil, TooEarly(od.calmUntil));
         require(od.mendBy == 0 || block.timestamp < od.mendBy, Late(od.mendBy));
         address before = address(0);
         for (uint256 i = 0; i < rows.length; ++i) {
@@ -424,7 +430,8 @@ contract PayVault is TypedData, ReentrancyGuard {
     /// Decides a case whose day is over, or that the payer mended, and pays the named lines their shares.
     function settleOverdraft(address payer, address signer, address[] calldata payees) external nonReentrant {
         Overdraft storage od = _overdrafts[_grantId(payer, signer)];
-        require(od.mendBy != 0, NoCase(payer, signer));
+        // Mended already, perhaps a moment ago.
+        if (od.mendBy == 0) return;
         Signer storage s = _signers[payer][signer];
         if (!od.decided) {
             if (s.granted >= od.promised && !s.thawed) {
@@ -434,6 +441,7 @@ contract PayVault is TypedData, ReentrancyGuard {
             require(block.timestamp >= od.mendBy, TooEarly(od.mendBy));
             _decide(payer, signer, s, od);
         }
+        _share(s, od);
         for (uint256 i = 0; i < payees.length; ++i) {
             _payShare(payer, signer, payees[i], od);
         }
@@ -501,6 +509,11 @@ contract PayVault is TypedData, ReentrancyGuard {
         s.bond += bond;
         s.gasPot += gasPot;
         emit SignerSet(payer, signer, s.granted, s.until, s.bond, s.gasPot);
+        if (s.contested && !s.thawed) {
+            // What is mended is over at once: a row held back to the last second begins a day of its own.
+            Overdraft storage od = _overdrafts[_grantId(payer, signer)];
+            if (!od.decided && s.granted >= od.promised) _mended(payer, signer, s, od);
+        }
     }
 
     function _mending(address payer, address signer, Signer storage s) private view returns (bool) {
@@ -603,7 +616,16 @@ contract PayVault is TypedData, ReentrancyGuard {
 
     function _mended(address payer, address signer, Signer storage s, Overdraft storage od) private {
         _overdrafts[_grantId(payer, signer)] =
-            Overdraft({round: od.round + 1, mendBy: 0, reporter: address(0), promised: 0, open: 0, share: 0, decided: false});
+            Overdraft({
+                round: od.round + 1,
+                mendBy: 0,
+                calmUntil: uint64(block.timestamp) + MEND,
+                reporter: address(0),
+                promised: 0,
+                open: 0,
+                share: 0,
+                decided: false
+            });
         s.contested = false;
         // Payees waited for this: their time to redeem begins again.
         if (s.until < block.timestamp) s.until = uint64(block.timestamp);
@@ -612,14 +634,10 @@ contract PayVault is TypedData, ReentrancyGuard {
 
     function _decide(address payer, address signer, Signer storage s, Overdraft storage od) private {
         od.decided = true;
-        if (s.until > block.timestamp) s.until = uint64(block.timestamp);
-        uint128 free = s.thawed ? 0 : _free(s);
-        // Taken only where it is no more than what is free.
-        // forge-lint: disable-next-line(unsafe-typecast)
-        uint128 share = free < od.open ? free : uint128(od.open);
-        od.share = share;
-        s.spent += share;
-        uint128 reward = s.bond < REPORT_REWARD ? s.bond : REPORT_REWARD;
+        // A thaw from now, also for locks that are over and were not given up yet.
+        if (!s.thawed) s.until = uint64(block.timestamp);
+        uint128 share = _share(s, od);
+        uint128 reward = s.bond / 2 < REPORT_REWARD ? s.bond / 2 : REPORT_REWARD;
         uint128 burnt = s.bond - reward;
         s.bond = 0;
         balanceOf[od.reporter] += reward;
@@ -627,16 +645,28 @@ contract PayVault is TypedData, ReentrancyGuard {
         emit OverdraftDecided(payer, signer, share, burnt);
     }
 
+    /// Puts what is free into the share of a decided case: also what a reservation held that was over or given up later.
+    function _share(Signer storage s, Overdraft storage od) private returns (uint128 more) {
+        if (s.thawed) return 0;
+        uint128 free = _free(s);
+        uint256 wants = od.open - od.share;
+        // Taken only where it is no more than what is free.
+        // forge-lint: disable-next-line(unsafe-typecast)
+        more = free < wants ? free : uint128(wants);
+        od.share += more;
+        s.spent += more;
+    }
+
     function _payShare(address payer, address signer, address payee, Overdraft storage od) private {
         Shown storage shown = _shown[_shownId(_lineId(payer, signer, payee), od.round)];
-        if (shown.paid || shown.open == 0) return;
         address payout = payoutOf[payee];
-        require(payout != address(0), PayeeUnknown(payee));
-        shown.paid = true;
+        if (shown.open == 0 || payout == address(0)) return;
         // `claimed` stays: what a reservation holds is drawn beside this.
         // A part of the share: `shown.open` is one of the terms of `od.open`.
         // forge-lint: disable-next-line(unsafe-typecast)
-        uint128 amount = uint128((uint256(od.share) * shown.open) / od.open);
+        uint128 amount = uint128((uint256(od.share) * shown.open) / od.open) - shown.paid;
+        if (amount == 0) return;
+        shown.paid += amount;
         emit OverdraftPaid(payer, payee, signer, amount);
         _payOut(payee, payout, amount, 0);
     }

@@ -273,7 +273,8 @@ impl Book {
         })
     }
 
-    /// A final block shows that the payee gave its reservation up, with all that were signed before it.
+    /// A final block shows that the payee gave its reservations up to this nonce up. The nonce is that of the event alone: a release
+    /// can be mined of a line where none was brought, and says 0 then, which frees nothing.
     pub fn released(&mut self, payee: &Address, nonce: u64) {
         if let Some(line) = self.lines.get_mut(payee) {
             line.holds.retain(|hold| hold.nonce > nonce);

@@ -154,6 +154,7 @@ const pictures = [
     }),
   },
   { name: "invite", does: step(place("Node"), (page) => page.getByRole("button", { name: "Show my invite" }).click(), (page) => page.waitForTimeout(250)) },
+  { name: "log", does: step(place("Node"), (page) => page.getByRole("button", { name: "Connection log" }).click(), (page) => page.waitForTimeout(250)) },
   { name: "settings", does: place("Settings"), tall: true },
   { name: "broken", query: "scenario=broken" },
 ];

@@ -147,7 +147,7 @@ pub(crate) fn log(lines: &[LogLine], now_ms: u64) -> Vec<String> {
             ),
             if line.serving { "serving" } else { "asking" }.to_owned(),
             line.peer.clone().unwrap_or_else(|| "-".to_owned()),
-            format!("the connection {}", line.text),
+            line.text.clone(),
         ]
     }));
     words::columns(&rows)

@@ -327,10 +327,10 @@ export function demoBackend(scenario: Scenario = "full", pieceMs = 12, settings:
     },
     peersLog: () =>
       soon([
-        { atMs: Date.now() - 40_000, serving: true, peer: node.peerId, direction: "in", code: "refused", text: "did not come about: your settings do not allow it" },
-        { atMs: Date.now() - 120_000, serving: true, peer: fullStatus.peers[1]?.id ?? null, direction: "in", code: "opened", text: "was opened" },
-        { atMs: Date.now() - 14 * 60_000, serving: false, peer: fullStatus.peers[0]?.id ?? null, direction: "out", code: "upgraded", text: "goes directly now, no longer through a relay" },
-        { atMs: Date.now() - 15 * 60_000, serving: false, peer: fullStatus.peers[0]?.id ?? null, direction: "out", code: "opened", text: "was opened" },
+        { atMs: Date.now() - 40_000, serving: true, peer: node.peerId, direction: "in", code: "refused", text: "The connection from somebody over the internet (QUIC) did not come about: your settings do not allow it." },
+        { atMs: Date.now() - 120_000, serving: true, peer: fullStatus.peers[1]?.id ?? null, direction: "in", code: "opened", text: "The connection from x3mPf over the internet (TCP) was opened." },
+        { atMs: Date.now() - 14 * 60_000, serving: false, peer: fullStatus.peers[0]?.id ?? null, direction: "out", code: "upgraded", text: "The connection to x9Qa over the internet (QUIC) goes directly now, no longer through a relay." },
+        { atMs: Date.now() - 15 * 60_000, serving: false, peer: fullStatus.peers[0]?.id ?? null, direction: "out", code: "opened", text: "The connection to x9Qa through a relay (QUIC) was opened." },
       ]),
     peersInvite: () =>
       soon({

@@ -427,8 +427,6 @@ export const en = {
     logEmpty: "Nothing has happened yet.",
     logAsking: "asking",
     logServing: "lending",
-    logWith: (peer: string) => `Connection with ${peer}`,
-    logNobody: "A connection",
     reach: "Reached by others",
     reachTested: (when: string) => `tried from outside ${when}`,
     reachFix: "What helps",

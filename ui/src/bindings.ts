@@ -510,7 +510,6 @@ export type Settings = {
 	explore: boolean,
 	lanOnly: boolean,
 	savedPeers: boolean,
-	builtInPeers: boolean,
 	dnsNames: string[],
 	mainline: boolean,
 	upnp: boolean,

@@ -95,8 +95,6 @@ pub struct Settings {
     pub lan_only: bool,
     /// Find peers by those that were good before.
     pub saved_peers: bool,
-    /// Find peers by the signed list that comes with the program.
-    pub built_in_peers: bool,
     /// Find peers by these names, whose DNS records list addresses (`/dnsaddr/…`).
     pub dns_names: Vec<String>,
     /// Find peers by the public table of BitTorrent, which shows an observer of the line that this program runs.
@@ -136,7 +134,6 @@ impl Default for Settings {
             explore: true,
             lan_only: false,
             saved_peers: true,
-            built_in_peers: true,
             dns_names: Vec::new(),
             mainline: true,
             upnp: true,
@@ -346,7 +343,6 @@ struct OnDisk {
     explore: bool,
     lan_only: bool,
     saved_peers: bool,
-    built_in_peers: bool,
     dns_names: Vec<String>,
     mainline: bool,
     upnp: bool,
@@ -385,7 +381,6 @@ impl OnDisk {
             explore,
             lan_only,
             saved_peers,
-            built_in_peers,
             dns_names,
             mainline,
             upnp,
@@ -411,7 +406,6 @@ impl OnDisk {
             explore,
             lan_only,
             saved_peers,
-            built_in_peers,
             dns_names,
             mainline,
             upnp,
@@ -441,7 +435,6 @@ impl OnDisk {
             explore,
             lan_only,
             saved_peers,
-            built_in_peers,
             dns_names,
             mainline,
             upnp,
@@ -468,7 +461,6 @@ impl OnDisk {
             explore,
             lan_only,
             saved_peers,
-            built_in_peers,
             dns_names,
             mainline,
             upnp,

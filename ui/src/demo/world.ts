@@ -279,7 +279,6 @@ export const SETTINGS: Settings = {
   explore: true,
   lanOnly: false,
   savedPeers: true,
-  builtInPeers: true,
   dnsNames: [],
   mainline: true,
   upnp: true,

@@ -107,7 +107,6 @@ pub(crate) fn changed(before: &Settings, after: &Settings) -> bool {
         (
             settings.lan_only,
             settings.saved_peers,
-            settings.built_in_peers,
             settings.mainline,
             settings.dns_names.clone(),
             settings.upnp,

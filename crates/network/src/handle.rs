@@ -301,16 +301,6 @@ impl Network {
         found
     }
 
-    /// Peers that offer this model, at most 64, when the search for them ended.
-    pub async fn find_providers(&self, model: &ModelDigest) -> Vec<PeerId> {
-        let mut found = self.find_offers(Some(*model), FOUND_QUEUE).await;
-        let mut providers = Vec::new();
-        while let Some(known) = found.recv().await {
-            providers.push(known.offer.peer);
-        }
-        providers
-    }
-
     /// Fetches the head of a model file from a peer, in chunks, and returns it if and only if its SHA-256 and length are those
     /// of `model`.
     ///

@@ -9,7 +9,7 @@ mod common;
 
 use std::collections::BTreeSet;
 
-use common::{QUIC, TCP, TestNode, head, signed, within};
+use common::{QUIC, TCP, TestNode, head, providers_of, signed, within};
 use futures::StreamExt;
 use libp2p::{
     StreamProtocol, Swarm, SwarmBuilder, identify,
@@ -45,7 +45,7 @@ async fn find(listen: &str) {
 
     let found = within("the provider", async {
         loop {
-            let found = client.network.find_providers(&model.digest).await;
+            let found = providers_of(&client.network, &model.digest).await;
             if !found.is_empty() {
                 return found;
             }
@@ -70,7 +70,7 @@ async fn find(listen: &str) {
 
     let unknown = ModelDigest::new([0xaa; 32]);
     assert_eq!(
-        within("nobody", client.network.find_providers(&unknown)).await,
+        within("nobody", providers_of(&client.network, &unknown)).await,
         []
     );
 }
@@ -81,7 +81,7 @@ async fn alone_in_the_world_a_search_ends() {
     assert_eq!(
         within(
             "nobody",
-            node.network.find_providers(&ModelDigest::new([1; 32]))
+            providers_of(&node.network, &ModelDigest::new([1; 32]))
         )
         .await,
         []

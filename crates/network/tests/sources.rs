@@ -8,7 +8,7 @@ use std::{
     path::Path,
 };
 
-use common::{QUIC, TCP, TestNode, head, signed, unix_ms, within};
+use common::{QUIC, TCP, TestNode, head, providers_of, signed, unix_ms, within};
 use hickory_proto::{
     op::{Message, MessageType, OpCode},
     rr::{RData, Record, rdata::TXT},
@@ -135,7 +135,7 @@ async fn a_book_of_garbage_is_put_aside_and_the_node_starts() {
             .contains("put aside")
     );
     node.connect(&provider).await;
-    assert_eq!(node.network.find_providers(&model).await, [provider.id()]);
+    assert_eq!(providers_of(&node.network, &model).await, [provider.id()]);
     node.network.shutdown().await;
     assert_eq!(
         std::fs::read(folder.path().join("peers.json.unreadable")).unwrap(),
@@ -395,7 +395,7 @@ async fn offers_outlive_a_restart_and_one_altered_file_does_no_harm() {
     let (provider, model) = provider(19, TCP).await;
     let before = with_cache(20).await;
     before.connect(&provider).await;
-    assert_eq!(before.network.find_providers(&model).await, [provider.id()]);
+    assert_eq!(providers_of(&before.network, &model).await, [provider.id()]);
     before.network.shutdown().await;
 
     let after = with_cache(20).await;

@@ -96,6 +96,16 @@ impl TestNode {
     }
 }
 
+/// Peers that a search for a model names, once it has ended.
+pub async fn providers_of(network: &Network, model: &ModelDigest) -> Vec<PeerId> {
+    let mut found = network.find_offers(Some(*model), 64).await;
+    let mut providers = Vec::new();
+    while let Some(known) = found.recv().await {
+        providers.push(known.offer.peer);
+    }
+    providers
+}
+
 pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(HANG, future)
         .await

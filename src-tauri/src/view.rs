@@ -28,13 +28,17 @@ macro_rules! same_variants {
 
 mod chat;
 mod models;
+mod peers;
+mod settings;
 mod status;
 
 pub(crate) use chat::{
     AnswerEvent, ChatPatch, ChatSummary, ChatView, ContextUse, ExportFormat, SearchHit,
 };
 pub(crate) use models::{ModelRow, ModelsView};
-pub(crate) use status::{Answered, Check, Invite, LogLine, NodeStatus, Peer, Receipt, Settings};
+pub(crate) use peers::{Invite, LogLine, Peer};
+pub(crate) use settings::Settings;
+pub(crate) use status::{Answered, Check, NodeStatus, Receipt};
 
 /// An error as a screen needs it: `code` to branch on, `message` to show, `fix` as the next step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Type)]

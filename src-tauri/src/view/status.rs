@@ -1,9 +1,9 @@
-//! The node: its one switch, its peers, what it answered; and the settings and checks.
+//! The node: its one switch, what it answered, receipts and checks.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use specta::Type;
 
-use super::chat::Place;
+use super::peers::{Peer, Reachability, SourceView};
 use super::{ErrorView, maybe, number};
 
 /// What the one switch does now.
@@ -38,110 +38,6 @@ pub(crate) enum ServingState {
         error: ErrorView,
         last_good_ms: Option<f64>,
     },
-}
-
-/// Who dialled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Type)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Direction {
-    In,
-    Out,
-}
-
-/// What carries a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Type)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Transport {
-    Quic,
-    Tcp,
-}
-
-/// A connected peer.
-#[derive(Debug, Clone, Serialize, Type)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Peer {
-    pub id: String,
-    /// A short form of the id.
-    pub name: String,
-    pub address: String,
-    pub direction: Direction,
-    pub transport: Transport,
-    pub rtt_ms: Option<f64>,
-    pub agent: String,
-    /// Names of the models it offers.
-    pub(crate) models: Vec<String>,
-    pub since_ms: f64,
-    pub blocked: bool,
-    /// Through a relay, which cannot read what it carries.
-    pub relayed: bool,
-    pub received_bytes: f64,
-    pub sent_bytes: f64,
-    /// What this computer saw of it when it asked; null before it did.
-    pub record: Option<PeerRecord>,
-    /// It failed lately and is left alone until then.
-    pub resting_until_ms: Option<f64>,
-}
-
-/// What this computer saw of a peer. Older jobs count less.
-#[derive(Debug, Clone, Serialize, Type)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct PeerRecord {
-    pub jobs: u32,
-    pub failed: u32,
-    pub lies: u32,
-    pub tokens_per_second: Option<f64>,
-}
-
-/// Whether others reach this computer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Type)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum ReachKind {
-    Off,
-    Unknown,
-    Public,
-    Relayed,
-    Unreachable,
-}
-
-/// Whether and how others reach this computer, and what would help.
-#[derive(Debug, Clone, Serialize, Type)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Reachability {
-    pub kind: ReachKind,
-    pub text: String,
-    /// Sentences, the most helpful first.
-    pub fixes: Vec<String>,
-    pub nat: Option<String>,
-    pub upnp: String,
-    pub relays: Vec<String>,
-    /// Connections of others that go through this computer; null where it carries none.
-    pub carries: Option<u32>,
-    pub tested_ms: Option<f64>,
-}
-
-/// What one source of first peers brought since the start.
-#[derive(Debug, Clone, Serialize, Type)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct SourceView {
-    pub code: String,
-    pub name: String,
-    pub enabled: bool,
-    pub tried: u32,
-    pub found: u32,
-    pub problem: Option<String>,
-}
-
-/// One thing that happened to a connection.
-#[derive(Debug, Clone, Serialize, Type)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct LogLine {
-    pub at_ms: f64,
-    /// Of the side that serves; else of the one that asks.
-    pub serving: bool,
-    pub peer: Option<String>,
-    pub direction: Direction,
-    pub code: String,
-    pub text: String,
 }
 
 /// A model that is not offered, and the reason.
@@ -298,67 +194,6 @@ pub(crate) struct Receipt {
     pub json: String,
 }
 
-/// What another computer needs to connect to this one.
-#[derive(Debug, Clone, Serialize, Type)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Invite {
-    pub text: String,
-    pub qr_svg: String,
-    pub addresses: Vec<String>,
-}
-
-/// Which colours the window wears.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Type)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Theme {
-    System,
-    Light,
-    Dark,
-}
-
-/// What matters most when peers are compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Type)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Preset {
-    Cheap,
-    Balanced,
-    Fast,
-}
-
-/// The settings file, as the Settings page edits it.
-#[derive(Debug, Clone, Serialize, Deserialize, Type)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Settings {
-    pub theme: Theme,
-    /// 1 is the normal size of text.
-    pub text_scale: f64,
-    pub default_model: Option<String>,
-    pub place: Place,
-    pub listen: Vec<String>,
-    pub mdns: bool,
-    /// Null follows the system.
-    pub proxy: Option<String>,
-    pub serve_models: Vec<String>,
-    pub serve_free: bool,
-    pub serve_max_out: u32,
-    pub routing: Preset,
-    /// Base units per million tokens, in digits; null is any.
-    pub price_cap: Option<String>,
-    pub regions_allow: Vec<String>,
-    pub regions_deny: Vec<String>,
-    pub explore: bool,
-    pub lan_only: bool,
-    pub saved_peers: bool,
-    pub dns_names: Vec<String>,
-    pub mainline: bool,
-    pub upnp: bool,
-    pub relay: bool,
-    /// Null lets the engine choose.
-    pub threads: Option<u32>,
-    /// What closing the window means while serving; null asks once.
-    pub close_to_tray: Option<bool>,
-}
-
 /// How a check of the doctor ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Type)]
 #[serde(rename_all = "snake_case")]
@@ -379,17 +214,12 @@ pub(crate) struct Check {
     pub fix: Option<String>,
 }
 
-same_variants!(from node::Direction { In, Out });
-same_variants!(from node::Transport { Quic, Tcp });
-same_variants!(from node::ReachKind { Off, Unknown, Public, Relayed, Unreachable });
 same_variants!(from node::EngineState { Off, Starting, Ready, Busy });
 same_variants!(from node::AnsweredState { Answering, Signed, Unsigned });
 same_variants!(from node::ReceiptRole { Provider, Client });
 same_variants!(from node::ProviderSignature { Valid, Invalid });
 same_variants!(from node::ClientSignature { Valid, Missing, Invalid });
 same_variants!(from node::Checked { NotChecked });
-same_variants!(from node::Theme { System, Light, Dark });
-same_variants!(into node::Theme { System, Light, Dark });
 same_variants!(from node::CheckState { Pass, Fail, Warn, Skip });
 
 impl From<node::ServingState> for ServingState {
@@ -425,80 +255,6 @@ impl From<node::ServingState> for ServingState {
                 error: error.into(),
                 last_good_ms: maybe(last_good_ms),
             },
-        }
-    }
-}
-
-impl From<node::Peer> for Peer {
-    fn from(peer: node::Peer) -> Self {
-        Self {
-            id: peer.id,
-            name: peer.name,
-            address: peer.address,
-            direction: peer.direction.into(),
-            transport: peer.transport.into(),
-            rtt_ms: peer.rtt_ms,
-            agent: peer.agent,
-            models: peer.models,
-            since_ms: number(peer.since_ms),
-            blocked: peer.blocked,
-            relayed: peer.relayed,
-            received_bytes: number(peer.data.received),
-            sent_bytes: number(peer.data.sent),
-            record: peer.record.map(Into::into),
-            resting_until_ms: maybe(peer.resting_until_ms),
-        }
-    }
-}
-
-impl From<node::PeerRecord> for PeerRecord {
-    fn from(record: node::PeerRecord) -> Self {
-        Self {
-            jobs: record.jobs,
-            failed: record.failed,
-            lies: record.lies,
-            tokens_per_second: record.tokens_per_second,
-        }
-    }
-}
-
-impl From<node::Reachability> for Reachability {
-    fn from(reach: node::Reachability) -> Self {
-        Self {
-            kind: reach.kind.into(),
-            text: reach.text,
-            fixes: reach.fixes.into_iter().map(|fix| fix.text).collect(),
-            nat: reach.nat,
-            upnp: reach.upnp,
-            relays: reach.relays,
-            carries: reach.carries,
-            tested_ms: maybe(reach.tested_ms),
-        }
-    }
-}
-
-impl From<node::SourceView> for SourceView {
-    fn from(source: node::SourceView) -> Self {
-        Self {
-            code: source.code,
-            name: source.name,
-            enabled: source.enabled,
-            tried: source.tried,
-            found: source.found,
-            problem: source.problem,
-        }
-    }
-}
-
-impl From<node::LogLine> for LogLine {
-    fn from(line: node::LogLine) -> Self {
-        Self {
-            at_ms: number(line.at_ms),
-            serving: line.serving,
-            peer: line.peer,
-            direction: line.direction.into(),
-            code: line.code,
-            text: line.text,
         }
     }
 }
@@ -596,101 +352,6 @@ impl From<node::Receipt> for Receipt {
             due: receipt.due,
             checked: receipt.checked.into(),
             json: receipt.json,
-        }
-    }
-}
-
-impl From<node::Invite> for Invite {
-    fn from(invite: node::Invite) -> Self {
-        Self {
-            text: invite.text,
-            qr_svg: invite.qr_svg,
-            addresses: invite.addresses,
-        }
-    }
-}
-
-impl From<node::Preset> for Preset {
-    fn from(preset: node::Preset) -> Self {
-        match preset {
-            node::Preset::Cheap => Self::Cheap,
-            node::Preset::Balanced => Self::Balanced,
-            node::Preset::Fast => Self::Fast,
-        }
-    }
-}
-
-impl From<Preset> for node::Preset {
-    fn from(preset: Preset) -> Self {
-        match preset {
-            Preset::Cheap => Self::Cheap,
-            Preset::Balanced => Self::Balanced,
-            Preset::Fast => Self::Fast,
-        }
-    }
-}
-
-impl From<node::Settings> for Settings {
-    fn from(settings: node::Settings) -> Self {
-        Self {
-            theme: settings.theme.into(),
-            text_scale: settings.text_scale,
-            default_model: settings.default_model,
-            place: settings.place.into(),
-            listen: settings.listen,
-            mdns: settings.mdns,
-            proxy: settings.proxy,
-            serve_models: settings.serve_models,
-            serve_free: settings.serve_free,
-            serve_max_out: settings.serve_max_out,
-            routing: settings.routing.into(),
-            price_cap: settings.price_cap,
-            regions_allow: settings.regions_allow,
-            regions_deny: settings.regions_deny,
-            explore: settings.explore,
-            lan_only: settings.lan_only,
-            saved_peers: settings.saved_peers,
-            dns_names: settings.dns_names,
-            mainline: settings.mainline,
-            upnp: settings.upnp,
-            relay: settings.relay,
-            // `node` refuses more threads than twice the processors, far below this.
-            threads: settings
-                .threads
-                .map(|threads| u32::try_from(threads).unwrap_or(u32::MAX)),
-            close_to_tray: settings.close_to_tray,
-        }
-    }
-}
-
-impl From<Settings> for node::Settings {
-    fn from(settings: Settings) -> Self {
-        Self {
-            theme: settings.theme.into(),
-            text_scale: settings.text_scale,
-            default_model: settings.default_model,
-            place: settings.place.into(),
-            listen: settings.listen,
-            mdns: settings.mdns,
-            proxy: settings.proxy,
-            serve_models: settings.serve_models,
-            serve_free: settings.serve_free,
-            serve_max_out: settings.serve_max_out,
-            routing: settings.routing.into(),
-            price_cap: settings.price_cap,
-            regions_allow: settings.regions_allow,
-            regions_deny: settings.regions_deny,
-            explore: settings.explore,
-            lan_only: settings.lan_only,
-            saved_peers: settings.saved_peers,
-            dns_names: settings.dns_names,
-            mainline: settings.mainline,
-            upnp: settings.upnp,
-            relay: settings.relay,
-            threads: settings
-                .threads
-                .map(|threads| usize::try_from(threads).unwrap_or(usize::MAX)),
-            close_to_tray: settings.close_to_tray,
         }
     }
 }

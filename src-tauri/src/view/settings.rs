@@ -1,0 +1,128 @@
+//! The settings file, as the page edits it.
+
+use serde::{Deserialize, Serialize};
+use specta::Type;
+
+use super::chat::Place;
+
+/// Which colours the window wears.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Type)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Theme {
+    System,
+    Light,
+    Dark,
+}
+
+/// What matters most when peers are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Type)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Preset {
+    Cheap,
+    Balanced,
+    Fast,
+}
+
+/// The settings file, as the Settings page edits it.
+#[derive(Debug, Clone, Serialize, Deserialize, Type)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Settings {
+    pub theme: Theme,
+    /// 1 is the normal size of text.
+    pub text_scale: f64,
+    pub default_model: Option<String>,
+    pub place: Place,
+    pub listen: Vec<String>,
+    pub mdns: bool,
+    /// Null follows the system.
+    pub proxy: Option<String>,
+    pub serve_models: Vec<String>,
+    pub serve_free: bool,
+    pub serve_max_out: u32,
+    pub routing: Preset,
+    /// Base units per million tokens, in digits; null is any.
+    pub price_cap: Option<String>,
+    pub regions_allow: Vec<String>,
+    pub regions_deny: Vec<String>,
+    pub explore: bool,
+    pub lan_only: bool,
+    pub saved_peers: bool,
+    pub dns_names: Vec<String>,
+    pub mainline: bool,
+    pub upnp: bool,
+    pub relay: bool,
+    /// Null lets the engine choose.
+    pub threads: Option<u32>,
+    /// What closing the window means while serving; null asks once.
+    pub close_to_tray: Option<bool>,
+}
+
+same_variants!(from node::Preset { Cheap, Balanced, Fast });
+same_variants!(into node::Preset { Cheap, Balanced, Fast });
+same_variants!(from node::Theme { System, Light, Dark });
+same_variants!(into node::Theme { System, Light, Dark });
+
+impl From<node::Settings> for Settings {
+    fn from(settings: node::Settings) -> Self {
+        Self {
+            theme: settings.theme.into(),
+            text_scale: settings.text_scale,
+            default_model: settings.default_model,
+            place: settings.place.into(),
+            listen: settings.listen,
+            mdns: settings.mdns,
+            proxy: settings.proxy,
+            serve_models: settings.serve_models,
+            serve_free: settings.serve_free,
+            serve_max_out: settings.serve_max_out,
+            routing: settings.routing.into(),
+            price_cap: settings.price_cap,
+            regions_allow: settings.regions_allow,
+            regions_deny: settings.regions_deny,
+            explore: settings.explore,
+            lan_only: settings.lan_only,
+            saved_peers: settings.saved_peers,
+            dns_names: settings.dns_names,
+            mainline: settings.mainline,
+            upnp: settings.upnp,
+            relay: settings.relay,
+            // `node` refuses more threads than twice the processors, far below this.
+            threads: settings
+                .threads
+                .map(|threads| u32::try_from(threads).unwrap_or(u32::MAX)),
+            close_to_tray: settings.close_to_tray,
+        }
+    }
+}
+
+impl From<Settings> for node::Settings {
+    fn from(settings: Settings) -> Self {
+        Self {
+            theme: settings.theme.into(),
+            text_scale: settings.text_scale,
+            default_model: settings.default_model,
+            place: settings.place.into(),
+            listen: settings.listen,
+            mdns: settings.mdns,
+            proxy: settings.proxy,
+            serve_models: settings.serve_models,
+            serve_free: settings.serve_free,
+            serve_max_out: settings.serve_max_out,
+            routing: settings.routing.into(),
+            price_cap: settings.price_cap,
+            regions_allow: settings.regions_allow,
+            regions_deny: settings.regions_deny,
+            explore: settings.explore,
+            lan_only: settings.lan_only,
+            saved_peers: settings.saved_peers,
+            dns_names: settings.dns_names,
+            mainline: settings.mainline,
+            upnp: settings.upnp,
+            relay: settings.relay,
+            threads: settings
+                .threads
+                .map(|threads| usize::try_from(threads).unwrap_or(usize::MAX)),
+            close_to_tray: settings.close_to_tray,
+        }
+    }
+}

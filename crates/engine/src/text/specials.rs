@@ -70,12 +70,14 @@ impl Specials {
         })
     }
 
-    /// Whether `text` begins with a command, or ends in the beginning of one.
+    /// Whether `text` begins with a command, or is the beginning of one: white space at its end does not count, since
+    /// templates trim it.
     pub(super) fn command_at(&self, text: &str, controls_only: bool) -> bool {
+        let trimmed = text.trim_end();
         self.of_first(text).iter().any(|special| {
             special.command
                 && (special.control || !controls_only)
-                && (text.starts_with(&special.spelling) || special.spelling.starts_with(text))
+                && (text.starts_with(&special.spelling) || special.spelling.starts_with(trimmed))
         })
     }
 

@@ -59,6 +59,7 @@ mod error;
 pub mod identity;
 pub mod installed;
 pub mod models;
+pub mod money;
 mod node;
 pub mod peers;
 pub mod receipts;

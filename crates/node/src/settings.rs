@@ -16,6 +16,7 @@ use crate::{
     chat::Place,
     data::{self, AtomicWrite},
     error::ErrorView,
+    money::settings::{MoneySettings, sum},
     route::Preset,
 };
 
@@ -108,6 +109,8 @@ pub struct Settings {
     pub threads: Option<usize>,
     /// Closing the window keeps the node running; `None` asks once.
     pub close_to_tray: Option<bool>,
+    /// What is paid and asked.
+    pub money: MoneySettings,
 }
 
 impl Default for Settings {
@@ -140,6 +143,7 @@ impl Default for Settings {
             relay: true,
             threads: None,
             close_to_tray: None,
+            money: MoneySettings::default(),
         }
     }
 }
@@ -226,12 +230,7 @@ impl Settings {
     /// The highest price that is paid, as a number. `None` where any is, and where the text is none.
     #[must_use]
     pub fn price_cap(&self) -> Option<u128> {
-        let digits = self.price_cap.as_deref()?;
-        // `parse` also takes a sign, which no price has.
-        digits
-            .bytes()
-            .all(|byte| byte.is_ascii_digit())
-            .then(|| digits.parse().ok())?
+        self.price_cap.as_deref().and_then(sum)
     }
 
     /// Checks every value that has a range.
@@ -288,6 +287,9 @@ impl Settings {
                     format!("must be at most {MAX_REGIONS} codes like DE, US or EU"),
                 );
             }
+        }
+        if let Some((setting, why)) = self.money.problem() {
+            return out_of_range(setting, why.to_owned());
         }
         let is_name = |name: &String| {
             (1..=MAX_DNS_NAME).contains(&name.len())
@@ -351,6 +353,8 @@ struct OnDisk {
     threads: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     close_to_tray: Option<bool>,
+    // Its spelling is the same in both.
+    money: MoneySettings,
     #[serde(flatten)]
     unknown: toml::Table,
 }
@@ -387,6 +391,7 @@ impl OnDisk {
             relay,
             threads,
             close_to_tray,
+            money,
         } = settings;
         Self {
             theme,
@@ -412,6 +417,7 @@ impl OnDisk {
             relay,
             threads,
             close_to_tray,
+            money,
             unknown,
         }
     }
@@ -441,6 +447,7 @@ impl OnDisk {
             relay,
             threads,
             close_to_tray,
+            money,
             unknown,
         } = self;
         let settings = Settings {
@@ -467,6 +474,7 @@ impl OnDisk {
             relay,
             threads,
             close_to_tray,
+            money,
         };
         (settings, unknown)
     }

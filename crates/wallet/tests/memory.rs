@@ -54,7 +54,10 @@ fn use_a_wallet(folder: &Path) -> Vec<Masked> {
     let password = typed(7, 24);
     let file_password = typed(11, 24);
     secrets.push(Masked::of("the password", password.expose().as_bytes()));
-    secrets.push(Masked::of("the new password", file_password.expose().as_bytes()));
+    secrets.push(Masked::of(
+        "the new password",
+        file_password.expose().as_bytes(),
+    ));
 
     let phrase = Phrase::generate().unwrap();
     {

@@ -102,7 +102,8 @@ mod tests {
         let typed = |places: [usize; 3]| places.map(|place| Typed::from(words[place - 1]));
         let asked = backup.asked();
         assert!(backup.check(&typed(asked)).unwrap());
-        let shouted = typed(asked).map(|word| Typed::new(format!(" {}\n", word.expose().to_uppercase())));
+        let shouted =
+            typed(asked).map(|word| Typed::new(format!(" {}\n", word.expose().to_uppercase())));
         assert!(backup.check(&shouted).unwrap());
         assert!(!backup.check(&typed(asked)[..2]).unwrap());
         // A wrong answer ends the question: no word is tried out.

@@ -210,6 +210,22 @@ pub struct Preview {
     pub simulation: Simulation,
     /// Why the simulation failed.
     pub reason: Option<String>,
+    /// What the amounts are worth, and how they are called.
+    pub network: PreviewNetwork,
+}
+
+/// The network of a preview.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PreviewNetwork {
+    /// Its title.
+    pub title: String,
+    /// Its amounts are worth nothing.
+    pub test: bool,
+    /// The token's symbol.
+    pub symbol: String,
+    /// The coin's symbol.
+    pub coin: String,
 }
 
 /// An amount that leaves.
@@ -255,7 +271,13 @@ mod tests {
         )
         .unwrap();
         assert!(send.is_signed());
-        assert!(matches!(send, Intent::Send { amount: Amount(u128::MAX), .. }));
+        assert!(matches!(
+            send,
+            Intent::Send {
+                amount: Amount(u128::MAX),
+                ..
+            }
+        ));
         for hostile in [
             r#"{"kind":"steal"}"#,
             r#"{"kind":"deposit","amount":"-1"}"#,

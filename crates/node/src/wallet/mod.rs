@@ -21,14 +21,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ::wallet::{Contents, KeyFile, KeyRole, Phrase, Unlocked, WalletFile};
 pub use ::wallet::{Account, Secret, Typed, WalletError};
+use ::wallet::{Contents, KeyFile, KeyRole, Phrase, Unlocked, WalletFile};
 use tokio::sync::watch;
 
 use self::backup::Backup;
 pub use self::{
     backup::ASKED_WORDS,
-    intent::{Amount, Asset, Change, Intent, Leaves, NamedValue, Preview, Simulation, Support},
+    intent::{
+        Amount, Asset, Change, Intent, Leaves, NamedValue, Preview, PreviewNetwork, Simulation,
+        Support,
+    },
     problem::WalletProblem,
     view::{AccountView, WalletKind, WalletRole, WalletState, WalletStatus},
 };
@@ -207,8 +210,7 @@ impl Wallet {
         file_password: Typed,
         password: Typed,
     ) -> Result<(), WalletProblem> {
-        let secret =
-            blocking(move || ::wallet::v3::import(text.expose(), &file_password)).await?;
+        let secret = blocking(move || ::wallet::v3::import(text.expose(), &file_password)).await?;
         self.keep(Contents::Key(secret), password, true).await
     }
 
@@ -406,7 +408,7 @@ impl Wallet {
             source,
         };
         if path.exists() {
-            crate::data::keep_aside(path, "retired").map_err(failed)?;
+            crate::data::keep_aside_as(path, "retired").map_err(failed)?;
         }
         self.change(|state| state.session = None);
         self.session_key()

@@ -88,7 +88,9 @@ impl WalletProblem {
                 }
                 WalletError::UnknownWord { .. } => "Compare this word with your copy.",
                 WalletError::NotAKey => "Choose another key.",
-                WalletError::PasswordShort { .. } => "Choose a longer one: a few words are easiest.",
+                WalletError::PasswordShort { .. } => {
+                    "Choose a longer one: a few words are easiest."
+                }
                 WalletError::PasswordLong { .. } => "Choose a shorter one.",
                 WalletError::WrongPassword => {
                     "Type it again; nobody can reset it. With the words, the wallet can be imported anew."

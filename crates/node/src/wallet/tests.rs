@@ -79,7 +79,11 @@ async fn a_device_goes_on_after_a_reboot_while_the_wallet_stays_locked() {
     let (_folder, data) = folder();
     let wallet = Wallet::open(&data, None);
     wallet.create(typed(PASSWORD)).await.unwrap();
-    assert_eq!(wallet.status().accounts.len(), 2, "made before it was needed");
+    assert_eq!(
+        wallet.status().accounts.len(),
+        2,
+        "made before it was needed"
+    );
     let (session, operator) = (
         wallet.session_key().unwrap().address(),
         wallet.operator_key().unwrap().address(),

@@ -230,11 +230,16 @@ pub(crate) fn read_capped(path: &Path, cap: u64) -> io::Result<String> {
 
 /// Moves a file that cannot be used beside itself, under a name that is free, so that nothing is lost.
 pub(crate) fn keep_aside(path: &Path) -> io::Result<PathBuf> {
+    keep_aside_as(path, "broken")
+}
+
+/// The same, with a word of why.
+pub(crate) fn keep_aside_as(path: &Path, why: &str) -> io::Result<PathBuf> {
     // A person does not break a file more often than this between two looks into the folder.
     const MOST_KEPT: u32 = 1000;
     for number in 1..=MOST_KEPT {
         let mut name = path.as_os_str().to_owned();
-        name.push(format!(".broken-{number}"));
+        name.push(format!(".{why}-{number}"));
         let aside = PathBuf::from(name);
         if !aside.exists() {
             std::fs::rename(path, &aside)?;
@@ -243,7 +248,7 @@ pub(crate) fn keep_aside(path: &Path) -> io::Result<PathBuf> {
     }
     Err(io::Error::new(
         io::ErrorKind::AlreadyExists,
-        "too many broken files are kept beside it",
+        "too many files are kept beside it",
     ))
 }
 

@@ -38,6 +38,7 @@ use crate::{
     serve::{self, Serving},
     settings::{Settings, SettingsFile},
     status::{self, NodeStatus},
+    wallet::{self, Wallet},
 };
 
 /// How long a stopping node waits for its own tasks before it drops them: an answer writes its last words in
@@ -114,6 +115,7 @@ pub(crate) struct Inner {
     pub(crate) temporary: Memory,
     pub(crate) temporary_chats: Mutex<BTreeSet<ChatId>>,
     pub(crate) ledger: Ledger,
+    pub(crate) wallet: Wallet,
     pub(crate) models: Models,
     pub(crate) book: Mutex<PeerBook>,
     pub(crate) measured: Measurements,
@@ -199,6 +201,8 @@ impl Node {
         let reach = Outside::at_start(&settings, &data, &book);
         let asking = Session::start(&agent, &settings, &data, &book, reach).await?;
 
+        let wallet = Wallet::open(&data, settings.money.lock_after());
+        notices.extend(wallet.status().problem);
         let (serving, orders) = Serving::new();
         let stop = CancellationToken::new();
         let inner = Arc::new(Inner {
@@ -218,6 +222,7 @@ impl Node {
             temporary,
             temporary_chats: Mutex::default(),
             ledger,
+            wallet,
             models,
             book: Mutex::new(book),
             measured,
@@ -232,6 +237,7 @@ impl Node {
         inner.tasks.spawn(serve::run(Arc::clone(&inner), orders));
         inner.tasks.spawn(session::keep(Arc::clone(&inner)));
         inner.tasks.spawn(status::keep(Arc::clone(&inner)));
+        inner.tasks.spawn(wallet::keep(Arc::clone(&inner)));
         inner.tasks.spawn(Arc::clone(&inner).keep_chats());
         inner.tasks.spawn(crate::peers::keep(Arc::clone(&inner)));
         inner.tasks.spawn(crate::devices::keep(Arc::clone(&inner)));
@@ -329,6 +335,9 @@ impl Node {
                 .engine
                 .set_threads(settings.threads.and_then(NonZeroUsize::new))
                 .await?;
+        }
+        if before.money.lock != settings.money.lock {
+            inner.wallet.set_lock_after(settings.money.lock_after());
         }
         if before.default_model != settings.default_model {
             inner.models.set_default(settings.default_model.clone());

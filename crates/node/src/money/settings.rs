@@ -32,13 +32,27 @@ pub struct MoneySettings {
     pub daily: Option<String>,
     /// The most that one chat may cost.
     pub chat: Option<String>,
+    /// Minutes after which an idle wallet locks; 0 is never, `None` is [`LOCK_MINUTES`].
+    pub lock: Option<u32>,
     /// What a kilowatt-hour costs the person, in money of theirs.
     pub tariff: Option<f64>,
     /// What one DGC is worth to the person, in the same money.
     pub worth: Option<f64>,
 }
 
+/// Long enough to read a preview and fetch the sheet with the words, short enough for an unattended desk.
+pub const LOCK_MINUTES: u32 = 15;
+
 impl MoneySettings {
+    /// After how much idle time the wallet locks; `None` is never.
+    #[must_use]
+    pub fn lock_after(&self) -> Option<std::time::Duration> {
+        match self.lock.unwrap_or(LOCK_MINUTES) {
+            0 => None,
+            minutes => Some(std::time::Duration::from_secs(u64::from(minutes) * 60)),
+        }
+    }
+
     /// The first setting that is no figure, with what it has to be.
     #[must_use]
     pub fn problem(&self) -> Option<(&'static str, &'static str)> {
@@ -102,6 +116,16 @@ mod tests {
             settings.problem().map(|(name, _)| name)
         };
         assert_eq!(told(|_| ()), None);
+        let lock = |lock| {
+            MoneySettings {
+                lock,
+                ..MoneySettings::default()
+            }
+            .lock_after()
+        };
+        assert_eq!(lock(Some(0)), None);
+        assert_eq!(lock(Some(2)), Some(std::time::Duration::from_secs(120)));
+        assert!(lock(None).is_some());
         assert_eq!(told(|s| s.price = Some("+1".into())), Some("money.price"));
         assert_eq!(told(|s| s.floor = Some(String::new())), Some("money.floor"));
         assert_eq!(told(|s| s.daily = Some("1e3".into())), Some("money.daily"));

@@ -11,7 +11,7 @@ use protocol::{
         Address, B256, RESERVATION_BYTES, Reservation, SessionKey, VOUCHER_BYTES, Vault, Voucher,
         VoucherError,
         payee::{self, Costs, Debt, KnownSigner, LineOfJob, Next, NotServed, SignerFacts},
-        payer::{Book, FIRST_RESERVATION_S, Grant, MAX_RESERVATION_S, Refused},
+        payer::{self, Book, BookLine, FIRST_RESERVATION_S, Grant, MAX_RESERVATION_S, Refused},
     },
 };
 
@@ -196,6 +196,28 @@ fn a_lying_endpoint_cannot_shrink_or_a_late_one_revive_a_grant() {
         book.promise(address(2), 101, B256::ZERO, NOW),
         Err(Refused::Ended { until: NOW })
     );
+}
+
+#[test]
+fn a_kept_book_goes_on_where_it_stopped() {
+    let mut book = book(1000);
+    let work = B256::ZERO;
+    let _ = book.promise(address(2), 300, work, 0).unwrap();
+    let held = book.hold(address(2), 350, 100, 40, 0).unwrap();
+    let line = BookLine {
+        payee: address(2),
+        cumulative: 300,
+        nonce: held.nonce(),
+        holds: vec![payer::Hold {
+            upto: 350,
+            until: 100,
+            nonce: held.nonce(),
+        }],
+    };
+    let grant = book.grant();
+    let kept = Book::restore(address(1), key().address(), grant, [line]);
+    assert_eq!(kept, book);
+    assert_eq!(kept.promised(), 350);
 }
 
 #[test]

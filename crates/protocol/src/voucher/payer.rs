@@ -81,11 +81,28 @@ pub enum Refused {
     },
 }
 
+/// A reservation that still counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Hold {
-    upto: u128,
-    until: u64,
-    nonce: u64,
+pub struct Hold {
+    /// Up to which total of the line, in base units.
+    pub upto: u128,
+    /// Until when, in Unix seconds of the chain.
+    pub until: u64,
+    /// Its number on the line.
+    pub nonce: u64,
+}
+
+/// One line of a book, as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BookLine {
+    /// For whom.
+    pub payee: Address,
+    /// Its total, in base units.
+    pub cumulative: u128,
+    /// The number of its last reservation.
+    pub nonce: u64,
+    /// Its reservations that still count.
+    pub holds: Vec<Hold>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -166,6 +183,40 @@ impl Book {
             grant,
             lines: BTreeMap::new(),
         }
+    }
+
+    /// The book as it was kept.
+    pub fn restore(
+        payer: Address,
+        signer: Address,
+        grant: Grant,
+        lines: impl IntoIterator<Item = BookLine>,
+    ) -> Self {
+        let lines = lines.into_iter().map(|line| {
+            let BookLine {
+                payee,
+                cumulative,
+                nonce,
+                holds,
+            } = line;
+            let line = Line {
+                cumulative,
+                holds,
+                nonce,
+            };
+            (payee, line)
+        });
+        Self {
+            payer,
+            signer,
+            grant,
+            lines: lines.collect(),
+        }
+    }
+
+    /// What the chain granted.
+    pub fn grant(&self) -> Grant {
+        self.grant
     }
 
     /// What final blocks say of the grant now. A smaller grant than before is what a lying endpoint says: it is not taken, since

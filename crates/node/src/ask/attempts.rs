@@ -3,8 +3,9 @@
 use std::{path::PathBuf, sync::Arc};
 
 use engine::{EngineError, GenerateEvent, GenerateRequest};
-use network::{FrameWriter, NetworkError, ReadError};
+use network::{FrameWriter, JobStream, NetworkError, ReadError};
 use protocol::{
+    PeerId,
     frame::{Cap, RefuseCode},
     job::{
         CloseWhy,
@@ -70,15 +71,7 @@ pub(super) async fn talk(
     reports: mpsc::Sender<Report>,
 ) {
     let peer = candidate.peer;
-    let opened = match inner.reach(&session, &peer).await {
-        Ok(()) => session
-            .network
-            .open_job(&peer)
-            .await
-            .map_err(NodeError::from),
-        Err(error) => Err(error),
-    };
-    let stream = match opened {
+    let stream = match open(&inner, &session, &peer).await {
         Ok(stream) => stream,
         Err(error) => {
             let failed = Report::NoStream {
@@ -134,6 +127,20 @@ pub(super) async fn talk(
         if reports.send(Report::Event(event)).await.is_err() || over {
             return;
         }
+    }
+}
+
+/// A stream on the connection that is there, or on one that is made.
+async fn open(inner: &Inner, session: &Session, peer: &PeerId) -> Result<JobStream, NodeError> {
+    if inner.book().is_blocked(peer) {
+        return Err(NetworkError::Blocked { peer: *peer }.into());
+    }
+    match session.network.open_job(peer).await {
+        Err(NetworkError::NotConnected { .. }) => {
+            inner.reach(session, peer).await?;
+            Ok(session.network.open_job(peer).await?)
+        }
+        opened => Ok(opened?),
     }
 }
 

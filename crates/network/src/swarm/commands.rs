@@ -45,6 +45,7 @@ impl Loop {
                 self.set_blocked(&peer, blocked);
                 let _ = reply.send(());
             }
+            Command::Renew { peer, reply } => self.renew(&peer, reply),
             Command::OpenJob { peer, reply } => self.open_job(&peer, reply),
             Command::PullOffers { peer, reply } => self.pull_offers(&peer, reply),
             Command::SetOffers { offers, reply } => {

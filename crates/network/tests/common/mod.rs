@@ -1,7 +1,7 @@
 //! Nodes on 127.0.0.1, and what they offer. Packets never leave the loopback.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
-mod way;
+pub mod way;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -14,7 +14,6 @@ use protocol::{
     price::Prices,
 };
 use sha2::{Digest, Sha256};
-pub use way::Way;
 
 pub const TCP: &str = "/ip4/127.0.0.1/tcp/0";
 pub const QUIC: &str = "/ip4/127.0.0.1/udp/0/quic-v1";

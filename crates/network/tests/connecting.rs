@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{QUIC, TCP, TestNode, Way, within};
+use common::{QUIC, TCP, TestNode, way::Way, within};
 use network::{Direction, NetworkError, NetworkOptions, ReadError, Transport};
 use protocol::frame::Cap;
 
@@ -455,7 +455,11 @@ async fn a_connection_that_went_dead_is_replaced_by_one_that_works() {
         Ok(common::ping(4))
     );
 
-    server.network.set_listening(Vec::new(), false).await.unwrap();
+    server
+        .network
+        .set_listening(Vec::new(), false)
+        .await
+        .unwrap();
     way.cut_for_good();
     let failed = client.network.renew(&server.id()).await;
     assert!(failed.is_err(), "nobody is there");

@@ -43,6 +43,8 @@ const PROVIDERS: [Ipv4Addr; 3] = [
     Ipv4Addr::new(198, 18, 0, 2),
     Ipv4Addr::new(198, 18, 0, 3),
 ];
+/// Where an asking machine is reached from: QUIC sends from where it listens, and from loopback nothing leaves a machine.
+const ANY_INTERFACE: [&str; 2] = ["/ip4/0.0.0.0/udp/0/quic-v1", "/ip4/0.0.0.0/tcp/0"];
 /// A way passes two lines in each direction.
 const LINES: u32 = 4;
 /// Tokens of an answer: several seconds at the starter's pace.
@@ -302,11 +304,14 @@ fn row(
         let asker = machine
             .namespace
             .run(move || {
-                Asker::start(&Question {
+                let folder = Folder::new();
+                folder.set(&ANY_INTERFACE, "");
+                let question = Question {
                     peers: &peers,
                     prompt,
                     tokens: TOKENS,
-                })
+                };
+                Asker::start_in(folder, &question)
             })
             .map_err(LabError::system("a program does not ask in its namespace"))?;
         running.push((machine, asker, reference, Disturbance::default()));

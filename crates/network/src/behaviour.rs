@@ -101,7 +101,8 @@ pub(crate) fn swarm(
                 .with_timeout(PING_TIMEOUT),
         ),
         autonat: Toggle::from(
-            (serves && outside).then(|| Guard::new(prober(), policy.mode, Rule::Public)),
+            (serves && outside)
+                .then(|| Guard::new(prober(), policy.mode, Rule::Public).asking_seldom()),
         ),
         autonat_server: Toggle::from((serves && outside).then(|| {
             let server = autonat::v2::server::Behaviour::default();

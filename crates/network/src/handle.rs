@@ -222,6 +222,16 @@ impl Network {
         }
     }
 
+    /// Has another connection made to a peer that does not answer: if that succeeds, the ones before it are closed, and with
+    /// them the streams on them. Until then, and if it fails, they stay as they are.
+    ///
+    /// # Errors
+    /// As [`Network::connect`]; [`NetworkError::NotConnected`] where no address of it is known.
+    pub async fn renew(&self, peer: &PeerId) -> Result<(), NetworkError> {
+        let peer = *peer;
+        self.ask(|reply| Command::Renew { peer, reply }).await?
+    }
+
     /// Closes all connections to this peer. Streams on them end at once.
     pub async fn disconnect(&self, peer: &PeerId) {
         let peer = *peer;

@@ -17,10 +17,10 @@ use std::{
 use libp2p::{
     Multiaddr, PeerId, StreamProtocol,
     core::{Endpoint, transport::PortUse},
-    kad::{self, BucketInserts, Mode, RecordKey},
+    kad::{self, BucketInserts, InboundRequest, Mode, RecordKey},
     swarm::{
-        ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent,
-        THandlerOutEvent, ToSwarm,
+        CloseConnection, ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour,
+        NotifyHandler, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
     },
 };
 use protocol::ModelDigest;
@@ -29,6 +29,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     address::{self, Prefix, Scope},
+    limits::{self, Buckets},
     record_store::ProviderStore,
 };
 
@@ -143,7 +144,15 @@ pub(crate) struct Kad {
     inner: kad::Behaviour<ProviderStore>,
     local: PeerId,
     reach: Scope,
+    rates: Buckets<PeerId>,
+    /// A question was counted, and what comes next from libp2p is its answer.
+    answering: bool,
+    /// Peers that asked too often, until the loop looks.
+    over_rate: Vec<PeerId>,
 }
+
+/// Peers noted as asking too often between two looks of the loop. Each noting costs its peer a connection.
+const OVER_RATE: usize = 256;
 
 impl Kad {
     pub(crate) fn new(local: PeerId) -> Self {
@@ -165,6 +174,62 @@ impl Kad {
             inner,
             local,
             reach: Scope::Public,
+            rates: Buckets::per_peer(limits::ROUTING),
+            answering: false,
+            over_rate: Vec::new(),
+        }
+    }
+
+    /// Peers that asked too often since this was called last, and lost a connection each time.
+    pub(crate) fn take_over_rate(&mut self) -> Vec<PeerId> {
+        std::mem::take(&mut self.over_rate)
+    }
+
+    /// Counts a question or record of a peer. True if it is one too many.
+    fn is_over_rate(&mut self, peer: PeerId) -> bool {
+        let over = self.rates.take(peer, Instant::now()).is_err();
+        if over && self.over_rate.len() < OVER_RATE {
+            self.over_rate.push(peer);
+        }
+        over
+    }
+
+    /// libp2p tells of a question without saying whose it is, and hands over the answer right behind it: whoever asked too often
+    /// gets the end of its connection instead.
+    fn limited(
+        &mut self,
+        event: ToSwarm<kad::Event, THandlerInEvent<Self>>,
+    ) -> ToSwarm<kad::Event, THandlerInEvent<Self>> {
+        let mut close = None;
+        let answering = std::mem::take(&mut self.answering);
+        if let ToSwarm::GenerateEvent(kad::Event::InboundRequest { request }) = &event {
+            match request {
+                InboundRequest::AddProvider {
+                    record: Some(record),
+                } => {
+                    close = Some((record.provider, CloseConnection::All));
+                }
+                InboundRequest::FindNode { .. }
+                | InboundRequest::GetProvider { .. }
+                | InboundRequest::AddProvider { record: None }
+                | InboundRequest::GetRecord { .. }
+                | InboundRequest::PutRecord { .. } => self.answering = true,
+            }
+        } else if let ToSwarm::NotifyHandler {
+            peer_id,
+            handler: NotifyHandler::One(connection),
+            ..
+        } = &event
+            && answering
+        {
+            close = Some((*peer_id, CloseConnection::One(*connection)));
+        }
+        match close {
+            Some((peer_id, connection)) if self.is_over_rate(peer_id) => ToSwarm::CloseConnection {
+                peer_id,
+                connection,
+            },
+            Some(_) | None => event,
         }
     }
 
@@ -381,7 +446,7 @@ impl NetworkBehaviour for Kad {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
-        self.inner.poll(cx)
+        self.inner.poll(cx).map(|event| self.limited(event))
     }
 }
 

@@ -14,6 +14,7 @@ mod keep;
 mod listen;
 mod quotes;
 mod reach;
+mod renew;
 mod requests;
 mod routing;
 
@@ -108,6 +109,10 @@ pub(crate) enum Command {
     PullOffers {
         peer: protocol::PeerId,
         reply: oneshot::Sender<Result<Vec<Offer>, NetworkError>>,
+    },
+    Renew {
+        peer: protocol::PeerId,
+        reply: renew::Reply,
     },
     SetOffers {
         offers: Vec<SignedEnvelope>,
@@ -232,6 +237,7 @@ pub(crate) struct Loop {
     peer_book: PeerBook,
     requests: requests::Requests,
     quotes: quotes::Quotes,
+    renewals: renew::Renewals,
     opens: HashMap<OpenId, (PeerId, oneshot::Sender<Result<JobStream, NetworkError>>)>,
 
     conduct: Conduct,
@@ -351,6 +357,7 @@ impl Loop {
             peer_book,
             requests: requests::Requests::default(),
             quotes: quotes::Quotes::default(),
+            renewals: renew::Renewals::default(),
             opens: HashMap::new(),
             conduct: Conduct::default(),
             blocked: BTreeSet::new(),

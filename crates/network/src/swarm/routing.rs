@@ -308,6 +308,10 @@ impl Loop {
 
     pub(super) fn routing_tick(&mut self) {
         let now = Instant::now();
+        for peer in self.swarm.behaviour_mut().kad.take_over_rate() {
+            self.refusals.requests += 1;
+            self.over_rate(peer);
+        }
         self.searches_go_on();
         if self
             .routing

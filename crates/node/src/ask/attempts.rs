@@ -1,10 +1,11 @@
 //! The tasks of one answer's attempts: one talks to a peer, or one computes here. What they learn goes to the drive.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use engine::{EngineError, GenerateEvent, GenerateRequest};
-use network::{FrameWriter, NetworkError, ReadError};
+use network::{FrameWriter, JobStream, NetworkError, ReadError};
 use protocol::{
+    PeerId,
     frame::{Cap, RefuseCode},
     job::{
         CloseWhy,
@@ -61,24 +62,18 @@ pub(super) fn is_ours(error: &NodeError) -> bool {
     )
 }
 
-/// Connects to a candidate, opens a stream and reads it to its end.
+/// Connects to a candidate, opens a stream and reads it to its end. `doubted`: on the connection that is there it did not
+/// answer.
 pub(super) async fn talk(
     inner: Arc<Inner>,
     session: Arc<Session>,
     attempt: AttemptId,
     candidate: Candidate,
+    doubted: bool,
     reports: mpsc::Sender<Report>,
 ) {
     let peer = candidate.peer;
-    let opened = match inner.reach(&session, &peer).await {
-        Ok(()) => session
-            .network
-            .open_job(&peer)
-            .await
-            .map_err(NodeError::from),
-        Err(error) => Err(error),
-    };
-    let stream = match opened {
+    let stream = match open(&inner, &session, &peer, doubted).await {
         Ok(stream) => stream,
         Err(error) => {
             let failed = Report::NoStream {
@@ -134,6 +129,37 @@ pub(super) async fn talk(
         if reports.send(Report::Event(event)).await.is_err() || over {
             return;
         }
+    }
+}
+
+/// A new connection in place of a doubted one is made within this time; after that the old one has another chance.
+const RENEW_WAIT: Duration = Duration::from_secs(2);
+
+/// A stream on the connection that is there, unless it is doubted, or on one that is made.
+async fn open(
+    inner: &Inner,
+    session: &Session,
+    peer: &PeerId,
+    doubted: bool,
+) -> Result<JobStream, NodeError> {
+    if inner.book().is_blocked(peer) {
+        return Err(NetworkError::Blocked { peer: *peer }.into());
+    }
+    if doubted {
+        match tokio::time::timeout(RENEW_WAIT, session.network.renew(peer)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::debug!(%error, %peer, "no other connection to a silent peer")
+            }
+            Err(_) => tracing::debug!(%peer, "no other connection to a silent peer in time"),
+        }
+    }
+    match session.network.open_job(peer).await {
+        Err(NetworkError::NotConnected { .. }) => {
+            inner.reach(session, peer).await?;
+            Ok(session.network.open_job(peer).await?)
+        }
+        opened => Ok(opened?),
     }
 }
 

@@ -19,7 +19,7 @@ use crate::{
     node::Inner,
     route::{
         self, Claims, Dice, Draw, Group, Known, NotTaken, Outcome, Quoted, Rules, Shortlist,
-        Verdict, Want, Yardstick,
+        Standing, Verdict, Want, Yardstick,
     },
     settings::Settings,
 };
@@ -134,14 +134,20 @@ impl Inner {
         let list = route::shortlist(&want, &others, &mut dice, clock::unix_ms());
         let draw = list.draw(&mut dice);
         let chosen = known.iter().find(|known| Some(known.peer) == chosen);
-        // Where the person chose, or one is there alone, quotes decide nothing and would cost a round trip.
-        let quotes = match (chosen, draw.quoted.len() + draw.rest.len()) {
+        let warm = warm(&list, &want, |peer| session.is_connected(peer));
+        // Where the person chose, one is there alone, or the one that has read the chat is at hand, quotes decide nothing and
+        // would cost a round trip.
+        let quotes = match (chosen.map(|known| known.peer).or(warm), list.taken.len()) {
             (Some(_), _) | (None, 0 | 1) => None,
             (None, _) => Some(self.quotes(session, &list, &draw, &want, input).await?),
         };
         let order = match &quotes {
             Some(quotes) => list.settle(&draw, &quotes.by_peer),
-            None => list.taken.iter().map(|taken| taken.known.peer).collect(),
+            None => {
+                let by_score = list.taken.iter().map(|taken| taken.known.peer);
+                let others = by_score.filter(|peer| Some(*peer) != warm);
+                warm.into_iter().chain(others).collect()
+            }
         };
         let Quotes {
             by_peer: quotes,
@@ -332,6 +338,14 @@ impl From<&Settings> for Rules {
             regions_deny: regions(&settings.regions_deny),
         }
     }
+}
+
+/// The peer that gave the chat's last answer, where it may be asked at once: it is connected, nothing is held against it,
+/// and it alone has read the conversation. A price that is not its price any more it turns away, and then others are asked.
+fn warm(list: &Shortlist, want: &Want, connected: impl Fn(&PeerId) -> bool) -> Option<PeerId> {
+    let (peer, _) = want.sticky?;
+    let taken = list.taken.iter().find(|taken| taken.known.peer == peer)?;
+    (taken.known.standing == Standing::Free && connected(&peer)).then_some(peer)
 }
 
 fn by_estimate(expected: &route::Estimate, list: &Shortlist, peer: &PeerId) -> Quoted {

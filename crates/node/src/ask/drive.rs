@@ -1,18 +1,22 @@
 //! Drives the client machine: its actions become streams, frames and work for the engine; what those say becomes its
 //! events. One task per attempt reads or computes; this one alone steps the machine.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use engine::{Asker, Class, EngineError, GenerateRequest};
 use network::FrameWriter;
 use protocol::{
-    ModelRef,
+    ModelRef, PeerId,
     frame::Phase as WirePhase,
     job::{
         Finish,
         client::{
-            self, Action, AnswerPhase, AttemptId, Candidate, Client, Event, Local, LocalEvent,
-            Outcome, Place, Progress,
+            self, Action, AnswerPhase, AttemptEnd, AttemptId, Candidate, Client, Event, Local,
+            LocalEvent, Outcome, Place, Progress,
         },
     },
     offer::Offer,
@@ -86,6 +90,8 @@ pub(crate) struct Drive<'a> {
     late: Option<Late>,
     /// A connection that is made beforehand, for the case that the first peer fails.
     _spare: Option<AbortOnDropHandle<()>>,
+    /// Peers that did not answer on their connection.
+    doubted: BTreeSet<PeerId>,
     /// Why the writer of before is no longer the writer.
     left: Option<MoveReason>,
     /// The engine's own word for why this computer failed: the machine only hears a text.
@@ -127,6 +133,7 @@ impl<'a> Drive<'a> {
             watched: Attempts::new(std::mem::take(&mut work.chosen.first_token_ms)),
             late: work.late.take(),
             _spare: spare,
+            doubted: BTreeSet::new(),
             left: None,
             work,
             stop,
@@ -312,11 +319,13 @@ impl<'a> Drive<'a> {
         match action {
             Action::Connect { attempt, candidate } => {
                 self.watched.begun(attempt, candidate.peer);
+                let doubted = self.doubted.remove(&candidate.peer);
                 let task = tokio::spawn(talk(
                     Arc::clone(self.inner),
                     Arc::clone(&self.session),
                     attempt,
                     candidate,
+                    doubted,
                     self.reports.clone(),
                 ));
                 self.attempts.insert(
@@ -395,6 +404,11 @@ impl<'a> Drive<'a> {
                 checkpoint,
             } => {
                 let own_fault = self.session.path_changed_lately();
+                if let (Place::Peer(peer), AttemptEnd::Silent | AttemptEnd::NoAnswer) =
+                    (place, &why)
+                {
+                    self.doubted.insert(peer);
+                }
                 tracing::debug!(attempt, ?place, %why, own_fault, signed = checkpoint.is_some(), "an attempt ended");
                 if self.output.is_writer(attempt) {
                     self.left = Some(watched::reason(&why, own_fault));

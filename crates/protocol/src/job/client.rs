@@ -4,7 +4,9 @@
 //! choice, and carries out what comes back. Each try is an *attempt*: a stream to a candidate, or this computer.
 //! Tokens of all attempts become one output: [`Action::Emit`] gives every index exactly once, in order.
 //!
-//! - A candidate that refuses, is busy or cannot be reached is passed over; that is no failover.
+//! - A candidate that refuses, is busy or cannot be reached is passed over; that is no failover. One of which nothing is
+//!   heard for [`ANSWER_PATIENCE_MS`], or [`RESCUE_PATIENCE_MS`] when an answer broke, keeps its chance, and the next one is
+//!   asked beside it.
 //! - A provider whose stream breaks is asked first to go on where it was, if it said that it keeps jobs. Whoever else
 //!   there is gets his chance when that takes longer than [`RESUME_PATIENCE_MS`], and the first with the next token
 //!   goes on. Until its grace is over, or somebody else has written, it is asked again and again. A computer that
@@ -30,7 +32,10 @@ mod span;
 mod streams;
 
 pub use ends::{AttemptEnd, End, Lie, Outcome};
-pub use launch::{HEDGE_MAX_INPUT, HEDGE_MIN_MS, MAX_FAILOVERS, OPEN_MS, RESUME_PATIENCE_MS};
+pub use launch::{
+    ANSWER_PATIENCE_MS, HEDGE_MAX_INPUT, HEDGE_MIN_MS, MAX_FAILOVERS, MAX_FALSE_ALARMS, OPEN_MS,
+    RESCUE_PATIENCE_MS, RESUME_PATIENCE_MS,
+};
 pub use machine::{
     CANCEL_LINGER_MS, Client, GIVE_UP_MS, LOCAL_STALL_MS, PAUSE_PATIENCE_MS, SLEPT_MS, STALL_MS,
 };

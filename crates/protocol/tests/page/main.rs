@@ -274,6 +274,11 @@ fn every_name_and_number_in_the_text_is_the_code_s() {
             client::MIN_SILENCE_MS,
             client::MAX_SILENCE_MS
         ),
+        format!("the same added | {} |", client::ANSWER_PATIENCE_MS),
+        format!(
+            "a broken answer is to go on | {} |",
+            client::RESCUE_PATIENCE_MS
+        ),
         format!("it pauses for its owner | {} |", client::PAUSE_PATIENCE_MS),
         format!("without any change | {} |", client::STALL_MS),
         format!("| nothing comes | {} |", client::GIVE_UP_MS),

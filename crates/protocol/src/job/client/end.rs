@@ -37,6 +37,7 @@ impl Client {
             id: attempt,
             place,
             state,
+            counted: _,
         } = self.attempts.remove(at);
         // A job that is to be taken up runs at the provider as soon as that was asked for.
         let runs = match &state {

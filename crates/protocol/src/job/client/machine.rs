@@ -3,7 +3,6 @@
 use super::{
     Action, AttemptEnd, AttemptId, Candidate, Config, Event, Place, Request,
     end::Parting,
-    launch::RESUME_PATIENCE_MS,
     seats::{Kept, SeatId, Seats},
     span::Span,
 };
@@ -24,8 +23,8 @@ pub const LOCAL_STALL_MS: u64 = 10 * 60 * 1000;
 /// leaves connections alive.
 pub const SLEPT_MS: u64 = 10_000;
 
-/// The one who answers and the spare beside it.
-pub(super) const MAX_ATTEMPTS: usize = 2;
+/// The one who answers, the spare beside it, and one more where the spare does not answer either.
+pub(super) const MAX_ATTEMPTS: usize = 3;
 
 /// The state of one answer.
 #[derive(Debug)]
@@ -40,6 +39,8 @@ pub struct Client {
     pub(super) next_id: AttemptId,
     pub(super) stage: Stage,
     pub(super) failovers: u32,
+    /// Failovers that came to nothing because the provider wrote on.
+    pub(super) false_alarms: u32,
     pub(super) resumes: u32,
     pub(super) hedged: bool,
     /// A job that had begun must be replaced, and whether that was counted already.
@@ -73,6 +74,8 @@ pub(super) struct Attempt {
     pub(super) id: AttemptId,
     pub(super) place: Place,
     pub(super) state: State,
+    /// It was counted as a failover.
+    pub(super) counted: bool,
 }
 
 #[derive(Debug)]
@@ -81,6 +84,8 @@ pub(super) enum State {
         seat: SeatId,
         candidate: Candidate,
         until: u64,
+        /// From when on somebody else is asked beside it.
+        patient_until: u64,
         /// The job that is to be taken up.
         kept: Option<Kept>,
     },
@@ -91,6 +96,7 @@ pub(super) enum State {
         asked: u32,
         rtt_ms: u64,
         until: u64,
+        patient_until: u64,
         kept: Option<Kept>,
     },
     Running {
@@ -115,6 +121,7 @@ impl Client {
             next_id: 0,
             stage: Stage::New,
             failovers: 0,
+            false_alarms: 0,
             resumes: 0,
             hedged: false,
             replacing: None,
@@ -164,10 +171,16 @@ impl Client {
             .attempts
             .iter()
             .flat_map(|attempt| match &attempt.state {
-                State::Connecting { until, kept, .. } | State::Opened { until, kept, .. } => {
-                    let impatient = kept.as_ref().map(|kept| kept.cut_ms + RESUME_PATIENCE_MS);
-                    [Some(*until), impatient, None, None, None, None]
+                State::Connecting {
+                    until,
+                    patient_until,
+                    ..
                 }
+                | State::Opened {
+                    until,
+                    patient_until,
+                    ..
+                } => [Some(*until), Some(*patient_until), None, None, None, None],
                 State::Local { until } => [Some(*until), None, None, None, None, None],
                 State::Running { span, .. } => [
                     Some(span.silent_at()),
@@ -287,9 +300,9 @@ impl Attempt {
                         .paused_until()
                         .is_some_and(|until| now.mono_ms >= until)
             }
-            State::Connecting { kept, .. } | State::Opened { kept, .. } => kept
-                .as_ref()
-                .is_some_and(|kept| now.mono_ms >= kept.cut_ms + RESUME_PATIENCE_MS),
+            State::Connecting { patient_until, .. } | State::Opened { patient_until, .. } => {
+                now.mono_ms >= *patient_until
+            }
             State::Local { .. } => false,
         }
     }

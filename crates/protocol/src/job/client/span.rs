@@ -13,13 +13,15 @@ use crate::{
     },
 };
 
-/// A provider is silent when nothing came for this long, however fast it was: a stall of the network is not yet one.
-pub const MIN_SILENCE_MS: u64 = 1_500;
+/// A provider that writes is silent when nothing came for this long, however even its pace was: it beats every half second
+/// when it has no token, and a stall of the network that swallows two beats is not yet the end of it.
+pub const MIN_SILENCE_MS: u64 = 1_200;
 /// And no more than this, however slow: a dropped provider costs its user three seconds at most, half a second of
-/// which is for reaching the next one.
+/// which is for reaching the next one. Before the first token, when it beats once a second, no less either.
 pub const MAX_SILENCE_MS: u64 = 2_500;
-/// Silence is this many times the usual gap between two frames.
-const SILENT_GAPS: u64 = 6;
+/// Silence is the usual gap between two frames and so many times its usual deviation, as a lost packet is told from a late
+/// one (RFC 6298).
+const SILENT_DEVIATIONS: u64 = 4;
 /// The first guess of that gap: a heartbeat before the first token.
 const FIRST_GAP_MS: u64 = super::super::HEARTBEAT_BEFORE_MS;
 /// Progress within a phase is passed on this often: a screen shows no more, whatever a provider floods.
@@ -51,7 +53,9 @@ pub(super) struct Span {
     fruitless: u32,
     accepted_ms: u64,
     heard_ms: u64,
+    /// Smoothed time between two frames, and how far it strays.
     gap_ms: u64,
+    deviation_ms: u64,
     phase: Phase,
     /// Done, total, and jobs in front.
     at: (u64, u64, u32),
@@ -116,6 +120,7 @@ impl Span {
             accepted_ms: now.mono_ms,
             heard_ms: now.mono_ms,
             gap_ms: FIRST_GAP_MS,
+            deviation_ms: FIRST_GAP_MS / 2,
             phase: Phase::Queued,
             at: (0, 0, 0),
             moved_ms: now.mono_ms,
@@ -171,8 +176,12 @@ impl Span {
 
     /// Notes that a frame came.
     pub(super) fn heard(&mut self, now: Clock) {
-        let gap = now.mono_ms.saturating_sub(self.heard_ms);
-        self.gap_ms = (3 * self.gap_ms + gap.min(MAX_SILENCE_MS)) / 4;
+        let gap = now
+            .mono_ms
+            .saturating_sub(self.heard_ms)
+            .min(MAX_SILENCE_MS);
+        self.deviation_ms = (3 * self.deviation_ms + gap.abs_diff(self.gap_ms)) / 4;
+        self.gap_ms = (7 * self.gap_ms + gap) / 8;
         self.heard_ms = now.mono_ms;
     }
 
@@ -389,9 +398,13 @@ impl Span {
 
     /// When the provider counts as silent.
     pub(super) fn silent_at(&self) -> u64 {
-        self.heard_ms
-            + (SILENT_GAPS * self.gap_ms).clamp(MIN_SILENCE_MS, MAX_SILENCE_MS)
-            + self.rtt_ms
+        let patience = if self.phase == Phase::Decode {
+            let late = self.gap_ms + SILENT_DEVIATIONS * self.deviation_ms;
+            late.clamp(MIN_SILENCE_MS, MAX_SILENCE_MS)
+        } else {
+            MAX_SILENCE_MS
+        };
+        self.heard_ms + patience + self.rtt_ms
     }
 
     /// When a provider that pauses has paused for long enough.

@@ -31,16 +31,18 @@ impl Client {
         out: &mut Vec<Action>,
     ) {
         let Some(at) = self.find(id) else { return };
+        let patience_ms = self.patience_ms();
         let State::Connecting {
             seat,
             candidate,
             kept,
+            patient_until,
             ..
         } = &mut self.attempts[at].state
         else {
             return;
         };
-        let (seat, candidate) = (*seat, candidate.clone());
+        let (seat, candidate, patient_until) = (*seat, candidate.clone(), *patient_until);
         if let Some(kept) = kept.take() {
             let frame = Frame::Open(Box::new(resume(&kept, &candidate, now)));
             self.attempts[at].state = State::Opened {
@@ -50,6 +52,7 @@ impl Client {
                 asked: kept.span.max_out(),
                 rtt_ms,
                 until: now.mono_ms + ACCEPT_MS + rtt_ms.min(ACCEPT_MS),
+                patient_until,
                 kept: Some(kept),
             };
             return out.push(Action::Send { attempt: id, frame });
@@ -69,7 +72,8 @@ impl Client {
         }
         let job = JobId::new(*blake3::hash(&bytes).as_bytes());
         let upload = open_frame_ms(bytes.len()) - open_frame_ms(0);
-        let until = now.mono_ms + ACCEPT_MS + upload + rtt_ms.min(ACCEPT_MS);
+        let on_the_way = upload + rtt_ms.min(ACCEPT_MS);
+        let until = now.mono_ms + ACCEPT_MS + on_the_way;
         self.attempts[at].state = State::Opened {
             seat,
             candidate,
@@ -77,6 +81,7 @@ impl Client {
             asked,
             rtt_ms,
             until,
+            patient_until: now.mono_ms + patience_ms + on_the_way,
             kept: None,
         };
         out.push(Action::Send { attempt: id, frame });
@@ -178,7 +183,9 @@ impl Client {
 
     /// The provider takes the job, or takes it up again.
     fn accepted(&mut self, at: usize, accept: &Accept, now: Clock, out: &mut Vec<Action>) {
-        let Attempt { id, place, state } = &mut self.attempts[at];
+        let Attempt {
+            id, place, state, ..
+        } = &mut self.attempts[at];
         let State::Opened {
             seat,
             candidate,
@@ -225,7 +232,9 @@ impl Client {
 
     /// A frame of a job that was accepted.
     fn running(&mut self, at: usize, frame: Frame, now: Clock, out: &mut Vec<Action>) {
-        let Attempt { id, place, state } = &mut self.attempts[at];
+        let Attempt {
+            id, place, state, ..
+        } = &mut self.attempts[at];
         let (State::Running { span, .. }, Place::Peer(peer)) = (state, &*place) else {
             return;
         };

@@ -68,7 +68,7 @@ impl World {
                 max_out,
             } => {
                 self.live.push(attempt);
-                assert!(self.live.len() <= 2);
+                assert!(self.live.len() <= 3);
                 assert_eq!(resume, self.story.output);
                 let engine = Engine::new(prompt, resume, max_out, self.scene.ignore_eog);
                 self.local = Some((attempt, engine, 0));

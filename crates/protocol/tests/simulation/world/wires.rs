@@ -14,7 +14,7 @@ impl World {
         });
         assert!(!twice, "the same peer is asked twice at once");
         self.live.push(attempt);
-        assert!(self.live.len() <= 2, "more than one spare");
+        assert!(self.live.len() <= 3, "more than two spares");
         self.story
             .connects
             .push((attempt, candidate.peer, self.now));

@@ -1,7 +1,10 @@
 //! The state of one answer on the asking side, and what each event does to it.
 
+use std::collections::BTreeMap;
+
 use super::{
     Action, AttemptEnd, AttemptId, Candidate, Config, Event, Place, Request,
+    bill::{Bill, PromiseId},
     end::Parting,
     launch::RESUME_PATIENCE_MS,
     seats::{Kept, SeatId, Seats},
@@ -42,6 +45,13 @@ pub struct Client {
     pub(super) failovers: u32,
     pub(super) resumes: u32,
     pub(super) hedged: bool,
+    /// Base units promised for the answer.
+    pub(super) promised: u128,
+    /// Of that, what is being signed.
+    pub(super) signing: BTreeMap<PromiseId, u128>,
+    pub(super) next_promise: PromiseId,
+    /// Whether it ended at what may be paid.
+    pub(super) capped: bool,
     /// A job that had begun must be replaced, and whether that was counted already.
     pub(super) replacing: Option<Counted>,
     pub(super) writer: Option<Place>,
@@ -92,6 +102,8 @@ pub(super) enum State {
         rtt_ms: u64,
         until: u64,
         kept: Option<Kept>,
+        /// What is paid for it, where it costs something and is new.
+        bill: Option<Box<Bill>>,
     },
     Running {
         seat: SeatId,
@@ -117,6 +129,10 @@ impl Client {
             failovers: 0,
             resumes: 0,
             hedged: false,
+            promised: 0,
+            signing: BTreeMap::new(),
+            next_promise: 0,
+            capped: false,
             replacing: None,
             writer: None,
             last_end: None,
@@ -144,6 +160,7 @@ impl Client {
         }
         self.take(event, now, &mut out);
         self.overdue(now, &mut out);
+        self.pay(now, &mut out);
         self.drive(now, &mut out);
         out
     }
@@ -166,9 +183,9 @@ impl Client {
             .flat_map(|attempt| match &attempt.state {
                 State::Connecting { until, kept, .. } | State::Opened { until, kept, .. } => {
                     let impatient = kept.as_ref().map(|kept| kept.cut_ms + RESUME_PATIENCE_MS);
-                    [Some(*until), impatient, None, None, None, None]
+                    [Some(*until), impatient, None, None, None, None, None]
                 }
-                State::Local { until } => [Some(*until), None, None, None, None, None],
+                State::Local { until } => [Some(*until), None, None, None, None, None, None],
                 State::Running { span, .. } => [
                     Some(span.silent_at()),
                     Some(span.stalled_at()),
@@ -176,6 +193,7 @@ impl Client {
                     Some(span.heard_ms() + GIVE_UP_MS),
                     Some(span.accepted_ms() + MAX_JOB_MS),
                     self.hedge_at(span),
+                    span.pays_at(),
                 ],
             });
         // What lies behind was acted upon as far as it could be, and time alone does not change that.
@@ -211,6 +229,17 @@ impl Client {
                 }
             }
             Event::Candidates(candidates) => self.seats.add(candidates),
+            Event::Quoted {
+                attempt,
+                prices,
+                quote_id,
+            } => self.quoted(attempt, (prices, quote_id), now, out),
+            Event::Promised { promise, voucher } => self.promised(promise, voucher, now, out),
+            Event::Reserved {
+                promise,
+                reservation,
+            } => self.reserved(promise, &reservation, out),
+            Event::NotPromised { promise, why } => self.not_promised(promise, why, now, out),
             Event::Connected { attempt, rtt_ms } => self.connected(attempt, rtt_ms, now, out),
             Event::ConnectFailed { attempt, why } => {
                 if let Some(at) = self.find(attempt)
@@ -228,7 +257,7 @@ impl Client {
                 if let Some(at) = self.find(attempt)
                     && !matches!(self.attempts[at].state, State::Local { .. })
                 {
-                    self.end(at, AttemptEnd::Closed(why), Parting::Gone, now, out);
+                    self.closed(at, why, now, out);
                 }
             }
             Event::Local { attempt, event } => {
@@ -268,6 +297,32 @@ impl Client {
     }
 }
 
+impl State {
+    /// What is paid for its job.
+    pub(super) fn bill(&mut self) -> Option<&mut Bill> {
+        match self {
+            State::Connecting { kept, .. } => {
+                kept.as_mut().and_then(|kept| kept.span.bill.as_deref_mut())
+            }
+            State::Opened { kept, bill, .. } => match kept {
+                Some(kept) => kept.span.bill.as_deref_mut(),
+                None => bill.as_deref_mut(),
+            },
+            State::Running { span, .. } => span.bill.as_deref_mut(),
+            State::Local { .. } => None,
+        }
+    }
+
+    /// Whether its job's first frame was sent.
+    pub(super) fn is_opened(&self) -> bool {
+        matches!(self, State::Opened { .. } | State::Running { .. })
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        matches!(self, State::Running { .. })
+    }
+}
+
 impl Attempt {
     /// A job that runs, or this computer.
     pub(super) fn begun(&self) -> bool {
@@ -280,6 +335,7 @@ impl Attempt {
     /// Whether somebody else should be tried beside it.
     pub(super) fn wants_spare(&self, now: Clock) -> bool {
         match &self.state {
+            State::Running { span, .. } if span.is_settling() => false,
             State::Running { span, .. } => {
                 now.mono_ms >= span.silent_at()
                     || now.mono_ms >= span.stalled_at()

@@ -9,12 +9,15 @@
 //!
 //! - [`payer`]: what a signer may still promise.
 //! - [`payee`]: how long a payee serves on, and when it asks for more than a signature.
+//! - [`Split`]: which of its jobs a line's total pays for.
 
 pub mod payee;
 pub mod payer;
+mod split;
 mod typed;
 
 pub use alloy_primitives::{Address, B256};
+pub use split::Split;
 pub use typed::{SessionKey, SignerError, Vault};
 
 use typed::{CompactSignature, Typed};

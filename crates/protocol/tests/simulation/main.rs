@@ -9,6 +9,7 @@
 
 mod fault;
 mod model;
+mod paying;
 mod resuming;
 mod world;
 
@@ -25,7 +26,7 @@ use protocol::job::{
 
 use fault::{Fault, Lie, any_fault};
 use model::{EOG, next};
-use world::{LocalPeer, Peer, Scene, Sleep, Story, World, signer};
+use world::{LocalPeer, Money, Peer, Scene, Sleep, Story, World, signer};
 
 fn any_peer() -> impl Strategy<Value = Peer> {
     (
@@ -73,6 +74,28 @@ fn any_sleep() -> impl Strategy<Value = Sleep> {
     })
 }
 
+fn any_money() -> impl Strategy<Value = Money> {
+    (
+        (0u128..3_000_000, 0u128..9_000_000),
+        prop_oneof![Just(1u32), Just(8), Just(64), 1u32..200],
+        (0u64..40, 0u64..40),
+        prop::bool::weighted(0.8),
+        prop::option::weighted(0.3, 0u128..900),
+        prop_oneof![4 => Just(10_000_000u128), 1 => 0u128..900],
+    )
+        .prop_map(
+            |(prices, window, (sign_ms, hold_ms), bonded, max_cost, granted)| Money {
+                prices,
+                window,
+                sign_ms,
+                hold_ms,
+                bonded,
+                max_cost,
+                granted,
+            },
+        )
+}
+
 fn any_scene() -> impl Strategy<Value = Scene> {
     (
         (
@@ -94,6 +117,7 @@ fn any_scene() -> impl Strategy<Value = Scene> {
             prop::option::weighted(0.1, 1u32..40_000),
             prop::option::weighted(0.2, any_sleep()),
             prop::option::weighted(0.2, (0u64..9_000, -90_000_000i64..90_000_000)),
+            prop::option::weighted(0.5, any_money()),
         ),
     )
         .prop_map(
@@ -101,7 +125,7 @@ fn any_scene() -> impl Strategy<Value = Scene> {
                 (prompt, resumed, max_out, ignore_eog),
                 (peers, local),
                 (cancel_at, found_late),
-                (hedge, deadline_ms, sleep, clock_set),
+                (hedge, deadline_ms, sleep, clock_set, money),
             )| {
                 Scene {
                     prompt,
@@ -116,6 +140,7 @@ fn any_scene() -> impl Strategy<Value = Scene> {
                     deadline_ms,
                     sleep,
                     clock_set,
+                    money,
                 }
             },
         )
@@ -172,6 +197,7 @@ fn scene(peers: Vec<Peer>) -> Scene {
         deadline_ms: None,
         sleep: None,
         clock_set: None,
+        money: None,
     }
 }
 

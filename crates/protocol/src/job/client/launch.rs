@@ -226,6 +226,9 @@ impl Client {
         out.push(Action::Connect {
             attempt,
             candidate: candidate.clone(),
+            wants_quote: kept.is_none()
+                && candidate.quote_id.is_none()
+                && !candidate.prices.is_free(),
         });
         let phase = if kept.is_some() {
             AnswerPhase::Resuming

@@ -1,7 +1,10 @@
 //! The state of one answer on the asking side, and what each event does to it.
 
+use std::collections::BTreeMap;
+
 use super::{
     Action, AttemptEnd, AttemptId, Candidate, Config, Event, Place, Request,
+    bill::{Bill, PromiseId},
     end::Parting,
     seats::{Kept, SeatId, Seats},
     span::Span,
@@ -43,6 +46,13 @@ pub struct Client {
     pub(super) false_alarms: u32,
     pub(super) resumes: u32,
     pub(super) hedged: bool,
+    /// Base units promised for the answer.
+    pub(super) promised: u128,
+    /// Of that, what is being signed.
+    pub(super) signing: BTreeMap<PromiseId, u128>,
+    pub(super) next_promise: PromiseId,
+    /// Whether it ended at what may be paid.
+    pub(super) capped: bool,
     /// A job that had begun must be replaced, and whether that was counted already.
     pub(super) replacing: Option<Counted>,
     pub(super) writer: Option<Place>,
@@ -98,6 +108,8 @@ pub(super) enum State {
         until: u64,
         patient_until: u64,
         kept: Option<Kept>,
+        /// What is paid for it, where it costs something and is new.
+        bill: Option<Box<Bill>>,
     },
     Running {
         seat: SeatId,
@@ -124,6 +136,10 @@ impl Client {
             false_alarms: 0,
             resumes: 0,
             hedged: false,
+            promised: 0,
+            signing: BTreeMap::new(),
+            next_promise: 0,
+            capped: false,
             replacing: None,
             writer: None,
             last_end: None,
@@ -151,6 +167,7 @@ impl Client {
         }
         self.take(event, now, &mut out);
         self.overdue(now, &mut out);
+        self.pay(now, &mut out);
         self.drive(now, &mut out);
         out
     }
@@ -180,8 +197,8 @@ impl Client {
                     until,
                     patient_until,
                     ..
-                } => [Some(*until), Some(*patient_until), None, None, None, None],
-                State::Local { until } => [Some(*until), None, None, None, None, None],
+                } => [Some(*until), Some(*patient_until), None, None, None, None, None],
+                State::Local { until } => [Some(*until), None, None, None, None, None, None],
                 State::Running { span, .. } => [
                     Some(span.silent_at()),
                     Some(span.stalled_at()),
@@ -189,6 +206,7 @@ impl Client {
                     Some(span.heard_ms() + GIVE_UP_MS),
                     Some(span.accepted_ms() + MAX_JOB_MS),
                     self.hedge_at(span),
+                    span.pays_at(),
                 ],
             });
         // What lies behind was acted upon as far as it could be, and time alone does not change that.
@@ -224,6 +242,17 @@ impl Client {
                 }
             }
             Event::Candidates(candidates) => self.seats.add(candidates),
+            Event::Quoted {
+                attempt,
+                prices,
+                quote_id,
+            } => self.quoted(attempt, (prices, quote_id), now, out),
+            Event::Promised { promise, voucher } => self.promised(promise, voucher, now, out),
+            Event::Reserved {
+                promise,
+                reservation,
+            } => self.reserved(promise, &reservation, out),
+            Event::NotPromised { promise, why } => self.not_promised(promise, why, now, out),
             Event::Connected { attempt, rtt_ms } => self.connected(attempt, rtt_ms, now, out),
             Event::ConnectFailed { attempt, why } => {
                 if let Some(at) = self.find(attempt)
@@ -241,7 +270,7 @@ impl Client {
                 if let Some(at) = self.find(attempt)
                     && !matches!(self.attempts[at].state, State::Local { .. })
                 {
-                    self.end(at, AttemptEnd::Closed(why), Parting::Gone, now, out);
+                    self.closed(at, why, now, out);
                 }
             }
             Event::Local { attempt, event } => {
@@ -281,6 +310,32 @@ impl Client {
     }
 }
 
+impl State {
+    /// What is paid for its job.
+    pub(super) fn bill(&mut self) -> Option<&mut Bill> {
+        match self {
+            State::Connecting { kept, .. } => {
+                kept.as_mut().and_then(|kept| kept.span.bill.as_deref_mut())
+            }
+            State::Opened { kept, bill, .. } => match kept {
+                Some(kept) => kept.span.bill.as_deref_mut(),
+                None => bill.as_deref_mut(),
+            },
+            State::Running { span, .. } => span.bill.as_deref_mut(),
+            State::Local { .. } => None,
+        }
+    }
+
+    /// Whether its job's first frame was sent.
+    pub(super) fn is_opened(&self) -> bool {
+        matches!(self, State::Opened { .. } | State::Running { .. })
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        matches!(self, State::Running { .. })
+    }
+}
+
 impl Attempt {
     /// A job that runs, or this computer.
     pub(super) fn begun(&self) -> bool {
@@ -293,6 +348,7 @@ impl Attempt {
     /// Whether somebody else should be tried beside it.
     pub(super) fn wants_spare(&self, now: Clock) -> bool {
         match &self.state {
+            State::Running { span, .. } if span.is_settling() => false,
             State::Running { span, .. } => {
                 now.mono_ms >= span.silent_at()
                     || now.mono_ms >= span.stalled_at()

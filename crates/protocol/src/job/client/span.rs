@@ -1,7 +1,10 @@
 //! One provider's span of an answer: what it promised, what came, and whether what it signs agrees. Every check
 //! compares with what this side computed itself.
 
-use super::{Candidate, Lie, MAX_CUTS, Request};
+use super::{
+    Candidate, Lie, MAX_CUTS, Request, SETTLE_MS,
+    bill::{Bill, Due},
+};
 use crate::{
     ChainHash, Clock, JobId, PeerId, chain,
     frame::{Accept, Done, Phase, Progress, Signed, TokenLogprobs, Tokens},
@@ -11,6 +14,7 @@ use crate::{
         Checkpoint, Receipt, ReceiptError, SAMPLER, SEED_FROM_JOB, SignedReceipt, prompt_hash,
         seed_of,
     },
+    voucher::{Unchecked, Voucher},
 };
 
 /// A provider that writes is silent when nothing came for this long, however even its pace was: it beats every half second
@@ -64,6 +68,10 @@ pub(super) struct Span {
     /// When progress was last passed on.
     told_ms: u64,
     paused_ms: Option<u64>,
+    /// What is paid for it, where it costs something.
+    pub(super) bill: Option<Box<Bill>>,
+    /// All is here, and what is left to be paid is being signed, until then at most.
+    settling: Option<(Box<Finished>, u64)>,
 }
 
 /// What a finished job comes to.
@@ -126,7 +134,75 @@ impl Span {
             moved_ms: now.mono_ms,
             told_ms: 0,
             paused_ms: None,
+            bill: None,
+            settling: None,
         })
+    }
+
+    /// The same of a job that is paid for, on the terms of its `Accept`.
+    pub(super) fn paid_by(
+        mut self,
+        bill: Option<Box<Bill>>,
+        accept: &Accept,
+        asked: u32,
+    ) -> Result<Self, Lie> {
+        self.bill = bill;
+        if let Some(bill) = &mut self.bill {
+            bill.accepted(accept)?;
+            bill.capped &= accept.max_out == asked;
+        }
+        Ok(self)
+    }
+
+    /// A voucher of ours that the provider shows and that is not known here.
+    pub(super) fn held_more(&self, accept: &Accept) -> Result<Option<Voucher<Unchecked>>, Lie> {
+        match &self.bill {
+            Some(bill) => bill.held_more(&accept.last_voucher_held),
+            None => Ok(None),
+        }
+    }
+
+    /// What is to be paid now.
+    pub(super) fn due(&self, now: Clock) -> Option<Due> {
+        let bill = self.bill.as_ref()?;
+        match &self.settling {
+            Some(_) => bill.rest(self.count),
+            None => bill.due(self.count, now.mono_ms),
+        }
+    }
+
+    /// When something is to be paid, or no longer waited for.
+    pub(super) fn pays_at(&self) -> Option<u64> {
+        match &self.settling {
+            Some((_, until)) => Some(*until),
+            None => self.bill.as_ref()?.pay_at(self.count),
+        }
+    }
+
+    /// The job is over; what is left to be paid comes first.
+    pub(super) fn settle(&mut self, finished: Finished, now: Clock) {
+        self.settling = Some((Box::new(finished), now.mono_ms + SETTLE_MS));
+    }
+
+    pub(super) fn is_settling(&self) -> bool {
+        self.settling.is_some()
+    }
+
+    /// The end, once all is paid or was waited for long enough.
+    pub(super) fn settled(&mut self, now: Clock) -> Option<Finished> {
+        let (_, until) = self.settling.as_ref()?;
+        let paid = self
+            .bill
+            .as_ref()
+            .is_none_or(|bill| bill.signing.is_none() && bill.rest(self.count).is_none());
+        (paid || now.mono_ms >= *until)
+            .then(|| self.give_up_settling())
+            .flatten()
+    }
+
+    /// The end, if only payment is missing.
+    pub(super) fn give_up_settling(&mut self) -> Option<Finished> {
+        self.settling.take().map(|(finished, _)| *finished)
     }
 
     /// Takes a provider's `Accept` of the same job on a new stream: it promises what it promised before.
@@ -264,7 +340,10 @@ impl Span {
         let phase = progress.phase();
         let at = (progress.done, progress.total, progress.queue_pos);
         let news = (phase, at) != (self.phase, self.at);
-        if phase == Phase::Paused {
+        if let (Phase::Prefill, Some(bill)) = (phase, &mut self.bill) {
+            bill.has_read(progress.done);
+        }
+        if matches!(phase, Phase::Paused | Phase::Unpaid) {
             self.paused_ms.get_or_insert(now.mono_ms);
         } else {
             self.paused_ms = None;
@@ -293,6 +372,9 @@ impl Span {
         }
         self.totals(&checkpoint.totals, &checkpoint.h, checkpoint.due)?;
         self.covered = checkpoint.totals.output;
+        if let Some(bill) = &mut self.bill {
+            bill.signed_for(&signed);
+        }
         self.checkpoint = Some(signed);
         Ok(())
     }

@@ -140,11 +140,7 @@ fn poll(network: &Network, answered: bool) -> Duration {
     Duration::from_millis(network.block_ms / 2).clamp(MIN_POLL, MAX_POLL)
 }
 
-fn health(
-    chain: &Inner,
-    looked: &Result<(Tip, usize), ChainError>,
-    since: Duration,
-) -> Health {
+fn health(chain: &Inner, looked: &Result<(Tip, usize), ChainError>, since: Duration) -> Health {
     let before = chain.tip();
     let tip = looked.as_ref().ok().map(|(tip, _)| *tip).or(before);
     let state = match looked {

@@ -102,6 +102,10 @@ pub struct Gas {
     pub claim_row: u64,
     /// One reservation.
     pub reserve: u64,
+    /// What a unit of gas is taken to cost, in base units of the token. An assumption of this file, since no chain says what its
+    /// coin is worth in another token; a claim or reservation is judged by it, and nothing is paid by it.
+    #[serde(with = "digits")]
+    pub token_per_gas: u128,
     /// The block in which the first of the contracts was made: nothing of them is older.
     pub first_block: u64,
 }
@@ -162,6 +166,11 @@ pub enum NetworkError {
 }
 
 impl Network {
+    /// What so much gas is taken to cost, in base units of the token.
+    pub fn in_token(&self, gas: u64) -> u128 {
+        self.gas.token_per_gas.saturating_mul(u128::from(gas))
+    }
+
     /// Reads and checks a network file.
     ///
     /// # Errors
@@ -282,7 +291,10 @@ impl Network {
                 return wrong(text, "https, or http on this machine itself");
             }
             if !seen.insert(url) {
-                return wrong(text, "each address once: one that is asked twice confirms nothing");
+                return wrong(
+                    text,
+                    "each address once: one that is asked twice confirms nothing",
+                );
             }
         }
         Ok(())
@@ -351,4 +363,27 @@ pub fn amount_text(amount: U256, decimals: u8, symbol: &str) -> String {
     }
     let digits = format!("{rest:0>width$}", width = usize::from(decimals));
     format!("{whole}.{} {symbol}", digits.trim_end_matches('0'))
+}
+
+/// A whole number as text: TOML's numbers end below it.
+mod digits {
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    pub(super) fn serialize<S: Serializer>(
+        number: &u128,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(number)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<u128, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        // `parse` would take a sign.
+        if !text.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(D::Error::custom("a whole number, in digits, is expected"));
+        }
+        text.parse().map_err(D::Error::custom)
+    }
 }

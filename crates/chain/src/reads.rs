@@ -5,6 +5,7 @@ use futures::try_join;
 
 use crate::{
     abi::{DgcDev, NetworkParams, PayVault, ProviderStake, VoteDgc},
+    call::Spender,
     chain::Chain,
     error::ChainError,
     reason::amount,
@@ -175,6 +176,23 @@ impl Chain {
             vault_balance,
             block,
         })
+    }
+
+    /// What a contract of the network may take of an account's tokens, in base units.
+    ///
+    /// # Errors
+    /// As [`Chain::account`].
+    pub async fn allowance(&self, owner: Address, spender: Spender) -> Result<u128, ChainError> {
+        let chain = &self.inner;
+        let call = DgcDev::allowanceCall {
+            owner,
+            spender: spender.address(&chain.network),
+        };
+        let allowed = chain
+            .read(chain.network.token.address, &call, chain.last_final()?)
+            .await?;
+        // An allowance without end is more than fits, and more than anybody has.
+        Ok(u128::try_from(allowed).unwrap_or(u128::MAX))
     }
 
     /// A signer of a payer; `None` where it was never granted anything.
@@ -376,32 +394,64 @@ impl Chain {
             }
         }
         let token = self.vault(&PayVault::TOKENCall {}).await?;
-        same("vault", network.vault, "its token", token, network.token.address)?;
+        same(
+            "vault",
+            network.vault,
+            "its token",
+            token,
+            network.token.address,
+        )?;
         let setter = self.vault(&PayVault::FEE_SETTERCall {}).await?;
-        same("vault", network.vault, "who sets its fee", setter, network.timelock)?;
+        same(
+            "vault",
+            network.vault,
+            "who sets its fee",
+            setter,
+            network.timelock,
+        )?;
         let domain = self.vault(&PayVault::domainSeparatorCall {}).await?;
         let ours = crate::typed::vault_domain(network).separator();
         same("vault", network.vault, "its signing domain", domain, ours)?;
         let permits = chain
-            .read(network.token.address, &DgcDev::DOMAIN_SEPARATORCall {}, block)
+            .read(
+                network.token.address,
+                &DgcDev::DOMAIN_SEPARATORCall {},
+                block,
+            )
             .await?;
         let ours: B256 = crate::typed::token_domain(network).separator();
-        same("token", network.token.address, "the domain of its permits", permits, ours)?;
+        same(
+            "token",
+            network.token.address,
+            "the domain of its permits",
+            permits,
+            ours,
+        )?;
         let wrapped = chain
             .read(network.votes, &VoteDgc::underlyingCall {}, block)
             .await?;
-        same("votes", network.votes, "what it wraps", wrapped, network.token.address)?;
+        same(
+            "votes",
+            network.votes,
+            "what it wraps",
+            wrapped,
+            network.token.address,
+        )?;
         let setter = chain
             .read(network.params, &NetworkParams::SETTERCall {}, block)
             .await?;
-        same("params", network.params, "who sets them", setter, network.timelock)
+        same(
+            "params",
+            network.params,
+            "who sets them",
+            setter,
+            network.timelock,
+        )
     }
 
     async fn vault<C: alloy::sol_types::SolCall>(&self, call: &C) -> Result<C::Return, ChainError> {
         let block = self.inner.last_final()?;
-        self.inner
-            .read(self.inner.network.vault, call, block)
-            .await
+        self.inner.read(self.inner.network.vault, call, block).await
     }
 }
 

@@ -584,7 +584,9 @@ impl<T> Scan<T> {
 }
 
 fn made(event: &Event) -> Option<Made> {
-    let made = DgcGovernor::ProposalCreated::decode_log(&event.log).ok()?.data;
+    let made = DgcGovernor::ProposalCreated::decode_log(&event.log)
+        .ok()?
+        .data;
     let mut description = made.description;
     if description.len() > MAX_DESCRIPTION {
         // It could not be executed from here: its hash needs the whole. It is shown, and that is all.

@@ -104,6 +104,18 @@ impl DataFolder {
         self.root.join("identity.key")
     }
 
+    /// What is known of a network that money is on: its contracts and endpoints.
+    #[must_use]
+    pub fn network(&self, name: &str) -> PathBuf {
+        self.root.join("networks").join(format!("{name}.toml"))
+    }
+
+    /// Transactions of this computer that wait on a network.
+    #[must_use]
+    pub fn chain(&self, name: &str) -> PathBuf {
+        self.root.join("chain").join(name)
+    }
+
     /// The person's settings.
     #[must_use]
     pub fn settings(&self) -> PathBuf {

@@ -34,6 +34,7 @@ use crate::{
     identity::{Identity, IdentityError},
     installed,
     models::{ModelRow, Models, ModelsOptions, ModelsView},
+    money::{self, Money},
     peers::{Measurements, PeerBook, swarms},
     serve::{self, Serving},
     settings::{Settings, SettingsFile},
@@ -116,6 +117,7 @@ pub(crate) struct Inner {
     pub(crate) temporary_chats: Mutex<BTreeSet<ChatId>>,
     pub(crate) ledger: Ledger,
     pub(crate) wallet: Wallet,
+    pub(crate) money: Money,
     pub(crate) models: Models,
     pub(crate) book: Mutex<PeerBook>,
     pub(crate) measured: Measurements,
@@ -223,6 +225,7 @@ impl Node {
             temporary_chats: Mutex::default(),
             ledger,
             wallet,
+            money: Money::default(),
             models,
             book: Mutex::new(book),
             measured,
@@ -238,6 +241,7 @@ impl Node {
         inner.tasks.spawn(session::keep(Arc::clone(&inner)));
         inner.tasks.spawn(status::keep(Arc::clone(&inner)));
         inner.tasks.spawn(wallet::keep(Arc::clone(&inner)));
+        inner.tasks.spawn(money::keep(Arc::clone(&inner)));
         inner.tasks.spawn(Arc::clone(&inner).keep_chats());
         inner.tasks.spawn(crate::peers::keep(Arc::clone(&inner)));
         inner.tasks.spawn(crate::devices::keep(Arc::clone(&inner)));

@@ -44,6 +44,8 @@ pub struct DeployOptions {
     pub confirmations: u64,
     /// As in the network file.
     pub block_ms: u64,
+    /// As in the network file.
+    pub token_per_gas: u128,
     /// What a line gets out of the gas pot of an ended signer; base units.
     pub gas_share: u128,
     /// What who shows an overdraft gets; base units.
@@ -92,9 +94,19 @@ pub async fn deploy(
     let first_block = sender.head;
     let token_at = match options.token {
         Some(token) => token,
-        None => sender.create("token", DgcDev::BYTECODE.clone(), &[]).await?,
+        None => {
+            sender
+                .create("token", DgcDev::BYTECODE.clone(), &[])
+                .await?
+        }
     };
-    let token = token(&sender.endpoints, sender.latest().await?, sender.chain_id, token_at).await?;
+    let token = token(
+        &sender.endpoints,
+        sender.latest().await?,
+        sender.chain_id,
+        token_at,
+    )
+    .await?;
     let voting = votes(&mut sender, token_at, options).await?;
     let money = money(&mut sender, token_at, voting.timelock, options).await?;
     let memory = sender
@@ -123,6 +135,7 @@ pub async fn deploy(
         gas: Gas {
             claim_row: CLAIM_ROW_GAS,
             reserve: RESERVE_GAS,
+            token_per_gas: options.token_per_gas,
             first_block,
         },
     })
@@ -285,7 +298,9 @@ async fn token(
     let decimals = sender::read(endpoints, address, &DgcDev::decimalsCall {}, block).await?;
     let domain = sender::read(endpoints, address, &DgcDev::DOMAIN_SEPARATORCall {}, block).await?;
     if decimals != DECIMALS {
-        return Err(wrong(format!("it has {decimals} decimals and not {DECIMALS}")));
+        return Err(wrong(format!(
+            "it has {decimals} decimals and not {DECIMALS}"
+        )));
     }
     let token = Token {
         symbol,
@@ -297,7 +312,9 @@ async fn token(
     };
     let ours = typed::domain(&token.name, &token.version, chain_id, address).separator();
     if ours != domain {
-        return Err(wrong("its permits are signed in a domain that is not known here".to_owned()));
+        return Err(wrong(
+            "its permits are signed in a domain that is not known here".to_owned(),
+        ));
     }
     Ok(token)
 }

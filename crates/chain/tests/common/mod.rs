@@ -76,7 +76,10 @@ impl World {
     pub async fn run(&self, number: usize, call: &Call) -> TxState {
         let id = self.send(&self.key(number), call).await;
         let state = self.settle(id).await;
-        assert!(matches!(state, TxState::Final { .. }), "{state:?}: {call:?}");
+        assert!(
+            matches!(state, TxState::Final { .. }),
+            "{state:?}: {call:?}"
+        );
         state
     }
 
@@ -130,7 +133,10 @@ pub async fn open(network: &Network, folder: &TempDir) -> Chain {
 }
 
 pub async fn finish(devnet: &Devnet, chain: &Chain) {
-    let head = devnet.control("eth_blockNumber", serde_json::json!([])).await.unwrap();
+    let head = devnet
+        .control("eth_blockNumber", serde_json::json!([]))
+        .await
+        .unwrap();
     let head = u64::from_str_radix(head.as_str().unwrap().trim_start_matches("0x"), 16).unwrap();
     devnet.mine(devnet.network.confirmations).await.unwrap();
     let mut health = chain.health();

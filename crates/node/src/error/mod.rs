@@ -18,8 +18,8 @@ use self::causes::{
     network_code, network_fix,
 };
 use crate::{
-    data::DataError, identity::IdentityError, models::ModelsError, peers::InviteError,
-    settings::SettingsError, wallet::WalletProblem,
+    data::DataError, identity::IdentityError, models::ModelsError, money::ActError,
+    peers::InviteError, settings::SettingsError, wallet::WalletProblem,
 };
 
 /// An error as a screen shows it.
@@ -91,6 +91,9 @@ pub enum NodeError {
     /// The wallet.
     #[error(transparent)]
     Wallet(#[from] WalletProblem),
+    /// Something that the wallet was to sign.
+    #[error(transparent)]
+    Act(#[from] ActError),
     /// No such chat: deleted meanwhile, or never there.
     #[error("this chat no longer exists")]
     ChatMissing {
@@ -320,6 +323,7 @@ impl NodeError {
             Self::Models(error) => error.code(),
             Self::Invite(error) => error.code(),
             Self::Wallet(problem) => problem.code(),
+            Self::Act(error) => error.code(),
             Self::ChatMissing { .. } => "chat_missing",
             Self::MessageMissing { .. } => "message_missing",
             Self::ChatBusy => "chat_busy",
@@ -373,6 +377,7 @@ impl NodeError {
             Self::Engine(error) => engine_fix(error),
             Self::Models(error) => error.fix(),
             Self::Wallet(problem) => Some(problem.fix()),
+            Self::Act(error) => Some(error.fix()),
             Self::Invite(_) => fixed(
                 "Ask for the invite again and paste all of it, or paste an address that begins with /ip4 or /ip6.",
             ),

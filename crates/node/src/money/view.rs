@@ -3,6 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::settings::Mode;
+use crate::{
+    error::ErrorView,
+    wallet::{WalletRole, WalletState},
+};
 
 /// How sure the node is of what the chain says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,47 +54,20 @@ pub struct NetworkView {
     pub state: ChainState,
     /// The last block that counts as final.
     pub final_block: Option<u64>,
-    /// When it was last looked at, in milliseconds since 1970.
-    pub checked_unix_ms: Option<u64>,
+    /// When that block was made, in seconds since 1970.
+    pub final_unix_s: Option<u64>,
     /// Each endpoint.
     pub endpoints: Vec<EndpointView>,
     /// A faucet gives tokens of it.
     pub faucet: bool,
 }
 
-/// Whether the wallet can sign.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum WalletState {
-    /// There is none.
-    #[default]
-    None,
-    /// It is there, and asks for its password.
-    Locked,
-    /// It signs what the person confirms.
-    Unlocked,
-}
-
-/// What a key is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Role {
-    /// Earnings, votes, transfers.
-    Wallet,
-    /// Pays for asking.
-    Spend,
-    /// Sends claims of this computer.
-    Operator,
-    /// Signs vouchers of this computer.
-    Session,
-}
-
 /// One account.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct AccountView {
+pub struct MoneyAccount {
     /// What it is for.
-    pub role: Role,
+    pub role: WalletRole,
     /// Its address.
     pub address: String,
     /// How it follows from the words; `None` for a key of this device alone.
@@ -113,8 +90,8 @@ pub struct VaultView {
     pub promised: String,
     /// What of it was claimed.
     pub spent: String,
-    /// When the grant ends, in Unix seconds.
-    pub until_unix_s: u64,
+    /// When the grant ends, in Unix seconds; `None` before there is one.
+    pub until_unix_s: Option<u64>,
     /// What is lost if the key promises too much.
     pub bond: String,
 }
@@ -131,24 +108,14 @@ pub struct EarnedView {
     pub too_small: String,
     /// Claimed in final blocks.
     pub paid_out: String,
+    /// Never to be collected: its signer is over for too long.
+    pub lost: String,
     /// Vouchered since midnight (UTC).
     pub today: String,
     /// In the last seven days.
     pub week: String,
     /// In the last thirty.
     pub month: String,
-}
-
-/// Something that is missing, and what helps.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct MoneyProblem {
-    /// Which, for a window.
-    pub code: String,
-    /// In a sentence.
-    pub message: String,
-    /// The next step.
-    pub fix: Option<String>,
 }
 
 /// Everything about money, whole.
@@ -164,15 +131,43 @@ pub struct MoneyStatus {
     /// When the wallet locks by itself, in milliseconds since 1970.
     pub locks_unix_ms: Option<u64>,
     /// The accounts that are known.
-    pub accounts: Vec<AccountView>,
+    pub accounts: Vec<MoneyAccount>,
     /// `None` before the chain was read.
     pub vault: Option<VaultView>,
-    /// What was earned.
-    pub earned: EarnedView,
-    /// Spent since midnight (UTC).
-    pub spent_today: String,
+    /// What was earned; `None` where nothing can be.
+    pub earned: Option<EarnedView>,
+    /// Spent since midnight (UTC); `None` where nothing can be.
+    pub spent_today: Option<String>,
     /// What the switch means.
     pub mode: Mode,
     /// What is missing, the most pressing first.
-    pub problems: Vec<MoneyProblem>,
+    pub problems: Vec<ErrorView>,
+}
+
+/// How a transaction stands, for a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TransactionView {
+    /// Its name here.
+    pub id: String,
+    /// What it is, in a line.
+    pub title: String,
+    /// Who sends it.
+    pub from: String,
+    /// The address that is called or paid.
+    pub to: String,
+    /// What leaves the account, beside the fee.
+    pub leaves: Vec<crate::wallet::Leaves>,
+    /// The most that it costs, of the coin's smallest unit.
+    pub fee_max: String,
+    /// `prepared`, `sent`, `mined`, `final`, `failed`, `replaced` or `lost`.
+    pub state: String,
+    /// Why it failed, or what explains that it waits.
+    pub why: Option<String>,
+    /// The hash of its newest form.
+    pub hash: String,
+    /// When it was signed, in milliseconds since 1970.
+    pub sent_unix_ms: u64,
+    /// It can be sent again at a higher price, or taken back.
+    pub replaceable: bool,
 }

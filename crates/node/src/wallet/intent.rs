@@ -200,10 +200,10 @@ pub struct Preview {
     pub leaves: Vec<Leaves>,
     /// The most that the chain takes for it, in base units of the coin.
     pub fee_max: String,
-    /// The account's coin afterwards, in base units.
-    pub coin_after: String,
-    /// The account's token afterwards, in base units.
-    pub token_after: String,
+    /// The account's coin afterwards, in base units; `None` where there is not enough.
+    pub coin_after: Option<String>,
+    /// The account's token afterwards, in base units; `None` where there is not enough.
+    pub token_after: Option<String>,
     /// The decoded call, field by field.
     pub fields: Vec<NamedValue>,
     /// What a simulation of the call said.

@@ -35,12 +35,7 @@ pub use self::{
     problem::WalletProblem,
     view::{AccountView, WalletKind, WalletRole, WalletState, WalletStatus},
 };
-use crate::{
-    clock,
-    data::DataFolder,
-    error::{ErrorView, NodeError},
-    node::Inner,
-};
+use crate::{clock, data::DataFolder, error::ErrorView, node::Inner};
 
 /// What a wallet may hold, in base units of the token, before a copy of its words must be shown to exist: 10 DGC. Above it
 /// the wallet looks on and signs nothing: losing the computer would lose the money.
@@ -584,23 +579,6 @@ impl crate::Node {
     #[must_use]
     pub fn wallet(&self) -> &Wallet {
         &self.inner.wallet
-    }
-
-    /// What an intent would do, simulated and bound to a digest.
-    ///
-    /// # Errors
-    /// [`WalletProblem::NoMoney`] while no network of money is set up.
-    pub async fn sign_preview(&self, intent: &Intent) -> Result<Preview, NodeError> {
-        std::future::ready(Err(intent.without_money().into())).await
-    }
-
-    /// Signs and sends exactly what the preview of this digest said.
-    ///
-    /// # Errors
-    /// [`WalletProblem::NoMoney`] while no network of money is set up.
-    pub async fn sign_confirm(&self, intent: &Intent, digest: &str) -> Result<(), NodeError> {
-        let _ = digest;
-        std::future::ready(Err(intent.without_money().into())).await
     }
 }
 

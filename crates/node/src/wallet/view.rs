@@ -7,10 +7,11 @@ use super::State;
 use crate::error::ErrorView;
 
 /// Whether there is a wallet, and whether it is open.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WalletState {
     /// There is none.
+    #[default]
     None,
     /// Its keys are sealed in the file.
     Locked,

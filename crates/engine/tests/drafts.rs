@@ -255,7 +255,10 @@ async fn the_owner_gets_drafts_beside_a_stranger_too() {
         ..request(&file, 2)
     };
     let mut stranger = engine.generate(endless).await.unwrap();
-    while !matches!(stranger.next().await, Some(Ok(GenerateEvent::Tokens { .. }))) {}
+    while !matches!(
+        stranger.next().await,
+        Some(Ok(GenerateEvent::Tokens { .. }))
+    ) {}
     let beside = answer(engine.generate(request(&file, 0)).await.unwrap()).await;
     assert_eq!(beside, alone);
     drop(stranger);

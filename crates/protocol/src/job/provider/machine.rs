@@ -165,10 +165,7 @@ impl Provider {
             Event::Frame(_) | Event::WriteBlocked | Event::Drained | Event::Closed(_)
                 if self.link.is_parked() => {}
             Event::Frame(frame) => self.frame(frame, now, out),
-            Event::OwnWork(on) => {
-                self.own_work = on;
-                self.pause_or_resume(now, out);
-            }
+            Event::OwnWork(on) => self.owner(on, now, out),
             Event::Off => self.fail(RefuseCode::NodeOff, "", now, out),
             Event::WriteBlocked => {
                 if self.link.flows() {
@@ -268,7 +265,7 @@ impl Provider {
             EngineEvent::Failed(why) => return self.fail(RefuseCode::EngineFailed, &why, now, out),
         };
         if worth_saying && self.link.flows() {
-            run.heartbeat(self.paused, now, out);
+            run.heartbeat(self.paused || self.own_work, now, out);
         }
     }
 
@@ -411,11 +408,24 @@ impl Provider {
             run.checkpoint(&self.config, now, out);
         }
         if run.must_speak(now) {
-            run.heartbeat(self.paused, now, out);
+            run.heartbeat(self.paused || self.own_work, now, out);
         }
     }
 
-    /// Own work before a stranger's; and nobody computes for long for a client that does not read or is gone.
+    /// The client hears that the owner comes first now. What the engine computes beside the owner's work is the engine's own
+    /// affair: it alone knows what that costs.
+    fn owner(&mut self, works: bool, now: Clock, out: &mut Vec<Action>) {
+        let before = std::mem::replace(&mut self.own_work, works);
+        if let State::Running(run) = &mut self.state
+            && before != works
+            && run.over.is_none()
+            && self.link.flows()
+        {
+            run.heartbeat(self.paused || works, now, out);
+        }
+    }
+
+    /// Nobody computes for long for a client that does not read or is gone.
     fn pause_or_resume(&mut self, now: Clock, out: &mut Vec<Action>) {
         let State::Running(run) = &mut self.state else {
             return;
@@ -426,14 +436,16 @@ impl Provider {
             Link::Blocked(since) => full || now.mono_ms >= since.saturating_add(BLOCKED_PAUSE_MS),
             Link::Parked(_) => full,
         };
-        let pause = self.own_work || unread;
-        if pause == self.paused || run.over.is_some() {
+        if unread == self.paused || run.over.is_some() {
             return;
         }
-        self.paused = pause;
-        out.push(if pause { Action::Pause } else { Action::Resume });
+        self.paused = unread;
+        out.push(match unread {
+            true => Action::Pause,
+            false => Action::Resume,
+        });
         if self.link.flows() {
-            run.heartbeat(pause, now, out);
+            run.heartbeat(self.paused || self.own_work, now, out);
         }
     }
 

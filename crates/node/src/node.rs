@@ -177,6 +177,7 @@ impl Node {
             threads: settings.threads.and_then(NonZeroUsize::new),
             // The list of models knows the folders, and tells the engine.
             readable: Vec::new(),
+            sharing: settings.sharing(),
             ..EngineOptions::default()
         });
         crate::data::create_private(&data.heads()).map_err(|source| NodeError::File {
@@ -342,6 +343,9 @@ impl Node {
         }
         if before.money.lock != settings.money.lock {
             inner.wallet.set_lock_after(settings.money.lock_after());
+        }
+        if before.network_share != settings.network_share {
+            inner.engine.set_sharing(settings.sharing()).await?;
         }
         if before.default_model != settings.default_model {
             inner.models.set_default(settings.default_model.clone());

@@ -32,6 +32,9 @@ const MAX_LISTEN: usize = 16;
 /// The most tokens one free answer for a stranger may have, whatever the file says: an evening of this processor.
 const MAX_SERVE_OUT: u32 = 8192;
 
+/// Percent of the device's time that others may have. None at all is what the switch is for.
+const NETWORK_SHARE: std::ops::RangeInclusive<u8> = 1..=100;
+
 /// Regions in one list: there are about 250 codes.
 const MAX_REGIONS: usize = 300;
 
@@ -81,6 +84,8 @@ pub struct Settings {
     pub serve_free: bool,
     /// Most tokens of one answer for a stranger.
     pub serve_max_out: u32,
+    /// Most of the time of what computes here that others may have, in percent. Beside the owner's own answers they get less.
+    pub network_share: u8,
     /// What matters most when peers are compared.
     pub routing: Preset,
     /// The highest price per million tokens that is paid, of input or of output: base units of the token, in decimal
@@ -130,6 +135,7 @@ impl Default for Settings {
             serve_models: Vec::new(),
             serve_free: true,
             serve_max_out: 512,
+            network_share: 100,
             routing: Preset::default(),
             price_cap: None,
             regions_allow: Vec::new(),
@@ -227,6 +233,15 @@ impl SettingsError {
 }
 
 impl Settings {
+    /// How the engine is to share the device.
+    #[must_use]
+    pub(crate) fn sharing(&self) -> engine::Sharing {
+        engine::Sharing {
+            network_share: f32::from(self.network_share) / 100.0,
+            ..engine::Sharing::default()
+        }
+    }
+
     /// The highest price that is paid, as a number. `None` where any is, and where the text is none.
     #[must_use]
     pub fn price_cap(&self) -> Option<u128> {
@@ -265,6 +280,16 @@ impl Settings {
             return out_of_range(
                 "serve_max_out",
                 format!("must lie between 1 and {MAX_SERVE_OUT} tokens"),
+            );
+        }
+        if !NETWORK_SHARE.contains(&self.network_share) {
+            return out_of_range(
+                "network_share",
+                format!(
+                    "must lie between {} and {} percent",
+                    NETWORK_SHARE.start(),
+                    NETWORK_SHARE.end()
+                ),
             );
         }
         if self.price_cap.is_some() && self.price_cap().is_none() {
@@ -337,6 +362,7 @@ struct OnDisk {
     serve_models: Vec<String>,
     serve_free: bool,
     serve_max_out: u32,
+    network_share: u8,
     routing: Preset,
     #[serde(skip_serializing_if = "Option::is_none")]
     price_cap: Option<String>,
@@ -378,6 +404,7 @@ impl OnDisk {
             serve_models,
             serve_free,
             serve_max_out,
+            network_share,
             routing,
             price_cap,
             regions_allow,
@@ -404,6 +431,7 @@ impl OnDisk {
             serve_models,
             serve_free,
             serve_max_out,
+            network_share,
             routing,
             price_cap,
             regions_allow,
@@ -434,6 +462,7 @@ impl OnDisk {
             serve_models,
             serve_free,
             serve_max_out,
+            network_share,
             routing,
             price_cap,
             regions_allow,
@@ -461,6 +490,7 @@ impl OnDisk {
             serve_models,
             serve_free,
             serve_max_out,
+            network_share,
             routing,
             price_cap,
             regions_allow,
@@ -641,6 +671,8 @@ mod tests {
             "{",
             "text_scale = 99.0",
             "threads = 0",
+            "network_share = 0",
+            "network_share = 101",
             "listen = [\"nonsense\"]",
             "theme = \"pink\"",
             "routing = \"best\"",
@@ -678,6 +710,7 @@ mod tests {
             place: Place::Automatic,
             proxy: Some("http://127.0.0.1:3128".to_owned()),
             serve_models: vec!["a".to_owned()],
+            network_share: 30,
             threads: Some(1),
             close_to_tray: Some(true),
             routing: Preset::Fast,

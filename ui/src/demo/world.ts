@@ -272,6 +272,7 @@ export const SETTINGS: Settings = {
   serveModels: [],
   serveFree: true,
   serveMaxOut: 1024,
+  networkShare: 100,
   routing: "balanced",
   priceCap: null,
   regionsAllow: [],

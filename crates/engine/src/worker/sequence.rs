@@ -117,13 +117,14 @@ impl Sequence {
         }
     }
 
-    /// Drafts what follows its next token, for a step that computes nothing else. Gives the tokens of that step, one where
-    /// nothing is drafted.
-    pub(super) fn draft(&mut self, model: &Loaded) -> u32 {
+    /// Drafts at most `most` tokens that follow its next one, for a step that is computed for it. Gives its tokens of that
+    /// step, one where nothing is drafted.
+    pub(super) fn draft(&mut self, model: &Loaded, most: u32) -> u32 {
         let (Work::Answer(answer), [last]) = (&mut self.work, &self.ids[self.state.len()..]) else {
             return 1;
         };
-        let longest = answer.longest(model.info.context);
+        let longest = answer.longest(model.info.context) as usize;
+        let longest = longest.min(self.ids.len() + 1 + most as usize);
         let draft = answer.draft(&self.ids, longest, &model.pace);
         if draft.is_empty() {
             return 1;

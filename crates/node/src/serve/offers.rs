@@ -211,7 +211,8 @@ pub(super) fn nothing(inner: &Inner) -> ErrorView {
     )
 }
 
-/// Measured speeds of the model in this file: tokens read and written per second; 0 where nothing was measured.
+/// What others get of the measured speeds of the model in this file: tokens read and written per second; 0 where nothing
+/// was measured.
 pub(super) fn speeds_of(inner: &Inner, file: &Path) -> (u32, u32) {
     let models = inner.models.all();
     let model = models
@@ -220,8 +221,10 @@ pub(super) fn speeds_of(inner: &Inner, file: &Path) -> (u32, u32) {
     model.map_or((0, 0), speeds(inner))
 }
 
-/// Measured speeds per model, in whole tokens per second; 0 where nothing was measured.
+/// What others get of the measured speeds per model, by the share of the time that is theirs: in whole tokens per second; 0
+/// where nothing was measured.
 fn speeds(inner: &Inner) -> impl Fn(&Model) -> (u32, u32) + use<> {
+    let share = f64::from(inner.settings.borrow().sharing().network_share);
     let rows = inner.models.view().borrow().rows.clone();
     move |model| {
         let measured = rows
@@ -231,8 +234,8 @@ fn speeds(inner: &Inner) -> impl Fn(&Model) -> (u32, u32) + use<> {
         // A float becomes the nearest u32 that holds it, and 0 when it is no number.
         measured.map_or((0, 0), |speed| {
             (
-                speed.prefill_tokens_per_second.unwrap_or(0.0) as u32,
-                speed.decode_tokens_per_second as u32,
+                (speed.prefill_tokens_per_second.unwrap_or(0.0) * share) as u32,
+                (speed.decode_tokens_per_second * share) as u32,
             )
         })
     }

@@ -168,6 +168,7 @@ struct Job {
     computed: u32,
     prefilled_ms: u64,
     paused: bool,
+    owner_works: bool,
     tongue: Tongue,
     frames: u32,
     /// Tokens that were sent at least once.

@@ -214,10 +214,7 @@ impl Provider {
             Event::Frame(_) | Event::WriteBlocked | Event::Drained | Event::Closed(_)
                 if self.link.is_parked() => {}
             Event::Frame(frame) => self.frame(frame, now, out),
-            Event::OwnWork(on) => {
-                self.own_work = on;
-                self.start_or_pause(now, out);
-            }
+            Event::OwnWork(on) => self.owner(on, now, out),
             Event::Off => self.fail(RefuseCode::NodeOff, "", now, out),
             Event::WriteBlocked => {
                 if self.link.flows() {
@@ -308,6 +305,7 @@ impl Provider {
     }
 
     fn engine(&mut self, event: EngineEvent, now: Clock, out: &mut Vec<Action>) {
+        let standstill = self.standstill();
         let State::Running(run) = &mut self.state else {
             return;
         };
@@ -342,7 +340,7 @@ impl Provider {
             EngineEvent::Failed(why) => return self.fail(RefuseCode::EngineFailed, &why, now, out),
         };
         if worth_saying && self.link.flows() {
-            run.heartbeat(self.standstill, now, out);
+            run.heartbeat(standstill, now, out);
         }
     }
 
@@ -450,6 +448,7 @@ impl Provider {
 
     fn overdue_running(&mut self, now: Clock, out: &mut Vec<Action>) {
         self.start_or_pause(now, out);
+        let standstill = self.standstill();
         let State::Running(run) = &mut self.state else {
             return;
         };
@@ -511,12 +510,30 @@ impl Provider {
             run.checkpoint(&self.config, now, out);
         }
         if run.must_speak(now) {
-            run.heartbeat(self.standstill, now, out);
+            run.heartbeat(standstill, now, out);
         }
     }
 
-    /// Own work before a stranger's; nobody computes for long for a client that does not read or is gone, nor beyond what one
-    /// pays for.
+    /// Why nothing comes, in the client's eyes. What the engine computes beside the owner's work is the engine's own affair: it alone
+    /// knows what that costs.
+    fn standstill(&self) -> Option<Phase> {
+        self.standstill.or(self.own_work.then_some(Phase::Paused))
+    }
+
+    /// The client hears that the owner comes first now.
+    fn owner(&mut self, works: bool, now: Clock, out: &mut Vec<Action>) {
+        let before = std::mem::replace(&mut self.own_work, works);
+        let standstill = self.standstill();
+        if let State::Running(run) = &mut self.state
+            && before != works
+            && run.over.is_none()
+            && self.link.flows()
+        {
+            run.heartbeat(standstill, now, out);
+        }
+    }
+
+    /// Nobody computes for long for a client that does not read or is gone, nor beyond what one pays for.
     pub(super) fn start_or_pause(&mut self, now: Clock, out: &mut Vec<Action>) {
         let State::Running(run) = &mut self.state else {
             return;
@@ -536,7 +553,7 @@ impl Provider {
             Link::Blocked(since) => full || now.mono_ms >= since.saturating_add(BLOCKED_PAUSE_MS),
             Link::Parked(_) => full,
         };
-        let standstill = if self.own_work || unread {
+        let standstill = if unread {
             Some(Phase::Paused)
         } else {
             unpaid.then_some(Phase::Unpaid)
@@ -553,7 +570,7 @@ impl Provider {
         }
         self.standstill = standstill;
         if self.link.flows() {
-            run.heartbeat(standstill, now, out);
+            run.heartbeat(standstill.or(self.own_work.then_some(Phase::Paused)), now, out);
         }
     }
 }

@@ -89,6 +89,7 @@ impl World {
             computed: 0,
             prefilled_ms: 0,
             paused: false,
+            owner_works: false,
             tongue: Tongue::default(),
             frames: 0,
             sent: 0,
@@ -153,6 +154,14 @@ impl World {
         if job.closed {
             return;
         }
+        if let provider::Event::OwnWork(works) = event {
+            // These engines compute nothing beside it.
+            let goes_on = std::mem::replace(&mut job.owner_works, works) && !works;
+            if goes_on {
+                self.after(0, Event::EngineStep(number));
+            }
+        }
+        let job = &mut self.jobs[number];
         let actions = job.machine.step(event, now);
         if let Some(deadline) = job.machine.deadline() {
             assert!(deadline > now.mono_ms, "a provider's deadline lies behind");
@@ -300,7 +309,7 @@ impl World {
         let Some(engine) = &mut job.engine else {
             return;
         };
-        if job.paused {
+        if job.paused || job.owner_works {
             return;
         }
         if job.prefilled_ms < profile.prefill_ms {

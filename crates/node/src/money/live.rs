@@ -53,6 +53,11 @@ struct Basis {
 }
 
 impl Live {
+    /// What the network's file says.
+    pub(crate) fn network(&self) -> &Network {
+        self.chain.network()
+    }
+
     /// Seconds since 1970 as final blocks have it; this computer's clock before the first of them.
     pub(super) fn chain_now(&self) -> u64 {
         let health = self.chain.health();

@@ -9,6 +9,7 @@ mod compute;
 mod job;
 mod measure;
 mod offers;
+mod quoted;
 mod quotes;
 mod rooms;
 mod swarm;

@@ -3,10 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use network::QuoteAsked;
-use protocol::{
-    price::Prices,
-    quote::{QUOTE_LIFETIME_MS, Quote},
-};
+use protocol::quote::{QUOTE_LIFETIME_MS, Quote};
 use tokio::sync::{mpsc, watch};
 
 use super::{
@@ -36,7 +33,7 @@ pub(super) async fn give(
 ) {
     while let Some(asked) = asked.recv().await {
         let QuoteAsked {
-            peer: _,
+            peer,
             request,
             request_hash,
             reply,
@@ -48,7 +45,12 @@ pub(super) async fn give(
             .filter(|served| request.n_in < served.ctx_max);
         let quote = model.and_then(|served| {
             let in_front = in_front(*rooms.running.borrow(), inner.answers.own_work());
-            quote(&inner, served, request.n_in, in_front, request_hash)
+            let quote = quote(&inner, served, request.n_in, in_front, request_hash)?;
+            let whose = (peer, request.model);
+            let life = (quote.expires_unix_ms, clock::unix_ms());
+            let kept = quote.prices.is_free()
+                || rooms.quoted.keep(quote.quote_id, whose, quote.prices, life);
+            kept.then_some(quote)
         });
         // Nobody waits any more.
         let _ = reply.send(quote.map(|quote| quote.sign(&inner.identity.signer())));
@@ -73,7 +75,7 @@ fn quote(
             .saturating_add(load_ms),
         decode_tps,
         queue_pos: in_front,
-        prices: Prices::FREE,
+        prices: served.prices,
         // What the engine has cached of this peer is not known here.
         cached_prefix_tokens: 0,
         quote_id,

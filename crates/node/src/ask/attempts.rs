@@ -11,6 +11,7 @@ use protocol::{
         CloseWhy,
         client::{AttemptEnd, AttemptId, Candidate, Event, LocalEvent},
     },
+    quote::QuoteRequest,
 };
 use tokio::sync::mpsc;
 
@@ -62,18 +63,32 @@ pub(super) fn is_ours(error: &NodeError) -> bool {
     )
 }
 
-/// Connects to a candidate, opens a stream and reads it to its end. `doubted`: on the connection that is there it did not
-/// answer.
+/// Connects to a candidate, asks it for a quote where one is wanted, opens a stream and reads it to its end. `doubted`: on the
+/// connection that is there it did not answer.
 pub(super) async fn talk(
     inner: Arc<Inner>,
     session: Arc<Session>,
     attempt: AttemptId,
-    candidate: Candidate,
+    (candidate, wanted): (Candidate, Option<QuoteRequest>),
     doubted: bool,
     reports: mpsc::Sender<Report>,
 ) {
     let peer = candidate.peer;
-    let stream = match open(&inner, &session, &peer, doubted).await {
+    let quoted = match wanted {
+        Some(request) => quote(&inner, &session, attempt, &peer, &request).await,
+        None => Ok(None),
+    };
+    let opened = match quoted {
+        Ok(quoted) => {
+            if let Some(quoted) = quoted {
+                // The drive is gone only when the answer is over.
+                let _ = reports.send(Report::Event(quoted)).await;
+            }
+            open(&inner, &session, &peer, doubted).await
+        }
+        Err(error) => Err(error),
+    };
+    let stream = match opened {
         Ok(stream) => stream,
         Err(error) => {
             let failed = Report::NoStream {
@@ -264,7 +279,33 @@ pub(super) fn error_of(why: AttemptEnd, engine: Option<EngineError>) -> ErrorVie
         AttemptEnd::Closed(_) | AttemptEnd::PathChanged | AttemptEnd::BrokenOff => "peer_gone",
         AttemptEnd::Gave { .. } | AttemptEnd::TooLong => "peer_failed",
         AttemptEnd::Lie(_) => "peer_dishonest",
+        AttemptEnd::NoQuote => "peer_silent",
+        AttemptEnd::Dearer | AttemptEnd::TooDear { .. } => {
+            let fix = "Ask a cheaper peer, or allow more in the settings.";
+            return ErrorView::new("too_dear", sentence(&why), Some(fix.to_owned()));
+        }
+        AttemptEnd::Unpaid(_) => {
+            let fix = "Look at the wallet: what may be spent is set and filled up there.";
+            return ErrorView::new("not_paid", sentence(&why), Some(fix.to_owned()));
+        }
         AttemptEnd::LostRace | AttemptEnd::Stopped => "answer_lost",
     };
     ErrorView::new(code, sentence(&why), again)
+}
+
+/// The quote by which a candidate's prices hold.
+async fn quote(
+    inner: &Inner,
+    session: &Session,
+    attempt: AttemptId,
+    peer: &PeerId,
+    request: &QuoteRequest,
+) -> Result<Option<Event>, NodeError> {
+    inner.reach(session, peer).await?;
+    let quote = session.network.quote(peer, request).await?;
+    Ok(Some(Event::Quoted {
+        attempt,
+        prices: quote.prices,
+        quote_id: quote.quote_id,
+    }))
 }

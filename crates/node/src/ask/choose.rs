@@ -367,6 +367,7 @@ fn candidate(offer: &Offer) -> Candidate {
         ctx_max: offer.ctx_max,
         out_max: offer.out_max,
         prices: offer.prices,
+        pay_to: None,
         quote_id: None,
         first_token_p95_ms: None,
     }
@@ -394,7 +395,7 @@ fn ip_of(address: &str) -> Option<IpAddr> {
     }
 }
 
-fn random<const N: usize>() -> Result<[u8; N], NodeError> {
+pub(super) fn random<const N: usize>() -> Result<[u8; N], NodeError> {
     let mut bytes = [0u8; N];
     getrandom::fill(&mut bytes)
         .map_err(|error| crate::identity::IdentityError::Random(error.to_string()))?;

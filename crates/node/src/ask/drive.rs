@@ -20,6 +20,7 @@ use protocol::{
         },
     },
     offer::Offer,
+    quote::QuoteRequest,
 };
 use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
@@ -27,7 +28,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use super::{
     OwnWork,
     attempts::{Report, compute, error_of, talk},
-    choose::Chosen,
+    choose::{Chosen, random},
     events::Events,
     output::{End, Output},
     seek::Seek,
@@ -99,6 +100,8 @@ pub(crate) struct Drive<'a> {
     /// Tokens come that cannot be turned into text any more.
     output_broken: bool,
     seed: u64,
+    /// Tokens of the input.
+    input: u32,
 }
 
 /// A task that works for an attempt; gone when this is dropped.
@@ -127,6 +130,7 @@ impl<'a> Drive<'a> {
             };
             AbortOnDropHandle::new(tokio::spawn(dial))
         });
+        let input = work.prompt.len() + work.resume.len();
         Self {
             inner,
             session,
@@ -145,6 +149,7 @@ impl<'a> Drive<'a> {
             engine_error: None,
             output_broken: false,
             seed: 0,
+            input: u32::try_from(input).unwrap_or(u32::MAX),
         }
     }
 
@@ -247,7 +252,20 @@ impl<'a> Drive<'a> {
             grammar: None,
             want_logprobs_k: None,
             deadline_ms: None,
+            max_cost: None,
         }
+    }
+
+    /// What the provider is told of a job before it says what it costs. The prefixes of the input are nobody's business but
+    /// the last writer's, who was asked before.
+    fn quote_request(&self) -> Result<QuoteRequest, NodeError> {
+        Ok(QuoteRequest {
+            nonce: random()?,
+            model: self.work.model.digest,
+            n_in: self.input,
+            max_out: self.work.max_out,
+            prefix_hashes: Vec::new(),
+        })
     }
 
     fn taken(&self, offer: &Offer) -> Option<Candidate> {
@@ -317,14 +335,23 @@ impl<'a> Drive<'a> {
     /// Carries out one action. The outcome, when it was the last.
     async fn act(&mut self, action: Action) -> Option<Outcome> {
         match action {
-            Action::Connect { attempt, candidate } => {
+            Action::Connect {
+                attempt,
+                candidate,
+                wants_quote,
+            } => {
                 self.watched.begun(attempt, candidate.peer);
                 let doubted = self.doubted.remove(&candidate.peer);
+                let wanted = match wants_quote {
+                    // Without random bytes none is asked for, and the machine asks nobody for money.
+                    true => self.quote_request().ok(),
+                    false => None,
+                };
                 let task = tokio::spawn(talk(
                     Arc::clone(self.inner),
                     Arc::clone(&self.session),
                     attempt,
-                    candidate,
+                    (candidate, wanted),
                     doubted,
                     self.reports.clone(),
                 ));
@@ -388,6 +415,8 @@ impl<'a> Drive<'a> {
                 resume,
                 max_out,
             } => self.start_local(attempt, prompt, resume, max_out),
+            // Nobody is asked who wants money: no candidate says whom to pay.
+            Action::Promise { .. } | Action::Reserve { .. } | Action::HeldMore { .. } => {}
             Action::StopLocal { attempt } => {
                 self.attempts.remove(&attempt);
             }
@@ -505,7 +534,8 @@ impl<'a> Drive<'a> {
         } = progress;
         let phase = match phase {
             AnswerPhase::Connecting | AnswerPhase::Resuming => Phase::Connecting,
-            AnswerPhase::Waiting | AnswerPhase::At(WirePhase::Queued | WirePhase::Paused) => {
+            AnswerPhase::Waiting
+            | AnswerPhase::At(WirePhase::Queued | WirePhase::Paused | WirePhase::Unpaid) => {
                 Phase::Queued
             }
             AnswerPhase::At(WirePhase::Loading) => Phase::Loading,

@@ -34,6 +34,7 @@ mod machine;
 mod output;
 mod pay;
 mod seats;
+mod settle;
 mod span;
 mod streams;
 
@@ -52,9 +53,9 @@ pub use span::{MAX_SILENCE_MS, MIN_SILENCE_MS};
 
 use super::{CloseWhy, Finish};
 use crate::{
-    ModelRef, PeerId, Signer,
+    JobId, ModelRef, PeerId, Signer,
     frame::{Frame, Grammar, Phase, Sampling, Signed, TokenLogprobs},
-    price::Prices,
+    price::{Prices, Totals},
     quote::QUOTE_ID,
     receipt::SignedReceipt,
     voucher::{Address, B256, Checked, Reservation, Unchecked, Vault, Voucher},
@@ -289,12 +290,16 @@ pub enum Action {
         promise: PromiseId,
         /// For which attempt.
         attempt: AttemptId,
+        /// For which job.
+        job: JobId,
         /// Who is paid.
         payee: Address,
         /// Base units.
         add: u128,
-        /// What for.
+        /// What the voucher names.
         work: B256,
+        /// The tokens of the job that are paid for with it.
+        totals: Totals,
     },
     /// Hold a part of the grant for this payee, write that to disk, synced, sign it, and answer with [`Event::Reserved`] or
     /// [`Event::NotPromised`].

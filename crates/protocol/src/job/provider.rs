@@ -26,6 +26,7 @@ mod charge;
 mod end;
 mod judge;
 mod machine;
+mod overdue;
 mod paid;
 mod resume;
 mod run;

@@ -9,7 +9,7 @@ use super::{Lie, PayTo};
 use crate::{
     Clock, JobId,
     frame::{Accept, Signed},
-    price::{self, Prices},
+    price::{self, Prices, Totals},
     receipt::{work_of, work_of_job},
     voucher::{
         B256, Unchecked, Voucher,
@@ -32,6 +32,7 @@ pub(super) struct Due {
 /// The payments of one job.
 #[derive(Debug)]
 pub(super) struct Bill {
+    pub(super) job: JobId,
     pub(super) pay_to: PayTo,
     prices: Prices,
     n_in: u32,
@@ -57,6 +58,7 @@ pub(super) struct Bill {
 impl Bill {
     pub(super) fn new(job: &JobId, pay_to: PayTo, prices: Prices, n_in: u32, capped: bool) -> Self {
         Self {
+            job: *job,
             pay_to,
             prices,
             n_in,
@@ -114,6 +116,15 @@ impl Bill {
     /// The provider signed for what it gave so far.
     pub(super) fn signed_for(&mut self, checkpoint: &Signed) {
         self.work = work_of(checkpoint);
+    }
+
+    /// The tokens that are paid for.
+    pub(super) fn totals(&self) -> Totals {
+        Totals {
+            input: u64::from(self.input),
+            cached: 0,
+            output: u64::from(self.output),
+        }
     }
 
     /// What is to be paid now, `count` output tokens being here.

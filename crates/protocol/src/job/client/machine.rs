@@ -197,7 +197,15 @@ impl Client {
                     until,
                     patient_until,
                     ..
-                } => [Some(*until), Some(*patient_until), None, None, None, None, None],
+                } => [
+                    Some(*until),
+                    Some(*patient_until),
+                    None,
+                    None,
+                    None,
+                    None,
+                    None,
+                ],
                 State::Local { until } => [Some(*until), None, None, None, None, None, None],
                 State::Running { span, .. } => [
                     Some(span.silent_at()),

@@ -86,9 +86,11 @@ impl Client {
         out.push(Action::Promise {
             promise,
             attempt,
+            job: bill.job,
             payee: bill.pay_to.payee,
             add: 0,
             work: bill.work,
+            totals: bill.totals(),
         });
     }
 
@@ -127,9 +129,11 @@ impl Client {
             out.push(Action::Promise {
                 promise,
                 attempt,
+                job: bill.job,
                 payee: bill.pay_to.payee,
                 add: due.add,
                 work: bill.work,
+                totals: bill.totals(),
             });
         }
     }

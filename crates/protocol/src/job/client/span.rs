@@ -1,10 +1,7 @@
 //! One provider's span of an answer: what it promised, what came, and whether what it signs agrees. Every check
 //! compares with what this side computed itself.
 
-use super::{
-    Candidate, Lie, MAX_CUTS, Request, SETTLE_MS,
-    bill::{Bill, Due},
-};
+use super::{Candidate, Lie, MAX_CUTS, Request, bill::Bill};
 use crate::{
     ChainHash, Clock, JobId, PeerId, chain,
     frame::{Accept, Done, Phase, Progress, Signed, TokenLogprobs, Tokens},
@@ -14,7 +11,6 @@ use crate::{
         Checkpoint, Receipt, ReceiptError, SAMPLER, SEED_FROM_JOB, SignedReceipt, prompt_hash,
         seed_of,
     },
-    voucher::{Unchecked, Voucher},
 };
 
 /// A provider that writes is silent when nothing came for this long, however even its pace was: it beats every half second
@@ -45,7 +41,7 @@ pub(super) struct Span {
     prompt_hash: [u8; 32],
     h: ChainHash,
     /// Tokens that came, the held one included.
-    count: u32,
+    pub(super) count: u32,
     /// The end token, until the receipt is here.
     held: New,
     pub(super) checkpoint: Option<Signed>,
@@ -71,7 +67,7 @@ pub(super) struct Span {
     /// What is paid for it, where it costs something.
     pub(super) bill: Option<Box<Bill>>,
     /// All is here, and what is left to be paid is being signed, until then at most.
-    settling: Option<(Box<Finished>, u64)>,
+    pub(super) settling: Option<(Box<Finished>, u64)>,
 }
 
 /// What a finished job comes to.
@@ -137,72 +133,6 @@ impl Span {
             bill: None,
             settling: None,
         })
-    }
-
-    /// The same of a job that is paid for, on the terms of its `Accept`.
-    pub(super) fn paid_by(
-        mut self,
-        bill: Option<Box<Bill>>,
-        accept: &Accept,
-        asked: u32,
-    ) -> Result<Self, Lie> {
-        self.bill = bill;
-        if let Some(bill) = &mut self.bill {
-            bill.accepted(accept)?;
-            bill.capped &= accept.max_out == asked;
-        }
-        Ok(self)
-    }
-
-    /// A voucher of ours that the provider shows and that is not known here.
-    pub(super) fn held_more(&self, accept: &Accept) -> Result<Option<Voucher<Unchecked>>, Lie> {
-        match &self.bill {
-            Some(bill) => bill.held_more(&accept.last_voucher_held),
-            None => Ok(None),
-        }
-    }
-
-    /// What is to be paid now.
-    pub(super) fn due(&self, now: Clock) -> Option<Due> {
-        let bill = self.bill.as_ref()?;
-        match &self.settling {
-            Some(_) => bill.rest(self.count),
-            None => bill.due(self.count, now.mono_ms),
-        }
-    }
-
-    /// When something is to be paid, or no longer waited for.
-    pub(super) fn pays_at(&self) -> Option<u64> {
-        match &self.settling {
-            Some((_, until)) => Some(*until),
-            None => self.bill.as_ref()?.pay_at(self.count),
-        }
-    }
-
-    /// The job is over; what is left to be paid comes first.
-    pub(super) fn settle(&mut self, finished: Finished, now: Clock) {
-        self.settling = Some((Box::new(finished), now.mono_ms + SETTLE_MS));
-    }
-
-    pub(super) fn is_settling(&self) -> bool {
-        self.settling.is_some()
-    }
-
-    /// The end, once all is paid or was waited for long enough.
-    pub(super) fn settled(&mut self, now: Clock) -> Option<Finished> {
-        let (_, until) = self.settling.as_ref()?;
-        let paid = self
-            .bill
-            .as_ref()
-            .is_none_or(|bill| bill.signing.is_none() && bill.rest(self.count).is_none());
-        (paid || now.mono_ms >= *until)
-            .then(|| self.give_up_settling())
-            .flatten()
-    }
-
-    /// The end, if only payment is missing.
-    pub(super) fn give_up_settling(&mut self) -> Option<Finished> {
-        self.settling.take().map(|(finished, _)| *finished)
     }
 
     /// Takes a provider's `Accept` of the same job on a new stream: it promises what it promised before.

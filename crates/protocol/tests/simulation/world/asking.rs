@@ -111,6 +111,7 @@ impl World {
                 payee,
                 add,
                 work,
+                ..
             } => self.sign((promise, attempt), payee, add, work),
             Action::Reserve {
                 promise,

@@ -105,7 +105,7 @@ impl Till {
     /// How the provider's machine charges.
     pub(crate) fn charging(&self) -> Charging {
         Charging {
-            vault: self.vault,
+            vault: self.vault.clone(),
             payee: self.payee,
             stream_window: STREAM_WINDOW,
         }

@@ -32,6 +32,10 @@ mod schema;
 #[cfg(test)]
 mod tests;
 
+// Tests in here and tests outside include the same files.
+#[cfg(test)]
+extern crate self as ledger;
+
 pub use answered::{Answered, AnsweredState, Day, MAX_ANSWERED, NewAnswer, Totals};
 pub use error::LedgerError;
 pub use handle::{Ledger, QUEUE};

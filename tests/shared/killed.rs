@@ -71,6 +71,9 @@ pub(crate) fn until_it_dies(
     let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
     whole
         .lines()
-        .filter_map(|line| line.find(mark).map(|at| line[at + mark.len()..].trim().to_owned()))
+        .filter_map(|line| {
+            line.find(mark)
+                .map(|at| line[at + mark.len()..].trim().to_owned())
+        })
         .collect()
 }

@@ -167,7 +167,7 @@ async fn one_write(
         3 => {
             let seen = Seen {
                 line: LineKey {
-                    signer: [n.to_le_bytes()[0]; 20],
+                    signer: [n.to_le_bytes()[0] | 0x80; 20],
                     ..key(A)
                 },
                 cumulative: total,

@@ -10,41 +10,125 @@ use ledger::*;
 /// What a damaged disk, a bug, or somebody with the file open could do; and a word of what names it.
 const PLANTED: &[(&str, &str)] = &[
     // The levels of a line.
-    ("UPDATE line SET cumulative = X'000000000000000000000000000003e8' WHERE side = 'payee'", "total of"),
-    ("UPDATE line SET cumulative = zeroblob(16) WHERE side = 'payer'", "total of"),
-    ("UPDATE line SET claimed = X'00000000000000000000000000000001' WHERE side = 'payee'", "claimed level of"),
-    ("UPDATE line SET shared = X'00000000000000000000000000000001' WHERE side = 'payee'", "overdraft's share"),
-    ("UPDATE line SET written_off = X'00000000000000000000000000000001' WHERE side = 'payee'", "written-off part"),
-    ("UPDATE line SET nonce = 0 WHERE side = 'payer'", "last reservation"),
-    ("UPDATE line SET released = 9 WHERE side = 'payer'", "last release"),
-    ("UPDATE line SET reserved_upto = X'00000000000000000000000000000001' WHERE side = 'payer'", "reserved level"),
-    ("UPDATE line SET reserved_until_s = 9 WHERE side = 'payer'", "reservation's end"),
-    ("UPDATE signer SET granted = X'00000000000000000000000000000001'", "grant of the signer"),
+    (
+        "UPDATE line SET cumulative = X'000000000000000000000000000003e8' WHERE side = 'payee'",
+        "total of",
+    ),
+    (
+        "UPDATE line SET cumulative = zeroblob(16) WHERE side = 'payer'",
+        "total of",
+    ),
+    (
+        "UPDATE line SET claimed = X'00000000000000000000000000000001' WHERE side = 'payee'",
+        "claimed level of",
+    ),
+    (
+        "UPDATE line SET shared = X'00000000000000000000000000000001' WHERE side = 'payee'",
+        "overdraft's share",
+    ),
+    (
+        "UPDATE line SET written_off = X'00000000000000000000000000000001' WHERE side = 'payee'",
+        "written-off part",
+    ),
+    (
+        "UPDATE line SET nonce = 0 WHERE side = 'payer'",
+        "last reservation",
+    ),
+    (
+        "UPDATE line SET released = 9 WHERE side = 'payer'",
+        "last release",
+    ),
+    (
+        "UPDATE line SET reserved_upto = X'00000000000000000000000000000001' WHERE side = 'payer'",
+        "reserved level",
+    ),
+    (
+        "UPDATE line SET reserved_until_s = 9 WHERE side = 'payer'",
+        "reservation's end",
+    ),
+    (
+        "UPDATE signer SET granted = X'00000000000000000000000000000001'",
+        "grant of the signer",
+    ),
     // Vouchers.
-    ("DELETE FROM voucher WHERE n = (SELECT max(n) FROM voucher WHERE origin = 'held')", "total of"),
-    ("DELETE FROM voucher WHERE n = (SELECT min(n) FROM voucher WHERE origin = 'held')", "entry of voucher"),
-    ("UPDATE voucher SET cumulative = zeroblob(16) WHERE n = (SELECT max(n) FROM voucher WHERE origin = 'held')", "must be above"),
-    ("UPDATE voucher SET signature = zeroblob(64) WHERE n = (SELECT max(n) FROM voucher WHERE origin = 'held')", "signature of"),
+    (
+        "DELETE FROM voucher WHERE n = (SELECT max(n) FROM voucher WHERE origin = 'held')",
+        "total of",
+    ),
+    (
+        "DELETE FROM voucher WHERE n = (SELECT min(n) FROM voucher WHERE origin = 'held')",
+        "entry of voucher",
+    ),
+    (
+        "UPDATE voucher SET cumulative = zeroblob(16) WHERE n = (SELECT max(n) FROM voucher WHERE origin = 'held')",
+        "must be above",
+    ),
+    (
+        "UPDATE voucher SET signature = zeroblob(64) WHERE n = (SELECT max(n) FROM voucher WHERE origin = 'held')",
+        "signature of",
+    ),
     // Reservations.
     ("DELETE FROM hold", "last reservation"),
     // The journal.
-    ("DELETE FROM journal WHERE n = (SELECT min(n) FROM journal WHERE kind = 'voucher')", "entry of voucher"),
-    ("UPDATE journal SET amount = X'00000000000000000000000000000047' WHERE n = (SELECT min(n) FROM journal WHERE kind = 'voucher')", "entry of voucher"),
-    ("INSERT INTO journal SELECT NULL, at_ms, kind, debit, credit, amount, voucher, event FROM journal WHERE kind = 'promise' LIMIT 1", "entry of voucher"),
-    ("DELETE FROM journal WHERE kind = 'claim'", "the claim of event"),
-    ("UPDATE journal SET amount = X'00000000000000000000000000000001' WHERE kind = 'deposit'", "the deposit of event"),
-    ("INSERT INTO journal SELECT NULL, at_ms, kind, debit, credit, amount, voucher, event FROM journal WHERE kind = 'fee'", "the fee of event"),
-    ("UPDATE journal SET debit = credit, credit = debit WHERE kind = 'grant'", "grant/"),
-    ("UPDATE journal SET debit = (SELECT debit FROM journal WHERE kind = 'fee') WHERE kind = 'claimed'", "debits of"),
+    (
+        "DELETE FROM journal WHERE n = (SELECT min(n) FROM journal WHERE kind = 'voucher')",
+        "entry of voucher",
+    ),
+    (
+        "UPDATE journal SET amount = X'00000000000000000000000000000047' WHERE n = (SELECT min(n) FROM journal WHERE kind = 'voucher')",
+        "entry of voucher",
+    ),
+    (
+        "INSERT INTO journal SELECT NULL, at_ms, kind, debit, credit, amount, voucher, event FROM journal WHERE kind = 'promise' LIMIT 1",
+        "entry of voucher",
+    ),
+    (
+        "DELETE FROM journal WHERE kind = 'claim'",
+        "the claim of event",
+    ),
+    (
+        "UPDATE journal SET amount = X'00000000000000000000000000000001' WHERE kind = 'deposit'",
+        "the deposit of event",
+    ),
+    (
+        "INSERT INTO journal SELECT NULL, at_ms, kind, debit, credit, amount, voucher, event FROM journal WHERE kind = 'fee'",
+        "the fee of event",
+    ),
+    (
+        "UPDATE journal SET debit = credit, credit = debit WHERE kind = 'grant'",
+        "grant/",
+    ),
+    (
+        "UPDATE journal SET debit = (SELECT debit FROM journal WHERE kind = 'fee') WHERE kind = 'claimed'",
+        "debits of",
+    ),
     ("DELETE FROM journal WHERE kind = 'bond'", "debits of bond/"),
-    ("UPDATE account SET name = 'earned/0x00' WHERE name LIKE 'earned/%'", "earned/0x00"),
+    (
+        "UPDATE account SET name = 'earned/0x00' WHERE name LIKE 'earned/%'",
+        "earned/0x00",
+    ),
     // Events of the chain.
-    ("DELETE FROM chain_event WHERE body LIKE '%claimed%' AND mine_payee = 1", "claimed level of"),
-    ("UPDATE chain_event SET body = replace(body, '\"5000\"', '\"5001\"')", "the deposit of event"),
-    ("UPDATE chain_event SET body = replace(body, '\"150\"', '\"151\"')", "the claimed of event"),
-    ("UPDATE chain_event SET body = replace(body, '\"126\"', '\"125\"')", "transfers to the payout"),
+    (
+        "DELETE FROM chain_event WHERE body LIKE '%claimed%' AND mine_payee = 1",
+        "claimed level of",
+    ),
+    (
+        "UPDATE chain_event SET body = replace(body, '\"5000\"', '\"5001\"')",
+        "the deposit of event",
+    ),
+    (
+        "UPDATE chain_event SET body = replace(body, '\"150\"', '\"151\"')",
+        "the claimed of event",
+    ),
+    (
+        "UPDATE chain_event SET body = replace(body, '\"126\"', '\"125\"')",
+        "transfers to the payout",
+    ),
     ("UPDATE chain_event SET mine_payer = 0", "event"),
-    ("INSERT INTO chain_event SELECT NULL, block, at_s, zeroblob(32), log_index, mine_payer, mine_payee, body FROM chain_event WHERE body LIKE '%deposited%'", "the deposit of event"),
+    (
+        "INSERT INTO chain_event SELECT NULL, block, at_s, zeroblob(32), log_index, mine_payer, mine_payee, body FROM chain_event WHERE body LIKE '%deposited%'",
+        "the deposit of event",
+    ),
 ];
 
 #[tokio::test]

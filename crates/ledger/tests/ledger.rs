@@ -533,7 +533,10 @@ async fn write_the_fixture_of_this_version() {
     let mut triggers = raw
         .prepare("SELECT sql FROM sqlite_schema WHERE type = 'trigger' ORDER BY name")
         .unwrap();
-    for line in triggers.query_map([], |row| row.get::<_, String>(0)).unwrap() {
+    for line in triggers
+        .query_map([], |row| row.get::<_, String>(0))
+        .unwrap()
+    {
         sql.push_str(&format!("{};\n", line.unwrap()));
     }
     let id: i64 = raw

@@ -1,10 +1,10 @@
 //! Killed at any moment of a history of money, the books are whole: what a caller was told is there, and an audit passes.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-#[path = "../../../tests/shared/killed.rs"]
-mod killed;
 #[path = "money/desk.rs"]
 mod desk;
+#[path = "../../../tests/shared/killed.rs"]
+mod killed;
 
 use std::ffi::OsStr;
 use std::io::Write as _;

@@ -128,8 +128,8 @@ async fn play(steps: Vec<Step>) {
                 model.granted = model.granted.max(granted);
             }
             Step::Promise(line, total, job) => {
-                let fits = total >= model.promised(line)
-                    && model.worst(line, total) <= model.granted;
+                let fits =
+                    total >= model.promised(line) && model.worst(line, total) <= model.granted;
                 let done = desk.promise(PAYEES[line], total, job).await;
                 assert_eq!(done.is_ok(), fits, "{step:?}: {done:?}");
                 if fits {
@@ -196,7 +196,10 @@ async fn compare(desk: &Desk, model: &Model) {
     for (line, payee) in PAYEES.into_iter().enumerate() {
         let open = model.held(line) - model.claimed(line, false);
         let debt = desk.ledger.debt(payee, PAYER).await.unwrap();
-        assert_eq!((debt.open, debt.claimed), (open, model.claimed(line, false)));
+        assert_eq!(
+            (debt.open, debt.claimed),
+            (open, model.claimed(line, false))
+        );
         let owed = desk
             .ledger
             .balance(Account::Promised(key(payee)))

@@ -20,7 +20,8 @@ sol!(
     "../../contracts/abi/DgcDev.json"
 );
 
-type Machine = MainnetEvm<Context<BlockEnv, TxEnv, CfgEnv, CacheDB<EmptyDB>, Journal<CacheDB<EmptyDB>>>>;
+type Machine =
+    MainnetEvm<Context<BlockEnv, TxEnv, CfgEnv, CacheDB<EmptyDB>, Journal<CacheDB<EmptyDB>>>>;
 
 /// The chain of foundry's development node, so that digests look alike.
 pub(crate) const CHAIN_ID: u64 = 31_337;
@@ -41,7 +42,6 @@ pub(crate) struct Chain {
 pub(crate) struct Done<T> {
     pub(crate) value: T,
     pub(crate) logs: Vec<Log>,
-    pub(crate) gas: u64,
 }
 
 impl Chain {
@@ -94,7 +94,9 @@ impl Chain {
             chain_id: Some(CHAIN_ID),
             ..TxEnv::default()
         };
-        self.machine.transact_commit(tx).expect("a valid transaction")
+        self.machine
+            .transact_commit(tx)
+            .expect("a valid transaction")
     }
 
     /// A call that changes the chain; `None` where it reverts.
@@ -105,12 +107,9 @@ impl Chain {
             self.vault
         };
         match self.run(from, TxKind::Call(to), call.abi_encode().into()) {
-            ExecutionResult::Success {
-                output, logs, gas, ..
-            } => Some(Done {
+            ExecutionResult::Success { output, logs, .. } => Some(Done {
                 value: C::abi_decode_returns(output.data()).expect("what the interface says"),
                 logs,
-                gas: gas.used(),
             }),
             ExecutionResult::Revert { .. } => None,
             other => panic!("{}: {other:?}", C::SIGNATURE),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use protocol::voucher::{Address, B256};
+use protocol::voucher::Address;
 use revm::primitives::U256;
 
 use crate::chain::FEE_SETTER;
@@ -71,7 +71,6 @@ pub(crate) struct Row {
     pub(crate) payer: Address,
     pub(crate) signer: Address,
     pub(crate) cumulative: u128,
-    pub(crate) work: B256,
 }
 
 /// A promise as evidence.
@@ -241,13 +240,7 @@ impl Vault {
         Ok(())
     }
 
-    pub(crate) fn reserve(
-        &mut self,
-        line: LineOf,
-        upto: u128,
-        until: u64,
-        nonce: u64,
-    ) -> Done {
+    pub(crate) fn reserve(&mut self, line: LineOf, upto: u128, until: u64, nonce: u64) -> Done {
         let (now, grant) = (self.now, (line.0, line.1));
         let signer = self.known(grant)?;
         must(now < signer.until && !signer.contested)?;
@@ -319,15 +312,17 @@ impl Vault {
         }
         let mut paid = due.min(held);
         self.signer(grant).locked -= paid;
-        let signer = self.signer(grant).clone();
+        self.signer(grant).spent += paid;
         if !signer.thawed && !signer.contested && now < signer.until + THAW {
-            paid += (due - paid).min(signer.granted - signer.spent - signer.locked);
+            let more = (due - paid).min(self.free(grant));
+            self.signer(grant).spent += more;
+            paid += more;
         }
         if paid == 0 {
             return (0, 0);
         }
-        self.signer(grant).spent += paid;
         self.lines.entry(id).or_default().claimed += paid;
+        let signer = self.signer(grant).clone();
         let share = signer.gas_pot.min(self.gas_share);
         if signer.until > now || line.gas_paid || share == 0 {
             return (paid, 0);

@@ -32,15 +32,20 @@ mod schema;
 #[cfg(test)]
 mod tests;
 
+// Tests in here and tests outside include the same files.
+#[cfg(test)]
+extern crate self as ledger;
+
 pub use answered::{Answered, AnsweredState, Day, MAX_ANSWERED, NewAnswer, Totals};
 pub use error::LedgerError;
 pub use handle::{Ledger, QUEUE};
 pub use measured::{MAX_MEASURED, Measured};
 pub use money::{
-    Account, Address, AuditReport, Balance, BookLine, BookRows, By, ChainBlock, ChainEvent, ChainRow,
-    Debt, Disagreement, DueWhy, EarningKey, EarningRow, Earnings, EarningsQuery, Head, HeldReservation,
-    HeldVoucher, Hold, HoldRow, JobEarning, JobTokens, LineKey, LineState, Lost, Mine, MoneyError,
-    OpenLine, PaidJob, Promise, Seen, StatementFormat, StatementRow, THAW_S, VoucherRow,
+    Account, Address, AuditReport, Balance, BookLine, BookRows, By, ChainBlock, ChainEvent,
+    ChainRow, Debt, Disagreement, DueWhy, EarningKey, EarningRow, Earnings, EarningsQuery, Head,
+    HeldReservation, HeldVoucher, Hold, HoldRow, JobEarning, JobTokens, LineKey, LineState, Lost,
+    Mine, MoneyError, OpenLine, PaidJob, Promise, Seen, StatementFormat, StatementRow, THAW_S,
+    VoucherRow,
 };
 pub use receipts::{MAX_RECEIPT_BYTES, Receipt, ReceiptRole};
 pub use replay::{JobRecord, MAX_CLOCK_JUMP_MS, MAX_EXPIRY_MS, MAX_JOBS_SEEN};

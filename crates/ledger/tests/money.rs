@@ -114,10 +114,7 @@ async fn a_restored_backup_is_found_at_a_payee_and_its_signer_never_signs_again(
         signature: [9; 64],
         at_ms: NOW,
     };
-    assert_eq!(
-        desk.ledger.own_voucher_seen(seen(250)).await.unwrap(),
-        None
-    );
+    assert_eq!(desk.ledger.own_voucher_seen(seen(250)).await.unwrap(), None);
     let old = Desk::at(backup).await;
     let lost = old.ledger.own_voucher_seen(seen(250)).await.unwrap();
     assert_eq!(
@@ -360,10 +357,7 @@ async fn a_job_that_runs_is_being_checked() {
         worth: 1,
         now_s: CHAIN_S,
     };
-    let earned = async || {
-        desk.ledger.earnings(query, By::Model).await.unwrap()[0]
-            .earned
-    };
+    let earned = async || desk.ledger.earnings(query, By::Model).await.unwrap()[0].earned;
     assert_eq!(earned().await.checking, 100);
     desk.ledger
         .answer_ended(running.job, 1, 8, "stop", AnsweredState::Signed)
@@ -638,11 +632,7 @@ async fn a_statement_has_every_row_with_what_it_is_tied_to() {
             .unwrap()
             .is_empty()
     );
-    let page = desk
-        .ledger
-        .statement_page(0, u64::MAX, 1, 1)
-        .await
-        .unwrap();
+    let page = desk.ledger.statement_page(0, u64::MAX, 1, 1).await.unwrap();
     assert_eq!(page[0].n, 2);
 }
 

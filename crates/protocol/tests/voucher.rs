@@ -11,7 +11,7 @@ use protocol::{
         Address, B256, RESERVATION_BYTES, Reservation, SessionKey, VOUCHER_BYTES, Vault, Voucher,
         VoucherError,
         payee::{self, Costs, Debt, KnownSigner, LineOfJob, Next, NotServed, SignerFacts},
-        payer::{self, Book, BookLine, FIRST_RESERVATION_S, Grant, MAX_RESERVATION_S, Refused},
+        payer::{Book, FIRST_RESERVATION_S, Grant, MAX_RESERVATION_S, Refused},
     },
 };
 
@@ -199,28 +199,6 @@ fn a_lying_endpoint_cannot_shrink_or_a_late_one_revive_a_grant() {
 }
 
 #[test]
-fn a_kept_book_goes_on_where_it_stopped() {
-    let mut book = book(1000);
-    let work = B256::ZERO;
-    let _ = book.promise(address(2), 300, work, 0).unwrap();
-    let held = book.hold(address(2), 350, 100, 40, 0).unwrap();
-    let line = BookLine {
-        payee: address(2),
-        cumulative: 300,
-        nonce: held.nonce(),
-        holds: vec![payer::Hold {
-            upto: 350,
-            until: 100,
-            nonce: held.nonce(),
-        }],
-    };
-    let grant = book.grant();
-    let kept = Book::restore(address(1), key().address(), grant, [line]);
-    assert_eq!(kept, book);
-    assert_eq!(kept.promised(), 350);
-}
-
-#[test]
 fn a_reservation_is_small_and_short() {
     let mut book = book(1_000);
     let soon = NOW + FIRST_RESERVATION_S;
@@ -353,6 +331,9 @@ proptest! {
             }
             prop_assert!(model.worst(chain) <= granted);
             prop_assert_eq!(model.worst(chain), book.promised());
+            let lines = book.lines().map(|(payee, line)| (*payee, line.clone()));
+            let grant = Grant { granted, until: NOW + 30 * DAY };
+            prop_assert_eq!(&Book::restore(address(1), key().address(), grant, lines), &book);
         }
     }
 

@@ -147,7 +147,16 @@ mod tests {
         connection
             .execute_batch("CREATE TABLE t (a BLOB PRIMARY KEY)")
             .unwrap();
-        let mut amounts = [0, 1, 255, 256, u128::from(u64::MAX), 1 << 64, 1 << 127, u128::MAX];
+        let mut amounts = [
+            0,
+            1,
+            255,
+            256,
+            u128::from(u64::MAX),
+            1 << 64,
+            1 << 127,
+            u128::MAX,
+        ];
         for amount in amounts.iter().rev() {
             connection
                 .execute("INSERT INTO t VALUES (?1)", [Amount(*amount)])

@@ -65,11 +65,10 @@ impl Ledger {
             // One transaction: what is written meanwhile is in all of the sums or in none.
             let transaction = connection.transaction()?;
             let report = run(&transaction, now_ms, &genuine)?;
-            let body =
-                serde_json::to_string(&report).map_err(|error| LedgerError::Unreadable {
-                    what: "an audit",
-                    value: error.to_string(),
-                })?;
+            let body = serde_json::to_string(&report).map_err(|error| LedgerError::Unreadable {
+                what: "an audit",
+                value: error.to_string(),
+            })?;
             transaction.execute(
                 "INSERT INTO audit (at_ms, body) VALUES (?1, ?2)",
                 params![to_sql(now_ms), body],

@@ -163,9 +163,8 @@ impl Line {
         side: Side,
         key: &LineKey,
     ) -> Result<Option<Self>, LedgerError> {
-        let sql = format!(
-            "{LINE} WHERE l.side = ?1 AND s.payer = ?2 AND s.signer = ?3 AND l.payee = ?4"
-        );
+        let sql =
+            format!("{LINE} WHERE l.side = ?1 AND s.payer = ?2 AND s.signer = ?3 AND l.payee = ?4");
         one(
             connection,
             &sql,
@@ -229,12 +228,7 @@ impl Line {
         signer: i64,
     ) -> Result<Vec<Self>, LedgerError> {
         let sql = format!("{LINE} WHERE l.side = ?1 AND l.signer = ?2 ORDER BY l.payee");
-        many(
-            connection,
-            &sql,
-            params![side.as_str(), signer],
-            Self::read,
-        )
+        many(connection, &sql, params![side.as_str(), signer], Self::read)
     }
 
     pub(super) fn of_payer(
@@ -242,8 +236,9 @@ impl Line {
         payee: &Address,
         payer: &Address,
     ) -> Result<Vec<Self>, LedgerError> {
-        let sql =
-            format!("{LINE} WHERE l.side = 'payee' AND l.payee = ?1 AND s.payer = ?2 ORDER BY l.id");
+        let sql = format!(
+            "{LINE} WHERE l.side = 'payee' AND l.payee = ?1 AND s.payer = ?2 ORDER BY l.id"
+        );
         many(connection, &sql, params![payee, payer], Self::read)
     }
 

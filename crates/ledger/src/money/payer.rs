@@ -288,11 +288,7 @@ impl Ledger {
     }
 
     /// What was promised for one job.
-    pub async fn spent_on_job(
-        &self,
-        payer: Address,
-        job: crate::Job,
-    ) -> Result<u128, LedgerError> {
+    pub async fn spent_on_job(&self, payer: Address, job: crate::Job) -> Result<u128, LedgerError> {
         self.call(move |connection| {
             spent(
                 connection,

@@ -66,7 +66,11 @@ pub(super) fn book(
         }),
         ChainEvent::OverdraftDecided { payer, signer } => {
             books.signer(&payer, &signer, |row| row.until_s = at_s)?;
-            books.empty("penalty", Account::Bond(payer, signer), Account::Penalties(payer))
+            books.empty(
+                "penalty",
+                Account::Bond(payer, signer),
+                Account::Penalties(payer),
+            )
         }
         ChainEvent::GrantFreed {
             payer,
@@ -339,7 +343,11 @@ impl Books<'_> {
     }
 
     fn shared(&self, key: LineKey, amount: u128) -> Result<(), LedgerError> {
-        let level = |line: &Line| line.claimed.saturating_add(line.shared).saturating_add(amount);
+        let level = |line: &Line| {
+            line.claimed
+                .saturating_add(line.shared)
+                .saturating_add(amount)
+        };
         if self.mine.payer {
             let (_, mut line) = self.line(Side::Payer, &key)?;
             let paid = level(&line);

@@ -56,7 +56,8 @@ pub struct StatementRow {
     pub block: Option<u64>,
 }
 
-const HEAD: &str = "n,time,kind,debit,credit,amount,job,model,peer,cumulative,work,tx,log_index,block";
+const HEAD: &str =
+    "n,time,kind,debit,credit,amount,job,model,peer,cumulative,work,tx,log_index,block";
 
 impl Ledger {
     /// Rows after the one with number `after`, from `from_ms` on and before `until_ms`, in the order in which they were booked.
@@ -87,9 +88,7 @@ impl Ledger {
         }
         let (mut after, mut count) = (0, 0);
         loop {
-            let rows = self
-                .statement_page(from_ms, until_ms, after, PAGE)
-                .await?;
+            let rows = self.statement_page(from_ms, until_ms, after, PAGE).await?;
             for row in &rows {
                 match format {
                     StatementFormat::Csv => csv(&mut out, row),

@@ -191,7 +191,11 @@ impl Desk {
     }
 
     pub(crate) async fn book(&self) -> BookRows {
-        self.ledger.payer_book(PAYER, SIGNER).await.unwrap().unwrap()
+        self.ledger
+            .payer_book(PAYER, SIGNER)
+            .await
+            .unwrap()
+            .unwrap()
     }
 
     /// Passes an audit in which every signature must be the one of its total.

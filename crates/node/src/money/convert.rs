@@ -4,7 +4,7 @@ use chain::{ClaimRow, Happened, VaultEvent};
 use ledger::{BookRows, ChainEvent, ChainRow, HeldVoucher, Mine};
 use protocol::voucher::{
     self, Address, B256, VOUCHER_BYTES,
-    payer::{Book, BookLine, Grant, Hold},
+    payer::{Book, Grant, Hold, Line},
 };
 
 /// Whose accounts are ours.
@@ -20,19 +20,18 @@ pub(super) fn book(payer: Address, signer: Address, rows: BookRows) -> Book {
         granted: rows.granted,
         until: rows.until_s,
     };
-    let lines = rows.lines.into_iter().map(|line| BookLine {
-        payee: Address::from(line.payee),
-        cumulative: line.cumulative,
-        nonce: line.nonce,
-        holds: line
-            .holds
-            .into_iter()
-            .map(|hold| Hold {
-                upto: hold.upto,
-                until: hold.until_s,
-                nonce: hold.nonce,
-            })
-            .collect(),
+    let lines = rows.lines.into_iter().map(|line| {
+        let holds = line.holds.into_iter().map(|hold| Hold {
+            upto: hold.upto,
+            until: hold.until_s,
+            nonce: hold.nonce,
+        });
+        let promised = Line {
+            cumulative: line.cumulative,
+            holds: holds.collect(),
+            nonce: line.nonce,
+        };
+        (Address::from(line.payee), promised)
     });
     Book::restore(payer, signer, grant, lines)
 }

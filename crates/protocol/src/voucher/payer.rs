@@ -81,10 +81,10 @@ pub enum Refused {
     },
 }
 
-/// A reservation that still counts.
+/// A reservation that was signed, and is neither given up nor over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hold {
-    /// Up to which total of the line, in base units.
+    /// Up to which total of the line.
     pub upto: u128,
     /// Until when, in Unix seconds of the chain.
     pub until: u64,
@@ -92,24 +92,15 @@ pub struct Hold {
     pub nonce: u64,
 }
 
-/// One line of a book, as it is kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BookLine {
-    /// For whom.
-    pub payee: Address,
-    /// Its total, in base units.
-    pub cumulative: u128,
-    /// The number of its last reservation.
-    pub nonce: u64,
-    /// Its reservations that still count.
-    pub holds: Vec<Hold>,
-}
-
+/// What was promised to one payee.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Line {
-    cumulative: u128,
-    holds: Vec<Hold>,
-    nonce: u64,
+pub struct Line {
+    /// The total of its highest voucher.
+    pub cumulative: u128,
+    /// Reservations that count, in the order of their numbers.
+    pub holds: Vec<Hold>,
+    /// The number of the last reservation.
+    pub nonce: u64,
 }
 
 impl Line {
@@ -185,38 +176,27 @@ impl Book {
         }
     }
 
-    /// The book as it was kept.
+    /// A book as it was kept on disk. What is handed in is taken as it is: whoever keeps it says whether it is the newest.
     pub fn restore(
         payer: Address,
         signer: Address,
         grant: Grant,
-        lines: impl IntoIterator<Item = BookLine>,
+        lines: impl IntoIterator<Item = (Address, Line)>,
     ) -> Self {
-        let lines = lines.into_iter().map(|line| {
-            let BookLine {
-                payee,
-                cumulative,
-                nonce,
-                holds,
-            } = line;
-            let line = Line {
-                cumulative,
-                holds,
-                nonce,
-            };
-            (payee, line)
-        });
         Self {
-            payer,
-            signer,
-            grant,
-            lines: lines.collect(),
+            lines: lines.into_iter().collect(),
+            ..Self::new(payer, signer, grant)
         }
     }
 
     /// What the chain granted.
     pub fn grant(&self) -> Grant {
         self.grant
+    }
+
+    /// Its lines, by payee.
+    pub fn lines(&self) -> impl Iterator<Item = (&Address, &Line)> {
+        self.lines.iter()
     }
 
     /// What final blocks say of the grant now. A smaller grant than before is what a lying endpoint says: it is not taken, since

@@ -111,13 +111,21 @@ struct Counted {
 impl Counted {
     fn debit(&mut self, account: Account, amount: u128) {
         if amount > 0 {
-            self.accounts.entry(account.name()).or_default().0.add(amount);
+            self.accounts
+                .entry(account.name())
+                .or_default()
+                .0
+                .add(amount);
         }
     }
 
     fn credit(&mut self, account: Account, amount: u128) {
         if amount > 0 {
-            self.accounts.entry(account.name()).or_default().1.add(amount);
+            self.accounts
+                .entry(account.name())
+                .or_default()
+                .1
+                .add(amount);
         }
     }
 

@@ -61,6 +61,10 @@ pub(super) fn check(
         found.same(&line.nonce, &held.max(said.nonce), || {
             of("last reservation")
         });
+        // The chain has none of ours that is not booked, or the signer was lost.
+        if line.side == Side::Payer && held < said.nonce && answers(connection, &line.key)? {
+            found.name(of("last reservation"), held, said.nonce);
+        }
         found.same(&line.released, &said.released, || of("last release"));
         if line.written_off > 0 && !freed.contains(&(line.key.payer, line.key.signer)) {
             found.name(of("written-off part"), line.written_off, 0);
@@ -68,6 +72,12 @@ pub(super) fn check(
     }
     signers(connection, events, found)?;
     Ok(vouchers.count)
+}
+
+/// Whether the book of a line's signer is here, and the newest.
+fn answers(connection: &Connection, key: &LineKey) -> Result<bool, LedgerError> {
+    let signer = Signer::find(connection, &key.payer, &key.signer)?;
+    Ok(signer.is_some_and(|signer| signer.own && signer.lost.is_none()))
 }
 
 struct Vouchers {

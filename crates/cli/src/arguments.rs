@@ -36,6 +36,8 @@ pub(crate) enum Command {
     /// See, connect and block other computers
     #[command(subcommand)]
     Peers(Peers),
+    /// Make, open and back up the wallet
+    Wallet(Wallet),
     /// What this node does right now
     Status(Listing),
     /// Check this computer, and say how to mend what is wrong
@@ -187,6 +189,73 @@ pub(crate) enum Peers {
     },
 }
 
+const WALLET_EXAMPLES: &str = "\
+Examples:
+  decentralgpt wallet new                              24 new words, under a password that you type
+  decentralgpt wallet words --confirm                  three of them are asked back
+  decentralgpt wallet import --words-file words.txt    words from a file that only you can read (mode 0600)
+  decentralgpt wallet export > key.json                the wallet key for another wallet, under a password of its own
+
+Words and passwords are typed and never shown, or read from files of mode 0600. They are never arguments: other programs
+can read those.";
+
+#[derive(Debug, Args)]
+#[command(after_help = WALLET_EXAMPLES, arg_required_else_help = true)]
+pub(crate) struct Wallet {
+    #[command(subcommand)]
+    pub(crate) act: WalletAct,
+    /// As JSON, for programs
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// The wallet's password, from a file of mode 0600 [default: typed]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) password_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum WalletAct {
+    /// Make a wallet of 24 new words, and show them
+    New,
+    /// Take over a wallet by its words, or by a Web3 key file of another one
+    Import {
+        /// The words, from a file of mode 0600 [default: typed]
+        #[arg(long, value_name = "FILE", conflicts_with = "key_file")]
+        words_file: Option<PathBuf>,
+        /// A Web3 key file (JSON, version 3), as other wallets export it
+        #[arg(long, value_name = "FILE")]
+        key_file: Option<PathBuf>,
+        /// The key file's password, from a file of mode 0600 [default: typed]
+        #[arg(long, value_name = "FILE", requires = "key_file")]
+        key_password_file: Option<PathBuf>,
+    },
+    /// Whether there is a wallet, whether it is open, and whether its words were confirmed
+    Show,
+    /// The addresses of this computer's keys, and the paths by which they follow from the words
+    Addresses,
+    /// Open the wallet of the window or `serve` that runs, until it is idle
+    Unlock,
+    /// Close it: its keys leave the memory of the window or `serve`
+    Lock,
+    /// Show the words
+    Words {
+        /// Ask three of them back instead, and keep that a copy exists
+        #[arg(long)]
+        confirm: bool,
+    },
+    /// Write the wallet key as a Web3 key file (JSON, version 3) to standard output
+    Export {
+        /// The key file's own password, from a file of mode 0600 [default: typed]
+        #[arg(long, value_name = "FILE")]
+        key_password_file: Option<PathBuf>,
+    },
+    /// Another password
+    Password {
+        /// The new password, from a file of mode 0600 [default: typed]
+        #[arg(long, value_name = "FILE")]
+        new_password_file: Option<PathBuf>,
+    },
+}
+
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct Listing {
     /// As JSON, for programs
@@ -211,6 +280,17 @@ mod tests {
         assert!(temperature("-1").is_err());
         assert!(temperature("NaN").is_err());
         assert!(temperature("hot").is_err());
+    }
+
+    #[test]
+    fn no_secret_is_an_argument() {
+        for line in [
+            ["decentralgpt", "wallet", "unlock", "hunter2"],
+            ["decentralgpt", "wallet", "new", "--password=hunter2"],
+            ["decentralgpt", "wallet", "import", "abandon"],
+        ] {
+            assert!(Arguments::try_parse_from(line).is_err(), "{line:?}");
+        }
     }
 
     #[test]

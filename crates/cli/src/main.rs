@@ -1,4 +1,4 @@
-//! The headless face of DecentralGPT: `decentralgpt chat | serve | models | peers | status | doctor`.
+//! The headless face of DecentralGPT: `decentralgpt chat | serve | models | peers | wallet | status | doctor`.
 //!
 //! It owns the command line: what may be typed, what goes to which stream, which exit code means what. It decides nothing of
 //! the product. Every command speaks to a node through its control socket: the one of a running window or `serve`, or one that
@@ -18,6 +18,8 @@ mod output;
 mod peers;
 mod serve;
 mod stop;
+mod wallet;
+mod wallet_typed;
 mod words;
 
 use std::process::ExitCode;
@@ -80,6 +82,7 @@ async fn act(arguments: Arguments, output: &mut Output) -> Result<(), Failure> {
         Command::Serve(serve) => serve::serve(&core, serve, output, &stop).await,
         Command::Models(models) => models::models(&core, models, output, &stop).await,
         Command::Peers(peers) => peers::peers(&core, peers, output, &stop).await,
+        Command::Wallet(wallet) => wallet::wallet(&core, wallet, output).await,
         Command::Status(listing) => doctor::status(&core, listing, output).await,
         Command::Doctor(listing) => doctor::doctor(&core, listing, output).await,
     };
@@ -92,6 +95,7 @@ fn wants_json(command: &Command) -> bool {
     match command {
         Command::Chat(chat) => chat.json,
         Command::Serve(serve) => serve.json,
+        Command::Wallet(wallet) => wallet.json,
         Command::Models(
             arguments::Models::List(listing) | arguments::Models::Add { listing, .. },
         )

@@ -1,14 +1,19 @@
 //! What a person typed and nobody else may see: a password, the words, a foreign key file.
 
+use std::path::Path;
+
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use unicode_normalization::UnicodeNormalization as _;
 use zeroize::{Zeroize as _, Zeroizing};
 
-use crate::error::WalletError;
+use crate::{disk, error::WalletError};
 
 /// How many characters a new password may have. Fewer are guessed in an afternoon, whatever the derivation costs; more
 /// are a text that was pasted by mistake.
 pub const PASSWORD_CHARACTERS: std::ops::RangeInclusive<usize> = 8..=256;
+
+/// A phrase or a password is a line, a foreign key file at most this.
+const MAX_FILE_BYTES: usize = 64 * 1024;
 
 /// The most bytes that one character becomes when it is composed: NFKC of U+FDFA is 18 letters of two bytes.
 const COMPOSED_BYTES: usize = 36;
@@ -25,6 +30,15 @@ impl Typed {
     #[must_use]
     pub fn new(text: String) -> Self {
         Self(Zeroizing::new(text))
+    }
+
+    /// What a file holds instead of somebody typing it, without the line end. Nobody but its owner may read the file.
+    ///
+    /// # Errors
+    /// [`WalletError::Missing`], [`WalletError::TooOpen`], [`WalletError::Damaged`] when it is too long or no text,
+    /// [`WalletError::File`].
+    pub fn read(path: &Path) -> Result<Self, WalletError> {
+        Ok(Self(disk::read(path, MAX_FILE_BYTES)?).without_line_end())
     }
 
     /// The text.

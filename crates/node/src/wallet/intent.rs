@@ -105,14 +105,23 @@ impl Serialize for Amount {
 
 impl<'de> Deserialize<'de> for Amount {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
+    }
+}
+
+impl std::str::FromStr for Amount {
+    type Err = WalletProblem;
+
+    fn from_str(text: &str) -> Result<Self, WalletProblem> {
         // `parse` would take a sign.
-        if text.is_empty() || !text.bytes().all(|digit| digit.is_ascii_digit()) {
-            return Err(serde::de::Error::custom("an amount is decimal digits"));
+        if !text.bytes().all(|digit| digit.is_ascii_digit()) {
+            return Err(WalletProblem::NotAnAmount);
         }
         text.parse()
             .map(Self)
-            .map_err(|_| serde::de::Error::custom("an amount is below 2^128"))
+            .map_err(|_| WalletProblem::NotAnAmount)
     }
 }
 

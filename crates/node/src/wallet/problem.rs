@@ -31,6 +31,9 @@ pub enum WalletProblem {
     /// The intent is one of the wallet's own, which has nothing to preview.
     #[error("there is nothing to sign here")]
     NothingToSign,
+    /// A text is no amount.
+    #[error("an amount is a whole number of base units, in digits, below 2^128")]
+    NotAnAmount,
     /// The node is stopping.
     #[error("the program is closing")]
     Stopping,
@@ -71,6 +74,7 @@ impl WalletProblem {
             Self::NotAsked => "words_not_asked",
             Self::NoMoney => "no_money",
             Self::NothingToSign => "nothing_to_sign",
+            Self::NotAnAmount => "not_an_amount",
             Self::Stopping => "stopping",
         }
     }
@@ -142,6 +146,7 @@ impl WalletProblem {
             Self::NotAsked => "Begin again: show the words, or ask for them.",
             Self::NoMoney => "Everything else works without one.",
             Self::NothingToSign => "Close this window and begin again.",
+            Self::NotAnAmount => "Type another amount.",
             Self::Stopping => "Start the program again.",
         };
         text.to_owned()

@@ -155,6 +155,38 @@ const pictures = [
   },
   { name: "invite", does: step(place("Node"), (page) => page.getByRole("button", { name: "Show my invite" }).click(), (page) => page.waitForTimeout(250)) },
   { name: "log", does: step(place("Node"), (page) => page.getByRole("button", { name: "Connection log" }).click(), (page) => page.waitForTimeout(250)) },
+  { name: "node-modes", query: "money=nowallet", does: place("Node") },
+  { name: "wallet", does: step(place("Wallet"), (page) => page.getByText("earned, in 30 days").first().waitFor()), tall: true },
+  { name: "wallet-off", query: "money=off", does: place("Wallet") },
+  { name: "wallet-none", query: "money=nowallet", does: place("Wallet") },
+  { name: "wallet-coinless", query: "money=nocoin", does: place("Wallet"), tall: true },
+  { name: "wallet-disagree", query: "money=disagree", does: place("Wallet") },
+  { name: "wallet-receive", does: step(place("Wallet"), (page) => page.getByRole("button", { name: "Receive", exact: true }).click(), (page) => page.waitForTimeout(200)) },
+  {
+    name: "wallet-send",
+    does: step(place("Wallet"), async (page) => {
+      await page.getByRole("button", { name: "Send", exact: true }).click();
+      await page.getByLabel("Amount in DGC").fill("1,5");
+      await page.getByRole("button", { name: "Continue in the signing window" }).click();
+      await page.getByText("a point for decimals").waitFor();
+    }),
+  },
+  {
+    name: "wallet-proof",
+    does: step(place("Wallet"), async (page) => {
+      await page.getByRole("button", { name: "Receipt and voucher" }).first().click();
+      await page.getByText("not checked").waitFor();
+    }),
+  },
+  {
+    name: "vote",
+    does: step(place("Vote"), async (page) => {
+      await page.getByRole("button", { name: "Details of Lower the fee" }).click();
+      await page.getByText("<b>Vote for it.</b>").waitFor();
+    }),
+    tall: true,
+  },
+  { name: "vote-propose", does: step(place("Vote"), (page) => page.getByRole("button", { name: "Propose", exact: true }).click(), (page) => page.waitForTimeout(200)) },
   { name: "settings", does: place("Settings"), tall: true },
   { name: "broken", query: "scenario=broken" },
 ];
@@ -163,8 +195,8 @@ const frames = [
   { suffix: "light", width: 1280, height: 800, theme: "light" },
   { suffix: "dark", width: 1280, height: 800, theme: "dark" },
 ];
-const narrow = ["chat", "chat-first", "chat-consent", "models", "node", "settings"];
-const scaled = ["chat", "models", "node", "settings"];
+const narrow = ["chat", "chat-first", "chat-consent", "models", "node", "wallet", "vote", "settings"];
+const scaled = ["chat", "models", "node", "wallet", "vote", "settings"];
 
 function planned() {
   const plan = [];

@@ -1,4 +1,6 @@
 // The vocabulary of the core as the window uses it: the generated types under one roof.
+import type { Answered, Span } from "../bindings";
+
 export type {
   Answered,
   AnswerEvent,
@@ -33,3 +35,15 @@ export type {
   Span,
   Theme,
 } from "../bindings";
+
+export type * from "./money";
+
+/** What a span's receipt was paid, in base units; null where nothing was, or it is not known. */
+export function paidOf(span: Span): string | null {
+  return (span as Span & { paid?: string | null }).paid ?? null;
+}
+
+/** What an answered request has earned, in base units; null where that is not known. */
+export function earnedOf(answered: Answered): string | null {
+  return (answered as Answered & { earned?: string | null }).earned ?? null;
+}

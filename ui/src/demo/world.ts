@@ -221,6 +221,7 @@ export function answered(now: number): Answered[] {
     finish: "stop",
     state,
     peer,
+    ...(state === "signed" ? { earned: (BigInt(tokensOut) * 200_000_000_000n).toString() } : {}),
   });
   return [
     entry("job-1", 8_000, 212, "answering", PEERS.PEER),

@@ -64,6 +64,7 @@ export const wallet = {
   recovery: "Backup and recovery",
   backedUp: "The words were asked back and confirmed.",
   notBackedUp: "The words were not confirmed yet.",
+  keyFile: "This wallet came from a key file: keep that file, it has no words.",
   recoveryNote: "The 24 words bring back the wallet and spend accounts on any computer. The two keys of this device are its own: they can lose only what was granted to them.",
   showWords: "Show the words",
   confirmWords: "Confirm the words",

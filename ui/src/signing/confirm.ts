@@ -10,7 +10,6 @@ export async function confirm(page: Page, locked: boolean, note: string | null =
   const password = locked ? secret("password") : null;
   const agree = preview.known ? null : el("input", { type: "checkbox" });
   const reverts = preview.simulation === "reverts";
-  const why = el("p", { class: "quiet", role: "status" });
 
   page.show({
     title: preview.title,
@@ -22,7 +21,6 @@ export async function confirm(page: Page, locked: boolean, note: string | null =
       simulation(preview),
       el("p", { class: "digest" }, `${t.digest} `, el("code", {}, preview.digest), el("br"), t.digestNote),
       ...(password === null ? [] : [field(t.password, password), reveal(t.show, [password])]),
-      why,
     ],
     aside: { name: t.again, look: "plain", act: () => confirm(page, locked) },
     actions: [
@@ -38,12 +36,7 @@ export async function confirm(page: Page, locked: boolean, note: string | null =
     ],
   });
 
-  const settle = (): void => {
-    const reason = reverts ? t.whyReverts : agree !== null && !agree.checked ? t.whyUnknown : null;
-    why.textContent = reason ?? "";
-    const solid = page.solid();
-    if (solid) solid.disabled = reason !== null;
-  };
+  const settle = (): void => page.block(reverts ? t.whyReverts : agree !== null && !agree.checked ? t.whyUnknown : null);
   agree?.addEventListener("change", settle);
   settle();
 }
@@ -69,7 +62,7 @@ function figures(preview: Preview): HTMLElement {
     "dl",
     { class: "figures" },
     row(t.leaves, ...(preview.leaves.length === 0 ? [el("span", {}, t.nothingLeaves)] : preview.leaves.map((asset) => money(asset.amount, asset.symbol, test)))),
-    row(t.to, el("code", { class: preview.known ? null : "bad" }, preview.to), el("span", { class: "quiet" }, preview.known ? `${t.known}, ${preview.network.title}` : preview.network.title)),
+    row(t.to, el("code", { class: preview.known ? null : "bad" }, preview.to), el("span", { class: "quiet" }, preview.network.title)),
     row(t.fee, money(preview.feeMax, coin, test)),
     row(t.after, money(preview.tokenAfter, symbol, test), money(preview.coinAfter, coin, test)),
   );

@@ -26,7 +26,7 @@ export class Page {
     const main = actions.find((action) => action.look === "solid");
     form.addEventListener("submit", (event) => {
       event.preventDefault();
-      if (main) void this.run(main.act);
+      if (main && !this.solid()?.disabled) void this.run(main.act);
     });
     this.root.replaceChildren(form);
     document.title = title;
@@ -38,8 +38,14 @@ export class Page {
     this.root.querySelector(".problem")?.replaceChildren(el("p", {}, message), ...(fix ? [el("p", { class: "quiet" }, fix)] : []));
   }
 
-  /** The button that does what the page is for. */
-  solid(): HTMLButtonElement | null {
+  /** The button that does what the page is for works, or its reason stands above it. */
+  block(reason: string | null): void {
+    const solid = this.solid();
+    if (solid) solid.disabled = reason !== null;
+    this.root.querySelector(".reason")?.replaceChildren(reason ?? "");
+  }
+
+  private solid(): HTMLButtonElement | null {
     return this.root.querySelector<HTMLButtonElement>("footer button.solid");
   }
 
@@ -66,12 +72,11 @@ export class Page {
   /** The end of what needed no signature on the chain. */
   finished(said: string): void {
     this.show({ title: t.doneTitle, body: said, actions: [{ name: t.close, look: "solid", act: () => this.core.finish() }] });
-    this.solid()?.focus();
   }
 
   private foot(actions: Action[], aside: Action | undefined): HTMLElement {
     // The solid one submits, so that Enter does in any field what its click does.
     const make = (action: Action) => (action.look === "solid" ? el("button", { type: "submit", class: "solid" }, action.name) : button(action.name, () => void this.run(action.act)));
-    return el("footer", {}, ...(aside ? [el("span", { class: "aside" }, make(aside))] : []), ...actions.map(make));
+    return el("footer", {}, el("p", { class: "reason", role: "status" }), ...(aside ? [el("span", { class: "aside" }, make(aside))] : []), ...actions.map(make));
   }
 }

@@ -284,7 +284,7 @@ export function proposals(now: number): ProposalView[] {
       for: dgc("31250"),
       against: dgc("8400.5"),
       abstain: dgc("1200"),
-      changes: [{ what: "fee", now: "2 %", then: "1 %", onThisNode: "0.0394 DGC more of the 3.94 DGC claimed in the last 30 days." }],
+      changes: [{ what: "fee", now: "2 %", then: "1 %", onThisNode: "0.0394 DGC (worth nothing) more of the 3.94 DGC (worth nothing) claimed in the last 30 days." }],
       calls: [setFee],
     }),
     entry({
@@ -311,7 +311,7 @@ export function proposals(now: number): ProposalView[] {
       for: dgc("52000"),
       against: dgc("1900"),
       myVote: "for",
-      changes: [{ what: "minimum_stake", now: "1,000 DGC", then: "500 DGC", onThisNode: "Your stake of 600 DGC is enough since then." }],
+      changes: [{ what: "minimum_stake", now: "1,000 DGC (worth nothing)", then: "500 DGC (worth nothing)", onThisNode: "Your stake of 600 DGC (worth nothing) is enough since then." }],
     }),
     entry({
       id: "p4",

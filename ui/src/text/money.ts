@@ -272,6 +272,8 @@ export const modes = {
 
 export const price = {
   from: (amount: string) => `from ${amount}`,
+  offered: "Offered by peers, per million tokens",
+  hint: (price: string, peers: number) => `${price} · ${plural(peers, "peer", "peers")}`,
   one: (amount: string) => `${amount} per million tokens written`,
   range: (low: string, high: string) => `${low} to ${high} per million tokens written`,
   most: (amount: string) => `at most ${amount} for this answer`,

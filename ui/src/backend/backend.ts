@@ -4,25 +4,21 @@ import type {
   Answered,
   AnswerEvent,
   AppInfo,
-  Caps,
   ChatPatch,
   ChatSummary,
   ChatView,
   Check,
   EarningRow,
   EarningsBy,
-  Electricity,
   ErrorView,
   Intent,
   Invite,
   LogLine,
-  Mode,
   ModelRow,
   ModelsView,
   MoneyStatus,
   NodeStatus,
   OfferPrice,
-  OwnPrice,
   Peer,
   Proof,
   Receipt,
@@ -106,7 +102,7 @@ export interface Backend {
   moneyStatus(): Promise<MoneyStatus>;
   /** The newest first. */
   earnings(fromUnixMs: number, toUnixMs: number, by: EarningsBy): Promise<EarningRow[]>;
-  proofOpen(id: string): Promise<Proof>;
+  proofOpen(job: string): Promise<Proof>;
   /** The whole ledger as a file; null when the person saved nothing. */
   statementSave(format: "csv" | "json"): Promise<string | null>;
   transactions(): Promise<TransactionView[]>;
@@ -114,11 +110,6 @@ export interface Backend {
   transactionCancel(id: string): Promise<void>;
   moneyReceive(role: "wallet" | "spend"): Promise<Receiving>;
   moneyOffers(): Promise<OfferPrice[]>;
-  moneySetCaps(caps: Caps): Promise<void>;
-  moneySetMode(mode: Mode): Promise<void>;
-  /** A null price is the median of the offers again. */
-  moneySetPrice(model: string, price: OwnPrice | null): Promise<void>;
-  moneySetElectricity(electricity: Electricity | null): Promise<void>;
   moneyFaucet(): Promise<void>;
   voteStatus(): Promise<VoteStatus>;
   /** Opens the signing window and resolves when it has closed. */

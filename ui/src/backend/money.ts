@@ -19,7 +19,8 @@ export type NetworkView = {
   faucet: boolean;
   state: NetworkState;
   finalBlock: number | null;
-  checkedUnixMs: number | null;
+  /** When that block was made. */
+  finalUnixS: number | null;
   endpoints: Endpoint[];
 };
 
@@ -32,34 +33,52 @@ export type Account = { role: AccountRole; address: string; path: string | null;
 export type VaultView = {
   /** Withdrawn at once. */
   free: Units;
-  /** What this device's signer may promise. */
+  /** What this device's signer was granted, ever. */
   granted: Units;
-  /** Vouchered, neither claimed nor given back. */
+  /** What it promised, ever. */
   promised: Units;
+  /** What of that was claimed. */
   spent: Units;
-  untilUnixS: number | null;
+  untilUnixS: number;
   bond: Units;
 };
 
-export type Earned = { checking: Units; available: Units; tooSmall: Units; paidOut: Units };
-
-/** A range for the next 30 days, out of `days` days that were measured. */
-export type Estimated = { low: Units; high: Units; days: number };
-
-export type Caps = { perDay: Units | null; perChat: Units | null; price: Units | null };
+/** The four words, what is beneath them, and what was vouchered by days (UTC). */
+export type Earned = {
+  checking: Units;
+  available: Units;
+  tooSmall: Units;
+  paidOut: Units;
+  /** Never to be collected any more. */
+  lost: Units;
+  today: Units;
+  week: Units;
+  month: Units;
+};
 
 /** Free asks and gives nothing; the other two earn, into the vault or into the wallet. */
 export type Mode = "free" | "lend_and_spend" | "earn";
 
 export type Problem = { code: string; message: string; fix: string | null };
 
-/** What this computer asks for one model, per million tokens. */
-export type PriceView = { model: string; input: Units; output: Units; basis: "median" | "yours" | "free"; offers: number; floor: Units | null };
-
-export type OwnPrice = { input: Units; output: Units; floor: Units | null };
-
-/** The person's own two figures; decimal text. Without `worth` nothing is shown net. */
-export type Electricity = { currency: string; tariff: string; worth: string | null };
+/** What the person set about money; a part of the settings. */
+export type MoneySettings = {
+  network: string | null;
+  mode: Mode;
+  /** What is asked per million tokens written; null is the median of the offers that are seen. */
+  price: Units | null;
+  /** The least that is asked where the median is taken. */
+  floor: Units | null;
+  /** The most of a day; null is as much as was granted. */
+  daily: Units | null;
+  /** The most of a chat. */
+  chat: Units | null;
+  /** Minutes until an idle wallet locks; 0 is never, null is the core's own. */
+  lock: number | null;
+  /** The person's own two figures: what a kilowatt-hour costs, and what one token is worth to them. */
+  tariff: number | null;
+  worth: number | null;
+};
 
 export type MoneyStatus = {
   network: NetworkView | null;
@@ -69,30 +88,23 @@ export type MoneyStatus = {
   accounts: Account[];
   vault: VaultView | null;
   earned: Earned | null;
-  estimated: Estimated | null;
-  today: Units | null;
-  week: Units | null;
-  month: Units | null;
-  caps: Caps;
   spentToday: Units | null;
   mode: Mode;
-  /** Earnings go into the vault, to be spent. */
-  joined: boolean;
-  prices: PriceView[];
-  electricity: Electricity | null;
   problems: Problem[];
 };
 
 export type EarningsBy = "job" | "day" | "model" | "device";
 
-export type EarningState = "checking" | "available" | "paid_out";
+export type EarningState = "checking" | "available" | "too_small" | "paid_out" | "lost";
 
 /** Fields that a grouping merges are null. */
 export type EarningRow = {
-  id: string | null;
+  /** Of the job; its receipt and its proof have the same name. */
+  job: string | null;
   day: number | null;
   atUnixMs: number | null;
   model: string | null;
+  /** Operator address of the machine. */
   device: string | null;
   jobs: number;
   tokensIn: number;
@@ -101,13 +113,12 @@ export type EarningRow = {
   /** Measured; null where it was not. */
   energyWh: number | null;
   state: EarningState | null;
-  receiptId: string | null;
-  voucher: boolean;
 };
 
 export type Proof = {
   job: string;
-  receiptId: string | null;
+  /** A receipt of it is kept. */
+  receipt: boolean;
   /** The payer's voucher that covers the job. */
   signed: {
     payer: string;
@@ -131,15 +142,18 @@ export type TransactionState = "prepared" | "sent" | "mined" | "final" | "failed
 export type TransactionView = {
   id: string;
   title: string;
+  from: string;
   to: string;
   leaves: Asset[];
-  fee: Units | null;
+  /** The most that it costs. */
+  feeMax: Units;
   state: TransactionState;
-  hash: string | null;
+  /** Of its newest form; empty before there is one. */
+  hash: string;
   sentUnixMs: number;
-  canSpeedUp: boolean;
-  canCancel: boolean;
-  /** Why it failed, or why it can be neither sped up nor cancelled. */
+  /** It can be sent again at a higher price, or taken back. */
+  replaceable: boolean;
+  /** Why it failed, or what explains that it waits. */
   why: string | null;
 };
 

@@ -1,5 +1,6 @@
 // The vocabulary of the core as the window uses it: the generated types under one roof.
-import type { Answered, Span } from "../bindings";
+import type { Answered, Settings, Span } from "../bindings";
+import type { MoneySettings } from "./money";
 
 export type {
   Answered,
@@ -46,4 +47,17 @@ export function paidOf(span: Span): string | null {
 /** What an answered request has earned, in base units; null where that is not known. */
 export function earnedOf(answered: Answered): string | null {
   return (answered as Answered & { earned?: string | null }).earned ?? null;
+}
+
+const NO_MONEY: MoneySettings = { network: null, mode: "free", price: null, floor: null, daily: null, chat: null, lock: null, tariff: null, worth: null };
+
+/** What the person set about money. */
+export function moneySettings(settings: Settings): MoneySettings {
+  return (settings as Settings & { money?: MoneySettings }).money ?? NO_MONEY;
+}
+
+/** The change of the settings that changes this about money. */
+export function withMoney(settings: Settings, change: Partial<MoneySettings>): Partial<Settings> {
+  const changed: Partial<Settings> & { money: MoneySettings } = { money: { ...moneySettings(settings), ...change } };
+  return changed;
 }

@@ -1,10 +1,26 @@
 // A core of pretend, in the browser: for pictures and browser tests only, never part of the app. It keeps the
 // order of events and the refusals of the real one, so that what works here is not a lucky path.
 import { type Backend, BackendError, type OnAnswer } from "../backend/backend";
-import type { AnswerEvent, ChatPatch, ChatSummary, ChatView, ErrorView, Message, ModelRow, ModelState, MoneyStatus, NodeStatus, Sampling, Settings, TransactionView } from "../backend/types";
+import {
+  type AnswerEvent,
+  type ChatPatch,
+  type ChatSummary,
+  type ChatView,
+  type ErrorView,
+  type Message,
+  type ModelRow,
+  type ModelState,
+  type MoneyStatus,
+  moneySettings,
+  type NodeStatus,
+  type Sampling,
+  type Settings,
+  type TransactionView,
+  withMoney,
+} from "../backend/types";
 import { blankChat } from "../features/chat/session.svelte";
 import { conversations, type Draft, EARLIER, message, PEERS } from "./chats";
-import { grouped, jobs, type MoneyScene, moneyStatus, offers, proof, transactions, voteStatus, WALLET } from "./money";
+import { grouped, jobs, LIMITS, type MoneyScene, moneyStatus, offers, PRICE_CAP, proof, transactions, voteStatus, WALLET } from "./money";
 import { answered, CHECKS, modelRows, modelsView, peers, receipt, SETTINGS, status } from "./world";
 
 /** full: a month of use. first: the first start. bare: no model and nobody. broken: the core does not start. */
@@ -44,6 +60,8 @@ export function demoBackend(scenario: Scenario = "full", pieceMs = 12, settings:
         engine: { ...fullStatus.engine, state: "off", worker: null, model: null, memoryBytes: 0, isolatedFiles: false, isolatedNetwork: false },
       };
   let money: MoneyStatus = moneyStatus(scene, now);
+  const limits = money.vault === null ? {} : LIMITS;
+  state = { ...state, ...withMoney(state, { ...limits, mode: money.mode }), priceCap: money.vault === null ? null : PRICE_CAP };
   let sent: TransactionView[] = scene === "paid" || scene === "disagree" || scene === "offline" || scene === "locked" ? transactions(now) : [];
   const paid = sent.length > 0 ? jobs(now) : [];
   const chats = new Map<string, Draft>(full ? conversations(now).map((chat) => [chat.id, chat]) : []);
@@ -354,24 +372,16 @@ export function demoBackend(scenario: Scenario = "full", pieceMs = 12, settings:
 
     moneyStatus: () => soon(money),
     earnings: async (from, to, by) => grouped(paid.filter((row) => (row.atUnixMs ?? 0) >= from && (row.atUnixMs ?? 0) <= to), by),
-    proofOpen: (id) => soon(proof(id, now)),
+    proofOpen: (job) => soon(proof(job, now)),
     statementSave: (format) => soon(`~/Documents/statement.${format}`),
     transactions: () => soon(sent),
-    transactionSpeedUp: async (id) => setSent(id, { canSpeedUp: false, why: "It was sent again with a higher fee just now." }),
-    transactionCancel: async (id) => setSent(id, { state: "replaced", canSpeedUp: false, canCancel: false, why: "An empty transaction took its place." }),
+    transactionSpeedUp: async (id) => setSent(id, { why: "It was sent again with a higher fee just now." }),
+    transactionCancel: async (id) => setSent(id, { state: "replaced", replaceable: false, why: "An empty transaction took its place." }),
     moneyReceive: async (role) => {
       network();
       return { address: money.accounts.find((account) => account.role === role)?.address ?? WALLET, qrSvg: squares() };
     },
     moneyOffers: async () => (money.network ? offers() : []),
-    moneySetCaps: async (caps) => setMoney({ caps }),
-    moneySetMode: async (mode) => {
-      if (mode !== "free") network();
-      setMoney({ mode, joined: mode === "lend_and_spend" });
-    },
-    moneySetPrice: async (model, price) =>
-      setMoney({ prices: money.prices.map((entry) => (entry.model === model ? (price ? { ...entry, ...price, basis: "yours" } : { ...entry, basis: "median", floor: null }) : entry)) }),
-    moneySetElectricity: async (electricity) => setMoney({ electricity }),
     moneyFaucet: async () => void network(),
     voteStatus: async () => {
       network();
@@ -394,6 +404,8 @@ export function demoBackend(scenario: Scenario = "full", pieceMs = 12, settings:
         refuse({ code: "bad_proxy", message: "A proxy address begins with http:// or https://.", fix: null });
       }
       state = wanted;
+      const { mode } = moneySettings(wanted);
+      if (mode !== money.mode) setMoney({ mode });
     },
     doctor: async () => {
       await wait(pieceMs * 10);

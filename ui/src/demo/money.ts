@@ -26,6 +26,10 @@ export function dgc(text: string): Units {
   return units.toString();
 }
 
+/** What the person of the demo set. */
+export const LIMITS = { daily: dgc("0.5"), chat: dgc("0.05"), floor: dgc("0.1"), tariff: 0.31, worth: 0.35 };
+export const PRICE_CAP = dgc("4");
+
 const HOUR = 60 * MINUTE;
 export const WALLET = "0x7a3E5c21d9A0f4B86e1c0D37f2a95B48c6E091c4";
 const SPEND = "0x51F0b7c2A94d3E86f05a1B7d92cE4836aD10f7B2";
@@ -53,17 +57,9 @@ export function moneyStatus(scene: MoneyScene, now: number): MoneyStatus {
     accounts: [],
     vault: null,
     earned: null,
-    estimated: null,
-    today: null,
-    week: null,
-    month: null,
-    caps: { perDay: null, perChat: null, price: null },
     spentToday: null,
     mode: "free",
-    joined: false,
-    prices: [],
-    electricity: null,
-    problems: [problem("no_network", "No network file was found.", "Put one into the networks folder of the data folder, or run the demo.")],
+    problems: [],
   };
   if (scene === "off") return nothing;
   const network: MoneyStatus["network"] = {
@@ -76,7 +72,7 @@ export function moneyStatus(scene: MoneyScene, now: number): MoneyStatus {
     faucet: true,
     state: "online",
     finalBlock: 18_204,
-    checkedUnixMs: now - 2 * MINUTE,
+    finalUnixS: Math.floor(now / 1000) - 120,
     endpoints: [
       { host: "127.0.0.1:8545", block: 18_206, problem: null },
       { host: "127.0.0.1:8546", block: 18_206, problem: null },
@@ -89,10 +85,7 @@ export function moneyStatus(scene: MoneyScene, now: number): MoneyStatus {
     wallet: "unlocked",
     locksUnixMs: now + 11 * MINUTE,
     accounts: accounts(dgc("0"), dgc("0")).map((account) => ({ ...account, coin: account.coin && dgc("0") })),
-    earned: { checking: dgc("0"), available: dgc("0"), tooSmall: dgc("0"), paidOut: dgc("0") },
-    today: dgc("0"),
-    week: dgc("0"),
-    month: dgc("0"),
+    earned: { checking: "0", available: "0", tooSmall: "0", paidOut: "0", lost: "0", today: "0", week: "0", month: "0" },
     spentToday: dgc("0"),
     problems: [
       problem("not_backed_up", "The words were not confirmed yet.", null),
@@ -108,21 +101,19 @@ export function moneyStatus(scene: MoneyScene, now: number): MoneyStatus {
   const full: MoneyStatus = {
     ...fresh,
     accounts: accounts(dgc("0.0412"), dgc("12.75")),
-    vault: { free: dgc("1.25"), granted: dgc("2"), promised: dgc("0.0063"), spent: dgc("0.6071"), untilUnixS: Math.floor((now + 23 * DAY) / 1000), bond: dgc("0.05") },
-    earned: { checking: dgc("0.0412"), available: dgc("2.604"), tooSmall: dgc("0.00213"), paidOut: dgc("6.2") },
-    estimated: { low: dgc("3"), high: dgc("5"), days: 12 },
-    today: since(midnight),
-    week: since(midnight - 6 * DAY),
-    month: since(midnight - 29 * DAY),
-    caps: { perDay: dgc("0.5"), perChat: dgc("0.05"), price: dgc("4") },
+    vault: { free: dgc("1.25"), granted: dgc("2"), promised: dgc("0.6134"), spent: dgc("0.6071"), untilUnixS: Math.floor((now + 23 * DAY) / 1000), bond: dgc("0.05") },
+    earned: {
+      checking: dgc("0.0412"),
+      available: dgc("2.604"),
+      tooSmall: dgc("0.00213"),
+      paidOut: dgc("6.2"),
+      lost: "0",
+      today: since(midnight),
+      week: since(midnight - 6 * DAY),
+      month: since(midnight - 29 * DAY),
+    },
     spentToday: dgc("0.11"),
     mode: "lend_and_spend",
-    joined: true,
-    prices: [
-      { model: "SmolLM2 135M", input: dgc("0.05"), output: dgc("0.2"), basis: "median", offers: 4, floor: dgc("0.1") },
-      { model: "Llama 3.2 3B", input: dgc("0"), output: dgc("0"), basis: "free", offers: 0, floor: null },
-    ],
-    electricity: { currency: "€", tariff: "0.31", worth: "0.35" },
     problems: [problem("not_backed_up", "The words were not confirmed yet.", null)],
   };
   switch (scene) {
@@ -132,7 +123,7 @@ export function moneyStatus(scene: MoneyScene, now: number): MoneyStatus {
         network: {
           ...network,
           state: "disagree",
-          checkedUnixMs: now - 9 * MINUTE,
+          finalUnixS: Math.floor(now / 1000) - 540,
           endpoints: [
             { host: "127.0.0.1:8545", block: 18_206, problem: null },
             { host: "127.0.0.1:8546", block: 18_199, problem: "It names another final block than the first one does." },
@@ -142,7 +133,7 @@ export function moneyStatus(scene: MoneyScene, now: number): MoneyStatus {
     case "offline":
       return {
         ...full,
-        network: { ...network, state: "offline", checkedUnixMs: now - 3 * HOUR, endpoints: network.endpoints.map((endpoint) => ({ ...endpoint, block: null, problem: "The connection was refused." })) },
+        network: { ...network, state: "offline", finalUnixS: Math.floor(now / 1000) - 3 * 3600, endpoints: network.endpoints.map((endpoint) => ({ ...endpoint, block: null, problem: "The connection was refused." })) },
       };
     case "locked":
       return { ...full, wallet: "locked", locksUnixMs: null, backedUp: true, problems: [] };
@@ -152,7 +143,7 @@ export function moneyStatus(scene: MoneyScene, now: number): MoneyStatus {
 }
 
 const MODELS = ["SmolLM2 135M", "Llama 3.2 3B"];
-const DEVICES = ["This computer", "Workshop"];
+const DEVICES = [OPERATOR, "0x6F02b8C1d94E7a35D0f81cB2e67A940d5c3F8e16"];
 
 /** One row per paid answer over the last 30 days; the same every time, so that pictures can be compared. */
 export function jobs(now: number): EarningRow[] {
@@ -161,9 +152,8 @@ export function jobs(now: number): EarningRow[] {
   for (let n = 0; n < 118; n++) {
     const at = n < 6 ? now - (n * 47 + 3) * MINUTE : now - (n - 5) * 6.2 * HOUR - ((n * 7919) % 97) * MINUTE;
     const tokensOut = 40 + ((n * 7919) % 1400);
-    const id = `paid-${n}`;
     rows.push({
-      id,
+      job: `paid-${n}`,
       day: new Date(Math.min(at, now)).setHours(0, 0, 0, 0),
       atUnixMs: at,
       model: MODELS[n % 5 === 0 ? 1 : 0] ?? "",
@@ -174,8 +164,6 @@ export function jobs(now: number): EarningRow[] {
       earned: (BigInt(tokensOut) * 47_000_000_000_000n + BigInt((n * 31) % 1000)).toString(),
       energyWh: tokensOut * 0.011,
       state: at > midnight ? (n < 3 ? "checking" : "available") : n < 40 ? "available" : "paid_out",
-      receiptId: n % 11 === 4 ? null : `job-${n}`,
-      voucher: true,
     });
   }
   return rows;
@@ -189,7 +177,7 @@ export function grouped(rows: EarningRow[], by: EarningsBy): EarningRow[] {
     groups.set(key, [...(groups.get(key) ?? []), row]);
   }
   return [...groups.values()].map((list) => ({
-    id: null,
+    job: null,
     day: by === "day" ? (list[0]?.day ?? null) : null,
     atUnixMs: null,
     model: by === "model" ? (list[0]?.model ?? null) : null,
@@ -200,16 +188,14 @@ export function grouped(rows: EarningRow[], by: EarningsBy): EarningRow[] {
     earned: sum(list.map((row) => row.earned)).toString(),
     energyWh: list.reduce((all, row) => all + (row.energyWh ?? 0), 0),
     state: null,
-    receiptId: null,
-    voucher: false,
   }));
 }
 
-export function proof(id: string, now: number): Proof {
-  const number = Number(id.slice("paid-".length));
+export function proof(job: string, now: number): Proof {
+  const number = Number(job.slice("paid-".length));
   return {
-    job: "4f1c09b2a7d35e8860cf11b9e2d47a05c3b86e9914f2d05a7718bc36e0d94f21",
-    receiptId: number % 11 === 4 ? null : `job-${number}`,
+    job,
+    receipt: number % 11 !== 4,
     signed: {
       payer: PAYER,
       payee: OPERATOR,
@@ -230,21 +216,21 @@ export function transactions(now: number): TransactionView[] {
   const entry = (part: Partial<TransactionView> & Pick<TransactionView, "id" | "title" | "state">): TransactionView => ({
     to: VAULT,
     leaves: [],
-    fee: dgc("0.000214"),
+    from: WALLET,
+    feeMax: dgc("0.000214"),
     hash: `0x${part.id.repeat(64).slice(0, 64)}`,
     sentUnixMs: now - HOUR,
-    canSpeedUp: false,
-    canCancel: false,
+    replaceable: false,
     why: null,
     ...part,
   });
   return [
-    entry({ id: "a1", title: "Deposit into the vault", state: "sent", leaves: [{ amount: dgc("1"), symbol: "DGC" }], fee: null, sentUnixMs: now - 6 * MINUTE, canSpeedUp: true, canCancel: true }),
+    entry({ id: "a1", title: "Deposit into the vault", state: "sent", leaves: [{ amount: dgc("1"), symbol: "DGC" }], sentUnixMs: now - 6 * MINUTE, replaceable: true }),
     entry({ id: "b2", title: "Claim of 12 vouchers", state: "mined", sentUnixMs: now - 9 * MINUTE, why: "It is mined: it can be neither sped up nor cancelled." }),
     entry({ id: "c3", title: `Send to ${FRIEND.slice(0, 6)}…`, to: FRIEND, state: "failed", leaves: [{ amount: dgc("0.4"), symbol: "DGC" }], sentUnixMs: now - 5 * HOUR, why: "The token refused the transfer: the receiver is locked by its admins." }),
     entry({ id: "d4", title: "Claim of 31 vouchers", state: "final", sentUnixMs: now - 26 * HOUR }),
     entry({ id: "e5", title: "Deposit into the vault", state: "final", leaves: [{ amount: dgc("2.5"), symbol: "DGC" }], sentUnixMs: now - 23 * DAY }),
-    entry({ id: "f6", title: "Test coins from the faucet", state: "final", fee: dgc("0"), sentUnixMs: now - 24 * DAY }),
+    entry({ id: "f6", title: "Test coins from the faucet", state: "final", sentUnixMs: now - 24 * DAY }),
   ];
 }
 

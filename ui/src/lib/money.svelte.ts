@@ -17,6 +17,8 @@ class Money {
   network = $derived(this.status?.network ?? null);
   symbol = $derived(this.network?.symbol ?? "DGC");
   test = $derived(this.network?.test ?? false);
+  /** The account that asking is paid from: the wallet itself where what is earned is spent. */
+  payer = $derived(this.account(this.status?.mode === "lend_and_spend" ? "wallet" : "spend"));
 
   /** A snapshot of the core; what peers ask moves with it. */
   take(status: MoneyStatus): void {

@@ -46,7 +46,7 @@ async function sign(page: Page, digest: string, password: string | null, locked:
   try {
     await page.core.confirm(digest, password);
   } catch (cause) {
-    if (refusal(cause).code !== "preview_changed") throw cause;
+    if (refusal(cause).code !== "changed") throw cause;
     await confirm(page, locked, t.changed);
   }
 }

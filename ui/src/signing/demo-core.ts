@@ -46,7 +46,7 @@ export function demoCore(intent: Intent, wallet: WalletState, previews: Preview[
     },
     confirm: async (digest, password) => {
       if (state === "locked") open(password ?? "");
-      if (previews[0] !== shown) refuse("preview_changed", "The chain moved on.");
+      if (previews[0] !== shown) refuse("changed", "The chain moved on.");
       note("confirm", digest);
     },
     cancel: async () => note("cancel"),

@@ -8,7 +8,7 @@ const offer: OfferPrice = { model: "m", inputLow: `1${DGC}`, inputHigh: `1${DGC}
 const asking = (part: Partial<Asking> = {}): Asking => ({
   offer,
   mode: "earn",
-  caps: { perDay: null, perChat: null, price: null },
+  caps: { chat: null, price: null },
   tokensIn: 1000,
   tokensOut: 1000,
   say: (units) => `${amount(units)} DGC`,
@@ -21,15 +21,15 @@ describe("the price before sending", () => {
   });
 
   it("names the cap of the chat", () => {
-    expect(priceOf(asking({ caps: { perDay: null, perChat: "50000000000000000", price: null } }))?.text).toContain("0.05 DGC cap per chat");
+    expect(priceOf(asking({ caps: { chat: "50000000000000000", price: null } }))?.text).toContain("0.05 DGC cap per chat");
   });
 
   it("is bounded by the highest price that is allowed", () => {
-    expect(priceOf(asking({ caps: { perDay: null, perChat: null, price: `3${DGC}` } }))?.text).toContain("at most 0.004 DGC");
+    expect(priceOf(asking({ caps: { chat: null, price: `3${DGC}` } }))?.text).toContain("at most 0.004 DGC");
   });
 
   it("says when every offer is above the highest price", () => {
-    const priced = priceOf(asking({ caps: { perDay: null, perChat: null, price: "1" } }));
+    const priced = priceOf(asking({ caps: { chat: null, price: "1" } }));
     expect(priced).toEqual({ blocked: true, text: "Every offer is above your highest price of 0.000000000000000001 DGC." });
   });
 

@@ -1,5 +1,5 @@
 // What an answer by a peer would cost, said before it is sent.
-import type { Caps, Mode, OfferPrice } from "../../backend/types";
+import type { Mode, OfferPrice, Units } from "../../backend/types";
 import { amount, due, isZero } from "../../lib/amount";
 import { t } from "../../text";
 
@@ -8,7 +8,8 @@ export type Priced = { text: string; /** Nobody would be asked as things stand. 
 export type Asking = {
   offer: OfferPrice | null;
   mode: Mode;
-  caps: Caps;
+  /** The highest price of a million tokens, and the most of a chat. */
+  caps: { price: Units | null; chat: Units | null };
   /** Tokens that are read, and the longest answer. */
   tokensIn: number;
   tokensOut: number;
@@ -27,6 +28,6 @@ export function priceOf({ offer, mode, caps, tokensIn, tokensOut, say }: Asking)
   // The dearest offer that the cap allows bounds what an answer costs.
   const dearest = caps.price !== null && BigInt(caps.price) < BigInt(offer.outputHigh) ? caps.price : offer.outputHigh;
   const most = due(tokensIn, tokensOut, offer.inputHigh, dearest);
-  const parts = [range, t.price.most(say(most)), ...(caps.perChat === null ? [] : [t.price.cap(say(caps.perChat))])];
+  const parts = [range, t.price.most(say(most)), ...(caps.chat === null ? [] : [t.price.cap(say(caps.chat))])];
   return { text: parts.join(" · "), blocked: false };
 }

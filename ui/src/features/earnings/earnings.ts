@@ -1,5 +1,5 @@
 // Earnings of a time, put into buckets for the chart and set against electricity for the sentence below it.
-import type { EarningRow, Electricity } from "../../backend/types";
+import type { EarningRow, MoneySettings } from "../../backend/types";
 import { amount, costOf, sum, worthOf } from "../../lib/amount";
 
 export type Period = "today" | "week" | "month";
@@ -42,16 +42,37 @@ export function total(rows: readonly EarningRow[]): bigint {
 /** What is left after electricity, or why that cannot be said. Nothing is estimated. */
 export type Net = { kind: "net"; cost: string; net: string } | { kind: "not_set" } | { kind: "no_worth" } | { kind: "no_energy" };
 
-export function netOf(rows: readonly EarningRow[], electricity: Electricity | null): Net {
-  if (electricity === null) return { kind: "not_set" };
-  if (electricity.worth === null) return { kind: "no_worth" };
+export function netOf(rows: readonly EarningRow[], figures: Pick<MoneySettings, "tariff" | "worth">): Net {
   if (rows.some((row) => row.energyWh === null)) return { kind: "no_energy" };
-  const worth = worthOf(total(rows), electricity.worth);
+  if (figures.tariff === null) return { kind: "not_set" };
+  if (figures.worth === null) return { kind: "no_worth" };
+  const worth = worthOf(total(rows), String(figures.worth));
   const cost = costOf(
     rows.reduce((wattHours, row) => wattHours + (row.energyWh ?? 0), 0),
-    electricity.tariff,
+    String(figures.tariff),
   );
   if (worth === null || cost === null) return { kind: "no_worth" };
-  const say = (value: bigint) => `${amount(value, "brief")} ${electricity.currency}`;
-  return { kind: "net", cost: say(cost), net: say(worth - cost) };
+  return { kind: "net", cost: amount(cost, "brief"), net: amount(worth - cost, "brief") };
+}
+
+export type Estimate = { low: bigint; high: bigint; days: number };
+
+/** Fewer whole days than this say nothing of a month. */
+const LEAST_DAYS = 3;
+const MOST_DAYS = 14;
+const MONTH_DAYS = 30n;
+
+/** The quartiles of the last whole days since the first earning, over a month; null until there are days enough. Today is not over. */
+export function estimateOf(rows: readonly EarningRow[], now: number): Estimate | null {
+  const days = buckets(rows, "month", now).slice(0, -1);
+  const first = days.findIndex((day) => day.units > 0n);
+  if (first < 0) return null;
+  const sums = days
+    .slice(first)
+    .slice(-MOST_DAYS)
+    .map((day) => day.units)
+    .sort((a, b) => (a < b ? -1 : a > b ? 1 : 0));
+  if (sums.length < LEAST_DAYS) return null;
+  const at = (quarter: number) => (sums[Math.round(((sums.length - 1) * quarter) / 4)] ?? 0n) * MONTH_DAYS;
+  return { low: at(1), high: at(3), days: sums.length };
 }

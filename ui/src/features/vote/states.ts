@@ -22,11 +22,11 @@ export type VoteReasons = Record<"wrap" | "unwrap" | "delegate" | "propose" | "v
 export function voteReasons(status: MoneyStatus, votes: VoteStatus): VoteReasons {
   const wait = status.wallet === "none" ? t.vote.whyNoWallet : offline(status.network) !== null ? t.vote.whyWait : null;
   const wallet = status.accounts.find((account) => account.role === "wallet");
-  const fee = wait ?? (isZero(wallet?.coin ?? null) ? t.wallet.whyNoCoin(status.network?.coin ?? "") : null);
+  const fee = wait ?? (isZero(wallet?.coin ?? null) ? t.wallet.whyNoCoin(status.network?.coin ?? "", t.wallet.roles.wallet) : null);
   const wrapped = isZero(votes.wrapped) ? t.vote.whyNoWrapped : null;
   const power = isZero(votes.power) ? t.vote.whyNoPower : null;
   return {
-    wrap: fee ?? (isZero(votes.mine) ? t.vote.whyNoToken(status.network?.symbol ?? "") : null),
+    wrap: fee ?? (isZero(votes.mine) ? t.wallet.whyNoToken(status.network?.symbol ?? "", t.wallet.roles.wallet) : null),
     unwrap: fee ?? wrapped,
     delegate: fee ?? wrapped,
     propose: fee ?? power,

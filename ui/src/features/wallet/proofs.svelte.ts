@@ -5,8 +5,8 @@ import { attempt } from "../../lib/toasts.svelte";
 class Proofs {
   open = $state.raw<{ proof: Proof; paid: Units } | null>(null);
 
-  async show(id: string, paid: Units): Promise<void> {
-    const proof = await attempt(backend().proofOpen(id));
+  async show(job: string, paid: Units): Promise<void> {
+    const proof = await attempt(backend().proofOpen(job));
     this.open = proof && { proof, paid };
   }
 }

@@ -1,5 +1,5 @@
 // What can be done with money now, and why not: no button is dead without its reason.
-import type { MoneyStatus, NetworkView, Problem, TransactionState, VaultView } from "../../backend/types";
+import type { Account, AccountRole, MoneySettings, MoneyStatus, NetworkView, Problem, TransactionState, VaultView } from "../../backend/types";
 import { amount, isZero, share } from "../../lib/amount";
 import { t } from "../../text";
 
@@ -10,32 +10,34 @@ export type Reasons = Record<Action, string | null>;
 
 /** A chain of reasons, the first one that holds is said. */
 export function reasons(status: MoneyStatus): Reasons {
-  const wallet = status.accounts.find((account) => account.role === "wallet") ?? null;
+  const of = (role: AccountRole) => status.accounts.find((account) => account.role === role) ?? null;
+  const wallet = of("wallet");
+  const payer = of(payerRole(status));
+  const symbol = status.network?.symbol ?? "";
   const none = status.wallet === "none" || wallet === null ? t.wallet.whyNoWallet : null;
   const waits = none ?? offline(status.network);
-  const coin = wallet?.coin ?? null;
-  const token = wallet?.token ?? null;
-  const symbol = status.network?.symbol ?? "";
-  const fee = waits ?? (coin === null ? t.wallet.whyNotKnown : isZero(coin) ? t.wallet.whyNoCoin(status.network?.coin ?? "") : null);
-  const leaves = fee ?? watchOnly(status);
+  const fee = (account: Account | null) =>
+    waits ?? (!account || account.coin === null ? t.wallet.whyNotKnown : isZero(account.coin) ? t.wallet.whyNoCoin(status.network?.coin ?? "", t.wallet.roles[account.role]) : null);
   const vaultEmpty = isZero(status.vault?.free ?? null) ? t.wallet.whyVaultEmpty : null;
+  const noToken = !payer || payer.token === null ? t.wallet.whyNotKnown : isZero(payer.token) ? t.wallet.whyNoToken(symbol, t.wallet.roles[payer.role]) : null;
   return {
     receive: none,
-    send: leaves ?? (isZero(coin) && isZero(token) ? t.wallet.whyNothing : null),
-    deposit: fee ?? (token === null ? t.wallet.whyNotKnown : isZero(token) ? t.wallet.whyNoToken(symbol) : null),
-    withdraw: fee ?? vaultEmpty,
-    grant: fee ?? vaultEmpty,
+    send: fee(wallet),
+    deposit: fee(payer) ?? noToken,
+    withdraw: fee(payer) ?? vaultEmpty,
+    grant: fee(payer) ?? vaultEmpty,
   };
+}
+
+/** Asking is paid from an account of its own, unless what is earned is spent. */
+export function payerRole(status: MoneyStatus): "wallet" | "spend" {
+  return status.mode === "lend_and_spend" ? "wallet" : "spend";
 }
 
 /** Why nothing can be sent over this network now. */
 export function offline(network: NetworkView | null): string | null {
   if (network === null || network.state === "offline") return t.wallet.whyOffline;
   return network.state === "disagree" ? t.wallet.whyDisagree : null;
-}
-
-function watchOnly(status: MoneyStatus): string | null {
-  return status.problems.some((problem) => problem.code === "watch_only") ? t.wallet.whyNotBackedUp : null;
 }
 
 /** The reasons to read beside the buttons, each once: the same cause is not repeated for every action. */
@@ -73,9 +75,9 @@ export const marks: Record<TransactionState, string> = {
   lost: "bg-bad-soft text-bad",
 };
 
-/** How much of what this device was granted is spent or promised, in 0..1. */
+/** How much of what this device was granted it has promised, in 0..1; what was claimed is a part of that. */
 export function grantUsed(vault: VaultView): number {
-  return Math.min(1, share(BigInt(vault.spent) + BigInt(vault.promised), vault.granted));
+  return Math.min(1, share(vault.promised, vault.granted));
 }
 
 /** What the page can do about a problem itself. */
@@ -86,28 +88,27 @@ export function remedy(problem: Problem, status: MoneyStatus): Remedy {
     case "no_wallet":
       return "create";
     case "no_coin":
+    case "no_coin_operator":
     case "no_token":
       return status.network?.faucet ? "faucet" : "receive";
     case "not_backed_up":
-    case "watch_only":
       return "back_up";
     default:
       return null;
   }
 }
 
-/** Where there is no wallet, the page says so in its own words; where the words are not confirmed, the backup line does. */
+/** Without those that the page says in a place of their own. */
 export function shownProblems(status: MoneyStatus): Problem[] {
-  return status.problems.filter((problem) => !["no_wallet", "no_network", "not_backed_up"].includes(problem.code));
+  return status.problems.filter((problem) => !["no_wallet", "not_backed_up", "chain_offline", "chain_disagrees"].includes(problem.code));
 }
 
 export type Cap = { used: number; reached: boolean };
 
 /** How far the cap of the day is used; null without a cap or without a figure. */
-export function dayCap(status: MoneyStatus): Cap | null {
-  const cap = status.caps.perDay;
-  if (cap === null || status.spentToday === null) return null;
-  return { used: Math.min(1, share(status.spentToday, cap)), reached: BigInt(status.spentToday) >= BigInt(cap) };
+export function dayCap(spentToday: string | null, caps: Pick<MoneySettings, "daily">): Cap | null {
+  if (caps.daily === null || spentToday === null) return null;
+  return { used: Math.min(1, share(spentToday, caps.daily)), reached: BigInt(spentToday) >= BigInt(caps.daily) };
 }
 
 /** What a field for an amount says about it; null where it is good. */

@@ -289,7 +289,7 @@ export function proposals(now: number): ProposalView[] {
     }),
     entry({
       id: "p3",
-      title: "Minimum stake of 500 DGC",
+      title: "Halve the minimum stake",
       state: "closed",
       outcome: "executed",
       startsUnixMs: now - 12 * DAY,

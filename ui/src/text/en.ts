@@ -471,6 +471,7 @@ export const en = {
     finish: "Ended by",
     when: "When",
     due: "Due",
+    dueNothing: "nothing",
     job: "Job",
     chain: "Chain of the answer",
     providerSignature: "Signature of the answering side",

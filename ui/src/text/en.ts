@@ -329,6 +329,7 @@ export const en = {
     speedNote: "of all requests together",
     answered: "Answered today",
     answeredUnit: (n: number) => (n === 1 ? "request" : "requests"),
+    answeredTokens: (n: number) => `${plural(n, "token", "tokens")} written`,
     answeredNote: "counted, never stored",
     tokens: "Tokens today",
     tokensUnit: "tokens",

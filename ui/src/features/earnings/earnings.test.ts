@@ -75,6 +75,10 @@ describe("the projection", () => {
     expect(estimateOf(days([10, 0, 0, 0, 50]), NOW)).toEqual({ low: 0n, high: 300n, days: 5 });
   });
 
+  it("has two digits, rounded outwards", () => {
+    expect(estimateOf(days([1234, 1234, 1234]), NOW)).toEqual({ low: 37_000n, high: 38_000n, days: 3 });
+  });
+
   it("looks back two weeks at most", () => {
     expect(estimateOf(days([...Array<number>(14).fill(1), ...Array<number>(10).fill(1_000_000)]), NOW)).toEqual({ low: 30n, high: 30n, days: 14 });
   });

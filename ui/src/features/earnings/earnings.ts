@@ -74,5 +74,11 @@ export function estimateOf(rows: readonly EarningRow[], now: number): Estimate |
     .sort((a, b) => (a < b ? -1 : a > b ? 1 : 0));
   if (sums.length < LEAST_DAYS) return null;
   const at = (quarter: number) => (sums[Math.round(((sums.length - 1) * quarter) / 4)] ?? 0n) * MONTH_DAYS;
-  return { low: at(1), high: at(3), days: sums.length };
+  return { low: coarse(at(1), false), high: coarse(at(3), true), days: sums.length };
+}
+
+/** Two digits are all that a projection knows. */
+function coarse(units: bigint, up: boolean): bigint {
+  const step = 10n ** BigInt(Math.max(0, units.toString().length - 2));
+  return ((units + (up ? step - 1n : 0n)) / step) * step;
 }

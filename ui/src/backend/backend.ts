@@ -112,6 +112,7 @@ export interface Backend {
   moneyOffers(): Promise<OfferPrice[]>;
   moneyFaucet(): Promise<void>;
   voteStatus(): Promise<VoteStatus>;
+  walletLock(): Promise<void>;
   /** Opens the signing window and resolves when it has closed. */
   signOpen(intent: Intent): Promise<Signed>;
 

@@ -40,6 +40,7 @@ export const moneyCommands = {
   moneyOffers: () => call<OfferPrice[]>("money_offers"),
   moneyFaucet: () => call<null>("money_faucet"),
   voteStatus: () => call<VoteStatus>("vote_status"),
+  walletLock: () => call<null>("wallet_lock"),
   signOpen: (intent: Intent) => call<Signed>("sign_open", { intent }),
 };
 

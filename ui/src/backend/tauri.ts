@@ -82,6 +82,7 @@ export const tauriBackend: Backend = {
   moneyOffers: () => value(moneyCommands.moneyOffers()),
   moneyFaucet: () => done(moneyCommands.moneyFaucet()),
   voteStatus: () => value(moneyCommands.voteStatus()),
+  walletLock: () => done(moneyCommands.walletLock()),
   signOpen: (intent) => value(moneyCommands.signOpen(intent)),
 
   settingsGet: () => value(commands.settingsGet()),

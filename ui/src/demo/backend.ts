@@ -387,6 +387,7 @@ export function demoBackend(scenario: Scenario = "full", pieceMs = 12, settings:
       network();
       return voteStatus(scene, now);
     },
+    walletLock: async () => setMoney({ wallet: "locked", locksUnixMs: null }),
     signOpen: async (intent) => {
       await wait(pieceMs * 10);
       if (intent.kind === "create" || intent.kind === "import") {

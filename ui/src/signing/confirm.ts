@@ -41,12 +41,15 @@ export async function confirm(page: Page, locked: boolean, note: string | null =
   settle();
 }
 
+/** What was shown is no longer what would be signed. */
+const MOVED_ON = ["changed", "signing_other_preview"];
+
 /** Where the chain moved on, the digest no longer holds: the new preview is shown and must be confirmed anew. */
 async function sign(page: Page, digest: string, password: string | null, locked: boolean): Promise<void> {
   try {
     await page.core.confirm(digest, password);
   } catch (cause) {
-    if (refusal(cause).code !== "changed") throw cause;
+    if (!MOVED_ON.includes(refusal(cause).code)) throw cause;
     await confirm(page, locked, t.changed);
   }
 }

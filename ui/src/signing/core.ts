@@ -1,36 +1,10 @@
 // What the signing window may ask of the core: these commands and no other (capability `signing`).
-import { invoke } from "@tauri-apps/api/core";
-import type { AccountRole, Intent, WalletState } from "../backend/money";
+import { type Asked, commands, type ErrorView, type Preview } from "./bindings";
 
-export type Asked = {
-  intent: Intent;
-  wallet: WalletState;
-  backedUp: boolean;
-  accounts: { role: AccountRole; address: string; path: string | null }[];
-};
-
-/** Amounts are digits of base units. */
-export type Preview = {
-  /** Binds all of it: what is confirmed is what was shown. */
-  digest: string;
-  title: string;
-  to: string;
-  /** The contract is one of the network file. */
-  known: boolean;
-  leaves: { amount: string; symbol: string }[];
-  feeMax: string;
-  coinAfter: string;
-  tokenAfter: string;
-  fields: { name: string; value: string }[];
-  simulation: "ok" | "reverts";
-  reason: string | null;
-  network: { title: string; test: boolean; symbol: string; coin: string };
-};
-
-export type Refusal = { code: string; message: string; fix: string | null };
+export type { Asked, ErrorView, Intent, Preview, WalletState } from "./bindings";
 
 export class RefusalError extends Error {
-  constructor(readonly view: Refusal) {
+  constructor(readonly view: ErrorView) {
     super(view.message);
     this.name = "RefusalError";
   }
@@ -56,34 +30,38 @@ export interface Core {
   exportFile(password: string, filePassword: string): Promise<string | null>;
 }
 
-async function call<T>(command: string, input?: Record<string, unknown>): Promise<T> {
-  try {
-    return await invoke<T>(command, input);
-  } catch (cause) {
-    throw new RefusalError(refusal(cause));
-  }
+type Reply<T> = { status: "ok"; data: T } | { status: "error"; error: unknown };
+
+async function value<T>(reply: Promise<Reply<T>>): Promise<T> {
+  const result = await reply;
+  if (result.status === "error") throw new RefusalError(refusal(result.error));
+  return result.data;
+}
+
+async function done(reply: Promise<Reply<unknown>>): Promise<void> {
+  await value(reply);
 }
 
 /** Whatever was thrown, as something that can be shown. */
-export function refusal(cause: unknown): Refusal {
+export function refusal(cause: unknown): ErrorView {
   if (cause instanceof RefusalError) return cause.view;
-  if (typeof cause === "object" && cause !== null && "code" in cause && "message" in cause) return cause as Refusal;
+  if (typeof cause === "object" && cause !== null && "code" in cause && "message" in cause) return cause as ErrorView;
   return { code: "unknown", message: cause instanceof Error ? cause.message : String(cause), fix: null };
 }
 
 export const tauriCore: Core = {
-  intent: () => call("sign_intent"),
-  preview: () => call("sign_preview"),
-  confirm: (digest, password) => call("sign_confirm", { digest, password }),
-  cancel: () => call("sign_cancel"),
-  finish: () => call("sign_finish"),
-  create: (password) => call("wallet_create", { password }),
-  importWords: (words, password) => call("wallet_import", { words, password }),
-  importFile: (file, filePassword, password) => call("wallet_import_v3", { file, filePassword, password }),
-  unlock: (password) => call("wallet_unlock", { password }),
-  changePassword: (old, fresh) => call("wallet_change_password", { old, fresh }),
-  words: (password) => call("words_show", { password }),
-  ask: () => call("words_ask"),
-  check: (words) => call("words_check", { words }),
-  exportFile: (password, filePassword) => call("wallet_export", { password, filePassword }),
+  intent: () => value(commands.signIntent()),
+  preview: () => value(commands.signPreview()),
+  confirm: (digest, password) => done(commands.signConfirm(digest, password)),
+  cancel: () => done(commands.signCancel()),
+  finish: () => done(commands.signFinish()),
+  create: (password) => done(commands.walletCreate(password)),
+  importWords: (words, password) => done(commands.walletImport(words, password)),
+  importFile: (file, filePassword, password) => done(commands.walletImportV3(file, filePassword, password)),
+  unlock: (password) => done(commands.walletUnlock(password)),
+  changePassword: (old, fresh) => done(commands.walletChangePassword(old, fresh)),
+  words: (password) => value(commands.wordsShow(password)),
+  ask: () => value(commands.wordsAsk()),
+  check: (words) => value(commands.wordsCheck(words)),
+  exportFile: (password, filePassword) => value(commands.walletExport(password, filePassword)),
 };

@@ -1,6 +1,5 @@
 // A core of pretend for pictures and browser tests: it keeps the refusals of the real one.
-import type { Intent, WalletState } from "../backend/money";
-import { type Asked, type Core, type Preview, RefusalError } from "./core";
+import { type Asked, type Core, type Intent, type Preview, RefusalError, type WalletState } from "./core";
 
 /** The words of BIP-39's own test vector for entropy of zeros: known to everybody, and worth nothing. */
 export const WORDS = [...Array<string>(23).fill("abandon"), "art"];

@@ -1,4 +1,4 @@
-import type { Intent, WalletState } from "../backend/money";
+import type { Intent, WalletState } from "./core";
 import { demoCore, PREVIEW } from "./demo-core";
 import { start } from "./start";
 

@@ -1,5 +1,5 @@
 // One page of the window at a time: its heading, what stands in it, its buttons, and where a refusal is said.
-import { type Core, type Refusal, refusal } from "./core";
+import { type Core, type ErrorView, refusal } from "./core";
 import { button, el } from "./dom";
 import { t } from "./text";
 
@@ -34,7 +34,7 @@ export class Page {
   }
 
   /** Says a refusal in place, under what was typed. */
-  refuse({ message, fix }: Pick<Refusal, "message" | "fix">): void {
+  refuse({ message, fix }: Pick<ErrorView, "message" | "fix">): void {
     this.root.querySelector(".problem")?.replaceChildren(el("p", {}, message), ...(fix ? [el("p", { class: "quiet" }, fix)] : []));
   }
 

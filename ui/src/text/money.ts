@@ -24,6 +24,7 @@ export const wallet = {
   create: "Create a wallet",
   import: "I have words already",
   unlock: "Unlock",
+  lock: "Lock now",
   lockedNote: "Locked. You are asked for the password when something must be signed.",
   unlockedNote: "Unlocked.",
   locksAt: (time: string) => `Unlocked, locks at ${time}.`,

@@ -1,11 +1,13 @@
 // Every English word of the window. A language is another file of this shape (see `Text`).
 // Sentence case, no exclamation marks, verbs on buttons; say what is known and no more.
 
+import { earnings, modes, money, price, proof, vote, wallet } from "./money";
+
 const plural = (n: number, one: string, many: string): string => `${n.toLocaleString("en-US")} ${n === 1 ? one : many}`;
 
 export const en = {
   app: {
-    places: { chat: "Chat", models: "Models", node: "Node", settings: "Settings" },
+    places: { chat: "Chat", models: "Models", node: "Node", wallet: "Wallet", vote: "Vote", settings: "Settings" },
     navigation: "Places",
     openChats: "Show chats",
     closeChats: "Hide chats",
@@ -119,6 +121,7 @@ export const en = {
     thought: (time: string) => `Thought for ${time}`,
     thoughtSome: "Thoughts",
     firstWord: (time: string) => `${time} to first word`,
+    paid: "paid",
     receipt: "Receipt",
     receiptNumber: (n: number) => `Receipt ${n}`,
     branch: (n: number, all: number) => `${n} / ${all}`,
@@ -289,7 +292,7 @@ export const en = {
     lending: "Lending",
     switchOn: "Lend this computer",
     off: "Lend this computer",
-    offReason: "Answers other people's questions with your models while you do not need them. Free for now: prices are zero.",
+    offReason: "Answers other people's questions with your models while you do not need them.",
     offIn: (time: string) => `Off in ${time}.`,
     switchingOn: "Switching on…",
     switchingOff: "Switching off…",
@@ -326,6 +329,7 @@ export const en = {
     speedNote: "of all requests together",
     answered: "Answered today",
     answeredUnit: (n: number) => (n === 1 ? "request" : "requests"),
+    answeredTokens: (n: number) => `${plural(n, "token", "tokens")} written`,
     answeredNote: "counted, never stored",
     tokens: "Tokens today",
     tokensUnit: "tokens",
@@ -468,6 +472,7 @@ export const en = {
     finish: "Ended by",
     when: "When",
     due: "Due",
+    dueNothing: "nothing",
     job: "Job",
     chain: "Chain of the answer",
     providerSignature: "Signature of the answering side",
@@ -509,7 +514,7 @@ export const en = {
     threadsAuto: "automatic",
     lending: "Lending",
     serveFree: "Answer for free",
-    serveFreeHint: "Prices are zero for now. Without this nobody is answered.",
+    serveFreeHint: "Without this, who pays nothing is not answered.",
     serveModels: "Models to lend",
     serveModelsHint: "None chosen: every model that may be lent.",
     serveModelsNone: "No model here may be lent.",
@@ -521,7 +526,7 @@ export const en = {
     listenHint: "One per line. They are open only while lending is on.",
     choosing: "Choosing peers",
     routing: "When peers are compared",
-    routingHint: "What matters most. The price is zero for now.",
+    routingHint: "What matters most.",
     routingCheap: "Price",
     routingBalanced: "All alike",
     routingFast: "Speed",
@@ -550,7 +555,7 @@ export const en = {
     keys: [
       { keys: "Ctrl N", does: "New chat" },
       { keys: "Ctrl K", does: "Search all chats" },
-      { keys: "Ctrl 1 – 4", does: "Chat, Models, Node, Settings" },
+      { keys: "Ctrl 1 – 6", does: "Chat, Models, Node, Wallet, Vote, Settings" },
       { keys: "Enter", does: "Send" },
       { keys: "Shift Enter", does: "New line" },
       { keys: "Esc", does: "Stop the answer" },
@@ -563,4 +568,11 @@ export const en = {
     fonts: "Fonts",
     fontsValue: "Inter and JetBrains Mono, OFL-1.1; KaTeX, MIT",
   },
+  earnings,
+  modes,
+  money,
+  price,
+  proof,
+  vote,
+  wallet,
 };

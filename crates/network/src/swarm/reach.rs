@@ -250,10 +250,14 @@ impl Loop {
         self.ask_router();
     }
 
-    /// Others are asked to try this address, and told it when a hole is punched.
+    /// Others are asked to try this address, unless somebody reached it since the network changed last, and are told it when a
+    /// hole is punched.
     fn offer_candidate(&mut self, address: &Multiaddr) {
+        let is_proven = self.reaching.reach.proven().any(|proven| proven == address);
         let behaviour = self.swarm.behaviour_mut();
-        if let Some(autonat) = behaviour.autonat.as_mut() {
+        if let Some(autonat) = behaviour.autonat.as_mut()
+            && !is_proven
+        {
             autonat.candidate(address);
         }
         if let Some(dcutr) = behaviour.dcutr.as_mut() {

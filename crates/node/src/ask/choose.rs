@@ -405,6 +405,27 @@ pub(super) fn random<const N: usize>() -> Result<[u8; N], NodeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::route::examples::{NOW, known, peer, want};
+
+    #[test]
+    fn the_peer_that_has_read_the_chat_is_asked_at_once_unless_something_speaks_against_it() {
+        let sticky = Want {
+            sticky: Some((peer(2), 100)),
+            ..want()
+        };
+        let warm_of = |want: &Want, standing, connected| {
+            let mut all: Vec<Known> = (1..4).map(known).collect();
+            all[1].standing = standing;
+            let list = route::shortlist(want, &all, &mut Dice::new(1), NOW);
+            warm(&list, want, |_| connected)
+        };
+        assert_eq!(warm_of(&sticky, Standing::Free, true), Some(peer(2)));
+        assert_eq!(warm_of(&sticky, Standing::Free, false), None, "far away");
+        assert_eq!(warm_of(&want(), Standing::Free, true), None, "a new chat");
+        assert_eq!(warm_of(&sticky, Standing::HalfOpen, true), None, "failed");
+        let banned = Standing::Banned { until_ms: NOW + 1 };
+        assert_eq!(warm_of(&sticky, banned, true), None, "failed just now");
+    }
 
     #[test]
     fn addresses_give_their_ip() {

@@ -23,7 +23,7 @@
 //! |---|---|
 //! | `handle` | [`Network`]: each call is one command with its own reply channel |
 //! | `swarm` | the loop that alone owns the swarm; every event that can wake it is one enum |
-//! | `behaviour`, `transport`, `mux` | which libp2p protocols run, with which limits, over what |
+//! | `behaviour`, `transport`, `mux`, `linger` | which libp2p protocols run, with which limits, over what |
 //! | `streams`, `wire` | `/decentralgpt/infer/1`: raw streams, frames cut out of them, queues that are bounded |
 //! | `offers`, `heads`, `quotes` | pulled signed offers, chunks of a file's head, quotes for a job |
 //! | `providers`, `record_store`, `search` | under which keys providers are found, the records kept for others, the steps of a search |
@@ -52,6 +52,7 @@ mod handle;
 mod heads;
 mod identity;
 mod limits;
+mod linger;
 mod log;
 mod messages;
 mod mux;

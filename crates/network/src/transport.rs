@@ -25,7 +25,9 @@ use libp2p::{
     noise, quic, relay, tcp,
 };
 
-use crate::{error::NetworkError, mux::Yamux, reach::ReachMode, traffic::Traffic};
+use crate::{
+    error::NetworkError, linger::Lingering, mux::Yamux, reach::ReachMode, traffic::Traffic,
+};
 
 /// Streams of one connection at a time, of all protocols together; a job takes one, a search a few.
 const STREAMS: usize = 64;
@@ -67,7 +69,10 @@ pub(crate) fn build(
 
     let count = |traffic: &Traffic| {
         let traffic = traffic.clone();
-        move |peer, muxer: StreamMuxerBox| (peer, StreamMuxerBox::new(traffic.counted(peer, muxer)))
+        move |peer, muxer: StreamMuxerBox| {
+            let muxer = Lingering(traffic.counted(peer, muxer));
+            (peer, StreamMuxerBox::new(muxer))
+        }
     };
     let (count_direct, count_relayed) = (count(traffic), count(traffic));
     let direct = quic

@@ -51,6 +51,8 @@ mod guard;
 mod handle;
 mod heads;
 mod identity;
+#[cfg(feature = "lab")]
+pub mod lab;
 mod limits;
 mod linger;
 mod log;

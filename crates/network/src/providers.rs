@@ -39,7 +39,7 @@ const RECORD_LIVES: Duration = Duration::from_secs(60 * 60);
 /// Three times within a record's life.
 const PUBLISH_EVERY: Duration = Duration::from_secs(20 * 60);
 /// No person waits longer; who was found until then is told.
-const QUERY: Duration = Duration::from_secs(20);
+pub(crate) const QUERY: Duration = Duration::from_secs(20);
 /// Requests of one query at a time, and disjoint paths it takes: an attacker on one path does not hide what is on the others.
 const PARALLEL: NonZeroUsize = NonZeroUsize::new(6).unwrap();
 /// Addresses kept of one provider.
@@ -143,6 +143,9 @@ pub(crate) struct Kad {
     inner: kad::Behaviour<ProviderStore>,
     local: PeerId,
     reach: Scope,
+    /// Nobody enters the table any more, and walks that libp2p begins by itself to fill it are ended: a scenario says who is in it.
+    #[cfg(feature = "lab")]
+    pub(crate) table_is_given: bool,
 }
 
 impl Kad {
@@ -165,6 +168,8 @@ impl Kad {
             inner,
             local,
             reach: Scope::Public,
+            #[cfg(feature = "lab")]
+            table_is_given: false,
         }
     }
 
@@ -186,6 +191,10 @@ impl Kad {
     /// A peer that speaks the protocol, at an address that we dialled. True when it is in the table now and was not before.
     pub(crate) fn add(&mut self, peer: &PeerId, address: Multiaddr) -> bool {
         let new = !self.has(peer);
+        #[cfg(feature = "lab")]
+        if new && self.table_is_given {
+            return false;
+        }
         if new && !self.has_place_for(peer, &address) {
             return false;
         }
@@ -303,6 +312,35 @@ impl Kad {
         self.filtered(addresses)
     }
 
+    /// Polls, and gives up what libp2p begins by itself to fill the table.
+    #[cfg(feature = "lab")]
+    fn poll_without_filling(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<ToSwarm<kad::Event, THandlerInEvent<Self>>> {
+        let mut fills = false;
+        loop {
+            let polled = self.inner.poll(cx);
+            let mut other = false;
+            for mut query in self.inner.iter_queries_mut() {
+                if matches!(query.info(), kad::QueryInfo::Bootstrap { .. }) {
+                    query.finish();
+                    fills = true;
+                } else {
+                    other = true;
+                }
+            }
+            let acts = matches!(
+                polled,
+                Poll::Ready(ToSwarm::Dial { .. } | ToSwarm::NotifyHandler { .. })
+            );
+            // Its first steps, where nobody else can have asked for them.
+            if !(fills && acts && !other) {
+                return polled;
+            }
+        }
+    }
+
     fn filtered(&self, mut addresses: Vec<Multiaddr>) -> Vec<Multiaddr> {
         addresses.retain(|told| address::may_tell(self.reach, &address::without_peer(told)));
         addresses.truncate(ADDRESSES);
@@ -381,6 +419,10 @@ impl NetworkBehaviour for Kad {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+        #[cfg(feature = "lab")]
+        if self.table_is_given {
+            return self.poll_without_filling(cx);
+        }
         self.inner.poll(cx)
     }
 }

@@ -168,7 +168,10 @@ mod tests {
 
     fn begun(keys: u8) -> (Steps<u8>, Instant) {
         let now = Instant::now();
-        (Steps::new((0..keys).map(|key| [key; 32]).collect(), now), now)
+        (
+            Steps::new((0..keys).map(|key| [key; 32]).collect(), now),
+            now,
+        )
     }
 
     fn walk(steps: &mut Steps<u8>, now: Instant) -> usize {

@@ -280,6 +280,8 @@ impl Loop {
     }
 
     pub(super) fn on_kad(&mut self, event: kad::Event) {
+        #[cfg(feature = "lab")]
+        self.lab.count(&event);
         if let kad::Event::InboundRequest {
             request:
                 InboundRequest::AddProvider {
@@ -287,6 +289,10 @@ impl Loop {
                 },
         } = event
         {
+            #[cfg(feature = "lab")]
+            if self.lab.forgets {
+                return;
+            }
             self.store_record(record);
         } else if let kad::Event::OutboundQueryProgressed {
             id,
@@ -378,6 +384,29 @@ impl Loop {
                 .map(|told| address::without_peer(&told))
                 .collect();
             self.learn(peer, addresses, scope, from);
+        }
+    }
+}
+
+#[cfg(feature = "lab")]
+impl Loop {
+    pub(super) fn on_lab(&mut self, command: crate::lab::Command) {
+        match command {
+            crate::lab::Command::Begin(lab, reply) => {
+                let admission = &mut self.swarm.behaviour_mut().admission;
+                admission.many_nodes_share_this_process();
+                self.lab = lab;
+                let _ = reply.send(());
+            }
+            crate::lab::Command::Know(peers, reply) => {
+                let kad = &mut self.swarm.behaviour_mut().kad;
+                let mut took = 0;
+                for (peer, address) in peers {
+                    took += usize::from(kad.add(&peer, address));
+                }
+                kad.table_is_given = true;
+                let _ = reply.send(took);
+            }
         }
     }
 }

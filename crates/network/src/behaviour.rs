@@ -23,7 +23,7 @@ use crate::{
     relay::{Speakers, server},
     streams,
     traffic::Traffic,
-    transport,
+    transport::{self, Lines},
 };
 
 /// Shown by identify; another network's peers are told apart by it.
@@ -76,10 +76,11 @@ pub(crate) struct Parts<'a> {
 pub(crate) fn swarm(
     keypair: &Keypair,
     parts: &Parts<'_>,
+    lines: Lines,
 ) -> Result<Swarm<Behaviour>, NetworkError> {
     let local = keypair.public().to_peer_id();
     let Parts { policy, role, .. } = *parts;
-    let (transport, relay_client) = transport::build(keypair, policy.mode, parts.traffic)?;
+    let (transport, relay_client) = transport::build(keypair, policy.mode, parts.traffic, lines)?;
     let identify = identify::Config::new(PROTOCOL_VERSION.to_owned(), keypair.public())
         .with_agent_version(parts.agent.chars().take(AGENT).collect())
         // Addresses of this home would travel to everybody: offers name those that may be told.

@@ -40,7 +40,7 @@ const RECORD_LIVES: Duration = Duration::from_secs(60 * 60);
 /// Three times within a record's life.
 const PUBLISH_EVERY: Duration = Duration::from_secs(20 * 60);
 /// No person waits longer; who was found until then is told.
-const QUERY: Duration = Duration::from_secs(20);
+pub(crate) const QUERY: Duration = Duration::from_secs(20);
 /// Requests of one query at a time, and disjoint paths it takes: an attacker on one path does not hide what is on the others.
 const PARALLEL: NonZeroUsize = NonZeroUsize::new(6).unwrap();
 /// Addresses kept of one provider.
@@ -149,6 +149,9 @@ pub(crate) struct Kad {
     answering: bool,
     /// Peers that asked too often, until the loop looks.
     over_rate: Vec<PeerId>,
+    /// Nobody enters the table any more, and walks that libp2p begins by itself to fill it are ended: a scenario says who is in it.
+    #[cfg(feature = "lab")]
+    pub(crate) table_is_given: bool,
 }
 
 /// Peers noted as asking too often between two looks of the loop. Each noting costs its peer a connection.
@@ -177,6 +180,8 @@ impl Kad {
             rates: Buckets::per_peer(limits::ROUTING),
             answering: false,
             over_rate: Vec::new(),
+            #[cfg(feature = "lab")]
+            table_is_given: false,
         }
     }
 
@@ -251,6 +256,10 @@ impl Kad {
     /// A peer that speaks the protocol, at an address that we dialled. True when it is in the table now and was not before.
     pub(crate) fn add(&mut self, peer: &PeerId, address: Multiaddr) -> bool {
         let new = !self.has(peer);
+        #[cfg(feature = "lab")]
+        if new && self.table_is_given {
+            return false;
+        }
         if new && !self.has_place_for(peer, &address) {
             return false;
         }
@@ -368,6 +377,35 @@ impl Kad {
         self.filtered(addresses)
     }
 
+    /// Polls, and gives up what libp2p begins by itself to fill the table.
+    #[cfg(feature = "lab")]
+    fn poll_without_filling(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<ToSwarm<kad::Event, THandlerInEvent<Self>>> {
+        let mut fills = false;
+        loop {
+            let polled = self.inner.poll(cx);
+            let mut other = false;
+            for mut query in self.inner.iter_queries_mut() {
+                if matches!(query.info(), kad::QueryInfo::Bootstrap { .. }) {
+                    query.finish();
+                    fills = true;
+                } else {
+                    other = true;
+                }
+            }
+            let acts = matches!(
+                polled,
+                Poll::Ready(ToSwarm::Dial { .. } | ToSwarm::NotifyHandler { .. })
+            );
+            // Its first steps, where nobody else can have asked for them.
+            if !(fills && acts && !other) {
+                return polled;
+            }
+        }
+    }
+
     fn filtered(&self, mut addresses: Vec<Multiaddr>) -> Vec<Multiaddr> {
         addresses.retain(|told| address::may_tell(self.reach, &address::without_peer(told)));
         addresses.truncate(ADDRESSES);
@@ -446,6 +484,11 @@ impl NetworkBehaviour for Kad {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+        #[cfg(feature = "lab")]
+        if self.table_is_given {
+            let polled = self.poll_without_filling(cx);
+            return polled.map(|event| self.limited(event));
+        }
         self.inner.poll(cx).map(|event| self.limited(event))
     }
 }

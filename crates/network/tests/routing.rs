@@ -89,13 +89,22 @@ async fn alone_in_the_world_a_search_ends() {
 }
 
 #[tokio::test]
-async fn the_table_alone_finds_all_providers_of_all_shards() {
+async fn the_table_alone_finds_all_providers_of_all_shards_over_tcp() {
+    table_alone(TCP).await;
+}
+
+#[tokio::test]
+async fn the_table_alone_finds_all_providers_of_all_shards_over_quic() {
+    table_alone(QUIC).await;
+}
+
+async fn table_alone(listen: &str) {
     // Knows no offers, so that nothing but the table can lead to the providers.
-    let router = Router::start().await;
+    let router = Router::start(listen).await;
     let (_, model) = head(1000, 1);
     let mut providers = Vec::new();
     for seed in 20..32 {
-        let provider = TestNode::listening(seed, &[TCP]).await;
+        let provider = TestNode::listening(seed, &[listen]).await;
         provider
             .network
             .set_offers(vec![signed(&provider, model, 1)])
@@ -226,6 +235,7 @@ fn routes() -> Swarm<Routes> {
             yamux::Config::default,
         )
         .unwrap()
+        .with_quic()
         .with_behaviour(|key| {
             let local = key.public().to_peer_id();
             let table = kad::Config::new(StreamProtocol::new("/decentralgpt/kad/1"));
@@ -241,10 +251,10 @@ fn routes() -> Swarm<Routes> {
 }
 
 impl Router {
-    async fn start() -> Self {
+    async fn start(listen: &str) -> Self {
         let mut swarm = routes();
         swarm.behaviour_mut().kad.set_mode(Some(kad::Mode::Server));
-        swarm.listen_on(TCP.parse().unwrap()).unwrap();
+        swarm.listen_on(listen.parse().unwrap()).unwrap();
         let address = loop {
             if let SwarmEvent::NewListenAddr { address, .. } = swarm.select_next_some().await {
                 break format!("{address}/p2p/{}", swarm.local_peer_id());

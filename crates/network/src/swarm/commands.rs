@@ -74,6 +74,8 @@ impl Loop {
             }
             // The run loop ends on this one before it comes here.
             Command::Shutdown { reply } => drop(reply),
+            #[cfg(feature = "lab")]
+            Command::Lab(command) => self.on_lab(command),
         }
     }
 

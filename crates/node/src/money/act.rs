@@ -167,51 +167,26 @@ impl Node {
         Ok(())
     }
 
-    /// A transaction that waits, again at a higher price; to be confirmed by its digest.
-    ///
-    /// # Errors
-    /// [`NodeError::Act`].
-    pub async fn transaction_speed_up(&self, id: &str) -> Result<Preview, NodeError> {
-        self.replace(id, false).await
-    }
-
-    /// Nothing, in the place of a transaction that waits; to be confirmed by its digest.
-    ///
-    /// # Errors
-    /// [`NodeError::Act`].
-    pub async fn transaction_cancel(&self, id: &str) -> Result<Preview, NodeError> {
-        self.replace(id, true).await
-    }
-
-    async fn replace(&self, id: &str, cancel: bool) -> Result<Preview, NodeError> {
-        let live = self
-            .inner
-            .money
-            .live()
-            .ok_or(ActError::Wallet(WalletProblem::NoMoney))?;
-        let id = id
-            .parse()
-            .map_err(|_| ActError::NoTransaction(id.to_owned()))?;
-        let preview = match cancel {
-            true => live.chain.cancel(id).await,
-            false => live.chain.speed_up(id).await,
-        }
-        .map_err(ActError::Chain)?;
-        let role = self.role_of(preview.from).ok_or(ActError::NoAccount)?;
-        let shown = Shown {
-            digest: preview.digest.to_string(),
-            role,
-            preview,
-        };
-        let view = view(&live, &shown);
-        self.inner.money.shown(Some(shown));
-        Ok(view)
-    }
-
     async fn show(&self, live: &Arc<Live>, intent: &Intent) -> Result<Shown, ActError> {
-        let (role, call) = self.call(live, intent).await?;
-        let from = self.address(role)?;
-        let preview = live.chain.preview(from, &call).await?;
+        let transaction = |id: &str| {
+            id.parse()
+                .map_err(|_| ActError::NoTransaction(id.to_owned()))
+        };
+        let (role, preview) = match intent {
+            Intent::SpeedUp { id } => {
+                let preview = live.chain.speed_up(transaction(id)?).await?;
+                (self.role_of(preview.from)?, preview)
+            }
+            Intent::Cancel { id } => {
+                let preview = live.chain.cancel(transaction(id)?).await?;
+                (self.role_of(preview.from)?, preview)
+            }
+            intent => {
+                let (role, call) = self.call(live, intent).await?;
+                let preview = live.chain.preview(self.address(role)?, &call).await?;
+                (role, preview)
+            }
+        };
         Ok(Shown {
             digest: preview.digest.to_string(),
             role,
@@ -273,6 +248,10 @@ impl Node {
                 (WalletRole::Wallet, call)
             }
             Intent::Unwrap { amount } => (WalletRole::Wallet, Call::Unwrap { amount: amount.0 }),
+            Intent::Faucet => {
+                let to = self.address(payer)?;
+                (payer, Call::Faucet { to })
+            }
             Intent::Vote { id, support } => {
                 let call = Call::Vote {
                     id: id
@@ -308,7 +287,9 @@ impl Node {
             | Intent::ShowWords
             | Intent::ConfirmWords
             | Intent::Export
-            | Intent::ChangePassword => return Err(WalletProblem::NothingToSign.into()),
+            | Intent::ChangePassword
+            | Intent::SpeedUp { .. }
+            | Intent::Cancel { .. } => return Err(WalletProblem::NothingToSign.into()),
         })
     }
 
@@ -366,12 +347,13 @@ impl Node {
             .ok_or(ActError::NoAccount)
     }
 
-    fn role_of(&self, address: Address) -> Option<WalletRole> {
+    fn role_of(&self, address: Address) -> Result<WalletRole, ActError> {
         let status = self.inner.wallet.status();
         let mut accounts = status.accounts.iter();
         accounts
             .find(|account| account.address.parse() == Ok(address))
             .map(|account| account.role)
+            .ok_or(ActError::NoAccount)
     }
 
     fn key(&self, role: WalletRole) -> Result<Key, ActError> {

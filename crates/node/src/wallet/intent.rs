@@ -75,6 +75,18 @@ pub enum Intent {
         /// How much.
         amount: Amount,
     },
+    /// Test tokens for the account that asking is paid from, where the network gives some.
+    Faucet,
+    /// A transaction that waits, again at a higher price.
+    SpeedUp {
+        /// Which.
+        id: String,
+    },
+    /// Nothing, in the place of a transaction that waits.
+    Cancel {
+        /// Which.
+        id: String,
+    },
     /// Vote on a proposal.
     Vote {
         /// The proposal.
@@ -178,6 +190,9 @@ impl Intent {
             | Self::Delegate { .. }
             | Self::Wrap { .. }
             | Self::Unwrap { .. }
+            | Self::Faucet
+            | Self::SpeedUp { .. }
+            | Self::Cancel { .. }
             | Self::Vote { .. }
             | Self::Propose { .. } => true,
         }

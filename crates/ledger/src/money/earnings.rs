@@ -163,8 +163,22 @@ impl Ledger {
     ) -> Result<Vec<JobEarning>, LedgerError> {
         self.call(move |connection| {
             let mut list = Vec::new();
-            each_job(connection, &query, limit, |job| list.push(job))?;
+            each_job(connection, &query, (None, limit), |job| list.push(job))?;
             Ok(list)
+        })
+        .await
+    }
+
+    /// What one job earned; `None` where no voucher came for it.
+    pub async fn job_earning(
+        &self,
+        query: EarningsQuery,
+        job: Job,
+    ) -> Result<Option<JobEarning>, LedgerError> {
+        self.call(move |connection| {
+            let mut found = None;
+            each_job(connection, &query, (Some(job), 1), |job| found = Some(job))?;
+            Ok(found)
         })
         .await
     }
@@ -176,7 +190,7 @@ fn grouped(
     by: By,
 ) -> Result<Vec<EarningRow>, LedgerError> {
     let mut rows: BTreeMap<EarningKey, EarningRow> = BTreeMap::new();
-    each_job(connection, query, u32::MAX, |job| {
+    each_job(connection, query, (None, u32::MAX), |job| {
         let key = match by {
             By::Day => EarningKey::Day(day_of(job.at_ms, query.utc_offset_s)),
             By::Model => EarningKey::Model(job.model.clone()),
@@ -215,7 +229,7 @@ fn day_of(at_ms: u64, utc_offset_s: i32) -> u64 {
 fn each_job(
     connection: &Connection,
     query: &EarningsQuery,
-    limit: u32,
+    (only, limit): (Option<Job>, u32),
     mut give: impl FnMut(JobEarning),
 ) -> Result<(), LedgerError> {
     let lines: BTreeMap<i64, (Line, Option<Signer>)> = Line::all(connection)?
@@ -228,12 +242,13 @@ fn each_job(
         .collect::<Result<_, LedgerError>>()?;
     let mut jobs = connection.prepare_cached(
         "SELECT id, job, at_ms, peer, model, model_digest FROM paid_job
-         WHERE side = 'payee' AND at_ms >= ?1 AND at_ms < ?2 ORDER BY id DESC LIMIT ?3",
+         WHERE side = 'payee' AND at_ms >= ?1 AND at_ms < ?2 AND (?4 IS NULL OR job = ?4) ORDER BY id DESC LIMIT ?3",
     )?;
     let mut rows = jobs.query(params![
         to_sql(query.from_ms),
         to_sql(query.until_ms),
-        limit
+        limit,
+        only
     ])?;
     while let Some(row) = rows.next()? {
         let job: Job = blob(row, 1)?;

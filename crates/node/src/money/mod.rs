@@ -11,10 +11,11 @@
 //! | `live` | both of them on one network, opened and closed as settings and keys come and go |
 //! | `settle` | what goes on with the chain by itself: events into the books, claims to it |
 //! | `act` | what the person asks the wallet to do, as transactions |
-//! | `status`, [`view`] | what a shell sees |
+//! | `status`, `earned`, `votes`, [`view`] | what a shell sees |
 
 mod act;
 mod convert;
+mod earned;
 mod live;
 mod price;
 mod purse;
@@ -23,17 +24,20 @@ mod settle;
 mod status;
 mod till;
 pub mod view;
+mod votes;
 
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::watch;
 
 pub use act::ActError;
+pub use earned::{ChainView, EarningState, EarningView, EarningsBy, Proof, Receiving, SignedView};
 pub(crate) use live::{Live, keep};
 pub(crate) use price::{allowance, asked};
 pub(crate) use purse::{Promising, Purse, PurseError};
 pub(crate) use till::{Till, TillJob};
 use view::MoneyStatus;
+pub use votes::{CallView, ChangeView, Outcome, ParamsView, ProposalView, Stage, VoteStatus};
 
 /// Money as the node holds it.
 #[derive(Debug)]

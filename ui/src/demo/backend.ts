@@ -405,8 +405,8 @@ export function demoBackend(scenario: Scenario = "full", pieceMs = 12, settings:
         refuse({ code: "bad_proxy", message: "A proxy address begins with http:// or https://.", fix: null });
       }
       state = wanted;
-      const { mode } = moneySettings(wanted);
-      if (mode !== money.mode) setMoney({ mode });
+      const mode = moneySettings(wanted)?.mode;
+      if (mode && mode !== money.mode) setMoney({ mode });
     },
     doctor: async () => {
       await wait(pieceMs * 10);

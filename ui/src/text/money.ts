@@ -254,7 +254,7 @@ export const modes = {
   written: "per million tokens written",
   othersAsk: "Others ask now",
   othersNone: "No offer of another computer is seen now.",
-  floor: (amount: string) => `never below ${amount}`,
+  floor: (amount: string) => `Never below ${amount}`,
   change: "Change the price",
   priceTitle: "What you ask for an answer",
   priceBody: "One figure for every model that you lend.",

@@ -12,6 +12,7 @@
 //! | `matrix` | the same answer over many such networks |
 //! | `remote` | what a remote answer costs against a local one |
 //! | `hostile` | an honest job beside peers that attack |
+//! | `simulate` | ten thousand nodes in virtual time, beside five hundred real ones in one process |
 //! | `figures` | what a run found, as one line of JSON |
 //!
 //! It never asserts a time, never sends a packet beyond this machine, and nothing of it is packaged. Linux alone: elsewhere there
@@ -39,5 +40,7 @@ pub mod ready;
 pub mod reference;
 #[cfg(target_os = "linux")]
 pub mod remote;
+#[cfg(target_os = "linux")]
+pub mod simulate;
 #[cfg(target_os = "linux")]
 pub mod switch;

@@ -79,6 +79,7 @@ pub(crate) fn swarm(
     lines: Lines,
 ) -> Result<Swarm<Behaviour>, NetworkError> {
     let local = keypair.public().to_peer_id();
+    let query = lines.query();
     let Parts { policy, role, .. } = *parts;
     let (transport, relay_client) = transport::build(keypair, policy.mode, parts.traffic, lines)?;
     let identify = identify::Config::new(PROTOCOL_VERSION.to_owned(), keypair.public())
@@ -117,7 +118,7 @@ pub(crate) fn swarm(
         ),
         upnp: Toggle::from(None),
         mdns: Toggle::from(None),
-        kad: Kad::new(local),
+        kad: Kad::new(local, query),
         offers: messages::behaviour(),
         heads: messages::behaviour(),
         quotes: messages::behaviour(),

@@ -158,10 +158,10 @@ pub(crate) struct Kad {
 const OVER_RATE: usize = 256;
 
 impl Kad {
-    pub(crate) fn new(local: PeerId) -> Self {
+    pub(crate) fn new(local: PeerId, query: Duration) -> Self {
         let mut config = kad::Config::new(PROTOCOL);
         config
-            .set_query_timeout(QUERY)
+            .set_query_timeout(query)
             .set_parallelism(PARALLEL)
             .disjoint_query_paths(true)
             .set_record_filtering(kad::StoreInserts::FilterBoth)
@@ -508,7 +508,7 @@ mod tests {
 
     #[test]
     fn a_record_is_kept_without_addresses_its_sender_could_not_have() {
-        let mut kad = Kad::new(PeerId::random());
+        let mut kad = Kad::new(PeerId::random(), QUERY);
         let (key, provider) = (key(NETWORK, Some(&model(1)), 1, 1), PeerId::random());
         let addresses = [
             "/ip4/198.51.100.1/tcp/1",
@@ -579,7 +579,7 @@ mod tests {
 
     #[test]
     fn one_site_takes_only_its_share_of_the_table() {
-        let mut kad = Kad::new(PeerId::random());
+        let mut kad = Kad::new(PeerId::random(), QUERY);
         let add = |kad: &mut Kad, address: &str| {
             (0..1000)
                 .filter(|_| kad.add(&PeerId::random(), address.parse().unwrap()))

@@ -26,7 +26,8 @@ use libp2p::{
 };
 
 use crate::{
-    error::NetworkError, linger::Lingering, mux::Yamux, reach::ReachMode, traffic::Traffic,
+    error::NetworkError, linger::Lingering, mux::Yamux, providers, reach::ReachMode,
+    traffic::Traffic,
 };
 
 /// Streams of one connection at a time, of all protocols together; a job takes one, a search a few.
@@ -47,6 +48,18 @@ pub(crate) enum Lines {
     /// Wires inside this process.
     #[cfg(feature = "lab")]
     Wires(crate::lab::Wire),
+}
+
+impl Lines {
+    /// How long a walk through the routing table may take, by the system's clock.
+    pub(crate) fn query(&self) -> Duration {
+        match self {
+            Self::System => providers::QUERY,
+            // The system's clock says nothing here.
+            #[cfg(feature = "lab")]
+            Self::Wires(_) => Duration::from_secs(60 * 60),
+        }
+    }
 }
 
 /// The whole stack, and the behaviour that its relayed part needs in the swarm.

@@ -51,13 +51,13 @@ export function earnedOf(answered: Answered): string | null {
 
 const NO_MONEY: MoneySettings = { network: null, mode: "free", price: null, floor: null, daily: null, chat: null, lock: null, tariff: null, worth: null };
 
-/** What the person set about money. */
-export function moneySettings(settings: Settings): MoneySettings {
-  return (settings as Settings & { money?: MoneySettings }).money ?? NO_MONEY;
+/** What the person set about money; null where the core has no money to set. */
+export function moneySettings(settings: Settings): MoneySettings | null {
+  return (settings as Settings & { money?: MoneySettings }).money ?? null;
 }
 
 /** The change of the settings that changes this about money. */
 export function withMoney(settings: Settings, change: Partial<MoneySettings>): Partial<Settings> {
-  const changed: Partial<Settings> & { money: MoneySettings } = { money: { ...moneySettings(settings), ...change } };
+  const changed: Partial<Settings> & { money: MoneySettings } = { money: { ...(moneySettings(settings) ?? NO_MONEY), ...change } };
   return changed;
 }

@@ -19,7 +19,7 @@ import {
   withMoney,
 } from "../backend/types";
 import { blankChat } from "../features/chat/session.svelte";
-import { conversations, type Draft, EARLIER, message, PEERS } from "./chats";
+import { conversations, type Draft, EARLIER, message, paid, PEERS } from "./chats";
 import { grouped, jobs, LIMITS, type MoneyScene, moneyStatus, offers, PRICE_CAP, proof, transactions, voteStatus, WALLET } from "./money";
 import { answered, CHECKS, modelRows, modelsView, peers, receipt, SETTINGS, status } from "./world";
 
@@ -61,9 +61,9 @@ export function demoBackend(scenario: Scenario = "full", pieceMs = 12, settings:
       };
   let money: MoneyStatus = moneyStatus(scene, now);
   const limits = money.vault === null ? {} : LIMITS;
-  state = { ...state, ...withMoney(state, { ...limits, mode: money.mode }), priceCap: money.vault === null ? null : PRICE_CAP };
+  state = { ...state, ...withMoney(state, { ...limits, network: money.network?.name ?? null, mode: money.mode }), priceCap: money.vault === null ? null : PRICE_CAP };
   let sent: TransactionView[] = scene === "paid" || scene === "disagree" || scene === "offline" || scene === "locked" ? transactions(now) : [];
-  const paid = sent.length > 0 ? jobs(now) : [];
+  const earned = sent.length > 0 ? jobs(now) : [];
   const chats = new Map<string, Draft>(full ? conversations(now).map((chat) => [chat.id, chat]) : []);
   const deleted = new Map<string, Draft>();
   const samplings = new Map<string, Sampling>();
@@ -168,7 +168,7 @@ export function demoBackend(scenario: Scenario = "full", pieceMs = 12, settings:
       tokensPerSecond: remote ? 18.2 : 148.3,
       firstTokenMs: remote ? 1300 : 90,
       outputTokens: pieces.length,
-      spans: [{ fromIndex: 0, peer: remote ? PEERS.PEER : null, receipt: remote ? "job-new" : null, why: null }],
+      spans: [remote && money.network ? paid({ fromIndex: 0, peer: PEERS.PEER, receipt: "job-new", why: null }, "12500000000000") : { fromIndex: 0, peer: remote ? PEERS.PEER : null, receipt: remote ? "job-new" : null, why: null }],
     } satisfies Partial<Message>);
     chat.contextUsed += 180;
     if (!chat.title) {
@@ -371,7 +371,7 @@ export function demoBackend(scenario: Scenario = "full", pieceMs = 12, settings:
       }),
 
     moneyStatus: () => soon(money),
-    earnings: async (from, to, by) => grouped(paid.filter((row) => (row.atUnixMs ?? 0) >= from && (row.atUnixMs ?? 0) <= to), by),
+    earnings: async (from, to, by) => grouped(earned.filter((row) => (row.atUnixMs ?? 0) >= from && (row.atUnixMs ?? 0) <= to), by),
     proofOpen: (job) => soon(proof(job, now)),
     statementSave: (format) => soon(`~/Documents/statement.${format}`),
     transactions: () => soon(sent),
@@ -405,8 +405,8 @@ export function demoBackend(scenario: Scenario = "full", pieceMs = 12, settings:
         refuse({ code: "bad_proxy", message: "A proxy address begins with http:// or https://.", fix: null });
       }
       state = wanted;
-      const { mode } = moneySettings(wanted);
-      if (mode !== money.mode) setMoney({ mode });
+      const mode = moneySettings(wanted)?.mode;
+      if (mode && mode !== money.mode) setMoney({ mode });
     },
     doctor: async () => {
       await wait(pieceMs * 10);

@@ -56,7 +56,7 @@ function chat(id: string, title: string, updatedMs: number, messages: Message[],
 }
 
 /** A span with what its receipt was paid. */
-const paid = (span: Span, units: string): Span => Object.assign(span, { paid: units });
+export const paid = (span: Span, units: string): Span => Object.assign(span, { paid: units });
 const say = (id: string, content: string): Message => message({ id, role: "user", content });
 const answer = (id: string, content: string, more: Partial<Message> = {}): Message => message({ id, role: "assistant", content, ...more });
 

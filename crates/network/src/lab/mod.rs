@@ -1,9 +1,10 @@
 //! Entrances for the lab: decisions of the routing table as plain calls, and whole nodes by the hundred in one process.
 //!
 //! A node that [`start`] makes is the product's, with every protocol and limit of it, over [`Wires`] instead of this computer's
-//! network. Two things differ: whom its routing table names is said by [`know`], and nobody else enters it; and the memory
-//! of the process, in which many share, turns nobody away. So a simulation of the same scenario can be held against it.
+//! network. Three things differ: whom its routing table names is said by [`know`], and nobody else enters it; the memory of the
+//! process, in which many share, turns nobody away; and bytes and searches live in the time of a [`Clock`]. So a simulation of the same scenario can be held against it.
 
+mod clock;
 mod plain;
 mod wires;
 
@@ -13,6 +14,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Instant,
 };
 
 use libp2p::{
@@ -23,6 +25,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use self::wires::Wire;
 pub use self::{
+    clock::{Clock, Sleep},
     plain::{
         CONNECTIONS_OUT, DIALS_OUT, Key, QUERY, Search, Store, address, keys_of, keys_today,
         peer_of, place_of, place_of_key,
@@ -60,11 +63,17 @@ impl Counts {
 #[derive(Debug, Default)]
 pub(crate) struct Lab {
     counts: Arc<Counts>,
+    clock: Option<Clock>,
     /// It takes records and forgets them: an attacker.
     pub(crate) forgets: bool,
 }
 
 impl Lab {
+    /// The time of searches.
+    pub(crate) fn now(&self) -> Option<Instant> {
+        self.clock.as_ref().map(Clock::instant)
+    }
+
     pub(crate) fn count(&self, event: &kad::Event) {
         let kad::Event::InboundRequest { request } = event else {
             return;
@@ -84,6 +93,7 @@ impl Lab {
 pub(crate) enum Command {
     Begin(Lab, oneshot::Sender<()>),
     Know(Vec<(libp2p::PeerId, Multiaddr)>, oneshot::Sender<usize>),
+    Tick(oneshot::Sender<()>),
 }
 
 /// Starts a node on the current runtime. It listens at an address that [`Wires::place`] was told of.
@@ -107,6 +117,7 @@ pub async fn start(
     let counts = Arc::new(Counts::default());
     let lab = Lab {
         counts: Arc::clone(&counts),
+        clock: Some(wires.clock.clone()),
         forgets,
     };
     network
@@ -133,5 +144,15 @@ pub async fn know(
         .collect();
     network
         .ask(|reply| swarm::Command::Lab(Command::Know(known, reply)))
+        .await
+}
+
+/// Has a node look at its searches, as each second does.
+///
+/// # Errors
+/// [`NetworkError::Closed`] when the node has ended.
+pub async fn tick(network: &Network) -> Result<(), NetworkError> {
+    network
+        .ask(|reply| swarm::Command::Lab(Command::Tick(reply)))
         .await
 }

@@ -1,5 +1,5 @@
-//! A transport inside one process, in tokio's time: connections between nodes at IPv4 addresses that no system knows, with the delay of a
-//! real network and nothing else of one. Where tokio's clock is paused, hours of it take as long as their arithmetic.
+//! A transport inside one process, in a time of its own: connections between nodes at IPv4 addresses that no system knows, with the delay
+//! of a real network and nothing else of one.
 //!
 //! A dial takes one round trip, as QUIC's; streams are pipes of their own; an address where nobody is takes as long to fail as a
 //! handshake may.
@@ -24,11 +24,10 @@ use libp2p::{
     },
     multiaddr::Protocol,
 };
-use tokio::{
-    sync::mpsc,
-    time::{Instant, Sleep, sleep, sleep_until},
-};
+use tokio::sync::mpsc;
 use tokio_util::sync::PollSender;
+
+use super::clock::{Clock, Sleep};
 
 /// How long a dial to nobody takes: the product's patience with a handshake.
 const NOBODY: Duration = Duration::from_secs(10);
@@ -41,7 +40,11 @@ const PORT: u16 = 4001;
 
 /// What connects the nodes of one process.
 #[derive(Clone, Debug, Default)]
-pub struct Wires(Arc<Mutex<HashMap<Ipv4Addr, Place>>>);
+pub struct Wires {
+    /// In whose time bytes travel.
+    pub clock: Clock,
+    places: Arc<Mutex<HashMap<Ipv4Addr, Place>>>,
+}
 
 #[derive(Debug)]
 struct Place {
@@ -85,7 +88,7 @@ impl Wires {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Ipv4Addr, Place>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn delay(&self, address: Ipv4Addr) -> Duration {
@@ -152,16 +155,16 @@ impl Transport for Wire {
         let (wires, peer, from) = (self.wires.clone(), self.peer, self.address);
         let way = wires.delay(from) + wires.delay(there);
         let dial = async move {
-            sleep(2 * way).await;
+            wires.clock.sleep(2 * way).await;
             let listener = wires
                 .lock()
                 .get(&there)
                 .and_then(|place| place.listener.clone());
             let Some((listening, arrivals)) = listener else {
-                sleep(NOBODY.saturating_sub(2 * way)).await;
+                wires.clock.sleep(NOBODY.saturating_sub(2 * way)).await;
                 return Err(io::ErrorKind::TimedOut.into());
             };
-            let (here, connection) = Connection::pair(way);
+            let (here, connection) = Connection::pair(&wires.clock, way);
             let arrival = Arrival {
                 from,
                 peer,
@@ -210,16 +213,18 @@ impl Transport for Wire {
 /// One end of a connection: each stream is a pipe of its own.
 #[derive(Debug)]
 struct Connection {
+    clock: Clock,
     way: Duration,
     opened: mpsc::Sender<Pipe>,
     incoming: mpsc::Receiver<Pipe>,
 }
 
 impl Connection {
-    fn pair(way: Duration) -> (Self, Self) {
+    fn pair(clock: &Clock, way: Duration) -> (Self, Self) {
         let (here, from_there) = mpsc::channel(WAITING);
         let (there, from_here) = mpsc::channel(WAITING);
         let end = |opened, incoming| Self {
+            clock: clock.clone(),
             way,
             opened,
             incoming,
@@ -238,7 +243,7 @@ impl StreamMuxer for Connection {
     }
 
     fn poll_outbound(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<Pipe>> {
-        let (here, there) = Pipe::pair(self.way);
+        let (here, there) = Pipe::pair(&self.clock, self.way);
         let opened = self.opened.try_send(there);
         Poll::Ready(
             opened
@@ -263,18 +268,20 @@ impl StreamMuxer for Connection {
 /// One end of a stream. What is written arrives after the way's delay, in order.
 #[derive(Debug)]
 struct Pipe {
+    clock: Clock,
     way: Duration,
-    out: PollSender<(Instant, Bytes)>,
-    incoming: mpsc::Receiver<(Instant, Bytes)>,
+    out: PollSender<(Duration, Bytes)>,
+    incoming: mpsc::Receiver<(Duration, Bytes)>,
     here: Bytes,
-    on_its_way: Option<(Pin<Box<Sleep>>, Bytes)>,
+    on_its_way: Option<(Sleep, Bytes)>,
 }
 
 impl Pipe {
-    fn pair(way: Duration) -> (Self, Self) {
+    fn pair(clock: &Clock, way: Duration) -> (Self, Self) {
         let (here, from_there) = mpsc::channel(PIECES);
         let (there, from_here) = mpsc::channel(PIECES);
         let end = |out, incoming| Self {
+            clock: clock.clone(),
             way,
             out: PollSender::new(out),
             incoming,
@@ -301,7 +308,8 @@ impl AsyncRead for Pipe {
             }
             match ready!(self.incoming.poll_recv(cx)) {
                 Some((due, piece)) => {
-                    self.on_its_way = Some((Box::pin(sleep_until(due)), piece));
+                    let due = self.clock.sleep_until(due);
+                    self.on_its_way = Some((due, piece));
                 }
                 None => return Poll::Ready(Ok(0)),
             }
@@ -320,7 +328,7 @@ impl AsyncWrite for Pipe {
     ) -> Poll<io::Result<usize>> {
         let gone = |_| io::Error::from(io::ErrorKind::BrokenPipe);
         ready!(self.out.poll_reserve(cx)).map_err(gone)?;
-        let piece = (Instant::now() + self.way, Bytes::copy_from_slice(bytes));
+        let piece = (self.clock.now() + self.way, Bytes::copy_from_slice(bytes));
         self.out.send_item(piece).map_err(gone)?;
         Poll::Ready(Ok(bytes.len()))
     }

@@ -96,7 +96,7 @@ impl Loop {
             // Dropping the sender is an answer.
             return;
         }
-        let now = Instant::now();
+        let now = self.search_time();
         let plan =
             providers::keys_today(self.network_id.as_str(), model.as_ref(), peers::unix_ms());
         let mut search = Search {
@@ -134,9 +134,17 @@ impl Loop {
         self.book.offers().filter(of_welcome).collect()
     }
 
+    fn search_time(&self) -> Instant {
+        #[cfg(feature = "lab")]
+        if let Some(now) = self.lab.now() {
+            return now;
+        }
+        Instant::now()
+    }
+
     /// Looks at each search: hands over what is new, asks for more where that is not enough, and ends those that are over.
     fn searches_go_on(&mut self) {
-        let now = Instant::now();
+        let now = self.search_time();
         let mut searches = std::mem::take(&mut self.routing.searches);
         searches.retain_mut(|search| {
             let goes_on = self.search_goes_on(search, now);
@@ -199,7 +207,7 @@ impl Loop {
 
     /// A peer introduced itself while searches are under way: it is asked for what they seek.
     pub(super) fn search_met(&mut self, peer: PeerId) {
-        let now = Instant::now();
+        let now = self.search_time();
         let mut searches = std::mem::take(&mut self.routing.searches);
         for search in &mut searches {
             if search.steps.meets(peer) && self.pull_some(peer, search.model) {
@@ -400,6 +408,10 @@ impl Loop {
                 let admission = &mut self.swarm.behaviour_mut().admission;
                 admission.many_nodes_share_this_process();
                 self.lab = lab;
+                let _ = reply.send(());
+            }
+            crate::lab::Command::Tick(reply) => {
+                self.routing_tick();
                 let _ = reply.send(());
             }
             crate::lab::Command::Know(peers, reply) => {

@@ -418,7 +418,12 @@ impl History {
 
     /// Brings any reservation that was ever signed.
     fn reserve(&mut self) {
-        let Some(held) = self.dice.any(&self.reservations).copied() else {
+        // The newest one, mostly.
+        let held = match self.dice.below(3) {
+            0 => self.dice.any(&self.reservations).copied(),
+            _ => self.reservations.last().copied(),
+        };
+        let Some(held) = held else {
             return;
         };
         let line = (held.payer, held.signer(), held.payee);

@@ -14,6 +14,7 @@ mod doctor;
 mod failure;
 mod listing;
 mod models;
+mod money;
 mod output;
 mod peers;
 mod serve;
@@ -82,7 +83,10 @@ async fn act(arguments: Arguments, output: &mut Output) -> Result<(), Failure> {
         Command::Serve(serve) => serve::serve(&core, serve, output, &stop).await,
         Command::Models(models) => models::models(&core, models, output, &stop).await,
         Command::Peers(peers) => peers::peers(&core, peers, output, &stop).await,
-        Command::Wallet(wallet) => wallet::wallet(&core, wallet, output).await,
+        Command::Wallet(wallet) => wallet::wallet(&core, wallet, output, &stop).await,
+        Command::Earnings(earnings) => money::earnings(&core, earnings, output).await,
+        Command::Vote(vote) => money::vote(&core, vote, output, &stop).await,
+        Command::Networks(networks) => money::networks(&core, networks, output).await,
         Command::Status(listing) => doctor::status(&core, listing, output).await,
         Command::Doctor(listing) => doctor::doctor(&core, listing, output).await,
     };
@@ -96,6 +100,9 @@ fn wants_json(command: &Command) -> bool {
         Command::Chat(chat) => chat.json,
         Command::Serve(serve) => serve.json,
         Command::Wallet(wallet) => wallet.json,
+        Command::Earnings(earnings) => earnings.json,
+        Command::Vote(vote) => vote.json,
+        Command::Networks(networks) => networks.json,
         Command::Models(
             arguments::Models::List(listing) | arguments::Models::Add { listing, .. },
         )

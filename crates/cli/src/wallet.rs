@@ -5,21 +5,25 @@
 
 use std::{io::Read as _, path::Path};
 
-use node::wallet::{self, Typed, WalletProblem, WalletRole, WalletState, WalletStatus};
+use node::wallet::{
+    self, Asset, Intent, Typed, WalletProblem, WalletRole, WalletState, WalletStatus,
+};
 
 use crate::{
     arguments::{Wallet, WalletAct},
     core::Core,
     failure::Failure,
+    money::{self, Act},
     output::Output,
-    wallet_typed::{from_file, new_password, secret},
+    stop::Stop,
+    wallet_typed::{new_password, secret},
     words::columns,
 };
 
 /// Key files have half a kilobyte; a cut one is refused as what it is.
 const MAX_KEY_FILE_BYTES: u64 = 64 * 1024;
 
-const PASSWORD: &str = "Password of the wallet: ";
+pub(crate) const PASSWORD: &str = "Password of the wallet: ";
 const NEW_PASSWORD: &str = "New password: ";
 const KEY_PASSWORD: &str = "Password of the key file: ";
 
@@ -27,6 +31,7 @@ pub(crate) async fn wallet(
     core: &Core,
     command: Wallet,
     output: &mut Output,
+    stop: &Stop,
 ) -> Result<(), Failure> {
     let json = command.json;
     let file = command.password_file.as_deref();
@@ -86,6 +91,58 @@ pub(crate) async fn wallet(
             core.client.wallet_change_password(old, fresh).await?;
             output.news("The new password holds; the old one opens nothing any more.");
             Ok(())
+        }
+        WalletAct::Balance => money::balance(core, json, output).await,
+        WalletAct::History => money::history(core, json, output).await,
+        WalletAct::Deposit { amount, sure } => {
+            let amount = money::amount(&amount)?;
+            let act = Act::new(Intent::Deposit { amount }, sure, file, json);
+            money::sign(core, act, output, stop).await
+        }
+        WalletAct::Withdraw { amount, sure } => {
+            let amount = money::amount(&amount)?;
+            let act = Act::new(Intent::Withdraw { amount }, sure, file, json);
+            money::sign(core, act, output, stop).await
+        }
+        WalletAct::Send {
+            amount,
+            to,
+            coin,
+            sure,
+        } => {
+            let amount = money::amount(&amount)?;
+            let asset = match coin {
+                true => Asset::Coin,
+                false => Asset::Token,
+            };
+            let act = Act::new(Intent::Send { to, asset, amount }, sure, file, json);
+            money::sign(core, act, output, stop).await
+        }
+        WalletAct::EndKey { sure } => {
+            money::sign(
+                core,
+                Act::new(Intent::EndSigner, sure, file, json),
+                output,
+                stop,
+            )
+            .await
+        }
+        WalletAct::Faucet { sure } => {
+            money::sign(
+                core,
+                Act::new(Intent::Faucet, sure, file, json),
+                output,
+                stop,
+            )
+            .await
+        }
+        WalletAct::SpeedUp { id, sure } => {
+            let act = Act::new(Intent::SpeedUp { id }, sure, file, json);
+            money::sign(core, act, output, stop).await
+        }
+        WalletAct::Cancel { id, sure } => {
+            let act = Act::new(Intent::Cancel { id }, sure, file, json);
+            money::sign(core, act, output, stop).await
         }
     }
 }

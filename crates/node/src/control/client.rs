@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     io,
     marker::PhantomData,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -24,12 +24,16 @@ use crate::{
     doctor::Check,
     error::ErrorView,
     models::{ModelRow, ModelsView},
+    money::{
+        EarningView, EarningsBy, Proof, VoteStatus,
+        view::{MoneyStatus, TransactionView},
+    },
     node::Node,
     peers::Invite,
     receipts::Receipt,
     settings::Settings,
     status::{Answered, LogLine, NodeStatus, Peer},
-    wallet::{Typed, WalletStatus},
+    wallet::{Intent, Preview, Typed, WalletStatus},
 };
 
 /// Lines that wait to be written.
@@ -275,6 +279,14 @@ calls! {
     settings_get() -> Settings = SettingsGet;
     settings_set(settings: Settings => Box::new(settings)) -> () = SettingsSet;
     doctor() -> Vec<Check> = Doctor;
+    money_status() -> MoneyStatus = MoneyStatus;
+    transactions() -> Vec<TransactionView> = Transactions;
+    earnings(from_ms: u64 => from_ms, until_ms: u64 => until_ms, by: EarningsBy => by) -> Vec<EarningView> = Earnings;
+    proof_open(job: &str => job.to_owned()) -> Proof = ProofOpen;
+    statement(path: &Path => path.to_owned(), csv: bool => csv) -> PathBuf = Statement;
+    vote_status() -> VoteStatus = VoteStatus;
+    sign_preview(intent: &Intent => Box::new(intent.clone())) -> Preview = SignPreview;
+    sign_confirm(intent: &Intent => Box::new(intent.clone()), digest: &str => digest.to_owned()) -> () = SignConfirm;
 }
 
 /// The same for the methods of [`Wallet`](crate::wallet::Wallet).

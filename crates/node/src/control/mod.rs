@@ -27,8 +27,9 @@ pub use serve::serve;
 use crate::{
     chat::{ChatPatch, ExportFormat},
     error::ErrorView,
+    money::EarningsBy,
     settings::Settings,
-    wallet::Typed,
+    wallet::{Intent, Typed},
 };
 
 /// The longest line: a chat of a thousand long messages, opened whole.
@@ -163,6 +164,28 @@ pub enum Request {
         settings: Box<Settings>,
     },
     Doctor,
+    MoneyStatus,
+    Transactions,
+    Earnings {
+        from_ms: u64,
+        until_ms: u64,
+        by: EarningsBy,
+    },
+    ProofOpen {
+        job: String,
+    },
+    Statement {
+        path: PathBuf,
+        csv: bool,
+    },
+    VoteStatus,
+    SignPreview {
+        intent: Box<Intent>,
+    },
+    SignConfirm {
+        intent: Box<Intent>,
+        digest: String,
+    },
     WalletStatus,
     WalletCreate {
         password: Typed,

@@ -1,6 +1,10 @@
 //! Money on one network: opened when its file is chosen, and anew when keys or the mode of the switch change.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use chain::{Chain, Key, Network};
 use ledger::Ledger;
@@ -236,6 +240,28 @@ async fn purse(
             .await?;
     }
     Ok(Some(Purse::open(&inner.ledger, vault, payer, key).await?))
+}
+
+/// Puts a network's file where a node of this data folder finds it, and says its name.
+///
+/// # Errors
+/// `network_file` where it is no network's, or cannot be kept.
+pub fn keep_network(data: &Path, file: &Path) -> Result<String, ErrorView> {
+    let failed = |why: String| {
+        let fix = "Give the path of a network's file (TOML), as `cargo xtask deploy` writes it.";
+        ErrorView::new("network_file", why, Some(fix.to_owned()))
+    };
+    let told = |error: chain::NetworkError| failed(format!("{}: {error}.", file.display()));
+    let network = Network::load(file).map_err(told)?;
+    let text = network.to_toml().map_err(told)?;
+    let folder = data.join("networks");
+    let path = folder.join(format!("{}.toml", network.name));
+    crate::data::create_private(&folder)
+        .and_then(|()| {
+            crate::data::write_atomically(&path, text.as_bytes(), crate::data::AtomicWrite::Plain)
+        })
+        .map_err(|error| failed(format!("{} cannot be written: {error}.", path.display())))?;
+    Ok(network.name)
 }
 
 fn parse(address: &str) -> Option<Address> {

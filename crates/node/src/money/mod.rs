@@ -32,6 +32,7 @@ use tokio::sync::watch;
 
 pub use act::ActError;
 pub use earned::{ChainView, EarningState, EarningView, EarningsBy, Proof, Receiving, SignedView};
+pub use live::keep_network;
 pub(crate) use live::{Live, keep};
 pub(crate) use price::{allowance, asked};
 pub(crate) use purse::{Promising, Purse, PurseError};

@@ -10,6 +10,7 @@
 //! | `crowd` | thirty programs and their faults |
 //! | `switch` | TUN devices in network namespaces, and what lies between them: delay, loss, rate, cuts, NAT |
 //! | `matrix` | the same answer over many such networks |
+//! | `relayed` | providers behind routers, through relays and past them |
 //! | `remote` | what a remote answer costs against a local one |
 //! | `hostile` | an honest job beside peers that attack |
 //! | `simulate` | ten thousand nodes in virtual time, beside five hundred real ones in one process |
@@ -38,6 +39,8 @@ pub mod process;
 pub mod ready;
 #[cfg(target_os = "linux")]
 pub mod reference;
+#[cfg(target_os = "linux")]
+pub mod relayed;
 #[cfg(target_os = "linux")]
 pub mod remote;
 #[cfg(target_os = "linux")]

@@ -41,6 +41,8 @@ enum What {
         #[arg(long)]
         short: bool,
     },
+    /// Providers behind routers alone.
+    Relayed,
     /// An honest job beside peers that attack.
     Hostile {
         /// For how long.
@@ -108,6 +110,7 @@ fn run(what: What) -> Result<Figures, LabError> {
             std::time::Duration::from_secs(idle_seconds),
         ),
         What::Sim { short } => lab::simulate::run(short),
+        What::Relayed => lab::relayed::alone(&starter),
         What::Hostile { minutes } => lab::hostile::run(&starter, time(minutes)),
     }
 }

@@ -18,6 +18,7 @@ use crate::{
     process,
     ready::Ready,
     reference::{self, Reference},
+    relayed,
     switch::{
         Port, Switch,
         link::Line,
@@ -101,13 +102,12 @@ struct Machine {
 /// [`LabError`] when the providers do not start. An answer that is lost is a figure.
 pub fn run(starter: &Path, within: Duration) -> Result<Figures, LabError> {
     let mut figures = Figures::default();
-    figures.skip("providers behind a router, the share of direct connections, relay death (no program of the lab is a relay yet)");
     let mut switch = Switch::new().map_err(LabError::system("no thread for the switch"))?;
     let askers = match askers(&mut switch) {
         Ok(askers) => askers,
         Err(error) => {
             figures.skip(format!(
-                "the matrix (no network namespace can be made here: {error})"
+                "the matrix, providers behind a router, relay death (no network namespace can be made here: {error})"
             ));
             return Ok(figures);
         }
@@ -128,6 +128,7 @@ pub fn run(starter: &Path, within: Duration) -> Result<Figures, LabError> {
             namespace,
         ));
     }
+    relayed::run(starter, &ready, &references, &mut figures)?;
     let begun = Instant::now();
     let mut not_reached = 0;
     let mut totals = Totals::default();
@@ -220,7 +221,7 @@ impl Totals {
 }
 
 /// One way's round trip and loss, in four equal parts.
-fn line(round_trip_ms: u64, loss_percent: u32) -> Line {
+pub(crate) fn line(round_trip_ms: u64, loss_percent: u32) -> Line {
     let way = 1.0 - f64::from(loss_percent) / 100.0;
     Line {
         delay: Duration::from_millis(round_trip_ms) / LINES,

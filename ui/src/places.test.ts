@@ -90,11 +90,16 @@ describe("the wallet's place", () => {
 
   it("names what is missing, with its fix", async () => {
     const main = await open("wallet", "nocoin");
-    expect(text(main)).toContain("There is no ETH to pay fees with.");
+    expect(text(main)).toContain("There is no ETH for the fee of the first deposit.");
     expect(text(main)).toContain("Wallet has no ETH to pay the fee.");
     expect(button(t.wallet.send, main).disabled).toBe(true);
+  });
+
+  it("asks the faucet of a test network for tokens, in the signing window", async () => {
+    const main = await open("wallet", "notoken");
     button(t.wallet.faucet, main).click();
     await vi.waitFor(() => expect(document.body.textContent).toContain(t.wallet.faucetAsked));
+    expect(signed).toEqual([{ kind: "faucet" }]);
   });
 
   it("shows the four words, and apart what is too small to collect", async () => {
@@ -128,6 +133,10 @@ describe("the wallet's place", () => {
     await vi.waitFor(() => expect(text(main)).toContain("It was sent again with a higher fee"));
     button(t.wallet.cancelTransaction, main).click();
     await vi.waitFor(() => expect(text(main)).toContain(t.wallet.states.replaced));
+    expect(signed).toEqual([
+      { kind: "speed_up", id: "a1" },
+      { kind: "cancel", id: "a1" },
+    ]);
   });
 
   it("sends what was typed to the signing window, exactly, and nothing that is no amount", async () => {
@@ -232,7 +241,7 @@ describe("the node's place", () => {
 
 describe("every place of money", () => {
   const states: [keyof typeof t.app.places, MoneyScene][] = (["wallet", "vote", "node"] as const).flatMap((place) =>
-    (["off", "nowallet", "nocoin", "disagree", "offline", "locked", "quiet", "paid"] as const).map((scene): [typeof place, MoneyScene] => [place, scene]),
+    (["off", "nowallet", "nocoin", "notoken", "disagree", "offline", "locked", "quiet", "paid"] as const).map((scene): [typeof place, MoneyScene] => [place, scene]),
   );
 
   it.each(states)("%s (%s): every amount on a test network is worth nothing, and everything has a name", async (place, scene) => {

@@ -106,11 +106,8 @@ export interface Backend {
   /** The whole ledger as a file; null when the person saved nothing. */
   statementSave(format: "csv" | "json"): Promise<string | null>;
   transactions(): Promise<TransactionView[]>;
-  transactionSpeedUp(id: string): Promise<void>;
-  transactionCancel(id: string): Promise<void>;
   moneyReceive(role: "wallet" | "spend"): Promise<Receiving>;
   moneyOffers(): Promise<OfferPrice[]>;
-  moneyFaucet(): Promise<void>;
   voteStatus(): Promise<VoteStatus>;
   walletLock(): Promise<void>;
   /** Opens the signing window and resolves when it has closed. */

@@ -110,8 +110,9 @@ export type EarningRow = {
   tokensIn: number;
   tokensOut: number;
   earned: Units;
-  /** Measured; null where it was not. */
-  energyWh: number | null;
+  /** Measured; absent or null where it was not. */
+  energyWh?: number | null;
+  /** Where most of it is. */
   state: EarningState | null;
 };
 
@@ -131,7 +132,7 @@ export type Proof = {
     signature: string;
     valid: boolean;
   } | null;
-  /** What the chain says; null is not checked. */
+  /** What the chain says; null is not checked. Covered is what is paid already, or what the signer has left pays. */
   chain: { claimed: Units; covered: boolean; block: number; checkedUnixMs: number; endpoints: number } | null;
 };
 
@@ -166,7 +167,7 @@ export type Support = "for" | "against" | "abstain";
 
 export type ChangeCode = "audit_rate" | "auditor_share" | "minimum_stake" | "slash" | "fee" | "model_add" | "model_remove" | "other";
 
-/** Decoded from the calldata, never from the description. */
+/** Decoded from the calldata, never from the description. `onThisNode` null: it means nothing here. */
 export type Change = { what: ChangeCode; now: string | null; then: string; onThisNode: string | null };
 
 export type DecodedCall = { to: string; known: boolean; title: string; fields: { name: string; value: string }[] };
@@ -187,8 +188,11 @@ export type ProposalView = {
   for: Units;
   against: Units;
   abstain: Units;
-  quorum: Units;
-  myVote: Support | null;
+  quorum: Units | null;
+  /** The wallet's account has voted. */
+  voted: boolean;
+  /** Its weight in this vote: what it had when voting began. */
+  weight: Units;
   changes: Change[];
   calls: DecodedCall[];
 };
@@ -201,6 +205,8 @@ export type VoteStatus = {
   delegate: string | null;
   /** Token of the wallet account that is not wrapped. */
   mine: Units | null;
+  /** What a proposer needs. */
+  threshold: Units;
   proposals: ProposalView[];
   params: NetworkParams;
 };
@@ -224,6 +230,9 @@ export type Intent =
   | { kind: "wrap"; amount: Units }
   | { kind: "unwrap"; amount: Units }
   | { kind: "vote"; id: string; support: Support }
+  | { kind: "faucet" }
+  | { kind: "speed_up"; id: string }
+  | { kind: "cancel"; id: string }
   | { kind: "propose"; title: string; description: string; changes: { what: string; value: string }[] };
 
 export type Signed = "done" | "cancelled";

@@ -375,14 +375,11 @@ export function demoBackend(scenario: Scenario = "full", pieceMs = 12, settings:
     proofOpen: (job) => soon(proof(job, now)),
     statementSave: (format) => soon(`~/Documents/statement.${format}`),
     transactions: () => soon(sent),
-    transactionSpeedUp: async (id) => setSent(id, { why: "It was sent again with a higher fee just now." }),
-    transactionCancel: async (id) => setSent(id, { state: "replaced", replaceable: false, why: "An empty transaction took its place." }),
     moneyReceive: async (role) => {
       network();
       return { address: money.accounts.find((account) => account.role === role)?.address ?? WALLET, qrSvg: squares() };
     },
     moneyOffers: async () => (money.network ? offers() : []),
-    moneyFaucet: async () => void network(),
     voteStatus: async () => {
       network();
       return voteStatus(scene, now);
@@ -394,6 +391,8 @@ export function demoBackend(scenario: Scenario = "full", pieceMs = 12, settings:
         const made = moneyStatus("nocoin", now);
         setMoney({ ...made, backedUp: intent.kind === "import" });
       }
+      if (intent.kind === "speed_up") setSent(intent.id, { why: "It was sent again with a higher fee just now." });
+      if (intent.kind === "cancel") setSent(intent.id, { state: "replaced", replaceable: false, why: "An empty transaction took its place." });
       if (intent.kind === "confirm_words") setMoney({ backedUp: true });
       if (intent.kind === "unlock") setMoney({ wallet: "unlocked", locksUnixMs: Date.now() + 15 * 60_000 });
       return "done";

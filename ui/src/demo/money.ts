@@ -16,8 +16,8 @@ import type {
 import { parse, sum } from "../lib/amount";
 import { DAY, MINUTE } from "./chats";
 
-/** off: no network file. nowallet, nocoin, disagree, offline, locked: what may be missing. quiet: nothing earned yet. paid: all of it. */
-export type MoneyScene = "off" | "nowallet" | "nocoin" | "disagree" | "offline" | "locked" | "quiet" | "paid";
+/** off: no network file. nowallet, nocoin, notoken, disagree, offline, locked: what may be missing. quiet: nothing earned yet. paid: all of it. */
+export type MoneyScene = "off" | "nowallet" | "nocoin" | "disagree" | "offline" | "locked" | "notoken" | "quiet" | "paid";
 
 /** An amount written as a person does. */
 export function dgc(text: string): Units {
@@ -89,11 +89,12 @@ export function moneyStatus(scene: MoneyScene, now: number): MoneyStatus {
     spentToday: dgc("0"),
     problems: [
       problem("not_backed_up", "The words were not confirmed yet.", null),
-      problem("no_coin", "There is no ETH to pay fees with.", "On this network a faucet gives some."),
-      problem("no_token", "There is no DGC yet.", "Lend this computer, receive some, or ask the faucet."),
+      problem("no_coin", "There is no ETH for the fee of the first deposit.", "Receive a little at the account for asking."),
+      problem("no_token", "There is no DGC to pay with.", "Receive some at the account for asking, or lend this computer and earn it."),
     ],
   };
   if (scene === "nocoin") return fresh;
+  if (scene === "notoken") return { ...fresh, accounts: accounts(dgc("0.05"), "0"), problems: fresh.problems.filter(({ code }) => code !== "no_coin") };
   if (scene === "quiet") return { ...fresh, backedUp: true, mode: "earn", accounts: accounts(dgc("0.05"), dgc("2")), problems: [] };
   const rows = jobs(now);
   const since = (ms: number) => sum(rows.filter((row) => (row.atUnixMs ?? 0) >= ms).map((row) => row.earned)).toString();
@@ -208,7 +209,7 @@ export function proof(job: string, now: number): Proof {
         "6c1f0e2d7a93b5c84410fa9e6d2b7c5803f1a9d4e6b27c0581f3a49d6e2b7c0517d3e5a9c1f04b86d2e7a3950cb84f16e2d97a053c81b4f6e09d2a7c5b83f140",
       valid: true,
     },
-    chain: number < 3 ? null : { claimed: dgc(number < 40 ? "0.31" : "0.44"), covered: number >= 40, block: 18_204, checkedUnixMs: now - 2 * MINUTE, endpoints: 2 },
+    chain: number < 3 ? null : { claimed: dgc(number < 40 ? "0.31" : "0.44"), covered: true, block: 18_204, checkedUnixMs: now - 2 * MINUTE, endpoints: 2 },
   };
 }
 
@@ -256,7 +257,8 @@ export function proposals(now: number): ProposalView[] {
     against: dgc("0"),
     abstain: dgc("0"),
     quorum: dgc("40000"),
-    myVote: null,
+    voted: false,
+    weight: dgc("310"),
     changes: [],
     calls: [],
     ...part,
@@ -270,7 +272,7 @@ export function proposals(now: number): ProposalView[] {
       for: dgc("31250"),
       against: dgc("8400.5"),
       abstain: dgc("1200"),
-      changes: [{ what: "fee", now: "2 %", then: "1 %", onThisNode: "0.0394 DGC (worth nothing) more of the 3.94 DGC (worth nothing) claimed in the last 30 days." }],
+      changes: [{ what: "fee", now: "2 %", then: "1 %", onThisNode: "0.0394 DGC more of the 3.94 DGC claimed in the last 30 days." }],
       calls: [setFee],
     }),
     entry({
@@ -278,6 +280,7 @@ export function proposals(now: number): ProposalView[] {
       title: "Check one job in fifty, and add Llama 3.2 3B",
       description: "More checks, and one more model that may be served.",
       state: "upcoming",
+      quorum: null,
       startsUnixMs: now + DAY,
       endsUnixMs: now + 4 * DAY,
       changes: [
@@ -296,8 +299,8 @@ export function proposals(now: number): ProposalView[] {
       endsUnixMs: now - 9 * DAY,
       for: dgc("52000"),
       against: dgc("1900"),
-      myVote: "for",
-      changes: [{ what: "minimum_stake", now: "1,000 DGC (worth nothing)", then: "500 DGC (worth nothing)", onThisNode: "Your stake of 600 DGC (worth nothing) is enough since then." }],
+      voted: true,
+      changes: [{ what: "minimum_stake", now: "1,000 DGC", then: "500 DGC", onThisNode: "Your stake of 600 DGC is enough since then." }],
     }),
     entry({
       id: "p4",
@@ -320,6 +323,7 @@ export function voteStatus(scene: MoneyScene, now: number): VoteStatus {
     power: some ? dgc("310") : dgc("0"),
     delegate: some ? WALLET : null,
     mine: scene === "nowallet" ? null : dgc(some ? "12.75" : "0"),
+    threshold: dgc("100"),
     proposals: scene === "quiet" ? [] : proposals(now),
     params: { auditRate: 100, auditorShareBps: 2000, minimumStake: dgc("500"), slashBps: 1000, feeBps: 200 },
   };

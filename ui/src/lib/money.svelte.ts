@@ -54,6 +54,13 @@ class Money {
     return this.test ? t.money.inSentence(said) : said;
   }
 
+  /** A sentence of the core, with what every amount on a test network must say. */
+  label(text: string): string {
+    const symbols = [this.network?.symbol, this.network?.coin].filter((symbol) => symbol !== undefined && /^\w+$/.test(symbol));
+    if (!this.test || symbols.length === 0) return text;
+    return text.replace(new RegExp(`\\d\\s(?:${symbols.join("|")})\\b(?! \\()`, "g"), (amount) => t.money.inSentence(amount));
+  }
+
   account(role: AccountRole): Account | null {
     return this.status?.accounts.find((account) => account.role === role) ?? null;
   }

@@ -42,17 +42,8 @@ async function open(page: Page): Promise<void> {
       return exportFile(page);
     case "change_password":
       return changePassword(page);
-    case "send":
-    case "deposit":
-    case "withdraw":
-    case "grant":
-    case "end_signer":
-    case "register_payee":
-    case "delegate":
-    case "wrap":
-    case "unwrap":
-    case "vote":
-    case "propose":
+    // Everything else moves something on the chain.
+    default:
       return confirm(page, wallet === "locked");
   }
 }

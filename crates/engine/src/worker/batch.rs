@@ -13,7 +13,6 @@ use super::sequence::{Outcome, Sequence, Work};
 use super::simulated;
 use super::watchdog::step_limit;
 use super::weights::Weights;
-use crate::cache::PagePool;
 use crate::decoder::Step;
 use crate::encoder::Encoder;
 use crate::scheduler::{Candidate, Chosen, Plan, STEP_TOKENS};
@@ -229,19 +228,17 @@ impl Compute {
     fn make_room(&mut self, id: u64, tokens: &BTreeMap<u64, u32>) -> bool {
         let mut moved = false;
         loop {
-            let needed: usize = self
-                .sequences
-                .iter()
-                .filter_map(|sequence| {
-                    let tokens = tokens.get(&sequence.call)?;
-                    Some(sequence.state.pages_needed(*tokens as usize))
-                })
-                .sum();
             let Some(model) = self.models.get_mut(id) else {
                 return moved;
             };
-            let free = model.weights.pool().map(PagePool::free);
-            if free.is_none_or(|free| needed <= free) {
+            let Some(pool) = model.weights.pool() else {
+                return moved;
+            };
+            let in_step = self.sequences.iter().filter_map(|sequence| {
+                let tokens = tokens.get(&sequence.call)?;
+                Some(pool.needed(&sequence.state, *tokens as usize))
+            });
+            if in_step.sum::<u64>() <= pool.free() {
                 return moved;
             }
             let holders = self

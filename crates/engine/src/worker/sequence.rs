@@ -32,8 +32,8 @@ pub(super) struct Sequence {
     pub(super) state: SequenceState,
     /// The last token and what is drafted to follow it, in a step that verifies a draft.
     pub(super) drafted: Vec<u32>,
-    /// Pages that it was promised.
-    pub(super) pages: usize,
+    /// Bytes of pages that it was promised.
+    pub(super) bytes: u64,
     /// It stands aside: its pages were needed by an earlier class.
     pub(super) aside: bool,
     /// Its constraint is still being compiled.
@@ -113,7 +113,7 @@ impl Sequence {
         Claim {
             call: self.call,
             class: self.class,
-            pages: self.pages,
+            bytes: self.bytes,
         }
     }
 
@@ -171,6 +171,9 @@ impl Sequence {
                 answer.spend(tokens, took);
                 if self.state.len() < self.ids.len() {
                     return Ok(Outcome::On(answer.progress(self.state.len())));
+                }
+                if answer.counts().produced == 0 {
+                    model.remember(&self.asker.key, &self.ids, &self.state);
                 }
                 let outcome = answer.take(&mut self.ids, &rows, model);
                 if !self.drafted.is_empty() {

@@ -43,7 +43,7 @@ export function total(rows: readonly EarningRow[]): bigint {
 export type Net = { kind: "net"; cost: string; net: string } | { kind: "not_set" } | { kind: "no_worth" } | { kind: "no_energy" };
 
 export function netOf(rows: readonly EarningRow[], figures: Pick<MoneySettings, "tariff" | "worth">): Net {
-  if (rows.some((row) => row.energyWh === null)) return { kind: "no_energy" };
+  if (rows.some((row) => (row.energyWh ?? null) === null)) return { kind: "no_energy" };
   if (figures.tariff === null) return { kind: "not_set" };
   if (figures.worth === null) return { kind: "no_worth" };
   const worth = worthOf(total(rows), String(figures.worth));

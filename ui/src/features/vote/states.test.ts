@@ -3,7 +3,7 @@ import type { VoteStatus } from "../../backend/types";
 import { dgc, moneyStatus, proposals, voteStatus, WALLET } from "../../demo/money";
 import { amount } from "../../lib/amount";
 import { t } from "../../text";
-import { inForce, inOrder, percent, proposed, tally, voteReasons, whyPower } from "./states";
+import { inForce, inOrder, percent, proposed, tally, voteReasons, whyNoVote, whyPower } from "./states";
 
 const NOW = 1_800_000_000_000;
 const OTHER = "0x08C5eA1b7F36d9420a8B7fE1c93d50462fBa9D31";
@@ -24,11 +24,14 @@ describe("my power", () => {
 
   it("blocks what cannot be done, with a reason", () => {
     const paid = moneyStatus("paid", NOW);
-    expect(Object.values(voteReasons(paid, votes({})))).toEqual([null, null, null, null, null]);
-    expect(voteReasons(paid, votes({ power: "0", wrapped: "0" }))).toMatchObject({ vote: t.vote.whyNoPower, propose: t.vote.whyNoPower, unwrap: t.vote.whyNoWrapped, delegate: t.vote.whyNoWrapped, wrap: null });
-    expect(voteReasons(moneyStatus("nowallet", NOW), votes({})).vote).toBe(t.vote.whyNoWallet);
-    expect(voteReasons(moneyStatus("disagree", NOW), votes({})).vote).toBe(t.vote.whyWait);
-    expect(voteReasons(moneyStatus("nocoin", NOW), votes({})).vote).toContain("ETH");
+    expect(Object.values(voteReasons(paid, votes({}), say))).toEqual([null, null, null, null, null]);
+    expect(voteReasons(paid, votes({ power: "0", wrapped: "0" }), say)).toMatchObject({ propose: t.vote.whyBelow("100 DGC"), unwrap: t.vote.whyNoWrapped, delegate: t.vote.whyNoWrapped, wrap: null, sign: null });
+    expect(voteReasons(paid, votes({ power: dgc("99.999999999999999999") }), say).propose).not.toBeNull();
+    expect(voteReasons(paid, votes({ power: dgc("100") }), say).propose).toBeNull();
+    expect(voteReasons(paid, votes({ power: "0", threshold: "0" }), say).propose).not.toBeNull();
+    expect(voteReasons(moneyStatus("nowallet", NOW), votes({}), say).sign).toBe(t.vote.whyNoWallet);
+    expect(voteReasons(moneyStatus("disagree", NOW), votes({}), say).sign).toBe(t.vote.whyWait);
+    expect(voteReasons(moneyStatus("nocoin", NOW), votes({}), say).sign).toContain("ETH");
   });
 });
 
@@ -41,9 +44,18 @@ describe("a proposal", () => {
 
   it("counts for and abstain toward the quorum, and not against", () => {
     const counted = tally({ ...one(), for: "30", against: "1000", abstain: "9", quorum: "40" });
-    expect(counted).toMatchObject({ reached: false, missing: 1n });
-    expect(tally({ ...one(), for: "30", against: "0", abstain: "10", quorum: "40" })).toMatchObject({ reached: true, missing: 0n, for: 1 });
+    expect(counted.missing).toBe(1n);
+    expect(tally({ ...one(), for: "30", against: "0", abstain: "10", quorum: "40" })).toMatchObject({ missing: 0n, for: 1 });
+    expect(tally({ ...one(), for: "90", quorum: "40" }).missing).toBe(0n);
+    expect(tally({ ...one(), quorum: null }).missing).toBeNull();
     expect(tally({ ...one(), for: "0", against: "0", abstain: "0", quorum: "1" })).toMatchObject({ for: 0, against: 0 });
+  });
+
+  it("is voted on with the power of when voting began", () => {
+    const why = voteReasons(moneyStatus("paid", NOW), votes({}), say);
+    expect(whyNoVote(one(), why)).toBeNull();
+    expect(whyNoVote({ ...one(), weight: "0" }, why)).toBe(t.vote.whyNoWeight);
+    expect(whyNoVote(one(), voteReasons(moneyStatus("offline", NOW), votes({}), say))).toBe(t.vote.whyWait);
   });
 
   it("stands before others the sooner it needs a vote", () => {

@@ -17,31 +17,37 @@ export function whyPower(votes: VoteStatus, me: string | null, symbol: string, s
   return others > 0n ? t.vote.whySelfMore(say(votes.wrapped), say(others)) : t.vote.whySelf(say(votes.wrapped));
 }
 
-export type VoteReasons = Record<"wrap" | "unwrap" | "delegate" | "propose" | "vote", string | null>;
+/** `sign` is why nothing can be signed at all. */
+export type VoteReasons = Record<"wrap" | "unwrap" | "delegate" | "propose" | "sign", string | null>;
 
-export function voteReasons(status: MoneyStatus, votes: VoteStatus): VoteReasons {
+export function voteReasons(status: MoneyStatus, votes: VoteStatus, say: (units: string) => string): VoteReasons {
   const wait = status.wallet === "none" ? t.vote.whyNoWallet : offline(status.network) !== null ? t.vote.whyWait : null;
   const wallet = status.accounts.find((account) => account.role === "wallet");
   const fee = wait ?? (isZero(wallet?.coin ?? null) ? t.wallet.whyNoCoin(status.network?.coin ?? "", t.wallet.roles.wallet) : null);
   const wrapped = isZero(votes.wrapped) ? t.vote.whyNoWrapped : null;
-  const power = isZero(votes.power) ? t.vote.whyNoPower : null;
+  const below = BigInt(votes.power) < BigInt(votes.threshold) || isZero(votes.power) ? t.vote.whyBelow(say(isZero(votes.threshold) ? "1" : votes.threshold)) : null;
   return {
     wrap: fee ?? (isZero(votes.mine) ? t.wallet.whyNoToken(status.network?.symbol ?? "", t.wallet.roles.wallet) : null),
     unwrap: fee ?? wrapped,
     delegate: fee ?? wrapped,
-    propose: fee ?? power,
-    vote: fee ?? power,
+    propose: fee ?? below,
+    sign: fee,
   };
 }
 
-export type Tally = { for: number; against: number; reached: boolean; missing: bigint };
+/** Why this proposal cannot be voted on; what counts is the power when voting began. */
+export function whyNoVote(proposal: ProposalView, why: VoteReasons): string | null {
+  return why.sign ?? (isZero(proposal.weight) ? t.vote.whyNoWeight : null);
+}
+
+export type Tally = { for: number; against: number; /** Null before the quorum is fixed. */ missing: bigint | null };
 
 /** For and abstain count toward the quorum, as in OpenZeppelin's GovernorCountingSimple; the bar is of for and against alone. */
 export function tally(proposal: ProposalView): Tally {
   const cast = BigInt(proposal.for) + BigInt(proposal.against);
   const counted = BigInt(proposal.for) + BigInt(proposal.abstain);
-  const missing = BigInt(proposal.quorum) - counted;
-  return { for: share(proposal.for, cast), against: share(proposal.against, cast), reached: missing <= 0n, missing: missing > 0n ? missing : 0n };
+  const missing = proposal.quorum === null ? null : BigInt(proposal.quorum) - counted;
+  return { for: share(proposal.for, cast), against: share(proposal.against, cast), missing: missing !== null && missing < 0n ? 0n : missing };
 }
 
 /** Open first, then what comes, then what is over; within each the nearest in time. */

@@ -72,9 +72,13 @@ describe("problems", () => {
   const problem = (code: string): Problem => ({ code, message: code, fix: null });
 
   it("have their remedy as a button where the page has one", () => {
-    expect(remedy(problem("no_coin"), status("paid"))).toBe("faucet");
-    const { network } = status("paid");
-    expect(remedy(problem("no_token"), { ...status("paid"), network: network && { ...network, faucet: false } })).toBe("receive");
+    expect(remedy(problem("no_coin"), status("paid"))).toBe("receive");
+    expect(remedy(problem("no_coin_operator"), status("paid"))).toBe("fund_operator");
+    expect(remedy(problem("no_token"), status("notoken"))).toBe("faucet");
+    // Asking the faucet costs a fee.
+    expect(remedy(problem("no_token"), status("nocoin"))).toBe("receive");
+    const { network } = status("notoken");
+    expect(remedy(problem("no_token"), { ...status("notoken"), network: network && { ...network, faucet: false } })).toBe("receive");
     expect(remedy(problem("not_backed_up"), status("paid"))).toBe("back_up");
     expect(remedy(problem("no_wallet"), status("paid"))).toBe("create");
     expect(remedy(problem("books_stopped"), status("paid"))).toBeNull();

@@ -81,16 +81,21 @@ export function grantUsed(vault: VaultView): number {
 }
 
 /** What the page can do about a problem itself. */
-export type Remedy = "create" | "faucet" | "receive" | "back_up" | null;
+export type Remedy = "create" | "faucet" | "receive" | "fund_operator" | "back_up" | null;
 
 export function remedy(problem: Problem, status: MoneyStatus): Remedy {
   switch (problem.code) {
     case "no_wallet":
       return "create";
     case "no_coin":
+      return "receive";
     case "no_coin_operator":
-    case "no_token":
-      return status.network?.faucet ? "faucet" : "receive";
+      return "fund_operator";
+    case "no_token": {
+      // The faucet gives tokens alone, and asking it costs a fee.
+      const coin = status.accounts.find((account) => account.role === payerRole(status))?.coin ?? null;
+      return status.network?.faucet && !isZero(coin) ? "faucet" : "receive";
+    }
     case "not_backed_up":
       return "back_up";
     default:

@@ -5,6 +5,7 @@
 //! [`ServingState`] is. Each stranger's job is a task of its own (`job`), ended by the token of the period in which it
 //! began. What is offered, and what not and why, is decided in `offers`; what a job would take is told in `quotes`.
 
+mod charge;
 mod compute;
 mod job;
 mod measure;

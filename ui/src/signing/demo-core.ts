@@ -40,6 +40,8 @@ export function demoCore(intent: Intent, wallet: WalletState, previews: Preview[
   return {
     intent: async (): Promise<Asked> => ({ intent, wallet: state, backedUp: false, accounts: [{ role: "wallet", address: WALLET, path: "m/44'/60'/0'/0/0" }] }),
     preview: async () => {
+      // A deposit carries a permit.
+      if (intent.kind === "deposit" && state === "locked") refuse("wallet_locked", "The wallet is locked.", "Unlock it first.");
       shown = previews.length > 1 ? (previews.shift() ?? PREVIEW) : (previews[0] ?? PREVIEW);
       return shown;
     },
@@ -65,6 +67,7 @@ export function demoCore(intent: Intent, wallet: WalletState, previews: Preview[
     },
     unlock: async (password) => {
       open(password);
+      state = "unlocked";
       note("unlock");
     },
     changePassword: async (old) => {

@@ -164,6 +164,17 @@ describe("a confirmation", () => {
     expect(log.map((entry) => entry.name)).toEqual(["confirm"]);
   });
 
+  it("asks for the password first where the preview itself needs the key", async () => {
+    await open({ kind: "deposit", amount: "1" }, "locked");
+    expect(heading()).toBe(t.unlockTitle);
+    type(t.password, PASSWORD);
+    await press(t.unlock);
+    expect(heading()).toBe(PREVIEW.title);
+    expect(() => labelled(t.password)).toThrow();
+    await press(t.confirm);
+    expect(log.map((entry) => entry.name)).toEqual(["unlock", "confirm"]);
+  });
+
   it("is red and blocked until the person says that they know an unknown address", async () => {
     await open(send, "unlocked", [{ ...PREVIEW, known: false }]);
     expect(root.querySelector(".danger")?.textContent).toContain(t.unknownTitle);

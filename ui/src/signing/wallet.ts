@@ -104,10 +104,10 @@ function askPassword(page: Page, said: { title: string; body: string; act: strin
   });
 }
 
-export function unlock(page: Page): void {
+export function unlock(page: Page, then: () => Promise<void> = () => page.core.finish()): void {
   askPassword(page, { title: t.unlockTitle, body: t.unlockBody, act: t.unlock }, async (password) => {
     await page.core.unlock(password);
-    await page.core.finish();
+    await then();
   });
 }
 

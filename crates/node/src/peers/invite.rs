@@ -192,6 +192,18 @@ pub(crate) fn qr_svg(text: &str) -> Option<String> {
     )
 }
 
+/// The same for a terminal: two rows of the code in each line of text.
+#[must_use]
+pub fn qr_text(text: &str) -> Option<String> {
+    let code = qrcode::QrCode::with_error_correction_level(text.to_uppercase(), qrcode::EcLevel::M)
+        .ok()?;
+    Some(
+        code.render::<qrcode::render::unicode::Dense1x2>()
+            .quiet_zone(true)
+            .build(),
+    )
+}
+
 fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
     let hash = blake3::hash(bytes);
     let mut check = [0; CHECKSUM_BYTES];
@@ -225,6 +237,14 @@ mod tests {
             Ok(Pasted::Invite(invite()))
         );
         assert!(qr_svg(&text).unwrap().contains("<svg"));
+        let drawn = qr_text(&text).unwrap();
+        let widths: Vec<usize> = drawn.lines().map(|line| line.chars().count()).collect();
+        assert!(
+            widths
+                .iter()
+                .all(|width| *width == widths[0] && *width <= 80)
+        );
+        assert!(drawn.chars().all(|mark| " ▀▄█\n".contains(mark)));
     }
 
     #[test]

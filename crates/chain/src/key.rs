@@ -59,8 +59,13 @@ impl Key {
         nonce: U256,
         deadline: U256,
     ) -> Result<Permit, KeyError> {
-        let signature =
-            self.sign(permit_digest(network, self.address(), value, nonce, deadline))?;
+        let signature = self.sign(permit_digest(
+            network,
+            self.address(),
+            value,
+            nonce,
+            deadline,
+        ))?;
         Ok(Permit {
             value,
             deadline,
@@ -82,7 +87,11 @@ impl Key {
     ///
     /// # Errors
     /// As [`Key::permit`].
-    pub fn operator(&self, network: &Network, owner: Address) -> Result<CompactSignature, KeyError> {
+    pub fn operator(
+        &self,
+        network: &Network,
+        owner: Address,
+    ) -> Result<CompactSignature, KeyError> {
         Ok(compact(self.sign(operator_digest(network, owner))?))
     }
 

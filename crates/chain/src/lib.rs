@@ -45,9 +45,7 @@ mod votes;
 pub use alloy::primitives::{Address, B256, Bytes, U256};
 
 pub use crate::{
-    call::{
-        Asset, Call, CallError, ClaimRow, Described, FinalRow, MAX_ROWS, PromiseRow, Spender,
-    },
+    call::{Asset, Call, CallError, ClaimRow, Described, FinalRow, MAX_ROWS, PromiseRow, Spender},
     chain::Chain,
     deploy::{DeployOptions, Voting, deploy},
     error::ChainError,

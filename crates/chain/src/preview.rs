@@ -293,7 +293,13 @@ impl Preview {
         let leaves: Vec<_> = described
             .leaves
             .iter()
-            .map(|asset| (asset.amount, asset.symbol.clone(), u16::from(asset.decimals)))
+            .map(|asset| {
+                (
+                    asset.amount,
+                    asset.symbol.clone(),
+                    u16::from(asset.decimals),
+                )
+            })
             .collect();
         let after = |amount: Option<u128>| (amount.is_some(), amount.unwrap_or_default());
         let simulation = match &self.simulation {

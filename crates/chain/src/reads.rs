@@ -376,32 +376,64 @@ impl Chain {
             }
         }
         let token = self.vault(&PayVault::TOKENCall {}).await?;
-        same("vault", network.vault, "its token", token, network.token.address)?;
+        same(
+            "vault",
+            network.vault,
+            "its token",
+            token,
+            network.token.address,
+        )?;
         let setter = self.vault(&PayVault::FEE_SETTERCall {}).await?;
-        same("vault", network.vault, "who sets its fee", setter, network.timelock)?;
+        same(
+            "vault",
+            network.vault,
+            "who sets its fee",
+            setter,
+            network.timelock,
+        )?;
         let domain = self.vault(&PayVault::domainSeparatorCall {}).await?;
         let ours = crate::typed::vault_domain(network).separator();
         same("vault", network.vault, "its signing domain", domain, ours)?;
         let permits = chain
-            .read(network.token.address, &DgcDev::DOMAIN_SEPARATORCall {}, block)
+            .read(
+                network.token.address,
+                &DgcDev::DOMAIN_SEPARATORCall {},
+                block,
+            )
             .await?;
         let ours: B256 = crate::typed::token_domain(network).separator();
-        same("token", network.token.address, "the domain of its permits", permits, ours)?;
+        same(
+            "token",
+            network.token.address,
+            "the domain of its permits",
+            permits,
+            ours,
+        )?;
         let wrapped = chain
             .read(network.votes, &VoteDgc::underlyingCall {}, block)
             .await?;
-        same("votes", network.votes, "what it wraps", wrapped, network.token.address)?;
+        same(
+            "votes",
+            network.votes,
+            "what it wraps",
+            wrapped,
+            network.token.address,
+        )?;
         let setter = chain
             .read(network.params, &NetworkParams::SETTERCall {}, block)
             .await?;
-        same("params", network.params, "who sets them", setter, network.timelock)
+        same(
+            "params",
+            network.params,
+            "who sets them",
+            setter,
+            network.timelock,
+        )
     }
 
     async fn vault<C: alloy::sol_types::SolCall>(&self, call: &C) -> Result<C::Return, ChainError> {
         let block = self.inner.last_final()?;
-        self.inner
-            .read(self.inner.network.vault, call, block)
-            .await
+        self.inner.read(self.inner.network.vault, call, block).await
     }
 }
 

@@ -49,12 +49,16 @@ fn vault(error: &PayVaultErrors) -> String {
             e.has, e.needs
         ),
         PayVaultErrors::BadUntil(e) => format!("the end {} is out of its bounds", e.until),
-        PayVaultErrors::SignerUnknown(e) => format!("{} never granted {} anything", e.payer, e.signer),
+        PayVaultErrors::SignerUnknown(e) => {
+            format!("{} never granted {} anything", e.payer, e.signer)
+        }
         PayVaultErrors::SignerOver(e) => format!("the signer {} has ended", e.signer),
         PayVaultErrors::TooEarly(e) => format!("too early: from {} on", e.from),
         PayVaultErrors::CaseOpen(e) => format!("an overdraft of {} is open", e.signer),
         PayVaultErrors::PayeeUnknown(e) => format!("{} has not said where its claims go", e.payee),
-        PayVaultErrors::PayeeKnown(e) => format!("{} has said where its claims go already", e.payee),
+        PayVaultErrors::PayeeKnown(e) => {
+            format!("{} has said where its claims go already", e.payee)
+        }
         PayVaultErrors::NotPayout(e) => format!("not the account that {} is paid to", e.payee),
         PayVaultErrors::NotPayee(e) => format!("not {}, and its reservation is not over", e.payee),
         PayVaultErrors::NotFeeSetter(_) => "only a vote sets the fee".to_owned(),
@@ -70,7 +74,10 @@ fn vault(error: &PayVaultErrors) -> String {
         PayVaultErrors::BadSignature(_) => "a signature is not the right one".to_owned(),
         PayVaultErrors::OutOfOrder(e) => format!("the row of {} is out of order", e.payee),
         PayVaultErrors::NoOverdraft(e) => {
-            format!("{} was promised of {} granted: no overdraft", e.promised, e.granted)
+            format!(
+                "{} was promised of {} granted: no overdraft",
+                e.promised, e.granted
+            )
         }
         PayVaultErrors::Late(e) => format!("too late: it was due by {}", e.deadline),
         PayVaultErrors::SafeERC20FailedOperation(_) => "the token refuses".to_owned(),

@@ -56,7 +56,6 @@ impl Call {
     }
 }
 
-
 type Parts = (String, Address, Vec<Asset>, Vec<(&'static str, String)>);
 
 struct Words<'a> {
@@ -80,9 +79,12 @@ impl Words<'_> {
                 }],
                 Vec::new(),
             ),
-            Call::TransferToken { to, amount } => {
-                (format!("Send {symbol}"), *to, self.token(*amount), Vec::new())
-            }
+            Call::TransferToken { to, amount } => (
+                format!("Send {symbol}"),
+                *to,
+                self.token(*amount),
+                Vec::new(),
+            ),
             Call::Approve { spender, amount: a } => (
                 format!("Allow {} to take {symbol}", spender.name()),
                 n.token.address,
@@ -264,7 +266,12 @@ impl Words<'_> {
                 Vec::new(),
                 vec![("Amount", amount(a))],
             ),
-            Call::Unstake => ("Take the stake back".to_owned(), n.stake, Vec::new(), Vec::new()),
+            Call::Unstake => (
+                "Take the stake back".to_owned(),
+                n.stake,
+                Vec::new(),
+                Vec::new(),
+            ),
             Call::TakeReward => ("Take rewards".to_owned(), n.stake, Vec::new(), Vec::new()),
             Call::Slash(finals) => (
                 "Show that a provider signed two different results".to_owned(),

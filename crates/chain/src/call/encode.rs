@@ -103,9 +103,7 @@ impl Call {
                     gasPot: *gas_pot,
                 },
             ),
-            Self::EndSigner { signer } => {
-                at(vault, &PayVault::endSignerCall { signer: *signer })
-            }
+            Self::EndSigner { signer } => at(vault, &PayVault::endSignerCall { signer: *signer }),
             Self::Thaw { payer, signer } => at(
                 vault,
                 &PayVault::thawCall {

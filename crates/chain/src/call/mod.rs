@@ -23,7 +23,10 @@ const MAX_DESCRIPTION: usize = 16 * 1024;
 
 /// Something that a transaction does. Amounts in base units (of the coin: in its smallest unit), times in seconds since 1970.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the fields are the contracts' own, and say it there")]
+#[allow(
+    missing_docs,
+    reason = "the fields are the contracts' own, and say it there"
+)]
 pub enum Call {
     /// The chain's coin to somebody.
     TransferCoin { to: Address, amount: u128 },
@@ -38,7 +41,10 @@ pub enum Call {
         nonce: U256,
     },
     /// A deposit and a first signer.
-    Start { start: Start, permit: Option<Permit> },
+    Start {
+        start: Start,
+        permit: Option<Permit>,
+    },
     /// The same for somebody without gas, who signed it.
     StartFor {
         start: Start,

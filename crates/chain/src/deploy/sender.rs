@@ -199,13 +199,11 @@ pub(super) async fn read<C: SolCall>(
 ) -> Result<C::Return, ChainError> {
     let request = json!({ "to": to, "data": Bytes::from(call.abi_encode()) });
     match endpoints.call(C::SIGNATURE, &request, block).await? {
-        Called::Returned(data) => {
-            C::abi_decode_returns(&data).map_err(|_| ChainError::Contract {
-                contract: "token",
-                address: to,
-                problem: format!("it does not answer {}", C::SIGNATURE),
-            })
-        }
+        Called::Returned(data) => C::abi_decode_returns(&data).map_err(|_| ChainError::Contract {
+            contract: "token",
+            address: to,
+            problem: format!("it does not answer {}", C::SIGNATURE),
+        }),
         Called::Reverted(data) => Err(ChainError::Reverted {
             what: C::SIGNATURE.to_owned(),
             reason: reason::read(&data),
@@ -228,7 +226,9 @@ async fn chain_id(rpc: &[String]) -> Result<u64, ChainError> {
             .map_err(|error| problem(error.to_string()))
             .and_then(|value| wire::quantity(&value).map_err(problem))?;
         if seen.replace(id).is_some_and(|before| before != id) {
-            return Err(problem(format!("it serves chain {id}, and another one does not")));
+            return Err(problem(format!(
+                "it serves chain {id}, and another one does not"
+            )));
         }
     }
     seen.ok_or(ChainError::Offline { tried: Vec::new() })

@@ -162,7 +162,12 @@ impl Chain {
     pub fn events(&self, from_block: u64) -> mpsc::Receiver<Final> {
         let (send, receive) = mpsc::channel(AHEAD);
         let from = from_block.max(self.inner.network.gas.first_block);
-        tokio::spawn(follow(self.inner.tips(), std::sync::Arc::downgrade(&self.inner), from, send));
+        tokio::spawn(follow(
+            self.inner.tips(),
+            std::sync::Arc::downgrade(&self.inner),
+            from,
+            send,
+        ));
         receive
     }
 }
@@ -216,14 +221,15 @@ async fn range(
     last_final: Block,
 ) -> Result<(Vec<Final>, u64), ChainError> {
     let vault = chain.network.vault;
-    let (events, end) =
-        ranges::next(&chain.endpoints, vault, &[], from, last_final.number).await?;
+    let (events, end) = ranges::next(&chain.endpoints, vault, &[], from, last_final.number).await?;
     let mut finals: Vec<Final> = Vec::new();
     for event in &events {
         if finals.last().is_none_or(|last| last.block != event.block) {
             finals.push(block(chain, event.block, last_final).await?);
         }
-        let Some(last) = finals.last_mut() else { continue };
+        let Some(last) = finals.last_mut() else {
+            continue;
+        };
         if last.hash != event.block_hash {
             return Err(ChainError::Answer {
                 what: "events".to_owned(),

@@ -36,9 +36,7 @@ const MAX_WAITING: usize = 64;
 const MAX_FORMS: usize = 32;
 
 /// One transaction: the hash of its first form.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct TxId(pub B256);
 
 impl std::fmt::Display for TxId {
@@ -335,9 +333,10 @@ impl From<&Record> for Tx {
             nonce: record.nonce,
             hashes: record.forms.iter().map(|form| form.hash).collect(),
             described: record.described.clone(),
-            fee_max: record.forms.last().map_or(0, |form| {
-                form.max_fee.saturating_mul(u128::from(form.gas))
-            }),
+            fee_max: record
+                .forms
+                .last()
+                .map_or(0, |form| form.max_fee.saturating_mul(u128::from(form.gas))),
             state: record.state.clone(),
             note: record.note.clone(),
             sent_unix_ms: record.sent_unix_ms,

@@ -272,8 +272,7 @@ impl Endpoints {
         from: u64,
         to: u64,
     ) -> Result<Vec<Event>, ChainError> {
-        let mut filter =
-            json!({ "address": address, "fromBlock": hex(from), "toBlock": hex(to) });
+        let mut filter = json!({ "address": address, "fromBlock": hex(from), "toBlock": hex(to) });
         if !topics.is_empty() {
             filter["topics"] = json!([topics]);
         }
@@ -356,9 +355,15 @@ impl Endpoints {
 
     fn contradict(&self, who: &[usize], what: &str) {
         for kept in who.iter().filter_map(|at| self.list.get(*at)) {
-            tracing::warn!(host = kept.endpoint.host, what, "an endpoint contradicts the others");
-            kept.report().contradicted =
-                Some((Instant::now(), format!("it contradicts the others about {what}")));
+            tracing::warn!(
+                host = kept.endpoint.host,
+                what,
+                "an endpoint contradicts the others"
+            );
+            kept.report().contradicted = Some((
+                Instant::now(),
+                format!("it contradicts the others about {what}"),
+            ));
         }
     }
 

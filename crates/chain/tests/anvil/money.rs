@@ -1,11 +1,11 @@
 //! Money on a real chain: deposit, claims, reservation, overdraft, and what the events say of it.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-mod common;
-
 use chain::{Call, ChainError, Final, Simulation, U256, VaultEvent};
-use common::{UNIT, World, voucher, within};
+
+use crate::{
+    voucher,
+    world::{UNIT, World, within},
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deposit_is_claimed_and_withdrawn_to_the_last_unit() {
@@ -22,7 +22,10 @@ async fn a_deposit_is_claimed_and_withdrawn_to_the_last_unit() {
     let signer = signer.unwrap();
     assert_eq!((signer.granted, signer.spent), (100 * UNIT, 0));
     assert!(!signer.ended && !signer.contested);
-    assert_eq!(world.chain.signer(payee, device.address()).await.unwrap(), None);
+    assert_eq!(
+        world.chain.signer(payee, device.address()).await.unwrap(),
+        None
+    );
 
     assert_eq!(world.chain.payout(payee).await.unwrap(), None);
     world.run(2, &Call::RegisterPayee { payout }).await;
@@ -35,9 +38,16 @@ async fn a_deposit_is_claimed_and_withdrawn_to_the_last_unit() {
     };
     // Anybody may bring it.
     world.run(4, &claim).await;
-    let line = world.chain.line(payer, device.address(), payee).await.unwrap();
+    let line = world
+        .chain
+        .line(payer, device.address(), payee)
+        .await
+        .unwrap();
     assert_eq!(line.claimed, 30 * UNIT + 1);
-    assert_eq!(world.chain.account(payout).await.unwrap().token, 30 * UNIT + 1);
+    assert_eq!(
+        world.chain.account(payout).await.unwrap().token,
+        30 * UNIT + 1
+    );
 
     let until = world.now() + 3600;
     let reserved = (60 * UNIT, until, 1);
@@ -51,7 +61,11 @@ async fn a_deposit_is_claimed_and_withdrawn_to_the_last_unit() {
         signature,
     };
     world.run(2, &reserve).await;
-    let line = world.chain.line(payer, device.address(), payee).await.unwrap();
+    let line = world
+        .chain
+        .line(payer, device.address(), payee)
+        .await
+        .unwrap();
     assert_eq!((line.reserved_upto, line.nonce), (60 * UNIT, 1));
 
     world
@@ -68,12 +82,18 @@ async fn a_deposit_is_claimed_and_withdrawn_to_the_last_unit() {
     let account = world.chain.account(payer).await.unwrap();
     assert_eq!((account.token, account.vault_balance), (897 * UNIT, 0));
 
-    let kinds: Vec<VaultEvent> = all_events(&world, 0).await.into_iter().map(|(_, e)| e).collect();
+    let kinds: Vec<VaultEvent> = all_events(&world, 0)
+        .await
+        .into_iter()
+        .map(|(_, e)| e)
+        .collect();
     assert!(matches!(kinds[0], VaultEvent::Deposited { amount, .. } if amount == 500 * UNIT));
     assert!(matches!(kinds[1], VaultEvent::SignerSet { granted, .. } if granted == 100 * UNIT));
     assert!(matches!(kinds[2], VaultEvent::PayeeSet { .. }));
     assert!(matches!(kinds[3], VaultEvent::Claimed { paid, .. } if paid == 30 * UNIT + 1));
-    assert!(matches!(kinds[4], VaultEvent::PaidOut { amount, fee: 0, .. } if amount == 30 * UNIT + 1));
+    assert!(
+        matches!(kinds[4], VaultEvent::PaidOut { amount, fee: 0, .. } if amount == 30 * UNIT + 1)
+    );
     assert!(matches!(kinds[5], VaultEvent::Reserved { upto, .. } if upto == 60 * UNIT));
     assert!(matches!(kinds[6], VaultEvent::SignerEnded { .. }));
     assert!(matches!(kinds[7], VaultEvent::Withdrawn { .. }));
@@ -91,7 +111,11 @@ async fn events_come_once_and_in_order_from_any_block() {
     let all = all_events(&world, 0).await;
     assert_eq!(all.len(), 7);
     for from in [all[3].0, all[3].0 + 1, all[6].0 + 1] {
-        let expected: Vec<_> = all.iter().filter(|(block, _)| *block >= from).cloned().collect();
+        let expected: Vec<_> = all
+            .iter()
+            .filter(|(block, _)| *block >= from)
+            .cloned()
+            .collect();
         assert_eq!(all_events(&world, from).await, expected);
     }
     // Those that come while one listens.
@@ -121,7 +145,13 @@ async fn an_overdraft_is_shown_and_settled() {
         let payout = world.address(number + 4);
         world.run(number, &Call::RegisterPayee { payout }).await;
         let payee = world.address(number);
-        rows.push(voucher::promise(world.network(), &device, payer, payee, 80 * UNIT));
+        rows.push(voucher::promise(
+            world.network(),
+            &device,
+            payer,
+            payee,
+            80 * UNIT,
+        ));
     }
     let prove = Call::ProveOverdraft {
         payer,
@@ -129,7 +159,11 @@ async fn an_overdraft_is_shown_and_settled() {
         rows,
     };
     world.run(4, &prove).await;
-    let case = world.chain.overdraft(payer, device.address()).await.unwrap();
+    let case = world
+        .chain
+        .overdraft(payer, device.address())
+        .await
+        .unwrap();
     assert_eq!(case.reporter, world.address(4));
     assert_eq!(case.promised, U256::from(160 * UNIT));
     let settle = Call::SettleOverdraft {
@@ -148,7 +182,11 @@ async fn an_overdraft_is_shown_and_settled() {
     world.finish().await;
     world.run(4, &settle).await;
     for number in payees {
-        let payout = world.chain.account(world.address(number + 4)).await.unwrap();
+        let payout = world
+            .chain
+            .account(world.address(number + 4))
+            .await
+            .unwrap();
         assert_eq!(payout.token, 50 * UNIT);
     }
 }
@@ -158,7 +196,14 @@ async fn somebody_without_gas_starts_through_a_relayer() {
     let world = World::new().await;
     let device = voucher::device(9);
     let payer = world.key(1);
-    world.run(5, &Call::Faucet { to: payer.address() }).await;
+    world
+        .run(
+            5,
+            &Call::Faucet {
+                to: payer.address(),
+            },
+        )
+        .await;
     world.devnet.set_coin(payer.address(), 0).await.unwrap();
     let permit = payer
         .permit(world.network(), 500 * UNIT, U256::ZERO, U256::MAX)
@@ -193,7 +238,12 @@ async fn a_stake_answers_for_an_operator_key() {
         signature,
     };
     world.run(1, &set).await;
-    let seen = world.chain.operator(operator.address()).await.unwrap().unwrap();
+    let seen = world
+        .chain
+        .operator(operator.address())
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!((seen.owner, seen.slashed), (owner, false));
     world.run(1, &Call::ThawStake { amount: 20 * UNIT }).await;
     let stake = world.chain.stake(owner).await.unwrap();
@@ -227,13 +277,28 @@ async fn a_permit_that_somebody_used_first_deposits_all_the_same() {
     let data = alloy::hex::encode_prefixed(data);
     let stranger = world.address(9);
     let transaction = serde_json::json!([{ "from": stranger, "to": world.network().token.address, "data": data }]);
-    world.devnet.control("eth_sendTransaction", transaction).await.unwrap();
+    world
+        .devnet
+        .control("eth_sendTransaction", transaction)
+        .await
+        .unwrap();
     world.finish().await;
-    assert_eq!(world.chain.account(key.address()).await.unwrap().token_nonce, U256::from(1));
+    assert_eq!(
+        world
+            .chain
+            .account(key.address())
+            .await
+            .unwrap()
+            .token_nonce,
+        U256::from(1)
+    );
     let id = world.chain.send(&key, preview).await.unwrap();
     world.settle(id).await;
     let account = world.chain.account(key.address()).await.unwrap();
-    assert_eq!((account.token, account.vault_balance), (500 * UNIT, 500 * UNIT));
+    assert_eq!(
+        (account.token, account.vault_balance),
+        (500 * UNIT, 500 * UNIT)
+    );
 }
 
 alloy::sol! {
@@ -252,7 +317,10 @@ async fn all_events(world: &World, from: u64) -> Vec<(u64, VaultEvent)> {
     within(async {
         while before.as_ref().is_none_or(|before| before.block < last) {
             let next = stream.recv().await.unwrap();
-            assert!(before.is_none_or(|before| before.block < next.block), "in order");
+            assert!(
+                before.is_none_or(|before| before.block < next.block),
+                "in order"
+            );
             all.extend(next.events.iter().map(|it| (next.block, it.event.clone())));
             before = Some(next);
         }

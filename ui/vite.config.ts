@@ -24,8 +24,8 @@ const oneFontFormat = {
     id.includes("katex.min.css") ? code.replace(/,url\([^)]*\.(?:woff|ttf)\) format\("\w+"\)/g, "") : undefined,
 };
 
-// Two entries that never meet: index.html talks to the core through Tauri, demo.html to the in-browser
-// demo backend of the pictures and browser tests. Only the first goes into ui/dist.
+// Two windows, the main one and the one that signs, each with an entry that talks to the core through Tauri and one
+// that talks to the in-browser demo of the pictures and browser tests. Only the first two go into ui/dist.
 export default defineConfig(({ mode }) => {
   const demo = mode === "demo";
   return {
@@ -39,7 +39,7 @@ export default defineConfig(({ mode }) => {
       assetsInlineLimit: 0,
       modulePreload: { polyfill: false },
       chunkSizeWarningLimit: 400,
-      rollupOptions: { input: demo ? "demo.html" : "index.html" },
+      rollupOptions: { input: demo ? ["demo.html", "demo-signing.html"] : ["index.html", "signing.html"] },
     },
     preview: { headers: { "Content-Security-Policy": policy } },
     test: {

@@ -56,6 +56,15 @@ contract HolesTest is Base {
         vault.settleOverdraft(payer, signer, payees);
     }
 
+    /// A claim across a reservation's level would count the reserved part as free once more, and pay it out of others' balances.
+    function test_a_claim_across_its_reservation_pays_the_grant_and_no_more() public {
+        _reserve(a, 60 ether, _in(1 days), 1);
+        _check(_claim(a, 160 ether) == 100 ether, "more than the grant");
+        _check(vault.signerOf(payer, signer).spent == 100 ether, "spent");
+        _check(vault.freeOf(payer, signer) == 0, "free");
+        _check(token.balanceOf(outA) == 100 ether, "paid");
+    }
+
     /// Case after case, for one unit a day, would hold up what the grant covers.
     function test_claims_are_held_up_for_a_day_and_then_drawn() public {
         Juggler juggler = new Juggler(vault);

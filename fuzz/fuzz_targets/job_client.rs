@@ -77,6 +77,7 @@ fuzz_target!(|data: &[u8]| {
         grammar: None,
         want_logprobs_k: setting.logprobs.then_some(1),
         deadline_ms: setting.deadline.map(u32::from),
+        max_cost: None,
     };
     let me = Signer::from_seed([99; 32]);
     let local = if setting.local { Local::Fallback } else { Local::Never };
@@ -117,7 +118,7 @@ fn signer(peer: u8) -> Signer {
 }
 
 fn candidate(peer: u8) -> Candidate {
-    Candidate { peer: signer(peer).peer_id(), ctx_max: 200, out_max: 60, prices: Prices::FREE, quote_id: None, first_token_p95_ms: Some(2_000) }
+    Candidate { peer: signer(peer).peer_id(), ctx_max: 200, out_max: 60, prices: Prices::FREE, pay_to: None, quote_id: None, first_token_p95_ms: Some(2_000) }
 }
 
 /// What the provider of an attempt knows. A job that is taken up is known by its new attempt, too.
@@ -305,7 +306,8 @@ impl World {
         for action in actions {
             assert!(!self.finished, "{action:?} behind Finish");
             match action {
-                Action::Connect { attempt, candidate } => {
+                Action::Connect { attempt, candidate, wants_quote } => {
+                    assert!(!wants_quote);
                     let peer = (0..PEERS).find(|&peer| signer(peer).peer_id() == candidate.peer);
                     let signer = signer(peer.expect("a candidate nobody named"));
                     let logprobs = self.request.want_logprobs_k.is_some();
@@ -337,6 +339,9 @@ impl World {
                     assert!(self.output.len() <= self.request.resume.len() + self.request.max_out as usize);
                 }
                 Action::Progress(_) => {}
+                Action::Promise { .. } | Action::Reserve { .. } | Action::HeldMore { .. } => {
+                    panic!("money for what costs nothing")
+                }
                 Action::Resumed { attempt, before } => assert!(self.live.contains(&attempt) && !self.live.contains(&before)),
                 Action::Moved { from, to, index } => assert!(from != to && index as usize == self.output.len()),
                 Action::AttemptEnded { attempt, place, .. } => {

@@ -99,6 +99,7 @@ fn config(grace: u16) -> Config {
         numerics_class: "A32".into(),
         kv_type: "f32".into(),
         resume_grace_ms: u64::from(grace) * 2,
+        charging: None,
     }
 }
 
@@ -126,8 +127,9 @@ fn event(step: Step, watch: &Watch, provider: &Provider) -> Option<Event> {
                 2 => Room::NotAllowed,
                 _ => Room::Free,
             },
+            quoted: None,
         },
-        Step::OpenBytes(bytes) => Event::Open { from, bytes: Bytes::from(bytes), room: Room::Free },
+        Step::OpenBytes(bytes) => Event::Open { from, bytes: Bytes::from(bytes), room: Room::Free, quoted: None },
         Step::Recorded(how) => Event::Recorded(match how % 8 {
             0 => Recorded::Seen,
             1 => Recorded::Failed,
@@ -239,6 +241,9 @@ impl Watch {
                 Action::Pause => assert!(!std::mem::replace(&mut self.paused, true)),
                 Action::Resume => assert!(std::mem::replace(&mut self.paused, false)),
                 Action::CancelEngine => {}
+                Action::Admit { .. } | Action::HoldVoucher { .. } | Action::HoldReservation { .. } => {
+                    panic!("money for what costs nothing")
+                }
                 Action::Store(receipt) => {
                     assert!(!std::mem::replace(&mut self.stored, true));
                     assert_eq!(receipt.receipt.totals.output, u64::from(self.sent));

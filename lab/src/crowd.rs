@@ -17,6 +17,7 @@ use crate::{
     process::signal,
     ready::Ready,
     reference::{self, Reference},
+    relayed,
 };
 
 /// Programs that serve. Each has two places for strangers: with those that are broken gone, there are still more places than
@@ -78,7 +79,8 @@ const PLAN: [Kind; 6] = [
 /// [`LabError`]: the run could not be made, or an answer was lost. Tokens that are not as they should be are figures.
 pub fn run(starter: &Path, small_disks: bool) -> Result<Figures, LabError> {
     let mut figures = Figures::default();
-    let mut providers = providers(starter, small_disks)?;
+    let ready = Ready::of(starter)?;
+    let mut providers = providers(starter, &ready, small_disks)?;
     eprintln!("{SERVING} programs serve");
     let last = providers.len() - 1;
     let references = reference::references(starter, &providers[last].0, TOKENS)?;
@@ -87,7 +89,6 @@ pub fn run(starter: &Path, small_disks: bool) -> Result<Figures, LabError> {
         plan.retain(|kind| *kind != Kind::FullDisk);
         figures.skip("full disk (no file system can be mounted here)");
     }
-    figures.skip("relay death (no program of the lab is a relay yet)");
 
     let addresses: Vec<String> = providers
         .iter()
@@ -153,6 +154,8 @@ pub fn run(starter: &Path, small_disks: bool) -> Result<Figures, LabError> {
     for why in &lost {
         eprintln!("{why}");
     }
+    drop(providers);
+    faults.add(relayed::short(starter, &ready, &references, &mut figures)?);
     let count = |work: &str, number: usize| Row::new(work, "count", number as f64);
     figures.push(count("processes", SERVING + ASKING));
     figures.push(count("answers", ASKING - lost.len()));
@@ -192,8 +195,11 @@ struct Done {
     never: Vec<Kind>,
 }
 
-fn providers(starter: &Path, small_disks: bool) -> Result<Vec<(Serving, bool)>, LabError> {
-    let ready = Ready::of(starter)?;
+fn providers(
+    starter: &Path,
+    ready: &Ready,
+    small_disks: bool,
+) -> Result<Vec<(Serving, bool)>, LabError> {
     let mut folders = Vec::new();
     for number in 0..SERVING {
         let folder = Folder::new();

@@ -10,8 +10,10 @@
 //! | `crowd` | thirty programs and their faults |
 //! | `switch` | TUN devices in network namespaces, and what lies between them: delay, loss, rate, cuts, NAT |
 //! | `matrix` | the same answer over many such networks |
+//! | `relayed` | providers behind routers, through relays and past them |
 //! | `remote` | what a remote answer costs against a local one |
 //! | `hostile` | an honest job beside peers that attack |
+//! | `simulate` | ten thousand nodes in virtual time, beside five hundred real ones in one process |
 //! | `figures` | what a run found, as one line of JSON |
 //!
 //! It never asserts a time, never sends a packet beyond this machine, and nothing of it is packaged. Linux alone: elsewhere there
@@ -38,6 +40,10 @@ pub mod ready;
 #[cfg(target_os = "linux")]
 pub mod reference;
 #[cfg(target_os = "linux")]
+pub mod relayed;
+#[cfg(target_os = "linux")]
 pub mod remote;
+#[cfg(target_os = "linux")]
+pub mod simulate;
 #[cfg(target_os = "linux")]
 pub mod switch;

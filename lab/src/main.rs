@@ -35,6 +35,14 @@ enum What {
         #[arg(long)]
         idle_seconds: u64,
     },
+    /// Ten thousand nodes in virtual time, beside real ones in this process.
+    Sim {
+        /// Only a few dozen, real and in virtual time.
+        #[arg(long)]
+        short: bool,
+    },
+    /// Providers behind routers alone.
+    Relayed,
     /// An honest job beside peers that attack.
     Hostile {
         /// For how long.
@@ -76,6 +84,9 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 #[cfg(target_os = "linux")]
 fn run(what: What) -> Result<Figures, LabError> {
+    if let What::Sim { short } = what {
+        return lab::simulate::run(short);
+    }
     let starter = decentralgpt_tests::starter().ok_or(LabError::NoStarter)?;
     let (_folder, starter) = alone(&starter)?;
     match what {
@@ -98,6 +109,8 @@ fn run(what: What) -> Result<Figures, LabError> {
             rounds,
             std::time::Duration::from_secs(idle_seconds),
         ),
+        What::Sim { short } => lab::simulate::run(short),
+        What::Relayed => lab::relayed::alone(&starter),
         What::Hostile { minutes } => lab::hostile::run(&starter, time(minutes)),
     }
 }

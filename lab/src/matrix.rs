@@ -18,6 +18,7 @@ use crate::{
     process,
     ready::Ready,
     reference::{self, Reference},
+    relayed,
     switch::{
         Port, Switch,
         link::Line,
@@ -43,6 +44,8 @@ const PROVIDERS: [Ipv4Addr; 3] = [
     Ipv4Addr::new(198, 18, 0, 2),
     Ipv4Addr::new(198, 18, 0, 3),
 ];
+/// Where an asking machine is reached from: QUIC sends from where it listens, and from loopback nothing leaves a machine.
+const ANY_INTERFACE: [&str; 2] = ["/ip4/0.0.0.0/udp/0/quic-v1", "/ip4/0.0.0.0/tcp/0"];
 /// A way passes two lines in each direction.
 const LINES: u32 = 4;
 /// Tokens of an answer: several seconds at the starter's pace.
@@ -99,13 +102,12 @@ struct Machine {
 /// [`LabError`] when the providers do not start. An answer that is lost is a figure.
 pub fn run(starter: &Path, within: Duration) -> Result<Figures, LabError> {
     let mut figures = Figures::default();
-    figures.skip("providers behind a router, the share of direct connections, relay death (no program of the lab is a relay yet)");
     let mut switch = Switch::new().map_err(LabError::system("no thread for the switch"))?;
     let askers = match askers(&mut switch) {
         Ok(askers) => askers,
         Err(error) => {
             figures.skip(format!(
-                "the matrix (no network namespace can be made here: {error})"
+                "the matrix, providers behind a router, relay death (no network namespace can be made here: {error})"
             ));
             return Ok(figures);
         }
@@ -126,6 +128,7 @@ pub fn run(starter: &Path, within: Duration) -> Result<Figures, LabError> {
             namespace,
         ));
     }
+    relayed::run(starter, &ready, &references, &mut figures)?;
     let begun = Instant::now();
     let mut not_reached = 0;
     let mut totals = Totals::default();
@@ -218,7 +221,7 @@ impl Totals {
 }
 
 /// One way's round trip and loss, in four equal parts.
-fn line(round_trip_ms: u64, loss_percent: u32) -> Line {
+pub(crate) fn line(round_trip_ms: u64, loss_percent: u32) -> Line {
     let way = 1.0 - f64::from(loss_percent) / 100.0;
     Line {
         delay: Duration::from_millis(round_trip_ms) / LINES,
@@ -302,11 +305,14 @@ fn row(
         let asker = machine
             .namespace
             .run(move || {
-                Asker::start(&Question {
+                let folder = Folder::new();
+                folder.set(&ANY_INTERFACE, "");
+                let question = Question {
                     peers: &peers,
                     prompt,
                     tokens: TOKENS,
-                })
+                };
+                Asker::start_in(folder, &question)
             })
             .map_err(LabError::system("a program does not ask in its namespace"))?;
         running.push((machine, asker, reference, Disturbance::default()));

@@ -7,10 +7,10 @@ use node::installed::default_data_folder;
 use tauri::{AppHandle, Manager, RunEvent, WebviewWindowBuilder, WindowEvent};
 
 use crate::shell::Shell;
-use crate::{bindings, close, events, tray};
+use crate::{bindings, close, events, signing, tray};
 
-/// The one window's label, as in tauri.conf.json.
-const MAIN: &str = "main";
+/// The main window's label, as in tauri.conf.json.
+pub(crate) const MAIN: &str = "main";
 
 /// Opens the window on a data folder and runs until the person quits.
 ///
@@ -22,7 +22,8 @@ const MAIN: &str = "main";
 )]
 pub(crate) fn run(data: PathBuf) -> tauri::Result<()> {
     let usual = default_data_folder();
-    let bindings = bindings::bindings();
+    let (bindings, of_signing) = (bindings::bindings(), bindings::signing_bindings());
+    let (of_main, of_signing) = (bindings.invoke_handler(), of_signing.invoke_handler());
     let context = tauri::generate_context!();
     let instance = instance_name(&context.config().identifier, &data, usual.as_deref());
     let app = tauri::Builder::default()
@@ -33,14 +34,26 @@ pub(crate) fn run(data: PathBuf) -> tauri::Result<()> {
                 .dbus_id(instance)
                 .build(),
         )
-        .plugin(tauri_plugin_window_state::Builder::new().build())
+        .plugin(
+            tauri_plugin_window_state::Builder::new()
+                // It opens where the main window is.
+                .with_denylist(&[signing::LABEL])
+                .build(),
+        )
         .plugin(tauri_plugin_dialog::init())
         .plugin(
             tauri_plugin_opener::Builder::new()
                 .open_js_links_on_click(false)
                 .build(),
         )
-        .invoke_handler(bindings.invoke_handler())
+        // Each window has its own commands: what the other one may call does not exist for it.
+        .invoke_handler(move |invoke| {
+            if invoke.message.webview_ref().label() == signing::LABEL {
+                of_signing(invoke)
+            } else {
+                of_main(invoke)
+            }
+        })
         .setup(move |app| {
             bindings.mount_events(app);
             app.manage(Shell::start(options(data.clone())));
@@ -51,6 +64,12 @@ pub(crate) fn run(data: PathBuf) -> tauri::Result<()> {
             Ok(())
         })
         .on_window_event(|window, event| {
+            if window.label() == signing::LABEL {
+                if let WindowEvent::Destroyed = event {
+                    signing::closed(window.app_handle());
+                }
+                return;
+            }
             if let WindowEvent::CloseRequested { api, .. } = event {
                 api.prevent_close();
                 if let Some(window) = window.app_handle().get_webview_window(window.label()) {
@@ -98,15 +117,20 @@ fn open_window(app: &AppHandle, data: &Path) -> tauri::Result<()> {
     };
     WebviewWindowBuilder::from_config(app, config)?
         // What the web view keeps belongs to the folder, like everything else of this node.
-        .data_directory(data.join("webview"))
+        .data_directory(web_data(data))
         // The page is ours and stays: a link that escapes the page's own handling leads nowhere.
-        .on_navigation(is_our_page)
+        .on_navigation(|url| is_our_page(url) && !signing::is_its_page(url))
         .build()?;
     Ok(())
 }
 
+/// What the web view keeps, in the data folder.
+pub(crate) fn web_data(data: &Path) -> PathBuf {
+    data.join("webview")
+}
+
 /// Whether an address is the built page: a scheme of its own on Linux and macOS, a name of its own on Windows.
-fn is_our_page(url: &tauri::Url) -> bool {
+pub(crate) fn is_our_page(url: &tauri::Url) -> bool {
     match url.scheme() {
         "tauri" => true,
         "http" | "https" => url.host_str() == Some("tauri.localhost"),

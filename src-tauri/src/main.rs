@@ -17,6 +17,7 @@ mod events;
 mod graphics;
 mod merge;
 mod shell;
+mod signing;
 mod tray;
 mod view;
 

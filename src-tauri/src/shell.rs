@@ -1,4 +1,4 @@
-//! What Tauri keeps for the commands: a way to the node, and the clipboard.
+//! What Tauri keeps for the commands: a way to the node, what is being signed, and the clipboard.
 
 use std::path::{Path, PathBuf};
 
@@ -7,6 +7,7 @@ use futures::future::{BoxFuture, Shared};
 use node::{Node, NodeOptions};
 
 use crate::clipboard::Clipboard;
+use crate::signing::Signing;
 use crate::view::ErrorView;
 
 /// Handles, nothing else: the state of the product lives in [`Node`]'s own tasks.
@@ -15,6 +16,7 @@ pub(crate) struct Shell {
     /// The node's start, the same for everybody who asks: the window opens while it runs, and the first command waits.
     started: Shared<BoxFuture<'static, Result<Node, ErrorView>>>,
     clipboard: Clipboard,
+    signing: Signing,
 }
 
 impl Shell {
@@ -46,6 +48,7 @@ impl Shell {
             data,
             started: started.boxed().shared(),
             clipboard: Clipboard::default(),
+            signing: Signing::default(),
         }
     }
 
@@ -60,6 +63,11 @@ impl Shell {
     /// The data folder that this window was started for.
     pub(crate) fn data(&self) -> &Path {
         &self.data
+    }
+
+    /// What the signing window is open for.
+    pub(crate) fn signing(&self) -> &Signing {
+        &self.signing
     }
 
     /// Puts `text` on the clipboard.

@@ -39,7 +39,7 @@ fn face(serving: &ServingState, answered_today: u32) -> Face {
         ServingState::Serving { jobs: 1, .. } => ("Answering one request".to_owned(), pause),
         ServingState::Serving { jobs, .. } => (format!("Answering {jobs} requests"), pause),
         ServingState::PausedByYou { .. } => ("Paused by you".to_owned(), Some(Action::Resume)),
-        ServingState::PausedOwnWork => ("Paused while your own answer runs".to_owned(), pause),
+        ServingState::PausedOwnWork => ("Your own answer goes first".to_owned(), pause),
         ServingState::Attention { error } => (format!("Needs attention: {}", error.message), None),
         ServingState::NetworkProblem { .. } => ("Network problem, trying again".to_owned(), pause),
     };

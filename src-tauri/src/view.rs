@@ -30,6 +30,7 @@ mod chat;
 mod models;
 mod peers;
 mod settings;
+mod sign;
 mod status;
 
 pub(crate) use chat::{
@@ -38,6 +39,7 @@ pub(crate) use chat::{
 pub(crate) use models::{ModelRow, ModelsView};
 pub(crate) use peers::{Invite, LogLine, Peer};
 pub(crate) use settings::Settings;
+pub(crate) use sign::{Asked, Intent, Preview};
 pub(crate) use status::{Answered, Check, NodeStatus, Receipt};
 
 /// An error as a screen needs it: `code` to branch on, `message` to show, `fix` as the next step.
@@ -69,6 +71,12 @@ impl From<node::ErrorView> for ErrorView {
             message: error.message,
             fix: error.fix,
         }
+    }
+}
+
+impl From<node::wallet::WalletProblem> for ErrorView {
+    fn from(problem: node::wallet::WalletProblem) -> Self {
+        problem.view().into()
     }
 }
 

@@ -9,6 +9,7 @@ use std::{
 };
 
 /// Runs the ignored test `child` until it has printed `mark` so many times, then kills it. What stood behind each mark.
+#[allow(dead_code)] // One of its users does not.
 pub(crate) fn after(
     child: &str,
     environment: &[(&str, &OsStr)],
@@ -43,4 +44,36 @@ pub(crate) fn after(
     child.wait().unwrap();
     assert_eq!(told.len() as u64, count, "the child ended early");
     told
+}
+
+/// Runs the ignored test `child` until it kills itself. What stood behind each mark.
+#[allow(dead_code)] // One of its users does not.
+pub(crate) fn until_it_dies(
+    child: &str,
+    environment: &[(&str, &OsStr)],
+    mark: &str,
+) -> Vec<String> {
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            child,
+            "--ignored",
+            "--nocapture",
+            "--test-threads=1",
+        ])
+        .envs(environment.iter().copied())
+        .stderr(Stdio::inherit())
+        .output()
+        .unwrap();
+    assert!(output.status.code().is_none(), "the child ended by itself");
+    // The last line may be cut.
+    let text = String::from_utf8_lossy(&output.stdout);
+    let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+    whole
+        .lines()
+        .filter_map(|line| {
+            line.find(mark)
+                .map(|at| line[at + mark.len()..].trim().to_owned())
+        })
+        .collect()
 }

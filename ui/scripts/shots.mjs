@@ -155,21 +155,79 @@ const pictures = [
   },
   { name: "invite", does: step(place("Node"), (page) => page.getByRole("button", { name: "Show my invite" }).click(), (page) => page.waitForTimeout(250)) },
   { name: "log", does: step(place("Node"), (page) => page.getByRole("button", { name: "Connection log" }).click(), (page) => page.waitForTimeout(250)) },
+  { name: "node-modes", query: "money=nowallet", does: place("Node") },
+  { name: "wallet", does: step(place("Wallet"), (page) => page.getByText("earned, in 30 days").first().waitFor()), tall: true },
+  { name: "wallet-off", query: "money=off", does: place("Wallet") },
+  { name: "wallet-none", query: "money=nowallet", does: place("Wallet") },
+  { name: "wallet-coinless", query: "money=nocoin", does: place("Wallet"), tall: true },
+  { name: "wallet-disagree", query: "money=disagree", does: place("Wallet") },
+  { name: "wallet-receive", does: step(place("Wallet"), (page) => page.getByRole("button", { name: "Receive", exact: true }).click(), (page) => page.waitForTimeout(200)) },
+  {
+    name: "wallet-send",
+    does: step(place("Wallet"), async (page) => {
+      await page.getByRole("button", { name: "Send", exact: true }).click();
+      await page.getByLabel("Amount in DGC").fill("1,5");
+      await page.getByRole("button", { name: "Continue in the signing window" }).click();
+      await page.getByText("a point for decimals").waitFor();
+    }),
+  },
+  {
+    name: "wallet-proof",
+    does: step(place("Wallet"), async (page) => {
+      await page.getByRole("button", { name: "Receipt and voucher" }).first().click();
+      await page.getByText("not checked").waitFor();
+    }),
+  },
+  {
+    name: "vote",
+    does: step(place("Vote"), async (page) => {
+      await page.getByRole("button", { name: "Details of Lower the fee" }).click();
+      await page.getByText("<b>Vote for it.</b>").waitFor();
+    }),
+    tall: true,
+  },
+  { name: "vote-propose", does: step(place("Vote"), (page) => page.getByRole("button", { name: "Propose", exact: true }).click(), (page) => page.waitForTimeout(200)) },
   { name: "settings", does: place("Settings"), tall: true },
   { name: "broken", query: "scenario=broken" },
+  { name: "signing-send", page: "demo-signing.html", query: "intent=send&wallet=locked" },
+  { name: "signing-unknown", page: "demo-signing.html", query: "intent=send&preview=unknown" },
+  { name: "signing-reverts", page: "demo-signing.html", query: "intent=send&preview=reverts" },
+  { name: "signing-import", page: "demo-signing.html", query: "intent=import" },
+  {
+    name: "signing-words",
+    page: "demo-signing.html",
+    query: "intent=create",
+    does: async (page) => {
+      await page.getByLabel("New password").fill("correct horse");
+      await page.getByLabel("The same password again").fill("correct horse");
+      await page.keyboard.press("Enter");
+      await page.getByRole("button", { name: "I wrote them down" }).waitFor();
+    },
+  },
+  {
+    name: "signing-ask",
+    page: "demo-signing.html",
+    query: "intent=confirm_words",
+    does: async (page) => {
+      await page.getByRole("button", { name: "I have them on paper" }).click();
+      await page.getByLabel("Word 11").waitFor();
+    },
+  },
 ];
 
 const frames = [
   { suffix: "light", width: 1280, height: 800, theme: "light" },
   { suffix: "dark", width: 1280, height: 800, theme: "dark" },
 ];
-const narrow = ["chat", "chat-first", "chat-consent", "models", "node", "settings"];
-const scaled = ["chat", "models", "node", "settings"];
+/** The size that the signing window opens with. */
+const signing = { width: 560, height: 720 };
+const narrow = ["chat", "chat-first", "chat-consent", "models", "node", "wallet", "vote", "settings"];
+const scaled = ["chat", "models", "node", "wallet", "vote", "settings"];
 
 function planned() {
   const plan = [];
   for (const picture of pictures) {
-    for (const frame of frames) plan.push({ ...picture, ...frame });
+    for (const frame of frames) plan.push({ ...picture, ...frame, ...(picture.page ? signing : {}) });
     if (narrow.includes(picture.name)) {
       plan.push({ ...picture, suffix: "640", width: 640, height: 800, theme: "light" });
       plan.push({ ...picture, suffix: "900", width: 900, height: 800, theme: "dark" });
@@ -198,7 +256,7 @@ for (const picture of planned()) {
   await page.setViewportSize({ width: picture.width, height: picture.height });
   await page.emulateMedia({ reducedMotion: "reduce" });
   try {
-    await page.goto(`${base}demo.html?theme=${picture.theme}&scale=${picture.scale ?? 1}&${picture.query ?? ""}`);
+    await page.goto(`${base}${picture.page ?? "demo.html"}?theme=${picture.theme}&scale=${picture.scale ?? 1}&${picture.query ?? ""}`);
     await page.waitForFunction(() => document.querySelector("main")?.textContent?.trim());
     await page.evaluate(() => document.fonts.ready);
     page.setDefaultTimeout(5000);

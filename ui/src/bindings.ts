@@ -502,6 +502,8 @@ export type Settings = {
 	serveModels: string[],
 	serveFree: boolean,
 	serveMaxOut: number,
+	/**  Percent of the device's time. */
+	networkShare: number,
 	routing: Preset,
 	/**  Base units per million tokens, in digits; null is any. */
 	priceCap: string | null,

@@ -26,6 +26,12 @@ const HOSTILE_MINUTES: f64 = 10.0;
 pub(crate) enum Lab {
     /// Thirty programs on loopback, some of them broken in the middle of an answer; what CI runs.
     Short,
+    /// Ten thousand nodes in virtual time, beside five hundred real ones in one process; to target/bench/sim.json.
+    Sim {
+        /// Only a few dozen of both, to target/bench/sim-short.json.
+        #[arg(long)]
+        short: bool,
+    },
     /// A node under attack, with an honest job beside it.
     Hostile {
         /// For how long.
@@ -61,6 +67,8 @@ pub(crate) fn lab(house: &House, what: Option<&Lab>, minutes: f64) -> Result<Fig
             &["matrix", "--minutes", &minutes.to_string()],
         ),
         Some(Lab::Short) => run(house, "lab", &["short"]),
+        Some(Lab::Sim { short: false }) => run(house, "sim", &["sim"]),
+        Some(Lab::Sim { short: true }) => run(house, "sim-short", &["sim", "--short"]),
         Some(Lab::Hostile { minutes }) => run(
             house,
             "lab-hostile",

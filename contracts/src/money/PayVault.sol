@@ -552,15 +552,20 @@ contract PayVault is TypedData, ReentrancyGuard {
             line.reservedUntil = 0;
             held = 0;
         }
-        // Its own reservation first, whatever else is true of the signer.
+        // Its own reservation first, whatever else is true of the signer. It is spent before it is asked what is free: a part that
+        // is neither locked nor spent would be paid twice.
         paid = due < held ? due : held;
-        if (paid != 0) s.locked -= paid;
+        if (paid != 0) {
+            s.locked -= paid;
+            s.spent += paid;
+        }
         if (paid < due && _open(s)) {
             uint128 free = _free(s);
-            paid += due - paid < free ? due - paid : free;
+            uint128 more = due - paid < free ? due - paid : free;
+            s.spent += more;
+            paid += more;
         }
         if (paid == 0) return 0;
-        s.spent += paid;
         line.claimed = claimed + paid;
     }
 

@@ -47,7 +47,9 @@ impl Default for DevnetOptions {
                 },
                 confirmations: 2,
                 block_ms: 1000,
-                gas_share: UNIT / 100,
+                // A lone claim is taken to cost a ten-thousandth of a token.
+                token_per_gas: 1_000_000_000,
+                gas_share: UNIT / 10_000,
                 report_reward: UNIT / 2,
                 max_minimum_stake: 1000 * UNIT,
                 voting: Voting {

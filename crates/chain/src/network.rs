@@ -114,6 +114,10 @@ pub struct Gas {
     pub claim_row: u64,
     /// One reservation.
     pub reserve: u64,
+    /// What a unit of gas is taken to cost, in base units of the token. An assumption of this file, since no chain says what its
+    /// coin is worth in another token; a claim or reservation is judged by it, and nothing is paid by it.
+    #[serde(with = "digits")]
+    pub token_per_gas: u128,
     /// The block in which the first of the contracts was made: nothing of them is older.
     pub first_block: u64,
 }
@@ -174,6 +178,11 @@ pub enum NetworkError {
 }
 
 impl Network {
+    /// What so much gas is taken to cost, in base units of the token.
+    pub fn in_token(&self, gas: u64) -> u128 {
+        self.gas.token_per_gas.saturating_mul(u128::from(gas))
+    }
+
     /// Reads and checks a network file.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ use futures::try_join;
 
 use crate::{
     abi::{DgcDev, NetworkParams, PayVault, ProviderStake, VoteDgc},
+    call::Spender,
     chain::Chain,
     error::ChainError,
     reason::amount,
@@ -175,6 +176,23 @@ impl Chain {
             vault_balance,
             block,
         })
+    }
+
+    /// What a contract of the network may take of an account's tokens, in base units.
+    ///
+    /// # Errors
+    /// As [`Chain::account`].
+    pub async fn allowance(&self, owner: Address, spender: Spender) -> Result<u128, ChainError> {
+        let chain = &self.inner;
+        let call = DgcDev::allowanceCall {
+            owner,
+            spender: spender.address(&chain.network),
+        };
+        let allowed = chain
+            .read(chain.network.token.address, &call, chain.last_final()?)
+            .await?;
+        // An allowance without end is more than fits, and more than anybody has.
+        Ok(u128::try_from(allowed).unwrap_or(u128::MAX))
     }
 
     /// A signer of a payer; `None` where it was never granted anything.

@@ -36,6 +36,14 @@ pub(crate) enum Command {
     /// See, connect and block other computers
     #[command(subcommand)]
     Peers(Peers),
+    /// Make, open and back up the wallet; send, deposit, withdraw
+    Wallet(Wallet),
+    /// What this computer earned, and the proof of it
+    Earnings(Earnings),
+    /// What the network votes on, and your vote
+    Vote(Vote),
+    /// The networks that money can be on
+    Networks(Networks),
     /// What this node does right now
     Status(Listing),
     /// Check this computer, and say how to mend what is wrong
@@ -187,6 +195,263 @@ pub(crate) enum Peers {
     },
 }
 
+const WALLET_EXAMPLES: &str = "\
+Examples:
+  decentralgpt wallet new                              24 new words, under a password that you type
+  decentralgpt wallet words --confirm                  three of them are asked back
+  decentralgpt wallet import --words-file words.txt    words from a file that only you can read (mode 0600)
+  decentralgpt wallet export > key.json                the wallet key for another wallet, under a password of its own
+
+Words and passwords are typed and never shown, or read from files of mode 0600. They are never arguments: other programs
+can read those.";
+
+#[derive(Debug, Args)]
+#[command(after_help = WALLET_EXAMPLES, arg_required_else_help = true)]
+pub(crate) struct Wallet {
+    #[command(subcommand)]
+    pub(crate) act: WalletAct,
+    /// As JSON, for programs
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// The wallet's password, from a file of mode 0600 [default: typed]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) password_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum WalletAct {
+    /// Make a wallet of 24 new words, and show them
+    New,
+    /// Take over a wallet by its words, or by a Web3 key file of another one
+    Import {
+        /// The words, from a file of mode 0600 [default: typed]
+        #[arg(long, value_name = "FILE", conflicts_with = "key_file")]
+        words_file: Option<PathBuf>,
+        /// A Web3 key file (JSON, version 3), as other wallets export it
+        #[arg(long, value_name = "FILE")]
+        key_file: Option<PathBuf>,
+        /// The key file's password, from a file of mode 0600 [default: typed]
+        #[arg(long, value_name = "FILE", requires = "key_file")]
+        key_password_file: Option<PathBuf>,
+    },
+    /// Whether there is a wallet, whether it is open, and whether its words were confirmed
+    Show,
+    /// The addresses of this computer's keys, and the paths by which they follow from the words
+    Addresses,
+    /// Open the wallet of the window or `serve` that runs, until it is idle
+    Unlock,
+    /// Close it: its keys leave the memory of the window or `serve`
+    Lock,
+    /// Show the words
+    Words {
+        /// Ask three of them back instead, and keep that a copy exists
+        #[arg(long)]
+        confirm: bool,
+    },
+    /// Write the wallet key as a Web3 key file (JSON, version 3) to standard output
+    Export {
+        /// The key file's own password, from a file of mode 0600 [default: typed]
+        #[arg(long, value_name = "FILE")]
+        key_password_file: Option<PathBuf>,
+    },
+    /// Another password
+    Password {
+        /// The new password, from a file of mode 0600 [default: typed]
+        #[arg(long, value_name = "FILE")]
+        new_password_file: Option<PathBuf>,
+    },
+    /// What the accounts have, what the vault holds, and what is missing
+    Balance,
+    /// The transactions of this computer, the newest first
+    History,
+    /// Put tokens into the vault, and let this computer pay out of them
+    Deposit {
+        /// In tokens, as 12.5
+        amount: String,
+        #[command(flatten)]
+        sure: Sure,
+    },
+    /// Take tokens out of the vault that are in no grant
+    Withdraw {
+        /// In tokens, as 12.5
+        amount: String,
+        #[command(flatten)]
+        sure: Sure,
+    },
+    /// Send tokens to somebody
+    Send {
+        /// In tokens, as 12.5
+        amount: String,
+        /// The address
+        to: String,
+        /// The chain's coin instead of tokens
+        #[arg(long)]
+        coin: bool,
+        #[command(flatten)]
+        sure: Sure,
+    },
+    /// End the key by which this computer pays; what it promised stays owed
+    EndKey {
+        #[command(flatten)]
+        sure: Sure,
+    },
+    /// Test tokens, on a network that gives some
+    Faucet {
+        #[command(flatten)]
+        sure: Sure,
+    },
+    /// Send a transaction that waits again, at a higher price
+    SpeedUp {
+        /// Its id in `wallet history`
+        id: String,
+        #[command(flatten)]
+        sure: Sure,
+    },
+    /// Take back a transaction that waits
+    Cancel {
+        /// Its id in `wallet history`
+        id: String,
+        #[command(flatten)]
+        sure: Sure,
+    },
+}
+
+/// Whether what was shown is sent.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Sure {
+    /// Send what is shown, without asking
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Earnings {
+    /// Put together by
+    #[arg(long, value_enum, default_value = "day")]
+    pub(crate) by: ByArgument,
+    /// Of so many days
+    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=36500))]
+    pub(crate) days: u32,
+    /// The proof of one job: what was signed, and what the chain says
+    #[arg(long, value_name = "JOB", conflicts_with_all = ["by", "days"])]
+    pub(crate) proof: Option<String>,
+    /// Write every row of the books to this file: CSV, or JSON where its name ends so
+    #[arg(long, value_name = "FILE", conflicts_with = "proof")]
+    pub(crate) save: Option<PathBuf>,
+    /// As JSON, for programs
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub(crate) enum ByArgument {
+    /// Job by job
+    Job,
+    /// Day by day
+    Day,
+    /// Model by model
+    Model,
+    /// Device by device
+    Device,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Vote {
+    #[command(subcommand)]
+    pub(crate) act: Option<VoteAct>,
+    /// As JSON, for programs
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// The wallet's password, from a file of mode 0600 [default: typed]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) password_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum VoteAct {
+    /// What is voted on, and what it would change here [default]
+    List,
+    /// Vote for a proposal
+    For {
+        /// Its number
+        id: String,
+        #[command(flatten)]
+        sure: Sure,
+    },
+    /// Vote against it
+    Against {
+        /// Its number
+        id: String,
+        #[command(flatten)]
+        sure: Sure,
+    },
+    /// Be counted, and take no side
+    Abstain {
+        /// Its number
+        id: String,
+        #[command(flatten)]
+        sure: Sure,
+    },
+    /// Turn tokens into votes, one to one
+    Wrap {
+        /// In tokens, as 12.5
+        amount: String,
+        #[command(flatten)]
+        sure: Sure,
+    },
+    /// Turn votes into tokens, one to one
+    Unwrap {
+        /// In tokens, as 12.5
+        amount: String,
+        #[command(flatten)]
+        sure: Sure,
+    },
+    /// Lend your votes to an address; your own, to use them
+    Delegate {
+        /// The address [default: your wallet's]
+        to: Option<String>,
+        #[command(flatten)]
+        sure: Sure,
+    },
+    /// Propose a change of one parameter
+    Propose {
+        /// `audit_rate`, `auditor_share`, `slash` or `fee` (in parts of 10,000), or `minimum_stake` (base units)
+        what: String,
+        /// The value
+        value: String,
+        /// One line
+        #[arg(long)]
+        title: String,
+        /// Why
+        #[arg(long, default_value = "")]
+        why: String,
+        #[command(flatten)]
+        sure: Sure,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Networks {
+    #[command(subcommand)]
+    pub(crate) act: Option<NetworksAct>,
+    /// As JSON, for programs
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum NetworksAct {
+    /// The network that is chosen, and how it stands with its endpoints [default]
+    Show,
+    /// Choose the network of this file: it is copied into the data folder
+    Use {
+        /// A network's file
+        file: PathBuf,
+    },
+    /// Choose none: money is off, and everything else works
+    Off,
+}
+
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct Listing {
     /// As JSON, for programs
@@ -211,6 +476,17 @@ mod tests {
         assert!(temperature("-1").is_err());
         assert!(temperature("NaN").is_err());
         assert!(temperature("hot").is_err());
+    }
+
+    #[test]
+    fn no_secret_is_an_argument() {
+        for line in [
+            ["decentralgpt", "wallet", "unlock", "hunter2"],
+            ["decentralgpt", "wallet", "new", "--password=hunter2"],
+            ["decentralgpt", "wallet", "import", "abandon"],
+        ] {
+            assert!(Arguments::try_parse_from(line).is_err(), "{line:?}");
+        }
     }
 
     #[test]

@@ -13,6 +13,8 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Core {
     pub(crate) client: Client,
+    /// The data folder.
+    pub(crate) data: PathBuf,
     /// The one that was started for this command.
     own: Option<Node>,
 }
@@ -31,13 +33,18 @@ impl Core {
             ));
         };
         if let Some(client) = Client::attach(&data).await.map_err(|error| error.view())? {
-            return Ok(Self { client, own: None });
+            return Ok(Self {
+                client,
+                data,
+                own: None,
+            });
         }
         let started = Node::start(NodeOptions::new(&data))
             .await
             .map_err(|error| error.view())?;
         let core = Self {
             client: Client::in_process(&started),
+            data,
             own: Some(started),
         };
         for notice in core.client.node_status().await?.notices {

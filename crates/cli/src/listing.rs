@@ -239,7 +239,7 @@ pub(crate) fn serving(state: &ServingState) -> String {
         }
         ServingState::PausedByYou { until_ms: Some(_) } => "paused by you, for a while".to_owned(),
         ServingState::PausedByYou { until_ms: None } => "paused by you".to_owned(),
-        ServingState::PausedOwnWork => "paused: your own answer goes first".to_owned(),
+        ServingState::PausedOwnWork => "your own answer goes first".to_owned(),
         ServingState::Attention { error } => format!("needs you: {error}"),
         ServingState::NetworkProblem { error, .. } => format!("network trouble: {error}"),
     }

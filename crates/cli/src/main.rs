@@ -1,4 +1,4 @@
-//! The headless face of DecentralGPT: `decentralgpt chat | serve | models | peers | status | doctor`.
+//! The headless face of DecentralGPT: `decentralgpt chat | serve | models | peers | wallet | status | doctor`.
 //!
 //! It owns the command line: what may be typed, what goes to which stream, which exit code means what. It decides nothing of
 //! the product. Every command speaks to a node through its control socket: the one of a running window or `serve`, or one that
@@ -14,10 +14,13 @@ mod doctor;
 mod failure;
 mod listing;
 mod models;
+mod money;
 mod output;
 mod peers;
 mod serve;
 mod stop;
+mod wallet;
+mod wallet_typed;
 mod words;
 
 use std::process::ExitCode;
@@ -80,6 +83,10 @@ async fn act(arguments: Arguments, output: &mut Output) -> Result<(), Failure> {
         Command::Serve(serve) => serve::serve(&core, serve, output, &stop).await,
         Command::Models(models) => models::models(&core, models, output, &stop).await,
         Command::Peers(peers) => peers::peers(&core, peers, output, &stop).await,
+        Command::Wallet(wallet) => wallet::wallet(&core, wallet, output, &stop).await,
+        Command::Earnings(earnings) => money::earnings(&core, earnings, output).await,
+        Command::Vote(vote) => money::vote(&core, vote, output, &stop).await,
+        Command::Networks(networks) => money::networks(&core, networks, output).await,
         Command::Status(listing) => doctor::status(&core, listing, output).await,
         Command::Doctor(listing) => doctor::doctor(&core, listing, output).await,
     };
@@ -92,6 +99,10 @@ fn wants_json(command: &Command) -> bool {
     match command {
         Command::Chat(chat) => chat.json,
         Command::Serve(serve) => serve.json,
+        Command::Wallet(wallet) => wallet.json,
+        Command::Earnings(earnings) => earnings.json,
+        Command::Vote(vote) => vote.json,
+        Command::Networks(networks) => networks.json,
         Command::Models(
             arguments::Models::List(listing) | arguments::Models::Add { listing, .. },
         )

@@ -9,8 +9,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use engine::EngineError;
-use engine::cache::{Asker, PagePool, SequenceState};
+use engine::cache::{Asker, PAGE, PagePool, SequenceState, Sizes};
 use engine::decoder::{Decoder, Plan, Span, Step, Wanted};
+use engine::families::PREFILL_CHUNK;
 use engine::file::ModelFile;
 use textbook::Textbook;
 use tiny::{Kind, Meta, Model, Tiny};
@@ -390,9 +391,73 @@ fn an_adopted_prefix_changes_no_bit() {
 }
 
 #[test]
+fn what_left_the_window_is_given_back_and_changes_no_bit() {
+    for family in ["gemma3", "phi3"] {
+        let (_dir, decoder) = open(&with_everything(family, Kind::Q8_0));
+        let ids: Vec<u32> = IDS.repeat(30);
+        let whole = from_nothing(&decoder, &ids);
+        let sizes = Sizes::of(decoder.shape());
+        let most = sizes.bytes(ids.len() as u32);
+        // One of two layers of the one has a window, both layers of the other.
+        let without = ids.len().div_ceil(PAGE) as u64 * sizes.page();
+        let part = if family == "gemma3" { 3 } else { 2 };
+        assert!(most < without * part / 4, "{family}: {most} of {without}");
+        // Room for what is promised, and for nothing more.
+        let mut pool = PagePool::new(decoder.shape(), most);
+        let mut state = SequenceState::default();
+        let mut last = Vec::new();
+        for chunk in ids.chunks(PREFILL_CHUNK as usize) {
+            last = logits(&decoder, &mut pool, &mut state, chunk);
+        }
+        assert_eq!(last, whole, "{family}");
+        let held = pool.capacity() - pool.free();
+        let window = 19 + 2 * PAGE;
+        let pages = window.div_ceil(PAGE) as u64 + 1;
+        let all = if family == "gemma3" { without / 2 } else { 0 };
+        let windows = pages * sizes.page() / if family == "gemma3" { 2 } else { 1 };
+        assert!(held <= all + windows, "{family}: {held}");
+        pool.release(state);
+        assert_eq!(pool.free(), pool.capacity());
+    }
+}
+
+#[test]
+fn a_beginning_is_found_again_as_far_as_its_window_is_whole() {
+    let (_dir, decoder) = open(&with_everything("gemma3", Kind::Q8_0));
+    let mut pool = pool(&decoder);
+    let ids: Vec<u32> = IDS.repeat(8);
+    let (prompt, asked) = (&ids[..200], [&ids[..200], &[3, 5]].concat());
+    let mut first = SequenceState::default();
+    logits(&decoder, &mut pool, &mut first, prompt);
+    pool.publish(&Asker::OWNER, prompt, &first);
+    for at in 200..ids.len() {
+        logits(&decoder, &mut pool, &mut first, &ids[at..=at]);
+    }
+    pool.retire(&Asker::OWNER, &ids, first);
+    // The end of all of it, the end of the prompt that was made known, and nothing in between.
+    let on = [ids.as_slice(), &[7]].concat();
+    for (asked, known) in [(&on, ids.len()), (&asked, 192), (&ids[..260].to_vec(), 192)] {
+        let mut again = pool.adopt(&Asker::OWNER, asked);
+        assert_eq!(again.len(), known);
+        let got = logits(&decoder, &mut pool, &mut again, &asked[known..]);
+        assert_eq!(got, from_nothing(&decoder, asked));
+        pool.release(again);
+    }
+    // Cut to before what its window still has, a sequence begins anew.
+    let mut state = SequenceState::default();
+    logits(&decoder, &mut pool, &mut state, &ids);
+    state.truncate(&mut pool, ids.len() - 9);
+    assert_eq!(state.len(), ids.len() - 9);
+    state.truncate(&mut pool, 100);
+    assert_eq!(state.len(), 0);
+    assert_eq!(pool.free(), pool.capacity());
+}
+
+#[test]
 fn a_step_without_room_leaves_no_trace() {
     let (_dir, decoder) = open(&Tiny::model(model("llama", Kind::Q8_0), tiny::bpe()));
-    let mut pool = PagePool::new(decoder.shape(), pool(&decoder).page_bytes() * 2);
+    let page = pool(&decoder).page_bytes();
+    let mut pool = PagePool::new(decoder.shape(), page * 2);
     let (mut one, mut other) = (SequenceState::default(), SequenceState::default());
     let mut spans = [(&mut one, 20), (&mut other, 40)].map(|(state, tokens)| Span {
         state,
@@ -404,7 +469,7 @@ fn a_step_without_room_leaves_no_trace() {
         matches!(step, Err(EngineError::NotEnoughMemory { .. })),
         "{step:?}"
     );
-    assert_eq!((one.len(), other.len(), pool.free()), (0, 0, 2));
+    assert_eq!((one.len(), other.len(), pool.free()), (0, 0, 2 * page));
     logits(&decoder, &mut pool, &mut one, &IDS);
 }
 

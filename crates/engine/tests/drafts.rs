@@ -10,7 +10,7 @@ use std::time::Duration;
 use engine::wire::Drafts;
 use engine::{
     Asker, Class, Constraint, EngineHandle, EngineOptions, Finish, GenerateEvent, GenerateRequest,
-    Generation, Sampling, ScoreRequest,
+    Generation, Sampling, ScoreRequest, Sharing,
 };
 use tiny::{Kind, Model, Tiny};
 
@@ -233,4 +233,35 @@ async fn a_stranger_gets_no_drafts_while_the_owner_is_here() {
     let alone = answer(engine.generate(of_stranger(2)).await.unwrap()).await;
     assert_eq!(alone, said);
     assert!(drafts(&engine).await.verified > before.verified);
+}
+
+#[tokio::test]
+async fn the_owner_gets_drafts_beside_a_stranger_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = model(dir.path());
+    let engine = engine(dir.path());
+    // What steps of one sequence take is learned where it is computed alone.
+    let alone = answer(engine.generate(request(&file, 0)).await.unwrap()).await;
+    let before = drafts(&engine).await;
+    let all = Sharing {
+        slowdown: 1.0,
+        ..Sharing::default()
+    };
+    engine.set_sharing(all).await.unwrap();
+    let endless = GenerateRequest {
+        class: Class::Free,
+        asker: Asker::Peer("stranger".into()),
+        max_out: 400,
+        ..request(&file, 2)
+    };
+    let mut stranger = engine.generate(endless).await.unwrap();
+    while !matches!(
+        stranger.next().await,
+        Some(Ok(GenerateEvent::Tokens { .. }))
+    ) {}
+    let beside = answer(engine.generate(request(&file, 0)).await.unwrap()).await;
+    assert_eq!(beside, alone);
+    drop(stranger);
+    let accepted = drafts(&engine).await.accepted - before.accepted;
+    assert!(accepted > before.accepted / 2, "{accepted} of {before:?}");
 }

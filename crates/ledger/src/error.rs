@@ -2,6 +2,8 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
 
+use crate::MoneyError;
+
 /// Why the books could not be read or written. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
@@ -69,9 +71,15 @@ pub enum LedgerError {
         /// What stands there.
         value: String,
     },
+    /// The entry breaks a rule of the books.
+    #[error(transparent)]
+    Money(#[from] MoneyError),
+    /// A statement could not be written to where it should go.
+    #[error("the statement could not be written")]
+    Statement(#[source] std::io::Error),
     /// Any other failure of SQLite.
     #[error("the ledger failed: {0}")]
-    Sqlite(#[source] rusqlite::Error),
+    Sqlite(#[from] rusqlite::Error),
     /// The ledger was closed, or its thread has ended.
     #[error("the ledger is closed")]
     Closed,

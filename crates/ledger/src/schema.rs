@@ -9,6 +9,7 @@ use crate::LedgerError;
 const STEPS: &[&str] = &[
     include_str!("../migrations/0001_jobs_and_receipts.sql"),
     include_str!("../migrations/0002_measured.sql"),
+    include_str!("../migrations/0003_money.sql"),
 ];
 
 /// The version that this program writes.

@@ -88,3 +88,113 @@ async fn what_was_measured_is_bounded_and_the_oldest_go_first() {
     assert_eq!(kept.first().unwrap().at_ms, NOW + count);
     assert_eq!(kept.last().unwrap().at_ms, NOW + 1, "the oldest went");
 }
+
+#[path = "../tests/money/desk.rs"]
+mod desk;
+
+/// Writes of money, each on a disk that is full after so many more pages: it is there as a whole, or not at all, and goes through once there
+/// is room.
+#[tokio::test]
+async fn a_full_disk_at_any_write_of_money_leaves_the_books_whole() {
+    let desk = desk::Desk::new().await;
+    desk.history().await;
+    let limit = async |more| {
+        desk.ledger
+            .call(move |connection| {
+                full_disk::limit_pages(connection, more);
+                Ok(())
+            })
+            .await
+            .unwrap();
+    };
+    let mut refused = [false; 5];
+    let mut total = 500u128;
+    for round in 0..40u64 {
+        limit(Some(0)).await;
+        for (write, refused) in refused.iter_mut().enumerate() {
+            let mut tries = 0;
+            // As many as it takes to fill the last page.
+            loop {
+                total += 1;
+                let done = one_write(&desk, write, total, round * 1_000 + tries).await;
+                tries += 1;
+                match done {
+                    Ok(()) if tries < 60 => {}
+                    Ok(()) => break,
+                    Err(error) => {
+                        assert!(matches!(error, LedgerError::DiskFull { .. }), "{error}");
+                        *refused = true;
+                        limit(None).await;
+                        let report = desk::audit(&desk.ledger).await;
+                        assert!(report.passed(), "{:#?}", report.disagreements);
+                        one_write(&desk, write, total, round * 1_000 + tries)
+                            .await
+                            .unwrap();
+                        limit(Some(0)).await;
+                        break;
+                    }
+                }
+            }
+        }
+        if refused.iter().all(|refused| *refused) {
+            limit(None).await;
+            desk.audited().await;
+            return;
+        }
+    }
+    panic!("some write never met the full disk: {refused:?}");
+}
+
+async fn one_write(
+    desk: &desk::Desk,
+    write: usize,
+    total: u128,
+    n: u64,
+) -> Result<(), LedgerError> {
+    use desk::*;
+    match write {
+        0 => {
+            desk.ledger
+                .signer_seen(PAYER, SIGNER, total + 100_000, UNTIL)
+                .await?;
+            desk.promise(B, total, 1).await
+        }
+        1 => {
+            let row = desk.voucher_of(A, total, 1);
+            desk.ledger.voucher_held(row).await.map(|_| ())
+        }
+        2 => desk.hold(B, total, CHAIN_S + 9, n + 1).await,
+        3 => {
+            let seen = Seen {
+                line: LineKey {
+                    signer: [n.to_le_bytes()[0] | 0x80; 20],
+                    ..key(A)
+                },
+                cumulative: total,
+                work: [1; 32],
+                signature: [1; 64],
+                at_ms: NOW,
+            };
+            desk.ledger.own_voucher_seen(seen).await.map(|_| ())
+        }
+        _ => {
+            let block = ChainBlock {
+                block: 1_000 + n,
+                hash: [7; 32],
+                at_s: CHAIN_S,
+                rows: vec![ChainRow {
+                    tx: {
+                        let mut tx = [3; 32];
+                        tx[..16].copy_from_slice(&total.to_be_bytes());
+                        tx
+                    },
+                    ..desk.payers(ChainEvent::Deposited {
+                        payer: PAYER,
+                        amount: total,
+                    })
+                }],
+            };
+            desk.ledger.chain_block(block).await
+        }
+    }
+}

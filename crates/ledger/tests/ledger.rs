@@ -3,15 +3,19 @@
 
 use std::path::Path;
 
+#[path = "money/desk.rs"]
+mod desk;
+
 use ledger::*;
 
 const NOW: u64 = 1_700_000_000_000;
 const MINUTE: u64 = 60_000;
 
 /// A file of every released version, written by that version's code.
-const FIXTURES: [(u32, &str); 2] = [
+const FIXTURES: [(u32, &str); 3] = [
     (1, include_str!("fixtures/v1.sql")),
     (2, include_str!("fixtures/v2.sql")),
+    (3, include_str!("fixtures/v3.sql")),
 ];
 
 fn job(n: u64) -> Job {
@@ -394,7 +398,14 @@ async fn written(path: &Path) {
         .await
         .unwrap();
     ledger.store_measured(measured(1)).await.unwrap();
+    ledger
+        .signer_begun(desk::PAYER, desk::SIGNER)
+        .await
+        .unwrap();
     ledger.close().await.unwrap();
+    let desk = desk::Desk::at(path.to_path_buf()).await;
+    desk.history().await;
+    desk.ledger.close().await.unwrap();
 }
 
 #[tokio::test]
@@ -430,7 +441,22 @@ async fn every_earlier_version_opens_with_all_it_held() {
                 vec![measured(1)]
             }
         );
+        // Money is as it was, and every version can go on with it.
+        let report = desk::audit(&ledger).await;
+        assert!(report.passed(), "{:#?}", report.disagreements);
+        assert_eq!(report.vouchers, if version < 3 { 0 } else { 7 });
         ledger.close().await.unwrap();
+        let desk = desk::Desk::at(path.clone()).await;
+        if version < 3 {
+            desk.ledger
+                .signer_begun(desk::PAYER, desk::SIGNER)
+                .await
+                .unwrap();
+        }
+        desk.grant(9_000).await;
+        desk.promise(desk::A, 350, 9).await.unwrap();
+        desk.audited().await;
+        desk.ledger.close().await.unwrap();
         let raw = rusqlite::Connection::open(&path).unwrap();
         let now: u32 = raw
             .pragma_query_value(None, "user_version", |row| row.get(0))
@@ -452,7 +478,9 @@ async fn write_the_fixture_of_this_version() {
     let raw = rusqlite::Connection::open(&path).unwrap();
     let mut sql = String::from("-- Written by the code of this version; never edited.\n");
     let mut statement = raw
-        .prepare("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY type DESC, name")
+        .prepare(
+            "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL AND type <> 'trigger' ORDER BY type DESC, name",
+        )
         .unwrap();
     for line in statement
         .query_map([], |row| row.get::<_, String>(0))
@@ -460,7 +488,23 @@ async fn write_the_fixture_of_this_version() {
     {
         sql.push_str(&format!("{};\n", line.unwrap()));
     }
-    for table in ["clock", "job_seen", "answered", "receipt", "measured"] {
+    for table in [
+        "clock",
+        "job_seen",
+        "answered",
+        "receipt",
+        "measured",
+        "signer",
+        "line",
+        "paid_job",
+        "voucher",
+        "hold",
+        "chain_event",
+        "chain_head",
+        "account",
+        "journal",
+        "audit",
+    ] {
         let mut columns: Vec<String> = Vec::new();
         raw.pragma(None, "table_info", table, |row| {
             columns.push(row.get(1)?);
@@ -484,6 +528,16 @@ async fn write_the_fixture_of_this_version() {
                 row.unwrap()
             ));
         }
+    }
+    // Last, since they refuse what was inserted above.
+    let mut triggers = raw
+        .prepare("SELECT sql FROM sqlite_schema WHERE type = 'trigger' ORDER BY name")
+        .unwrap();
+    for line in triggers
+        .query_map([], |row| row.get::<_, String>(0))
+        .unwrap()
+    {
+        sql.push_str(&format!("{};\n", line.unwrap()));
     }
     let id: i64 = raw
         .pragma_query_value(None, "application_id", |row| row.get(0))

@@ -23,7 +23,7 @@ use crate::{
     relay::{Speakers, server},
     streams,
     traffic::Traffic,
-    transport,
+    transport::{self, Lines},
 };
 
 /// Shown by identify; another network's peers are told apart by it.
@@ -76,10 +76,12 @@ pub(crate) struct Parts<'a> {
 pub(crate) fn swarm(
     keypair: &Keypair,
     parts: &Parts<'_>,
+    lines: Lines,
 ) -> Result<Swarm<Behaviour>, NetworkError> {
     let local = keypair.public().to_peer_id();
+    let query = lines.query();
     let Parts { policy, role, .. } = *parts;
-    let (transport, relay_client) = transport::build(keypair, policy.mode, parts.traffic)?;
+    let (transport, relay_client) = transport::build(keypair, policy.mode, parts.traffic, lines)?;
     let identify = identify::Config::new(PROTOCOL_VERSION.to_owned(), keypair.public())
         .with_agent_version(parts.agent.chars().take(AGENT).collect())
         // Addresses of this home would travel to everybody: offers name those that may be told.
@@ -101,7 +103,8 @@ pub(crate) fn swarm(
                 .with_timeout(PING_TIMEOUT),
         ),
         autonat: Toggle::from(
-            (serves && outside).then(|| Guard::new(prober(), policy.mode, Rule::Public)),
+            (serves && outside)
+                .then(|| Guard::new(prober(), policy.mode, Rule::Public).asking_seldom()),
         ),
         autonat_server: Toggle::from((serves && outside).then(|| {
             let server = autonat::v2::server::Behaviour::default();
@@ -115,7 +118,7 @@ pub(crate) fn swarm(
         ),
         upnp: Toggle::from(None),
         mdns: Toggle::from(None),
-        kad: Kad::new(local),
+        kad: Kad::new(local, query),
         offers: messages::behaviour(),
         heads: messages::behaviour(),
         quotes: messages::behaviour(),

@@ -30,6 +30,13 @@ const DIALS: Rate = Rate {
     burst: 12.0,
     per_second: 0.05,
 };
+/// Addresses of ours that others are asked to try. Each costs this node up to 100 KB, which the other end asks for so that nobody
+/// is made to send more than he was sent; and one that does not manage is asked again by libp2p at once. What is left out is
+/// tried after the pause that follows every failure.
+const PROBES: Rate = Rate {
+    burst: 16.0,
+    per_second: 1.0 / 300.0,
+};
 /// Candidates that are handed on between two resets: a node has one or two per transport and family.
 const CANDIDATES: usize = 32;
 
@@ -57,6 +64,8 @@ pub(crate) struct Guard<B> {
     /// Connections that came of its dials.
     made: HashMap<ConnectionId, PeerId>,
     rate: Buckets<PeerId>,
+    /// What [`PROBES`] still allows, where the behaviour asks others to try our addresses.
+    probes: Option<Buckets<()>>,
     connections: HashMap<ConnectionId, (PeerId, ConnectedPoint)>,
     candidates: HashSet<Multiaddr>,
 }
@@ -70,9 +79,24 @@ impl<B: NetworkBehaviour> Guard<B> {
             dials: HashSet::new(),
             made: HashMap::new(),
             rate: Buckets::per_peer(DIALS),
+            probes: None,
             connections: HashMap::new(),
             candidates: HashSet::new(),
         }
+    }
+
+    /// The same, of a behaviour that asks others to try our addresses: not without end.
+    pub(crate) fn asking_seldom(self) -> Self {
+        Self {
+            probes: Some(Buckets::new(PROBES, 1)),
+            ..self
+        }
+    }
+
+    fn may_ask(&mut self, now: Instant) -> bool {
+        self.probes
+            .as_mut()
+            .is_none_or(|probes| probes.take((), now).is_ok())
     }
 
     /// One of our own addresses that is worth trying. What peers claim to see goes nowhere else.
@@ -229,16 +253,23 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Guard<B> {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
-        let event = std::task::ready!(self.inner.poll(cx));
-        if let ToSwarm::Dial { opts } = &event {
-            self.dials.insert(opts.connection_id());
+        loop {
+            let event = std::task::ready!(self.inner.poll(cx));
+            if let ToSwarm::Dial { opts } = &event {
+                self.dials.insert(opts.connection_id());
+            }
+            if matches!(event, ToSwarm::NotifyHandler { .. }) && !self.may_ask(Instant::now()) {
+                continue;
+            }
+            return Poll::Ready(event);
         }
-        Poll::Ready(event)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use libp2p::swarm::dummy;
 
     use super::*;
@@ -299,6 +330,21 @@ mod tests {
             .filter(|_| guard.may_dial(Some(peer), &public))
             .count();
         assert_eq!(made, DIALS.burst as usize);
+    }
+
+    #[test]
+    fn others_are_asked_to_try_our_addresses_a_few_times_and_then_seldom() {
+        let (guard, _) = guard(Rule::Public);
+        let mut guard = guard.asking_seldom();
+        let start = Instant::now();
+        let asked =
+            |guard: &mut Guard<_>, second: u64| guard.may_ask(start + Duration::from_secs(second));
+        let at_once = (0..100).filter(|_| asked(&mut guard, 0)).count();
+        assert_eq!(at_once, PROBES.burst as usize);
+        let in_the_next_hour = (0..3600)
+            .filter(|second| asked(&mut guard, *second))
+            .count();
+        assert!((11..=12).contains(&in_the_next_hour), "{in_the_next_hour}");
     }
 
     #[test]

@@ -25,12 +25,12 @@ use crate::{
     reach::{ReachPolicy, Role},
     sources::Sources,
     streams::IncomingJob,
-    swarm::{Command, Loop},
+    swarm::{Command, Loop, Running},
     wire::JobStream,
 };
 
 /// Commands waiting for the loop. A caller beyond this waits for room; the loop answers in microseconds, so 64 is a burst.
-const COMMAND_QUEUE: usize = 64;
+pub(crate) const COMMAND_QUEUE: usize = 64;
 
 /// Offers of a search that wait for their reader. One that does not read gets the rest later, or never.
 const FOUND_QUEUE: usize = 64;
@@ -148,13 +148,7 @@ impl Network {
         }
         Loop::spawn(options, inbox, started)?;
         let running = ready.await.map_err(|_| NetworkError::Closed)??;
-        let network = Self {
-            peer_id: running.peer_id,
-            commands,
-            status: running.status,
-            known: running.known,
-            log: running.log,
-        };
+        let (network, inbound) = Self::of(running, commands);
         if asking {
             // Without a listener holes cannot be punched; everything else works.
             if let Err(error) = network.set_listening(listen, false).await {
@@ -163,7 +157,19 @@ impl Network {
         } else if mdns || !listen.is_empty() {
             network.set_listening(listen, mdns).await?;
         }
-        Ok((network, running.inbound))
+        Ok((network, inbound))
+    }
+
+    /// The handle on a loop that was made.
+    pub(crate) fn of(running: Running, commands: mpsc::Sender<Command>) -> (Self, Inbound) {
+        let network = Self {
+            peer_id: running.peer_id,
+            commands,
+            status: running.status,
+            known: running.known,
+            log: running.log,
+        };
+        (network, running.inbound)
     }
 
     /// Who this node is.
@@ -220,6 +226,16 @@ impl Network {
             }
             answer => answer,
         }
+    }
+
+    /// Has another connection made to a peer that does not answer: if that succeeds, the ones before it are closed, and with
+    /// them the streams on them. Until then, and if it fails, they stay as they are.
+    ///
+    /// # Errors
+    /// As [`Network::connect`]; [`NetworkError::NotConnected`] where no address of it is known.
+    pub async fn renew(&self, peer: &PeerId) -> Result<(), NetworkError> {
+        let peer = *peer;
+        self.ask(|reply| Command::Renew { peer, reply }).await?
     }
 
     /// Closes all connections to this peer. Streams on them end at once.
@@ -386,7 +402,7 @@ impl Network {
             .await;
     }
 
-    async fn ask<T>(
+    pub(crate) async fn ask<T>(
         &self,
         command: impl FnOnce(oneshot::Sender<T>) -> Command,
     ) -> Result<T, NetworkError> {

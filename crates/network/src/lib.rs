@@ -23,10 +23,10 @@
 //! |---|---|
 //! | `handle` | [`Network`]: each call is one command with its own reply channel |
 //! | `swarm` | the loop that alone owns the swarm; every event that can wake it is one enum |
-//! | `behaviour`, `transport`, `mux` | which libp2p protocols run, with which limits, over what |
+//! | `behaviour`, `transport`, `mux`, `linger` | which libp2p protocols run, with which limits, over what |
 //! | `streams`, `wire` | `/decentralgpt/infer/1`: raw streams, frames cut out of them, queues that are bounded |
 //! | `offers`, `heads`, `quotes` | pulled signed offers, chunks of a file's head, quotes for a job |
-//! | `providers`, `record_store` | under which keys providers are found, and the records kept for others |
+//! | `providers`, `record_store`, `search` | under which keys providers are found, the records kept for others, the steps of a search |
 //! | `sources`, `book`, `disk` | where first peers come from, and which are known from earlier days |
 //! | `admission`, `limits`, `guard` | who may connect, who may ask how often and is banned, where a peer may send us |
 //! | `reach`, `relay` | whether others reach this node, and who carries connections to whom |
@@ -51,7 +51,10 @@ mod guard;
 mod handle;
 mod heads;
 mod identity;
+#[cfg(feature = "lab")]
+pub mod lab;
 mod limits;
+mod linger;
 mod log;
 mod messages;
 mod mux;
@@ -62,6 +65,7 @@ mod quotes;
 mod reach;
 mod record_store;
 mod relay;
+mod search;
 mod sources;
 mod streams;
 mod swarm;

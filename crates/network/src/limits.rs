@@ -20,6 +20,13 @@ pub(crate) const PROVIDER_RECORDS: Rate = Rate {
     per_second: 0.2,
 };
 
+/// Questions to the routing table, and records for it, that one peer may send: fifty in ten seconds, after twice as many at once.
+/// A search asks each peer sixteen times in as many seconds, and in a small network everybody is asked everything.
+pub(crate) const ROUTING: Rate = Rate {
+    burst: 100.0,
+    per_second: 5.0,
+};
+
 /// Peers, and addresses, whose rates are remembered.
 const PEERS: usize = 1024;
 /// How many peers one address may have that each ask as much as one may: what a family or an office does. Somebody who makes a

@@ -6,7 +6,11 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use libp2p::{Multiaddr, core::ConnectedPoint, swarm::ConnectionId};
+use libp2p::{
+    Multiaddr,
+    core::{ConnectedPoint, transport::PortUse},
+    swarm::ConnectionId,
+};
 use protocol::{ModelDigest, PeerId};
 
 use crate::{
@@ -132,6 +136,8 @@ pub(crate) struct Link {
     pub(crate) relayed: bool,
     /// The address of this computer from which packets went there when it was opened.
     pub(crate) source: Option<IpAddr>,
+    /// We dialled, and not from the port of a listener: where the other end sees us, nobody else reaches us.
+    pub(crate) from_fresh_port: bool,
     missed: u32,
 }
 
@@ -319,6 +325,13 @@ impl Peers {
             direction,
             relayed,
             source,
+            from_fresh_port: matches!(
+                endpoint,
+                ConnectedPoint::Dialer {
+                    port_use: PortUse::New,
+                    ..
+                }
+            ),
             missed: 0,
         });
     }

@@ -17,10 +17,10 @@ use std::{
 use libp2p::{
     Multiaddr, PeerId, StreamProtocol,
     core::{Endpoint, transport::PortUse},
-    kad::{self, BucketInserts, Mode, RecordKey},
+    kad::{self, BucketInserts, InboundRequest, Mode, RecordKey},
     swarm::{
-        ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent,
-        THandlerOutEvent, ToSwarm,
+        CloseConnection, ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour,
+        NotifyHandler, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
     },
 };
 use protocol::ModelDigest;
@@ -29,6 +29,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     address::{self, Prefix, Scope},
+    limits::{self, Buckets},
     record_store::ProviderStore,
 };
 
@@ -39,7 +40,7 @@ const RECORD_LIVES: Duration = Duration::from_secs(60 * 60);
 /// Three times within a record's life.
 const PUBLISH_EVERY: Duration = Duration::from_secs(20 * 60);
 /// No person waits longer; who was found until then is told.
-const QUERY: Duration = Duration::from_secs(20);
+pub(crate) const QUERY: Duration = Duration::from_secs(20);
 /// Requests of one query at a time, and disjoint paths it takes: an attacker on one path does not hide what is on the others.
 const PARALLEL: NonZeroUsize = NonZeroUsize::new(6).unwrap();
 /// Addresses kept of one provider.
@@ -143,13 +144,24 @@ pub(crate) struct Kad {
     inner: kad::Behaviour<ProviderStore>,
     local: PeerId,
     reach: Scope,
+    rates: Buckets<PeerId>,
+    /// A question was counted, and what comes next from libp2p is its answer.
+    answering: bool,
+    /// Peers that asked too often, until the loop looks.
+    over_rate: Vec<PeerId>,
+    /// Nobody enters the table any more, and walks that libp2p begins by itself to fill it are ended: a scenario says who is in it.
+    #[cfg(feature = "lab")]
+    pub(crate) table_is_given: bool,
 }
 
+/// Peers noted as asking too often between two looks of the loop. Each noting costs its peer a connection.
+const OVER_RATE: usize = 256;
+
 impl Kad {
-    pub(crate) fn new(local: PeerId) -> Self {
+    pub(crate) fn new(local: PeerId, query: Duration) -> Self {
         let mut config = kad::Config::new(PROTOCOL);
         config
-            .set_query_timeout(QUERY)
+            .set_query_timeout(query)
             .set_parallelism(PARALLEL)
             .disjoint_query_paths(true)
             .set_record_filtering(kad::StoreInserts::FilterBoth)
@@ -165,6 +177,64 @@ impl Kad {
             inner,
             local,
             reach: Scope::Public,
+            rates: Buckets::per_peer(limits::ROUTING),
+            answering: false,
+            over_rate: Vec::new(),
+            #[cfg(feature = "lab")]
+            table_is_given: false,
+        }
+    }
+
+    /// Peers that asked too often since this was called last, and lost a connection each time.
+    pub(crate) fn take_over_rate(&mut self) -> Vec<PeerId> {
+        std::mem::take(&mut self.over_rate)
+    }
+
+    /// Counts a question or record of a peer. True if it is one too many.
+    fn is_over_rate(&mut self, peer: PeerId) -> bool {
+        let over = self.rates.take(peer, Instant::now()).is_err();
+        if over && self.over_rate.len() < OVER_RATE {
+            self.over_rate.push(peer);
+        }
+        over
+    }
+
+    /// libp2p tells of a question without saying whose it is, and hands over the answer right behind it: whoever asked too often
+    /// gets the end of its connection instead.
+    fn limited(
+        &mut self,
+        event: ToSwarm<kad::Event, THandlerInEvent<Self>>,
+    ) -> ToSwarm<kad::Event, THandlerInEvent<Self>> {
+        let mut close = None;
+        let answering = std::mem::take(&mut self.answering);
+        if let ToSwarm::GenerateEvent(kad::Event::InboundRequest { request }) = &event {
+            match request {
+                InboundRequest::AddProvider {
+                    record: Some(record),
+                } => {
+                    close = Some((record.provider, CloseConnection::All));
+                }
+                InboundRequest::FindNode { .. }
+                | InboundRequest::GetProvider { .. }
+                | InboundRequest::AddProvider { record: None }
+                | InboundRequest::GetRecord { .. }
+                | InboundRequest::PutRecord { .. } => self.answering = true,
+            }
+        } else if let ToSwarm::NotifyHandler {
+            peer_id,
+            handler: NotifyHandler::One(connection),
+            ..
+        } = &event
+            && answering
+        {
+            close = Some((*peer_id, CloseConnection::One(*connection)));
+        }
+        match close {
+            Some((peer_id, connection)) if self.is_over_rate(peer_id) => ToSwarm::CloseConnection {
+                peer_id,
+                connection,
+            },
+            Some(_) | None => event,
         }
     }
 
@@ -186,6 +256,10 @@ impl Kad {
     /// A peer that speaks the protocol, at an address that we dialled. True when it is in the table now and was not before.
     pub(crate) fn add(&mut self, peer: &PeerId, address: Multiaddr) -> bool {
         let new = !self.has(peer);
+        #[cfg(feature = "lab")]
+        if new && self.table_is_given {
+            return false;
+        }
         if new && !self.has_place_for(peer, &address) {
             return false;
         }
@@ -303,6 +377,35 @@ impl Kad {
         self.filtered(addresses)
     }
 
+    /// Polls, and gives up what libp2p begins by itself to fill the table.
+    #[cfg(feature = "lab")]
+    fn poll_without_filling(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<ToSwarm<kad::Event, THandlerInEvent<Self>>> {
+        let mut fills = false;
+        loop {
+            let polled = self.inner.poll(cx);
+            let mut other = false;
+            for mut query in self.inner.iter_queries_mut() {
+                if matches!(query.info(), kad::QueryInfo::Bootstrap { .. }) {
+                    query.finish();
+                    fills = true;
+                } else {
+                    other = true;
+                }
+            }
+            let acts = matches!(
+                polled,
+                Poll::Ready(ToSwarm::Dial { .. } | ToSwarm::NotifyHandler { .. })
+            );
+            // Its first steps, where nobody else can have asked for them.
+            if !(fills && acts && !other) {
+                return polled;
+            }
+        }
+    }
+
     fn filtered(&self, mut addresses: Vec<Multiaddr>) -> Vec<Multiaddr> {
         addresses.retain(|told| address::may_tell(self.reach, &address::without_peer(told)));
         addresses.truncate(ADDRESSES);
@@ -381,7 +484,12 @@ impl NetworkBehaviour for Kad {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
-        self.inner.poll(cx)
+        #[cfg(feature = "lab")]
+        if self.table_is_given {
+            let polled = self.poll_without_filling(cx);
+            return polled.map(|event| self.limited(event));
+        }
+        self.inner.poll(cx).map(|event| self.limited(event))
     }
 }
 
@@ -400,7 +508,7 @@ mod tests {
 
     #[test]
     fn a_record_is_kept_without_addresses_its_sender_could_not_have() {
-        let mut kad = Kad::new(PeerId::random());
+        let mut kad = Kad::new(PeerId::random(), QUERY);
         let (key, provider) = (key(NETWORK, Some(&model(1)), 1, 1), PeerId::random());
         let addresses = [
             "/ip4/198.51.100.1/tcp/1",
@@ -471,7 +579,7 @@ mod tests {
 
     #[test]
     fn one_site_takes_only_its_share_of_the_table() {
-        let mut kad = Kad::new(PeerId::random());
+        let mut kad = Kad::new(PeerId::random(), QUERY);
         let add = |kad: &mut Kad, address: &str| {
             (0..1000)
                 .filter(|_| kad.add(&PeerId::random(), address.parse().unwrap()))

@@ -14,6 +14,7 @@ mod keep;
 mod listen;
 mod quotes;
 mod reach;
+mod renew;
 mod requests;
 mod routing;
 
@@ -56,6 +57,7 @@ use crate::{
     sources::{Candidate, Source},
     streams::{IncomingJob, OpenId},
     traffic::Traffic,
+    transport::Lines,
     wire::JobStream,
 };
 
@@ -109,6 +111,10 @@ pub(crate) enum Command {
         peer: protocol::PeerId,
         reply: oneshot::Sender<Result<Vec<Offer>, NetworkError>>,
     },
+    Renew {
+        peer: protocol::PeerId,
+        reply: renew::Reply,
+    },
     SetOffers {
         offers: Vec<SignedEnvelope>,
         reply: oneshot::Sender<()>,
@@ -138,6 +144,8 @@ pub(crate) enum Command {
     Shutdown {
         reply: oneshot::Sender<()>,
     },
+    #[cfg(feature = "lab")]
+    Lab(crate::lab::Command),
 }
 
 /// What a task or a stream tells the loop.
@@ -232,6 +240,7 @@ pub(crate) struct Loop {
     peer_book: PeerBook,
     requests: requests::Requests,
     quotes: quotes::Quotes,
+    renewals: renew::Renewals,
     opens: HashMap<OpenId, (PeerId, oneshot::Sender<Result<JobStream, NetworkError>>)>,
 
     conduct: Conduct,
@@ -246,6 +255,9 @@ pub(crate) struct Loop {
 
     dirty: bool,
     published: Instant,
+
+    #[cfg(feature = "lab")]
+    lab: crate::lab::Lab,
 }
 
 impl Loop {
@@ -263,7 +275,7 @@ impl Loop {
             .map_err(NetworkError::Thread)?;
         let thread = move || {
             runtime.block_on(async {
-                match Self::new(options, inbox) {
+                match Self::new(options, inbox, Lines::System) {
                     Ok((swarm_loop, running)) => {
                         if started.send(Ok(running)).is_ok() {
                             swarm_loop.run().await;
@@ -281,9 +293,10 @@ impl Loop {
         Ok(())
     }
 
-    fn new(
+    pub(crate) fn new(
         options: NetworkOptions,
         inbox: mpsc::Receiver<Command>,
+        lines: Lines,
     ) -> Result<(Self, Running), NetworkError> {
         let keypair = identity::keypair(options.signer_seed)?;
         let local = identity::to_protocol(&keypair.public().to_peer_id()).ok_or_else(|| {
@@ -303,6 +316,7 @@ impl Loop {
                 jobs: &slots,
                 speakers: &speakers,
             },
+            lines,
         )?;
         let (note, notes) = mpsc::channel(NOTE_QUEUE);
         let (jobs, jobs_in) = mpsc::channel(JOB_QUEUE);
@@ -351,6 +365,7 @@ impl Loop {
             peer_book,
             requests: requests::Requests::default(),
             quotes: quotes::Quotes::default(),
+            renewals: renew::Renewals::default(),
             opens: HashMap::new(),
             conduct: Conduct::default(),
             blocked: BTreeSet::new(),
@@ -363,13 +378,15 @@ impl Loop {
             verify_rate: Buckets::new(hunt::VERIFIED, 1),
             dirty: false,
             published: Instant::now(),
+            #[cfg(feature = "lab")]
+            lab: crate::lab::Lab::default(),
         };
         swarm_loop.load_offers();
         swarm_loop.publish();
         Ok((swarm_loop, running))
     }
 
-    async fn run(mut self) {
+    pub(crate) async fn run(mut self) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {

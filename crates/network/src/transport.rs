@@ -25,58 +25,70 @@ use libp2p::{
     noise, quic, relay, tcp,
 };
 
-use crate::{error::NetworkError, mux::Yamux, reach::ReachMode, traffic::Traffic};
+use crate::{
+    error::NetworkError, linger::Lingering, mux::Yamux, providers, reach::ReachMode,
+    traffic::Traffic,
+};
 
 /// Streams of one connection at a time, of all protocols together; a job takes one, a search a few.
 const STREAMS: usize = 64;
+const YAMUX: Yamux = Yamux { streams: STREAMS };
 /// Bytes under way on one QUIC stream and on one connection: a job needs kilobytes, a head a piece of 256 KiB at a time.
 const QUIC_STREAM_WINDOW: u32 = 2_000_000;
 const QUIC_CONNECTION_WINDOW: u32 = 4_000_000;
 /// A handshake that takes longer fails.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
+/// What carries bytes to a peer without a relay in between.
+#[derive(Debug, Default)]
+pub(crate) enum Lines {
+    /// This computer's network.
+    #[default]
+    System,
+    /// Wires inside this process.
+    #[cfg(feature = "lab")]
+    Wires(crate::lab::Wire),
+}
+
+impl Lines {
+    /// How long a walk through the routing table may take, by the system's clock.
+    pub(crate) fn query(&self) -> Duration {
+        match self {
+            Self::System => providers::QUERY,
+            // The system's clock says nothing here.
+            #[cfg(feature = "lab")]
+            Self::Wires(_) => Duration::from_secs(60 * 60),
+        }
+    }
+}
+
 /// The whole stack, and the behaviour that its relayed part needs in the swarm.
 pub(crate) fn build(
     keypair: &Keypair,
     mode: ReachMode,
     traffic: &Traffic,
+    lines: Lines,
 ) -> Result<(Boxed<(PeerId, StreamMuxerBox)>, relay::client::Behaviour), NetworkError> {
-    let noise = || {
-        noise::Config::new(keypair).map_err(|error| NetworkError::Start {
-            reason: error.to_string(),
-        })
-    };
-    let yamux = Yamux { streams: STREAMS };
-    // One round trip less for each of the two negotiations that TCP needs.
-    let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
-        .upgrade(Version::V1Lazy)
-        .authenticate(noise()?)
-        .multiplex(yamux);
-    let quic = quic::tokio::Transport::new({
-        let mut config = quic::Config::new(keypair);
-        config.max_concurrent_stream_limit = STREAMS as u32;
-        config.max_stream_data = QUIC_STREAM_WINDOW;
-        config.max_connection_data = QUIC_CONNECTION_WINDOW;
-        config
-    });
     let (relayed, client) = relay::client::new(keypair.public().to_peer_id());
     let relayed = relayed
         .upgrade(Version::V1Lazy)
-        .authenticate(noise()?)
-        .multiplex(yamux);
+        .authenticate(noise(keypair)?)
+        .multiplex(YAMUX);
 
     let count = |traffic: &Traffic| {
         let traffic = traffic.clone();
-        move |peer, muxer: StreamMuxerBox| (peer, StreamMuxerBox::new(traffic.counted(peer, muxer)))
+        move |peer, muxer: StreamMuxerBox| {
+            let muxer = Lingering(traffic.counted(peer, muxer));
+            (peer, StreamMuxerBox::new(muxer))
+        }
     };
     let (count_direct, count_relayed) = (count(traffic), count(traffic));
-    let direct = quic
-        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
-        .or_transport(tcp.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer))))
-        .map(move |either, _| {
-            let (peer, muxer) = either.into_inner();
-            count_direct(peer, muxer)
-        });
+    let direct = match lines {
+        Lines::System => system(keypair)?,
+        #[cfg(feature = "lab")]
+        Lines::Wires(wire) => wire.boxed(),
+    };
+    let direct = direct.map(move |(peer, muxer), _| count_direct(peer, muxer));
     let relayed =
         relayed.map(move |(peer, muxer), _| count_relayed(peer, StreamMuxerBox::new(muxer)));
     let stack = relayed
@@ -86,6 +98,33 @@ pub(crate) fn build(
         })
         .map(|either, _| either.into_inner());
     Ok((TransportTimeout::new(stack, HANDSHAKE).boxed(), client))
+}
+
+/// QUIC and TCP.
+fn system(keypair: &Keypair) -> Result<Boxed<(PeerId, StreamMuxerBox)>, NetworkError> {
+    // One round trip less for each of the two negotiations that TCP needs.
+    let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
+        .upgrade(Version::V1Lazy)
+        .authenticate(noise(keypair)?)
+        .multiplex(YAMUX);
+    let quic = quic::tokio::Transport::new({
+        let mut config = quic::Config::new(keypair);
+        config.max_concurrent_stream_limit = STREAMS as u32;
+        config.max_stream_data = QUIC_STREAM_WINDOW;
+        config.max_connection_data = QUIC_CONNECTION_WINDOW;
+        config
+    });
+    let direct = quic
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
+        .or_transport(tcp.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer))))
+        .map(|either, _| either.into_inner());
+    Ok(direct.boxed())
+}
+
+fn noise(keypair: &Keypair) -> Result<noise::Config, NetworkError> {
+    noise::Config::new(keypair).map_err(|error| NetworkError::Start {
+        reason: error.to_string(),
+    })
 }
 
 /// Lets through what the mode allows.

@@ -3,8 +3,9 @@
 
 mod common;
 
-use common::{QUIC, TCP, TestNode, within};
-use network::{Direction, NetworkError, NetworkOptions, Transport};
+use common::{QUIC, TCP, TestNode, way::Way, within};
+use network::{Direction, NetworkError, NetworkOptions, ReadError, Transport};
+use protocol::frame::Cap;
 
 #[tokio::test]
 async fn two_nodes_meet_over_quic() {
@@ -417,4 +418,51 @@ async fn one_host_cannot_open_connections_without_end() {
         })
         .await;
     assert_eq!(status.peers.len(), 8);
+}
+
+#[tokio::test]
+async fn a_connection_that_went_dead_is_replaced_by_one_that_works() {
+    let mut server = TestNode::listening(40, &[TCP]).await;
+    let client = TestNode::dialing(41).await;
+    let way = Way::to(&server).await;
+    client.network.connect(&way.address).await.unwrap();
+    let (mut before, writer) = client.network.open_job(&server.id()).await.unwrap().split();
+    writer.send(&common::ping(1)).unwrap();
+    let there = server.next_job().await;
+
+    way.cut();
+    let (mut deaf, writer) = client.network.open_job(&server.id()).await.unwrap().split();
+    writer.send(&common::ping(2)).unwrap();
+    let answer = tokio::time::timeout(
+        std::time::Duration::from_millis(500),
+        deaf.next(Cap::Provider),
+    );
+    assert!(answer.await.is_err(), "nothing passes, and nobody says so");
+
+    client.network.renew(&server.id()).await.unwrap();
+    assert_eq!(
+        within("the old stream's end", before.next(Cap::Provider)).await,
+        Err(ReadError::Closed)
+    );
+    let (mut reader, writer) = client.network.open_job(&server.id()).await.unwrap().split();
+    writer.send(&common::ping(3)).unwrap();
+    let stream = server.next_job().await;
+    assert_ne!(stream.connection, there.connection);
+    let (_reader, answer) = stream.split();
+    answer.send(&common::ping(4)).unwrap();
+    assert_eq!(
+        within("an answer", reader.next(Cap::Provider)).await,
+        Ok(common::ping(4))
+    );
+
+    server
+        .network
+        .set_listening(Vec::new(), false)
+        .await
+        .unwrap();
+    way.cut_for_good();
+    let failed = client.network.renew(&server.id()).await;
+    assert!(failed.is_err(), "nobody is there");
+    let stays = client.network.status().borrow().peers.len();
+    assert_eq!(stays, 1, "a renewal that fails closes nothing");
 }

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use common::{QUIC, TCP, TestNode, head, providers_of, signed, within};
 use futures::StreamExt;
 use libp2p::{
-    StreamProtocol, Swarm, SwarmBuilder, identify,
+    Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, identify,
     kad::{self, store::MemoryStore},
     noise,
     swarm::{NetworkBehaviour, SwarmEvent},
@@ -89,13 +89,22 @@ async fn alone_in_the_world_a_search_ends() {
 }
 
 #[tokio::test]
-async fn the_table_alone_finds_all_providers_of_all_shards() {
+async fn the_table_alone_finds_all_providers_of_all_shards_over_tcp() {
+    table_alone(TCP).await;
+}
+
+#[tokio::test]
+async fn the_table_alone_finds_all_providers_of_all_shards_over_quic() {
+    table_alone(QUIC).await;
+}
+
+async fn table_alone(listen: &str) {
     // Knows no offers, so that nothing but the table can lead to the providers.
-    let router = Router::start().await;
+    let router = Router::start(listen).await;
     let (_, model) = head(1000, 1);
     let mut providers = Vec::new();
     for seed in 20..32 {
-        let provider = TestNode::listening(seed, &[TCP]).await;
+        let provider = TestNode::listening(seed, &[listen]).await;
         provider
             .network
             .set_offers(vec![signed(&provider, model, 1)])
@@ -159,6 +168,52 @@ async fn searches_that_nobody_waits_for_make_room() {
     );
 }
 
+#[tokio::test]
+async fn who_asks_the_table_without_end_loses_its_connection() {
+    let node = TestNode::listening(50, &[TCP]).await;
+    let address: Multiaddr = node.addresses[0].parse().unwrap();
+    let mut asker = routes();
+    asker.dial(address.clone()).unwrap();
+    let mut answered = 0;
+    within("the end of the connection", async {
+        loop {
+            match asker.select_next_some().await {
+                SwarmEvent::Behaviour(RoutesEvent::Identify(identify::Event::Received {
+                    peer_id,
+                    ..
+                })) => {
+                    let kad = &mut asker.behaviour_mut().kad;
+                    kad.add_address(&peer_id, address.clone());
+                    for _ in 0..8 {
+                        kad.get_closest_peers(PeerId::random());
+                    }
+                }
+                SwarmEvent::Behaviour(RoutesEvent::Kad(kad::Event::OutboundQueryProgressed {
+                    stats,
+                    step,
+                    ..
+                })) if step.last => {
+                    answered += stats.num_successes();
+                    let kad = &mut asker.behaviour_mut().kad;
+                    kad.get_closest_peers(PeerId::random());
+                }
+                SwarmEvent::ConnectionClosed { .. } => return,
+                _ => {}
+            }
+        }
+    })
+    .await;
+    assert!(answered >= 80, "only {answered} were answered");
+    let refused = node.until("what was refused", |status| status.refusals.requests > 0);
+    refused.await;
+    // Others are served as before.
+    let client = TestNode::dialing(51).await;
+    client.connect(&node).await;
+    let unknown = ModelDigest::new([1; 32]);
+    let nobody = providers_of(&client.network, &unknown);
+    assert_eq!(within("nobody", nobody).await, []);
+}
+
 /// Plain libp2p with a routing table: no program of ours.
 struct Router {
     address: String,
@@ -170,30 +225,36 @@ struct Routes {
     kad: kad::Behaviour<MemoryStore>,
 }
 
+/// A node of it that listens nowhere.
+fn routes() -> Swarm<Routes> {
+    SwarmBuilder::with_new_identity()
+        .with_tokio()
+        .with_tcp(
+            tcp::Config::default(),
+            noise::Config::new,
+            yamux::Config::default,
+        )
+        .unwrap()
+        .with_quic()
+        .with_behaviour(|key| {
+            let local = key.public().to_peer_id();
+            let table = kad::Config::new(StreamProtocol::new("/decentralgpt/kad/1"));
+            let kad = kad::Behaviour::with_config(local, MemoryStore::new(local), table);
+            let identify = identify::Config::new("router/1".to_owned(), key.public());
+            Routes {
+                identify: identify::Behaviour::new(identify),
+                kad,
+            }
+        })
+        .unwrap()
+        .build()
+}
+
 impl Router {
-    async fn start() -> Self {
-        let mut swarm: Swarm<Routes> = SwarmBuilder::with_new_identity()
-            .with_tokio()
-            .with_tcp(
-                tcp::Config::default(),
-                noise::Config::new,
-                yamux::Config::default,
-            )
-            .unwrap()
-            .with_behaviour(|key| {
-                let local = key.public().to_peer_id();
-                let table = kad::Config::new(StreamProtocol::new("/decentralgpt/kad/1"));
-                let mut kad = kad::Behaviour::with_config(local, MemoryStore::new(local), table);
-                kad.set_mode(Some(kad::Mode::Server));
-                let identify = identify::Config::new("router/1".to_owned(), key.public());
-                Routes {
-                    identify: identify::Behaviour::new(identify),
-                    kad,
-                }
-            })
-            .unwrap()
-            .build();
-        swarm.listen_on(TCP.parse().unwrap()).unwrap();
+    async fn start(listen: &str) -> Self {
+        let mut swarm = routes();
+        swarm.behaviour_mut().kad.set_mode(Some(kad::Mode::Server));
+        swarm.listen_on(listen.parse().unwrap()).unwrap();
         let address = loop {
             if let SwarmEvent::NewListenAddr { address, .. } = swarm.select_next_some().await {
                 break format!("{address}/p2p/{}", swarm.local_peer_id());

@@ -104,6 +104,18 @@ impl DataFolder {
         self.root.join("identity.key")
     }
 
+    /// What is known of a network that money is on: its contracts and endpoints.
+    #[must_use]
+    pub fn network(&self, name: &str) -> PathBuf {
+        self.root.join("networks").join(format!("{name}.toml"))
+    }
+
+    /// Transactions of this computer that wait on a network.
+    #[must_use]
+    pub fn chain(&self, name: &str) -> PathBuf {
+        self.root.join("chain").join(name)
+    }
+
     /// The person's settings.
     #[must_use]
     pub fn settings(&self) -> PathBuf {
@@ -230,11 +242,16 @@ pub(crate) fn read_capped(path: &Path, cap: u64) -> io::Result<String> {
 
 /// Moves a file that cannot be used beside itself, under a name that is free, so that nothing is lost.
 pub(crate) fn keep_aside(path: &Path) -> io::Result<PathBuf> {
+    keep_aside_as(path, "broken")
+}
+
+/// The same, with a word of why.
+pub(crate) fn keep_aside_as(path: &Path, why: &str) -> io::Result<PathBuf> {
     // A person does not break a file more often than this between two looks into the folder.
     const MOST_KEPT: u32 = 1000;
     for number in 1..=MOST_KEPT {
         let mut name = path.as_os_str().to_owned();
-        name.push(format!(".broken-{number}"));
+        name.push(format!(".{why}-{number}"));
         let aside = PathBuf::from(name);
         if !aside.exists() {
             std::fs::rename(path, &aside)?;
@@ -243,7 +260,7 @@ pub(crate) fn keep_aside(path: &Path) -> io::Result<PathBuf> {
     }
     Err(io::Error::new(
         io::ErrorKind::AlreadyExists,
-        "too many broken files are kept beside it",
+        "too many files are kept beside it",
     ))
 }
 

@@ -35,6 +35,7 @@
 //! | [`peers`] | connecting by address or invite, the book of known and blocked peers, what was measured of them |
 //! | `devices` | the adapters of the machine, measured rates, which device computes |
 //! | [`models`] | the catalogue, files, downloads, fit |
+//! | [`mod@wallet`] | whether there is a wallet, whether it is open, the keys of this device |
 //! | [`settings`], [`identity`], [`data`] | the files of the data folder |
 //! | [`installed`] | where an installed program finds its worker and models |
 //! | [`status`], [`doctor`], [`receipts`] | what a shell shows of it all |
@@ -59,6 +60,7 @@ mod error;
 pub mod identity;
 pub mod installed;
 pub mod models;
+pub mod money;
 mod node;
 pub mod peers;
 pub mod receipts;
@@ -66,6 +68,7 @@ pub mod route;
 mod serve;
 pub mod settings;
 pub mod status;
+pub mod wallet;
 
 pub use chat::{
     AnswerEvent, ChatPatch, ChatSummary, ChatView, ContextUse, ExportFormat, Message, MessageState,

@@ -34,10 +34,12 @@ use crate::{
     identity::{Identity, IdentityError},
     installed,
     models::{ModelRow, Models, ModelsOptions, ModelsView},
+    money::{self, Money},
     peers::{Measurements, PeerBook, swarms},
     serve::{self, Serving},
     settings::{Settings, SettingsFile},
     status::{self, NodeStatus},
+    wallet::{self, Wallet},
 };
 
 /// How long a stopping node waits for its own tasks before it drops them: an answer writes its last words in
@@ -114,6 +116,8 @@ pub(crate) struct Inner {
     pub(crate) temporary: Memory,
     pub(crate) temporary_chats: Mutex<BTreeSet<ChatId>>,
     pub(crate) ledger: Ledger,
+    pub(crate) wallet: Wallet,
+    pub(crate) money: Money,
     pub(crate) models: Models,
     pub(crate) book: Mutex<PeerBook>,
     pub(crate) measured: Measurements,
@@ -173,6 +177,7 @@ impl Node {
             threads: settings.threads.and_then(NonZeroUsize::new),
             // The list of models knows the folders, and tells the engine.
             readable: Vec::new(),
+            sharing: settings.sharing(),
             ..EngineOptions::default()
         });
         crate::data::create_private(&data.heads()).map_err(|source| NodeError::File {
@@ -199,6 +204,8 @@ impl Node {
         let reach = Outside::at_start(&settings, &data, &book);
         let asking = Session::start(&agent, &settings, &data, &book, reach).await?;
 
+        let wallet = Wallet::open(&data, settings.money.lock_after());
+        notices.extend(wallet.status().problem);
         let (serving, orders) = Serving::new();
         let stop = CancellationToken::new();
         let inner = Arc::new(Inner {
@@ -218,6 +225,8 @@ impl Node {
             temporary,
             temporary_chats: Mutex::default(),
             ledger,
+            wallet,
+            money: Money::default(),
             models,
             book: Mutex::new(book),
             measured,
@@ -232,6 +241,8 @@ impl Node {
         inner.tasks.spawn(serve::run(Arc::clone(&inner), orders));
         inner.tasks.spawn(session::keep(Arc::clone(&inner)));
         inner.tasks.spawn(status::keep(Arc::clone(&inner)));
+        inner.tasks.spawn(wallet::keep(Arc::clone(&inner)));
+        inner.tasks.spawn(money::keep(Arc::clone(&inner)));
         inner.tasks.spawn(Arc::clone(&inner).keep_chats());
         inner.tasks.spawn(crate::peers::keep(Arc::clone(&inner)));
         inner.tasks.spawn(crate::devices::keep(Arc::clone(&inner)));
@@ -329,6 +340,12 @@ impl Node {
                 .engine
                 .set_threads(settings.threads.and_then(NonZeroUsize::new))
                 .await?;
+        }
+        if before.money.lock != settings.money.lock {
+            inner.wallet.set_lock_after(settings.money.lock_after());
+        }
+        if before.network_share != settings.network_share {
+            inner.engine.set_sharing(settings.sharing()).await?;
         }
         if before.default_model != settings.default_model {
             inner.models.set_default(settings.default_model.clone());

@@ -16,6 +16,7 @@ use crate::{
     chat::Place,
     data::{self, AtomicWrite},
     error::ErrorView,
+    money::settings::{MoneySettings, sum},
     route::Preset,
 };
 
@@ -30,6 +31,9 @@ const MAX_LISTEN: usize = 16;
 
 /// The most tokens one free answer for a stranger may have, whatever the file says: an evening of this processor.
 const MAX_SERVE_OUT: u32 = 8192;
+
+/// Percent of the device's time that others may have. None at all is what the switch is for.
+const NETWORK_SHARE: std::ops::RangeInclusive<u8> = 1..=100;
 
 /// Regions in one list: there are about 250 codes.
 const MAX_REGIONS: usize = 300;
@@ -80,6 +84,8 @@ pub struct Settings {
     pub serve_free: bool,
     /// Most tokens of one answer for a stranger.
     pub serve_max_out: u32,
+    /// Most of the time of what computes here that others may have, in percent. Beside the owner's own answers they get less.
+    pub network_share: u8,
     /// What matters most when peers are compared.
     pub routing: Preset,
     /// The highest price per million tokens that is paid, of input or of output: base units of the token, in decimal
@@ -108,6 +114,8 @@ pub struct Settings {
     pub threads: Option<usize>,
     /// Closing the window keeps the node running; `None` asks once.
     pub close_to_tray: Option<bool>,
+    /// What is paid and asked.
+    pub money: MoneySettings,
 }
 
 impl Default for Settings {
@@ -127,6 +135,7 @@ impl Default for Settings {
             serve_models: Vec::new(),
             serve_free: true,
             serve_max_out: 512,
+            network_share: 100,
             routing: Preset::default(),
             price_cap: None,
             regions_allow: Vec::new(),
@@ -140,6 +149,7 @@ impl Default for Settings {
             relay: true,
             threads: None,
             close_to_tray: None,
+            money: MoneySettings::default(),
         }
     }
 }
@@ -223,15 +233,19 @@ impl SettingsError {
 }
 
 impl Settings {
+    /// How the engine is to share the device.
+    #[must_use]
+    pub(crate) fn sharing(&self) -> engine::Sharing {
+        engine::Sharing {
+            network_share: f32::from(self.network_share) / 100.0,
+            ..engine::Sharing::default()
+        }
+    }
+
     /// The highest price that is paid, as a number. `None` where any is, and where the text is none.
     #[must_use]
     pub fn price_cap(&self) -> Option<u128> {
-        let digits = self.price_cap.as_deref()?;
-        // `parse` also takes a sign, which no price has.
-        digits
-            .bytes()
-            .all(|byte| byte.is_ascii_digit())
-            .then(|| digits.parse().ok())?
+        self.price_cap.as_deref().and_then(sum)
     }
 
     /// Checks every value that has a range.
@@ -268,6 +282,16 @@ impl Settings {
                 format!("must lie between 1 and {MAX_SERVE_OUT} tokens"),
             );
         }
+        if !NETWORK_SHARE.contains(&self.network_share) {
+            return out_of_range(
+                "network_share",
+                format!(
+                    "must lie between {} and {} percent",
+                    NETWORK_SHARE.start(),
+                    NETWORK_SHARE.end()
+                ),
+            );
+        }
         if self.price_cap.is_some() && self.price_cap().is_none() {
             return out_of_range(
                 "price_cap",
@@ -288,6 +312,9 @@ impl Settings {
                     format!("must be at most {MAX_REGIONS} codes like DE, US or EU"),
                 );
             }
+        }
+        if let Some((setting, why)) = self.money.problem() {
+            return out_of_range(setting, why.to_owned());
         }
         let is_name = |name: &String| {
             (1..=MAX_DNS_NAME).contains(&name.len())
@@ -335,6 +362,7 @@ struct OnDisk {
     serve_models: Vec<String>,
     serve_free: bool,
     serve_max_out: u32,
+    network_share: u8,
     routing: Preset,
     #[serde(skip_serializing_if = "Option::is_none")]
     price_cap: Option<String>,
@@ -351,6 +379,8 @@ struct OnDisk {
     threads: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     close_to_tray: Option<bool>,
+    // Its spelling is the same in both.
+    money: MoneySettings,
     #[serde(flatten)]
     unknown: toml::Table,
 }
@@ -374,6 +404,7 @@ impl OnDisk {
             serve_models,
             serve_free,
             serve_max_out,
+            network_share,
             routing,
             price_cap,
             regions_allow,
@@ -387,6 +418,7 @@ impl OnDisk {
             relay,
             threads,
             close_to_tray,
+            money,
         } = settings;
         Self {
             theme,
@@ -399,6 +431,7 @@ impl OnDisk {
             serve_models,
             serve_free,
             serve_max_out,
+            network_share,
             routing,
             price_cap,
             regions_allow,
@@ -412,6 +445,7 @@ impl OnDisk {
             relay,
             threads,
             close_to_tray,
+            money,
             unknown,
         }
     }
@@ -428,6 +462,7 @@ impl OnDisk {
             serve_models,
             serve_free,
             serve_max_out,
+            network_share,
             routing,
             price_cap,
             regions_allow,
@@ -441,6 +476,7 @@ impl OnDisk {
             relay,
             threads,
             close_to_tray,
+            money,
             unknown,
         } = self;
         let settings = Settings {
@@ -454,6 +490,7 @@ impl OnDisk {
             serve_models,
             serve_free,
             serve_max_out,
+            network_share,
             routing,
             price_cap,
             regions_allow,
@@ -467,6 +504,7 @@ impl OnDisk {
             relay,
             threads,
             close_to_tray,
+            money,
         };
         (settings, unknown)
     }
@@ -633,6 +671,8 @@ mod tests {
             "{",
             "text_scale = 99.0",
             "threads = 0",
+            "network_share = 0",
+            "network_share = 101",
             "listen = [\"nonsense\"]",
             "theme = \"pink\"",
             "routing = \"best\"",
@@ -670,6 +710,7 @@ mod tests {
             place: Place::Automatic,
             proxy: Some("http://127.0.0.1:3128".to_owned()),
             serve_models: vec!["a".to_owned()],
+            network_share: 30,
             threads: Some(1),
             close_to_tray: Some(true),
             routing: Preset::Fast,

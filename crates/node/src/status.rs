@@ -61,7 +61,7 @@ pub enum ServingState {
         /// Until when, in milliseconds since 1970; `None` until resumed.
         until_ms: Option<u64>,
     },
-    /// The person's own answer runs; work for others stands still.
+    /// The person's own answer runs, and others are computed only out of what it leaves.
     PausedOwnWork,
     /// It cannot serve until the person does something.
     Attention {

@@ -45,7 +45,7 @@ pub const MAX_LOGPROBS: u32 = 20;
 /// Ids in one `Tokens` frame that carries log-probabilities: 64 times 20 likeliest tokens stay within
 /// [`MAX_TOKENS_FRAME`].
 pub const MAX_LOGPROB_IDS_PER_FRAME: usize = 64;
-/// Bytes of a voucher: an EIP-712 message of about 250 and its signature.
+/// Bytes of a voucher or reservation: twice what they have, and room for another scheme of signatures.
 pub const MAX_VOUCHER: usize = 512;
 /// `Tokens` frames are padded to about a multiple of this (a few bytes less at most), so that an observer of the encrypted stream does not read
 /// the lengths of tokens off the sizes of packets.
@@ -186,13 +186,17 @@ impl Frame {
             Frame::Pong(_) => "Pong",
             Frame::Error(_) => "Error",
             Frame::Pay(_) => "Pay",
+            Frame::Reserve(_) => "Reserve",
+            Frame::Reserved(_) => "Reserved",
         }
     }
 
     fn belongs(&self, cap: Cap) -> Result<(), FrameError> {
         let here = match self {
             Frame::Open(_) => cap == Cap::Open,
-            Frame::Ack(_) | Frame::Cancel(_) | Frame::Pay(_) => cap == Cap::Client,
+            Frame::Ack(_) | Frame::Cancel(_) | Frame::Pay(_) | Frame::Reserved(_) => {
+                cap == Cap::Client
+            }
             Frame::Ping(_) | Frame::Pong(_) | Frame::Error(_) => cap != Cap::Open,
             Frame::Accept(_)
             | Frame::Busy(_)
@@ -200,7 +204,8 @@ impl Frame {
             | Frame::Progress(_)
             | Frame::Tokens(_)
             | Frame::Checkpoint(_)
-            | Frame::Done(_) => cap == Cap::Provider,
+            | Frame::Done(_)
+            | Frame::Reserve(_) => cap == Cap::Provider,
         };
         if here {
             Ok(())
@@ -227,6 +232,8 @@ impl Frame {
             Frame::Tokens(tokens) if tokens.ids.len() > MAX_IDS_PER_FRAME => "ids",
             Frame::Tokens(tokens) if !tokens.logprobs_fit() => "logprobs",
             Frame::Pay(pay) if pay.voucher.len() > MAX_VOUCHER => "voucher",
+            Frame::Reserved(reserved) if reserved.reservation.len() > MAX_VOUCHER => "reservation",
+            Frame::Reserve(reserve) if reserve.least.len() > 16 => "least",
             Frame::Refuse(refuse) if refuse.msg.len() > MAX_TEXT => "msg",
             Frame::Error(error) if error.msg.len() > MAX_TEXT => "msg",
             Frame::Open(_)
@@ -242,7 +249,9 @@ impl Frame {
             | Frame::Ping(_)
             | Frame::Pong(_)
             | Frame::Error(_)
-            | Frame::Pay(_) => return Ok(()),
+            | Frame::Pay(_)
+            | Frame::Reserve(_)
+            | Frame::Reserved(_) => return Ok(()),
         };
         Err(FrameError::FieldTooLong {
             kind: self.kind(),

@@ -1,6 +1,4 @@
 //! What a job costs: prices in base units per million tokens, and the sum that is due.
-//!
-//! Everything is free for now: offers carry zero prices and receipts a zero sum, in the form that later ones keep.
 
 use bytes::Bytes;
 
@@ -51,6 +49,11 @@ pub struct Prices {
 }
 
 impl Prices {
+    /// Whether one of the three is higher than its counterpart.
+    pub fn exceed(&self, other: &Prices) -> bool {
+        self.input > other.input || self.cached > other.cached || self.output > other.output
+    }
+
     /// All three zero.
     pub const FREE: Self = Self {
         input: Price::FREE,
@@ -83,6 +86,34 @@ pub fn due(prices: &Prices, totals: &Totals) -> Option<u128> {
     sum.add_product(prices.cached.0, totals.cached);
     sum.add_product(prices.output.0, totals.output);
     sum.div_ceil(TOKENS_PER_PRICE)
+}
+
+/// The sum that is due for input that was read and output that was written; the largest there is where it does not fit, which
+/// nobody can pay.
+pub(crate) fn due_for(prices: &Prices, input: u32, output: u32) -> u128 {
+    let totals = Totals {
+        input: u64::from(input),
+        cached: 0,
+        output: u64::from(output),
+    };
+    due(prices, &totals).unwrap_or(u128::MAX)
+}
+
+/// How many output tokens, `most` at most, a sum pays for behind that much input; `None` where it does not pay for the input.
+pub(crate) fn output_for(prices: &Prices, input: u32, sum: u128, most: u32) -> Option<u32> {
+    if due_for(prices, input, 0) > sum {
+        return None;
+    }
+    let (mut paid, mut unpaid) = (0, most.checked_add(1)?);
+    while unpaid - paid > 1 {
+        let middle = paid + (unpaid - paid) / 2;
+        if due_for(prices, input, middle) <= sum {
+            paid = middle;
+        } else {
+            unpaid = middle;
+        }
+    }
+    Some(paid)
 }
 
 /// A sum on the wire: 16 bytes big-endian.

@@ -12,6 +12,7 @@ use crate::{
     job::Finish,
     price::{self, Totals},
     verify,
+    voucher::B256,
 };
 
 /// Domain of a checkpoint's signature.
@@ -23,6 +24,8 @@ pub const COUNTERSIGN_DOMAIN: &str = "decentralgpt/receipt-client/1";
 /// Context string that derives the seed of a job from its id. The provider cannot choose it; until a VRF stands
 /// behind it, a client can try several nonces.
 const SEED_CONTEXT: &str = "decentralgpt/ssr/v1/seed";
+/// Context string of [`work_of`].
+const WORK_CONTEXT: &str = "decentralgpt/work/1";
 /// Context string of [`prompt_hash`].
 const PROMPT_CONTEXT: &str = "decentralgpt/ssr/v1/prompt";
 
@@ -319,6 +322,16 @@ impl SignedReceipt {
             sig,
         ))
     }
+}
+
+/// What a voucher names as its work when it pays for what a checkpoint says.
+pub fn work_of(checkpoint: &Signed) -> B256 {
+    B256::new(blake3::derive_key(WORK_CONTEXT, &checkpoint.payload))
+}
+
+/// What it names before there is a checkpoint.
+pub fn work_of_job(job: &JobId) -> B256 {
+    B256::new(*job.as_bytes())
 }
 
 /// The seed of a job's sampler.

@@ -9,12 +9,15 @@
 //!
 //! - [`payer`]: what a signer may still promise.
 //! - [`payee`]: how long a payee serves on, and when it asks for more than a signature.
+//! - [`Split`]: which of its jobs a line's total pays for.
 
 pub mod payee;
 pub mod payer;
+mod split;
 mod typed;
 
 pub use alloy_primitives::{Address, B256};
+pub use split::Split;
 pub use typed::{SessionKey, SignerError, Vault};
 
 use typed::{CompactSignature, Typed};
@@ -164,13 +167,28 @@ impl Voucher<Checked> {
 
     /// As it travels.
     pub fn encode(&self) -> [u8; VOUCHER_BYTES] {
-        let mut bytes = [0; VOUCHER_BYTES];
-        bytes[..20].copy_from_slice(self.payer.as_slice());
-        bytes[20..36].copy_from_slice(&self.cumulative.to_be_bytes());
-        bytes[36..68].copy_from_slice(self.work.as_slice());
-        bytes[68..].copy_from_slice(&self.state.signature.0);
-        bytes
+        encode(
+            self.payer,
+            self.cumulative,
+            self.work,
+            &self.state.signature.0,
+        )
     }
+}
+
+/// A voucher that was kept, as it travels.
+pub fn encode(
+    payer: Address,
+    cumulative: u128,
+    work: B256,
+    signature: &[u8; 64],
+) -> [u8; VOUCHER_BYTES] {
+    let mut bytes = [0; VOUCHER_BYTES];
+    bytes[..20].copy_from_slice(payer.as_slice());
+    bytes[20..36].copy_from_slice(&cumulative.to_be_bytes());
+    bytes[36..68].copy_from_slice(work.as_slice());
+    bytes[68..].copy_from_slice(signature);
+    bytes
 }
 
 impl<S> Reservation<S> {

@@ -331,6 +331,9 @@ proptest! {
             }
             prop_assert!(model.worst(chain) <= granted);
             prop_assert_eq!(model.worst(chain), book.promised());
+            let lines = book.lines().map(|(payee, line)| (*payee, line.clone()));
+            let grant = Grant { granted, until: NOW + 30 * DAY };
+            prop_assert_eq!(&Book::restore(address(1), key().address(), grant, lines), &book);
         }
     }
 

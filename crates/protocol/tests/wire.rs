@@ -11,8 +11,8 @@ use protocol::{
         GrammarKind, JobError, MAX_CLIENT_FRAME, MAX_GRAMMAR, MAX_IDS_PER_FRAME,
         MAX_LOGPROB_IDS_PER_FRAME, MAX_LOGPROBS, MAX_OPEN, MAX_PROVIDER_FRAME, MAX_STOP_BYTES,
         MAX_STOP_STRINGS, MAX_TEXT, MAX_TOKENS_FRAME, MAX_VOUCHER, Open, PAD_TO, Pay, Ping, Pong,
-        Progress, Refuse, ResumeOf, Sampling, Signed, TokenLogprobs, Tokens, delimit,
-        open_frame_ms,
+        Progress, Refuse, Reserve, Reserved, ResumeOf, Sampling, Signed, TokenLogprobs, Tokens,
+        delimit, open_frame_ms,
     },
     tokens::{self, TokensError},
 };
@@ -147,6 +147,7 @@ fn any_provider_frame() -> impl Strategy<Value = Frame> {
         signed().prop_map(Frame::Checkpoint),
         prop::option::of(signed()).prop_map(|receipt| Frame::Done(Done { receipt })),
         any::<u64>().prop_map(|nonce| Frame::Pong(Pong { nonce })),
+        bytes(16).prop_map(|least| Frame::Reserve(Reserve { least })),
         (any::<i32>(), "[ -~]{0,200}", any::<u32>()).prop_map(|(code, msg, retry_after_ms)| {
             Frame::Error(JobError {
                 code,
@@ -175,6 +176,7 @@ fn any_logprobs() -> impl Strategy<Value = TokenLogprobs> {
 fn any_client_frame() -> impl Strategy<Value = Frame> {
     prop_oneof![
         bytes(MAX_VOUCHER).prop_map(|voucher| Frame::Pay(Pay { voucher })),
+        bytes(MAX_VOUCHER).prop_map(|reservation| Frame::Reserved(Reserved { reservation })),
         bytes(64).prop_map(|countersignature| Frame::Ack(Ack { countersignature })),
         any::<i32>().prop_map(|reason| Frame::Cancel(Cancel { reason })),
         any::<u64>().prop_map(|nonce| Frame::Ping(Ping { nonce })),
@@ -350,6 +352,9 @@ fn each_side_says_its_own_frames_in_their_place() {
         (cancel, false, true, false),
         (open, true, false, false),
         (ping, false, true, true),
+        (Frame::Pay(Pay::default()), false, true, false),
+        (Frame::Reserve(Reserve::default()), false, false, true),
+        (Frame::Reserved(Reserved::default()), false, true, false),
     ] {
         for (cap, here) in [
             (Cap::Open, open_here),
@@ -522,12 +527,20 @@ fn forms_log_probabilities_and_vouchers_have_their_caps() {
         read(&pay(MAX_VOUCHER + 1), Cap::Client),
         too_long("Pay", "voucher")
     );
-    for cap in [Cap::Open, Cap::Provider] {
-        assert_eq!(
-            read(&pay(1), cap),
-            Err(FrameError::Misplaced { kind: "Pay" })
-        );
-    }
+    let reserved = |len: usize| {
+        Frame::Reserved(Reserved {
+            reservation: vec![1; len].into(),
+        })
+    };
+    assert!(read(&reserved(MAX_VOUCHER), Cap::Client).is_ok());
+    assert_eq!(
+        read(&reserved(MAX_VOUCHER + 1), Cap::Client),
+        too_long("Reserved", "reservation")
+    );
+    let reserve = Frame::Reserve(Reserve {
+        least: vec![1; 17].into(),
+    });
+    assert_eq!(read(&reserve, Cap::Provider), too_long("Reserve", "least"));
     let accept = Frame::Accept(Accept {
         last_voucher_held: vec![1; MAX_VOUCHER + 1].into(),
         ..Accept::default()

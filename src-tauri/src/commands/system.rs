@@ -169,7 +169,7 @@ fn file_name(proposed: &str) -> String {
     }
 }
 
-fn path_of(chosen: Option<FilePath>) -> Answer<Option<String>> {
+pub(super) fn path_of(chosen: Option<FilePath>) -> Answer<Option<String>> {
     let Some(chosen) = chosen else {
         return Ok(None);
     };

@@ -39,6 +39,8 @@ pub(crate) struct Settings {
     pub serve_models: Vec<String>,
     pub serve_free: bool,
     pub serve_max_out: u32,
+    /// Percent of the device's time.
+    pub network_share: u8,
     pub routing: Preset,
     /// Base units per million tokens, in digits; null is any.
     pub price_cap: Option<String>,
@@ -75,6 +77,7 @@ impl From<node::Settings> for Settings {
             serve_models: settings.serve_models,
             serve_free: settings.serve_free,
             serve_max_out: settings.serve_max_out,
+            network_share: settings.network_share,
             routing: settings.routing.into(),
             price_cap: settings.price_cap,
             regions_allow: settings.regions_allow,
@@ -108,6 +111,7 @@ impl From<Settings> for node::Settings {
             serve_models: settings.serve_models,
             serve_free: settings.serve_free,
             serve_max_out: settings.serve_max_out,
+            network_share: settings.network_share,
             routing: settings.routing.into(),
             price_cap: settings.price_cap,
             regions_allow: settings.regions_allow,

@@ -7,6 +7,8 @@
 
 mod desk;
 mod page;
+mod processes;
+mod signing;
 mod webdriver;
 
 use std::path::{Path, PathBuf};

@@ -57,6 +57,11 @@ impl<'d> App<'d> {
         app
     }
 
+    /// The program's process.
+    pub(crate) fn process(&self) -> i32 {
+        self.process
+    }
+
     /// Waits until the keyboard is in the field with this label.
     pub(crate) fn wait_until_focused(&self, label: &str) {
         self.wait(&format!("the keyboard in {label:?}"), || {

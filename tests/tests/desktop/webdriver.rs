@@ -179,6 +179,42 @@ impl Session<'_> {
         );
     }
 
+    /// Calls a command of the program from the page, as a script of the page could: its answer, or its refusal as text.
+    pub(crate) fn invoke(&self, command: &str, arguments: Value) -> Result<Value, String> {
+        let answer = self.ask(
+            "POST",
+            "/execute/async",
+            Some(&json!({
+                "script": "const done = arguments[arguments.length - 1]; \
+                    window.__TAURI_INTERNALS__.invoke(arguments[0], arguments[1]).then( \
+                        value => done({ value: value ?? null }), \
+                        error => done({ error: typeof error === 'string' ? error : JSON.stringify(error) }))",
+                "args": [command, arguments],
+            })),
+        );
+        match answer["error"].as_str() {
+            Some(error) => Err(error.to_owned()),
+            None => Ok(answer["value"].clone()),
+        }
+    }
+
+    /// The windows of the program.
+    pub(crate) fn windows(&self) -> Vec<String> {
+        let handles = self.ask("GET", "/window/handles", None);
+        serde_json::from_value(handles).unwrap_or_default()
+    }
+
+    /// The window that everything else here is done in.
+    pub(crate) fn window(&self) -> String {
+        let handle = self.ask("GET", "/window", None);
+        handle.as_str().expect("a window").to_owned()
+    }
+
+    /// Takes hold of another window.
+    pub(crate) fn take(&self, window: &str) {
+        self.ask("POST", "/window", Some(&json!({ "handle": window })));
+    }
+
     /// The first element that a CSS selector finds, if there is one now.
     pub(crate) fn find(&self, selector: &str) -> Option<Element> {
         let found = self

@@ -8,16 +8,26 @@ import type {
   ChatSummary,
   ChatView,
   Check,
+  EarningRow,
+  EarningsBy,
   ErrorView,
+  Intent,
   Invite,
   LogLine,
   ModelRow,
   ModelsView,
+  MoneyStatus,
   NodeStatus,
+  OfferPrice,
   Peer,
+  Proof,
   Receipt,
+  Receiving,
   SearchHit,
   Settings,
+  Signed,
+  TransactionView,
+  VoteStatus,
 } from "./types";
 
 /** A refusal of the core: a code to choose by, a sentence to show, and the next step where there is one. */
@@ -89,12 +99,27 @@ export interface Backend {
   /** What happened to connections lately, the newest first. */
   peersLog(): Promise<LogLine[]>;
 
+  moneyStatus(): Promise<MoneyStatus>;
+  /** The newest first. */
+  earnings(fromUnixMs: number, toUnixMs: number, by: EarningsBy): Promise<EarningRow[]>;
+  proofOpen(job: string): Promise<Proof>;
+  /** The whole ledger as a file; null when the person saved nothing. */
+  statementSave(format: "csv" | "json"): Promise<string | null>;
+  transactions(): Promise<TransactionView[]>;
+  moneyReceive(role: "wallet" | "spend"): Promise<Receiving>;
+  moneyOffers(): Promise<OfferPrice[]>;
+  voteStatus(): Promise<VoteStatus>;
+  walletLock(): Promise<void>;
+  /** Opens the signing window and resolves when it has closed. */
+  signOpen(intent: Intent): Promise<Signed>;
+
   settingsGet(): Promise<Settings>;
   settingsSet(settings: Settings): Promise<void>;
   doctor(): Promise<Check[]>;
 
   onStatus(listener: (status: NodeStatus) => void): Promise<Unlisten>;
   onModels(listener: (models: ModelsView) => void): Promise<Unlisten>;
+  onMoney(listener: (money: MoneyStatus) => void): Promise<Unlisten>;
   onChats(listener: (chats: ChatSummary[]) => void): Promise<Unlisten>;
 }
 

@@ -1,4 +1,7 @@
 // The vocabulary of the core as the window uses it: the generated types under one roof.
+import type { Answered, Settings, Span } from "../bindings";
+import type { MoneySettings } from "./money";
+
 export type {
   Answered,
   AnswerEvent,
@@ -33,3 +36,28 @@ export type {
   Span,
   Theme,
 } from "../bindings";
+
+export type * from "./money";
+
+/** What a span's receipt was paid, in base units; null where nothing was, or it is not known. */
+export function paidOf(span: Span): string | null {
+  return (span as Span & { paid?: string | null }).paid ?? null;
+}
+
+/** What an answered request has earned, in base units; null where that is not known. */
+export function earnedOf(answered: Answered): string | null {
+  return (answered as Answered & { earned?: string | null }).earned ?? null;
+}
+
+const NO_MONEY: MoneySettings = { network: null, mode: "free", price: null, floor: null, daily: null, chat: null, lock: null, tariff: null, worth: null };
+
+/** What the person set about money; null where the core has no money to set. */
+export function moneySettings(settings: Settings): MoneySettings | null {
+  return (settings as Settings & { money?: MoneySettings }).money ?? null;
+}
+
+/** The change of the settings that changes this about money. */
+export function withMoney(settings: Settings, change: Partial<MoneySettings>): Partial<Settings> {
+  const changed: Partial<Settings> & { money: MoneySettings } = { money: { ...(moneySettings(settings) ?? NO_MONEY), ...change } };
+  return changed;
+}

@@ -1,9 +1,26 @@
 // A core of pretend, in the browser: for pictures and browser tests only, never part of the app. It keeps the
 // order of events and the refusals of the real one, so that what works here is not a lucky path.
 import { type Backend, BackendError, type OnAnswer } from "../backend/backend";
-import type { AnswerEvent, ChatPatch, ChatSummary, ChatView, ErrorView, Message, ModelRow, ModelState, NodeStatus, Sampling, Settings } from "../backend/types";
+import {
+  type AnswerEvent,
+  type ChatPatch,
+  type ChatSummary,
+  type ChatView,
+  type ErrorView,
+  type Message,
+  type ModelRow,
+  type ModelState,
+  type MoneyStatus,
+  moneySettings,
+  type NodeStatus,
+  type Sampling,
+  type Settings,
+  type TransactionView,
+  withMoney,
+} from "../backend/types";
 import { blankChat } from "../features/chat/session.svelte";
-import { conversations, type Draft, EARLIER, message, PEERS } from "./chats";
+import { conversations, type Draft, EARLIER, message, paid, PEERS } from "./chats";
+import { grouped, jobs, LIMITS, type MoneyScene, moneyStatus, offers, PRICE_CAP, proof, transactions, voteStatus, WALLET } from "./money";
 import { answered, CHECKS, modelRows, modelsView, peers, receipt, SETTINGS, status } from "./world";
 
 /** full: a month of use. first: the first start. bare: no model and nobody. broken: the core does not start. */
@@ -16,7 +33,7 @@ const refuse = (view: ErrorView): never => {
   throw new BackendError(view);
 };
 
-export function demoBackend(scenario: Scenario = "full", pieceMs = 12, settings: Partial<Settings> = {}): Backend {
+export function demoBackend(scenario: Scenario = "full", pieceMs = 12, settings: Partial<Settings> = {}, scene: MoneyScene = scenario === "full" ? "paid" : "off"): Backend {
   const now = Date.now();
   const bare = scenario === "bare";
   const full = scenario === "full";
@@ -42,6 +59,11 @@ export function demoBackend(scenario: Scenario = "full", pieceMs = 12, settings:
         offMs: null,
         engine: { ...fullStatus.engine, state: "off", worker: null, model: null, memoryBytes: 0, isolatedFiles: false, isolatedNetwork: false },
       };
+  let money: MoneyStatus = moneyStatus(scene, now);
+  const limits = money.vault === null ? {} : LIMITS;
+  state = { ...state, ...withMoney(state, { ...limits, network: money.network?.name ?? null, mode: money.mode }), priceCap: money.vault === null ? null : PRICE_CAP };
+  let sent: TransactionView[] = scene === "paid" || scene === "disagree" || scene === "offline" || scene === "locked" ? transactions(now) : [];
+  const earned = sent.length > 0 ? jobs(now) : [];
   const chats = new Map<string, Draft>(full ? conversations(now).map((chat) => [chat.id, chat]) : []);
   const deleted = new Map<string, Draft>();
   const samplings = new Map<string, Sampling>();
@@ -51,7 +73,16 @@ export function demoBackend(scenario: Scenario = "full", pieceMs = 12, settings:
   const heard = {
     status: new Set<(value: NodeStatus) => void>(),
     models: new Set<(value: ReturnType<typeof modelsView>) => void>(),
+    money: new Set<(value: MoneyStatus) => void>(),
     chats: new Set<(value: ChatSummary[]) => void>(),
+  };
+  const setMoney = (change: Partial<MoneyStatus>) => {
+    money = { ...money, ...change };
+    heard.money.forEach((listener) => listener(money));
+  };
+  const network = () => money.network ?? refuse({ code: "no_network", message: "Money is off: no network is set up.", fix: null });
+  const setSent = (id: string, change: Partial<TransactionView>) => {
+    sent = sent.map((entry) => (entry.id === id ? { ...entry, ...change } : entry));
   };
   const tellStatus = () => heard.status.forEach((listener) => listener(node));
   const tellModels = () => heard.models.forEach((listener) => listener(modelsView(rows)));
@@ -137,7 +168,7 @@ export function demoBackend(scenario: Scenario = "full", pieceMs = 12, settings:
       tokensPerSecond: remote ? 18.2 : 148.3,
       firstTokenMs: remote ? 1300 : 90,
       outputTokens: pieces.length,
-      spans: [{ fromIndex: 0, peer: remote ? PEERS.PEER : null, receipt: remote ? "job-new" : null, why: null }],
+      spans: [remote && money.network ? paid({ fromIndex: 0, peer: PEERS.PEER, receipt: "job-new", why: null }, "12500000000000") : { fromIndex: 0, peer: remote ? PEERS.PEER : null, receipt: remote ? "job-new" : null, why: null }],
     } satisfies Partial<Message>);
     chat.contextUsed += 180;
     if (!chat.title) {
@@ -339,12 +370,42 @@ export function demoBackend(scenario: Scenario = "full", pieceMs = 12, settings:
         addresses: node.listening.map((address) => `${address}/p2p/${node.peerId}`),
       }),
 
+    moneyStatus: () => soon(money),
+    earnings: async (from, to, by) => grouped(earned.filter((row) => (row.atUnixMs ?? 0) >= from && (row.atUnixMs ?? 0) <= to), by),
+    proofOpen: (job) => soon(proof(job, now)),
+    statementSave: (format) => soon(`~/Documents/statement.${format}`),
+    transactions: () => soon(sent),
+    moneyReceive: async (role) => {
+      network();
+      return { address: money.accounts.find((account) => account.role === role)?.address ?? WALLET, qrSvg: squares() };
+    },
+    moneyOffers: async () => (money.network ? offers() : []),
+    voteStatus: async () => {
+      network();
+      return voteStatus(scene, now);
+    },
+    walletLock: async () => setMoney({ wallet: "locked", locksUnixMs: null }),
+    signOpen: async (intent) => {
+      await wait(pieceMs * 10);
+      if (intent.kind === "create" || intent.kind === "import") {
+        const made = moneyStatus("nocoin", now);
+        setMoney({ ...made, backedUp: intent.kind === "import" });
+      }
+      if (intent.kind === "speed_up") setSent(intent.id, { why: "It was sent again with a higher fee just now." });
+      if (intent.kind === "cancel") setSent(intent.id, { state: "replaced", replaceable: false, why: "An empty transaction took its place." });
+      if (intent.kind === "confirm_words") setMoney({ backedUp: true });
+      if (intent.kind === "unlock") setMoney({ wallet: "unlocked", locksUnixMs: Date.now() + 15 * 60_000 });
+      return "done";
+    },
+
     settingsGet: () => soon(state),
     settingsSet: async (wanted) => {
       if (wanted.proxy !== null && !/^https?:\/\//.test(wanted.proxy)) {
         refuse({ code: "bad_proxy", message: "A proxy address begins with http:// or https://.", fix: null });
       }
       state = wanted;
+      const mode = moneySettings(wanted)?.mode;
+      if (mode && mode !== money.mode) setMoney({ mode });
     },
     doctor: async () => {
       await wait(pieceMs * 10);
@@ -353,6 +414,7 @@ export function demoBackend(scenario: Scenario = "full", pieceMs = 12, settings:
 
     onStatus: listening(heard.status),
     onModels: listening(heard.models),
+    onMoney: listening(heard.money),
     onChats: listening(heard.chats),
   };
 }

@@ -1,5 +1,5 @@
 // Conversations of the demo: what the pictures show, and the awkward ones that a window must bear.
-import type { ChatView, Message } from "../backend/types";
+import type { ChatView, Message, Span } from "../backend/types";
 
 export const MINUTE = 60_000;
 export const DAY = 86_400_000;
@@ -55,6 +55,8 @@ function chat(id: string, title: string, updatedMs: number, messages: Message[],
   };
 }
 
+/** A span with what its receipt was paid. */
+export const paid = (span: Span, units: string): Span => Object.assign(span, { paid: units });
 const say = (id: string, content: string): Message => message({ id, role: "user", content });
 const answer = (id: string, content: string, more: Partial<Message> = {}): Message => message({ id, role: "assistant", content, ...more });
 
@@ -75,7 +77,7 @@ export function conversations(now: number): Draft[] {
         "Hydration is the weight of water over the weight of flour:\n\n```python\ndef hydration(flour, water):\n    return water / flour      # 0.65 is a common loaf\n```\n\nSo 325 g of water on 500 g of flour is 0.65, or 65 %.",
         {
           model: "llama-3.3-70b-instruct",
-          spans: [{ fromIndex: 0, peer: PEER, receipt: "job-bread", why: null }],
+          spans: [paid({ fromIndex: 0, peer: PEER, receipt: "job-bread", why: null }, "2104000000000000")],
           tokensPerSecond: 18.2,
           firstTokenMs: 1300,
           siblings: ["b4-old", "b4"],

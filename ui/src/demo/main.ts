@@ -1,12 +1,15 @@
 import type { Theme } from "../backend/types";
 import { start } from "../start";
 import { demoBackend, type Scenario } from "./backend";
+import type { MoneyScene } from "./money";
 
-// demo.html?scenario=first&theme=dark&scale=2&pace=30
+// demo.html?scenario=first&money=nowallet&theme=dark&scale=2&pace=30
 const query = new URLSearchParams(location.search);
 start(
-  demoBackend((query.get("scenario") as Scenario | null) ?? "full", Number(query.get("pace") ?? 12), {
-    theme: (query.get("theme") as Theme | null) ?? "light",
-    textScale: Number(query.get("scale") ?? 1),
-  }),
+  demoBackend(
+    (query.get("scenario") as Scenario | null) ?? "full",
+    Number(query.get("pace") ?? 12),
+    { theme: (query.get("theme") as Theme | null) ?? "light", textScale: Number(query.get("scale") ?? 1) },
+    (query.get("money") as MoneyScene | null) ?? undefined,
+  ),
 );

@@ -221,6 +221,7 @@ export function answered(now: number): Answered[] {
     finish: "stop",
     state,
     peer,
+    ...(state === "signed" ? { earned: (BigInt(tokensOut) * 200_000_000_000n).toString() } : {}),
   });
   return [
     entry("job-1", 8_000, 212, "answering", PEERS.PEER),
@@ -232,7 +233,7 @@ export function answered(now: number): Answered[] {
 }
 
 export function receipt(job: string, now: number): Receipt {
-  const provider = /^job-\d/.test(job);
+  const provider = /^(job|paid)-\d/.test(job);
   return {
     job: "4f1c09b2a7d35e8860cf11b9e2d47a05c3b86e9914f2d05a7718bc36e0d94f21",
     role: provider ? "provider" : "client",
@@ -272,6 +273,7 @@ export const SETTINGS: Settings = {
   serveModels: [],
   serveFree: true,
   serveMaxOut: 1024,
+  networkShare: 100,
   routing: "balanced",
   priceCap: null,
   regionsAllow: [],

@@ -63,6 +63,11 @@ export function exact(ms: number): string {
   return dateAndTime.format(ms);
 }
 
+/** `24 Oct`. */
+export function date(ms: number): string {
+  return dayAndMonth.format(ms);
+}
+
 export function ago(ms: number, now: number): string {
   const minutes = Math.floor((now - ms) / 60_000);
   if (minutes < 1) return t.format.justNow;

@@ -1,5 +1,5 @@
 // Which place of the window is shown, and how much room it has.
-export type PlaceName = "chat" | "models" | "node" | "settings";
+export type PlaceName = "chat" | "models" | "node" | "wallet" | "vote" | "settings";
 /** wide: rail and sidebar. fold: the sidebar opens over the page. bar: the rail lies at the bottom. */
 export type Frame = "wide" | "fold" | "bar";
 

@@ -1,10 +1,12 @@
 import { backend, errorView } from "../backend/backend";
-import type { ErrorView, Settings } from "../backend/types";
+import { type ErrorView, type MoneySettings, moneySettings, type Settings, withMoney } from "../backend/types";
 
 class SettingsState {
   /** Null until the core has answered once. */
   value = $state.raw<Settings | null>(null);
   problem = $state.raw<ErrorView | null>(null);
+
+  money = $derived(this.value === null ? null : moneySettings(this.value));
 
   async load(): Promise<void> {
     try {
@@ -29,6 +31,11 @@ class SettingsState {
       this.problem = errorView(cause);
       return false;
     }
+  }
+
+  /** The same, of what concerns money. */
+  async setMoney(change: Partial<MoneySettings>): Promise<boolean> {
+    return this.value !== null && (await this.set(withMoney(this.value, change)));
   }
 }
 

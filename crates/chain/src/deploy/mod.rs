@@ -44,6 +44,8 @@ pub struct DeployOptions {
     pub confirmations: u64,
     /// As in the network file.
     pub block_ms: u64,
+    /// As in the network file.
+    pub token_per_gas: u128,
     /// What a line gets out of the gas pot of an ended signer; base units.
     pub gas_share: u128,
     /// What who shows an overdraft gets; base units.
@@ -133,6 +135,7 @@ pub async fn deploy(
         gas: Gas {
             claim_row: CLAIM_ROW_GAS,
             reserve: RESERVE_GAS,
+            token_per_gas: options.token_per_gas,
             first_block,
         },
     })

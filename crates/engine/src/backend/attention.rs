@@ -49,11 +49,12 @@ impl<'t> Tile<'t> {
     }
 
     fn page(&self, index: usize) -> HeadPage<'t> {
-        let (state, place) = (self.state, (self.attention.layer, self.kv_head));
-        let memory = state.page(index);
+        let (layer, state) = (self.attention.layer, self.state);
+        let page = state.page(index, self.attention.reach);
+        // Only what no row sees is not there.
         HeadPage {
-            keys: memory.keys(place.0, place.1),
-            values: memory.values(place.0, place.1),
+            keys: page.map_or(&[], |page| page.keys(layer, self.kv_head)),
+            values: page.map_or(&[], |page| page.values(layer, self.kv_head)),
         }
     }
 }
@@ -486,7 +487,7 @@ mod tests {
     use super::*;
     use crate::cache::PagePool;
     use crate::decoder::Wanted;
-    use crate::families::Shape;
+    use crate::families::{Reach, Shape};
 
     /// A repeatable value in −1..1.
     fn value(seed: usize) -> f32 {
@@ -506,7 +507,7 @@ mod tests {
                 let val: Vec<f32> = (0..shape.head_width)
                     .map(|at| value(position * 53 + head * 7 + at + 9))
                     .collect();
-                let page = state.page_mut(position).unwrap();
+                let page = state.page_mut(position, Reach::All).unwrap();
                 page.write((1, head), position % PAGE, shape.head_width, &key, &val);
             }
         }
@@ -515,6 +516,7 @@ mod tests {
 
     fn attention(shape: &Shape, window: Option<usize>) -> Attention {
         Attention {
+            reach: Reach::All,
             layer: 1,
             heads: shape.heads,
             kv_heads: shape.kv_heads,
@@ -551,11 +553,17 @@ mod tests {
     ) -> Vec<f64> {
         let width = attention.head_width;
         let key = |position: usize, at: usize| {
-            let page = state.page(position / PAGE).keys(1, kv_head);
+            let page = state
+                .page(position / PAGE, Reach::All)
+                .unwrap()
+                .keys(1, kv_head);
             f64::from(page[at * PAGE + position % PAGE])
         };
         let val = |position: usize, at: usize| {
-            let page = state.page(position / PAGE).values(1, kv_head);
+            let page = state
+                .page(position / PAGE, Reach::All)
+                .unwrap()
+                .values(1, kv_head);
             f64::from(page[position % PAGE * width.next_multiple_of(LANES) + at])
         };
         let score = |position: usize| -> f64 {
@@ -647,12 +655,12 @@ mod tests {
         let clean = attended(kernels::set(), &attention, &mut state, &queries);
         let nan = [f32::NAN; 16];
         for position in (0..21).chain(62..64) {
-            let page = state.page_mut(position).unwrap();
+            let page = state.page_mut(position, Reach::All).unwrap();
             page.write((1, 0), position % PAGE, 16, &nan, &nan);
         }
         let soiled = attended(kernels::set(), &attention, &mut state, &queries);
         assert_eq!(clean, soiled);
-        let page = state.page_mut(61).unwrap();
+        let page = state.page_mut(61, Reach::All).unwrap();
         page.write((1, 0), 61 % PAGE, 16, &nan, &nan);
         let soiled = attended(kernels::set(), &attention, &mut state, &queries);
         assert_eq!(soiled[..96], clean[..96]);

@@ -14,7 +14,7 @@ use super::{Attention, Backend, Share, Turns, Weights};
 use crate::EngineError;
 use crate::cache::{PAGE, PageMemory, SequenceState};
 use crate::decoder::Span;
-use crate::families::{Activation, RopePairs, Shape};
+use crate::families::{Activation, Reach, RopePairs, Shape};
 use crate::file::TensorKind;
 
 /// A device of the candle library.
@@ -113,15 +113,15 @@ impl Backend for Candle {
         }
     }
 
-    fn page_bytes(shape: &Shape) -> u64 {
+    fn page_bytes(shape: &Shape, reach: Reach) -> u64 {
         let width = shape.kv_heads * shape.head_width;
-        (shape.layers * 2 * PAGE * width * size_of::<f32>()) as u64
+        (shape.layers_of(reach) * 2 * PAGE * width * size_of::<f32>()) as u64
     }
 
-    fn pages(&self, shape: &Shape) -> DevicePages {
+    fn pages(&self, shape: &Shape, reach: Reach) -> DevicePages {
         DevicePages {
             device: self.device.clone(),
-            layers: shape.layers,
+            layers: shape.layers_of(reach),
             width: shape.kv_heads * shape.head_width,
         }
     }
@@ -304,7 +304,10 @@ impl Candle {
         let history = |which: usize| {
             let from = first_row(attention.layer) + which * PAGE;
             let pages = (first..(before + rows).div_ceil(PAGE))
-                .map(|page| state.page(page).rows.narrow(0, from, PAGE))
+                .map(|page| match state.page(page, attention.reach) {
+                    Some(page) => page.rows.narrow(0, from, PAGE),
+                    None => candle_core::bail!("a page that is seen has left its window"),
+                })
                 .collect::<candle_core::Result<Vec<_>>>()?;
             // [kv_heads][seen][head_width]
             Tensor::cat(&pages, 0)?
@@ -405,11 +408,12 @@ fn write(
         let slot = position % PAGE;
         let here = (PAGE - slot).min(end - position);
         let start = position - state.len();
-        let page = state
-            .page_mut(position)
-            .ok_or_else(|| EngineError::Compute {
-                detail: "a page without a single owner".to_owned(),
-            })?;
+        let page =
+            state
+                .page_mut(position, attention.reach)
+                .ok_or_else(|| EngineError::Compute {
+                    detail: "a page without a single owner".to_owned(),
+                })?;
         let to = first_row(attention.layer) + which * PAGE + slot;
         let written = rows
             .narrow(0, start, here)

@@ -9,7 +9,7 @@ use super::vectors::{
 use super::{Attention, Backend, Share, Turns, Weights, attention};
 use crate::cache::{HostPage, Layout, PAGE, PageMemory as _, SequenceState};
 use crate::decoder::{Span, compute};
-use crate::families::{Activation, RopePairs, Shape};
+use crate::families::{Activation, Reach, RopePairs, Shape};
 use crate::file::TensorKind;
 use crate::kernels::{self, Activations, Matrix, PackError, Product, Set, Store};
 use crate::{EngineError, parallel};
@@ -59,7 +59,7 @@ fn write(
         let rows = (PAGE - slot).min(end - position);
         let start = (position - state.len()) * width;
         let page = state
-            .page_mut(position)
+            .page_mut(position, attention.reach)
             .ok_or_else(|| compute("a page without a single owner"))?;
         for head in 0..attention.kv_heads {
             let range = start + head * attention.head_width..start + rows * width;
@@ -221,12 +221,12 @@ impl Backend for Cpu {
         Matrix::packed_bytes(kind, outputs, inputs)
     }
 
-    fn page_bytes(shape: &Shape) -> u64 {
-        HostPage::bytes(&Layout::new(shape))
+    fn page_bytes(shape: &Shape, reach: Reach) -> u64 {
+        HostPage::bytes(&Layout::new(shape, reach))
     }
 
-    fn pages(&self, shape: &Shape) -> Layout {
-        Layout::new(shape)
+    fn pages(&self, shape: &Shape, reach: Reach) -> Layout {
+        Layout::new(shape, reach)
     }
 
     fn expect(&self, bytes: u64) {

@@ -28,7 +28,7 @@ use std::fmt;
 use crate::EngineError;
 use crate::cache::PageMemory;
 use crate::decoder::Span;
-use crate::families::{Activation, Rope, RopePairs, Shape};
+use crate::families::{Activation, Reach, Rope, RopePairs, Shape};
 use crate::file::TensorKind;
 
 /// The operations of a device. Rows are `[rows][width]`; a row's result never depends on the rows beside it.
@@ -53,11 +53,11 @@ pub trait Backend: fmt::Debug + Clone + Send + Sync + Sized {
     /// Bytes that a matrix will take on the device.
     fn matrix_bytes(kind: TensorKind, outputs: usize, inputs: usize) -> u64;
 
-    /// Bytes of a page for a model of that shape.
-    fn page_bytes(shape: &Shape) -> u64;
+    /// Bytes of a page of the layers of that reach, for a model of that shape.
+    fn page_bytes(shape: &Shape, reach: Reach) -> u64;
 
-    /// What pages for a model are made by.
-    fn pages(&self, shape: &Shape) -> <Self::Page as PageMemory>::Source;
+    /// What pages of the layers of that reach are made by.
+    fn pages(&self, shape: &Shape, reach: Reach) -> <Self::Page as PageMemory>::Source;
 
     /// Says how many bytes the matrices that come next will take, by [`Backend::matrix_bytes`].
     fn expect(&self, bytes: u64);
@@ -158,7 +158,9 @@ pub struct Weights<'f> {
 /// What an attention layer is like.
 #[derive(Debug, Clone, Copy)]
 pub struct Attention {
-    /// Whose keys and values.
+    /// In which pages its keys and values lie.
+    pub reach: Reach,
+    /// Which of the layers of these pages it is.
     pub layer: usize,
     /// Query heads.
     pub heads: usize,

@@ -1,12 +1,12 @@
-//! One page: the keys and values of [`PAGE`] positions in all layers, 32-bit floats.
+//! One page: the keys and values of [`PAGE`] positions in all layers of one reach, 32-bit floats.
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{LANES, PAGE};
 use crate::EngineError;
-use crate::families::Shape;
+use crate::families::{Reach, Shape};
 use crate::memory::LargePages;
 
 /// How the floats of a page lie: `[layer][kv_head]`, and for each first its keys `[head_width][PAGE]`, transposed so
@@ -21,10 +21,10 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// The layout for a model's pages.
-    pub fn new(shape: &Shape) -> Self {
+    /// The layout of the pages of a model's layers of that reach.
+    pub fn new(shape: &Shape, reach: Reach) -> Self {
         Self {
-            layers: shape.layers,
+            layers: shape.layers_of(reach),
             kv_heads: shape.kv_heads,
             head_width: shape.head_width,
             value_width: shape.head_width.next_multiple_of(LANES),
@@ -45,7 +45,7 @@ impl Layout {
     }
 }
 
-/// Where a back end keeps the keys and values of [`PAGE`] positions of all layers.
+/// Where a back end keeps the keys and values of [`PAGE`] positions of all layers of one reach.
 pub trait PageMemory: fmt::Debug + Send + Sync + Sized {
     /// What a page is made by: its layout, and the device that it lies on.
     type Source: fmt::Debug + Send + Sync;
@@ -131,28 +131,38 @@ impl HostPage {
 
 /// A page that is counted.
 #[derive(Debug)]
-pub(crate) struct Page<P> {
-    pub(crate) memory: P,
-    _counted: Counted,
+pub(super) struct Page<P> {
+    pub(super) memory: P,
+    counted: Counted,
 }
 
 impl<P> Page<P> {
-    /// Counts a page in `living`.
-    pub(super) fn new(memory: P, living: &Arc<AtomicUsize>) -> Self {
-        living.fetch_add(1, Ordering::Relaxed);
+    /// Counts a page's bytes in `living`.
+    pub(super) fn new(memory: P, bytes: u64, living: &Arc<AtomicU64>) -> Self {
+        living.fetch_add(bytes, Ordering::Relaxed);
         Self {
             memory,
-            _counted: Counted(living.clone()),
+            counted: Counted {
+                bytes,
+                living: living.clone(),
+            },
         }
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.counted.bytes
     }
 }
 
-/// One of the living pages of a pool.
+/// Bytes of the living pages of a pool.
 #[derive(Debug)]
-struct Counted(Arc<AtomicUsize>);
+struct Counted {
+    bytes: u64,
+    living: Arc<AtomicU64>,
+}
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.living.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }

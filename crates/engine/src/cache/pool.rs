@@ -1,33 +1,33 @@
-//! The pool: how many pages there may be, and where known prefixes are found.
+//! The pool: how many bytes pages may take, and where known prefixes are found.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::prefixes::Prefixes;
-use super::{Asker, HostPage, Layout, PAGE, Page, PageMemory, SequenceState};
+use super::prefixes::{Found, Prefixes};
+use super::{Asker, HostPage, Layout, PAGE, Page, PageMemory, Pages, SequenceState};
 use crate::EngineError;
 use crate::backend::HerePage;
-use crate::families::Shape;
+use crate::families::{Reach, Shape};
 
 /// Memory of returned pages that is kept for the next ones, in bytes: what a chat's next turn takes, so that it does not
 /// wait for the system to clear pages. More goes back to the system at once.
 const SPARE_BYTES: u64 = 64 << 20;
 
-/// Pages that known prefixes may keep when no sequence reads them.
+/// Bytes of pages that known prefixes may keep when no sequence reads them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cached {
     /// The owner's.
-    pub own: usize,
+    pub own: u64,
     /// Those of all others together, so that a crowd never pushes out the owner's chat.
-    pub others: usize,
+    pub others: u64,
 }
 
 impl Default for Cached {
     /// All there are.
     fn default() -> Self {
         Self {
-            own: usize::MAX,
-            others: usize::MAX,
+            own: u64::MAX,
+            others: u64::MAX,
         }
     }
 }
@@ -35,45 +35,59 @@ impl Default for Cached {
 /// All pages of one loaded model.
 #[derive(Debug)]
 pub struct PagePool<P: PageMemory = HerePage> {
-    source: P::Source,
-    page_bytes: u64,
-    capacity: usize,
+    /// By the reach of layers.
+    kinds: [Option<Kind<P>>; 2],
+    /// Positions that layers with a window see.
+    window: Option<usize>,
+    capacity: u64,
     /// What known prefixes may keep.
     cached: Cached,
-    living: Arc<AtomicUsize>,
-    spare: Vec<P>,
+    living: Arc<AtomicU64>,
     prefixes: Prefixes<P>,
 }
 
+/// The pages of layers of one reach.
+#[derive(Debug)]
+struct Kind<P: PageMemory> {
+    source: P::Source,
+    bytes: u64,
+    spare: Vec<P>,
+}
+
 impl PagePool<HostPage> {
-    /// A pool, in this machine's memory, of as many pages as fit into `bytes`. Memory is taken when a page is first
-    /// needed.
+    /// A pool, in this machine's memory, of at most `bytes`. Memory is taken when a page is first needed.
     pub fn new(shape: &Shape, bytes: u64) -> Self {
-        Self::of(Layout::new(shape), bytes)
+        Self::of(shape, bytes, |reach| Layout::new(shape, reach))
     }
 }
 
 impl<P: PageMemory> PagePool<P> {
-    /// A pool of as many pages of that source as fit into `bytes`.
-    pub fn of(source: P::Source, bytes: u64) -> Self {
-        let mut pool = Self {
-            page_bytes: P::bytes(&source),
-            source,
-            capacity: 0,
+    /// A pool for sequences of a model of that shape, of pages by those sources and at most `bytes`.
+    pub fn of(shape: &Shape, bytes: u64, source: impl Fn(Reach) -> P::Source) -> Self {
+        let kind = |reach| {
+            (shape.layers_of(reach) > 0).then(|| {
+                let source = source(reach);
+                Kind {
+                    bytes: P::bytes(&source),
+                    source,
+                    spare: Vec::new(),
+                }
+            })
+        };
+        Self {
+            kinds: Reach::BOTH.map(kind),
+            window: shape.local.as_ref().map(|local| local.window),
+            capacity: bytes,
             cached: Cached::default(),
             living: Arc::default(),
-            spare: Vec::new(),
             prefixes: Prefixes::default(),
-        };
-        pool.set_bytes(bytes);
-        pool
+        }
     }
 
     /// Changes how many bytes the pages may take. Pages in use stay, even where they are more than that.
     pub fn set_bytes(&mut self, bytes: u64) {
-        self.capacity = usize::try_from(bytes / self.page_bytes.max(1)).unwrap_or(usize::MAX);
-        let over = self.living().saturating_sub(self.capacity);
-        self.make_room(over);
+        self.capacity = bytes;
+        self.make_room(self.living().saturating_sub(bytes));
     }
 
     /// Bounds the pages that known prefixes keep when no sequence reads them. Without a bound they fill the pool.
@@ -82,34 +96,45 @@ impl<P: PageMemory> PagePool<P> {
         self.trim();
     }
 
-    /// Bytes of one page.
+    /// Bytes of the pages of the same positions in all layers.
     pub fn page_bytes(&self) -> u64 {
-        self.page_bytes
+        self.kinds.iter().flatten().map(|kind| kind.bytes).sum()
     }
 
-    /// Pages in all.
-    pub fn capacity(&self) -> usize {
+    /// Bytes that the pages may take.
+    pub fn capacity(&self) -> u64 {
         self.capacity
     }
 
-    /// Pages that a sequence could still get: unused ones, and those that only a cached prefix holds.
-    pub fn free(&self) -> usize {
-        let cached = self.prefixes.unshared();
-        self.capacity.saturating_sub(self.living()) + cached
+    /// Bytes that a sequence could still get: unused ones, and those of pages that only a cached prefix holds.
+    pub fn free(&self) -> u64 {
+        self.unused() + self.prefixes.unshared_bytes()
     }
 
-    /// Pages whose memory was never taken, or was given back to the system.
-    pub fn untouched(&self) -> usize {
-        let taken = self.living() + self.spare.len();
-        self.capacity.saturating_sub(taken)
+    /// Bytes whose memory was never taken, or was given back to the system.
+    pub fn untouched(&self) -> u64 {
+        self.unused().saturating_sub(self.spare_bytes())
+    }
+
+    /// Bytes that must be free so that `tokens` more of a sequence fit.
+    pub fn needed(&self, state: &SequenceState<P>, tokens: usize) -> u64 {
+        if tokens == 0 {
+            return 0;
+        }
+        // The next token may fall into a page that somebody else reads too.
+        let last = state.pages.get(state.len / PAGE);
+        let copied = last.map_or(0, Pages::shared_bytes);
+        let pages = (state.len + tokens).div_ceil(PAGE);
+        let new = pages.saturating_sub(state.pages.len()) as u64;
+        new.saturating_mul(self.page_bytes()).saturating_add(copied)
     }
 
     /// A sequence that begins with the longest known prefix of `ids` that this asker computed before; at most
     /// `ids.len() − 1` tokens, since the last one must be computed for its logits.
     pub fn adopt(&mut self, asker: &Asker, ids: &[u32]) -> SequenceState<P> {
         let wanted = &ids[..ids.len().saturating_sub(1)];
-        let (pages, len) = self.prefixes.longest(asker, wanted);
-        SequenceState { pages, len }
+        let Found { pages, len, left } = self.prefixes.longest(asker, wanted, self.window);
+        SequenceState { pages, len, left }
     }
 
     /// Makes the full pages of a sequence findable, whose first ids are `ids`. They stay after it until room is needed.
@@ -128,8 +153,8 @@ impl<P: PageMemory> PagePool<P> {
 
     /// Ends a sequence. Its pages are back at once, but for those that are shared or stay findable.
     pub fn release(&mut self, state: SequenceState<P>) {
-        for page in state.pages {
-            self.give_back(page);
+        for pages in state.pages {
+            self.give_back(pages);
         }
         self.trim();
     }
@@ -137,7 +162,9 @@ impl<P: PageMemory> PagePool<P> {
     /// Drops everything cached, and gives the memory of unused pages back to the system.
     pub fn forget(&mut self) {
         self.prefixes = Prefixes::default();
-        self.spare = Vec::new();
+        for kind in self.kinds.iter_mut().flatten() {
+            kind.spare = Vec::new();
+        }
     }
 
     /// Gives `state` pages of its own for `tokens` positions after its length. On an error it is as before.
@@ -146,25 +173,26 @@ impl<P: PageMemory> PagePool<P> {
         state: &mut SequenceState<P>,
         tokens: usize,
     ) -> Result<(), EngineError> {
-        let needed = state.pages_needed(tokens);
-        let free = self.capacity.saturating_sub(self.living());
-        self.make_room(needed.saturating_sub(free));
-        let free = self.capacity.saturating_sub(self.living());
-        if needed > free {
-            return Err(EngineError::NotEnoughMemory {
-                need: needed as u64 * self.page_bytes,
-                have: free as u64 * self.page_bytes,
-            });
+        let need = self.needed(state, tokens);
+        self.make_room(need.saturating_sub(self.unused()));
+        let have = self.unused();
+        if need > have {
+            return Err(EngineError::NotEnoughMemory { need, have });
         }
-        if needed > 0 && state.last_is_shared() {
-            let mut copy = self.page()?;
-            let last = &mut state.pages[state.len / PAGE];
-            copy.memory.copy_from(&last.memory)?;
-            *last = Arc::new(copy);
+        let last = state.len / PAGE;
+        for reach in Reach::BOTH {
+            let page = state.pages.get(last).and_then(|pages| pages.of(reach));
+            let shared = page.filter(|page| tokens > 0 && Arc::strong_count(page) > 1);
+            if let (Some(page), Some(mut copy)) =
+                (shared.cloned(), self.page(reach, shared.is_some())?)
+            {
+                copy.memory.copy_from(&page.memory)?;
+                state.pages[last].0[reach as usize] = Some(Arc::new(copy));
+            }
         }
         while state.pages.len() * PAGE < state.len + tokens {
-            match self.page() {
-                Ok(page) => state.pages.push(Arc::new(page)),
+            match self.pages() {
+                Ok(pages) => state.pages.push(pages),
                 Err(error) => {
                     let len = state.len;
                     state.truncate(self, len);
@@ -175,43 +203,68 @@ impl<P: PageMemory> PagePool<P> {
         Ok(())
     }
 
-    /// Takes a reference back; the page's memory is kept for others when it was the last.
-    pub(super) fn give_back(&mut self, page: Arc<Page<P>>) {
-        if let Some(page) = Arc::into_inner(page) {
-            self.keep(page);
+    /// Positions that layers with a window see; `None` where no layer has one.
+    pub(super) fn window(&self) -> Option<usize> {
+        self.window
+    }
+
+    /// Takes references back; the memory of a page is kept for others when it was the last.
+    pub(super) fn give_back(&mut self, pages: Pages<P>) {
+        for (reach, page) in Reach::BOTH.into_iter().zip(pages.0) {
+            if let Some(page) = page.and_then(Arc::into_inner) {
+                self.keep(reach, page);
+            }
         }
     }
 
-    fn keep(&mut self, page: Page<P>) {
-        let spare = (self.spare.len() as u64 + 1).saturating_mul(self.page_bytes);
-        if spare <= SPARE_BYTES {
-            self.spare.push(page.memory);
+    fn keep(&mut self, reach: Reach, page: Page<P>) {
+        let kept = self.spare_bytes().saturating_add(page.bytes()) <= SPARE_BYTES;
+        if let Some(kind) = self.kinds[reach as usize].as_mut().filter(|_| kept) {
+            kind.spare.push(page.memory);
         }
     }
 
-    fn page(&mut self) -> Result<Page<P>, EngineError> {
-        let memory = match self.spare.pop() {
-            Some(memory) => memory,
-            None => P::new(&self.source)?,
+    fn pages(&mut self) -> Result<Pages<P>, EngineError> {
+        let [all, window] = Reach::BOTH.map(|reach| self.page(reach, true));
+        Ok(Pages([all?.map(Arc::new), window?.map(Arc::new)]))
+    }
+
+    /// A page, where it is wanted and layers see so far.
+    fn page(&mut self, reach: Reach, wanted: bool) -> Result<Option<Page<P>>, EngineError> {
+        let Some(kind) = self.kinds[reach as usize].as_mut().filter(|_| wanted) else {
+            return Ok(None);
         };
-        Ok(Page::new(memory, &self.living))
+        let memory = match kind.spare.pop() {
+            Some(memory) => memory,
+            None => P::new(&kind.source)?,
+        };
+        Ok(Some(Page::new(memory, kind.bytes, &self.living)))
     }
 
-    fn living(&self) -> usize {
+    fn living(&self) -> u64 {
         self.living.load(Ordering::Relaxed)
+    }
+
+    fn unused(&self) -> u64 {
+        self.capacity.saturating_sub(self.living())
+    }
+
+    fn spare_bytes(&self) -> u64 {
+        let kinds = self.kinds.iter().flatten();
+        kinds.map(|kind| kind.spare.len() as u64 * kind.bytes).sum()
     }
 
     /// Forgets prefixes that nobody reads down to what they may keep.
     fn trim(&mut self) {
-        for page in self.prefixes.trim(self.cached) {
-            self.keep(page);
+        for pages in self.prefixes.trim(self.cached) {
+            self.give_back(pages);
         }
     }
 
-    /// Forgets prefixes until that many of their pages are free, the longest unused first.
-    fn make_room(&mut self, pages: usize) {
-        for page in self.prefixes.evict(pages) {
-            self.keep(page);
+    /// Forgets prefixes until that many of their bytes are free, the longest unused first.
+    fn make_room(&mut self, bytes: u64) {
+        for pages in self.prefixes.evict(bytes) {
+            self.give_back(pages);
         }
     }
 }

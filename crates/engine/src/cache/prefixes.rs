@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Asker, Cached, PAGE, Page};
+use super::{Asker, Cached, PAGE, Pages, first_seen};
+use crate::families::Reach;
 
-/// A page of a known prefix. Its parent holds the positions before it.
+/// The pages of [`PAGE`] positions of a known prefix. Its parent holds the positions before it.
 #[derive(Debug)]
 struct Node<P> {
     parent: Parent,
-    /// Ids of the page's positions: `PAGE`, or fewer where a sequence ended.
+    /// Ids of the positions: `PAGE`, or fewer where a sequence ended.
     ids: Vec<u32>,
-    page: Arc<Page<P>>,
+    pages: Pages<P>,
     children: Vec<u64>,
     asker: Asker,
     /// When it was last adopted or published; at least as late as that of any child.
@@ -25,6 +26,16 @@ enum Parent {
     Root(Asker),
     /// Another node.
     Node(u64),
+}
+
+/// A known beginning.
+#[derive(Debug)]
+pub(super) struct Found<P> {
+    pub(super) pages: Vec<Pages<P>>,
+    /// Tokens in it.
+    pub(super) len: usize,
+    /// Of the pages before this one, those of layers with a window are not in it: nothing to come sees them.
+    pub(super) left: usize,
 }
 
 /// All known prefixes of a pool.
@@ -49,8 +60,13 @@ impl<P> Default for Prefixes<P> {
 }
 
 impl<P> Prefixes<P> {
-    /// Pages of the longest known beginning of `ids`, and the tokens in it.
-    pub(super) fn longest(&mut self, asker: &Asker, ids: &[u32]) -> (Vec<Arc<Page<P>>>, usize) {
+    /// The longest known beginning of `ids` of which everything is there that the next token sees.
+    pub(super) fn longest(
+        &mut self,
+        asker: &Asker,
+        ids: &[u32],
+        window: Option<usize>,
+    ) -> Found<P> {
         self.now += 1;
         let (mut pages, mut len) = (Vec::new(), 0);
         let mut parent = Parent::Root(*asker);
@@ -59,32 +75,49 @@ impl<P> Prefixes<P> {
                 break;
             };
             node.used = self.now;
-            pages.push(node.page.clone());
+            pages.push(node.pages.clone());
             len += common;
             if common < PAGE {
                 break;
             }
             parent = Parent::Node(number);
         }
-        (pages, len)
+        let mut left = 0;
+        if window.is_some() {
+            (len, left) = whole_window(&pages, len, window);
+            pages.truncate(len.div_ceil(PAGE));
+            for pages in &mut pages[..left] {
+                pages.take(Reach::Window);
+            }
+        }
+        Found { pages, len, left }
     }
 
     /// Makes `ids` known, whose keys and values are in `pages`. What is known already keeps its pages.
-    pub(super) fn insert(&mut self, asker: &Asker, ids: &[u32], pages: &[Arc<Page<P>>]) {
+    pub(super) fn insert(&mut self, asker: &Asker, ids: &[u32], pages: &[Pages<P>]) {
         self.now += 1;
         let mut parent = Parent::Root(*asker);
-        for (ids, page) in ids.chunks(PAGE).zip(pages) {
+        for (ids, pages) in ids.chunks(PAGE).zip(pages) {
             let number = match self.likest(parent, ids) {
-                // All of it is known.
-                Some((number, common)) if common == ids.len() => number,
-                // An unfinished page that this one continues: the longer one serves both.
-                Some((number, common)) if self.length(number) == common => {
-                    if let Some(node) = self.nodes.get_mut(&number) {
-                        (node.ids, node.page) = (ids.to_vec(), page.clone());
+                // All of it is known, but perhaps for what had left the window.
+                Some((number, common)) if common == ids.len() => {
+                    let window = pages.of(Reach::Window);
+                    if let Some(node) = self.nodes.get_mut(&number)
+                        && node.pages.of(Reach::Window).is_none()
+                        && node.ids.len() == ids.len()
+                    {
+                        node.pages.0[Reach::Window as usize] = window.cloned();
                     }
                     number
                 }
-                Some(_) | None => self.add(asker, parent, ids, page),
+                // An unfinished page that this one continues: the longer one serves both.
+                Some((number, common)) if self.length(number) == common => {
+                    if let Some(node) = self.nodes.get_mut(&number) {
+                        (node.ids, node.pages) = (ids.to_vec(), pages.clone());
+                    }
+                    number
+                }
+                Some(_) | None => self.add(asker, parent, ids, pages),
             };
             if let Some(node) = self.nodes.get_mut(&number) {
                 node.used = self.now;
@@ -93,34 +126,52 @@ impl<P> Prefixes<P> {
         }
     }
 
-    /// Pages that no sequence holds.
-    pub(super) fn unshared(&self) -> usize {
-        self.nodes.values().filter(|node| unshared(node)).count()
+    /// Bytes of pages that no sequence holds.
+    pub(super) fn unshared_bytes(&self) -> u64 {
+        let nodes = self.nodes.values();
+        nodes.map(|node| node.pages.unshared_bytes()).sum()
     }
 
-    /// Forgets the longest unused prefixes until `count` pages came free, the owner's after all others; gives them.
-    pub(super) fn evict(&mut self, count: usize) -> Vec<Page<P>> {
-        let mut freed = self.evict_of(count, |asker| *asker != Asker::OWNER);
-        freed.extend(self.evict_of(count.saturating_sub(freed.len()), |_| true));
+    /// Forgets the longest unused prefixes until so many bytes came free, the owner's after all others; gives them.
+    pub(super) fn evict(&mut self, bytes: u64) -> Vec<Pages<P>> {
+        let mut freed = self.evict_of(bytes, |asker| *asker != Asker::OWNER);
+        let more = bytes.saturating_sub(bytes_of(&freed));
+        freed.extend(self.evict_of(more, |_| true));
+        // Of what sequences read on, their windows may have moved on.
+        let mut left = bytes.saturating_sub(bytes_of(&freed));
+        for node in self.nodes.values_mut().filter(|node| !unshared(node)) {
+            if left == 0 {
+                break;
+            }
+            let page = node.pages.take(Reach::Window);
+            match page {
+                Some(page) if Arc::strong_count(&page) == 1 => {
+                    left = left.saturating_sub(page.bytes());
+                    freed.push(Pages([None, Some(page)]));
+                }
+                page => node.pages.0[Reach::Window as usize] = page,
+            }
+        }
         freed
     }
 
     /// Forgets what prefixes that no sequence reads hold beyond what they may keep, the longest unused first; gives it.
-    pub(super) fn trim(&mut self, cached: Cached) -> Vec<Page<P>> {
+    pub(super) fn trim(&mut self, cached: Cached) -> Vec<Pages<P>> {
         let mut freed = Vec::new();
         for (owners, most) in [(true, cached.own), (false, cached.others)] {
             let is_of = |asker: &Asker| (*asker == Asker::OWNER) == owners;
             let held = self.nodes.values();
             let held = held.filter(|node| unshared(node) && is_of(&node.asker));
-            let over = held.count().saturating_sub(most);
+            let held: u64 = held.map(|node| node.pages.unshared_bytes()).sum();
+            let over = held.saturating_sub(most);
             freed.extend(self.evict_of(over, is_of));
         }
         freed
     }
 
-    fn evict_of(&mut self, count: usize, is_of: impl Fn(&Asker) -> bool) -> Vec<Page<P>> {
-        let mut freed = Vec::new();
-        while freed.len() < count {
+    fn evict_of(&mut self, bytes: u64, is_of: impl Fn(&Asker) -> bool) -> Vec<Pages<P>> {
+        let (mut freed, mut came) = (Vec::new(), 0);
+        while came < bytes {
             // Among equals the later made: a child is never older than its parent.
             let free = self
                 .nodes
@@ -130,7 +181,9 @@ impl<P> Prefixes<P> {
             let Some((&number, _)) = oldest else {
                 break;
             };
+            let before = freed.len();
             self.remove(number, &mut freed);
+            came += bytes_of(&freed[before..]);
         }
         freed
     }
@@ -158,13 +211,13 @@ impl<P> Prefixes<P> {
         self.nodes.get(&number).map_or(0, |node| node.ids.len())
     }
 
-    fn add(&mut self, asker: &Asker, parent: Parent, ids: &[u32], page: &Arc<Page<P>>) -> u64 {
+    fn add(&mut self, asker: &Asker, parent: Parent, ids: &[u32], pages: &Pages<P>) -> u64 {
         let number = self.number;
         self.number += 1;
         let node = Node {
             parent,
             ids: ids.to_vec(),
-            page: page.clone(),
+            pages: pages.clone(),
             children: Vec::new(),
             asker: *asker,
             used: self.now,
@@ -181,8 +234,24 @@ impl<P> Prefixes<P> {
         number
     }
 
-    /// Removes a node and all that hangs on it, which could not be found without it.
-    fn remove(&mut self, number: u64, freed: &mut Vec<Page<P>>) {
+    /// Removes a node and all that hangs on it, which could not be found without it; and what it hangs on, where that holds
+    /// nothing more and leads nowhere else.
+    fn remove(&mut self, number: u64, freed: &mut Vec<Pages<P>>) {
+        let mut number = number;
+        while let Some(Node {
+            parent: Parent::Node(above),
+            ..
+        }) = self.nodes.get(&number)
+        {
+            let above = *above;
+            let leads_on = self.nodes.get(&above).is_none_or(|node| {
+                node.children.len() > 1 || node.pages.0.iter().any(Option::is_some)
+            });
+            if leads_on {
+                break;
+            }
+            number = above;
+        }
         let mut doomed = vec![number];
         if let Some(node) = self.nodes.get(&number) {
             match node.parent {
@@ -204,12 +273,35 @@ impl<P> Prefixes<P> {
         while let Some(number) = doomed.pop() {
             if let Some(node) = self.nodes.remove(&number) {
                 doomed.extend(node.children);
-                freed.extend(Arc::into_inner(node.page));
+                freed.push(node.pages);
             }
         }
     }
 }
 
 fn unshared<P>(node: &Node<P>) -> bool {
-    Arc::strong_count(&node.page) == 1
+    node.pages.shared_bytes() == 0
+}
+
+/// Bytes that come free with these.
+fn bytes_of<P>(pages: &[Pages<P>]) -> u64 {
+    pages.iter().map(Pages::unshared_bytes).sum()
+}
+
+/// The longest part of a beginning of `len` tokens of which the window is whole, and its first page with a window.
+fn whole_window<P>(pages: &[Pages<P>], len: usize, window: Option<usize>) -> (usize, usize) {
+    let mut best = (0, 0);
+    // Where the pages with a window begin that go on without a gap.
+    let mut begin = 0;
+    for (at, page) in pages.iter().enumerate() {
+        if page.of(Reach::Window).is_none() {
+            begin = at + 1;
+        }
+        let len = len.min((at + 1) * PAGE);
+        let first = first_seen(window, len);
+        if begin <= first {
+            best = (len, first);
+        }
+    }
+    best
 }

@@ -4,15 +4,19 @@ use super::*;
 use std::collections::BTreeSet;
 
 /// Pages of the pool under test.
-const PAGES: usize = 12;
+const PAGES: u64 = 12;
 
 fn shape() -> Shape {
     Shape::of_heads(1, 1, 16)
 }
 
 fn pool() -> PagePool<HostPage> {
-    let page = HostPage::bytes(&Layout::new(&shape()));
-    PagePool::new(&shape(), page * PAGES as u64)
+    PagePool::new(&shape(), page() * PAGES)
+}
+
+/// Bytes of a page.
+fn page() -> u64 {
+    HostPage::bytes(&Layout::new(&shape(), Reach::All))
 }
 
 /// What a model would compute for the last of `ids`: a function of all of them.
@@ -43,7 +47,10 @@ impl Running {
             self.ids.push(id);
             let value = [computed(&self.ids); 16];
             let position = self.ids.len() - 1;
-            let page = self.state.page_mut(position).expect("a page of its own");
+            let page = self
+                .state
+                .page_mut(position, Reach::All)
+                .expect("a page of its own");
             page.write((0, 0), position % PAGE, 16, &value, &value);
         }
         self.state.advance(ids.len());
@@ -53,7 +60,7 @@ impl Running {
     fn holds_what_it_should(&self) {
         assert_eq!(self.state.len(), self.ids.len());
         for position in 0..self.ids.len() {
-            let page = self.state.page(position / PAGE);
+            let page = self.state.page(position / PAGE, Reach::All).unwrap();
             let due = computed(&self.ids[..=position]);
             assert_eq!(page.keys(0, 0)[5 * PAGE + position % PAGE], due);
             assert_eq!(page.values(0, 0)[position % PAGE * 16 + 5], due);
@@ -129,7 +136,7 @@ proptest! {
                 }
                 Act::Grow { which, ids } => {
                     if let Some(one) = running.get_mut(which) {
-                        let needed = one.state.pages_needed(ids.len());
+                        let needed = pool.needed(&one.state, ids.len());
                         let free = pool.free();
                         prop_assert_eq!(one.grow(&mut pool, &ids), needed <= free);
                     }
@@ -170,13 +177,13 @@ proptest! {
             // Every page that lives is a sequence's or a prefix's, and is counted once.
             let held: BTreeSet<*const Page<HostPage>> = running
                 .iter()
-                .flat_map(|one| one.state.pages.iter().map(Arc::as_ptr))
+                .flat_map(|one| one.state.pages.iter().filter_map(|it| it.of(Reach::All)).map(Arc::as_ptr))
                 .collect();
-            prop_assert_eq!(pool.free(), PAGES - held.len());
-            prop_assert!(pool.living() <= PAGES);
+            prop_assert_eq!(pool.free(), (PAGES - held.len() as u64) * page());
+            prop_assert!(pool.living() <= PAGES * page());
         }
         running.into_iter().for_each(|one| pool.release(one.state));
-        prop_assert_eq!(pool.free(), PAGES);
+        prop_assert_eq!(pool.free(), PAGES * page());
         pool.forget();
         prop_assert_eq!(pool.living(), 0);
     }
@@ -187,9 +194,9 @@ fn a_dropped_sequence_gives_its_pages_back_too() {
     let mut pool = pool();
     let mut one = Running::default();
     assert!(one.grow(&mut pool, &[1; 70]));
-    assert_eq!(pool.free(), PAGES - 3);
+    assert_eq!(pool.free(), (PAGES - 3) * page());
     drop(one);
-    assert_eq!(pool.free(), PAGES);
+    assert_eq!(pool.free(), PAGES * page());
 }
 
 #[test]
@@ -219,7 +226,10 @@ fn the_longest_unused_prefix_goes_first() {
 #[test]
 fn prefixes_keep_no_more_than_they_may_and_strangers_cost_the_owner_nothing() {
     let mut pool = pool();
-    pool.set_cached(Cached { own: 4, others: 4 });
+    pool.set_cached(Cached {
+        own: 4 * page(),
+        others: 4 * page(),
+    });
     let ask = |asker: Asker, first: u32, pool: &mut PagePool<HostPage>| {
         let mut one = Running::default();
         assert!(one.grow(pool, &[first; 96]));
@@ -232,7 +242,7 @@ fn prefixes_keep_no_more_than_they_may_and_strangers_cost_the_owner_nothing() {
             u32::from(stranger),
             &mut pool,
         );
-        assert!(pool.living() <= 3 + 4, "{} pages", pool.living());
+        assert!(pool.living() <= (3 + 4) * page(), "{} bytes", pool.living());
     }
     let found = |asker: Asker, id: u32, pool: &mut PagePool<HostPage>| {
         let state = pool.adopt(&asker, &[id; 97]);
@@ -247,9 +257,9 @@ fn prefixes_keep_no_more_than_they_may_and_strangers_cost_the_owner_nothing() {
     // The owner's own are bounded too, and what is read now is not counted.
     let reads = pool.adopt(&Asker::OWNER, &[0; 97]);
     ask(Asker::OWNER, 9, &mut pool);
-    assert_eq!(pool.living(), 3 + 3 + 4);
+    assert_eq!(pool.living(), (3 + 3 + 4) * page());
     pool.release(reads);
-    assert_eq!(pool.living(), 4 + 4);
+    assert_eq!(pool.living(), (4 + 4) * page());
     assert_eq!(found(Asker::OWNER, 9, &mut pool), 96);
     pool.set_cached(Cached { own: 0, others: 0 });
     assert_eq!(pool.living(), 0);
@@ -278,14 +288,15 @@ fn room_for_others_is_made_of_their_prefixes_before_the_owners() {
 #[test]
 fn memory_is_untouched_until_a_page_takes_it_and_cached_pages_have_it() {
     let mut pool = pool();
-    assert_eq!(pool.untouched(), PAGES);
+    assert_eq!(pool.untouched(), PAGES * page());
     let mut running = Running::default();
     assert!(running.grow(&mut pool, &[1; 3 * PAGE]));
-    assert_eq!(pool.untouched(), PAGES - 3);
+    assert_eq!(pool.untouched(), (PAGES - 3) * page());
     pool.retire(&Asker::OWNER, &running.ids, running.state);
-    assert_eq!((pool.untouched(), pool.free()), (PAGES - 3, PAGES));
+    let (untouched, free) = (pool.untouched(), pool.free());
+    assert_eq!((untouched, free), ((PAGES - 3) * page(), PAGES * page()));
     let other = pool.adopt(&Asker::OWNER, &[1; 9]);
     pool.release(other);
     pool.forget();
-    assert_eq!(pool.untouched(), PAGES);
+    assert_eq!(pool.untouched(), PAGES * page());
 }

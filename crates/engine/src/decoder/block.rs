@@ -118,8 +118,10 @@ impl<B: Backend> Pass<'_, B> {
             (Some(turns), Some(_)) => turns,
             (Some(_) | None, _) => &self.turns,
         };
+        let reach = shape.reach(layer);
         let attention = Attention {
-            layer,
+            reach,
+            layer: shape.before(layer, reach),
             heads: shape.heads,
             kv_heads: shape.kv_heads,
             head_width: shape.head_width,

@@ -157,7 +157,9 @@ impl<B: Backend> Decoder<B> {
 
     /// A pool of pages for its sequences, of at most that many bytes.
     pub fn pool(&self, bytes: u64) -> PagePool<B::Page> {
-        PagePool::of(self.backend.pages(&self.shape), bytes)
+        PagePool::of(&self.shape, bytes, |reach| {
+            self.backend.pages(&self.shape, reach)
+        })
     }
 
     /// Tokens of the longest sequence that it can compute: less than any number for models that must know it at load.
@@ -194,7 +196,10 @@ impl<B: Backend> Decoder<B> {
         let step = reserved.and_then(|()| self.compute(spans, interrupted));
         for span in spans {
             match &step {
-                Ok(Step::Computed(_)) => span.state.advance(span.ids.len()),
+                Ok(Step::Computed(_)) => {
+                    span.state.advance(span.ids.len());
+                    span.state.leave(pool);
+                }
                 Ok(Step::Interrupted) | Err(_) => {
                     let len = span.state.len();
                     span.state.truncate(pool, len);

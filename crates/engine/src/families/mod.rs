@@ -70,6 +70,20 @@ pub struct Shape {
     pub experts: Option<Experts>,
 }
 
+/// How far back the tokens of a layer see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// To the beginning.
+    All,
+    /// Over a sliding window of the last tokens.
+    Window,
+}
+
+impl Reach {
+    /// Both.
+    pub const BOTH: [Self; 2] = [Self::All, Self::Window];
+}
+
 /// Layers with a sliding window.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Local {
@@ -233,6 +247,26 @@ impl Shape {
     pub fn window(&self, layer: usize) -> Option<usize> {
         let local = self.local.as_ref()?;
         local.layers.get(layer)?.then_some(local.window)
+    }
+
+    /// How far the tokens of a layer see.
+    pub fn reach(&self, layer: usize) -> Reach {
+        match self.window(layer) {
+            Some(_) => Reach::Window,
+            None => Reach::All,
+        }
+    }
+
+    /// How many layers before that one see as far: all of them in the end.
+    pub fn before(&self, layer: usize, reach: Reach) -> usize {
+        (0..layer.min(self.layers))
+            .filter(|&other| self.reach(other) == reach)
+            .count()
+    }
+
+    /// Layers that see so far.
+    pub fn layers_of(&self, reach: Reach) -> usize {
+        self.before(self.layers, reach)
     }
 
     /// Bytes of keys and values of one token, over all layers (32-bit floats).

@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-/// Most seconds of the device that are saved up, for a share of one: as much as makes up for a step that was long, and too
-/// little to be felt as a burst.
-const SAVED: f64 = 0.25;
+/// Most seconds of the device that are saved up, for a share of one: as much as makes up for who comes late for a burst.
+const SAVED: f64 = 2.0 * BURST;
 
 /// Seconds of the device, for a share of one, that a spent budget gathers before it is used again. The first step after a
 /// pause is slower than those in a row, as threads sleep and caches are cold: computing in bursts gets more out of the same
-/// share. Below [`SAVED`], so that who comes late for a burst loses nothing.
-const BURST: f64 = 0.12;
+/// share. A pause of half a second is short beside a stranger's answer, and what the first step loses little beside a burst.
+const BURST: f64 = 0.5;
 
 /// A refilled budget. It may be overdrawn by a step, which the next ones wait for: over time the share is kept exactly.
 #[derive(Debug, Clone)]

@@ -16,7 +16,12 @@ struct Device {
     token: f64,
     /// How long a step goes on after the owner asked for the device.
     block: f64,
+    /// How much longer the first step after a pause takes: threads sleep, and caches are cold.
+    wake: f64,
 }
+
+/// A pause that threads fall asleep in, in seconds.
+const PAUSE: f64 = 0.001;
 
 /// A processor with a small model.
 const SMALL: Device = Device {
@@ -24,6 +29,7 @@ const SMALL: Device = Device {
     row: 0.001,
     token: 0.0004,
     block: 0.002,
+    wake: 0.004,
 };
 
 /// A processor with a model that its memory is slow for.
@@ -32,6 +38,7 @@ const LARGE: Device = Device {
     row: 0.02,
     token: 0.02,
     block: 0.1,
+    wake: 0.01,
 };
 
 /// A graphics card: one more row costs next to nothing.
@@ -40,6 +47,7 @@ const CARD: Device = Device {
     row: 0.000_01,
     token: 0.000_05,
     block: 0.000_3,
+    wake: 0.001,
 };
 
 #[derive(Debug, Clone)]
@@ -107,6 +115,7 @@ impl Job {
 fn run(device: Device, sharing: Sharing, mut jobs: Vec<Job>, until: f64) -> (Vec<Job>, f64) {
     let seconds = Duration::from_secs_f64;
     let (mut now, mut number, mut network) = (0.0, 0, 0.0);
+    let mut last_end = 0.0;
     let mut scheduler = Scheduler::new(sharing, Duration::ZERO);
     while now < until {
         let open: Vec<usize> = (0..jobs.len())
@@ -153,7 +162,11 @@ fn run(device: Device, sharing: Sharing, mut jobs: Vec<Job>, until: f64) -> (Vec
             }
         }
         let fixed = if rows > 0.0 { device.step } else { 0.0 };
-        let took = fixed + device.row * rows + device.token * prefill;
+        let wake = match now - last_end > PAUSE {
+            true => device.wake,
+            false => 0.0,
+        };
+        let took = wake + fixed + device.row * rows + device.token * prefill;
         let own = chosen
             .iter()
             .any(|chosen| jobs[chosen.call as usize].class == Class::Own);
@@ -162,10 +175,12 @@ fn run(device: Device, sharing: Sharing, mut jobs: Vec<Job>, until: f64) -> (Vec
             now += took;
             network += took;
             scheduler.gave_up(seconds(took), seconds(now));
+            last_end = now;
             continue;
         }
         number += 1;
         now += took;
+        last_end = now;
         if !own {
             network += took;
         }
@@ -317,6 +332,18 @@ proptest! {
         let device = if large { LARGE } else { SMALL };
         let (_, network) = run(device, sharing, saturating(count), device.step * 20_000.0);
         let ratio = network / f64::from(share);
+        prop_assert!((0.97..=1.03).contains(&ratio), "{ratio}");
+    }
+
+    #[test]
+    fn a_share_of_the_time_is_that_share_of_the_tokens(share in 0.25f32..0.9, large in any::<bool>()) {
+        let device = if large { LARGE } else { SMALL };
+        let tokens = |network_share| {
+            let sharing = Sharing { network_share, ..Sharing::default() };
+            let (jobs, _) = run(device, sharing, saturating(8), device.step * 20_000.0);
+            jobs.iter().map(|job| f64::from(job.produced)).sum::<f64>()
+        };
+        let ratio = tokens(share) / tokens(1.0) / f64::from(share);
         prop_assert!((0.97..=1.03).contains(&ratio), "{ratio}");
     }
 

@@ -211,7 +211,7 @@ impl Compute {
             ids,
             state: SequenceState::default(),
             drafted: Vec::new(),
-            pages: model.promise(longest),
+            bytes: model.promise(longest),
             aside: false,
             compiling: false,
             last_step: 0,
@@ -222,11 +222,10 @@ impl Compute {
             .iter()
             .filter(|sequence| sequence.model == id);
         let accepted: Vec<Claim> = of_model.map(Sequence::claim).collect();
-        let page = model.page_bytes();
         room::admit(&accepted, &sequence.claim(), model.capacity()).map_err(
             |NoRoom { have }| EngineError::NotEnoughMemory {
-                need: sequence.pages as u64 * page,
-                have: have as u64 * page,
+                need: sequence.bytes,
+                have,
             },
         )?;
         sequence.state = model.adopt(&sequence.asker.key, sequence.adoptable());

@@ -157,14 +157,14 @@ impl Answer {
     }
 
     /// Drafts what follows `ids`, at most as much as fits before `longest`: nothing unless it pays. Called before every
-    /// step that computes this answer's next token and no other sequence's.
-    pub(super) fn draft(&mut self, ids: &[u32], longest: u32, pace: &Pace) -> Vec<u32> {
+    /// step that is computed for this answer's next token.
+    pub(super) fn draft(&mut self, ids: &[u32], longest: usize, pace: &Pace) -> Vec<u32> {
         // The first new token comes out of the prompt's step, where there is nothing to save.
         if self.counts.produced == 0 {
             return Vec::new();
         }
         // What is chosen last is not computed.
-        let room = (longest as usize).saturating_sub(ids.len() + 1);
+        let room = longest.saturating_sub(ids.len() + 1);
         self.foreseen = draft::look_up(ids, room.min(draft::LONGEST_DRAFT));
         let rows = pace.rows(self.acceptance, self.foreseen.len() + 1);
         let drafted = self.foreseen[..rows - 1].to_vec();

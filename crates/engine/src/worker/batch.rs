@@ -13,10 +13,9 @@ use super::sequence::{Outcome, Sequence, Work};
 use super::simulated;
 use super::watchdog::step_limit;
 use super::weights::Weights;
-use crate::cache::PagePool;
 use crate::decoder::Step;
 use crate::encoder::Encoder;
-use crate::scheduler::{Candidate, Chosen, Plan};
+use crate::scheduler::{Candidate, Chosen, Plan, STEP_TOKENS};
 use crate::wire::Say;
 use crate::{Class, EngineError};
 
@@ -72,27 +71,31 @@ impl Compute {
         }
     }
 
-    /// Drafts for a sequence that is computed alone: beside others they would wait for its guesses. Of the network's, only
+    /// Drafts for the sequence that a step is computed for: one alone, or the owner's only one beside others, who are there
+    /// on condition that it loses nothing. Among equals one would wait for the other's guesses. Of the network's, only
     /// while the owner wants nothing.
     fn draft(&mut self, model: u64, chosen: &mut [Chosen]) {
         for sequence in &mut self.sequences {
             // Of a step that was given up.
             sequence.drafted.clear();
         }
-        let ([chosen], true) = (chosen, draft::EXACT) else {
+        let Some(model) = self.models.get(model).filter(|_| draft::EXACT) else {
             return;
         };
-        let own_is_here = self
-            .sequences
-            .iter()
-            .any(|sequence| sequence.class == Class::Own);
-        let of_call = |sequence: &&mut Sequence| sequence.call == chosen.call;
-        let sequence = self.sequences.iter_mut().find(of_call);
-        let (Some(sequence), Some(model)) = (sequence, self.models.get(model)) else {
+        let is_own = |sequence: &Sequence| sequence.class == Class::Own;
+        let own_is_here = self.sequences.iter().any(is_own);
+        let leads = |sequence: &&mut Sequence| {
+            chosen.iter().any(|chosen| chosen.call == sequence.call)
+                && is_own(sequence) == own_is_here
+        };
+        let mut leading: Vec<&mut Sequence> = self.sequences.iter_mut().filter(leads).collect();
+        let ([sequence], true) = (leading.as_mut_slice(), own_is_here || chosen.len() == 1) else {
             return;
         };
-        if chosen.tokens == 1 && !(sequence.class.is_network() && own_is_here) {
-            chosen.tokens = sequence.draft(model);
+        let all: u32 = chosen.iter().map(|chosen| chosen.tokens).sum();
+        let of_call = |chosen: &&mut Chosen| chosen.call == sequence.call;
+        if let Some(chosen) = chosen.iter_mut().find(of_call).filter(|it| it.tokens == 1) {
+            chosen.tokens = sequence.draft(model, STEP_TOKENS.saturating_sub(all));
         }
     }
 
@@ -225,19 +228,17 @@ impl Compute {
     fn make_room(&mut self, id: u64, tokens: &BTreeMap<u64, u32>) -> bool {
         let mut moved = false;
         loop {
-            let needed: usize = self
-                .sequences
-                .iter()
-                .filter_map(|sequence| {
-                    let tokens = tokens.get(&sequence.call)?;
-                    Some(sequence.state.pages_needed(*tokens as usize))
-                })
-                .sum();
             let Some(model) = self.models.get_mut(id) else {
                 return moved;
             };
-            let free = model.weights.pool().map(PagePool::free);
-            if free.is_none_or(|free| needed <= free) {
+            let Some(pool) = model.weights.pool() else {
+                return moved;
+            };
+            let in_step = self.sequences.iter().filter_map(|sequence| {
+                let tokens = tokens.get(&sequence.call)?;
+                Some(pool.needed(&sequence.state, *tokens as usize))
+            });
+            if in_step.sum::<u64>() <= pool.free() {
                 return moved;
             }
             let holders = self

@@ -30,15 +30,15 @@ pub(super) fn run(
 ) -> Result<Option<Benchmark>, EngineError> {
     let limit = step_limit(None, STEP_TOKENS, model.info.text.weights_bytes);
     let context = model.info.context as usize;
+    // Nobody else computes, so there is room for a full context.
     let (decoder, pool) = model.decoding()?;
-    let room = (pool.free() * crate::cache::PAGE).min(context);
     let mut speed = Speed {
         decoder,
         pool,
         go_on,
     };
     watch.begin("a measurement".to_owned(), limit);
-    let measured = measure(&mut speed, room, watch, limit);
+    let measured = measure(&mut speed, context, watch, limit);
     watch.end();
     Ok(
         measured?.map(|(prefill_tokens_per_second, decode)| Benchmark {

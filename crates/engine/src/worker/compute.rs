@@ -294,7 +294,7 @@ impl Compute {
             network: count(true),
             tokens_per_second: self.speed.last,
             rss_bytes: self.gauge.resident(),
-            pages_in_use: self.models.pages_in_use() as u64,
+            pages_in_use: self.models.pages_in_use(),
             drafts: self.drafts,
         };
         self.shared.outbox.say(0, Say::Stats(stats));

@@ -18,7 +18,7 @@ const LONGEST_MATCH: usize = 16;
 /// Rows of the steps that are measured and compared: one, and what kernels compute side by side.
 const ROWS: [usize; 4] = [1, 2, 4, 8];
 
-/// Most tokens of a draft.
+/// Most tokens of a draft. Fewer than a sequence may be cut by without losing its window.
 pub(super) const LONGEST_DRAFT: usize = ROWS[ROWS.len() - 1] - 1;
 
 /// A draft must be expected to yield this much more than single tokens do: measurements are not better than that.

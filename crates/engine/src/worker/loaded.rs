@@ -8,7 +8,7 @@ use super::draft::Pace;
 use super::need::{LEAST_CONTEXT, Need};
 use super::texts::Stamp;
 use super::weights::{Planned, Weights};
-use crate::cache::{self, Asker, Cached, PagePool, SequenceState};
+use crate::cache::{Asker, Cached, PagePool, SequenceState, Sizes};
 use crate::decoder::Decoder;
 use crate::grammar::Grammars;
 use crate::pooling::Pooling;
@@ -16,7 +16,7 @@ use crate::text::TextModel;
 use crate::{EngineError, LoadProgress, ModelInfo};
 
 /// Known prefixes of all strangers together keep this part of a context: a few short chats. It is the owner's memory.
-const CACHED_FOR_OTHERS: usize = 4;
+const CACHED_FOR_OTHERS: u64 = 4;
 
 /// A loaded model.
 #[derive(Debug)]
@@ -94,8 +94,8 @@ impl Loaded {
     /// Known prefixes of the owner's keep a full context, so that the next turn of the longest chat finds all of it. More
     /// would be old chats, and memory that never comes back.
     fn bound_prefixes(&mut self) {
-        let own = self.pages_of(self.info.context);
-        let least = self.pages_of(LEAST_CONTEXT).min(own);
+        let own = self.sizes().bytes(self.info.context);
+        let least = self.sizes().bytes(LEAST_CONTEXT).min(own);
         let others = (own / CACHED_FOR_OTHERS).max(least);
         if let Some(pool) = self.weights.pool_mut() {
             pool.set_cached(Cached { own, others });
@@ -128,7 +128,7 @@ impl Loaded {
             return Ok(());
         };
         let need = Need::with_fixed(self.fixed, decoder.shape(), Some(wanted));
-        let now = pool.capacity() as u64 * pool.page_bytes();
+        let now = pool.capacity();
         let have = (self.fixed + now).saturating_add(free);
         let (context, pages) = need.fit(have).ok_or_else(|| EngineError::NotEnoughMemory {
             need: need.least_bytes(),
@@ -152,38 +152,31 @@ impl Loaded {
 
     /// Bytes that it may take in all.
     pub(super) fn may_take(&self) -> u64 {
-        self.fixed + self.capacity() as u64 * self.page_bytes()
+        self.fixed + self.capacity()
     }
 
     /// Bytes of that which were not taken yet.
     pub(super) fn not_taken(&self) -> u64 {
-        let untouched = self.weights.pool().map_or(0, PagePool::untouched);
-        untouched as u64 * self.page_bytes()
+        self.weights.pool().map_or(0, PagePool::untouched)
     }
 
-    /// Pages in all; none where sequences need none.
-    pub(super) fn capacity(&self) -> usize {
+    /// Bytes of pages in all; none where sequences need none.
+    pub(super) fn capacity(&self) -> u64 {
         self.weights.pool().map_or(0, PagePool::capacity)
     }
 
-    /// Bytes of a page.
-    pub(super) fn page_bytes(&self) -> u64 {
-        self.weights.pool().map_or(0, PagePool::page_bytes)
-    }
-
-    /// Pages that sequences hold.
-    pub(super) fn pages_in_use(&self) -> usize {
-        let used = |pool: &PagePool| pool.capacity().saturating_sub(pool.free());
+    /// Pages that sequences hold, those of all layers counted as one.
+    pub(super) fn pages_in_use(&self) -> u64 {
+        let used = |pool: &PagePool| {
+            let bytes = pool.capacity().saturating_sub(pool.free());
+            bytes.div_ceil(pool.page_bytes().max(1))
+        };
         self.weights.pool().map_or(0, used)
     }
 
-    /// Pages that a sequence of so many tokens is promised: one more than it fills, for the page that is copied when it
-    /// was shared and is grown into.
-    pub(super) fn promise(&self, tokens: u32) -> usize {
-        match self.weights {
-            Weights::Decoder { .. } => self.pages_of(tokens) + 1,
-            Weights::Encoder(_) => 0,
-        }
+    /// Bytes of pages that a sequence of so many tokens is promised.
+    pub(super) fn promise(&self, tokens: u32) -> u64 {
+        self.sizes().promise(tokens)
     }
 
     /// What of a sequence its asker computed before.
@@ -196,6 +189,15 @@ impl Loaded {
     pub(super) fn retire(&mut self, asker: &Asker, ids: &[u32], state: SequenceState) {
         if let Some(pool) = self.weights.pool_mut() {
             pool.retire(asker, ids, state);
+        }
+    }
+
+    /// Makes a prompt findable whose answer moves its window on, so that another answer to it need not read it again.
+    pub(super) fn remember(&mut self, asker: &Asker, ids: &[u32], state: &SequenceState) {
+        if let Weights::Decoder { decoder, pool } = &mut self.weights
+            && decoder.shape().local.is_some()
+        {
+            pool.publish(asker, ids, state);
         }
     }
 
@@ -213,12 +215,11 @@ impl Loaded {
         }
     }
 
-    /// Pages that so many tokens fill.
-    fn pages_of(&self, tokens: u32) -> usize {
-        let Weights::Decoder { decoder, pool } = &self.weights else {
-            return 0;
-        };
-        let bytes = cache::bytes(decoder.shape(), tokens);
-        usize::try_from(bytes / pool.page_bytes().max(1)).unwrap_or(usize::MAX)
+    /// What its pages take; nothing where sequences need none.
+    fn sizes(&self) -> Sizes {
+        match &self.weights {
+            Weights::Decoder { decoder, .. } => Sizes::of(decoder.shape()),
+            Weights::Encoder(_) => Sizes::default(),
+        }
     }
 }

@@ -63,7 +63,7 @@ impl Models {
     }
 
     /// Pages that sequences hold, over all models.
-    pub(super) fn pages_in_use(&self) -> usize {
+    pub(super) fn pages_in_use(&self) -> u64 {
         self.loaded.iter().map(Loaded::pages_in_use).sum()
     }
 

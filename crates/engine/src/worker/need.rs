@@ -1,7 +1,7 @@
 //! What memory a load needs, and what context fits into what there is.
 
 use super::weights::Planned;
-use crate::cache::{self, PAGE};
+use crate::cache::Sizes;
 use crate::families::Shape;
 use crate::scheduler::STEP_ROWS;
 
@@ -23,8 +23,8 @@ pub(super) const SCORE_ROWS: u32 = 64;
 pub(super) struct Need {
     /// Bytes of weights, scratch and logits.
     fixed: u64,
-    /// Bytes of a page.
-    page: u64,
+    /// What pages take.
+    pages: Sizes,
     /// The least context that is worth it, in tokens.
     least: u32,
     /// The context that is wanted.
@@ -45,7 +45,7 @@ impl Need {
                 let context = u32::try_from(plan.shape().context).unwrap_or(u32::MAX);
                 Self {
                     fixed: plan.weights_bytes() + plan.shape().scratch_bytes(),
-                    page: 0,
+                    pages: Sizes::default(),
                     least: context,
                     most: context,
                 }
@@ -67,16 +67,14 @@ impl Need {
         };
         Self {
             fixed,
-            page: cache::bytes(shape, 1),
+            pages: Sizes::of(shape),
             least,
             most,
         }
     }
 
     fn with(self, context: u32) -> u64 {
-        // One more for the page that is copied when it was shared and is grown into.
-        let pages = u64::from(context).div_ceil(PAGE as u64) + 1;
-        self.fixed.saturating_add(self.page.saturating_mul(pages))
+        self.fixed.saturating_add(self.pages.promise(context))
     }
 
     /// Bytes with the context that is wanted.

@@ -32,8 +32,8 @@ pub(super) struct Sequence {
     pub(super) state: SequenceState,
     /// The last token and what is drafted to follow it, in a step that verifies a draft.
     pub(super) drafted: Vec<u32>,
-    /// Pages that it was promised.
-    pub(super) pages: usize,
+    /// Bytes of pages that it was promised.
+    pub(super) bytes: u64,
     /// It stands aside: its pages were needed by an earlier class.
     pub(super) aside: bool,
     /// Its constraint is still being compiled.
@@ -113,17 +113,18 @@ impl Sequence {
         Claim {
             call: self.call,
             class: self.class,
-            pages: self.pages,
+            bytes: self.bytes,
         }
     }
 
-    /// Drafts what follows its next token, for a step that computes nothing else. Gives the tokens of that step, one where
-    /// nothing is drafted.
-    pub(super) fn draft(&mut self, model: &Loaded) -> u32 {
+    /// Drafts at most `most` tokens that follow its next one, for a step that is computed for it. Gives its tokens of that
+    /// step, one where nothing is drafted.
+    pub(super) fn draft(&mut self, model: &Loaded, most: u32) -> u32 {
         let (Work::Answer(answer), [last]) = (&mut self.work, &self.ids[self.state.len()..]) else {
             return 1;
         };
-        let longest = answer.longest(model.info.context);
+        let longest = answer.longest(model.info.context) as usize;
+        let longest = longest.min(self.ids.len() + 1 + most as usize);
         let draft = answer.draft(&self.ids, longest, &model.pace);
         if draft.is_empty() {
             return 1;
@@ -170,6 +171,9 @@ impl Sequence {
                 answer.spend(tokens, took);
                 if self.state.len() < self.ids.len() {
                     return Ok(Outcome::On(answer.progress(self.state.len())));
+                }
+                if answer.counts().produced == 0 {
+                    model.remember(&self.asker.key, &self.ids, &self.state);
                 }
                 let outcome = answer.take(&mut self.ids, &rows, model);
                 if !self.drafted.is_empty() {

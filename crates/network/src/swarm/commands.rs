@@ -2,7 +2,7 @@
 
 use libp2p::{
     identify, mdns, ping,
-    swarm::{ListenError, SwarmEvent},
+    swarm::{ConnectionId, ListenError, SwarmEvent},
 };
 
 use super::{Command, Loop};
@@ -45,6 +45,7 @@ impl Loop {
                 self.set_blocked(&peer, blocked);
                 let _ = reply.send(());
             }
+            Command::Renew { peer, reply } => self.renew(&peer, reply),
             Command::OpenJob { peer, reply } => self.open_job(&peer, reply),
             Command::PullOffers { peer, reply } => self.pull_offers(&peer, reply),
             Command::SetOffers { offers, reply } => {
@@ -73,6 +74,8 @@ impl Loop {
             }
             // The run loop ends on this one before it comes here.
             Command::Shutdown { reply } => drop(reply),
+            #[cfg(feature = "lab")]
+            Command::Lab(command) => self.on_lab(command),
         }
     }
 
@@ -171,9 +174,11 @@ impl Loop {
             BehaviourEvent::Admission(never)
             | BehaviourEvent::Limits(never)
             | BehaviourEvent::Blocked(never) => match never {},
-            BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
-                self.identified(peer_id, &info)
-            }
+            BehaviourEvent::Identify(identify::Event::Received {
+                connection_id,
+                peer_id,
+                info,
+            }) => self.identified(peer_id, connection_id, &info),
             BehaviourEvent::Identify(identify::Event::Error { peer_id, error, .. }) => {
                 tracing::debug!(peer = %peer_id, %error, "a peer did not introduce itself");
                 self.is_no_peer_of_ours(peer_id);
@@ -214,7 +219,7 @@ impl Loop {
     }
 
     /// A peer said who it is and what it speaks, for the first time or again.
-    fn identified(&mut self, peer: libp2p::PeerId, info: &identify::Info) {
+    fn identified(&mut self, peer: libp2p::PeerId, on: ConnectionId, info: &identify::Info) {
         let Some(connected) = self.peers.get_mut(&peer) else {
             return;
         };
@@ -231,7 +236,7 @@ impl Loop {
         let told = told.take(ADDRESSES).collect();
         self.learn(peer, told, scope, peer);
         self.dirty = true;
-        self.introduced(peer, &info.observed_addr);
+        self.introduced(peer, on, &info.observed_addr);
         self.dial_identified(&peer);
         self.hunt_identified(peer);
         self.route_to(&peer);

@@ -306,6 +306,9 @@ impl Loop {
                 (known.peer, known.pause) = (Some(peer), REDIAL_FIRST);
             }
         }
+        if self.renewed(connection, &peer) {
+            return;
+        }
         match self.dials.dials.get_mut(&connection) {
             Some(dial) => dial.peer = Some(peer),
             None => self.dials.background = self.dials.background.saturating_sub(1),
@@ -329,6 +332,7 @@ impl Loop {
                 let why = reason(error, &dial.address, dial.expected);
                 drop(dial.reply.send(Err(why)));
             }
+            None if self.renewal_failed(connection, peer, error) => {}
             None => self.dials.background = self.dials.background.saturating_sub(1),
         }
         self.hunt_failed(connection, peer, error);
@@ -420,7 +424,7 @@ fn unknown_peer(address: Multiaddr) -> DialOpts {
 }
 
 /// A failed dial in words that lead somewhere.
-fn reason(error: &DialError, address: &str, expected: Option<PeerId>) -> NetworkError {
+pub(super) fn reason(error: &DialError, address: &str, expected: Option<PeerId>) -> NetworkError {
     let address = address.to_owned();
     match error {
         DialError::LocalPeerId { .. } => NetworkError::OwnAddress { address },

@@ -39,7 +39,7 @@ const UNSURE: Duration = Duration::from_secs(20);
 /// The first pause before an address that nobody reached is tried again, and the longest: it doubles. One attempt that fails may be
 /// the other end's fault.
 const RETRY_FIRST: Duration = Duration::from_secs(15);
-const RETRY_LAST: Duration = Duration::from_secs(15 * 60);
+const RETRY_LAST: Duration = Duration::from_secs(60 * 60);
 /// What a peer that tries addresses for others speaks.
 const TRIES: &str = "/libp2p/autonat/2/dial-request";
 /// Addresses of interfaces that are remembered.
@@ -250,10 +250,14 @@ impl Loop {
         self.ask_router();
     }
 
-    /// Others are asked to try this address, and told it when a hole is punched.
+    /// Others are asked to try this address, unless somebody reached it since the network changed last, and are told it when a
+    /// hole is punched.
     fn offer_candidate(&mut self, address: &Multiaddr) {
+        let is_proven = self.reaching.reach.proven().any(|proven| proven == address);
         let behaviour = self.swarm.behaviour_mut();
-        if let Some(autonat) = behaviour.autonat.as_mut() {
+        if let Some(autonat) = behaviour.autonat.as_mut()
+            && !is_proven
+        {
             autonat.candidate(address);
         }
         if let Some(dcutr) = behaviour.dcutr.as_mut() {
@@ -385,7 +389,7 @@ impl Loop {
     // Peers.
 
     /// A peer introduced itself and says at which address it sees us.
-    pub(super) fn introduced(&mut self, peer: PeerId, sees_us_at: &Multiaddr) {
+    pub(super) fn introduced(&mut self, peer: PeerId, on: ConnectionId, sees_us_at: &Multiaddr) {
         let Some(connected) = self.peers.get(&peer) else {
             return;
         };
@@ -395,9 +399,15 @@ impl Loop {
             return self.is_no_peer_of_ours(peer);
         }
         let dialled = connected.dialled().last().cloned();
+        let link = connected.links().iter().find(|link| link.id == on);
+        let tells = link.is_some_and(|link| {
+            link.direction == Direction::Out
+                && !link.from_fresh_port
+                && self.may_be_ours(sees_us_at)
+        });
         let carries = connected.speaks(HOP);
         let now = Instant::now();
-        if dialled.is_some() && self.listening.is_on() || self.reaching.role == Role::Asking {
+        if tells && (self.listening.is_on() || self.reaching.role == Role::Asking) {
             self.reaching.reach.seen_at(peer, sees_us_at);
             for candidate in self.reaching.reach.seen() {
                 self.offer_candidate(&candidate);
@@ -410,6 +420,13 @@ impl Loop {
             None => {}
         }
         self.reserve();
+    }
+
+    /// Whether it is worth trying what a peer sees us at. An address of this computer itself, with no router before it, is known
+    /// without being told: at another port of it nobody listens.
+    fn may_be_ours(&self, seen: &Multiaddr) -> bool {
+        let is_own = address::ip(seen).is_some_and(|ip| self.reaching.interfaces.contains(&ip));
+        !is_own || self.listening.has(&address::without_peer(seen))
     }
 
     /// Somebody of another network, or who does not say: there is nothing to say to each other, and it must not be carried.

@@ -4,7 +4,7 @@
 //! table names under two of the 16 keys of today, then under more. Nobody waits for the end of a walk through the table.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet, VecDeque},
+    collections::BTreeSet,
     time::{Duration, Instant},
 };
 
@@ -22,28 +22,13 @@ use crate::{
     offers::VerifiedOffer,
     peers::{self, Connected},
     providers::{self, Key},
+    search::Steps,
 };
 
 /// Searches under way.
 const SEARCHES: usize = 16;
-/// Keys asked for at first: providers spread evenly over the 16, so two hold an eighth of them.
-const FIRST_KEYS: usize = 2;
-/// Keys asked for at a time: each query takes up to six requests at once.
-const KEYS_AT_ONCE: usize = 4;
-/// One more key is asked for after this time without enough offers: by then a first provider has answered where one is near.
-const NEXT_KEY: Duration = Duration::from_secs(1);
-/// Providers of one search that are dialled at a time, so that their offers can be pulled.
-const DIALS_AT_ONCE: usize = 16;
-/// Providers of one search that are dialled in all, and that wait for it: whoever stands next to a key can name as many as it likes.
-const DIALS: usize = 128;
-/// Of those, from one site (a /24 or /48): many that name one network are one that names many.
-const DIALS_PER_SITE: usize = 4;
 /// Connected peers that one search asks.
 const ASKED: usize = 16;
-/// A provider that gave no answer by then gives none to this search: a dial takes ten seconds, and so does a request.
-const ANSWER: Duration = Duration::from_secs(20);
-/// A search ends by then, whatever is still under way: a walk takes 20 s, and so does a dial with a request.
-const SEARCH: Duration = Duration::from_secs(40);
 /// Peers joining the table make us say again what we serve, but no more often.
 const PUBLISH_PAUSE: Duration = Duration::from_secs(2);
 /// How often the records kept for others are looked through for those that are over.
@@ -58,20 +43,9 @@ struct Search {
     enough: usize,
     out: Found,
     sent: BTreeSet<(protocol::PeerId, ModelDigest)>,
-    /// Keys not asked for yet, the likeliest first.
-    plan: VecDeque<Key>,
-    queries: HashMap<QueryId, Key>,
-    /// Peers whose offers may still come, and since when.
-    waiting: HashMap<PeerId, Instant>,
-    seen: HashSet<PeerId>,
-    /// Providers that the table named and that were not dialled yet.
-    named: Vec<PeerId>,
-    named_in_all: usize,
-    sites: HashMap<Prefix, usize>,
+    steps: Steps<QueryId>,
     /// Whether the keys of yesterday and tomorrow are in the plan.
     beside: bool,
-    begun: Instant,
-    next_key: Instant,
 }
 
 impl Search {
@@ -100,13 +74,6 @@ impl Search {
         }
         !self.out.is_closed()
     }
-
-    fn is_exhausted(&self) -> bool {
-        self.plan.is_empty()
-            && self.queries.is_empty()
-            && self.waiting.is_empty()
-            && self.named.is_empty()
-    }
 }
 
 /// Searches under way, and what we said of ourselves.
@@ -129,22 +96,16 @@ impl Loop {
             // Dropping the sender is an answer.
             return;
         }
-        let now = Instant::now();
+        let now = self.search_time();
+        let plan =
+            providers::keys_today(self.network_id.as_str(), model.as_ref(), peers::unix_ms());
         let mut search = Search {
             model,
             enough: enough.max(1),
             out,
             sent: BTreeSet::new(),
-            plan: providers::keys_today(self.network_id.as_str(), model.as_ref(), peers::unix_ms()),
-            queries: HashMap::new(),
-            waiting: HashMap::new(),
-            seen: HashSet::new(),
-            named: Vec::new(),
-            named_in_all: 0,
-            sites: HashMap::new(),
+            steps: Steps::new(plan, now),
             beside: false,
-            begun: now,
-            next_key: now,
         };
         if !search.hand_over(&self.usable_offers()) {
             return;
@@ -157,7 +118,7 @@ impl Loop {
             .collect();
         for peer in connected {
             if self.pull_some(peer, model) {
-                search.waiting.insert(peer, now);
+                search.steps.waits_for(peer, now);
             }
         }
         self.routing.searches.push(search);
@@ -173,14 +134,22 @@ impl Loop {
         self.book.offers().filter(of_welcome).collect()
     }
 
+    fn search_time(&self) -> Instant {
+        #[cfg(feature = "lab")]
+        if let Some(now) = self.lab.now() {
+            return now;
+        }
+        Instant::now()
+    }
+
     /// Looks at each search: hands over what is new, asks for more where that is not enough, and ends those that are over.
     fn searches_go_on(&mut self) {
-        let now = Instant::now();
+        let now = self.search_time();
         let mut searches = std::mem::take(&mut self.routing.searches);
         searches.retain_mut(|search| {
             let goes_on = self.search_goes_on(search, now);
             if !goes_on {
-                for query in search.queries.keys() {
+                for query in search.steps.walks() {
                     self.swarm.behaviour_mut().kad.stop(*query);
                 }
             }
@@ -190,54 +159,40 @@ impl Loop {
     }
 
     fn search_goes_on(&mut self, search: &mut Search, now: Instant) -> bool {
-        if !search.hand_over(&self.usable_offers())
-            || now.saturating_duration_since(search.begun) >= SEARCH
-        {
+        if !search.hand_over(&self.usable_offers()) || !search.steps.go_on(now) {
             return false;
         }
-        search
-            .waiting
-            .retain(|_, since| now.saturating_duration_since(*since) < ANSWER);
         // Before anybody introduced itself the table is empty, and a query would end at once.
         let nobody = self.peers.iter().all(|(_, peer)| peer.protocols.is_none());
         if nobody && self.is_hunting() {
             return true;
         }
-        let at_once = if search.queries.is_empty() || search.next_key <= now {
-            (search.queries.len() + 1).clamp(FIRST_KEYS, KEYS_AT_ONCE)
-        } else {
-            0
-        };
-        while search.queries.len() < at_once
-            && let Some(key) = search.plan.pop_front()
-        {
+        for key in search.steps.next_keys(now) {
             let query = self.swarm.behaviour_mut().kad.find(&key);
-            search.queries.insert(query, key);
-            search.next_key = now + NEXT_KEY;
+            search.steps.walks_to(query, key);
         }
         self.dial_named(search, now);
-        if search.is_exhausted() && search.sent.is_empty() && !search.beside {
+        if search.steps.is_exhausted() && search.sent.is_empty() && !search.beside {
             search.beside = true;
             let (network, model) = (self.network_id.as_str(), search.model.as_ref());
-            search.plan = providers::keys_beside(network, model, peers::unix_ms());
+            let keys = providers::keys_beside(network, model, peers::unix_ms());
+            search.steps.plan_more(keys);
             return true;
         }
-        !search.is_exhausted()
+        !search.steps.is_exhausted()
     }
 
-    /// Dials providers that the table named, a few at a time and in no order that whoever named them could choose.
+    /// Dials providers that the table named.
     fn dial_named(&mut self, search: &mut Search, now: Instant) {
-        while search.waiting.len() < DIALS_AT_ONCE && !search.named.is_empty() {
-            let at = rand::random_range(0..search.named.len());
-            let provider = search.named.swap_remove(at);
+        while let Some(provider) = search.steps.next_dial() {
             if self.peers.get(&provider).is_some() {
                 if self.pull_some(provider, search.model) {
-                    search.waiting.insert(provider, now);
+                    search.steps.waits_for(provider, now);
                 }
             } else if !self.addresses.of(&provider).is_empty() {
                 // A dial that somebody else began is as good.
                 self.dial_known(provider);
-                search.waiting.insert(provider, now);
+                search.steps.waits_for(provider, now);
             }
         }
     }
@@ -245,18 +200,18 @@ impl Loop {
     /// A peer answered with its offers, or will not.
     pub(super) fn search_heard(&mut self, peer: &PeerId) {
         for search in &mut self.routing.searches {
-            search.waiting.remove(peer);
+            search.steps.heard(peer);
         }
         self.searches_go_on();
     }
 
     /// A peer introduced itself while searches are under way: it is asked for what they seek.
     pub(super) fn search_met(&mut self, peer: PeerId) {
-        let now = Instant::now();
+        let now = self.search_time();
         let mut searches = std::mem::take(&mut self.routing.searches);
         for search in &mut searches {
-            if search.seen.insert(peer) && self.pull_some(peer, search.model) {
-                search.waiting.insert(peer, now);
+            if search.steps.meets(peer) && self.pull_some(peer, search.model) {
+                search.steps.waits_for(peer, now);
             }
         }
         self.routing.searches = searches;
@@ -308,6 +263,10 @@ impl Loop {
 
     pub(super) fn routing_tick(&mut self) {
         let now = Instant::now();
+        for peer in self.swarm.behaviour_mut().kad.take_over_rate() {
+            self.refusals.requests += 1;
+            self.over_rate(peer);
+        }
         self.searches_go_on();
         if self
             .routing
@@ -333,6 +292,8 @@ impl Loop {
     }
 
     pub(super) fn on_kad(&mut self, event: kad::Event) {
+        #[cfg(feature = "lab")]
+        self.lab.count(&event);
         if let kad::Event::InboundRequest {
             request:
                 InboundRequest::AddProvider {
@@ -340,6 +301,10 @@ impl Loop {
                 },
         } = event
         {
+            #[cfg(feature = "lab")]
+            if self.lab.forgets {
+                return;
+            }
             self.store_record(record);
         } else if let kad::Event::OutboundQueryProgressed {
             id,
@@ -353,7 +318,7 @@ impl Loop {
             }
             if step.last {
                 for search in &mut self.routing.searches {
-                    search.queries.remove(&id);
+                    search.steps.walked(&id);
                 }
                 self.searches_go_on();
             }
@@ -381,13 +346,12 @@ impl Loop {
         let mut searches = std::mem::take(&mut self.routing.searches);
         let search = searches
             .iter_mut()
-            .find_map(|search| search.queries.get(&id).copied().map(|key| (search, key)));
+            .find_map(|search| search.steps.key_of(&id).map(|key| (search, key)));
         if let Some((search, key)) = search {
             for provider in found {
                 let wanted = provider != local
-                    && search.named_in_all < DIALS
                     && !self.is_shut_out(&provider)
-                    && search.seen.insert(provider);
+                    && search.steps.is_new(provider);
                 if !wanted {
                     continue;
                 }
@@ -397,16 +361,9 @@ impl Loop {
                     .iter()
                     .find(|told| address::scope(told) == Some(Scope::Public))
                     .and_then(Prefix::of_site);
-                if let Some(site) = site {
-                    let of_site = search.sites.entry(site).or_default();
-                    if *of_site >= DIALS_PER_SITE {
-                        continue;
-                    }
-                    *of_site += 1;
+                if search.steps.names(provider, site) {
+                    self.addresses.add(provider, addresses);
                 }
-                self.addresses.add(provider, addresses);
-                search.named.push(provider);
-                search.named_in_all += 1;
             }
         }
         self.routing.searches = searches;
@@ -439,6 +396,33 @@ impl Loop {
                 .map(|told| address::without_peer(&told))
                 .collect();
             self.learn(peer, addresses, scope, from);
+        }
+    }
+}
+
+#[cfg(feature = "lab")]
+impl Loop {
+    pub(super) fn on_lab(&mut self, command: crate::lab::Command) {
+        match command {
+            crate::lab::Command::Begin(lab, reply) => {
+                let admission = &mut self.swarm.behaviour_mut().admission;
+                admission.many_nodes_share_this_process();
+                self.lab = lab;
+                let _ = reply.send(());
+            }
+            crate::lab::Command::Tick(reply) => {
+                self.routing_tick();
+                let _ = reply.send(());
+            }
+            crate::lab::Command::Know(peers, reply) => {
+                let kad = &mut self.swarm.behaviour_mut().kad;
+                let mut took = 0;
+                for (peer, address) in peers {
+                    took += usize::from(kad.add(&peer, address));
+                }
+                kad.table_is_given = true;
+                let _ = reply.send(took);
+            }
         }
     }
 }

@@ -1,15 +1,17 @@
 //! The tasks of one answer's attempts: one talks to a peer, or one computes here. What they learn goes to the drive.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use engine::{EngineError, GenerateEvent, GenerateRequest};
-use network::{FrameWriter, NetworkError, ReadError};
+use network::{FrameWriter, JobStream, NetworkError, ReadError};
 use protocol::{
+    PeerId,
     frame::{Cap, RefuseCode},
     job::{
         CloseWhy,
         client::{AttemptEnd, AttemptId, Candidate, Event, LocalEvent},
     },
+    quote::QuoteRequest,
 };
 use tokio::sync::mpsc;
 
@@ -61,21 +63,29 @@ pub(super) fn is_ours(error: &NodeError) -> bool {
     )
 }
 
-/// Connects to a candidate, opens a stream and reads it to its end.
+/// Connects to a candidate, asks it for a quote where one is wanted, opens a stream and reads it to its end. `doubted`: on the
+/// connection that is there it did not answer.
 pub(super) async fn talk(
     inner: Arc<Inner>,
     session: Arc<Session>,
     attempt: AttemptId,
-    candidate: Candidate,
+    (candidate, wanted): (Candidate, Option<QuoteRequest>),
+    doubted: bool,
     reports: mpsc::Sender<Report>,
 ) {
     let peer = candidate.peer;
-    let opened = match inner.reach(&session, &peer).await {
-        Ok(()) => session
-            .network
-            .open_job(&peer)
-            .await
-            .map_err(NodeError::from),
+    let quoted = match wanted {
+        Some(request) => quote(&inner, &session, attempt, &peer, &request).await,
+        None => Ok(None),
+    };
+    let opened = match quoted {
+        Ok(quoted) => {
+            if let Some(quoted) = quoted {
+                // The drive is gone only when the answer is over.
+                let _ = reports.send(Report::Event(quoted)).await;
+            }
+            open(&inner, &session, &peer, doubted).await
+        }
         Err(error) => Err(error),
     };
     let stream = match opened {
@@ -134,6 +144,37 @@ pub(super) async fn talk(
         if reports.send(Report::Event(event)).await.is_err() || over {
             return;
         }
+    }
+}
+
+/// A new connection in place of a doubted one is made within this time; after that the old one has another chance.
+const RENEW_WAIT: Duration = Duration::from_secs(2);
+
+/// A stream on the connection that is there, unless it is doubted, or on one that is made.
+async fn open(
+    inner: &Inner,
+    session: &Session,
+    peer: &PeerId,
+    doubted: bool,
+) -> Result<JobStream, NodeError> {
+    if inner.book().is_blocked(peer) {
+        return Err(NetworkError::Blocked { peer: *peer }.into());
+    }
+    if doubted {
+        match tokio::time::timeout(RENEW_WAIT, session.network.renew(peer)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::debug!(%error, %peer, "no other connection to a silent peer")
+            }
+            Err(_) => tracing::debug!(%peer, "no other connection to a silent peer in time"),
+        }
+    }
+    match session.network.open_job(peer).await {
+        Err(NetworkError::NotConnected { .. }) => {
+            inner.reach(session, peer).await?;
+            Ok(session.network.open_job(peer).await?)
+        }
+        opened => Ok(opened?),
     }
 }
 
@@ -238,7 +279,33 @@ pub(super) fn error_of(why: AttemptEnd, engine: Option<EngineError>) -> ErrorVie
         AttemptEnd::Closed(_) | AttemptEnd::PathChanged | AttemptEnd::BrokenOff => "peer_gone",
         AttemptEnd::Gave { .. } | AttemptEnd::TooLong => "peer_failed",
         AttemptEnd::Lie(_) => "peer_dishonest",
+        AttemptEnd::NoQuote => "peer_silent",
+        AttemptEnd::Dearer | AttemptEnd::TooDear { .. } => {
+            let fix = "Ask a cheaper peer, or allow more in the settings.";
+            return ErrorView::new("too_dear", sentence(&why), Some(fix.to_owned()));
+        }
+        AttemptEnd::Unpaid(_) => {
+            let fix = "Look at the wallet: what may be spent is set and filled up there.";
+            return ErrorView::new("not_paid", sentence(&why), Some(fix.to_owned()));
+        }
         AttemptEnd::LostRace | AttemptEnd::Stopped => "answer_lost",
     };
     ErrorView::new(code, sentence(&why), again)
+}
+
+/// The quote by which a candidate's prices hold.
+async fn quote(
+    inner: &Inner,
+    session: &Session,
+    attempt: AttemptId,
+    peer: &PeerId,
+    request: &QuoteRequest,
+) -> Result<Option<Event>, NodeError> {
+    inner.reach(session, peer).await?;
+    let quote = session.network.quote(peer, request).await?;
+    Ok(Some(Event::Quoted {
+        attempt,
+        prices: quote.prices,
+        quote_id: quote.quote_id,
+    }))
 }

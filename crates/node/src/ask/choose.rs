@@ -19,7 +19,7 @@ use crate::{
     node::Inner,
     route::{
         self, Claims, Dice, Draw, Group, Known, NotTaken, Outcome, Quoted, Rules, Shortlist,
-        Verdict, Want, Yardstick,
+        Standing, Verdict, Want, Yardstick,
     },
     settings::Settings,
 };
@@ -134,14 +134,20 @@ impl Inner {
         let list = route::shortlist(&want, &others, &mut dice, clock::unix_ms());
         let draw = list.draw(&mut dice);
         let chosen = known.iter().find(|known| Some(known.peer) == chosen);
-        // Where the person chose, or one is there alone, quotes decide nothing and would cost a round trip.
-        let quotes = match (chosen, draw.quoted.len() + draw.rest.len()) {
+        let warm = warm(&list, &want, |peer| session.is_connected(peer));
+        // Where the person chose, one is there alone, or the one that has read the chat is at hand, quotes decide nothing and
+        // would cost a round trip.
+        let quotes = match (chosen.map(|known| known.peer).or(warm), list.taken.len()) {
             (Some(_), _) | (None, 0 | 1) => None,
             (None, _) => Some(self.quotes(session, &list, &draw, &want, input).await?),
         };
         let order = match &quotes {
             Some(quotes) => list.settle(&draw, &quotes.by_peer),
-            None => list.taken.iter().map(|taken| taken.known.peer).collect(),
+            None => {
+                let by_score = list.taken.iter().map(|taken| taken.known.peer);
+                let others = by_score.filter(|peer| Some(*peer) != warm);
+                warm.into_iter().chain(others).collect()
+            }
         };
         let Quotes {
             by_peer: quotes,
@@ -334,6 +340,14 @@ impl From<&Settings> for Rules {
     }
 }
 
+/// The peer that gave the chat's last answer, where it may be asked at once: it is connected, nothing is held against it,
+/// and it alone has read the conversation. A price that is not its price any more it turns away, and then others are asked.
+fn warm(list: &Shortlist, want: &Want, connected: impl Fn(&PeerId) -> bool) -> Option<PeerId> {
+    let (peer, _) = want.sticky?;
+    let taken = list.taken.iter().find(|taken| taken.known.peer == peer)?;
+    (taken.known.standing == Standing::Free && connected(&peer)).then_some(peer)
+}
+
 fn by_estimate(expected: &route::Estimate, list: &Shortlist, peer: &PeerId) -> Quoted {
     Quoted {
         // Both are small and not negative; a float becomes the nearest integer that holds it.
@@ -353,6 +367,7 @@ fn candidate(offer: &Offer) -> Candidate {
         ctx_max: offer.ctx_max,
         out_max: offer.out_max,
         prices: offer.prices,
+        pay_to: None,
         quote_id: None,
         first_token_p95_ms: None,
     }
@@ -380,7 +395,7 @@ fn ip_of(address: &str) -> Option<IpAddr> {
     }
 }
 
-fn random<const N: usize>() -> Result<[u8; N], NodeError> {
+pub(super) fn random<const N: usize>() -> Result<[u8; N], NodeError> {
     let mut bytes = [0u8; N];
     getrandom::fill(&mut bytes)
         .map_err(|error| crate::identity::IdentityError::Random(error.to_string()))?;
@@ -390,6 +405,27 @@ fn random<const N: usize>() -> Result<[u8; N], NodeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::route::examples::{NOW, known, peer, want};
+
+    #[test]
+    fn the_peer_that_has_read_the_chat_is_asked_at_once_unless_something_speaks_against_it() {
+        let sticky = Want {
+            sticky: Some((peer(2), 100)),
+            ..want()
+        };
+        let warm_of = |want: &Want, standing, connected| {
+            let mut all: Vec<Known> = (1..4).map(known).collect();
+            all[1].standing = standing;
+            let list = route::shortlist(want, &all, &mut Dice::new(1), NOW);
+            warm(&list, want, |_| connected)
+        };
+        assert_eq!(warm_of(&sticky, Standing::Free, true), Some(peer(2)));
+        assert_eq!(warm_of(&sticky, Standing::Free, false), None, "far away");
+        assert_eq!(warm_of(&want(), Standing::Free, true), None, "a new chat");
+        assert_eq!(warm_of(&sticky, Standing::HalfOpen, true), None, "failed");
+        let banned = Standing::Banned { until_ms: NOW + 1 };
+        assert_eq!(warm_of(&sticky, banned, true), None, "failed just now");
+    }
 
     #[test]
     fn addresses_give_their_ip() {

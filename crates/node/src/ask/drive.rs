@@ -1,21 +1,26 @@
 //! Drives the client machine: its actions become streams, frames and work for the engine; what those say becomes its
 //! events. One task per attempt reads or computes; this one alone steps the machine.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use engine::{Asker, Class, EngineError, GenerateRequest};
 use network::FrameWriter;
 use protocol::{
-    ModelRef,
+    ModelRef, PeerId,
     frame::Phase as WirePhase,
     job::{
         Finish,
         client::{
-            self, Action, AnswerPhase, AttemptId, Candidate, Client, Event, Local, LocalEvent,
-            Outcome, Place, Progress,
+            self, Action, AnswerPhase, AttemptEnd, AttemptId, Candidate, Client, Event, Local,
+            LocalEvent, Outcome, Place, Progress,
         },
     },
     offer::Offer,
+    quote::QuoteRequest,
 };
 use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
@@ -23,7 +28,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use super::{
     OwnWork,
     attempts::{Report, compute, error_of, talk},
-    choose::Chosen,
+    choose::{Chosen, random},
     events::Events,
     output::{End, Output},
     seek::Seek,
@@ -86,6 +91,8 @@ pub(crate) struct Drive<'a> {
     late: Option<Late>,
     /// A connection that is made beforehand, for the case that the first peer fails.
     _spare: Option<AbortOnDropHandle<()>>,
+    /// Peers that did not answer on their connection.
+    doubted: BTreeSet<PeerId>,
     /// Why the writer of before is no longer the writer.
     left: Option<MoveReason>,
     /// The engine's own word for why this computer failed: the machine only hears a text.
@@ -93,6 +100,8 @@ pub(crate) struct Drive<'a> {
     /// Tokens come that cannot be turned into text any more.
     output_broken: bool,
     seed: u64,
+    /// Tokens of the input.
+    input: u32,
 }
 
 /// A task that works for an attempt; gone when this is dropped.
@@ -121,12 +130,14 @@ impl<'a> Drive<'a> {
             };
             AbortOnDropHandle::new(tokio::spawn(dial))
         });
+        let input = work.prompt.len() + work.resume.len();
         Self {
             inner,
             session,
             watched: Attempts::new(std::mem::take(&mut work.chosen.first_token_ms)),
             late: work.late.take(),
             _spare: spare,
+            doubted: BTreeSet::new(),
             left: None,
             work,
             stop,
@@ -138,6 +149,7 @@ impl<'a> Drive<'a> {
             engine_error: None,
             output_broken: false,
             seed: 0,
+            input: u32::try_from(input).unwrap_or(u32::MAX),
         }
     }
 
@@ -240,7 +252,20 @@ impl<'a> Drive<'a> {
             grammar: None,
             want_logprobs_k: None,
             deadline_ms: None,
+            max_cost: None,
         }
+    }
+
+    /// What the provider is told of a job before it says what it costs. The prefixes of the input are nobody's business but
+    /// the last writer's, who was asked before.
+    fn quote_request(&self) -> Result<QuoteRequest, NodeError> {
+        Ok(QuoteRequest {
+            nonce: random()?,
+            model: self.work.model.digest,
+            n_in: self.input,
+            max_out: self.work.max_out,
+            prefix_hashes: Vec::new(),
+        })
     }
 
     fn taken(&self, offer: &Offer) -> Option<Candidate> {
@@ -310,13 +335,24 @@ impl<'a> Drive<'a> {
     /// Carries out one action. The outcome, when it was the last.
     async fn act(&mut self, action: Action) -> Option<Outcome> {
         match action {
-            Action::Connect { attempt, candidate } => {
+            Action::Connect {
+                attempt,
+                candidate,
+                wants_quote,
+            } => {
                 self.watched.begun(attempt, candidate.peer);
+                let doubted = self.doubted.remove(&candidate.peer);
+                let wanted = match wants_quote {
+                    // Without random bytes none is asked for, and the machine asks nobody for money.
+                    true => self.quote_request().ok(),
+                    false => None,
+                };
                 let task = tokio::spawn(talk(
                     Arc::clone(self.inner),
                     Arc::clone(&self.session),
                     attempt,
-                    candidate,
+                    (candidate, wanted),
+                    doubted,
                     self.reports.clone(),
                 ));
                 self.attempts.insert(
@@ -379,6 +415,8 @@ impl<'a> Drive<'a> {
                 resume,
                 max_out,
             } => self.start_local(attempt, prompt, resume, max_out),
+            // Nobody is asked who wants money: no candidate says whom to pay.
+            Action::Promise { .. } | Action::Reserve { .. } | Action::HeldMore { .. } => {}
             Action::StopLocal { attempt } => {
                 self.attempts.remove(&attempt);
             }
@@ -395,6 +433,11 @@ impl<'a> Drive<'a> {
                 checkpoint,
             } => {
                 let own_fault = self.session.path_changed_lately();
+                if let (Place::Peer(peer), AttemptEnd::Silent | AttemptEnd::NoAnswer) =
+                    (place, &why)
+                {
+                    self.doubted.insert(peer);
+                }
                 tracing::debug!(attempt, ?place, %why, own_fault, signed = checkpoint.is_some(), "an attempt ended");
                 if self.output.is_writer(attempt) {
                     self.left = Some(watched::reason(&why, own_fault));
@@ -491,7 +534,8 @@ impl<'a> Drive<'a> {
         } = progress;
         let phase = match phase {
             AnswerPhase::Connecting | AnswerPhase::Resuming => Phase::Connecting,
-            AnswerPhase::Waiting | AnswerPhase::At(WirePhase::Queued | WirePhase::Paused) => {
+            AnswerPhase::Waiting
+            | AnswerPhase::At(WirePhase::Queued | WirePhase::Paused | WirePhase::Unpaid) => {
                 Phase::Queued
             }
             AnswerPhase::At(WirePhase::Loading) => Phase::Loading,

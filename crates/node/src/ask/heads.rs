@@ -41,8 +41,10 @@ impl Inner {
             .heads()
             .join(format!("{}.gguf", model.head_sha256));
         let (kept, wanted) = (path.clone(), *model);
-        // A head that was damaged on the disk is fetched again.
-        if in_thread(move || Ok(matches(&kept, &wanted))).await? {
+        // A head that was damaged on the disk is fetched again. Once found whole, it is not read whole for every question.
+        let seen = session.has_seen_head(&model.head_sha256);
+        if in_thread(move || Ok(matches(&kept, &wanted, seen))).await? {
+            session.saw_head(model.head_sha256);
             return Ok(path);
         }
         let failed = |source: NodeError| NodeError::Head {
@@ -89,11 +91,14 @@ async fn in_thread<T: Send + 'static>(
     })
 }
 
-fn matches(path: &Path, model: &ModelRef) -> bool {
+/// Whether this file is the head; one that was `seen` to be needs only to be as long still.
+fn matches(path: &Path, model: &ModelRef, seen: bool) -> bool {
     let is_len = std::fs::metadata(path).is_ok_and(|meta| meta.len() == u64::from(model.head_len));
-    is_len
-        && std::fs::read(path)
+    let is_whole = || {
+        std::fs::read(path)
             .is_ok_and(|bytes| Sha256::digest(&bytes)[..] == model.head_sha256.as_bytes()[..])
+    };
+    is_len && (seen || is_whole())
 }
 
 /// Removes the heads that were fetched longest ago. What cannot be removed is left: the next fetch tries again.
@@ -139,11 +144,13 @@ mod tests {
             head_len: 4,
             head_sha256: protocol::HeadDigest::new(Sha256::digest(b"head").into()),
         };
-        assert!(matches(&path, &model));
+        assert!(matches(&path, &model, false));
         model.head_len = 5;
-        assert!(!matches(&path, &model));
+        assert!(!matches(&path, &model, false) && !matches(&path, &model, true));
         std::fs::write(&path, b"haed").unwrap();
         model.head_len = 4;
-        assert!(!matches(&path, &model));
+        assert!(!matches(&path, &model, false));
+        std::fs::remove_file(&path).unwrap();
+        assert!(!matches(&path, &model, true), "removed to make room");
     }
 }

@@ -63,7 +63,7 @@ const FINISH_RETRY: Duration = Duration::from_secs(3);
 #[derive(Debug, Default)]
 pub(crate) struct Answers {
     running: Mutex<BTreeMap<ChatId, CancellationToken>>,
-    /// Answers that compute on this computer right now: while there are any, the work of others stands still.
+    /// Answers that compute on this computer right now: they go before the work of others.
     own: watch::Sender<usize>,
     closing: AtomicBool,
 }

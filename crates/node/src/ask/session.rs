@@ -9,13 +9,13 @@
 //! which new name belongs to which old one. An answer that runs keeps the session in which it began.
 
 use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use network::{ClosedBecause, ConnectionChange, Network, NetworkOptions};
-use protocol::{ModelDigest, PeerId, Signer};
+use protocol::{HeadDigest, ModelDigest, PeerId, Signer, offer::Offer};
 use tokio::sync::watch;
 
 use crate::{
@@ -74,6 +74,8 @@ pub(crate) struct Session {
     reach: Outside,
     /// When the routing table was last asked for a model.
     searched: Mutex<BTreeMap<ModelDigest, Instant>>,
+    /// Heads on the disk that were found to be whole.
+    heads: Mutex<BTreeSet<HeadDigest>>,
 }
 
 impl Session {
@@ -112,6 +114,7 @@ impl Session {
             identity,
             reach,
             searched: Mutex::default(),
+            heads: Mutex::default(),
         })
     }
 
@@ -138,6 +141,38 @@ impl Session {
         let log = self.network.log();
         let mut recent = log.iter().rev().take_while(|event| event.unix_ms >= since);
         recent.any(|event| event.what == because)
+    }
+
+    /// Whether a head on the disk was found to be whole in this session.
+    pub(super) fn has_seen_head(&self, head: &HeadDigest) -> bool {
+        self.heads().contains(head)
+    }
+
+    /// Notes that a head on the disk is whole.
+    pub(super) fn saw_head(&self, head: HeadDigest) {
+        self.heads().insert(head);
+    }
+
+    fn heads(&self) -> MutexGuard<'_, BTreeSet<HeadDigest>> {
+        self.heads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Offers of a peer that is connected: it says when they change, and they are pulled then. What was not heard of yet
+    /// costs a question more, since the peer turns away what it does not offer any more.
+    pub(super) fn offers_held_of(&self, peer: &PeerId) -> Vec<Offer> {
+        if !self.is_connected(peer) {
+            return Vec::new();
+        }
+        let known = self.network.known_offers().into_iter();
+        let own = known.map(|known| known.offer);
+        own.filter(|offer| offer.peer == *peer).collect()
+    }
+
+    /// Whether there is a connection to this peer, as far as the network has noticed.
+    pub(super) fn is_connected(&self, peer: &PeerId) -> bool {
+        let status = self.network.status();
+        let status = status.borrow();
+        status.peers.iter().any(|connected| connected.peer == *peer)
     }
 
     /// The name of the day.

@@ -240,12 +240,16 @@ impl Inner {
         })
     }
 
-    /// The own offers of one peer, connecting to it first.
+    /// The own offers of one peer. Those of a connected one are at hand; from another one they are pulled.
     pub(super) async fn offers_of(
         &self,
         session: &Session,
         peer: &PeerId,
     ) -> Result<Vec<Offer>, NodeError> {
+        let held = session.offers_held_of(peer);
+        if !held.is_empty() && !self.book().is_blocked(peer) {
+            return Ok(held);
+        }
         self.reach(session, peer).await?;
         Ok(session.network.offers(peer).await?)
     }

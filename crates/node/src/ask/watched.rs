@@ -203,6 +203,10 @@ pub(super) fn reason(why: &AttemptEnd, own_fault: bool) -> MoveReason {
         | AttemptEnd::TooLate
         | AttemptEnd::TooLarge { .. }
         | AttemptEnd::LocalFailed(_)
+        | AttemptEnd::NoQuote
+        | AttemptEnd::Dearer
+        | AttemptEnd::TooDear { .. }
+        | AttemptEnd::Unpaid(_)
         | AttemptEnd::Stopped => MoveReason::Failed,
     }
 }

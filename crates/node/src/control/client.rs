@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     io,
     marker::PhantomData,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -16,18 +16,24 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader},
     sync::mpsc,
 };
+use zeroize::Zeroizing;
 
-use super::{Body, Call, Hello, Reply, Request, read_line, to_line};
+use super::{Body, Call, Hello, Reply, Request, read_line, to_wiped_line};
 use crate::{
     chat::{AnswerEvent, ChatPatch, ChatSummary, ChatView, ContextUse, ExportFormat, SearchHit},
     doctor::Check,
     error::ErrorView,
     models::{ModelRow, ModelsView},
+    money::{
+        EarningView, EarningsBy, Proof, VoteStatus,
+        view::{MoneyStatus, TransactionView},
+    },
     node::Node,
     peers::Invite,
     receipts::Receipt,
     settings::Settings,
     status::{Answered, LogLine, NodeStatus, Peer},
+    wallet::{Intent, Preview, Typed, WalletStatus},
 };
 
 /// Lines that wait to be written.
@@ -78,7 +84,7 @@ type Waiting = Mutex<Option<BTreeMap<u64, mpsc::Sender<Body>>>>;
 #[derive(Debug)]
 struct Shared {
     next: AtomicU64,
-    outbox: mpsc::Sender<Vec<u8>>,
+    outbox: mpsc::Sender<Zeroizing<Vec<u8>>>,
     waiting: Arc<Waiting>,
     _reading: tokio_util::task::AbortOnDropHandle<()>,
 }
@@ -151,7 +157,7 @@ impl Client {
         C: AsyncRead + AsyncWrite + Send + 'static,
     {
         let (read, mut write) = tokio::io::split(connection);
-        let (outbox, mut lines) = mpsc::channel::<Vec<u8>>(OUTBOX);
+        let (outbox, mut lines) = mpsc::channel::<Zeroizing<Vec<u8>>>(OUTBOX);
         tokio::spawn(async move {
             while let Some(line) = lines.recv().await {
                 if write.write_all(&line).await.is_err() || write.flush().await.is_err() {
@@ -204,7 +210,7 @@ impl Client {
             ended: None,
             _types: PhantomData,
         };
-        let line = to_line(&Call { id, request })
+        let line = to_wiped_line(&Call { id, request })
             .map_err(|error| ErrorView::new("bad_call", error.to_string(), None))?;
         self.shared
             .outbox
@@ -273,6 +279,40 @@ calls! {
     settings_get() -> Settings = SettingsGet;
     settings_set(settings: Settings => Box::new(settings)) -> () = SettingsSet;
     doctor() -> Vec<Check> = Doctor;
+    money_status() -> MoneyStatus = MoneyStatus;
+    transactions() -> Vec<TransactionView> = Transactions;
+    earnings(from_ms: u64 => from_ms, until_ms: u64 => until_ms, by: EarningsBy => by) -> Vec<EarningView> = Earnings;
+    proof_open(job: &str => job.to_owned()) -> Proof = ProofOpen;
+    statement(path: &Path => path.to_owned(), csv: bool => csv) -> PathBuf = Statement;
+    vote_status() -> VoteStatus = VoteStatus;
+    sign_preview(intent: &Intent => Box::new(intent.clone())) -> Preview = SignPreview;
+    sign_confirm(intent: &Intent => Box::new(intent.clone()), digest: &str => digest.to_owned()) -> () = SignConfirm;
+}
+
+/// The same for the methods of [`Wallet`](crate::wallet::Wallet).
+macro_rules! wallet_calls {
+    ($($name:ident($($arg:ident: $given:ty),*) -> $result:ty = $variant:ident, $method:literal;)*) => {
+        impl Client {
+            $(
+                #[doc = concat!("See [`Wallet::", $method, "`](crate::wallet::Wallet::", $method, ").\n\n# Errors\nThe wallet's own problem, or `disconnected`.")]
+                pub async fn $name(&self, $($arg: $given),*) -> Result<$result, ErrorView> {
+                    self.call(Request::$variant { $($arg),* }).await
+                }
+            )*
+        }
+    };
+}
+
+wallet_calls! {
+    wallet_status() -> WalletStatus = WalletStatus, "status";
+    wallet_create(password: Typed) -> () = WalletCreate, "create";
+    wallet_import_words(words: Typed, password: Typed) -> () = WalletImportWords, "import_words";
+    wallet_import_key_file(text: Typed, file_password: Typed, password: Typed) -> () = WalletImportKeyFile, "import_key_file";
+    wallet_unlock(password: Typed) -> () = WalletUnlock, "unlock";
+    wallet_lock() -> () = WalletLock, "lock";
+    wallet_change_password(old: Typed, fresh: Typed) -> () = WalletChangePassword, "change_password";
+    wallet_ask(password: Option<Typed>) -> Vec<usize> = WalletAsk, "ask";
+    wallet_check(words: Vec<Typed>) -> bool = WalletCheck, "check";
 }
 
 impl Client {
@@ -397,7 +437,7 @@ impl<T, R> Drop for Stream<T, R> {
             .and_then(|waiting| waiting.remove(&self.id));
         let over = waited.is_none() || self.ended.is_some();
         if !over
-            && let Ok(line) = to_line(&Call {
+            && let Ok(line) = to_wiped_line(&Call {
                 id: 0,
                 request: Request::Forget { call: self.id },
             })

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _};
+use zeroize::Zeroizing;
 
 pub use client::{Client, ControlError, Stream};
 pub(crate) use listen::{forget, listen};
@@ -26,7 +27,9 @@ pub use serve::serve;
 use crate::{
     chat::{ChatPatch, ExportFormat},
     error::ErrorView,
+    money::EarningsBy,
     settings::Settings,
+    wallet::{Intent, Typed},
 };
 
 /// The longest line: a chat of a thousand long messages, opened whole.
@@ -161,6 +164,56 @@ pub enum Request {
         settings: Box<Settings>,
     },
     Doctor,
+    MoneyStatus,
+    Transactions,
+    Earnings {
+        from_ms: u64,
+        until_ms: u64,
+        by: EarningsBy,
+    },
+    ProofOpen {
+        job: String,
+    },
+    Statement {
+        path: PathBuf,
+        csv: bool,
+    },
+    VoteStatus,
+    SignPreview {
+        intent: Box<Intent>,
+    },
+    SignConfirm {
+        intent: Box<Intent>,
+        digest: String,
+    },
+    WalletStatus,
+    WalletCreate {
+        password: Typed,
+    },
+    WalletImportWords {
+        words: Typed,
+        password: Typed,
+    },
+    WalletImportKeyFile {
+        text: Typed,
+        file_password: Typed,
+        password: Typed,
+    },
+    WalletUnlock {
+        password: Typed,
+    },
+    WalletLock,
+    WalletChangePassword {
+        old: Typed,
+        fresh: Typed,
+    },
+    /// Which words are asked back.
+    WalletAsk {
+        password: Option<Typed>,
+    },
+    WalletCheck {
+        words: Vec<Typed>,
+    },
     /// Items: [`NodeStatus`](crate::NodeStatus), the present one first.
     WatchStatus,
     /// Items: [`ModelsView`](crate::ModelsView), the present one first.
@@ -229,8 +282,10 @@ fn name_of(data: &Path) -> String {
 }
 
 /// Reads one line without its end. `None` at the end of the stream.
-async fn read_line(reader: &mut (impl AsyncBufRead + Unpin)) -> std::io::Result<Option<Vec<u8>>> {
-    let mut line = Vec::new();
+async fn read_line(
+    reader: &mut (impl AsyncBufRead + Unpin),
+) -> std::io::Result<Option<Zeroizing<Vec<u8>>>> {
+    let mut line = Zeroizing::new(Vec::new());
     let read = (&mut *reader)
         .take(MAX_LINE_BYTES as u64 + 1)
         .read_until(b'\n', &mut line)
@@ -254,6 +309,37 @@ fn to_line(value: &impl Serialize) -> Result<Vec<u8>, serde_json::Error> {
     let mut line = serde_json::to_vec(value)?;
     line.push(b'\n');
     Ok(line)
+}
+
+/// Long enough for every call that carries a password or words, so that its line never grows and leaves a copy behind.
+const SECRET_LINE_BYTES: usize = 128 * 1024;
+
+/// A call as one line, wiped when it was written: it may carry what somebody typed.
+fn to_wiped_line(call: &Call) -> Result<Zeroizing<Vec<u8>>, serde_json::Error> {
+    let room = if call.request.carries_secrets() {
+        SECRET_LINE_BYTES
+    } else {
+        0
+    };
+    let mut line = Zeroizing::new(Vec::with_capacity(room));
+    serde_json::to_writer(&mut *line, call)?;
+    line.push(b'\n');
+    Ok(line)
+}
+
+impl Request {
+    fn carries_secrets(&self) -> bool {
+        matches!(
+            self,
+            Self::WalletCreate { .. }
+                | Self::WalletImportWords { .. }
+                | Self::WalletImportKeyFile { .. }
+                | Self::WalletUnlock { .. }
+                | Self::WalletChangePassword { .. }
+                | Self::WalletAsk { .. }
+                | Self::WalletCheck { .. }
+        )
+    }
 }
 
 #[cfg(test)]
@@ -280,6 +366,21 @@ mod tests {
     }
 
     #[test]
+    fn what_was_typed_is_in_the_line_and_in_no_debug() {
+        let request = Request::WalletUnlock {
+            password: Typed::from("correct horse"),
+        };
+        assert!(!format!("{request:?}").contains("horse"));
+        let line = to_wiped_line(&Call { id: 1, request }).unwrap();
+        assert_eq!(line.capacity(), SECRET_LINE_BYTES);
+        let again: Call = serde_json::from_slice(&line).unwrap();
+        let Request::WalletUnlock { password } = again.request else {
+            panic!("another call came back");
+        };
+        assert_eq!(password.expose(), "correct horse");
+    }
+
+    #[test]
     fn a_reply_is_one_flat_object() {
         let reply = Reply {
             id: 7,
@@ -300,8 +401,8 @@ mod tests {
     #[tokio::test]
     async fn lines_are_bounded_and_whole() {
         let mut text: &[u8] = b"one\ntwo\ncut";
-        assert_eq!(read_line(&mut text).await.unwrap().unwrap(), b"one");
-        assert_eq!(read_line(&mut text).await.unwrap().unwrap(), b"two");
+        assert_eq!(*read_line(&mut text).await.unwrap().unwrap(), b"one");
+        assert_eq!(*read_line(&mut text).await.unwrap().unwrap(), b"two");
         assert!(read_line(&mut text).await.is_err());
         let mut none: &[u8] = b"";
         assert!(read_line(&mut none).await.unwrap().is_none());

@@ -235,6 +235,41 @@ async fn answer(node: &Node, request: Request, out: &Out) -> Result<serde_json::
         Request::SettingsGet => value(node.settings_get()),
         Request::SettingsSet { settings } => value(node.settings_set(*settings).await?),
         Request::Doctor => value(node.doctor().await),
+        Request::MoneyStatus => value(node.money_status()),
+        Request::Transactions => value(node.transactions()),
+        Request::Earnings {
+            from_ms,
+            until_ms,
+            by,
+        } => value(node.earnings(from_ms, until_ms, by).await?),
+        Request::ProofOpen { job } => value(node.proof_open(&job).await?),
+        Request::Statement { path, csv } => value(node.statement(&path, csv).await?),
+        Request::VoteStatus => value(node.vote_status().await?),
+        Request::SignPreview { intent } => value(node.sign_preview(&intent).await?),
+        Request::SignConfirm { intent, digest } => {
+            value(node.sign_confirm(&intent, &digest).await?)
+        }
+        Request::WalletStatus => value(node.wallet().status()),
+        Request::WalletCreate { password } => value(node.wallet().create(password).await?),
+        Request::WalletImportWords { words, password } => {
+            value(node.wallet().import_words(words, password).await?)
+        }
+        Request::WalletImportKeyFile {
+            text,
+            file_password,
+            password,
+        } => value(
+            node.wallet()
+                .import_key_file(text, file_password, password)
+                .await?,
+        ),
+        Request::WalletUnlock { password } => value(node.wallet().unlock(password).await?),
+        Request::WalletLock => value(node.wallet().lock()),
+        Request::WalletChangePassword { old, fresh } => {
+            value(node.wallet().change_password(old, fresh).await?)
+        }
+        Request::WalletAsk { password } => value(node.wallet().ask(password).await?),
+        Request::WalletCheck { words } => value(node.wallet().check(&words).await?),
         Request::WatchStatus => {
             out.watch(node.status()).await;
             value(())

@@ -1,7 +1,7 @@
 //! Codes and next steps of the errors that lower crates report.
 
 use engine::EngineError;
-use ledger::LedgerError;
+use ledger::{LedgerError, MoneyError};
 use memory::MemoryError;
 use network::NetworkError;
 
@@ -237,6 +237,14 @@ pub(super) fn ledger_code(error: &LedgerError) -> &'static str {
             "ledger_unusable"
         }
         LedgerError::TooLarge { .. } | LedgerError::OtherReceipt => "receipt_damaged",
+        LedgerError::Money(MoneyError::SignerLost { .. } | MoneyError::NoBook { .. }) => {
+            "signer_lost"
+        }
+        LedgerError::Money(MoneyError::FinalityBroken { .. }) => "finality_broken",
+        LedgerError::Money(
+            MoneyError::PastGrant { .. } | MoneyError::Lower { .. } | MoneyError::NonceUsed { .. },
+        ) => "promise_refused",
+        LedgerError::Statement(_) => "statement_unwritten",
         LedgerError::Closed => "stopping",
     }
 }
@@ -264,6 +272,15 @@ pub(super) fn ledger_fix(error: &LedgerError) -> Option<String> {
             "Close the other program that has the file open, then try again."
         }
         LedgerError::TooLarge { .. } | LedgerError::OtherReceipt => return None,
+        LedgerError::Money(MoneyError::SignerLost { .. } | MoneyError::NoBook { .. }) => {
+            "End this device's grant and give it a new one: what was signed before stays payable."
+        }
+        LedgerError::Money(MoneyError::FinalityBroken { .. }) => {
+            "Check the endpoints of the network: one of them took a final block back."
+        }
+        LedgerError::Money(MoneyError::PastGrant { .. }) => "Grant this device more.",
+        LedgerError::Money(MoneyError::Lower { .. } | MoneyError::NonceUsed { .. }) => return None,
+        LedgerError::Statement(_) => "Choose a place that can be written to and has room.",
         LedgerError::Sqlite(_) => "Try again; if it stays, start the program again.",
         LedgerError::Closed => "Start the program again.",
     };

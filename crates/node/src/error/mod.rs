@@ -18,8 +18,8 @@ use self::causes::{
     network_code, network_fix,
 };
 use crate::{
-    data::DataError, identity::IdentityError, models::ModelsError, peers::InviteError,
-    settings::SettingsError,
+    data::DataError, identity::IdentityError, models::ModelsError, money::ActError,
+    peers::InviteError, settings::SettingsError, wallet::WalletProblem,
 };
 
 /// An error as a screen shows it.
@@ -88,6 +88,12 @@ pub enum NodeError {
     /// An invite or address that a person pasted.
     #[error(transparent)]
     Invite(#[from] InviteError),
+    /// The wallet.
+    #[error(transparent)]
+    Wallet(#[from] WalletProblem),
+    /// Something that the wallet was to sign.
+    #[error(transparent)]
+    Act(#[from] ActError),
     /// No such chat: deleted meanwhile, or never there.
     #[error("this chat no longer exists")]
     ChatMissing {
@@ -289,7 +295,7 @@ pub(crate) fn is_disk_full(error: &io::Error) -> bool {
     )
 }
 
-const DISK_FULL_FIX: &str =
+pub(crate) const DISK_FULL_FIX: &str =
     "Free some space on the disk, then try again. What was there before is kept.";
 
 impl NodeError {
@@ -316,6 +322,8 @@ impl NodeError {
             Self::Engine(error) => engine_code(error),
             Self::Models(error) => error.code(),
             Self::Invite(error) => error.code(),
+            Self::Wallet(problem) => problem.code(),
+            Self::Act(error) => error.code(),
             Self::ChatMissing { .. } => "chat_missing",
             Self::MessageMissing { .. } => "message_missing",
             Self::ChatBusy => "chat_busy",
@@ -368,6 +376,8 @@ impl NodeError {
             Self::Network(error) => network_fix(error),
             Self::Engine(error) => engine_fix(error),
             Self::Models(error) => error.fix(),
+            Self::Wallet(problem) => Some(problem.fix()),
+            Self::Act(error) => Some(error.fix()),
             Self::Invite(_) => fixed(
                 "Ask for the invite again and paste all of it, or paste an address that begins with /ip4 or /ip6.",
             ),

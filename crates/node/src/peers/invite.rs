@@ -180,12 +180,10 @@ pub fn read(text: &str) -> Result<Pasted, InviteError> {
     }
 }
 
-/// The invite as a QR code, drawn as SVG. `None` only for a text longer than a code can hold.
+/// A text as a QR code, drawn as SVG. `None` only for one longer than a code can hold.
 #[must_use]
 pub(crate) fn qr_svg(text: &str) -> Option<String> {
-    // Capitals alone use the dense alphanumeric form; reading is case-blind.
-    let code = qrcode::QrCode::with_error_correction_level(text.to_uppercase(), qrcode::EcLevel::M)
-        .ok()?;
+    let code = qrcode::QrCode::with_error_correction_level(text, qrcode::EcLevel::M).ok()?;
     Some(
         code.render::<qrcode::render::svg::Color<'_>>()
             .min_dimensions(240, 240)

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use book::{PeerBook, write as write_book};
 pub use compare::PeerChoice;
+pub(crate) use invite::qr_svg;
 pub use invite::{InviteError, InviteText, MAX_ADDRESSES, Pasted, read};
 pub(crate) use measured::Measurements;
 
@@ -181,7 +182,8 @@ impl Node {
             addresses: bare.collect(),
         }
         .encode();
-        let qr_svg = invite::qr_svg(&text).ok_or(NodeError::NoAddress)?;
+        // Capitals alone use the dense alphanumeric form; reading is case-blind.
+        let qr_svg = invite::qr_svg(&text.to_uppercase()).ok_or(NodeError::NoAddress)?;
         Ok(Invite {
             text,
             qr_svg,

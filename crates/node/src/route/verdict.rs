@@ -48,6 +48,8 @@ pub fn verdict(why: &AttemptEnd, own_fault: bool) -> Verdict {
         | AttemptEnd::Silent
         | AttemptEnd::Stalled
         | AttemptEnd::BrokenOff
+        | AttemptEnd::NoQuote
+        | AttemptEnd::Dearer
         | AttemptEnd::TooLong => failed,
         AttemptEnd::Gave { code, .. } | AttemptEnd::Refused { code, .. } => match code {
             RefuseCode::Internal | RefuseCode::EngineFailed => failed,
@@ -71,6 +73,7 @@ pub fn verdict(why: &AttemptEnd, own_fault: bool) -> Verdict {
             | RefuseCode::Stalled
             | RefuseCode::Violation
             | RefuseCode::PaymentRefused
+            | RefuseCode::QuoteUnknown
             | RefuseCode::BadGrammar
             | RefuseCode::BadLogprobs => neutral,
         },
@@ -79,6 +82,8 @@ pub fn verdict(why: &AttemptEnd, own_fault: bool) -> Verdict {
         | AttemptEnd::TooLate
         | AttemptEnd::TooLarge { .. }
         | AttemptEnd::LocalFailed(_)
+        | AttemptEnd::TooDear { .. }
+        | AttemptEnd::Unpaid(_)
         | AttemptEnd::LostRace
         | AttemptEnd::Stopped => neutral,
     }

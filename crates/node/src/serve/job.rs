@@ -186,6 +186,7 @@ impl Job {
             from: self.peer,
             bytes,
             room,
+            quoted: None,
         };
         // What the actions themselves led to, before anything else is heard.
         let mut follow_ups = VecDeque::new();
@@ -326,6 +327,8 @@ impl Job {
                     }
                 }));
             }
+            // Nothing costs anything here.
+            Action::Admit { .. } | Action::HoldVoucher { .. } | Action::HoldReservation { .. } => {}
             Action::Start(job) => return self.start(*job).await,
             Action::Park => {
                 self.link = None;
@@ -506,6 +509,7 @@ fn config(context: &Context) -> Config {
         numerics_class: NUMERICS_CLASS.to_owned(),
         kv_type: KV_TYPE.to_owned(),
         resume_grace_ms: RESUME_GRACE_MS,
+        charging: None,
     }
 }
 

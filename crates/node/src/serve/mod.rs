@@ -9,6 +9,7 @@ mod compute;
 mod job;
 mod measure;
 mod offers;
+mod quoted;
 mod quotes;
 mod rooms;
 mod swarm;
@@ -592,10 +593,8 @@ impl Switch {
                 total: 0,
             };
         }
-        if *self.own_work.borrow() > 0 {
-            return ServingState::PausedOwnWork;
-        }
         match *self.rooms.running.borrow() {
+            1.. if *self.own_work.borrow() > 0 => ServingState::PausedOwnWork,
             0 => ServingState::Waiting {
                 since_ms: self.since_ms,
             },

@@ -8,18 +8,26 @@ use std::{
 
 use protocol::{
     ModelDigest, ModelRef, NetworkId,
-    offer::{FEATURE_GRAMMAR, FEATURE_LOGPROBS, FEATURE_RESUME, Offer, PROTO, SignedEnvelope},
+    binding::{Binding, OperatorSigner, SignedBinding},
+    offer::{
+        FEATURE_GRAMMAR, FEATURE_LOGPROBS, FEATURE_RESUME, Offer, PROTO, Payment, SignedEnvelope,
+    },
     price::Prices,
 };
 
 use super::rooms::SLOTS;
-use crate::{clock, error::ErrorView, models::Model, node::Inner, status::NotOffered};
+use crate::{clock, error::ErrorView, models::Model, money, node::Inner, status::NotOffered};
 
 /// An offer lives this long: two refreshes may fail before it is gone.
 const LIFETIME: Duration = Duration::from_secs(20 * 60);
 
 /// How often offers are made anew.
 pub(super) const REFRESH: Duration = Duration::from_secs(8 * 60);
+
+/// A binding is in force from a little before it was made, since clocks differ.
+const BINDING_BEFORE_MS: u64 = 60 * 1000;
+/// One is made with every offer, so its life is an offer's and some more for jobs that run.
+const BINDING_LIFE_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// Context that strangers get at most: each of their tokens costs memory that is the owner's.
 const SERVED_CONTEXT: u32 = 8192;
@@ -38,6 +46,8 @@ pub(crate) struct ServedModel {
     pub(crate) reference: ModelRef,
     pub(crate) vocab_size: u32,
     pub(crate) ctx_max: u32,
+    /// What is asked for it.
+    pub(crate) prices: Prices,
 }
 
 /// Vocabulary and context of files whose header was read, by digest: a file of the same digest has the same header.
@@ -84,7 +94,8 @@ pub(super) async fn build(inner: &Inner, headers: &mut Headers) -> Offers {
         served: Vec::new(),
         not_offered: Vec::new(),
     };
-    if !settings.serve_free {
+    let charges = Charges::of(inner).await;
+    if charges.is_none() && !settings.serve_free {
         return offers;
     }
     let speeds = speeds(inner);
@@ -143,6 +154,16 @@ pub(super) async fn build(inner: &Inner, headers: &mut Headers) -> Offers {
         let ctx_max = context.min(SERVED_CONTEXT);
         let (prefill_tps, decode_tps) = speeds(&model);
         let now = clock::unix_ms();
+        let prices = charges
+            .as_ref()
+            .map_or(Prices::FREE, |_| prices_of(inner, &reference.digest));
+        if prices.is_free() && !settings.serve_free {
+            offers.not_offered.push(why(
+                "Nobody asks a price for it yet, and you set none; free answers are off.",
+            ));
+            continue;
+        }
+        let charges = charges.as_ref().filter(|_| !prices.is_free());
         let offer = Offer {
             network: NetworkId::MAIN,
             peer: signer.peer_id(),
@@ -158,9 +179,9 @@ pub(super) async fn build(inner: &Inner, headers: &mut Headers) -> Offers {
             out_max: settings.serve_max_out,
             parallel_slots: SLOTS as u32,
             features: FEATURES.map(str::to_owned).to_vec(),
-            prices: Prices::FREE,
-            payment: None,
-            binding: None,
+            prices,
+            payment: charges.map(|charges| charges.payment),
+            binding: charges.map(|charges| charges.binding.clone()),
             prefill_tps,
             decode_tps,
             queue_depth: 0,
@@ -175,7 +196,10 @@ pub(super) async fn build(inner: &Inner, headers: &mut Headers) -> Offers {
             expires_unix_ms: now + LIFETIME.as_millis() as u64,
             seq: now,
             engine_class: super::job::engine_class(),
-            free_tokens: settings.serve_max_out,
+            free_tokens: match prices.is_free() {
+                true => settings.serve_max_out,
+                false => 0,
+            },
             proto_min: PROTO,
             proto_max: PROTO,
             vrf_key: None,
@@ -187,9 +211,67 @@ pub(super) async fn build(inner: &Inner, headers: &mut Headers) -> Offers {
             reference,
             vocab_size,
             ctx_max,
+            prices,
         });
     }
     offers
+}
+
+/// How paid offers of this node say whom to pay.
+#[derive(Debug)]
+struct Charges {
+    payment: Payment,
+    binding: SignedBinding,
+}
+
+impl Charges {
+    /// `None` where nobody is to pay, or the keys that say so cannot be read.
+    async fn of(inner: &Inner) -> Option<Self> {
+        let live = inner.money.live()?;
+        let charging = live.till.as_ref()?.charging();
+        let network = live.network();
+        let secret = inner.wallet.operator_key().ok()?;
+        let operator = OperatorSigner::from_secret(secret.expose())?;
+        let now = clock::unix_ms();
+        let binding = Binding {
+            network: NetworkId::MAIN,
+            peer: inner.identity.peer_id(),
+            chain_id: network.chain_id,
+            operator: operator.account(),
+            not_before_unix_ms: now.saturating_sub(BINDING_BEFORE_MS),
+            not_after_unix_ms: now + BINDING_LIFE_MS,
+            serial: now,
+        };
+        let binding = binding.sign(&inner.identity.signer(), &operator)?;
+        Some(Self {
+            payment: Payment {
+                chain_id: network.chain_id,
+                asset: network.token.address.into_array(),
+                vault: network.vault.into_array(),
+                stream_window: charging.stream_window,
+            },
+            binding,
+        })
+    }
+}
+
+/// What is asked for a model: by the person's figure, or by what others ask for it.
+fn prices_of(inner: &Inner, model: &ModelDigest) -> Prices {
+    let own = inner.identity.peer_id();
+    let mut seen: Vec<Prices> = Vec::new();
+    let networks = [
+        inner.serving.network(),
+        Some(inner.asking.now().network.clone()),
+    ];
+    for network in networks.into_iter().flatten() {
+        let offers = network.known_offers();
+        let others = offers
+            .iter()
+            .map(|known| &known.offer)
+            .filter(|offer| offer.model.digest == *model && offer.peer != own);
+        seen.extend(others.map(|offer| offer.prices));
+    }
+    money::asked(&inner.settings.borrow().money, &seen)
 }
 
 /// Why a node that is on has nothing to offer.
@@ -211,7 +293,8 @@ pub(super) fn nothing(inner: &Inner) -> ErrorView {
     )
 }
 
-/// Measured speeds of the model in this file: tokens read and written per second; 0 where nothing was measured.
+/// What others get of the measured speeds of the model in this file: tokens read and written per second; 0 where nothing
+/// was measured.
 pub(super) fn speeds_of(inner: &Inner, file: &Path) -> (u32, u32) {
     let models = inner.models.all();
     let model = models
@@ -220,8 +303,10 @@ pub(super) fn speeds_of(inner: &Inner, file: &Path) -> (u32, u32) {
     model.map_or((0, 0), speeds(inner))
 }
 
-/// Measured speeds per model, in whole tokens per second; 0 where nothing was measured.
+/// What others get of the measured speeds per model, by the share of the time that is theirs: in whole tokens per second; 0
+/// where nothing was measured.
 fn speeds(inner: &Inner) -> impl Fn(&Model) -> (u32, u32) + use<> {
+    let share = f64::from(inner.settings.borrow().sharing().network_share);
     let rows = inner.models.view().borrow().rows.clone();
     move |model| {
         let measured = rows
@@ -231,8 +316,8 @@ fn speeds(inner: &Inner) -> impl Fn(&Model) -> (u32, u32) + use<> {
         // A float becomes the nearest u32 that holds it, and 0 when it is no number.
         measured.map_or((0, 0), |speed| {
             (
-                speed.prefill_tokens_per_second.unwrap_or(0.0) as u32,
-                speed.decode_tokens_per_second as u32,
+                (speed.prefill_tokens_per_second.unwrap_or(0.0) * share) as u32,
+                (speed.decode_tokens_per_second * share) as u32,
             )
         })
     }

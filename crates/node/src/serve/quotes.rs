@@ -3,10 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use network::QuoteAsked;
-use protocol::{
-    price::Prices,
-    quote::{QUOTE_LIFETIME_MS, Quote},
-};
+use protocol::quote::{QUOTE_LIFETIME_MS, Quote};
 use tokio::sync::{mpsc, watch};
 
 use super::{
@@ -36,7 +33,7 @@ pub(super) async fn give(
 ) {
     while let Some(asked) = asked.recv().await {
         let QuoteAsked {
-            peer: _,
+            peer,
             request,
             request_hash,
             reply,
@@ -46,11 +43,14 @@ pub(super) async fn give(
             .iter()
             .find(|served| served.reference.digest == request.model)
             .filter(|served| request.n_in < served.ctx_max);
-        // While the owner's own answer runs, others stand still, and nobody knows for how long.
-        let free = inner.answers.own_work() == 0;
-        let quote = model.filter(|_| free).and_then(|served| {
-            let running = *rooms.running.borrow();
-            quote(&inner, served, request.n_in, running, request_hash)
+        let quote = model.and_then(|served| {
+            let in_front = in_front(*rooms.running.borrow(), inner.answers.own_work());
+            let quote = quote(&inner, served, request.n_in, in_front, request_hash)?;
+            let whose = (peer, request.model);
+            let life = (quote.expires_unix_ms, clock::unix_ms());
+            let kept = quote.prices.is_free()
+                || rooms.quoted.keep(quote.quote_id, whose, quote.prices, life);
+            kept.then_some(quote)
         });
         // Nobody waits any more.
         let _ = reply.send(quote.map(|quote| quote.sign(&inner.identity.signer())));
@@ -61,7 +61,7 @@ fn quote(
     inner: &Inner,
     served: &ServedModel,
     n_in: u32,
-    running: u32,
+    in_front: u32,
     request_hash: [u8; 32],
 ) -> Option<Quote> {
     let mut quote_id = [0; 16];
@@ -69,14 +69,13 @@ fn quote(
     let (prefill_tps, decode_tps) = offers::speeds_of(inner, &served.file);
     let loaded = inner.engine.stats().borrow().model_file.as_deref() == Some(served.file.as_path());
     let load_ms = if loaded { 0 } else { load_ms(&served.file) };
-    let queue_pos = running.saturating_sub(SLOTS as u32 - 1);
     Some(Quote {
         request_hash,
-        eta_first_token_ms: eta_ms(n_in, (prefill_tps, decode_tps), queue_pos)
+        eta_first_token_ms: eta_ms(n_in, (prefill_tps, decode_tps), in_front)
             .saturating_add(load_ms),
         decode_tps,
-        queue_pos,
-        prices: Prices::FREE,
+        queue_pos: in_front,
+        prices: served.prices,
         // What the engine has cached of this peer is not known here.
         cached_prefix_tokens: 0,
         quote_id,
@@ -84,11 +83,18 @@ fn quote(
     })
 }
 
+/// Jobs that are done before a new one: strangers' beyond those that compute at once, and every answer of the owner's,
+/// beside which there may be time for it, or none.
+fn in_front(strangers: u32, owners: usize) -> u32 {
+    let strangers = strangers.saturating_sub(SLOTS as u32 - 1);
+    strangers.saturating_add(u32::try_from(owners).unwrap_or(u32::MAX))
+}
+
 /// Milliseconds until the first token: the jobs in front, then the prompt.
-fn eta_ms(n_in: u32, (prefill_tps, decode_tps): (u32, u32), queue_pos: u32) -> u32 {
+fn eta_ms(n_in: u32, (prefill_tps, decode_tps): (u32, u32), in_front: u32) -> u32 {
     let or = |tps: u32, unmeasured: u32| u64::from(if tps == 0 { unmeasured } else { tps });
     let reading = u64::from(n_in) * 1000 / or(prefill_tps, UNMEASURED_PREFILL_TPS);
-    let waiting = u64::from(queue_pos) * u64::from(REST_OF_A_JOB) * 1000
+    let waiting = u64::from(in_front) * u64::from(REST_OF_A_JOB) * 1000
         / or(decode_tps, UNMEASURED_DECODE_TPS);
     u32::try_from(reading + waiting).unwrap_or(u32::MAX)
 }
@@ -108,5 +114,12 @@ mod tests {
         assert_eq!(eta_ms(500, (1000, 50), 2), 500 + 2 * 3000);
         assert_eq!(eta_ms(500, (0, 0), 1), 5000 + 15_000);
         assert_eq!(eta_ms(u32::MAX, (1, 1), u32::MAX), u32::MAX);
+    }
+
+    #[test]
+    fn the_owner_s_answers_are_in_front_of_everybody_s() {
+        assert_eq!(in_front(1, 0), 0, "two strangers compute at once");
+        assert_eq!(in_front(0, 1), 1);
+        assert_eq!(in_front(2, 2), 3);
     }
 }

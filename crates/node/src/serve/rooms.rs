@@ -14,6 +14,8 @@ use tokio::{
     time::{Instant, sleep},
 };
 
+use super::quoted::Quoted;
+
 /// Jobs of others that compute at once. They share the engine's steps: with more, nobody gets an answer at reading pace.
 pub(super) const SLOTS: usize = 2;
 
@@ -49,7 +51,7 @@ struct Running {
     calls: mpsc::Sender<Call>,
 }
 
-/// The places for jobs, shared by their tasks.
+/// The places for jobs, and the quotes by which jobs may still come, shared by their tasks.
 #[derive(Debug, Clone)]
 pub(super) struct Rooms {
     slots: Arc<Semaphore>,
@@ -58,6 +60,7 @@ pub(super) struct Rooms {
     jobs: Arc<Mutex<BTreeMap<[u8; 32], Running>>>,
     /// Jobs that were accepted and are not over.
     pub(super) running: watch::Sender<u32>,
+    pub(super) quoted: Quoted,
 }
 
 impl Default for Rooms {
@@ -67,6 +70,7 @@ impl Default for Rooms {
             peers: Arc::default(),
             jobs: Arc::default(),
             running: watch::Sender::new(0),
+            quoted: Quoted::default(),
         }
     }
 }

@@ -16,7 +16,7 @@ pub struct Envelope {
     /// The frame, if its kind is known to this version.
     #[prost(
         oneof = "Frame",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16"
     )]
     pub kind: Option<Frame>,
     /// Set by the sender of a kind that the receiver must understand.
@@ -69,6 +69,12 @@ pub enum Frame {
     /// Client: a voucher.
     #[prost(message, tag = "14")]
     Pay(Pay),
+    /// Provider: it goes on once a part of the payer's grant is held for it.
+    #[prost(message, tag = "15")]
+    Reserve(Reserve),
+    /// Client: a reservation.
+    #[prost(message, tag = "16")]
+    Reserved(Reserved),
 }
 
 /// The provider has the job on disk and begins.
@@ -77,10 +83,10 @@ pub struct Accept {
     /// Input tokens as the provider counts them: prompt and resume.
     #[prost(uint32, tag = "1")]
     pub n_in: u32,
-    /// Output tokens computed ahead of the last voucher at most; 0 for a job that costs nothing.
+    /// Output tokens computed beyond the last voucher at most; 0 for a job that costs nothing.
     #[prost(uint32, tag = "2")]
     pub stream_window: u32,
-    /// Input tokens that are read per voucher; 0 for a job that costs nothing.
+    /// Input tokens that are to be paid for ahead of being read at most; 0 for a job that costs nothing.
     #[prost(uint32, tag = "3")]
     pub chunk_tokens: u32,
     /// The provider says something at least this often before the first token.
@@ -89,8 +95,8 @@ pub struct Accept {
     /// How long a job whose stream was cut is kept; 0: not at all.
     #[prost(uint32, tag = "5")]
     pub resume_grace_s: u32,
-    /// The voucher of this payer that the provider holds with the highest sum, at most [`super::MAX_VOUCHER`]
-    /// bytes; empty: none.
+    /// The highest voucher that the provider held of this payer before the one that the job began with, at most
+    /// [`super::MAX_VOUCHER`] bytes; empty: none.
     #[prost(bytes = "bytes", tag = "6")]
     pub last_voucher_held: Bytes,
     /// Output tokens the provider will produce at most: what was asked, or less.
@@ -162,12 +168,14 @@ pub enum RefuseCode {
     Stalled = 17,
     /// The other side broke the protocol.
     Violation = 18,
-    /// A voucher came where nothing is paid for.
+    /// A voucher does not count, none came in time, or one came where nothing is paid for.
     PaymentRefused = 19,
     /// The form asked of the answer is of no known kind, too long, or cannot be held to.
     BadGrammar = 20,
     /// More log-probabilities per token than are given.
     BadLogprobs = 21,
+    /// The job costs something, and the quote that would bind its prices is none of ours or is over.
+    QuoteUnknown = 22,
 }
 
 /// Where the provider is.
@@ -201,6 +209,8 @@ pub enum Phase {
     Decode = 3,
     /// Standing still while the provider's owner uses the model.
     Paused = 4,
+    /// Standing still until the client has paid for what comes next.
+    Unpaid = 5,
 }
 
 /// Output tokens.
@@ -298,7 +308,7 @@ pub struct Done {
     pub receipt: Option<Signed>,
 }
 
-/// The client agrees with the receipt. Tag 2 is kept for the last voucher.
+/// The client agrees with the receipt. What it still owed, it paid right before.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Ack {
     /// The client's signature over the receipt's payload, 64 bytes.
@@ -326,15 +336,33 @@ pub enum CancelReason {
     LostRace = 2,
     /// The output cannot be trusted.
     Distrust = 3,
+    /// What the person wants to pay, or can, is spent.
+    Unpaid = 4,
 }
 
-/// Money for what comes next. No job costs anything yet, so a provider ends a job in which one comes with
-/// [`RefuseCode::PaymentRefused`].
+/// Money for what comes next. A provider ends a job that costs nothing with [`RefuseCode::PaymentRefused`] when one comes.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Pay {
-    /// The voucher, at most [`super::MAX_VOUCHER`] bytes.
+    /// A [`crate::voucher::Voucher`], at most [`super::MAX_VOUCHER`] bytes.
     #[prost(bytes = "bytes", tag = "1")]
     pub voucher: Bytes,
+}
+
+/// What the payer has vouchered and the provider could not claim yet is as much as it gives credit for: the rest is to be
+/// held for it on the chain.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Reserve {
+    /// Base units to be held beyond what is vouchered, at least; 16 bytes big-endian.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub least: Bytes,
+}
+
+/// A part of the payer's grant for this provider alone.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Reserved {
+    /// A [`crate::voucher::Reservation`], at most [`super::MAX_VOUCHER`] bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub reservation: Bytes,
 }
 
 /// Asks for a [`Pong`].

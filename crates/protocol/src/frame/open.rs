@@ -17,8 +17,8 @@ pub struct Open {
     /// The model, 32 bytes.
     #[prost(bytes = "bytes", tag = "4")]
     pub model_digest: Bytes,
-    /// The quote whose prices hold for this job, [`crate::quote::QUOTE_ID`] bytes; empty: the offer's prices. Both
-    /// are zero for now.
+    /// The quote whose prices hold for this job, [`crate::quote::QUOTE_ID`] bytes; empty: none, as a job that costs
+    /// nothing needs none.
     #[prost(bytes = "bytes", tag = "5")]
     pub quote_id: Bytes,
     /// The prompt's token ids, see [`crate::tokens`].

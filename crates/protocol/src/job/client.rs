@@ -4,7 +4,9 @@
 //! choice, and carries out what comes back. Each try is an *attempt*: a stream to a candidate, or this computer.
 //! Tokens of all attempts become one output: [`Action::Emit`] gives every index exactly once, in order.
 //!
-//! - A candidate that refuses, is busy or cannot be reached is passed over; that is no failover.
+//! - A candidate that refuses, is busy or cannot be reached is passed over; that is no failover. One of which nothing is
+//!   heard for [`ANSWER_PATIENCE_MS`], or [`RESCUE_PATIENCE_MS`] when an answer broke, keeps its chance, and the next one is
+//!   asked beside it.
 //! - A provider whose stream breaks is asked first to go on where it was, if it said that it keeps jobs. Whoever else
 //!   there is gets his chance when that takes longer than [`RESUME_PATIENCE_MS`], and the first with the next token
 //!   goes on. Until its grace is over, or somebody else has written, it is asked again and again. A computer that
@@ -17,33 +19,46 @@
 //!   first goes on. The same holds for one that pauses for its owner's work for longer than [`PAUSE_PATIENCE_MS`],
 //!   if there is somebody to move to; if not, the answer waits as long as heartbeats come.
 //! - What was accepted before a lie was found stays; the liar is not asked again for this answer.
+//! - A job that costs something is asked for with a quote, and paid by vouchers that the owner signs: its prompt in chunks before
+//!   it is read, its output after it came. So a provider that takes the money and stops has the price of one chunk. What the
+//!   person wants to pay at most is compared with before anything is signed, and fewer tokens are asked for where it would not
+//!   do. A job that is taken up goes on with what was paid; one that moves begins anew, and its input is paid for there.
 //! - An end token is held back until the receipt that vouches for it is here. So a cut between the two never leaves
 //!   an answer that goes on behind its end, nor a "complete" nobody signed.
 
+mod bill;
 mod end;
 mod ends;
 mod launch;
 mod machine;
 mod output;
+mod pay;
 mod seats;
+mod settle;
 mod span;
 mod streams;
 
+pub use bill::PromiseId;
 pub use ends::{AttemptEnd, End, Lie, Outcome};
-pub use launch::{HEDGE_MAX_INPUT, HEDGE_MIN_MS, MAX_FAILOVERS, OPEN_MS, RESUME_PATIENCE_MS};
+pub use launch::{
+    ANSWER_PATIENCE_MS, HEDGE_MAX_INPUT, HEDGE_MIN_MS, MAX_FAILOVERS, MAX_FALSE_ALARMS, OPEN_MS,
+    RESCUE_PATIENCE_MS, RESUME_PATIENCE_MS,
+};
 pub use machine::{
     CANCEL_LINGER_MS, Client, GIVE_UP_MS, LOCAL_STALL_MS, PAUSE_PATIENCE_MS, SLEPT_MS, STALL_MS,
 };
+pub use pay::SETTLE_MS;
 pub use seats::{MAX_BUSY, MAX_CANDIDATES, MAX_CUTS};
 pub use span::{MAX_SILENCE_MS, MIN_SILENCE_MS};
 
 use super::{CloseWhy, Finish};
 use crate::{
-    ModelRef, PeerId, Signer,
+    JobId, ModelRef, PeerId, Signer,
     frame::{Frame, Grammar, Phase, Sampling, Signed, TokenLogprobs},
-    price::Prices,
+    price::{Prices, Totals},
     quote::QUOTE_ID,
     receipt::SignedReceipt,
+    voucher::{Address, B256, Checked, Reservation, Unchecked, Vault, Voucher},
 };
 
 /// Names an attempt within one answer; counts up from 0.
@@ -76,6 +91,8 @@ pub struct Request {
     pub want_logprobs_k: Option<u32>,
     /// Milliseconds after `Start` from which on the answer is of no use any more.
     pub deadline_ms: Option<u32>,
+    /// Base units that the whole answer may cost; `None`: as much as the owner signs.
+    pub max_cost: Option<u128>,
 }
 
 /// Whether this computer may take part.
@@ -98,11 +115,22 @@ pub struct Candidate {
     pub out_max: u32,
     /// What it asks.
     pub prices: Prices,
+    /// Whom and where to pay. Without it, who asks for money is not asked.
+    pub pay_to: Option<PayTo>,
     /// The quote that binds it to these prices, if it gave one just now.
     pub quote_id: Option<[u8; QUOTE_ID]>,
     /// By when, after it accepted, its first token is here in nineteen of twenty cases; `None`: not known, and it is not
     /// hedged against.
     pub first_token_p95_ms: Option<u32>,
+}
+
+/// Where a provider is paid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PayTo {
+    /// The vault in which its vouchers count.
+    pub vault: Vault,
+    /// Its account.
+    pub payee: Address,
 }
 
 /// What the machine is made of besides the request.
@@ -126,6 +154,36 @@ pub enum Event {
     Start(Vec<Candidate>),
     /// More candidates turned up. Known peers are ignored.
     Candidates(Vec<Candidate>),
+    /// The quote that a [`Action::Connect`] asked for is here. Comes before `Connected`.
+    Quoted {
+        /// Whose.
+        attempt: AttemptId,
+        /// The prices it binds to.
+        prices: Prices,
+        /// Its name.
+        quote_id: [u8; QUOTE_ID],
+    },
+    /// Answer to [`Action::Promise`]: it is on disk and signed.
+    Promised {
+        /// Which.
+        promise: PromiseId,
+        /// The voucher.
+        voucher: Voucher<Checked>,
+    },
+    /// Answer to [`Action::Reserve`]: it is on disk and signed.
+    Reserved {
+        /// Which.
+        promise: PromiseId,
+        /// The reservation.
+        reservation: Reservation<Checked>,
+    },
+    /// Answer to both when nothing was signed.
+    NotPromised {
+        /// Which.
+        promise: PromiseId,
+        /// For the log and the person.
+        why: String,
+    },
     /// A stream is open.
     Connected {
         /// Whose.
@@ -220,6 +278,50 @@ pub enum Action {
         attempt: AttemptId,
         /// Whom to connect to.
         candidate: Candidate,
+        /// Whether a quote is needed: to be asked for first, and told by [`Event::Quoted`]. Without one there is no stream
+        /// either.
+        wants_quote: bool,
+    },
+    /// Raise the line to this payee by so much, write that to disk, synced, sign the line's new total, and answer with
+    /// [`Event::Promised`] or [`Event::NotPromised`], even when the attempt is closed meanwhile. `add` may be zero: a job
+    /// begins with what stands.
+    Promise {
+        /// Names the answer.
+        promise: PromiseId,
+        /// For which attempt.
+        attempt: AttemptId,
+        /// For which job.
+        job: JobId,
+        /// Who is paid.
+        payee: Address,
+        /// Base units.
+        add: u128,
+        /// What the voucher names.
+        work: B256,
+        /// The tokens of the job that are paid for with it.
+        totals: Totals,
+    },
+    /// Hold a part of the grant for this payee, write that to disk, synced, sign it, and answer with [`Event::Reserved`] or
+    /// [`Event::NotPromised`].
+    Reserve {
+        /// Names the answer.
+        promise: PromiseId,
+        /// For which attempt.
+        attempt: AttemptId,
+        /// Who is paid.
+        payee: Address,
+        /// Base units that it wants held beyond what is vouchered, at least.
+        least: u128,
+        /// What the job may still come to cost.
+        rest: u128,
+    },
+    /// A payee showed a voucher of ours above what was just signed for it. Where it is above the books as well, they are not
+    /// those that it was signed from: they were lost, copied or put back, and their signer signs nothing more.
+    HeldMore {
+        /// Who showed it.
+        attempt: AttemptId,
+        /// The voucher, whose signature nobody looked at yet.
+        voucher: Voucher<Unchecked>,
     },
     /// Write a frame.
     Send {

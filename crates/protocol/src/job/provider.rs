@@ -9,19 +9,34 @@
 //! Tokens enter the hash chain when they are sent, so checkpoints and the receipt cover what the client was given
 //! and nothing else. A job that ends early leaves a receipt with [`Finish::Abort`] behind, for the ledger.
 //!
+//! A job that costs something is paid for on the way, by the stranger's vouchers. Before it is accepted, its `Open` is followed
+//! by one for this very job:
+//!
+//! `Open` → `Pay` → [`Action::Admit`] → [`Event::Admitted`] → [`Action::Record`] → [`Event::Recorded`] → `Accept` → `Pay` →
+//! [`Action::HoldVoucher`] → [`Event::Standing`] → [`Action::Start`] → …
+//!
+//! The engine begins once the first part of the prompt is paid for, and stands still whenever it is a window ahead of what is paid
+//! for. What is signed by the payer is on disk before the engine goes on.
+//!
 //! A job whose stream breaks is parked ([`Action::Park`]): it computes on up to [`MAX_WAITING`] tokens ahead, and
 //! waits. The owner looks at the first frame of every stream with [`resumes`]; one that asks for a parked or running job is
 //! fed to that job's machine as [`Event::Resumed`], all others to a new machine as [`Event::Open`].
 
+mod charge;
+mod end;
 mod judge;
 mod machine;
+mod overdue;
+mod paid;
 mod resume;
 mod run;
 
+pub use charge::{Charging, Declined, Standing};
 pub use machine::{
     ACK_MS, BLOCKED_DROP_MS, BLOCKED_PAUSE_MS, FIRST_FRAME_MS, MAX_WAITING, Provider, RECORD_MS,
 };
-pub use resume::{MAX_RESUMES, resumes};
+pub use paid::{ADMIT_MS, UNPAID_MS, VOUCHER_WAIT_MS};
+pub use resume::{MAX_RESUMES, quote_of, resumes};
 pub use run::{CHECKPOINT_MS, CHECKPOINT_TOKENS, FLUSH_MS, FLUSH_TOKENS};
 
 use bytes::Bytes;
@@ -30,8 +45,9 @@ use super::{CloseWhy, Finish};
 use crate::{
     JobId, ModelDigest, PeerId, Signer,
     frame::{Frame, Grammar, Refuse, RefuseCode, Sampling, TokenLogprobs},
-    price::Prices,
+    price::{Prices, Totals},
     receipt::SignedReceipt,
+    voucher::{Checked, Reservation, VOUCHER_BYTES, Voucher},
 };
 
 /// What a provider knows about itself; the same for all its jobs.
@@ -51,6 +67,8 @@ pub struct Config {
     pub kv_type: String,
     /// How long a job whose stream was cut is kept, at most [`super::RESUME_GRACE_MS`]; 0: not at all.
     pub resume_grace_ms: u64,
+    /// How jobs are paid for. `None`: no job whose price is not zero is taken.
+    pub charging: Option<Charging>,
 }
 
 impl Config {
@@ -69,13 +87,14 @@ pub struct Served {
     pub vocab_size: u32,
     /// Tokens of context.
     pub ctx_max: u32,
-    /// What it costs.
+    /// What it costs now. A job costs what its quote said.
     pub prices: Prices,
     /// Digest of template and tokenizer, if known.
     pub template: Option<[u8; 32]>,
 }
 
-/// What the owner knows at the moment a job arrives. A free slot must be held for the job from then on.
+/// What the owner knows at the moment a job arrives. A free slot must be held for the job from then on; for one that costs
+/// something, only from [`Event::Admitted`] on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Room {
     /// A slot is held.
@@ -104,7 +123,23 @@ pub enum Event {
         bytes: Bytes,
         /// Whether there is room.
         room: Room,
+        /// The prices of the quote that the frame names by [`quote_of`], while they bind us; `None`: no such quote.
+        quoted: Option<Prices>,
     },
+    /// Answer to [`Action::Admit`]: nothing speaks against the payer, and his voucher is on disk.
+    Admitted {
+        /// How the job stands.
+        standing: Standing,
+        /// The highest voucher held of this payer before this one, as it travels.
+        last_held: Option<[u8; VOUCHER_BYTES]>,
+        /// Whether there is room, now that it is worth looking.
+        room: Room,
+    },
+    /// Answer to [`Action::HoldVoucher`] and [`Action::HoldReservation`] once they are on disk, and news at any other time: a claim
+    /// or reservation is in a final block, a signer ended, another job of the line moved.
+    Standing(Standing),
+    /// Answer to all three when it does not count, or could not be written down.
+    Declined(Declined),
     /// The first frame of another stream, which asks to take up this job. If it may, the new stream takes the place
     /// of the old one.
     Resumed {
@@ -227,6 +262,28 @@ pub enum Action {
         job: JobId,
         /// When the id may be forgotten, Unix milliseconds.
         expires_unix_ms: u64,
+    },
+    /// Look the payer up in books and final blocks, write his voucher to disk, synced, and look for a free slot then. Answer with
+    /// [`Event::Admitted`] or [`Event::Declined`].
+    Admit {
+        /// The job.
+        job: JobId,
+        /// The voucher behind its first frame. Its signature holds; whether the signer is the payer's is for the owner to know.
+        voucher: Voucher<Checked>,
+    },
+    /// Write a voucher to disk, synced, and answer with [`Event::Standing`] or [`Event::Declined`]. To be carried out even when
+    /// `Close` follows.
+    HoldVoucher {
+        /// The voucher, of the payer and signer that [`Action::Admit`] named.
+        voucher: Voucher<Checked>,
+        /// The job's tokens so far.
+        totals: Totals,
+    },
+    /// Write a reservation to disk and bring it to the chain; answer with [`Event::Standing`] as soon as it is on disk, and again
+    /// when it counts.
+    HoldReservation {
+        /// The reservation, of the same payer and signer.
+        reservation: Reservation<Checked>,
     },
     /// Begin to compute.
     Start(Box<StartJob>),

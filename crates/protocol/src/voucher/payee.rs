@@ -14,8 +14,13 @@ use crate::price::{self, Prices, Totals};
 
 /// Output tokens that may be computed without a voucher. Longer paths may be given more.
 pub const STREAM_WINDOW: u32 = 64;
-/// Prompt tokens that are paid for before they are read.
+/// Prompt tokens that are paid for ahead of being read, at most: what a payer loses to a payee that goes no further.
 pub const PREFILL_CHUNK: u32 = 2048;
+/// Prompt tokens between two vouchers while reading. A quarter of the chunk, so that the next voucher is here before the last one
+/// is used up; and what a payee reads at once at most.
+pub const PREFILL_STEP: u32 = PREFILL_CHUNK / 4;
+/// While decoding, a voucher for less than [`stride`] tokens is due after this long.
+pub const VOUCHER_MS: u64 = 500;
 /// A voucher is due at least every this many tokens while decoding, or a quarter of the window if that is more.
 pub const MIN_STRIDE: u32 = 8;
 /// A stranger's first credit, in tokens at the job's dearest price: an answer or two, so that nobody needs a transaction to ask.
@@ -155,25 +160,7 @@ pub fn next(
     if prices.is_free() {
         return Ok(Next::Serve);
     }
-    let left_s = signer.until.saturating_sub(now);
-    if left_s < MIN_SIGNER_LIFE_S {
-        return Err(NotServed::SignerEnds { left_s });
-    }
-    let credit = credit(prices, signer, debt, costs);
-    if debt.open > credit || credit == 0 {
-        if signer.left == 0 {
-            return Err(NotServed::NothingLeft);
-        }
-        let least = costs
-            .claim
-            .saturating_add(costs.reserve)
-            .saturating_mul(WORTH_THE_GAS);
-        if least > signer.left {
-            return Err(NotServed::TooDear {
-                least,
-                left: signer.left,
-            });
-        }
+    if let Some(least) = lacks(prices, signer, debt, costs, now)? {
         return Ok(Next::Reservation { least });
     }
     let unpaid = line.due.saturating_sub(line.vouchered);
@@ -183,6 +170,41 @@ pub fn next(
         });
     }
     Ok(Next::Serve)
+}
+
+/// The reservation, in base units, without which this payer's credit is used up; `None` while it is not.
+///
+/// # Errors
+/// [`NotServed`] when nothing that this payer signs would help.
+pub fn lacks(
+    prices: &Prices,
+    signer: &SignerFacts,
+    debt: &Debt,
+    costs: &Costs,
+    now: u64,
+) -> Result<Option<u128>, NotServed> {
+    let left_s = signer.until.saturating_sub(now);
+    if left_s < MIN_SIGNER_LIFE_S {
+        return Err(NotServed::SignerEnds { left_s });
+    }
+    let credit = credit(prices, signer, debt, costs);
+    if debt.open <= credit && credit > 0 {
+        return Ok(None);
+    }
+    if signer.left == 0 {
+        return Err(NotServed::NothingLeft);
+    }
+    let least = costs
+        .claim
+        .saturating_add(costs.reserve)
+        .saturating_mul(WORTH_THE_GAS);
+    if least > signer.left {
+        return Err(NotServed::TooDear {
+            least,
+            left: signer.left,
+        });
+    }
+    Ok(Some(least))
 }
 
 /// One job on its line.

@@ -81,18 +81,26 @@ pub enum Refused {
     },
 }
 
+/// A reservation that was signed, and is neither given up nor over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Hold {
-    upto: u128,
-    until: u64,
-    nonce: u64,
+pub struct Hold {
+    /// Up to which total of the line.
+    pub upto: u128,
+    /// Until when, in Unix seconds of the chain.
+    pub until: u64,
+    /// Its number on the line.
+    pub nonce: u64,
 }
 
+/// What was promised to one payee.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Line {
-    cumulative: u128,
-    holds: Vec<Hold>,
-    nonce: u64,
+pub struct Line {
+    /// The total of its highest voucher.
+    pub cumulative: u128,
+    /// Reservations that count, in the order of their numbers.
+    pub holds: Vec<Hold>,
+    /// The number of the last reservation.
+    pub nonce: u64,
 }
 
 impl Line {
@@ -166,6 +174,29 @@ impl Book {
             grant,
             lines: BTreeMap::new(),
         }
+    }
+
+    /// A book as it was kept on disk. What is handed in is taken as it is: whoever keeps it says whether it is the newest.
+    pub fn restore(
+        payer: Address,
+        signer: Address,
+        grant: Grant,
+        lines: impl IntoIterator<Item = (Address, Line)>,
+    ) -> Self {
+        Self {
+            lines: lines.into_iter().collect(),
+            ..Self::new(payer, signer, grant)
+        }
+    }
+
+    /// What the chain granted.
+    pub fn grant(&self) -> Grant {
+        self.grant
+    }
+
+    /// Its lines, by payee.
+    pub fn lines(&self) -> impl Iterator<Item = (&Address, &Line)> {
+        self.lines.iter()
     }
 
     /// What final blocks say of the grant now. A smaller grant than before is what a lying endpoint says: it is not taken, since

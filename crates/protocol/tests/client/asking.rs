@@ -7,8 +7,8 @@ use protocol::{
     job::{
         ACCEPT_MS, Finish,
         client::{
-            Action, AnswerPhase, AttemptEnd, Candidate, Client, End, Event, LOCAL_STALL_MS, Local,
-            LocalEvent, MAX_CANDIDATES, OPEN_MS, Place, Request,
+            ANSWER_PATIENCE_MS, Action, AnswerPhase, AttemptEnd, Candidate, Client, End, Event,
+            LOCAL_STALL_MS, Local, LocalEvent, MAX_CANDIDATES, OPEN_MS, Place, Request,
         },
     },
     price::{Price, Prices},
@@ -49,18 +49,21 @@ fn an_open_names_what_the_job_is() {
 #[test]
 fn a_peer_has_three_seconds_to_answer_and_five_to_be_reached() {
     let mut client = client(Local::Never);
-    client.step(
-        Event::Start(vec![candidate(1), candidate(2), candidate(3)]),
-        at(0),
-    );
-    assert_eq!(client.deadline(), Some(at(OPEN_MS).mono_ms));
+    client.step(Event::Start(vec![candidate(1)]), at(0));
+    assert_eq!(client.step(Event::Tick, at(OPEN_MS - 1)), []);
     let actions = client.step(Event::Tick, at(OPEN_MS));
     assert!(matches!(
         ended(&actions)[..],
         [AttemptEnd::ConnectFailed(_)]
     ));
-    assert_eq!(connects(&actions), [peer(2)]);
+    assert_eq!(connects(&actions), []);
+    let actions = client.step(Event::Tick, at(5_900));
+    assert_eq!(connects(&actions), [peer(1)]);
     connected(&mut client, 1, 6_000);
+    let patience = client.deadline().unwrap();
+    let (least, most) = (6_000 + ANSWER_PATIENCE_MS, 6_100 + ANSWER_PATIENCE_MS);
+    assert!((at(least).mono_ms..at(most).mono_ms).contains(&patience));
+    assert_eq!(client.step(Event::Tick, at(most)), []);
     let deadline = client.deadline().unwrap() - at(6_000).mono_ms;
     assert!(
         (ACCEPT_MS..ACCEPT_MS + 100).contains(&deadline),
@@ -68,7 +71,29 @@ fn a_peer_has_three_seconds_to_answer_and_five_to_be_reached() {
     );
     let actions = client.step(Event::Tick, at(6_000 + deadline));
     assert_eq!(ended(&actions), [AttemptEnd::NoAnswer]);
-    assert_eq!(connects(&actions), [peer(3)]);
+}
+
+#[test]
+fn who_says_nothing_keeps_its_chance_and_two_more_are_asked_beside_it_at_most() {
+    let mut client = client(Local::Fallback);
+    let four = (1..=4).map(candidate).collect();
+    client.step(Event::Start(four), at(0));
+    let actions = client.step(Event::Tick, at(ANSWER_PATIENCE_MS));
+    assert_eq!(
+        (connects(&actions), ended(&actions)),
+        (vec![peer(2)], vec![])
+    );
+    // The first is reached at last: while one of them is still hoped for, nobody else is asked.
+    connected(&mut client, 0, 3_000);
+    assert_eq!(client.step(Event::Tick, at(4_500)), []);
+    let actions = client.step(Event::Tick, at(5_100));
+    assert_eq!(
+        (connects(&actions), ended(&actions)),
+        (vec![peer(3)], vec![])
+    );
+    let actions = client.step(Event::Tick, at(6_000));
+    assert_eq!(connects(&actions), []);
+    assert!(!client.is_finished());
 }
 
 #[test]

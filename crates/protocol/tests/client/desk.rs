@@ -27,6 +27,7 @@ pub(crate) fn candidate(number: u8) -> Candidate {
         ctx_max: 100,
         out_max: 50,
         prices: Prices::FREE,
+        pay_to: None,
         quote_id: None,
         first_token_p95_ms: None,
     }
@@ -63,6 +64,7 @@ pub(crate) fn request() -> Request {
         grammar: None,
         want_logprobs_k: None,
         deadline_ms: None,
+        max_cost: None,
     }
 }
 

@@ -8,5 +8,6 @@
 
 mod asking;
 mod desk;
+mod paying;
 mod resuming;
 mod running;

@@ -7,8 +7,8 @@ use protocol::{
     chain,
     frame::{
         Accept, Ack, Busy, Cancel, CancelReason, Done, Frame, Grammar, GrammarKind, JobError, Open,
-        Pay, Phase, Ping, Pong, Progress, Refuse, RefuseCode, ResumeOf, Sampling, TokenLogprobs,
-        Tokens,
+        Pay, Phase, Ping, Pong, Progress, Refuse, RefuseCode, Reserve, Reserved, ResumeOf,
+        Sampling, TokenLogprobs, Tokens,
     },
     head::{HeadRequest, HeadResponse, HeadStatus},
     job::Finish,
@@ -16,10 +16,14 @@ use protocol::{
         Bloom, FEATURE_LOGPROBS, FEATURE_RESUME, Offer, OffersRequest, OffersResponse, Payment,
         SignedEnvelope,
     },
-    price::{Price, Prices, Totals},
+    price::{self, Price, Prices, Totals},
     quote::{Quote, QuoteRequest, prefix_hashes},
     receipt::{self, Checkpoint, Receipt, SAMPLER, SEED_FROM_JOB, SignedReceipt},
     tokens, verify,
+    voucher::{
+        Address, Reservation, SessionKey, Vault, Voucher,
+        payer::{Book, Grant},
+    },
 };
 
 use crate::page::fields_of;
@@ -389,10 +393,55 @@ pub(crate) fn frames() -> Vec<Frame> {
             msg: "the engine died".into(),
             retry_after_ms: 5_000,
         }),
-        Frame::Pay(Pay {
-            voucher: Bytes::from_static(&[1, 2, 3]),
+        Frame::Pay(Pay { voucher: voucher() }),
+        Frame::Reserve(Reserve {
+            least: Bytes::copy_from_slice(&price::to_bytes(2)),
+        }),
+        Frame::Reserved(Reserved {
+            reservation: reservation(),
         }),
     ]
+}
+
+fn vault() -> Vault {
+    Vault::new(8453, Address::repeat_byte(0xbb))
+}
+
+fn payee() -> Address {
+    let operator = OperatorSigner::from_secret(&[2; 32]).unwrap();
+    Address::from(operator.account())
+}
+
+/// A signer, and what it promised: nothing.
+fn session() -> (SessionKey, Book) {
+    let key = SessionKey::from_secret(&[3; 32]).unwrap();
+    let grant = Grant {
+        granted: 1_000,
+        until: u64::MAX,
+    };
+    let book = Book::new(Address::repeat_byte(0x11), key.address(), grant);
+    (key, book)
+}
+
+fn voucher() -> Bytes {
+    let (key, mut book) = session();
+    let promised = book
+        .promise(payee(), 7, receipt::work_of_job(&job()), 0)
+        .unwrap();
+    let signed = key.sign(&vault(), promised).unwrap();
+    let read = Voucher::decode(&signed.encode(), payee()).unwrap();
+    assert_eq!(read.check(&vault()), Ok(signed));
+    Bytes::copy_from_slice(&signed.encode())
+}
+
+fn reservation() -> Bytes {
+    let (key, mut book) = session();
+    let day = UNIX_MS / 1000 + 24 * 60 * 60;
+    let held = book.hold(payee(), 9, day, 9, UNIX_MS / 1000).unwrap();
+    let signed = key.sign_reservation(&vault(), held).unwrap();
+    let read = Reservation::decode(&signed.encode(), payee()).unwrap();
+    assert_eq!(read.check(&vault()), Ok(signed));
+    Bytes::copy_from_slice(&signed.encode())
 }
 
 fn stream() -> Vec<(&'static str, Bytes)> {
@@ -441,6 +490,8 @@ fn stream() -> Vec<(&'static str, Bytes)> {
         ("Checkpoint", signed.payload),
         ("Receipt", receipt.payload),
         ("packed", tokens::pack(&PROMPT)),
+        ("voucher", voucher()),
+        ("reservation", reservation()),
         (
             "chain",
             Bytes::from([start.as_bytes().as_slice(), end.as_bytes()].concat()),

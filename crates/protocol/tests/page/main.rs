@@ -19,6 +19,7 @@ use protocol::{
     binding, frame, head,
     job::{self, client, provider},
     offer, quote, receipt,
+    voucher::{self, payee},
 };
 
 use page::{Field, Page, fields_of};
@@ -186,6 +187,7 @@ fn every_cap_in_a_table_is_the_code_s() {
             frame::MAX_VOUCHER.to_string(),
         ),
         ("Pay", "voucher", frame::MAX_VOUCHER.to_string()),
+        ("Reserved", "reservation", frame::MAX_VOUCHER.to_string()),
         ("Refuse", "msg", frame::MAX_TEXT.to_string()),
         ("Error", "msg", frame::MAX_TEXT.to_string()),
         ("Tokens", "ids", frame::MAX_IDS_PER_FRAME.to_string()),
@@ -274,12 +276,40 @@ fn every_name_and_number_in_the_text_is_the_code_s() {
             client::MIN_SILENCE_MS,
             client::MAX_SILENCE_MS
         ),
+        format!("the same added | {} |", client::ANSWER_PATIENCE_MS),
+        format!(
+            "a broken answer is to go on | {} |",
+            client::RESCUE_PATIENCE_MS
+        ),
         format!("it pauses for its owner | {} |", client::PAUSE_PATIENCE_MS),
         format!("without any change | {} |", client::STALL_MS),
         format!("| nothing comes | {} |", client::GIVE_UP_MS),
         format!("is not taken up | {} |", client::RESUME_PATIENCE_MS),
         format!("nothing moved | {} |", client::HEDGE_MIN_MS),
         format!("at most {} input tokens", client::HEDGE_MAX_INPUT),
+        format!(
+            "| Unvouched | `Pay` within {} s |",
+            provider::VOUCHER_WAIT_MS / 1000
+        ),
+        format!(
+            "after {} s `Error` with `PaymentRefused`",
+            provider::UNPAID_MS / 1000
+        ),
+        format!("signature`, {} bytes", voucher::VOUCHER_BYTES),
+        format!("signature`, {} bytes", voucher::RESERVATION_BYTES),
+        format!("steps of at least {} tokens", payee::PREFILL_STEP),
+        format!(
+            "`chunk_tokens` is from {} to {}",
+            payee::PREFILL_STEP,
+            payee::PREFILL_CHUNK
+        ),
+        format!("`stream_window` or {} tokens", payee::MIN_STRIDE),
+        format!("and after {} ms", payee::VOUCHER_MS),
+        format!(
+            "{} for a signer whose bond is worth as much and {} for another",
+            payee::FIRST_CREDIT_TOKENS,
+            payee::UNBONDED_CREDIT_TOKENS
+        ),
     ] {
         page.says(&sentence);
     }
@@ -308,6 +338,13 @@ fn every_name_and_number_in_the_text_is_the_code_s() {
         page.says(words);
         assert_eq!(ms, number, "{words}");
     }
+    assert_eq!(payee::WORTH_THE_GAS, 50);
+    page.says("at least fifty times the gas");
+    page.says("at most to a hundred times the gas of a claim");
+    assert_eq!(payee::MIN_SIGNER_LIFE_S, 86_400);
+    page.says("has a day to live");
+    assert_eq!(payee::stride(400), 100);
+    page.says("every quarter of `stream_window`");
     assert_eq!(client::MAX_FAILOVERS, 3);
     page.says("After three such moves");
     assert_eq!(offer::MAX_CONTEXT, 1 << 23);

@@ -49,6 +49,7 @@ pub(crate) fn config() -> Config {
         numerics_class: "A32".into(),
         kv_type: "f32".into(),
         resume_grace_ms: 0,
+        charging: None,
     }
 }
 
@@ -76,6 +77,7 @@ pub(crate) fn opened(open: Open, room: Room) -> Event {
         from: client().peer_id(),
         bytes: Frame::Open(Box::new(open)).to_bytes(),
         room,
+        quoted: None,
     }
 }
 

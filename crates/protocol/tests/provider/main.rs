@@ -8,5 +8,6 @@
 
 mod desk;
 mod opening;
+mod paying;
 mod resuming;
 mod serving;

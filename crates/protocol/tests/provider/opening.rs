@@ -127,6 +127,7 @@ fn bytes_that_are_no_open_are_refused() {
             from: client().peer_id(),
             bytes,
             room: Room::Free,
+            quoted: None,
         };
         let actions = provider.step(event, at(0));
         assert_eq!(

@@ -235,13 +235,13 @@ fn refusal_after(event: Event) -> RefuseCode {
 }
 
 #[test]
-fn own_work_pauses_a_stranger_s_job_and_says_so() {
+fn own_work_is_said_and_what_is_computed_beside_it_is_left_to_the_engine() {
     let (mut provider, _) = running();
     write(&mut provider, 0, 3, 100);
     let actions = provider.step(Event::OwnWork(true), at(200));
     assert_eq!(
-        (&actions[0], phases_in(&actions)),
-        (&Action::Pause, vec![Phase::Paused])
+        (actions.len(), phases_in(&actions)),
+        (1, vec![Phase::Paused])
     );
     assert_eq!(provider.step(Event::OwnWork(true), at(210)), []);
     let heartbeats: Vec<Phase> = (2..=20)
@@ -250,17 +250,19 @@ fn own_work_pauses_a_stranger_s_job_and_says_so() {
     // At one of the nineteen ticks the checkpoint was due instead.
     assert_eq!(heartbeats.len(), 18);
     assert!(heartbeats.iter().all(|&phase| phase == Phase::Paused));
+    // What comes nevertheless is sent as ever.
+    write(&mut provider, 3, 2, 10_050);
+    assert_eq!(tokens_in(&provider.step(Event::Tick, at(10_090))).len(), 2);
     let actions = provider.step(Event::OwnWork(false), at(10_100));
     assert_eq!(
-        (&actions[0], phases_in(&actions)),
-        (&Action::Resume, vec![Phase::Decode])
+        (actions.len(), phases_in(&actions)),
+        (1, vec![Phase::Decode])
     );
 
-    // A job that arrives meanwhile is accepted, and waits.
-    let mut provider = Provider::new(config(), true, at(0));
-    provider.step(opened(open(), Room::Free), at(0));
-    let actions = provider.step(Event::Recorded(Recorded::Fresh), at(1));
-    assert_eq!(actions[2], Action::Pause);
+    // A job that arrives meanwhile is accepted, and says so as well.
+    let (mut provider, _) = accepted(Provider::new(config(), true, at(0)), open());
+    let heartbeat = provider.step(Event::Tick, at(1000));
+    assert_eq!(phases_in(&heartbeat), [Phase::Paused]);
 }
 
 #[test]

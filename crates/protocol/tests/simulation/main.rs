@@ -9,6 +9,7 @@
 
 mod fault;
 mod model;
+mod paying;
 mod resuming;
 mod world;
 
@@ -17,12 +18,15 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 use protocol::job::{
     Finish,
-    client::{AttemptEnd, End, Lie as Broken, MAX_SILENCE_MS, Place},
+    client::{
+        ANSWER_PATIENCE_MS, AttemptEnd, End, Lie as Broken, MAX_SILENCE_MS, Place,
+        RESCUE_PATIENCE_MS,
+    },
 };
 
 use fault::{Fault, Lie, any_fault};
 use model::{EOG, next};
-use world::{LocalPeer, Peer, Scene, Sleep, Story, World, signer};
+use world::{LocalPeer, Money, Peer, Scene, Sleep, Story, World, signer};
 
 fn any_peer() -> impl Strategy<Value = Peer> {
     (
@@ -70,6 +74,28 @@ fn any_sleep() -> impl Strategy<Value = Sleep> {
     })
 }
 
+fn any_money() -> impl Strategy<Value = Money> {
+    (
+        (0u128..3_000_000, 0u128..9_000_000),
+        prop_oneof![Just(1u32), Just(8), Just(64), 1u32..200],
+        (0u64..40, 0u64..40),
+        prop::bool::weighted(0.8),
+        prop::option::weighted(0.3, 0u128..900),
+        prop_oneof![4 => Just(10_000_000u128), 1 => 0u128..900],
+    )
+        .prop_map(
+            |(prices, window, (sign_ms, hold_ms), bonded, max_cost, granted)| Money {
+                prices,
+                window,
+                sign_ms,
+                hold_ms,
+                bonded,
+                max_cost,
+                granted,
+            },
+        )
+}
+
 fn any_scene() -> impl Strategy<Value = Scene> {
     (
         (
@@ -91,6 +117,7 @@ fn any_scene() -> impl Strategy<Value = Scene> {
             prop::option::weighted(0.1, 1u32..40_000),
             prop::option::weighted(0.2, any_sleep()),
             prop::option::weighted(0.2, (0u64..9_000, -90_000_000i64..90_000_000)),
+            prop::option::weighted(0.5, any_money()),
         ),
     )
         .prop_map(
@@ -98,7 +125,7 @@ fn any_scene() -> impl Strategy<Value = Scene> {
                 (prompt, resumed, max_out, ignore_eog),
                 (peers, local),
                 (cancel_at, found_late),
-                (hedge, deadline_ms, sleep, clock_set),
+                (hedge, deadline_ms, sleep, clock_set, money),
             )| {
                 Scene {
                     prompt,
@@ -113,6 +140,7 @@ fn any_scene() -> impl Strategy<Value = Scene> {
                     deadline_ms,
                     sleep,
                     clock_set,
+                    money,
                 }
             },
         )
@@ -169,6 +197,7 @@ fn scene(peers: Vec<Peer>) -> Scene {
         deadline_ms: None,
         sleep: None,
         clock_set: None,
+        money: None,
     }
 }
 
@@ -443,4 +472,75 @@ fn every_lie_is_called_by_its_name() {
 fn what_is_said_twice_alike_does_no_harm() {
     let scene = scene(vec![with(Fault::Lies(Lie::Repeats(3)))]);
     whole(&World::play(scene.clone()), &scene);
+}
+
+#[test]
+fn a_spare_that_is_dead_too_costs_a_second_and_not_an_answer() {
+    let dead = Fault::Stopped {
+        at_ms: 0,
+        for_ms: 600_000,
+    };
+    let stopped = Fault::Stopped {
+        at_ms: 1_500,
+        for_ms: 600_000,
+    };
+    for dead in [dead, Fault::NeverConnects] {
+        let scene = scene(vec![with(stopped.clone()), with(dead), quick()]);
+        let story = World::play(scene.clone());
+        whole(&story, &scene);
+        assert_eq!(story.moves, [(peer(0), peer(2), story.moves[0].2)]);
+        assert_eq!(story.outcome.failovers, 1);
+        let (_, _, asked_ms) = story.connects[2];
+        let by = story.heard[&0] + MAX_SILENCE_MS + 40 + RESCUE_PATIENCE_MS + 2 * 20 + 40;
+        assert!(asked_ms <= by, "{asked_ms} is later than {by}");
+    }
+}
+
+#[test]
+fn a_candidate_that_says_nothing_at_the_beginning_is_not_waited_for_alone() {
+    let scene = scene(vec![with(Fault::NeverConnects), quick()]);
+    let story = World::play(scene.clone());
+    whole(&story, &scene);
+    assert_eq!(story.outcome.failovers, 0);
+    let [(_, _, first), (_, _, second)] = story.connects[..] else {
+        panic!("{:?}", story.connects)
+    };
+    assert_eq!(second - first, ANSWER_PATIENCE_MS);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
+
+    /// However slowly and unevenly it writes, as long as it beats.
+    #[test]
+    fn a_slow_honest_provider_is_not_left(
+        latency_ms in 1u64..400,
+        prefill_ms in 0u64..9_000,
+        gap_ms in 1u64..4_000,
+    ) {
+        let slow = Peer { latency_ms, prefill_ms, gap_ms, ..quick() };
+        let scene = Scene { max_out: 20, ..scene(vec![slow, quick()]) };
+        let story = World::play(scene);
+        prop_assert!(story.moves.is_empty());
+        prop_assert_eq!(story.connects.len(), 1, "a spare was opened");
+    }
+
+    /// Stops now and then, each longer than silence may be: it keeps its chance, and the one that is dead in the end is
+    /// replaced all the same.
+    #[test]
+    fn false_alarms_do_not_use_up_the_failovers(stops in prop::collection::vec(3_000u64..4_000, 1..5)) {
+        let mut at_ms = 1_000;
+        let mut faults = Vec::new();
+        for for_ms in &stops {
+            faults.push(Fault::Stopped { at_ms, for_ms: *for_ms });
+            at_ms += for_ms + 2_000;
+        }
+        let stuttering = Peer { gap_ms: 400, faults, ..quick() };
+        let slow = Peer { prefill_ms: 60_000, ..quick() };
+        let scene = Scene { ignore_eog: true, max_out: 80, ..scene(vec![stuttering, slow]) };
+        let story = World::play(scene);
+        prop_assert_eq!(&story.outcome.end, &End::Length);
+        prop_assert_eq!(story.outcome.failovers, 0, "{:?}", story.connects);
+        prop_assert!(story.moves.is_empty());
+    }
 }

@@ -4,6 +4,7 @@
 mod asking;
 mod checks;
 mod clock;
+mod money;
 mod serving;
 mod wires;
 
@@ -32,6 +33,9 @@ use crate::{
     model::{CONTEXT, EOG, Engine, Step, VOCAB, next},
 };
 
+pub(crate) use money::Money;
+use money::{Purse, Till, charging, pay_to};
+
 /// What the simulated network is like.
 #[derive(Clone, Debug)]
 pub(crate) struct Scene {
@@ -50,6 +54,8 @@ pub(crate) struct Scene {
     pub(crate) sleep: Option<Sleep>,
     /// Its wall clock is set to another time.
     pub(crate) clock_set: Option<(u64, i64)>,
+    /// What it costs; `None`: nothing.
+    pub(crate) money: Option<Money>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -94,6 +100,10 @@ pub(crate) struct Story {
     /// When each attempt was begun, and when its last frame came.
     pub(crate) connects: Vec<(AttemptId, PeerId, u64)>,
     pub(crate) heard: BTreeMap<AttemptId, u64>,
+    /// The total of each provider's line in the end.
+    pub(crate) held: Vec<u128>,
+    /// How often a provider stood still for want of payment, once it had begun to write.
+    pub(crate) stalls: u32,
 }
 
 const MODEL: ModelDigest = ModelDigest::new([3; 32]);
@@ -158,6 +168,7 @@ struct Job {
     computed: u32,
     prefilled_ms: u64,
     paused: bool,
+    owner_works: bool,
     tongue: Tongue,
     frames: u32,
     /// Tokens that were sent at least once.
@@ -187,6 +198,8 @@ pub(crate) struct World {
     live: Vec<AttemptId>,
     story: Story,
     done: bool,
+    purse: Purse,
+    tills: Vec<Till>,
 }
 
 pub(crate) fn signer(peer: usize) -> Signer {
@@ -221,6 +234,7 @@ impl World {
             grammar: None,
             want_logprobs_k: None,
             deadline_ms: scene.deadline_ms,
+            max_cost: scene.money.and_then(|money| money.max_cost),
         };
         let config = client::Config {
             signer: me.clone(),
@@ -257,6 +271,8 @@ impl World {
                     failovers: 0,
                     resumes: 0,
                     hedged: false,
+                    paid: 0,
+                    capped: false,
                 },
                 finished_ms: 0,
                 output: resume,
@@ -266,13 +282,19 @@ impl World {
                 stored: Vec::new(),
                 connects: Vec::new(),
                 heard: BTreeMap::new(),
+                held: Vec::new(),
+                stalls: 0,
             },
             done: false,
+            purse: Purse::new(scene.money.map_or(0, |money| money.granted)),
+            tills: scene.peers.iter().map(|_| Till::default()).collect(),
             scene,
         };
         world.begin(candidates);
         world.run();
         world.check_the_end();
+        world.check_money();
+        world.story.held = world.tally();
         world.story
     }
 
@@ -369,7 +391,8 @@ fn candidate(scene: &Scene, peer: usize) -> Candidate {
         peer: signer(peer).peer_id(),
         ctx_max: CONTEXT,
         out_max: scene.peers[peer].out_max,
-        prices: Prices::FREE,
+        prices: scene.money.map_or(Prices::FREE, |money| money.prices()),
+        pay_to: scene.money.map(|_| pay_to(peer)),
         quote_id: None,
         first_token_p95_ms: scene.peers[peer].first_token_p95_ms,
     }

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { branchOf, cutBefore, moves, pathWith, receipts } from "./branches";
+import { branchOf, cutBefore, moves, paid, pathWith, receipts } from "./branches";
 
 const turn = (id: string) => ({ id });
 
@@ -64,5 +64,18 @@ describe("spans", () => {
   });
   it("of peers carry receipts", () => {
     expect(receipts(spans)).toEqual(["r1", "r2"]);
+  });
+});
+
+describe("what an answer was paid", () => {
+  const span = (paid?: string | null) => ({ fromIndex: 0, peer: "p", receipt: "r", why: null, ...(paid === undefined ? {} : { paid }) });
+
+  it("is the sum over its parts, to the last unit", () => {
+    expect(paid([span("9007199254740993"), span("2")])).toBe(9007199254740995n);
+  });
+
+  it("is nothing where no part is known to have been paid", () => {
+    expect(paid([span(), span(null)])).toBeNull();
+    expect(paid([span("0")])).toBe(0n);
   });
 });

@@ -1,5 +1,6 @@
 // The message tree as the window sees it: one path from the root, with the siblings of each message on it.
-import type { Message, MoveReason, Span } from "../../backend/types";
+import { type Message, type MoveReason, paidOf, type Span } from "../../backend/types";
+import { sum } from "../../lib/amount";
 
 /** Where a message stands among the versions of its place. Versions are numbered from 1, oldest first. */
 export type Branch = { at: number; all: number; before: string | null; after: string | null };
@@ -35,4 +36,10 @@ export function moves(spans: readonly Span[]): { index: number; peer: string | n
 /** One receipt per peer's part of an answer, in order. */
 export function receipts(spans: readonly Span[]): string[] {
   return spans.flatMap((span) => (span.receipt === null ? [] : [span.receipt]));
+}
+
+/** What all parts of an answer were paid together, in base units; null where nothing is known to have been paid. */
+export function paid(spans: readonly Span[]): bigint | null {
+  const known = spans.flatMap((span) => paidOf(span) ?? []);
+  return known.length === 0 ? null : sum(known);
 }

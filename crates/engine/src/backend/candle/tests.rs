@@ -169,7 +169,8 @@ impl<B: Backend> Run for B {
     }
 
     fn attends(&self, window: Option<usize>, chunks: &[usize]) -> Vec<f32> {
-        let mut pool = PagePool::<B::Page>::of(self.pages(&shape()), 1 << 24);
+        let mut pool =
+            PagePool::<B::Page>::of(&shape(), 1 << 24, |reach| self.pages(&shape(), reach));
         let mut states = [
             crate::cache::SequenceState::default(),
             crate::cache::SequenceState::default(),
@@ -192,6 +193,7 @@ impl<B: Backend> Run for B {
             let take = |width, seed| self.upload(values(total * width, seed), width).unwrap();
             for layer in 0..2 {
                 let attention = Attention {
+                    reach: Reach::All,
                     layer,
                     heads: HEADS,
                     kv_heads: KV_HEADS,

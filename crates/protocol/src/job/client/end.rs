@@ -37,6 +37,7 @@ impl Client {
             id: attempt,
             place,
             state,
+            counted: _,
         } = self.attempts.remove(at);
         // A job that is to be taken up runs at the provider as soon as that was asked for.
         let runs = match &state {
@@ -63,7 +64,8 @@ impl Client {
                     None => (Some(seat), false, None),
                 }
             }
-            State::Running { seat, span } => {
+            State::Running { seat, mut span } => {
+                span.give_up_settling();
                 let checkpoint = span.checkpoint.clone();
                 let keep = self.stage == Stage::Going
                     && !matches!(parting, Parting::Cancel(_))
@@ -126,6 +128,8 @@ impl Client {
             failovers: self.failovers,
             resumes: self.resumes,
             hedged: self.hedged,
+            paid: self.promised,
+            capped: self.capped,
         }));
     }
 
@@ -219,6 +223,10 @@ fn is_cut(why: &AttemptEnd) -> bool {
         | AttemptEnd::BrokenOff
         | AttemptEnd::Lie(_)
         | AttemptEnd::LocalFailed(_)
+        | AttemptEnd::NoQuote
+        | AttemptEnd::Dearer
+        | AttemptEnd::TooDear { .. }
+        | AttemptEnd::Unpaid(_)
         | AttemptEnd::LostRace
         | AttemptEnd::Stopped => false,
     }

@@ -67,6 +67,23 @@ pub enum AttemptEnd {
     /// This computer's engine failed.
     #[error("this computer could not go on: {0}")]
     LocalFailed(String),
+    /// It asks for money, and was not bound to a price.
+    #[error("the peer gave no quote")]
+    NoQuote,
+    /// Its quote asks more than its offer did.
+    #[error("the peer asks more than it offered")]
+    Dearer,
+    /// Not even one token of it may be paid for.
+    #[error("one token costs {least} base units here, {most} may be spent")]
+    TooDear {
+        /// The input and one token.
+        least: u128,
+        /// What may be spent.
+        most: u128,
+    },
+    /// What it asks cannot be paid.
+    #[error("it cannot be paid: {0}")]
+    Unpaid(String),
     /// Another attempt was faster.
     #[error("another one was faster")]
     LostRace,
@@ -151,6 +168,14 @@ pub enum Lie {
         /// What was asked.
         got: u128,
     },
+    /// Terms of payment that nobody agrees to.
+    #[error("the peer asks for a window of {window} tokens and chunks of {chunk}")]
+    WrongTerms {
+        /// Its stream window.
+        window: u32,
+        /// Its chunk.
+        chunk: u32,
+    },
     /// A finish that cannot be.
     #[error("the peer says the output ended by {0:?}, which it did not")]
     WrongFinish(Finish),
@@ -173,6 +198,10 @@ pub struct Outcome {
     /// Whether a second provider was asked beside a first that was slow to begin: counts against the owner's share of
     /// answers that may.
     pub hedged: bool,
+    /// Base units promised for it.
+    pub paid: u128,
+    /// Whether it ended where it did because more was not to be paid.
+    pub capped: bool,
 }
 
 /// How an answer ended.

@@ -3,7 +3,7 @@
 
 use super::{
     Action, AnswerPhase, AttemptId, Candidate, End, Local, Place, Progress,
-    machine::{Attempt, Client, Counted, LOCAL_STALL_MS, Stage, State},
+    machine::{Attempt, Client, Counted, LOCAL_STALL_MS, MAX_ATTEMPTS, Stage, State},
     seats::{Kept, SeatId},
     span::Span,
 };
@@ -11,11 +11,19 @@ use crate::Clock;
 
 /// Failovers of one answer. With a fourth the network is not what is wrong.
 pub const MAX_FAILOVERS: u32 = 3;
+/// Failovers of one answer that are not counted because the provider that had fallen silent wrote on. One that does so
+/// oftener may cost others no more work.
+pub const MAX_FALSE_ALARMS: u32 = 6;
 /// A stream is open within this time, or somebody else is asked.
 pub const OPEN_MS: u64 = 5_000;
 /// A provider whose stream was cut has this long to go on by itself before a spare is asked beside it: two round trips of
 /// a slow link, and still within the three seconds that a dropped provider may cost.
 pub const RESUME_PATIENCE_MS: u64 = 1_000;
+/// A candidate that is asked to go on with a broken answer has this long to be reached, and as long and its round trip to
+/// say whether it takes the job, before another one is asked beside it. Who lives says so at once.
+pub const RESCUE_PATIENCE_MS: u64 = 1_000;
+/// The same at the beginning of an answer, where nothing was shown yet and a way through a relay takes its time.
+pub const ANSWER_PATIENCE_MS: u64 = 2_000;
 /// A provider is not hedged against before this long without any progress.
 pub const HEDGE_MIN_MS: u64 = 1_500;
 /// Longer inputs are never hedged: reading them twice costs somebody more than the wait.
@@ -59,15 +67,36 @@ impl Client {
                     return;
                 }
                 if spare {
-                    let counted = self.replacing.get_or_insert(Counted(false));
-                    if counted.0 || self.failovers < MAX_FAILOVERS {
-                        self.launch(now, out);
-                    }
+                    self.launch_beside(now, out);
                 } else if hedge {
                     self.hedge(now, out);
                 }
             }
-            _ => {}
+            several => {
+                let hopeless = several.iter().all(|attempt| attempt.wants_spare(now));
+                if hopeless && several.len() < MAX_ATTEMPTS {
+                    self.launch_beside(now, out);
+                }
+            }
+        }
+    }
+
+    /// Asks somebody beside those of whom little is hoped. Where a job had begun, that is a failover.
+    fn launch_beside(&mut self, now: Clock, out: &mut Vec<Action>) {
+        if self.attempts.iter().any(Attempt::begun) {
+            self.replacing.get_or_insert(Counted(false));
+        }
+        if self.replacing != Some(Counted(false)) || self.failovers < MAX_FAILOVERS {
+            self.launch(now, out);
+        }
+    }
+
+    /// How long a candidate that is asked now may say nothing.
+    pub(super) fn patience_ms(&self) -> u64 {
+        if self.replacing.is_some() {
+            RESCUE_PATIENCE_MS
+        } else {
+            ANSWER_PATIENCE_MS
         }
     }
 
@@ -128,8 +157,11 @@ impl Client {
     /// computer, then those that may be asked again. True if one was started.
     fn launch(&mut self, now: Clock, out: &mut Vec<Action>) -> bool {
         let n_in = self.n_in();
-        let local = self.config.local == Local::Fallback && !self.local_used;
         let alone = self.attempts.is_empty();
+        // Beside candidates that were not heard yet, and with nothing lost, this computer waits for them.
+        let local = self.config.local == Local::Fallback
+            && !self.local_used
+            && (alone || self.replacing.is_some());
         let seat = self.seats.fresh(n_in).or_else(|| {
             // Beside a provider that is merely slow, a busy one is tried before this computer's fans are heard.
             if local && alone {
@@ -142,7 +174,8 @@ impl Client {
         if candidate.is_none() && !local {
             return false;
         }
-        if self.replacing == Some(Counted(false)) {
+        let counted = self.replacing == Some(Counted(false));
+        if counted {
             self.failovers += 1;
             self.replacing = Some(Counted(true));
         }
@@ -163,8 +196,12 @@ impl Client {
                     id: attempt,
                     place: Place::Local,
                     state: State::Local { until },
+                    counted: false,
                 });
             }
+        }
+        if let Some(attempt) = self.attempts.last_mut() {
+            attempt.counted = counted;
         }
         true
     }
@@ -189,6 +226,9 @@ impl Client {
         out.push(Action::Connect {
             attempt,
             candidate: candidate.clone(),
+            wants_quote: kept.is_none()
+                && candidate.quote_id.is_none()
+                && !candidate.prices.is_free(),
         });
         let phase = if kept.is_some() {
             AnswerPhase::Resuming
@@ -203,6 +243,10 @@ impl Client {
             total: 0,
             queue_pos: 0,
         }));
+        let patient_until = match &kept {
+            Some(kept) => kept.cut_ms + RESUME_PATIENCE_MS,
+            None => now.mono_ms + self.patience_ms(),
+        };
         self.attempts.push(Attempt {
             id: attempt,
             place,
@@ -210,8 +254,10 @@ impl Client {
                 seat,
                 candidate,
                 until: now.mono_ms + OPEN_MS,
+                patient_until,
                 kept,
             },
+            counted: false,
         });
     }
 

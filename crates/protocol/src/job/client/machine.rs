@@ -1,9 +1,11 @@
 //! The state of one answer on the asking side, and what each event does to it.
 
+use std::collections::BTreeMap;
+
 use super::{
     Action, AttemptEnd, AttemptId, Candidate, Config, Event, Place, Request,
+    bill::{Bill, PromiseId},
     end::Parting,
-    launch::RESUME_PATIENCE_MS,
     seats::{Kept, SeatId, Seats},
     span::Span,
 };
@@ -24,8 +26,8 @@ pub const LOCAL_STALL_MS: u64 = 10 * 60 * 1000;
 /// leaves connections alive.
 pub const SLEPT_MS: u64 = 10_000;
 
-/// The one who answers and the spare beside it.
-pub(super) const MAX_ATTEMPTS: usize = 2;
+/// The one who answers, the spare beside it, and one more where the spare does not answer either.
+pub(super) const MAX_ATTEMPTS: usize = 3;
 
 /// The state of one answer.
 #[derive(Debug)]
@@ -40,8 +42,17 @@ pub struct Client {
     pub(super) next_id: AttemptId,
     pub(super) stage: Stage,
     pub(super) failovers: u32,
+    /// Failovers that came to nothing because the provider wrote on.
+    pub(super) false_alarms: u32,
     pub(super) resumes: u32,
     pub(super) hedged: bool,
+    /// Base units promised for the answer.
+    pub(super) promised: u128,
+    /// Of that, what is being signed.
+    pub(super) signing: BTreeMap<PromiseId, u128>,
+    pub(super) next_promise: PromiseId,
+    /// Whether it ended at what may be paid.
+    pub(super) capped: bool,
     /// A job that had begun must be replaced, and whether that was counted already.
     pub(super) replacing: Option<Counted>,
     pub(super) writer: Option<Place>,
@@ -73,6 +84,8 @@ pub(super) struct Attempt {
     pub(super) id: AttemptId,
     pub(super) place: Place,
     pub(super) state: State,
+    /// It was counted as a failover.
+    pub(super) counted: bool,
 }
 
 #[derive(Debug)]
@@ -81,6 +94,8 @@ pub(super) enum State {
         seat: SeatId,
         candidate: Candidate,
         until: u64,
+        /// From when on somebody else is asked beside it.
+        patient_until: u64,
         /// The job that is to be taken up.
         kept: Option<Kept>,
     },
@@ -91,7 +106,10 @@ pub(super) enum State {
         asked: u32,
         rtt_ms: u64,
         until: u64,
+        patient_until: u64,
         kept: Option<Kept>,
+        /// What is paid for it, where it costs something and is new.
+        bill: Option<Box<Bill>>,
     },
     Running {
         seat: SeatId,
@@ -115,8 +133,13 @@ impl Client {
             next_id: 0,
             stage: Stage::New,
             failovers: 0,
+            false_alarms: 0,
             resumes: 0,
             hedged: false,
+            promised: 0,
+            signing: BTreeMap::new(),
+            next_promise: 0,
+            capped: false,
             replacing: None,
             writer: None,
             last_end: None,
@@ -144,6 +167,7 @@ impl Client {
         }
         self.take(event, now, &mut out);
         self.overdue(now, &mut out);
+        self.pay(now, &mut out);
         self.drive(now, &mut out);
         out
     }
@@ -164,11 +188,25 @@ impl Client {
             .attempts
             .iter()
             .flat_map(|attempt| match &attempt.state {
-                State::Connecting { until, kept, .. } | State::Opened { until, kept, .. } => {
-                    let impatient = kept.as_ref().map(|kept| kept.cut_ms + RESUME_PATIENCE_MS);
-                    [Some(*until), impatient, None, None, None, None]
+                State::Connecting {
+                    until,
+                    patient_until,
+                    ..
                 }
-                State::Local { until } => [Some(*until), None, None, None, None, None],
+                | State::Opened {
+                    until,
+                    patient_until,
+                    ..
+                } => [
+                    Some(*until),
+                    Some(*patient_until),
+                    None,
+                    None,
+                    None,
+                    None,
+                    None,
+                ],
+                State::Local { until } => [Some(*until), None, None, None, None, None, None],
                 State::Running { span, .. } => [
                     Some(span.silent_at()),
                     Some(span.stalled_at()),
@@ -176,6 +214,7 @@ impl Client {
                     Some(span.heard_ms() + GIVE_UP_MS),
                     Some(span.accepted_ms() + MAX_JOB_MS),
                     self.hedge_at(span),
+                    span.pays_at(),
                 ],
             });
         // What lies behind was acted upon as far as it could be, and time alone does not change that.
@@ -211,6 +250,17 @@ impl Client {
                 }
             }
             Event::Candidates(candidates) => self.seats.add(candidates),
+            Event::Quoted {
+                attempt,
+                prices,
+                quote_id,
+            } => self.quoted(attempt, (prices, quote_id), now, out),
+            Event::Promised { promise, voucher } => self.promised(promise, voucher, now, out),
+            Event::Reserved {
+                promise,
+                reservation,
+            } => self.reserved(promise, &reservation, out),
+            Event::NotPromised { promise, why } => self.not_promised(promise, why, now, out),
             Event::Connected { attempt, rtt_ms } => self.connected(attempt, rtt_ms, now, out),
             Event::ConnectFailed { attempt, why } => {
                 if let Some(at) = self.find(attempt)
@@ -228,7 +278,7 @@ impl Client {
                 if let Some(at) = self.find(attempt)
                     && !matches!(self.attempts[at].state, State::Local { .. })
                 {
-                    self.end(at, AttemptEnd::Closed(why), Parting::Gone, now, out);
+                    self.closed(at, why, now, out);
                 }
             }
             Event::Local { attempt, event } => {
@@ -268,6 +318,32 @@ impl Client {
     }
 }
 
+impl State {
+    /// What is paid for its job.
+    pub(super) fn bill(&mut self) -> Option<&mut Bill> {
+        match self {
+            State::Connecting { kept, .. } => {
+                kept.as_mut().and_then(|kept| kept.span.bill.as_deref_mut())
+            }
+            State::Opened { kept, bill, .. } => match kept {
+                Some(kept) => kept.span.bill.as_deref_mut(),
+                None => bill.as_deref_mut(),
+            },
+            State::Running { span, .. } => span.bill.as_deref_mut(),
+            State::Local { .. } => None,
+        }
+    }
+
+    /// Whether its job's first frame was sent.
+    pub(super) fn is_opened(&self) -> bool {
+        matches!(self, State::Opened { .. } | State::Running { .. })
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        matches!(self, State::Running { .. })
+    }
+}
+
 impl Attempt {
     /// A job that runs, or this computer.
     pub(super) fn begun(&self) -> bool {
@@ -280,6 +356,7 @@ impl Attempt {
     /// Whether somebody else should be tried beside it.
     pub(super) fn wants_spare(&self, now: Clock) -> bool {
         match &self.state {
+            State::Running { span, .. } if span.is_settling() => false,
             State::Running { span, .. } => {
                 now.mono_ms >= span.silent_at()
                     || now.mono_ms >= span.stalled_at()
@@ -287,9 +364,9 @@ impl Attempt {
                         .paused_until()
                         .is_some_and(|until| now.mono_ms >= until)
             }
-            State::Connecting { kept, .. } | State::Opened { kept, .. } => kept
-                .as_ref()
-                .is_some_and(|kept| now.mono_ms >= kept.cut_ms + RESUME_PATIENCE_MS),
+            State::Connecting { patient_until, .. } | State::Opened { patient_until, .. } => {
+                now.mono_ms >= *patient_until
+            }
             State::Local { .. } => false,
         }
     }

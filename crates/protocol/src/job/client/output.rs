@@ -3,6 +3,7 @@
 use super::{
     Action, AnswerPhase, AttemptEnd, End, LocalEvent, Progress,
     end::Parting,
+    launch::MAX_FALSE_ALARMS,
     machine::{Attempt, CANCEL_LINGER_MS, Client, LOCAL_STALL_MS, Stage, State},
     span::New,
 };
@@ -23,6 +24,11 @@ impl Client {
             id: attempt, place, ..
         } = self.attempts[at];
         while let Some(other) = self.attempts.iter().position(|other| other.id != attempt) {
+            // A job that was taken up again has a later number than the spare, but the same place.
+            let Attempt { id, counted, .. } = self.attempts[other];
+            if counted && (attempt < id || self.writer == Some(place)) {
+                self.false_alarm();
+            }
             let why = self.why_slower(other, now);
             self.end(
                 other,
@@ -54,6 +60,14 @@ impl Client {
             ids,
             logprobs,
         });
+    }
+
+    /// A spare was opened, and the one that it was opened for writes on: nothing moved.
+    fn false_alarm(&mut self) {
+        if self.false_alarms < MAX_FALSE_ALARMS {
+            self.false_alarms += 1;
+            self.failovers = self.failovers.saturating_sub(1);
+        }
     }
 
     fn why_slower(&self, at: usize, now: Clock) -> AttemptEnd {
@@ -102,7 +116,9 @@ impl Client {
         now: Clock,
         out: &mut Vec<Action>,
     ) {
-        let Attempt { id, place, state } = &mut self.attempts[at];
+        let Attempt {
+            id, place, state, ..
+        } = &mut self.attempts[at];
         *state = State::Local {
             until: now.mono_ms + LOCAL_STALL_MS,
         };

@@ -1,6 +1,10 @@
 //! The candidates of one answer: who may be asked, who must be waited for, who is out.
 
-use super::{AttemptEnd, AttemptId, Candidate, span::Span};
+use super::{
+    AttemptEnd, AttemptId, Candidate,
+    bill::{Bill, PromiseId},
+    span::Span,
+};
 use crate::{PeerId, frame::RefuseCode};
 
 /// Candidates that are kept. Nobody waits for a thirty-third.
@@ -93,8 +97,7 @@ impl Seats {
             if known || self.0.len() >= MAX_CANDIDATES {
                 continue;
             }
-            // There is no way to pay yet, so who asks for money is not asked.
-            let state = if candidate.prices.is_free() {
+            let state = if candidate.prices.is_free() || candidate.pay_to.is_some() {
                 SeatState::Fresh
             } else {
                 SeatState::Out
@@ -152,6 +155,28 @@ impl Seats {
             seat.candidate.quote_id = None;
             seat.state = SeatState::Waiting(now_ms + kept.wait_ms());
             seat.kept = Some(kept);
+        }
+    }
+
+    /// What is paid for the kept job for which something is being signed.
+    pub(super) fn bill(&mut self, promise: PromiseId) -> Option<&mut Bill> {
+        self.0
+            .iter_mut()
+            .filter_map(|seat| seat.kept.as_mut()?.span.bill.as_deref_mut())
+            .find(|bill| bill.signing == Some(promise) || bill.reserving == Some(promise))
+    }
+
+    /// Forgets the kept job that cannot be paid.
+    pub(super) fn cannot_pay(&mut self, promise: PromiseId) {
+        let names = |kept: &Kept| {
+            kept.span.bill.as_ref().is_some_and(|bill| {
+                bill.signing == Some(promise) || bill.reserving == Some(promise)
+            })
+        };
+        for seat in &mut self.0 {
+            if seat.kept.as_ref().is_some_and(names) {
+                (seat.kept, seat.state) = (None, SeatState::Out);
+            }
         }
     }
 
@@ -232,9 +257,11 @@ impl Seats {
             | AttemptEnd::Stalled
             | AttemptEnd::BrokenOff
             | AttemptEnd::Refused {
-                code: RefuseCode::ResumeUnknown,
+                // Its quote was used up by the time that passed.
+                code: RefuseCode::ResumeUnknown | RefuseCode::QuoteUnknown,
                 ..
-            } => return seat.cut(now_ms),
+            }
+            | AttemptEnd::NoQuote => return seat.cut(now_ms),
             AttemptEnd::Gave { .. }
             | AttemptEnd::Closed(super::CloseWhy::Violation(_))
             | AttemptEnd::Refused { .. }
@@ -243,6 +270,9 @@ impl Seats {
             | AttemptEnd::TooLarge { .. }
             | AttemptEnd::Lie(_)
             | AttemptEnd::LocalFailed(_)
+            | AttemptEnd::Dearer
+            | AttemptEnd::TooDear { .. }
+            | AttemptEnd::Unpaid(_)
             | AttemptEnd::Stopped => SeatState::Out,
         };
     }

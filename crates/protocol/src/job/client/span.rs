@@ -1,7 +1,7 @@
 //! One provider's span of an answer: what it promised, what came, and whether what it signs agrees. Every check
 //! compares with what this side computed itself.
 
-use super::{Candidate, Lie, MAX_CUTS, Request};
+use super::{Candidate, Lie, MAX_CUTS, Request, bill::Bill};
 use crate::{
     ChainHash, Clock, JobId, PeerId, chain,
     frame::{Accept, Done, Phase, Progress, Signed, TokenLogprobs, Tokens},
@@ -13,13 +13,15 @@ use crate::{
     },
 };
 
-/// A provider is silent when nothing came for this long, however fast it was: a stall of the network is not yet one.
-pub const MIN_SILENCE_MS: u64 = 1_500;
+/// A provider that writes is silent when nothing came for this long, however even its pace was: it beats every half second
+/// when it has no token, and a stall of the network that swallows two beats is not yet the end of it.
+pub const MIN_SILENCE_MS: u64 = 1_200;
 /// And no more than this, however slow: a dropped provider costs its user three seconds at most, half a second of
-/// which is for reaching the next one.
+/// which is for reaching the next one. Before the first token, when it beats once a second, no less either.
 pub const MAX_SILENCE_MS: u64 = 2_500;
-/// Silence is this many times the usual gap between two frames.
-const SILENT_GAPS: u64 = 6;
+/// Silence is the usual gap between two frames and so many times its usual deviation, as a lost packet is told from a late
+/// one (RFC 6298).
+const SILENT_DEVIATIONS: u64 = 4;
 /// The first guess of that gap: a heartbeat before the first token.
 const FIRST_GAP_MS: u64 = super::super::HEARTBEAT_BEFORE_MS;
 /// Progress within a phase is passed on this often: a screen shows no more, whatever a provider floods.
@@ -39,7 +41,7 @@ pub(super) struct Span {
     prompt_hash: [u8; 32],
     h: ChainHash,
     /// Tokens that came, the held one included.
-    count: u32,
+    pub(super) count: u32,
     /// The end token, until the receipt is here.
     held: New,
     pub(super) checkpoint: Option<Signed>,
@@ -51,7 +53,9 @@ pub(super) struct Span {
     fruitless: u32,
     accepted_ms: u64,
     heard_ms: u64,
+    /// Smoothed time between two frames, and how far it strays.
     gap_ms: u64,
+    deviation_ms: u64,
     phase: Phase,
     /// Done, total, and jobs in front.
     at: (u64, u64, u32),
@@ -60,6 +64,10 @@ pub(super) struct Span {
     /// When progress was last passed on.
     told_ms: u64,
     paused_ms: Option<u64>,
+    /// What is paid for it, where it costs something.
+    pub(super) bill: Option<Box<Bill>>,
+    /// All is here, and what is left to be paid is being signed, until then at most.
+    pub(super) settling: Option<(Box<Finished>, u64)>,
 }
 
 /// What a finished job comes to.
@@ -116,11 +124,14 @@ impl Span {
             accepted_ms: now.mono_ms,
             heard_ms: now.mono_ms,
             gap_ms: FIRST_GAP_MS,
+            deviation_ms: FIRST_GAP_MS / 2,
             phase: Phase::Queued,
             at: (0, 0, 0),
             moved_ms: now.mono_ms,
             told_ms: 0,
             paused_ms: None,
+            bill: None,
+            settling: None,
         })
     }
 
@@ -171,8 +182,12 @@ impl Span {
 
     /// Notes that a frame came.
     pub(super) fn heard(&mut self, now: Clock) {
-        let gap = now.mono_ms.saturating_sub(self.heard_ms);
-        self.gap_ms = (3 * self.gap_ms + gap.min(MAX_SILENCE_MS)) / 4;
+        let gap = now
+            .mono_ms
+            .saturating_sub(self.heard_ms)
+            .min(MAX_SILENCE_MS);
+        self.deviation_ms = (3 * self.deviation_ms + gap.abs_diff(self.gap_ms)) / 4;
+        self.gap_ms = (7 * self.gap_ms + gap) / 8;
         self.heard_ms = now.mono_ms;
     }
 
@@ -255,7 +270,10 @@ impl Span {
         let phase = progress.phase();
         let at = (progress.done, progress.total, progress.queue_pos);
         let news = (phase, at) != (self.phase, self.at);
-        if phase == Phase::Paused {
+        if let (Phase::Prefill, Some(bill)) = (phase, &mut self.bill) {
+            bill.has_read(progress.done);
+        }
+        if matches!(phase, Phase::Paused | Phase::Unpaid) {
             self.paused_ms.get_or_insert(now.mono_ms);
         } else {
             self.paused_ms = None;
@@ -284,6 +302,9 @@ impl Span {
         }
         self.totals(&checkpoint.totals, &checkpoint.h, checkpoint.due)?;
         self.covered = checkpoint.totals.output;
+        if let Some(bill) = &mut self.bill {
+            bill.signed_for(&signed);
+        }
         self.checkpoint = Some(signed);
         Ok(())
     }
@@ -389,9 +410,13 @@ impl Span {
 
     /// When the provider counts as silent.
     pub(super) fn silent_at(&self) -> u64 {
-        self.heard_ms
-            + (SILENT_GAPS * self.gap_ms).clamp(MIN_SILENCE_MS, MAX_SILENCE_MS)
-            + self.rtt_ms
+        let patience = if self.phase == Phase::Decode {
+            let late = self.gap_ms + SILENT_DEVIATIONS * self.deviation_ms;
+            late.clamp(MIN_SILENCE_MS, MAX_SILENCE_MS)
+        } else {
+            MAX_SILENCE_MS
+        };
+        self.heard_ms + patience + self.rtt_ms
     }
 
     /// When a provider that pauses has paused for long enough.

@@ -6,6 +6,7 @@ use super::{
     Action, AnswerPhase, AttemptEnd, AttemptId, Candidate, End, Lie, Place, Progress,
     end::Parting,
     machine::{Attempt, Client, Stage, State},
+    pay::pay,
     seats::Kept,
     span::{Finished, Span},
 };
@@ -31,17 +32,20 @@ impl Client {
         out: &mut Vec<Action>,
     ) {
         let Some(at) = self.find(id) else { return };
+        let patience_ms = self.patience_ms();
         let State::Connecting {
             seat,
             candidate,
             kept,
+            patient_until,
             ..
         } = &mut self.attempts[at].state
         else {
             return;
         };
-        let (seat, candidate) = (*seat, candidate.clone());
+        let (seat, candidate, patient_until) = (*seat, candidate.clone(), *patient_until);
         if let Some(kept) = kept.take() {
+            let voucher = kept.span.bill.as_ref().and_then(|bill| bill.voucher);
             let frame = Frame::Open(Box::new(resume(&kept, &candidate, now)));
             self.attempts[at].state = State::Opened {
                 seat,
@@ -50,12 +54,20 @@ impl Client {
                 asked: kept.span.max_out(),
                 rtt_ms,
                 until: now.mono_ms + ACCEPT_MS + rtt_ms.min(ACCEPT_MS),
+                patient_until,
                 kept: Some(kept),
+                bill: None,
             };
-            return out.push(Action::Send { attempt: id, frame });
+            out.push(Action::Send { attempt: id, frame });
+            // The last one may have been lost with the stream.
+            return out.extend(voucher.map(|voucher| pay(id, &voucher)));
         }
         let room = candidate.ctx_max.saturating_sub(self.n_in() as u32);
-        let asked = self.remaining().min(candidate.out_max).min(room);
+        let wanted = self.remaining().min(candidate.out_max).min(room);
+        let asked = match self.affordable(&candidate, wanted) {
+            Ok(asked) => asked,
+            Err(why) => return self.end(at, why, Parting::Close, now, out),
+        };
         let frame = Frame::Open(Box::new(self.open(id, &candidate, asked, now)));
         let bytes = frame.to_bytes();
         if bytes.len() > MAX_OPEN {
@@ -69,7 +81,9 @@ impl Client {
         }
         let job = JobId::new(*blake3::hash(&bytes).as_bytes());
         let upload = open_frame_ms(bytes.len()) - open_frame_ms(0);
-        let until = now.mono_ms + ACCEPT_MS + upload + rtt_ms.min(ACCEPT_MS);
+        let on_the_way = upload + rtt_ms.min(ACCEPT_MS);
+        let until = now.mono_ms + ACCEPT_MS + on_the_way;
+        let bill = self.bill(&candidate, &job, asked < wanted).map(Box::new);
         self.attempts[at].state = State::Opened {
             seat,
             candidate,
@@ -77,9 +91,12 @@ impl Client {
             asked,
             rtt_ms,
             until,
+            patient_until: now.mono_ms + patience_ms + on_the_way,
             kept: None,
+            bill,
         };
         out.push(Action::Send { attempt: id, frame });
+        self.sign_opening(at, out);
     }
 
     pub(super) fn open(
@@ -130,6 +147,8 @@ impl Client {
         }
         match state {
             State::Opened { .. } => self.answered(at, frame, now, out),
+            // It has said its last word, and what it is waiting for is on its way.
+            State::Running { span, .. } if span.is_settling() => {}
             State::Running { span, .. } => {
                 span.heard(now);
                 self.running(at, frame, now, out);
@@ -172,13 +191,17 @@ impl Client {
             | Frame::Done(_)
             | Frame::Ack(_)
             | Frame::Cancel(_)
-            | Frame::Pay(_) => self.lied(at, Lie::OutOfTurn(frame.kind()), now, out),
+            | Frame::Pay(_)
+            | Frame::Reserve(_)
+            | Frame::Reserved(_) => self.lied(at, Lie::OutOfTurn(frame.kind()), now, out),
         }
     }
 
     /// The provider takes the job, or takes it up again.
     fn accepted(&mut self, at: usize, accept: &Accept, now: Clock, out: &mut Vec<Action>) {
-        let Attempt { id, place, state } = &mut self.attempts[at];
+        let Attempt {
+            id, place, state, ..
+        } = &mut self.attempts[at];
         let State::Opened {
             seat,
             candidate,
@@ -186,6 +209,7 @@ impl Client {
             asked,
             rtt_ms,
             kept,
+            bill,
             ..
         } = state
         else {
@@ -196,13 +220,18 @@ impl Client {
             Some(Kept { mut span, .. }) => span.resumed(accept, *rtt_ms, now).map(|()| span),
             None => {
                 let facts = (&self.request, self.output.as_slice());
-                Span::accepted(accept, *job, candidate, facts, *asked, *rtt_ms, now).map(Box::new)
+                Span::accepted(accept, *job, candidate, facts, *asked, *rtt_ms, now)
+                    .and_then(|span| span.paid_by(bill.take(), accept, *asked))
+                    .map(Box::new)
             }
         };
+        let span = span.and_then(|span| Ok((span.held_more(accept)?, span)));
         match span {
-            Ok(span) => {
+            Ok((held_more, span)) => {
                 *state = State::Running { seat: *seat, span };
                 self.replacing = None;
+                let attempt = *id;
+                out.extend(held_more.map(|voucher| Action::HeldMore { attempt, voucher }));
                 if let Some(before) = before {
                     self.resumes += 1;
                     out.push(Action::Resumed {
@@ -225,7 +254,9 @@ impl Client {
 
     /// A frame of a job that was accepted.
     fn running(&mut self, at: usize, frame: Frame, now: Clock, out: &mut Vec<Action>) {
-        let Attempt { id, place, state } = &mut self.attempts[at];
+        let Attempt {
+            id, place, state, ..
+        } = &mut self.attempts[at];
         let (State::Running { span, .. }, Place::Peer(peer)) = (state, &*place) else {
             return;
         };
@@ -255,6 +286,7 @@ impl Client {
             }
             Frame::Done(done) => {
                 match span.done(&done, peer, &self.config.signer.peer_id(), &self.request) {
+                    Ok(finished) if span.bill.is_some() => span.settle(finished, now),
                     Ok(finished) => self.done(at, finished, now, out),
                     Err(lie) => self.lied(at, lie, now, out),
                 }
@@ -266,6 +298,7 @@ impl Client {
                 };
                 self.end(at, why, Parting::Close, now, out);
             }
+            Frame::Reserve(reserve) => self.reserve(at, &reserve, now, out),
             Frame::Pong(_) | Frame::Ping(_) => {}
             Frame::Open(_)
             | Frame::Accept(_)
@@ -273,15 +306,23 @@ impl Client {
             | Frame::Refuse(_)
             | Frame::Ack(_)
             | Frame::Cancel(_)
-            | Frame::Pay(_) => self.lied(at, Lie::OutOfTurn(frame.kind()), now, out),
+            | Frame::Pay(_)
+            | Frame::Reserved(_) => self.lied(at, Lie::OutOfTurn(frame.kind()), now, out),
         }
     }
 
     /// A receipt that holds. A job that was broken off behind its end token is whole all the same.
-    fn done(&mut self, at: usize, finished: Finished, now: Clock, out: &mut Vec<Action>) {
+    pub(super) fn done(
+        &mut self,
+        at: usize,
+        finished: Finished,
+        now: Clock,
+        out: &mut Vec<Action>,
+    ) {
         let Finished { mut receipt, held } = finished;
         receipt.countersign(&self.config.signer);
         let attempt = self.attempts[at].id;
+        let capped = (self.attempts[at].state.bill()).is_some_and(|bill| bill.capped);
         let finish = match receipt.receipt.finish {
             Finish::Abort if !held.ids.is_empty() => Finish::Stop,
             finish @ (Finish::Stop | Finish::Length | Finish::StopString | Finish::Abort) => finish,
@@ -316,12 +357,13 @@ impl Client {
                 } else {
                     End::Complete(finish)
                 };
+                self.capped = capped && finish == Finish::Length && self.remaining() > 0;
                 self.finish(end, now, out);
             }
         }
     }
 
-    fn lied(&mut self, at: usize, lie: Lie, now: Clock, out: &mut Vec<Action>) {
+    pub(super) fn lied(&mut self, at: usize, lie: Lie, now: Clock, out: &mut Vec<Action>) {
         self.end(
             at,
             AttemptEnd::Lie(lie),

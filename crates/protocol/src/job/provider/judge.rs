@@ -8,6 +8,7 @@ use crate::{
     Clock, JobId, MAX_CLOCK_SKEW_MS, ModelDigest, PeerId,
     frame::{Busy, Cap, Frame, Grammar, GrammarKind, MAX_LOGPROBS, Open, RefuseCode, Sampling},
     job::{MAX_EXPIRY_MS, MAX_JOB_MS},
+    price::Prices,
     quote::QUOTE_ID,
     tokens::{self, TokensError},
 };
@@ -49,20 +50,31 @@ impl From<RefuseCode> for Refusal {
     }
 }
 
+/// A first frame, and what the owner knows about it.
+#[derive(Debug)]
+pub(super) struct Opened<'a> {
+    pub(super) from: PeerId,
+    pub(super) bytes: &'a Bytes,
+    pub(super) room: Room,
+    /// The prices of the quote that the frame names.
+    pub(super) quoted: Option<Prices>,
+}
+
 /// Asks all questions about a first frame.
-pub(super) fn judge(
-    config: &Config,
-    from: PeerId,
-    bytes: &Bytes,
-    room: Room,
-    now: Clock,
-) -> Result<Taken, Refusal> {
+pub(super) fn judge(config: &Config, opened: Opened<'_>, now: Clock) -> Result<Taken, Refusal> {
+    let Opened {
+        from,
+        bytes,
+        room,
+        quoted,
+    } = opened;
     willing(room)?;
     let open = decoded(bytes)?;
     addressed(&open, config)?;
     in_time(&open, now)?;
     new_job(&open)?;
     let served = model(&open, config)?;
+    let prices = prices(served, quoted)?;
     let sampling = sampling(&open)?;
     let grammar = grammar(&open)?;
     let logprobs = logprobs(&open)?;
@@ -72,7 +84,10 @@ pub(super) fn judge(
     Ok(Taken {
         job: JobId::new(*blake3::hash(bytes).as_bytes()),
         client: from,
-        served: served.clone(),
+        served: Served {
+            prices,
+            ..served.clone()
+        },
         expires_unix_ms: open.expires_unix_ms,
         prompt,
         resume,
@@ -94,7 +109,7 @@ pub(super) fn judge(
     })
 }
 
-fn willing(room: Room) -> Result<(), Refusal> {
+pub(super) fn willing(room: Room) -> Result<(), Refusal> {
     match room {
         Room::Off => Err(RefuseCode::NodeOff.into()),
         Room::NotAllowed => Err(RefuseCode::NotAllowed.into()),
@@ -159,6 +174,15 @@ fn model<'a>(open: &Open, config: &'a Config) -> Result<&'a Served, Refusal> {
         .iter()
         .find(|served| served.model == digest)
         .ok_or_else(|| RefuseCode::ModelUnknown.into())
+}
+
+/// The prices that hold for the job: those of its quote. Nobody is bound to what an offer asked.
+fn prices(served: &Served, quoted: Option<Prices>) -> Result<Prices, Refusal> {
+    match quoted {
+        Some(prices) => Ok(prices),
+        None if served.prices.is_free() => Ok(Prices::FREE),
+        None => Err(RefuseCode::QuoteUnknown.into()),
+    }
 }
 
 fn sampling(open: &Open) -> Result<Sampling, Refusal> {
@@ -259,7 +283,7 @@ fn limit(open: &Open, config: &Config, served: &Served, n_in: usize) -> Result<u
     Ok(max_out)
 }
 
-fn free_slot(room: Room) -> Result<(), Refusal> {
+pub(super) fn free_slot(room: Room) -> Result<(), Refusal> {
     match room {
         Room::Full {
             retry_after_ms,

@@ -4,14 +4,16 @@ use bytes::Bytes;
 
 use super::{
     Action, Config, Ended, EngineEvent, Event, Recorded, Room,
-    judge::{Refusal, Taken, judge},
+    charge::{Charge, Payer},
+    judge::{Opened, Refusal, Taken, judge},
     resume::Parked,
     run::Run,
 };
 use crate::{
     Clock, JobId, PeerId,
-    frame::{Frame, JobError, MAX_OPEN, MAX_TEXT, Phase, Pong, Refuse, RefuseCode, open_frame_ms},
+    frame::{Frame, MAX_OPEN, Phase, Pong, RefuseCode, open_frame_ms},
     job::{CloseWhy, Finish},
+    price::Prices,
     receipt::SignedReceipt,
 };
 
@@ -35,12 +37,12 @@ pub const MAX_WAITING: usize = 256;
 pub struct Provider {
     pub(super) config: Config,
     pub(super) state: State,
-    own_work: bool,
+    pub(super) own_work: bool,
     pub(super) link: Link,
     /// How often the job was taken up.
     pub(super) resumes: u32,
-    /// Whether the engine was told to pause.
-    paused: bool,
+    /// As what the engine was told to pause, if it was.
+    pub(super) standstill: Option<Phase>,
 }
 
 /// What has become of the stream.
@@ -56,7 +58,7 @@ pub(super) enum Link {
 
 impl Link {
     /// Whether what is sent has a chance to be read.
-    fn flows(&self) -> bool {
+    pub(super) fn flows(&self) -> bool {
         matches!(self, Link::Flowing)
     }
 
@@ -69,8 +71,20 @@ impl Link {
 pub(super) enum State {
     /// The first frame has not come.
     Waiting { until: u64 },
+    /// The job costs something, and no voucher has come.
+    Unvouched { taken: Box<Taken>, until: u64 },
+    /// Its first voucher is being judged and written to disk.
+    Admitting {
+        taken: Box<Taken>,
+        payer: Box<Payer>,
+        until: u64,
+    },
     /// The job id is being written to disk.
-    Recording { taken: Box<Taken>, until: u64 },
+    Recording {
+        taken: Box<Taken>,
+        charge: Option<Box<Charge>>,
+        until: u64,
+    },
     /// The engine computes, or its last tokens wait to be sent.
     Running(Box<Run>),
     /// `Done` was sent.
@@ -93,7 +107,7 @@ impl Provider {
             own_work,
             link: Link::Flowing,
             resumes: 0,
-            paused: false,
+            standstill: None,
         }
     }
 
@@ -112,18 +126,25 @@ impl Provider {
     /// When to feed a [`Event::Tick`], on the monotonic clock. `None` when the machine is done.
     pub fn deadline(&self) -> Option<u64> {
         match &self.state {
-            State::Waiting { until } | State::Recording { until, .. } => Some(*until),
+            State::Waiting { until }
+            | State::Unvouched { until, .. }
+            | State::Admitting { until, .. }
+            | State::Recording { until, .. } => Some(*until),
             State::Signing { until, .. } => Some(match &self.link {
                 Link::Parked(parked) => parked.until,
                 Link::Flowing | Link::Blocked(_) => *until,
             }),
             State::Running(run) => Some(match &self.link {
                 Link::Parked(parked) => parked.until.min(run.too_long_at()),
-                Link::Blocked(since) if self.paused || run.over.is_some() => {
+                Link::Blocked(since) if self.standstill.is_some() || run.over.is_some() => {
                     since.saturating_add(BLOCKED_DROP_MS)
                 }
                 Link::Blocked(since) => since.saturating_add(BLOCKED_PAUSE_MS),
-                Link::Flowing => run.next_send_at().min(run.too_long_at()),
+                Link::Flowing => run
+                    .unpaid_until()
+                    .into_iter()
+                    .chain([run.too_long_at()])
+                    .fold(run.next_send_at(), u64::min),
             }),
             State::Ended { .. } => None,
         }
@@ -138,7 +159,9 @@ impl Provider {
     pub fn job(&self) -> Option<JobId> {
         match &self.state {
             State::Waiting { .. } => None,
-            State::Recording { taken, .. } => Some(taken.job),
+            State::Unvouched { taken, .. }
+            | State::Admitting { taken, .. }
+            | State::Recording { taken, .. } => Some(taken.job),
             State::Running(run) => Some(run.job),
             State::Signing { receipt, .. } => Some(receipt.receipt.job),
             State::Ended { job } => *job,
@@ -150,9 +173,35 @@ impl Provider {
         matches!(&self.state, State::Running(run) if run.over.is_none())
     }
 
+    /// Output tokens of this job that were computed and that no voucher covers: they count against the window of the payer's
+    /// other jobs.
+    pub fn unvouchered(&self) -> u32 {
+        match &self.state {
+            State::Running(run) => run.unvouchered(),
+            State::Waiting { .. }
+            | State::Unvouched { .. }
+            | State::Admitting { .. }
+            | State::Recording { .. }
+            | State::Signing { .. }
+            | State::Ended { .. } => 0,
+        }
+    }
+
     fn take(&mut self, event: Event, now: Clock, out: &mut Vec<Action>) {
         match event {
-            Event::Open { from, bytes, room } => self.open(from, &bytes, room, now, out),
+            Event::Open {
+                from,
+                bytes,
+                room,
+                quoted,
+            } => self.open(from, &bytes, (room, quoted), now, out),
+            Event::Admitted {
+                standing,
+                last_held,
+                room,
+            } => self.admitted((standing, last_held), room, now, out),
+            Event::Standing(standing) => self.stands(standing, now, out),
+            Event::Declined(declined) => self.fail(declined.code, &declined.msg, now, out),
             Event::Resumed { from, bytes } => self.resumed(from, &bytes, now, out),
             Event::Evicted => {
                 if self.link.is_parked() {
@@ -165,10 +214,7 @@ impl Provider {
             Event::Frame(_) | Event::WriteBlocked | Event::Drained | Event::Closed(_)
                 if self.link.is_parked() => {}
             Event::Frame(frame) => self.frame(frame, now, out),
-            Event::OwnWork(on) => {
-                self.own_work = on;
-                self.pause_or_resume(now, out);
-            }
+            Event::OwnWork(on) => self.owner(on, now, out),
             Event::Off => self.fail(RefuseCode::NodeOff, "", now, out),
             Event::WriteBlocked => {
                 if self.link.flows() {
@@ -177,35 +223,60 @@ impl Provider {
             }
             Event::Drained => {
                 self.link = Link::Flowing;
-                self.pause_or_resume(now, out);
+                self.start_or_pause(now, out);
             }
             Event::Closed(why) => self.closed(why, now, out),
             Event::Tick => {}
         }
     }
 
-    fn open(&mut self, from: PeerId, bytes: &Bytes, room: Room, now: Clock, out: &mut Vec<Action>) {
+    fn open(
+        &mut self,
+        from: PeerId,
+        bytes: &Bytes,
+        (room, quoted): (Room, Option<Prices>),
+        now: Clock,
+        out: &mut Vec<Action>,
+    ) {
         if !matches!(self.state, State::Waiting { .. }) {
             return self.fail(RefuseCode::Violation, "a second Open", now, out);
         }
-        match judge(&self.config, from, bytes, room, now) {
-            Ok(taken) => {
-                out.push(Action::Record {
-                    job: taken.job,
-                    expires_unix_ms: taken.expires_unix_ms,
-                });
-                let until = now.mono_ms.saturating_add(RECORD_MS);
-                self.state = State::Recording {
-                    taken: Box::new(taken),
-                    until,
-                };
+        let opened = Opened {
+            from,
+            bytes,
+            room,
+            quoted,
+        };
+        match judge(&self.config, opened, now) {
+            Ok(taken) if taken.served.prices.is_free() => {
+                self.record(Box::new(taken), None, now, out)
             }
+            Ok(taken) => self.wait_for_voucher(Box::new(taken), now),
             Err(Refusal::Busy(busy)) => {
                 out.push(Action::Send(Frame::Busy(busy)));
                 self.close(Ended::Busy, out);
             }
             Err(Refusal::No(code, msg)) => self.refuse(code, &msg, out),
         }
+    }
+
+    pub(super) fn record(
+        &mut self,
+        taken: Box<Taken>,
+        charge: Option<Box<Charge>>,
+        now: Clock,
+        out: &mut Vec<Action>,
+    ) {
+        out.push(Action::Record {
+            job: taken.job,
+            expires_unix_ms: taken.expires_unix_ms,
+        });
+        let until = now.mono_ms.saturating_add(RECORD_MS);
+        self.state = State::Recording {
+            taken,
+            charge,
+            until,
+        };
     }
 
     fn recorded(&mut self, recorded: Recorded, now: Clock, out: &mut Vec<Action>) {
@@ -215,13 +286,13 @@ impl Provider {
         match recorded {
             Recorded::Fresh => {
                 let job = self.job();
-                if let State::Recording { taken, .. } =
+                if let State::Recording { taken, charge, .. } =
                     std::mem::replace(&mut self.state, State::Ended { job })
                 {
-                    let (run, begin) = Run::begin(*taken, &self.config, now);
+                    let run = Run::begin(*taken, charge, now);
+                    out.push(Action::Send(Frame::Accept(run.accept(&self.config))));
                     self.state = State::Running(Box::new(run));
-                    out.extend(begin);
-                    self.pause_or_resume(now, out);
+                    self.start_or_pause(now, out);
                 }
             }
             Recorded::Seen => self.refuse(RefuseCode::Replay, "", out),
@@ -234,6 +305,7 @@ impl Provider {
     }
 
     fn engine(&mut self, event: EngineEvent, now: Clock, out: &mut Vec<Action>) {
+        let standstill = self.standstill();
         let State::Running(run) = &mut self.state else {
             return;
         };
@@ -268,7 +340,7 @@ impl Provider {
             EngineEvent::Failed(why) => return self.fail(RefuseCode::EngineFailed, &why, now, out),
         };
         if worth_saying && self.link.flows() {
-            run.heartbeat(self.paused, now, out);
+            run.heartbeat(standstill, now, out);
         }
     }
 
@@ -284,16 +356,18 @@ impl Provider {
                     out.push(Action::Send(Frame::Pong(Pong { nonce: ping.nonce })));
                 }
             }
-            (State::Recording { .. }, Frame::Cancel(_) | Frame::Error(_)) => {
-                self.close(Ended::Cancelled, out)
-            }
+            (
+                State::Unvouched { .. } | State::Admitting { .. } | State::Recording { .. },
+                Frame::Cancel(_) | Frame::Error(_),
+            ) => self.close(Ended::Cancelled, out),
             (State::Running(run), Frame::Cancel(_)) => {
                 // The client is given a receipt for what it has; what it has not is forgotten.
-                if run.over.replace(Finish::Abort).is_none() {
-                    out.push(Action::CancelEngine);
-                }
+                run.cancel_engine(out);
+                run.over = Some(Finish::Abort);
                 run.forget_waiting();
             }
+            (_, Frame::Pay(pay)) => self.paid(&pay.voucher, now, out),
+            (_, Frame::Reserved(reserved)) => self.reserved(&reserved.reservation, now, out),
             (State::Running(_), Frame::Error(error)) => {
                 self.leave(CloseWhy::Cut(error.msg), now, out)
             }
@@ -309,16 +383,14 @@ impl Provider {
                 );
             }
             // It crossed our Done on the way.
-            (State::Signing { .. }, Frame::Cancel(_) | Frame::Pay(_)) => {}
-            (State::Recording { .. } | State::Running(_), Frame::Pay(_)) => self.fail(
-                RefuseCode::PaymentRefused,
-                "nothing is paid for here",
-                now,
-                out,
-            ),
+            (State::Signing { .. }, Frame::Cancel(_)) => {}
             (State::Signing { .. }, Frame::Error(_)) => self.store_and_close(Ended::Unsigned, out),
             (
-                State::Recording { .. } | State::Running(_) | State::Signing { .. },
+                State::Unvouched { .. }
+                | State::Admitting { .. }
+                | State::Recording { .. }
+                | State::Running(_)
+                | State::Signing { .. },
                 Frame::Open(_)
                 | Frame::Accept(_)
                 | Frame::Busy(_)
@@ -327,199 +399,9 @@ impl Provider {
                 | Frame::Tokens(_)
                 | Frame::Checkpoint(_)
                 | Frame::Done(_)
+                | Frame::Reserve(_)
                 | Frame::Ack(_),
             ) => self.fail(RefuseCode::Violation, "a frame out of turn", now, out),
         }
     }
-
-    /// Sends what is due and gives up what took too long.
-    fn overdue(&mut self, now: Clock, out: &mut Vec<Action>) {
-        match &self.state {
-            State::Waiting { until } if now.mono_ms >= *until => {
-                self.refuse(RefuseCode::BadOpen, "the first frame took too long", out);
-            }
-            State::Recording { until, .. } if now.mono_ms >= *until => {
-                self.refuse(
-                    RefuseCode::Internal,
-                    "the job could not be written down",
-                    out,
-                );
-            }
-            State::Signing { until, .. } => {
-                let until = match &self.link {
-                    Link::Parked(parked) => parked.until,
-                    Link::Flowing | Link::Blocked(_) => *until,
-                };
-                if now.mono_ms >= until {
-                    self.store_and_close(Ended::Unsigned, out);
-                }
-            }
-            State::Running(_) => self.overdue_running(now, out),
-            State::Waiting { .. } | State::Recording { .. } | State::Ended { .. } => {}
-        }
-    }
-
-    fn overdue_running(&mut self, now: Clock, out: &mut Vec<Action>) {
-        self.pause_or_resume(now, out);
-        let State::Running(run) = &mut self.state else {
-            return;
-        };
-        match &self.link {
-            Link::Flowing => {}
-            Link::Parked(parked) => {
-                if now.mono_ms >= parked.until.min(run.too_long_at()) {
-                    self.give_up_waiting(now, out);
-                }
-                return;
-            }
-            Link::Blocked(since) => {
-                if now.mono_ms < since.saturating_add(BLOCKED_DROP_MS) {
-                    return;
-                }
-                if self.config.grace_ms() == 0 {
-                    self.fail(RefuseCode::Stalled, "", now, out);
-                } else {
-                    // A network that broke without a word looks the same as a client that does not read.
-                    self.closed(CloseWhy::Cut("it does not read".to_owned()), now, out);
-                    self.pause_or_resume(now, out);
-                }
-                return;
-            }
-        }
-        if run.over.is_none() && now.mono_ms >= run.too_long_at() {
-            out.push(Action::CancelEngine);
-            run.over = Some(Finish::Abort);
-        }
-        if run.must_flush(now) {
-            run.flush(now, out);
-        }
-        if let Some(finish) = run.over {
-            let receipt = run.receipt(&self.config, run.honest(finish), now);
-            run.done(&receipt, now, out);
-            let until = now.mono_ms.saturating_add(ACK_MS);
-            let job = Some(run.job);
-            if let State::Running(run) = std::mem::replace(&mut self.state, State::Ended { job }) {
-                self.state = State::Signing {
-                    run,
-                    receipt: Box::new(receipt),
-                    until,
-                };
-            }
-            return;
-        }
-        if run.must_checkpoint(now) {
-            run.checkpoint(&self.config, now, out);
-        }
-        if run.must_speak(now) {
-            run.heartbeat(self.paused, now, out);
-        }
-    }
-
-    /// Own work before a stranger's; and nobody computes for long for a client that does not read or is gone.
-    fn pause_or_resume(&mut self, now: Clock, out: &mut Vec<Action>) {
-        let State::Running(run) = &mut self.state else {
-            return;
-        };
-        let full = run.tokens_waiting() >= MAX_WAITING;
-        let unread = match self.link {
-            Link::Flowing => false,
-            Link::Blocked(since) => full || now.mono_ms >= since.saturating_add(BLOCKED_PAUSE_MS),
-            Link::Parked(_) => full,
-        };
-        let pause = self.own_work || unread;
-        if pause == self.paused || run.over.is_some() {
-            return;
-        }
-        self.paused = pause;
-        out.push(if pause { Action::Pause } else { Action::Resume });
-        if self.link.flows() {
-            run.heartbeat(pause, now, out);
-        }
-    }
-
-    /// Breaks the job off from this side and tells the client why, if it reads.
-    fn fail(&mut self, code: RefuseCode, msg: &str, now: Clock, out: &mut Vec<Action>) {
-        match &mut self.state {
-            State::Waiting { .. } | State::Recording { .. } => self.refuse(code, msg, out),
-            State::Running(run) => {
-                if run.over.is_none() {
-                    out.push(Action::CancelEngine);
-                }
-                if self.link.flows() {
-                    run.flush(now, out);
-                    run.checkpoint(&self.config, now, out);
-                    let error = JobError {
-                        code: code.into(),
-                        msg: short(msg),
-                        retry_after_ms: 0,
-                    };
-                    out.push(Action::Send(Frame::Error(error)));
-                }
-                self.abandon(Ended::Failed(code), now, out);
-            }
-            State::Signing { .. } => self.store_and_close(Ended::Unsigned, out),
-            State::Ended { .. } => {}
-        }
-    }
-
-    /// The client is gone for good.
-    pub(super) fn leave(&mut self, why: CloseWhy, now: Clock, out: &mut Vec<Action>) {
-        match &mut self.state {
-            State::Waiting { .. } | State::Recording { .. } => {
-                self.close(Ended::ClientGone(why), out)
-            }
-            State::Running(run) => {
-                if run.over.is_none() {
-                    out.push(Action::CancelEngine);
-                }
-                self.abandon(Ended::ClientGone(why), now, out);
-            }
-            State::Signing { .. } => self.store_and_close(Ended::Unsigned, out),
-            State::Ended { .. } => {}
-        }
-    }
-
-    /// Leaves a running job: what was sent is kept as a receipt nobody countersigned.
-    fn abandon(&mut self, ended: Ended, now: Clock, out: &mut Vec<Action>) {
-        if let State::Running(run) = &self.state
-            && run.tokens_sent() > 0
-        {
-            out.push(Action::Store(Box::new(run.receipt(
-                &self.config,
-                Finish::Abort,
-                now,
-            ))));
-        }
-        self.close(ended, out);
-    }
-
-    pub(super) fn store_and_close(&mut self, ended: Ended, out: &mut Vec<Action>) {
-        if let State::Signing { receipt, .. } = &self.state {
-            out.push(Action::Store(receipt.clone()));
-        }
-        self.close(ended, out);
-    }
-
-    fn refuse(&mut self, code: RefuseCode, msg: &str, out: &mut Vec<Action>) {
-        if self.link.flows() {
-            out.push(Action::Send(Frame::Refuse(Refuse {
-                code: code.into(),
-                msg: short(msg),
-            })));
-        }
-        self.close(Ended::Refused(code), out);
-    }
-
-    fn close(&mut self, ended: Ended, out: &mut Vec<Action>) {
-        self.state = State::Ended { job: self.job() };
-        out.push(Action::Close(ended));
-    }
-}
-
-/// At most [`MAX_TEXT`] bytes of a message, cut between characters.
-pub(super) fn short(msg: &str) -> String {
-    let end = (0..=MAX_TEXT.min(msg.len()))
-        .rev()
-        .find(|&end| msg.is_char_boundary(end));
-    msg[..end.unwrap_or(0)].to_owned()
 }

@@ -4,13 +4,15 @@ use bytes::Bytes;
 
 use super::{
     ACK_MS, Action,
+    end::short,
     judge::{Refusal, addressed, decoded, in_time},
-    machine::{Link, Provider, State, short},
+    machine::{Link, Provider, State},
 };
 use crate::{
     Clock, JobId, PeerId,
     frame::{Cap, Frame, Open, Refuse, RefuseCode},
     job::{CloseWhy, Finish},
+    quote::QUOTE_ID,
 };
 
 /// How often one job may be taken up. A phone on a train is cut often; a client that asks for the same tokens for ever
@@ -24,6 +26,14 @@ pub(super) struct Parked {
     pub(super) until: u64,
     /// How it lost its stream.
     why: CloseWhy,
+}
+
+/// The quote that a first frame names; `None` where it names none, or is no good frame.
+pub fn quote_of(first_frame: &Bytes) -> Option<[u8; QUOTE_ID]> {
+    match Frame::from_bytes(first_frame, Cap::Open) {
+        Ok(Some(Frame::Open(open))) => open.quote_id.as_ref().try_into().ok(),
+        Ok(_) | Err(_) => None,
+    }
 }
 
 /// The job that a first frame asks to take up; `None` for a new job, or for no good frame at all.
@@ -46,7 +56,11 @@ impl Provider {
         let wanted = match &self.state {
             State::Running(run) => run.over != Some(Finish::Abort),
             State::Signing { receipt, .. } => receipt.receipt.finish != Finish::Abort,
-            State::Waiting { .. } | State::Recording { .. } | State::Ended { .. } => false,
+            State::Waiting { .. }
+            | State::Unvouched { .. }
+            | State::Admitting { .. }
+            | State::Recording { .. }
+            | State::Ended { .. } => false,
         };
         let grace = self.config.grace_ms();
         if !wanted || grace == 0 || matches!(why, CloseWhy::Violation(_)) {
@@ -86,6 +100,7 @@ impl Provider {
                 let accept = run.accept(&self.config);
                 run.say(Frame::Accept(accept), now, out);
                 run.send_again(from_index, now, out);
+                run.wait_for_payment_anew();
             }
             State::Signing {
                 run,
@@ -98,7 +113,11 @@ impl Provider {
                 run.done(receipt, now, out);
                 *until = now.mono_ms.saturating_add(ACK_MS);
             }
-            State::Waiting { .. } | State::Recording { .. } | State::Ended { .. } => {}
+            State::Waiting { .. }
+            | State::Unvouched { .. }
+            | State::Admitting { .. }
+            | State::Recording { .. }
+            | State::Ended { .. } => {}
         }
     }
 
@@ -116,7 +135,11 @@ impl Provider {
         let (job, from_index) = asked_for(&open).ok_or_else(unknown)?;
         let run = match &self.state {
             State::Running(run) | State::Signing { run, .. } => run,
-            State::Waiting { .. } | State::Recording { .. } | State::Ended { .. } => {
+            State::Waiting { .. }
+            | State::Unvouched { .. }
+            | State::Admitting { .. }
+            | State::Recording { .. }
+            | State::Ended { .. } => {
                 return Err(unknown());
             }
         };

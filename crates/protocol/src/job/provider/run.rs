@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Action, Config, Served, StartJob, judge::Taken};
+use super::{Action, Config, Served, StartJob, charge::Charge, judge::Taken};
 use crate::{
     ChainHash, Clock, JobId, PeerId, chain,
     frame::{
@@ -11,7 +11,10 @@ use crate::{
     },
     job::{Finish, HEARTBEAT_BEFORE_MS, HEARTBEAT_DECODE_MS},
     price::{self, Totals},
-    receipt::{Checkpoint, Receipt, SAMPLER, SEED_FROM_JOB, SignedReceipt, prompt_hash, seed_of},
+    receipt::{
+        Checkpoint, Receipt, SAMPLER, SEED_FROM_JOB, SignedReceipt, prompt_hash, seed_of, work_of,
+    },
+    voucher::payee::{PREFILL_CHUNK, PREFILL_STEP},
 };
 
 /// Tokens wait this long for company before they are sent: below what a reader notices.
@@ -31,9 +34,13 @@ pub(super) struct Run {
     pub(super) job: JobId,
     pub(super) client: PeerId,
     served: Served,
-    max_out: u32,
-    n_in: u32,
+    pub(super) max_out: u32,
+    pub(super) n_in: u32,
     first_index: u32,
+    /// What the engine is to compute, until it was told.
+    start: Option<Box<StartJob>>,
+    /// How it is paid, where it costs something.
+    pub(super) charge: Option<Box<Charge>>,
     prompt_hash: [u8; 32],
     /// The chain over the tokens that were sent.
     h: ChainHash,
@@ -46,8 +53,9 @@ pub(super) struct Run {
     sent: u32,
     /// When the oldest one that was not must go.
     flush_at: Option<u64>,
-    /// Input tokens that were computed.
-    read: u32,
+    /// Input tokens that were computed, and how many of them the client was told of.
+    pub(super) read: u32,
+    told_read: u32,
     /// Tokens that the last checkpoint covers, and when it was.
     covered: u32,
     covered_ms: u64,
@@ -76,19 +84,35 @@ pub(super) enum EngineFault {
 }
 
 impl Run {
-    /// Accepts a recorded job: the state, and the actions that begin it.
-    pub(super) fn begin(taken: Taken, config: &Config, now: Clock) -> (Self, [Action; 2]) {
+    /// Accepts a recorded job.
+    pub(super) fn begin(taken: Taken, charge: Option<Box<Charge>>, now: Clock) -> Self {
         let (n_in, first_index) = (
             (taken.prompt.len() + taken.resume.len()) as u32,
             taken.resume.len() as u32,
         );
-        let run = Self {
+        let prompt_hash = prompt_hash(&taken.prompt, &taken.resume);
+        let start = StartJob {
+            job: taken.job,
+            model: taken.served.model,
+            prompt: taken.prompt,
+            resume: taken.resume,
+            sampling: taken.sampling,
+            seed: seed_of(&taken.job),
+            max_out: taken.max_out,
+            stop: taken.stop,
+            ignore_eog: taken.ignore_eog,
+            grammar: taken.grammar,
+            logprobs: taken.logprobs,
+        };
+        Self {
             job: taken.job,
             client: taken.client,
             max_out: taken.max_out,
             n_in,
             first_index,
-            prompt_hash: prompt_hash(&taken.prompt, &taken.resume),
+            start: Some(Box::new(start)),
+            charge,
+            prompt_hash,
             h: chain::start(&taken.job),
             sent: 0,
             ids: Vec::new(),
@@ -96,6 +120,7 @@ impl Run {
             asked_logprobs: taken.logprobs,
             flush_at: None,
             read: 0,
+            told_read: 0,
             covered: 0,
             covered_ms: now.mono_ms,
             spoke_ms: now.mono_ms,
@@ -108,28 +133,23 @@ impl Run {
             first_token_ms: None,
             over: None,
             served: taken.served,
-        };
-        let accept = run.accept(config);
-        let start = StartJob {
-            job: taken.job,
-            model: run.served.model,
-            prompt: taken.prompt,
-            resume: taken.resume,
-            sampling: taken.sampling,
-            seed: seed_of(&taken.job),
-            max_out: taken.max_out,
-            stop: taken.stop,
-            ignore_eog: taken.ignore_eog,
-            grammar: taken.grammar,
-            logprobs: taken.logprobs,
-        };
-        (
-            run,
-            [
-                Action::Send(Frame::Accept(accept)),
-                Action::Start(Box::new(start)),
-            ],
-        )
+        }
+    }
+
+    /// Tells the engine to begin.
+    pub(super) fn start(&mut self) -> Option<Action> {
+        self.start.take().map(Action::Start)
+    }
+
+    pub(super) fn is_started(&self) -> bool {
+        self.start.is_none()
+    }
+
+    /// Tells the engine to stop for good, if it computes.
+    pub(super) fn cancel_engine(&self, out: &mut Vec<Action>) {
+        if self.over.is_none() && self.is_started() {
+            out.push(Action::CancelEngine);
+        }
     }
 
     /// What the client is told when the job begins, and again when it takes the job up.
@@ -138,20 +158,41 @@ impl Run {
             n_in: self.n_in,
             heartbeat_ms: HEARTBEAT_BEFORE_MS as u32,
             resume_grace_s: (config.grace_ms() / 1000) as u32,
-            // Nothing is paid for yet.
-            stream_window: 0,
-            chunk_tokens: 0,
-            last_voucher_held: Bytes::new(),
+            stream_window: self.charge.as_ref().map_or(0, |charge| charge.window()),
+            chunk_tokens: self.charge.as_ref().map_or(0, |_| PREFILL_CHUNK),
+            last_voucher_held: self
+                .charge
+                .as_ref()
+                .map_or_else(Bytes::new, |charge| charge.last_held.clone()),
             max_out: self.max_out,
         }
     }
 
-    pub(super) fn tokens_sent(&self) -> u32 {
-        self.sent
+    /// Output tokens computed.
+    pub(super) fn written(&self) -> u32 {
+        self.ids.len() as u32
     }
 
     pub(super) fn tokens_waiting(&self) -> usize {
         self.ids.len() - self.sent as usize
+    }
+
+    /// Output tokens that may have been sent by now: what an engine computed before it heard that it should stand still is kept
+    /// until it is paid for.
+    pub(super) fn sendable(&self) -> u32 {
+        let limit = self.charge.as_ref().map_or(u32::MAX, |charge| {
+            charge.output_limit(self.n_in, self.max_out)
+        });
+        limit.clamp(self.sent, self.written().max(self.sent))
+    }
+
+    fn ready(&self) -> usize {
+        (self.sendable() - self.sent) as usize
+    }
+
+    /// Whether anything came of it that a receipt should tell of.
+    pub(super) fn is_worth_a_receipt(&self) -> bool {
+        self.sent > 0 || self.charge.as_ref().is_some_and(|charge| charge.paid() > 0)
     }
 
     /// Indices at which a client that lost its stream may go on: from the job's first to the next that it was not sent.
@@ -174,7 +215,9 @@ impl Run {
                 .read
                 .max(u32::try_from(done).unwrap_or(u32::MAX).min(self.n_in));
         }
-        changed || now.mono_ms >= self.spoke_ms.saturating_add(PROGRESS_MS)
+        // A client pays for the next part of its prompt when it knows of the last.
+        let must_tell = self.charge.is_some() && self.read >= self.told_read + PREFILL_STEP;
+        changed || must_tell || now.mono_ms >= self.spoke_ms.saturating_add(PROGRESS_MS)
     }
 
     /// Takes tokens from the engine. Returns true when it gave more than it was asked for: the rest is dropped.
@@ -223,22 +266,22 @@ impl Run {
 
     /// True when waiting tokens are to be sent now.
     pub(super) fn must_flush(&self, now: Clock) -> bool {
-        self.tokens_waiting() > 0
+        self.ready() > 0
             && (self.sent == 0
-                || self.tokens_waiting() >= FLUSH_TOKENS
+                || self.ready() >= FLUSH_TOKENS
                 || self.over.is_some()
                 || self.flush_at.is_some_and(|at| now.mono_ms >= at))
     }
 
-    /// Sends all waiting tokens and puts them into the chain.
+    /// Sends all waiting tokens that may be sent, and puts them into the chain.
     pub(super) fn flush(&mut self, now: Clock, out: &mut Vec<Action>) {
-        let from = self.sent;
-        self.flush_at = None;
-        if self.tokens_waiting() == 0 {
+        let (from, upto) = (self.sent, self.sendable());
+        if upto == from {
             return;
         }
-        self.h = chain::extend(&self.h, &self.ids[from as usize..]);
-        self.sent = self.ids.len() as u32;
+        self.h = chain::extend(&self.h, &self.ids[from as usize..upto as usize]);
+        self.sent = upto;
+        self.flush_at = (self.tokens_waiting() > 0).then_some(now.mono_ms);
         self.first_token_ms
             .get_or_insert(now.mono_ms.saturating_sub(self.began.mono_ms));
         self.send_from(from, now, out);
@@ -293,18 +336,28 @@ impl Run {
             h: self.h,
             due: self.due(),
         };
-        self.say(Frame::Checkpoint(checkpoint.sign(&config.signer)), now, out);
+        let signed = checkpoint.sign(&config.signer);
+        if let Some(charge) = &mut self.charge {
+            charge.may_be_paid(work_of(&signed));
+        }
+        self.say(Frame::Checkpoint(signed), now, out);
     }
 
-    /// Says where the job is.
-    pub(super) fn heartbeat(&mut self, paused: bool, now: Clock, out: &mut Vec<Action>) {
+    /// Says where the job is, or as what it stands still.
+    pub(super) fn heartbeat(
+        &mut self,
+        standstill: Option<Phase>,
+        now: Clock,
+        out: &mut Vec<Action>,
+    ) {
         let (done, total) = match self.phase {
             Phase::Decode => (u64::from(self.sent), u64::from(self.max_out)),
-            Phase::Queued | Phase::Loading | Phase::Prefill | Phase::Paused => {
+            Phase::Queued | Phase::Loading | Phase::Prefill | Phase::Paused | Phase::Unpaid => {
                 (self.done, self.total)
             }
         };
-        let phase = if paused { Phase::Paused } else { self.phase };
+        self.told_read = self.read;
+        let phase = standstill.unwrap_or(self.phase);
         let progress = Progress {
             phase: phase.into(),
             done,
@@ -344,7 +397,8 @@ impl Run {
     pub(super) fn next_send_at(&self) -> u64 {
         let checkpoint =
             (self.sent > self.covered).then(|| self.covered_ms.saturating_add(CHECKPOINT_MS));
-        [self.flush_at, checkpoint]
+        let flush = self.flush_at.filter(|_| self.ready() > 0);
+        [flush, checkpoint]
             .into_iter()
             .flatten()
             .fold(self.heartbeat_at(), u64::min)
@@ -387,6 +441,9 @@ impl Run {
     }
 
     pub(super) fn done(&mut self, receipt: &SignedReceipt, now: Clock, out: &mut Vec<Action>) {
+        if let Some(charge) = &mut self.charge {
+            charge.may_be_paid(work_of(&receipt.to_signed()));
+        }
         self.say(
             Frame::Done(Done {
                 receipt: Some(receipt.to_signed()),
@@ -396,7 +453,7 @@ impl Run {
         );
     }
 
-    fn totals(&self) -> Totals {
+    pub(super) fn totals(&self) -> Totals {
         Totals {
             input: u64::from(self.read),
             cached: 0,
@@ -407,6 +464,6 @@ impl Run {
     /// Prices are bounded by their 16 bytes and tokens by the context, so a sum past 128 bits is a price nobody can
     /// pay: it is then stated as the largest there is, which no client signs.
     fn due(&self) -> u128 {
-        price::due(&self.served.prices, &self.totals()).unwrap_or(u128::MAX)
+        price::due_for(&self.served.prices, self.read, self.sent)
     }
 }

@@ -44,7 +44,14 @@ impl World {
 
     fn client_acts(&mut self, action: Action) {
         match action {
-            Action::Connect { attempt, candidate } => self.connect(attempt, &candidate),
+            Action::Connect {
+                attempt,
+                candidate,
+                wants_quote,
+            } => {
+                assert!(!wants_quote || self.scene.money.is_some());
+                self.connect(attempt, &candidate, wants_quote);
+            }
             Action::Send { attempt, frame } => self.client_sends(attempt, &frame),
             Action::Close { attempt } => {
                 self.live.retain(|&live| live != attempt);
@@ -68,7 +75,7 @@ impl World {
                 max_out,
             } => {
                 self.live.push(attempt);
-                assert!(self.live.len() <= 2);
+                assert!(self.live.len() <= 3);
                 assert_eq!(resume, self.story.output);
                 let engine = Engine::new(prompt, resume, max_out, self.scene.ignore_eog);
                 self.local = Some((attempt, engine, 0));
@@ -98,6 +105,22 @@ impl World {
                 self.live.retain(|&live| live != attempt);
                 self.story.ends.push((attempt, place, why));
             }
+            Action::Promise {
+                promise,
+                attempt,
+                payee,
+                add,
+                work,
+                ..
+            } => self.sign((promise, attempt), payee, add, work),
+            Action::Reserve {
+                promise,
+                payee,
+                least,
+                rest,
+                ..
+            } => self.sign_reservation(promise, payee, (least, rest)),
+            Action::HeldMore { .. } => panic!("the books are what they were"),
             Action::SpanDone { attempt, receipt } => self.span_done(attempt, &receipt),
             Action::Finish(outcome) => {
                 self.done = true;
@@ -117,7 +140,12 @@ impl World {
         if let (Frame::Open(open), Some(stream)) = (frame, self.streams.get_mut(&attempt)) {
             stream.id = Some(match &open.resume_of {
                 Some(resume) => JobId::from_bytes(&resume.job).unwrap(),
-                None => JobId::new(*blake3::hash(&frame.to_bytes()).as_bytes()),
+                None => {
+                    let job = JobId::new(*blake3::hash(&frame.to_bytes()).as_bytes());
+                    let n_in = self.scene.prompt.len() + self.story.output.len();
+                    self.purse.n_in.insert(job, n_in as u32);
+                    job
+                }
             });
         }
         let bytes = frame.to_delimited().to_vec();

@@ -27,6 +27,7 @@ impl World {
             receipt.receipt.h,
             chain::extend(&chain::start(&job), &emitted)
         );
+        self.all_paid(receipt);
         self.story.receipts.push(receipt.clone());
     }
 

@@ -41,8 +41,21 @@ impl World {
             return self.provider_step(number, provider::Event::Resumed { from, bytes });
         }
         let number = self.new_job(id, peer);
-        let room = self.room(peer);
-        self.provider_step(number, provider::Event::Open { from, bytes, room });
+        // Room for a job that costs something is looked for once it has a voucher.
+        let room = match self.scene.money {
+            Some(_) => Room::Free,
+            None => self.room(peer),
+        };
+        let quoted = self.scene.money.map(|money| money.prices());
+        self.provider_step(
+            number,
+            provider::Event::Open {
+                from,
+                bytes,
+                room,
+                quoted,
+            },
+        );
     }
 
     fn new_job(&mut self, id: AttemptId, peer: usize) -> JobNumber {
@@ -52,7 +65,10 @@ impl World {
                 model: MODEL,
                 vocab_size: VOCAB,
                 ctx_max: CONTEXT,
-                prices: Prices::FREE,
+                prices: self
+                    .scene
+                    .money
+                    .map_or(Prices::FREE, |money| money.prices()),
                 template: Some([6; 32]),
             }],
             max_out: 100,
@@ -60,6 +76,7 @@ impl World {
             numerics_class: "A32".into(),
             kv_type: "f32".into(),
             resume_grace_ms: self.scene.peers[peer].grace_ms,
+            charging: self.scene.money.map(|money| charging(&money, peer)),
         };
         let number = self.jobs.len();
         self.jobs.push(Job {
@@ -72,6 +89,7 @@ impl World {
             computed: 0,
             prefilled_ms: 0,
             paused: false,
+            owner_works: false,
             tongue: Tongue::default(),
             frames: 0,
             sent: 0,
@@ -136,6 +154,14 @@ impl World {
         if job.closed {
             return;
         }
+        if let provider::Event::OwnWork(works) = event {
+            // These engines compute nothing beside it.
+            let goes_on = std::mem::replace(&mut job.owner_works, works) && !works;
+            if goes_on {
+                self.after(0, Event::EngineStep(number));
+            }
+        }
+        let job = &mut self.jobs[number];
         let actions = job.machine.step(event, now);
         if let Some(deadline) = job.machine.deadline() {
             assert!(deadline > now.mono_ms, "a provider's deadline lies behind");
@@ -178,6 +204,11 @@ impl World {
                     start.ignore_eog,
                 ));
                 self.after(profile.prefill_ms.min(700), Event::EngineStep(number));
+            }
+            provider::Action::Admit { job, voucher } => self.admit(number, job, voucher),
+            provider::Action::HoldVoucher { voucher, .. } => self.hold(number, voucher),
+            provider::Action::HoldReservation { reservation } => {
+                self.hold_reservation(number, reservation)
             }
             provider::Action::Pause => job.paused = true,
             provider::Action::Resume => {
@@ -238,6 +269,10 @@ impl World {
     fn provider_sends(&mut self, number: JobNumber, frame: Frame, profile: &Peer) {
         let job = &mut self.jobs[number];
         let id = job.attached.expect("a job without a stream sends");
+        if let Frame::Progress(progress) = &frame {
+            let unpaid = progress.phase() == protocol::frame::Phase::Unpaid && job.sent > 0;
+            self.story.stalls += u32::from(unpaid);
+        }
         if let Frame::Tokens(tokens) = &frame {
             assert!(
                 tokens.first_index <= job.base + job.sent,
@@ -274,7 +309,7 @@ impl World {
         let Some(engine) = &mut job.engine else {
             return;
         };
-        if job.paused {
+        if job.paused || job.owner_works {
             return;
         }
         if job.prefilled_ms < profile.prefill_ms {
@@ -290,7 +325,12 @@ impl World {
         let dies = profile.faults.iter().any(
             |fault| matches!(fault, Fault::EngineDies { at_token } if *at_token == job.computed),
         );
-        let event = match engine.step() {
+        let step = engine.step();
+        if matches!(step, Step::Token { .. }) {
+            self.may_compute(number);
+        }
+        let job = &mut self.jobs[number];
+        let event = match step {
             _ if dies => EngineEvent::Failed("the driver is gone".into()),
             Step::Token { index, id } => EngineEvent::Tokens {
                 first_index: index,

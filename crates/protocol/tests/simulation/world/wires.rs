@@ -3,7 +3,7 @@
 use super::*;
 
 impl World {
-    pub(super) fn connect(&mut self, attempt: AttemptId, candidate: &Candidate) {
+    pub(super) fn connect(&mut self, attempt: AttemptId, candidate: &Candidate, wants_quote: bool) {
         let peer = (0..self.scene.peers.len())
             .find(|&peer| signer(peer).peer_id() == candidate.peer)
             .unwrap();
@@ -14,7 +14,7 @@ impl World {
         });
         assert!(!twice, "the same peer is asked twice at once");
         self.live.push(attempt);
-        assert!(self.live.len() <= 2, "more than one spare");
+        assert!(self.live.len() <= 3, "more than two spares");
         self.story
             .connects
             .push((attempt, candidate.peer, self.now));
@@ -31,6 +31,14 @@ impl World {
         };
         self.streams.insert(attempt, stream);
         if !self.faults_of_a_stream(attempt, peer) {
+            if let (Some(money), true) = (self.scene.money, wants_quote) {
+                let quoted = client::Event::Quoted {
+                    attempt,
+                    prices: money.prices(),
+                    quote_id: [8; 16],
+                };
+                self.after(2 * latency, Event::Client(quoted));
+            }
             self.after(2 * latency, Event::Arrives(attempt));
         }
     }

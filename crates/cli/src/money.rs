@@ -1,0 +1,686 @@
+//! `wallet balance | send | …`, `earnings`, `vote`, `networks`: what moves money is shown whole before it is sent.
+
+use std::{
+    io::{IsTerminal as _, Write as _},
+    path::Path,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use node::{
+    money::{EarningView, EarningsBy, Proof, VoteStatus, view::MoneyStatus},
+    wallet::{Amount, Change, Intent, Preview, Simulation, Support, WalletRole, WalletState},
+};
+
+use crate::{
+    arguments::{ByArgument, Earnings, Networks, NetworksAct, Sure, Vote, VoteAct},
+    core::Core,
+    failure::Failure,
+    output::Output,
+    stop::Stop,
+    wallet::PASSWORD,
+    wallet_typed::secret,
+    words::columns,
+};
+
+/// Digits behind the point of a token and of a coin.
+const DECIMALS: usize = 18;
+/// How long the network's first block is waited for: a command that was just started knows nothing yet.
+const FIRST_BLOCK: Duration = Duration::from_secs(20);
+/// How long a transaction is watched. It goes on without this command, as soon as a node runs.
+const WATCH: Duration = Duration::from_secs(180);
+/// How often.
+const LOOK: Duration = Duration::from_millis(300);
+
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// Something to be signed.
+pub(crate) struct Act<'a> {
+    intent: Intent,
+    sure: Sure,
+    password_file: Option<&'a Path>,
+    json: bool,
+}
+
+impl<'a> Act<'a> {
+    pub(crate) fn new(
+        intent: Intent,
+        sure: Sure,
+        password_file: Option<&'a Path>,
+        json: bool,
+    ) -> Self {
+        Self {
+            intent,
+            sure,
+            password_file,
+            json,
+        }
+    }
+}
+
+/// Shows what would be sent, asks, sends it, and watches it until it is final.
+pub(crate) async fn sign(
+    core: &Core,
+    act: Act<'_>,
+    output: &mut Output,
+    stop: &Stop,
+) -> Result<(), Failure> {
+    let status = reached(core, output).await?;
+    if status.wallet == WalletState::Locked {
+        let password = secret(act.password_file, PASSWORD).await?;
+        core.client.wallet_unlock(password).await?;
+    }
+    let preview = core.client.sign_preview(&act.intent).await?;
+    if !act.json || !act.sure.yes {
+        for line in shown(&preview) {
+            output.news(&line);
+        }
+    }
+    if preview.simulation == Simulation::Reverts {
+        return Err(Failure::new(
+            "reverts",
+            format!(
+                "The chain would refuse it: {}.",
+                preview.reason.as_deref().unwrap_or("it gives no reason")
+            ),
+            "Nothing was sent.",
+        ));
+    }
+    if !act.sure.yes && !asked("Send it? [y/N] ")? {
+        return Err(Failure::new(
+            "not_sent",
+            "Nothing was sent.",
+            "Run it again and answer y, or give --yes.",
+        ));
+    }
+    let before = core.client.transactions().await?;
+    core.client
+        .sign_confirm(&act.intent, &preview.digest)
+        .await?;
+    let until = tokio::time::Instant::now() + WATCH;
+    loop {
+        let now = core.client.transactions().await?;
+        // A replacement changes one that was there; anything else is new.
+        let tx = now
+            .iter()
+            .find(|tx| !before.contains(tx))
+            .or_else(|| now.first());
+        if let Some(tx) = tx {
+            output.progress(&format!("{}: {}", tx.title, tx.state));
+            match tx.state.as_str() {
+                "final" => {
+                    output.clear_progress();
+                    if act.json {
+                        return output.json(tx);
+                    }
+                    return output.line(&format!("{}: final. {}", tx.title, tx.hash));
+                }
+                "failed" | "lost" | "replaced" => {
+                    output.clear_progress();
+                    return Err(Failure::new(
+                        "transaction_failed",
+                        format!("{}: {}.", tx.title, tx.why.as_deref().unwrap_or(&tx.state)),
+                        "Look at `decentralgpt wallet history`, then try again.",
+                    ));
+                }
+                _ => {}
+            }
+        }
+        if tokio::time::Instant::now() >= until {
+            output.clear_progress();
+            output.news("It is not final yet. It goes on while a window or `serve` runs; see `decentralgpt wallet history`.");
+            return Ok(());
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK) => {}
+            () = stop.asked() => return Err(Failure::Interrupted),
+        }
+    }
+}
+
+/// Waits until the network was looked at.
+async fn reached(core: &Core, output: &mut Output) -> Result<MoneyStatus, Failure> {
+    let until = tokio::time::Instant::now() + FIRST_BLOCK;
+    loop {
+        let status = core.client.money_status().await?;
+        match &status.network {
+            None if status.problems.is_empty() => {
+                let settings = core.client.settings_get().await?;
+                if settings.money.network.is_none() {
+                    return Err(Failure::new(
+                        "no_money",
+                        "No network of money is chosen.",
+                        "Run `decentralgpt networks use FILE`. Everything else works without one.",
+                    ));
+                }
+            }
+            None => {
+                if let Some(problem) = status.problems.first() {
+                    return Err(problem.clone().into());
+                }
+            }
+            Some(network) if network.final_block.is_some() => return Ok(status),
+            Some(_) => {}
+        }
+        if tokio::time::Instant::now() >= until {
+            return Err(Failure::new(
+                "chain_offline",
+                "No endpoint of the network answers.",
+                "Look at `decentralgpt networks`, and at your connection.",
+            ));
+        }
+        output.progress("asking the network");
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+fn shown(preview: &Preview) -> Vec<String> {
+    let symbol = &preview.network.symbol;
+    let worth = match preview.network.test {
+        true => " (worth nothing)",
+        false => "",
+    };
+    let mut lines = vec![preview.title.clone()];
+    let known = match preview.known {
+        true => "",
+        false => "  — not a contract of this network",
+    };
+    lines.push(format!("  to      {}{known}", preview.to));
+    for leaves in &preview.leaves {
+        lines.push(format!(
+            "  leaves  {} {}{worth}",
+            tokens(&leaves.amount),
+            leaves.symbol
+        ));
+    }
+    let coin = &preview.network.coin;
+    lines.push(format!(
+        "  fee     at most {} {coin}",
+        tokens(&preview.fee_max)
+    ));
+    let left = |amount: &Option<String>, symbol: &str| match amount {
+        Some(amount) => format!("{} {symbol}", tokens(amount)),
+        None => format!("not enough {symbol}"),
+    };
+    lines.push(format!(
+        "  after   {}, {}",
+        left(&preview.token_after, symbol),
+        left(&preview.coin_after, coin)
+    ));
+    for field in &preview.fields {
+        lines.push(format!("  {}: {}", field.name, field.value));
+    }
+    lines
+}
+
+fn asked(question: &str) -> Result<bool, Failure> {
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::new(
+            "not_confirmed",
+            "There is no terminal to ask in.",
+            "Give --yes to send what is shown.",
+        ));
+    }
+    let mut err = std::io::stderr();
+    let _ = write!(err, "{question}");
+    let _ = err.flush();
+    let mut line = String::new();
+    std::io::stdin()
+        .read_line(&mut line)
+        .map_err(Failure::output)?;
+    Ok(matches!(line.trim(), "y" | "Y" | "yes"))
+}
+
+pub(crate) async fn balance(core: &Core, json: bool, output: &mut Output) -> Result<(), Failure> {
+    let status = reached(core, output).await?;
+    output.clear_progress();
+    if json {
+        return output.json(&status);
+    }
+    let Some(network) = &status.network else {
+        return Ok(());
+    };
+    let worth = match network.test {
+        true => " — a test network: every amount is worth nothing",
+        false => "",
+    };
+    output.line(&format!("{}{worth}", network.title))?;
+    let unknown = || "?".to_owned();
+    let mut rows = Vec::new();
+    for account in &status.accounts {
+        let role = match account.role {
+            WalletRole::Wallet => "wallet",
+            WalletRole::Spend => "spend",
+            WalletRole::Operator => "operator",
+            WalletRole::Session => "session",
+        };
+        let holds = |amount: &Option<String>, symbol: &str| {
+            amount
+                .as_deref()
+                .map_or_else(unknown, |amount| format!("{} {symbol}", tokens(amount)))
+        };
+        rows.push(vec![
+            role.to_owned(),
+            holds(&account.token, &network.symbol),
+            holds(&account.coin, &network.coin),
+            account.address.clone(),
+        ]);
+    }
+    columns(&rows)
+        .iter()
+        .try_for_each(|line| output.line(line))?;
+    let symbol = &network.symbol;
+    if let Some(vault) = &status.vault {
+        output.line(&format!(
+            "vault: {} {symbol} free, {} promised of {} granted",
+            tokens(&vault.free),
+            tokens(&vault.promised),
+            tokens(&vault.granted)
+        ))?;
+    }
+    if let Some(earned) = &status.earned {
+        output.line(&format!(
+            "earned: {} {symbol} being checked, {} available, {} too small to collect yet, {} paid out",
+            tokens(&earned.checking),
+            tokens(&earned.available),
+            tokens(&earned.too_small),
+            tokens(&earned.paid_out)
+        ))?;
+    }
+    for problem in &status.problems {
+        output.line(&format!("! {problem}"))?;
+    }
+    Ok(())
+}
+
+pub(crate) async fn history(core: &Core, json: bool, output: &mut Output) -> Result<(), Failure> {
+    reached(core, output).await?;
+    output.clear_progress();
+    let all = core.client.transactions().await?;
+    if json {
+        return output.json(&all);
+    }
+    if all.is_empty() {
+        return output.line("No transactions yet.");
+    }
+    let rows: Vec<Vec<String>> = all
+        .iter()
+        .map(|tx| {
+            let leaves: Vec<String> = tx
+                .leaves
+                .iter()
+                .map(|asset| format!("{} {}", tokens(&asset.amount), asset.symbol))
+                .collect();
+            vec![
+                tx.state.clone(),
+                tx.title.clone(),
+                leaves.join(", "),
+                tx.why.clone().unwrap_or_default(),
+                tx.id.clone(),
+            ]
+        })
+        .collect();
+    columns(&rows).iter().try_for_each(|line| output.line(line))
+}
+
+pub(crate) async fn earnings(
+    core: &Core,
+    command: Earnings,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    if let Some(job) = &command.proof {
+        let proof = core.client.proof_open(job).await?;
+        return match command.json {
+            true => output.json(&proof),
+            false => proven(&proof).iter().try_for_each(|line| output.line(line)),
+        };
+    }
+    if let Some(path) = &command.save {
+        let csv = path.extension().is_none_or(|ending| ending != "json");
+        // The node writes it, and may stand in another folder.
+        let path = std::path::absolute(path).map_err(Failure::output)?;
+        let path = core.client.statement(&path, csv).await?;
+        return match command.json {
+            true => output.json(&path),
+            false => output.line(&format!("Written to {}.", path.display())),
+        };
+    }
+    let by = match command.by {
+        ByArgument::Job => EarningsBy::Job,
+        ByArgument::Day => EarningsBy::Day,
+        ByArgument::Model => EarningsBy::Model,
+        ByArgument::Device => EarningsBy::Device,
+    };
+    let now = now_ms();
+    let from = now.saturating_sub(u64::from(command.days) * DAY_MS);
+    let rows = core.client.earnings(from, u64::MAX, by).await?;
+    if command.json {
+        return output.json(&rows);
+    }
+    if rows.is_empty() {
+        return output.line("Nothing was earned in this time.");
+    }
+    let rows: Vec<Vec<String>> = rows.iter().map(earned).collect();
+    columns(&rows).iter().try_for_each(|line| output.line(line))
+}
+
+fn earned(row: &EarningView) -> Vec<String> {
+    let name = row
+        .model
+        .clone()
+        .filter(|_| row.job.is_none())
+        .or_else(|| row.device.clone().filter(|_| row.job.is_none()))
+        .or_else(|| row.job.clone())
+        .or_else(|| row.day.map(day))
+        .unwrap_or_default();
+    vec![
+        name,
+        format!("{} jobs", row.jobs),
+        format!("{} in, {} out", row.tokens_in, row.tokens_out),
+        tokens(&row.earned),
+        row.state
+            .and_then(|state| serde_json::to_value(state).ok())
+            .and_then(|state| state.as_str().map(|state| state.replace('_', " ")))
+            .unwrap_or_default(),
+    ]
+}
+
+/// A day as people write it, of UTC.
+fn day(first_ms: u64) -> String {
+    let at = i64::try_from(first_ms / 1000)
+        .ok()
+        .and_then(|seconds| time::OffsetDateTime::from_unix_timestamp(seconds).ok());
+    at.map_or_else(String::new, |at| at.date().to_string())
+}
+
+fn proven(proof: &Proof) -> Vec<String> {
+    let mut lines = vec![format!("job {}", proof.job)];
+    lines.push(match proof.receipt {
+        true => "receipt: kept".to_owned(),
+        false => "receipt: none is kept".to_owned(),
+    });
+    match &proof.signed {
+        Some(signed) => {
+            let holds = match signed.valid {
+                true => "the signature holds",
+                false => "the signature does not hold",
+            };
+            lines.push(format!(
+                "voucher: {} in all, by {} for {} — {holds}",
+                tokens(&signed.cumulative),
+                signed.signer,
+                signed.payee
+            ));
+        }
+        None => lines.push("voucher: not checked".to_owned()),
+    }
+    lines.push(match &proof.chain {
+        Some(chain) => {
+            let covered = match chain.covered {
+                true => "the rest is covered",
+                false => "the rest is not covered",
+            };
+            format!(
+                "chain: {} claimed, {covered} (block {}, {} endpoints)",
+                tokens(&chain.claimed),
+                chain.block,
+                chain.endpoints
+            )
+        }
+        None => "chain: not checked".to_owned(),
+    });
+    lines
+}
+
+pub(crate) async fn vote(
+    core: &Core,
+    command: Vote,
+    output: &mut Output,
+    stop: &Stop,
+) -> Result<(), Failure> {
+    let (intent, sure) = match command.act {
+        None | Some(VoteAct::List) => {
+            reached(core, output).await?;
+            output.clear_progress();
+            let status = core.client.vote_status().await?;
+            return match command.json {
+                true => output.json(&status),
+                false => voted(&status).iter().try_for_each(|line| output.line(line)),
+            };
+        }
+        Some(VoteAct::For { id, sure }) => (support(id, Support::For), sure),
+        Some(VoteAct::Against { id, sure }) => (support(id, Support::Against), sure),
+        Some(VoteAct::Abstain { id, sure }) => (support(id, Support::Abstain), sure),
+        Some(VoteAct::Wrap { amount: text, sure }) => {
+            let amount = amount(&text)?;
+            let act = Act::new(
+                Intent::Wrap { amount },
+                sure,
+                command.password_file.as_deref(),
+                command.json,
+            );
+            // The first transaction lets the wrapper take so much, the second one wraps it.
+            sign(core, act, output, stop).await?;
+            (Intent::Wrap { amount }, sure)
+        }
+        Some(VoteAct::Unwrap { amount: text, sure }) => (
+            Intent::Unwrap {
+                amount: amount(&text)?,
+            },
+            sure,
+        ),
+        Some(VoteAct::Delegate { to, sure }) => {
+            let to = match to {
+                Some(to) => to,
+                None => own(core).await?,
+            };
+            (Intent::Delegate { to }, sure)
+        }
+        Some(VoteAct::Propose {
+            what,
+            value,
+            title,
+            why,
+            sure,
+        }) => (
+            Intent::Propose {
+                title,
+                description: why,
+                changes: vec![Change { what, value }],
+            },
+            sure,
+        ),
+    };
+    let act = Act::new(intent, sure, command.password_file.as_deref(), command.json);
+    sign(core, act, output, stop).await
+}
+
+fn support(id: String, support: Support) -> Intent {
+    Intent::Vote { id, support }
+}
+
+async fn own(core: &Core) -> Result<String, Failure> {
+    let status = core.client.wallet_status().await?;
+    let mut accounts = status.accounts.into_iter();
+    accounts
+        .find(|account| account.role == WalletRole::Wallet)
+        .map(|account| account.address)
+        .ok_or_else(|| {
+            Failure::new(
+                "wallet_missing",
+                "There is no wallet.",
+                "Run `decentralgpt wallet new`.",
+            )
+        })
+}
+
+fn voted(status: &VoteStatus) -> Vec<String> {
+    let mut lines = vec![format!(
+        "Tokens vote. Your votes: {} ({} wrapped{})",
+        tokens(&status.power),
+        tokens(&status.wrapped),
+        match (&status.delegate, status.wrapped.as_str()) {
+            (_, "0") | (Some(_), _) => "",
+            (None, _) => ", lent to nobody: delegate them to use them",
+        }
+    )];
+    if status.proposals.is_empty() {
+        lines.push("Nothing is voted on.".to_owned());
+    }
+    for proposal in &status.proposals {
+        let state = serde_json::to_value(proposal.state).ok();
+        let state = state
+            .as_ref()
+            .and_then(|state| state.as_str())
+            .unwrap_or("");
+        lines.push(format!("{state}: {}  ({})", proposal.title, proposal.id));
+        lines.push(format!(
+            "  for {}, against {}, abstain {}, quorum {}",
+            tokens(&proposal.r#for),
+            tokens(&proposal.against),
+            tokens(&proposal.abstain),
+            proposal.quorum.as_deref().map_or("?".to_owned(), tokens)
+        ));
+        for change in &proposal.changes {
+            lines.push(format!(
+                "  {}: {} → {}",
+                change.what,
+                change.now.as_deref().unwrap_or("—"),
+                change.then
+            ));
+            lines.extend(change.on_this_node.iter().map(|text| format!("  {text}")));
+        }
+    }
+    lines
+}
+
+pub(crate) async fn networks(
+    core: &Core,
+    command: Networks,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    let mut settings = core.client.settings_get().await?;
+    match command.act {
+        None | Some(NetworksAct::Show) => {}
+        Some(NetworksAct::Use { file }) => {
+            let name = node::money::keep_network(&core.data, &file)?;
+            settings.money.network = Some(name);
+            core.client.settings_set(settings).await?;
+        }
+        Some(NetworksAct::Off) => {
+            settings.money.network = None;
+            core.client.settings_set(settings).await?;
+            output.news("Money is off. Everything else works.");
+            return Ok(());
+        }
+    }
+    let status = match reached(core, output).await {
+        Err(Failure::Said(view)) if view.code == "no_money" && !command.json => {
+            output.clear_progress();
+            return output
+                .line("No network of money is chosen: money is off, and everything else works.");
+        }
+        status => status?,
+    };
+    output.clear_progress();
+    if command.json {
+        return output.json(&status.network);
+    }
+    let Some(network) = &status.network else {
+        return Ok(());
+    };
+    output.line(&format!(
+        "{} ({}), chain {}, final block {}",
+        network.title,
+        network.name,
+        network.chain_id,
+        network
+            .final_block
+            .map_or("?".to_owned(), |block| block.to_string())
+    ))?;
+    for endpoint in &network.endpoints {
+        output.line(&format!(
+            "  {}  block {}{}",
+            endpoint.host,
+            endpoint
+                .block
+                .map_or("?".to_owned(), |block| block.to_string()),
+            endpoint
+                .problem
+                .as_ref()
+                .map(|problem| format!("  {problem}"))
+                .unwrap_or_default()
+        ))?;
+    }
+    Ok(())
+}
+
+/// Base units of an amount as people write it.
+pub(crate) fn amount(text: &str) -> Result<Amount, Failure> {
+    let bad = || {
+        Failure::new(
+            "bad_amount",
+            format!("{text} is no amount."),
+            "Write it as 12 or 12.5, with at most 18 digits behind the point.",
+        )
+    };
+    let (whole, part) = text.split_once('.').unwrap_or((text, ""));
+    let digits = |text: &str| text.bytes().all(|digit| digit.is_ascii_digit());
+    if whole.is_empty() || part.len() > DECIMALS || !digits(whole) || !digits(part) {
+        return Err(bad());
+    }
+    let units = format!("{whole}{part:0<DECIMALS$}");
+    units.parse().map(Amount).map_err(|_| bad())
+}
+
+/// Base units as people read them, exactly: no digit is rounded away.
+pub(crate) fn tokens(units: &str) -> String {
+    let padded = format!("{units:0>width$}", width = DECIMALS + 1);
+    let (whole, part) = padded.split_at(padded.len() - DECIMALS);
+    let part = part.trim_end_matches('0');
+    match part.is_empty() {
+        true => whole.to_owned(),
+        false => format!("{whole}.{part}"),
+    }
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_are_exact_both_ways() {
+        let read = |text: &str| amount(text).map(|amount| amount.0).ok();
+        assert_eq!(read("12.5"), Some(12_500_000_000_000_000_000));
+        assert_eq!(read("0.000000000000000001"), Some(1));
+        assert_eq!(read("7"), Some(7 * 10u128.pow(18)));
+        for bad in [
+            "",
+            ".5",
+            "1e3",
+            "-1",
+            "+1",
+            "1,5",
+            "0.0000000000000000001",
+            "1.2.3",
+        ] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
+        assert_eq!(tokens("12500000000000000000"), "12.5");
+        assert_eq!(tokens("1"), "0.000000000000000001");
+        assert_eq!(tokens("0"), "0");
+    }
+
+    #[test]
+    fn days_are_those_of_the_calendar() {
+        assert_eq!(day(0), "1970-01-01");
+        assert_eq!(day(951_782_400_000), "2000-02-29");
+        assert_eq!(day(1_795_651_200_000), "2026-11-26");
+    }
+}

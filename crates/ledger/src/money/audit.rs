@@ -1,0 +1,160 @@
+//! The audit: every sum counted again from vouchers, reservations and events, by other arithmetic than wrote it.
+//!
+//! What is only ever added is taken as it lies there; what is computed from it (a line's levels, the journal, its accounts) has to come
+//! out the same. So a row that was changed, lost or doubled on either side is a [`Disagreement`].
+
+mod accounts;
+mod journal;
+mod lines;
+
+use rusqlite::{Connection, params};
+use serde::{Deserialize, Serialize};
+
+use super::amount::hex;
+use super::lines::one;
+use super::payee::{HeldVoucher, held_vouchers};
+use super::{LineKey, chain};
+use crate::handle::to_sql;
+use crate::{Ledger, LedgerError};
+
+/// Disagreements that a report names. One damaged page can make thousands, and the first ones tell where.
+const MAX_NAMED: usize = 100;
+
+/// Something that does not come out the same when it is counted again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disagreement {
+    /// Of what.
+    pub what: String,
+    /// What the books say.
+    pub booked: String,
+    /// What counting gives.
+    pub counted: String,
+}
+
+/// What an audit found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditReport {
+    /// When it ran, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// Vouchers that were counted.
+    pub vouchers: u64,
+    /// Events that were counted.
+    pub events: u64,
+    /// Rows of the journal that were counted.
+    pub entries: u64,
+    /// What does not agree, at most the first hundred.
+    pub disagreements: Vec<Disagreement>,
+}
+
+impl AuditReport {
+    /// Everything agrees.
+    pub fn passed(&self) -> bool {
+        self.disagreements.is_empty()
+    }
+}
+
+impl Ledger {
+    /// Counts everything again and keeps the report. `genuine` says whether a held voucher's signature is its line's signer's: this crate
+    /// checks none.
+    pub async fn audit(
+        &self,
+        now_ms: u64,
+        genuine: impl Fn(&HeldVoucher) -> bool + Send + 'static,
+    ) -> Result<AuditReport, LedgerError> {
+        self.call(move |connection| {
+            // One transaction: what is written meanwhile is in all of the sums or in none.
+            let transaction = connection.transaction()?;
+            let report = run(&transaction, now_ms, &genuine)?;
+            let body = serde_json::to_string(&report).map_err(|error| LedgerError::Unreadable {
+                what: "an audit",
+                value: error.to_string(),
+            })?;
+            transaction.execute(
+                "INSERT INTO audit (at_ms, body) VALUES (?1, ?2)",
+                params![to_sql(now_ms), body],
+            )?;
+            transaction.commit()?;
+            Ok(report)
+        })
+        .await
+    }
+
+    /// The report of the last audit.
+    pub async fn last_audit(&self) -> Result<Option<AuditReport>, LedgerError> {
+        self.call(|connection| {
+            one(
+                connection,
+                "SELECT body FROM audit ORDER BY n DESC LIMIT 1",
+                params![],
+                |row| {
+                    let body: String = row.get(0)?;
+                    serde_json::from_str(&body).map_err(|_| LedgerError::Unreadable {
+                        what: "an audit",
+                        value: body,
+                    })
+                },
+            )
+        })
+        .await
+    }
+}
+
+fn run(
+    connection: &Connection,
+    now_ms: u64,
+    genuine: &dyn Fn(&HeldVoucher) -> bool,
+) -> Result<AuditReport, LedgerError> {
+    let events = chain::booked(connection)?;
+    let mut found = Findings::default();
+    let vouchers = lines::check(connection, &events, &mut found)?;
+    let entries = journal::check(connection, &events, &mut found)?;
+    accounts::check(connection, &events, &mut found)?;
+    for voucher in held_vouchers(connection)? {
+        if !genuine(&voucher) {
+            let what = format!("signature of the voucher on {}", line_name(&voucher.line));
+            found.name(what, "held", "not its signer's");
+        }
+    }
+    Ok(AuditReport {
+        at_ms: now_ms,
+        vouchers,
+        events: events.len() as u64,
+        entries,
+        disagreements: found.0,
+    })
+}
+
+#[derive(Default)]
+struct Findings(Vec<Disagreement>);
+
+impl Findings {
+    fn same<T: PartialEq + std::fmt::Display>(
+        &mut self,
+        booked: &T,
+        counted: &T,
+        what: impl FnOnce() -> String,
+    ) {
+        if booked != counted {
+            self.name(what(), booked, counted);
+        }
+    }
+
+    fn name(&mut self, what: String, booked: impl ToString, counted: impl ToString) {
+        if self.0.len() < MAX_NAMED {
+            self.0.push(Disagreement {
+                what,
+                booked: booked.to_string(),
+                counted: counted.to_string(),
+            });
+        }
+    }
+}
+
+fn line_name(key: &LineKey) -> String {
+    format!(
+        "the line {} / {} / {}",
+        hex(&key.payer),
+        hex(&key.signer),
+        hex(&key.payee)
+    )
+}

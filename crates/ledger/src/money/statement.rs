@@ -1,0 +1,242 @@
+//! The journal as a file for people and their tax advisers: CSV, or JSON with one row a line.
+
+use std::io::{self, Write};
+
+use rusqlite::{Connection, Row, params};
+use serde::Serialize;
+
+use super::amount::{amount, hex};
+use super::lines::many;
+use crate::handle::{blob, from_sql, to_sql};
+use crate::{Ledger, LedgerError};
+
+/// Rows that are read at once: a statement of years is never in memory as a whole, and a job that is admitted meanwhile does not wait for it.
+const PAGE: u32 = 1000;
+
+/// How a statement is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StatementFormat {
+    /// RFC 4180, with a head line.
+    Csv,
+    /// A JSON object a line.
+    Json,
+}
+
+/// A row of the journal with what it is tied to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StatementRow {
+    /// Its number.
+    pub n: u64,
+    /// When, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// What moved.
+    pub kind: String,
+    /// The account that was debited.
+    pub debit: String,
+    /// The account that was credited.
+    pub credit: String,
+    /// How much, in base units.
+    #[serde(with = "super::amount::decimal")]
+    pub amount: u128,
+    /// The job of the voucher, in hexadecimal.
+    pub job: Option<String>,
+    /// Its model.
+    pub model: Option<String>,
+    /// The other side of it.
+    pub peer: Option<String>,
+    /// The voucher's total, in base units.
+    pub cumulative: Option<String>,
+    /// What the voucher pays for, in hexadecimal.
+    pub work: Option<String>,
+    /// The transaction, in hexadecimal.
+    pub tx: Option<String>,
+    /// The event's place in its block.
+    pub log_index: Option<u64>,
+    /// The block.
+    pub block: Option<u64>,
+}
+
+const HEAD: &str =
+    "n,time,kind,debit,credit,amount,job,model,peer,cumulative,work,tx,log_index,block";
+
+impl Ledger {
+    /// Rows after the one with number `after`, from `from_ms` on and before `until_ms`, in the order in which they were booked.
+    pub async fn statement_page(
+        &self,
+        from_ms: u64,
+        until_ms: u64,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<StatementRow>, LedgerError> {
+        self.call(move |connection| page(connection, from_ms, until_ms, after, limit))
+            .await
+    }
+
+    /// Writes all rows of a stretch of time, and says how many.
+    ///
+    /// # Errors
+    /// [`LedgerError::Statement`] where `out` does not take them; what was written until then stays.
+    pub async fn statement(
+        &self,
+        from_ms: u64,
+        until_ms: u64,
+        format: StatementFormat,
+        mut out: impl Write + Send,
+    ) -> Result<u64, LedgerError> {
+        if format == StatementFormat::Csv {
+            write!(out, "{HEAD}\r\n").map_err(LedgerError::Statement)?;
+        }
+        let (mut after, mut count) = (0, 0);
+        loop {
+            let rows = self.statement_page(from_ms, until_ms, after, PAGE).await?;
+            for row in &rows {
+                match format {
+                    StatementFormat::Csv => csv(&mut out, row),
+                    StatementFormat::Json => json(&mut out, row),
+                }
+                .map_err(LedgerError::Statement)?;
+                after = row.n;
+            }
+            count += rows.len() as u64;
+            if rows.len() < PAGE as usize {
+                out.flush().map_err(LedgerError::Statement)?;
+                return Ok(count);
+            }
+        }
+    }
+}
+
+fn page(
+    connection: &Connection,
+    from_ms: u64,
+    until_ms: u64,
+    after: u64,
+    limit: u32,
+) -> Result<Vec<StatementRow>, LedgerError> {
+    many(
+        connection,
+        "SELECT j.n, j.at_ms, j.kind, d.name, c.name, j.amount, p.job, p.model, p.peer, v.cumulative, v.work,
+                e.tx, e.log_index, e.block
+         FROM journal j JOIN account d ON d.id = j.debit JOIN account c ON c.id = j.credit
+         LEFT JOIN voucher v ON v.n = j.voucher LEFT JOIN paid_job p ON p.id = v.job
+         LEFT JOIN chain_event e ON e.n = j.event
+         WHERE j.n > ?1 AND j.at_ms >= ?2 AND j.at_ms < ?3 ORDER BY j.n LIMIT ?4",
+        params![to_sql(after), to_sql(from_ms), to_sql(until_ms), limit],
+        read,
+    )
+}
+
+fn read(row: &Row<'_>) -> Result<StatementRow, LedgerError> {
+    let digest = |index: usize| -> Result<Option<String>, LedgerError> {
+        let bytes: Option<Vec<u8>> = row.get(index)?;
+        Ok(bytes.map(|bytes| hex(&bytes)))
+    };
+    let cumulative: Option<Vec<u8>> = row.get(9)?;
+    Ok(StatementRow {
+        n: from_sql(row.get(0)?),
+        at_ms: from_sql(row.get(1)?),
+        kind: row.get(2)?,
+        debit: row.get(3)?,
+        credit: row.get(4)?,
+        amount: amount(row, 5)?,
+        job: digest(6)?,
+        model: row.get(7)?,
+        peer: row.get(8)?,
+        cumulative: cumulative
+            .map(|_| blob(row, 9).map(|bytes| u128::from_be_bytes(bytes).to_string()))
+            .transpose()?,
+        work: digest(10)?,
+        tx: digest(11)?,
+        log_index: row.get::<_, Option<i64>>(12)?.map(from_sql),
+        block: row.get::<_, Option<i64>>(13)?.map(from_sql),
+    })
+}
+
+fn json(out: &mut impl Write, row: &StatementRow) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, row)?;
+    out.write_all(b"\n")
+}
+
+fn csv(out: &mut impl Write, row: &StatementRow) -> io::Result<()> {
+    let text = |field: &Option<String>| field.clone().unwrap_or_default();
+    let number = |field: Option<u64>| field.map(|value| value.to_string()).unwrap_or_default();
+    let fields = [
+        row.n.to_string(),
+        utc(row.at_ms),
+        row.kind.clone(),
+        row.debit.clone(),
+        row.credit.clone(),
+        row.amount.to_string(),
+        text(&row.job),
+        text(&row.model),
+        text(&row.peer),
+        text(&row.cumulative),
+        text(&row.work),
+        text(&row.tx),
+        number(row.log_index),
+        number(row.block),
+    ];
+    let line: Vec<String> = fields.iter().map(|field| cell(field)).collect();
+    write!(out, "{}\r\n", line.join(","))
+}
+
+/// A field in quotes where it needs them. Text that a table would read as a formula is made plain: names come from strangers.
+fn cell(field: &str) -> String {
+    let plain = if field.starts_with(['=', '+', '-', '@', '\t', '\r']) {
+        format!("'{field}")
+    } else {
+        field.to_owned()
+    };
+    if plain.contains([',', '"', '\r', '\n']) {
+        format!("\"{}\"", plain.replace('"', "\"\""))
+    } else {
+        plain
+    }
+}
+
+/// RFC 3339 to the millisecond. Years from civil days as in H. Hinnant, "chrono-Compatible Low-Level Date Algorithms".
+fn utc(at_ms: u64) -> String {
+    let (days, ms) = (at_ms / 86_400_000, at_ms % 86_400_000);
+    let shifted = days + 719_468;
+    let era = shifted / 146_097;
+    let of_era = shifted % 146_097;
+    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month + 2) / 5 + 1;
+    let (month, next) = if month < 10 {
+        (month + 3, 0)
+    } else {
+        (month - 9, 1)
+    };
+    format!(
+        "{:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:03}Z",
+        year + era * 400 + next,
+        ms / 3_600_000,
+        ms / 60_000 % 60,
+        ms / 1000 % 60,
+        ms % 1000
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_is_read_as_everybody_reads_it() {
+        assert_eq!(utc(0), "1970-01-01T00:00:00.000Z");
+        assert_eq!(utc(951_782_400_000), "2000-02-29T00:00:00.000Z");
+        assert_eq!(utc(1_700_000_000_123), "2023-11-14T22:13:20.123Z");
+        assert_eq!(utc(4_107_542_399_999), "2100-02-28T23:59:59.999Z");
+        assert_eq!(utc(4_107_542_400_000), "2100-03-01T00:00:00.000Z");
+    }
+
+    #[test]
+    fn a_cell_is_never_a_formula_and_never_two() {
+        assert_eq!(cell("plain"), "plain");
+        assert_eq!(cell("=1+1"), "'=1+1");
+        assert_eq!(cell("a,b"), "\"a,b\"");
+        assert_eq!(cell("@x\",\"y"), "\"'@x\"\",\"\"y\"");
+    }
+}

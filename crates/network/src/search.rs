@@ -1,0 +1,232 @@
+//! In which steps a search for providers goes on: whose keys are walked to, who is dialled, and when it is over.
+//!
+//! A plain function of what was heard and of the time, so that the program and a simulation of many nodes decide alike.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    hash::Hash,
+    time::{Duration, Instant},
+};
+
+use libp2p::PeerId;
+
+use crate::{address::Prefix, providers::Key};
+
+/// Keys asked for at first: providers spread evenly over the 16, so two hold an eighth of them.
+const FIRST_KEYS: usize = 2;
+/// Keys asked for at a time: each query takes up to six requests at once.
+const KEYS_AT_ONCE: usize = 4;
+/// One more key is asked for after this time without enough offers: by then a first provider has answered where one is near.
+const NEXT_KEY: Duration = Duration::from_secs(1);
+/// Providers of one search that are dialled at a time, so that their offers can be pulled.
+const DIALS_AT_ONCE: usize = 16;
+/// Providers of one search that are dialled in all, and that wait for it: whoever stands next to a key can name as many as it likes.
+const DIALS: usize = 128;
+/// Of those, from one site (a /24 or /48): many that name one network are one that names many.
+const DIALS_PER_SITE: usize = 4;
+/// A provider that gave no answer by then gives none to this search: a dial takes ten seconds, and so does a request.
+const ANSWER: Duration = Duration::from_secs(20);
+/// A search ends by then, whatever is still under way: a walk takes 20 s, and so does a dial with a request.
+const SEARCH: Duration = Duration::from_secs(40);
+
+/// One search. `W` is what a walk through the table is known by.
+#[derive(Debug)]
+pub(crate) struct Steps<W> {
+    /// Keys not asked for yet, the likeliest first.
+    plan: VecDeque<Key>,
+    walks: HashMap<W, Key>,
+    /// Peers whose offers may still come, and since when.
+    waiting: HashMap<PeerId, Instant>,
+    seen: HashSet<PeerId>,
+    /// Providers that the table named and that were not dialled yet.
+    named: Vec<PeerId>,
+    named_in_all: usize,
+    sites: HashMap<Prefix, usize>,
+    begun: Instant,
+    next_key: Instant,
+}
+
+impl<W: Copy + Eq + Hash> Steps<W> {
+    /// Begins with these keys.
+    pub(crate) fn new(plan: VecDeque<Key>, now: Instant) -> Self {
+        Self {
+            plan,
+            walks: HashMap::new(),
+            waiting: HashMap::new(),
+            seen: HashSet::new(),
+            named: Vec::new(),
+            named_in_all: 0,
+            sites: HashMap::new(),
+            begun: now,
+            next_key: now,
+        }
+    }
+
+    /// Looks at the time. False: it has gone on for long enough.
+    pub(crate) fn go_on(&mut self, now: Instant) -> bool {
+        self.waiting
+            .retain(|_, since| now.saturating_duration_since(*since) < ANSWER);
+        now.saturating_duration_since(self.begun) < SEARCH
+    }
+
+    /// Keys to walk to now. Each is to be told to [`Steps::walks_to`].
+    pub(crate) fn next_keys(&mut self, now: Instant) -> Vec<Key> {
+        if !(self.walks.is_empty() || self.next_key <= now) {
+            return Vec::new();
+        }
+        let at_once = (self.walks.len() + 1).clamp(FIRST_KEYS, KEYS_AT_ONCE);
+        let count = at_once
+            .saturating_sub(self.walks.len())
+            .min(self.plan.len());
+        if count > 0 {
+            self.next_key = now + NEXT_KEY;
+        }
+        self.plan.drain(..count).collect()
+    }
+
+    /// A walk began.
+    pub(crate) fn walks_to(&mut self, walk: W, key: Key) {
+        self.walks.insert(walk, key);
+    }
+
+    /// A walk is over.
+    pub(crate) fn walked(&mut self, walk: &W) {
+        self.walks.remove(walk);
+    }
+
+    /// Where a walk of this search leads.
+    pub(crate) fn key_of(&self, walk: &W) -> Option<Key> {
+        self.walks.get(walk).copied()
+    }
+
+    /// Walks under way.
+    pub(crate) fn walks(&self) -> impl Iterator<Item = &W> {
+        self.walks.keys()
+    }
+
+    /// Whether this peer was not heard of before, and there is room for one more that the table names.
+    pub(crate) fn is_new(&mut self, provider: PeerId) -> bool {
+        self.named_in_all < DIALS && self.seen.insert(provider)
+    }
+
+    /// The table named a new provider, whose addresses are at this site.
+    pub(crate) fn names(&mut self, provider: PeerId, site: Option<Prefix>) -> bool {
+        if let Some(site) = site {
+            let of_site = self.sites.entry(site).or_default();
+            if *of_site >= DIALS_PER_SITE {
+                return false;
+            }
+            *of_site += 1;
+        }
+        self.named.push(provider);
+        self.named_in_all += 1;
+        true
+    }
+
+    /// A provider to dial now: a few at a time, and in no order that whoever named them could choose. Each that is dialled is to be
+    /// told to [`Steps::waits_for`].
+    pub(crate) fn next_dial(&mut self) -> Option<PeerId> {
+        if self.waiting.len() >= DIALS_AT_ONCE || self.named.is_empty() {
+            return None;
+        }
+        let at = rand::random_range(0..self.named.len());
+        Some(self.named.swap_remove(at))
+    }
+
+    /// A peer was met. True: it is to be asked.
+    pub(crate) fn meets(&mut self, peer: PeerId) -> bool {
+        self.seen.insert(peer)
+    }
+
+    /// A peer was asked, or is dialled so that it can be.
+    pub(crate) fn waits_for(&mut self, peer: PeerId, now: Instant) {
+        self.waiting.insert(peer, now);
+    }
+
+    /// A peer answered with its offers, or will not.
+    pub(crate) fn heard(&mut self, peer: &PeerId) {
+        self.waiting.remove(peer);
+    }
+
+    /// Whether nothing more will come of what is under way and planned.
+    pub(crate) fn is_exhausted(&self) -> bool {
+        self.plan.is_empty()
+            && self.walks.is_empty()
+            && self.waiting.is_empty()
+            && self.named.is_empty()
+    }
+
+    /// More keys, after those of the first plan.
+    pub(crate) fn plan_more(&mut self, keys: VecDeque<Key>) {
+        self.plan.extend(keys);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn begun(keys: u8) -> (Steps<u8>, Instant) {
+        let now = Instant::now();
+        (
+            Steps::new((0..keys).map(|key| [key; 32]).collect(), now),
+            now,
+        )
+    }
+
+    fn walk(steps: &mut Steps<u8>, now: Instant) -> usize {
+        let keys = steps.next_keys(now);
+        for key in &keys {
+            steps.walks_to(key[0], *key);
+        }
+        keys.len()
+    }
+
+    #[test]
+    fn two_keys_first_then_one_more_each_second_up_to_four_at_a_time() {
+        let (mut steps, now) = begun(16);
+        let at = |ms| now + Duration::from_millis(ms);
+        assert_eq!(walk(&mut steps, now), FIRST_KEYS);
+        assert_eq!(walk(&mut steps, at(500)), 0);
+        assert_eq!(walk(&mut steps, at(1000)), 1);
+        assert_eq!(walk(&mut steps, at(2000)), 1);
+        assert_eq!(walk(&mut steps, at(3000)), 0, "four are under way");
+        steps.walked(&0);
+        assert_eq!(walk(&mut steps, at(3000)), 1);
+        assert!(!steps.is_exhausted());
+    }
+
+    #[test]
+    fn a_few_are_dialled_at_a_time_and_few_of_one_site() {
+        let (mut steps, now) = begun(0);
+        let site = Prefix::of_site(&"/ip4/198.51.100.1/tcp/1".parse().unwrap());
+        let peers: Vec<_> = (0..200).map(|_| PeerId::random()).collect();
+        let of_one_site = peers[..10]
+            .iter()
+            .filter(|peer| steps.is_new(**peer) && steps.names(**peer, site))
+            .count();
+        assert_eq!(of_one_site, DIALS_PER_SITE);
+        let more = peers[10..]
+            .iter()
+            .filter(|peer| steps.is_new(**peer) && steps.names(**peer, None))
+            .count();
+        assert_eq!(of_one_site + more, DIALS);
+        let mut dialled = Vec::new();
+        while let Some(peer) = steps.next_dial() {
+            steps.waits_for(peer, now);
+            dialled.push(peer);
+        }
+        assert_eq!(dialled.len(), DIALS_AT_ONCE);
+        steps.heard(&dialled[0]);
+        assert!(steps.next_dial().is_some());
+    }
+
+    #[test]
+    fn who_does_not_answer_is_waited_for_no_longer_and_a_search_ends() {
+        let (mut steps, now) = begun(0);
+        steps.waits_for(PeerId::random(), now);
+        assert!(steps.go_on(now + ANSWER / 2) && !steps.is_exhausted());
+        assert!(steps.go_on(now + ANSWER) && steps.is_exhausted());
+        assert!(!steps.go_on(now + SEARCH));
+    }
+}

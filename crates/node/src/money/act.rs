@@ -1,0 +1,459 @@
+//! What the person asks the wallet to do, as transactions: shown first, and signed as shown or not at all.
+
+use std::{sync::Arc, time::Duration};
+
+use chain::{Call, Key, Spender, Start, U256};
+use protocol::voucher::Address;
+
+use super::{Live, Money};
+use crate::{
+    Node, clock,
+    error::NodeError,
+    wallet::{
+        Account, Change, Intent, Leaves, NamedValue, Preview, PreviewNetwork, Simulation, Support,
+        WalletProblem, WalletRole,
+    },
+};
+
+/// How long the key of a device may promise after a deposit: a season. A lost computer's grant ends by itself.
+const GRANT_LIFE: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+/// The part of a deposit that is the bond: it is lost if the key promises too much, and gives strangers a reason to trust it.
+const BOND_PART: u128 = 20;
+/// Payees whose claims the gas pot pays for once the key has ended.
+const GAS_SHARES: u128 = 4;
+/// The most of a deposit that goes into the gas pot: one part in this many.
+const POT_PART: u128 = 20;
+/// A permit is used by the transaction that carries it, minutes later at most.
+const PERMIT_LIFE_S: u64 = 60 * 60;
+/// The longest grant, in days: what the vault allows.
+const MAX_DAYS: u32 = 365;
+
+/// What is shown, kept for as long as it may be confirmed.
+#[derive(Debug)]
+pub(crate) struct Shown {
+    pub(super) digest: String,
+    pub(super) role: WalletRole,
+    pub(super) preview: chain::Preview,
+}
+
+/// Why an act was not shown or done.
+#[derive(Debug, thiserror::Error)]
+pub enum ActError {
+    /// The wallet signs nothing now.
+    #[error(transparent)]
+    Wallet(#[from] WalletProblem),
+    /// The chain was not reached, or refuses.
+    #[error(transparent)]
+    Chain(#[from] chain::ChainError),
+    /// A key that is none.
+    #[error(transparent)]
+    Key(#[from] chain::KeyError),
+    /// A typing error in an address.
+    #[error("{0} is no address of this chain")]
+    NoAddress(String),
+    /// The wallet has no such account yet.
+    #[error("there is no account for this yet")]
+    NoAccount,
+    /// A grant of no length, or of too great a one.
+    #[error("a grant lasts between 1 and {MAX_DAYS} days")]
+    Days,
+    /// No such number of a proposal.
+    #[error("{0} is no proposal's number")]
+    NoProposal(String),
+    /// No such name of a transaction.
+    #[error("{0} is no transaction of this computer")]
+    NoTransaction(String),
+    /// A parameter that is none, or a value that it cannot have.
+    #[error("{what} cannot be set to {value}")]
+    NoChange {
+        /// Which parameter.
+        what: String,
+        /// Which value.
+        value: String,
+    },
+    /// Something else was shown meanwhile.
+    #[error("what was shown is not what is confirmed")]
+    OtherDigest,
+}
+
+impl ActError {
+    /// What a shell branches on.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Wallet(problem) => problem.code(),
+            Self::Chain(_) => "chain",
+            Self::Key(_) => "not_a_key",
+            Self::NoAddress(_) => "no_address",
+            Self::NoAccount => "wallet_missing",
+            Self::Days => "out_of_range",
+            Self::NoProposal(_) => "no_proposal",
+            Self::NoTransaction(_) => "no_transaction",
+            Self::NoChange { .. } => "no_change",
+            Self::OtherDigest => "changed",
+        }
+    }
+
+    /// What the person can do next.
+    #[must_use]
+    pub fn fix(&self) -> String {
+        let text = match self {
+            Self::Wallet(problem) => return problem.fix(),
+            Self::Chain(_) => "Nothing was sent. Look at the state of the network, then try again.",
+            Self::Key(_) => "Start the program again.",
+            Self::NoAddress(_) => "Copy the whole address again: 0x and 40 digits.",
+            Self::NoAccount => "Make a wallet first.",
+            Self::Days => "Choose another number of days.",
+            Self::NoProposal(_) => "Open the proposal again.",
+            Self::NoTransaction(_) => "Open the list of transactions again.",
+            Self::NoChange { .. } => "Choose another value.",
+            Self::OtherDigest => "Look at it again, then confirm.",
+        };
+        text.to_owned()
+    }
+}
+
+impl Node {
+    /// What an intent would do, simulated on the chain and bound to a digest.
+    ///
+    /// # Errors
+    /// [`NodeError::Act`]: no network, a locked wallet where a permit has to be signed, an address that is none, an endpoint
+    /// that does not answer. A call that the chain would refuse is no error: the preview says so.
+    pub async fn sign_preview(&self, intent: &Intent) -> Result<Preview, NodeError> {
+        let live = self
+            .inner
+            .money
+            .live()
+            .filter(|_| intent.is_signed())
+            .ok_or_else(|| ActError::Wallet(intent.without_money()))?;
+        let shown = self.show(&live, intent).await?;
+        let view = view(&live, &shown);
+        self.inner.money.shown(Some(shown));
+        Ok(view)
+    }
+
+    /// Signs and sends exactly what the preview of this digest said.
+    ///
+    /// # Errors
+    /// [`NodeError::Act`]: another digest, a locked wallet, a preview that is too old, words that were never confirmed.
+    pub async fn sign_confirm(&self, intent: &Intent, digest: &str) -> Result<(), NodeError> {
+        let live = self
+            .inner
+            .money
+            .live()
+            .ok_or_else(|| ActError::Wallet(intent.without_money()))?;
+        let shown = self
+            .inner
+            .money
+            .shown(None)
+            .filter(|shown| shown.digest == digest)
+            .ok_or(ActError::OtherDigest)?;
+        let key = self.key(shown.role)?;
+        if matches!(shown.role, WalletRole::Wallet | WalletRole::Spend) {
+            let held = live
+                .chain
+                .account(key.address())
+                .await
+                .map_err(ActError::Chain)?;
+            self.inner
+                .wallet
+                .signing_allowed(held.token)
+                .map_err(ActError::Wallet)?;
+        }
+        live.chain
+            .send(&key, shown.preview)
+            .await
+            .map_err(ActError::Chain)?;
+        Ok(())
+    }
+
+    async fn show(&self, live: &Arc<Live>, intent: &Intent) -> Result<Shown, ActError> {
+        let transaction = |id: &str| {
+            id.parse()
+                .map_err(|_| ActError::NoTransaction(id.to_owned()))
+        };
+        let (role, preview) = match intent {
+            Intent::SpeedUp { id } => {
+                let preview = live.chain.speed_up(transaction(id)?).await?;
+                (self.role_of(preview.from)?, preview)
+            }
+            Intent::Cancel { id } => {
+                let preview = live.chain.cancel(transaction(id)?).await?;
+                (self.role_of(preview.from)?, preview)
+            }
+            intent => {
+                let (role, call) = self.call(live, intent).await?;
+                let preview = live.chain.preview(self.address(role)?, &call).await?;
+                (role, preview)
+            }
+        };
+        Ok(Shown {
+            digest: preview.digest.to_string(),
+            role,
+            preview,
+        })
+    }
+
+    /// Whose transaction it is, and which.
+    async fn call(
+        &self,
+        live: &Arc<Live>,
+        intent: &Intent,
+    ) -> Result<(WalletRole, Call), ActError> {
+        let payer = self.payer_role();
+        Ok(match intent {
+            Intent::Send { to, asset, amount } => {
+                let (to, amount) = (address(to)?, amount.0);
+                let call = match asset {
+                    crate::wallet::Asset::Token => Call::TransferToken { to, amount },
+                    crate::wallet::Asset::Coin => Call::TransferCoin { to, amount },
+                };
+                (WalletRole::Wallet, call)
+            }
+            Intent::Deposit { amount } => (payer, self.deposit(live, payer, amount.0).await?),
+            Intent::Withdraw { amount } => (payer, Call::Withdraw { amount: amount.0 }),
+            Intent::Grant { amount, days } => {
+                if !(1..=MAX_DAYS).contains(days) {
+                    return Err(ActError::Days);
+                }
+                let call = Call::SetSigner {
+                    signer: self.address(WalletRole::Session)?,
+                    add: amount.0,
+                    until: live.chain_now() + u64::from(*days) * 24 * 60 * 60,
+                    bond: 0,
+                    gas_pot: 0,
+                };
+                (payer, call)
+            }
+            Intent::EndSigner => {
+                let signer = self.address(WalletRole::Session)?;
+                (payer, Call::EndSigner { signer })
+            }
+            Intent::RegisterPayee => {
+                let payout = self.address(WalletRole::Wallet)?;
+                (WalletRole::Operator, Call::RegisterPayee { payout })
+            }
+            Intent::Delegate { to } => (WalletRole::Wallet, Call::Delegate { to: address(to)? }),
+            Intent::Wrap { amount } => {
+                let owner = self.address(WalletRole::Wallet)?;
+                let allowed = live.chain.allowance(owner, Spender::Votes).await?;
+                let call = match allowed < amount.0 {
+                    // The first of two: the wrapper may take exactly this much.
+                    true => Call::Approve {
+                        spender: Spender::Votes,
+                        amount: amount.0,
+                    },
+                    false => Call::Wrap { amount: amount.0 },
+                };
+                (WalletRole::Wallet, call)
+            }
+            Intent::Unwrap { amount } => (WalletRole::Wallet, Call::Unwrap { amount: amount.0 }),
+            Intent::Faucet => {
+                let to = self.address(payer)?;
+                (payer, Call::Faucet { to })
+            }
+            Intent::Vote { id, support } => {
+                let call = Call::Vote {
+                    id: id
+                        .parse::<U256>()
+                        .map_err(|_| ActError::NoProposal(id.clone()))?,
+                    support: match support {
+                        Support::Against => chain::Support::Against,
+                        Support::For => chain::Support::For,
+                        Support::Abstain => chain::Support::Abstain,
+                    },
+                    reason: String::new(),
+                };
+                (WalletRole::Wallet, call)
+            }
+            Intent::Propose {
+                title,
+                description,
+                changes,
+            } => {
+                let changes = changes
+                    .iter()
+                    .map(|change| read_change(live, change))
+                    .collect::<Result<_, _>>()?;
+                let call = Call::Propose {
+                    changes,
+                    description: format!("# {title}\n\n{description}"),
+                };
+                (WalletRole::Wallet, call)
+            }
+            Intent::Create
+            | Intent::Import
+            | Intent::Unlock
+            | Intent::ShowWords
+            | Intent::ConfirmWords
+            | Intent::Export
+            | Intent::ChangePassword
+            | Intent::SpeedUp { .. }
+            | Intent::Cancel { .. } => return Err(WalletProblem::NothingToSign.into()),
+        })
+    }
+
+    /// Tokens into the vault, and the key of this device with a grant out of them, by a permit for exactly that sum.
+    async fn deposit(
+        &self,
+        live: &Live,
+        payer: WalletRole,
+        amount: u128,
+    ) -> Result<Call, ActError> {
+        let key = self.key(payer)?;
+        let account = live.chain.account(key.address()).await?;
+        let terms = live.chain.vault_terms().await?;
+        let now = live.chain_now();
+        let bond = amount / BOND_PART;
+        let gas_pot = terms
+            .gas_share
+            .saturating_mul(GAS_SHARES)
+            .min(amount / POT_PART);
+        let deadline = U256::from(now + PERMIT_LIFE_S);
+        let permit = key.permit(live.chain.network(), amount, account.token_nonce, deadline)?;
+        let start = Start {
+            payer: key.address(),
+            deposit: amount,
+            signer: self.address(WalletRole::Session)?,
+            grant: amount - bond - gas_pot,
+            until: now + GRANT_LIFE.as_secs(),
+            bond,
+            gas_pot,
+            relayer_fee: 0,
+            // Any number that was not used: the time of now in milliseconds.
+            nonce: U256::from(clock::unix_ms()),
+            deadline,
+        };
+        Ok(Call::Start {
+            start,
+            permit: Some(permit),
+        })
+    }
+
+    /// The account that asking is paid from.
+    fn payer_role(&self) -> WalletRole {
+        match self.inner.settings.borrow().money.mode {
+            super::settings::Mode::LendAndSpend => WalletRole::Wallet,
+            super::settings::Mode::Free | super::settings::Mode::Earn => WalletRole::Spend,
+        }
+    }
+
+    fn address(&self, role: WalletRole) -> Result<Address, ActError> {
+        let status = self.inner.wallet.status();
+        let mut accounts = status.accounts.iter();
+        accounts
+            .find(|account| account.role == role)
+            .and_then(|account| account.address.parse().ok())
+            .ok_or(ActError::NoAccount)
+    }
+
+    fn role_of(&self, address: Address) -> Result<WalletRole, ActError> {
+        let status = self.inner.wallet.status();
+        let mut accounts = status.accounts.iter();
+        accounts
+            .find(|account| account.address.parse() == Ok(address))
+            .map(|account| account.role)
+            .ok_or(ActError::NoAccount)
+    }
+
+    fn key(&self, role: WalletRole) -> Result<Key, ActError> {
+        let wallet = &self.inner.wallet;
+        let secret = match role {
+            WalletRole::Wallet => wallet.key(Account::Wallet)?,
+            WalletRole::Spend => wallet.key(Account::Spend)?,
+            WalletRole::Operator => wallet.operator_key()?,
+            WalletRole::Session => wallet.session_key()?,
+        };
+        Ok(Key::from_secret(secret.expose())?)
+    }
+}
+
+impl Money {
+    /// Keeps what was shown last, or takes it.
+    fn shown(&self, new: Option<Shown>) -> Option<Shown> {
+        let mut shown = self
+            .shown
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        std::mem::replace(&mut *shown, new)
+    }
+}
+
+fn address(text: &str) -> Result<Address, ActError> {
+    // The mixed case of an address is its checksum: one that has it and does not hold is a typing error.
+    let bare = text.trim();
+    let digits = bare.strip_prefix("0x").unwrap_or_default();
+    let mixed = digits.chars().any(|digit| digit.is_ascii_uppercase())
+        && digits.chars().any(|digit| digit.is_ascii_lowercase());
+    let read = match mixed {
+        true => Address::parse_checksummed(bare, None).ok(),
+        false => bare.parse().ok(),
+    };
+    read.ok_or_else(|| ActError::NoAddress(text.to_owned()))
+}
+
+fn read_change(live: &Live, change: &Change) -> Result<chain::Change, ActError> {
+    let bad = || ActError::NoChange {
+        what: change.what.clone(),
+        value: change.value.clone(),
+    };
+    let small = || change.value.parse::<u16>().map_err(|_| bad());
+    Ok(match change.what.as_str() {
+        "audit_rate" => chain::Change::AuditRate(small()?),
+        "auditor_share" => chain::Change::AuditorShare(small()?),
+        "slash" => chain::Change::Slash(small()?),
+        "minimum_stake" => {
+            chain::Change::MinimumStake(super::settings::sum(&change.value).ok_or_else(bad)?)
+        }
+        // What the vault takes goes to those who decide over it.
+        "fee" => chain::Change::Fee {
+            bps: small()?,
+            to: live.chain.network().timelock,
+        },
+        _ => return Err(bad()),
+    })
+}
+
+fn view(live: &Live, shown: &Shown) -> Preview {
+    let network = live.chain.network();
+    let preview = &shown.preview;
+    let (simulation, reason) = match &preview.simulation {
+        chain::Simulation::Ok => (Simulation::Ok, None),
+        chain::Simulation::Reverted { reason } => (Simulation::Reverts, Some(reason.clone())),
+    };
+    Preview {
+        digest: shown.digest.clone(),
+        title: preview.described.title.clone(),
+        to: preview.described.to.to_checksum(None),
+        known: preview.described.contract_known,
+        leaves: preview
+            .described
+            .leaves
+            .iter()
+            .map(|asset| Leaves {
+                amount: asset.amount.to_string(),
+                symbol: asset.symbol.clone(),
+            })
+            .collect(),
+        fee_max: preview.fee_max.to_string(),
+        coin_after: preview.coin_after.map(|left| left.to_string()),
+        token_after: preview.token_after.map(|left| left.to_string()),
+        fields: preview
+            .described
+            .fields
+            .iter()
+            .map(|(name, value)| NamedValue {
+                name: name.clone(),
+                value: value.clone(),
+            })
+            .collect(),
+        simulation,
+        reason,
+        network: PreviewNetwork {
+            title: network.title.clone(),
+            test: network.test,
+            symbol: network.token.symbol.clone(),
+            coin: network.coin.symbol.clone(),
+        },
+    }
+}

@@ -1,0 +1,91 @@
+//! Money: what this computer pays and is paid.
+//!
+//! Joins the chain, the books and the keys. Without a network's file none of it runs, and everything else works as before.
+//!
+//! | module | is |
+//! |---|---|
+//! | [`settings`] | what the person set |
+//! | `price` | what is asked for a model, and what may still be spent; pure |
+//! | `purse` | the payer's side: promises of this computer's session key |
+//! | `till` | the payee's side: vouchers of strangers |
+//! | `live` | both of them on one network, opened and closed as settings and keys come and go |
+//! | `settle` | what goes on with the chain by itself: events into the books, claims to it |
+//! | `act` | what the person asks the wallet to do, as transactions |
+//! | `status`, `earned`, `votes`, [`view`] | what a shell sees |
+
+mod act;
+mod convert;
+mod earned;
+mod live;
+mod price;
+mod purse;
+pub mod settings;
+mod settle;
+mod status;
+mod till;
+pub mod view;
+mod votes;
+
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::watch;
+
+pub use act::ActError;
+pub use earned::{ChainView, EarningState, EarningView, EarningsBy, Proof, Receiving, SignedView};
+pub use live::keep_network;
+pub(crate) use live::{Live, keep};
+pub(crate) use price::{allowance, asked};
+pub(crate) use purse::{Promising, Purse, PurseError};
+pub(crate) use till::{Till, TillJob};
+use view::MoneyStatus;
+pub use votes::{CallView, ChangeView, Outcome, ParamsView, ProposalView, Stage, VoteStatus};
+
+/// Money as the node holds it.
+#[derive(Debug)]
+pub(crate) struct Money {
+    live: watch::Sender<Option<Arc<Live>>>,
+    status: watch::Sender<MoneyStatus>,
+    /// What was shown last, until it is confirmed or something else is shown.
+    shown: Mutex<Option<act::Shown>>,
+}
+
+impl Default for Money {
+    fn default() -> Self {
+        Self {
+            live: watch::Sender::new(None),
+            status: watch::Sender::new(MoneyStatus::default()),
+            shown: Mutex::new(None),
+        }
+    }
+}
+
+impl Money {
+    /// What runs now; `None` where there is no money here.
+    pub(crate) fn live(&self) -> Option<Arc<Live>> {
+        self.live.borrow().clone()
+    }
+
+    /// Who pays, if anybody can.
+    pub(crate) fn purse(&self) -> Option<Arc<Purse>> {
+        self.live.borrow().as_ref()?.purse.clone()
+    }
+
+    /// Who is paid, if anybody is.
+    pub(crate) fn till(&self) -> Option<Arc<Till>> {
+        self.live.borrow().as_ref()?.till.clone()
+    }
+}
+
+impl crate::Node {
+    /// Everything about money, now.
+    #[must_use]
+    pub fn money_status(&self) -> MoneyStatus {
+        self.inner.money.status.borrow().clone()
+    }
+
+    /// Everything about money, as it changes.
+    #[must_use]
+    pub fn money(&self) -> watch::Receiver<MoneyStatus> {
+        self.inner.money.status.subscribe()
+    }
+}

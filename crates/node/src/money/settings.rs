@@ -1,0 +1,141 @@
+//! What the person set about money. Names are single words, so that the file and the page spell them alike.
+
+use serde::{Deserialize, Serialize};
+
+/// What the switch means when it is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Answers strangers for nothing.
+    #[default]
+    Free,
+    /// Is paid, and spends what it earned: claims go into the balance that asking is paid from.
+    LendAndSpend,
+    /// Is paid; claims go to the wallet.
+    Earn,
+}
+
+/// The person's settings about money. Sums are decimal digits of base units, since they do not fit the numbers of TOML and
+/// JSON.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MoneySettings {
+    /// Name of the network's file, without its ending; `None`: there is no money, and everything else works.
+    pub network: Option<String>,
+    /// What the switch means.
+    pub mode: Mode,
+    /// Base units that are asked per million output tokens; `None` is the median of the offers that are seen.
+    pub price: Option<String>,
+    /// The least that is asked where the median is taken.
+    pub floor: Option<String>,
+    /// The most that may be spent in a day (UTC); `None` is as much as was granted.
+    pub daily: Option<String>,
+    /// The most that one chat may cost.
+    pub chat: Option<String>,
+    /// Minutes after which an idle wallet locks; 0 is never, `None` is [`LOCK_MINUTES`].
+    pub lock: Option<u32>,
+    /// What a kilowatt-hour costs the person, in money of theirs.
+    pub tariff: Option<f64>,
+    /// What one DGC is worth to the person, in the same money.
+    pub worth: Option<f64>,
+}
+
+/// Long enough to read a preview and fetch the sheet with the words, short enough for an unattended desk.
+pub const LOCK_MINUTES: u32 = 15;
+
+impl MoneySettings {
+    /// After how much idle time the wallet locks; `None` is never.
+    #[must_use]
+    pub fn lock_after(&self) -> Option<std::time::Duration> {
+        match self.lock.unwrap_or(LOCK_MINUTES) {
+            0 => None,
+            minutes => Some(std::time::Duration::from_secs(u64::from(minutes) * 60)),
+        }
+    }
+
+    /// The first setting that is no figure, with what it has to be.
+    #[must_use]
+    pub fn problem(&self) -> Option<(&'static str, &'static str)> {
+        let sums = [
+            ("money.price", &self.price),
+            ("money.floor", &self.floor),
+            ("money.daily", &self.daily),
+            ("money.chat", &self.chat),
+        ];
+        let no_sum = sums
+            .iter()
+            .find(|(_, text)| text.as_deref().is_some_and(|text| sum(text).is_none()));
+        if let Some((name, _)) = no_sum {
+            return Some((name, "must be a whole number of base units, in digits"));
+        }
+        let figures = [("money.tariff", self.tariff), ("money.worth", self.worth)];
+        let no_figure = figures
+            .iter()
+            .find(|(_, figure)| figure.is_some_and(|figure| !figure.is_finite() || figure < 0.0));
+        if let Some((name, _)) = no_figure {
+            return Some((name, "must be a figure of zero or more"));
+        }
+        let is_name = |name: &String| {
+            !name.is_empty()
+                && name.len() <= MAX_NAME
+                && name
+                    .chars()
+                    .all(|mark| mark.is_ascii_alphanumeric() || mark == '-' || mark == '_')
+        };
+        match &self.network {
+            Some(name) if !is_name(name) => Some((
+                "money.network",
+                "must be the name of a network's file: letters, digits, - and _",
+            )),
+            _ => None,
+        }
+    }
+}
+
+/// Characters of a network's name: it is the name of a file.
+const MAX_NAME: usize = 64;
+
+/// A sum in decimal digits; `None` where it is none.
+pub(crate) fn sum(digits: &str) -> Option<u128> {
+    // `parse` also takes a sign, which no sum has.
+    digits
+        .bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then(|| digits.parse().ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_sum_and_no_name_is_told_by_its_key() {
+        let told = |change: fn(&mut MoneySettings)| {
+            let mut settings = MoneySettings::default();
+            change(&mut settings);
+            settings.problem().map(|(name, _)| name)
+        };
+        assert_eq!(told(|_| ()), None);
+        let lock = |lock| {
+            MoneySettings {
+                lock,
+                ..MoneySettings::default()
+            }
+            .lock_after()
+        };
+        assert_eq!(lock(Some(0)), None);
+        assert_eq!(lock(Some(2)), Some(std::time::Duration::from_secs(120)));
+        assert!(lock(None).is_some());
+        assert_eq!(told(|s| s.price = Some("+1".into())), Some("money.price"));
+        assert_eq!(told(|s| s.floor = Some(String::new())), Some("money.floor"));
+        assert_eq!(told(|s| s.daily = Some("1e3".into())), Some("money.daily"));
+        assert_eq!(told(|s| s.chat = Some("9".repeat(40))), Some("money.chat"));
+        assert_eq!(told(|s| s.tariff = Some(-0.1)), Some("money.tariff"));
+        assert_eq!(told(|s| s.worth = Some(f64::NAN)), Some("money.worth"));
+        assert_eq!(
+            told(|s| s.network = Some("../etc".into())),
+            Some("money.network")
+        );
+        assert_eq!(told(|s| s.network = Some("dev-net_2".into())), None);
+    }
+}

@@ -1,0 +1,187 @@
+//! What goes on with the chain by itself: its events into the books, reservations and claims to it.
+//!
+//! Claims are sent by the operator key from the little coin that lies on it, without being asked for: they can only bring what
+//! was earned to where the wallet said.
+
+use std::{collections::BTreeSet, sync::Weak, time::Duration};
+
+use chain::{Call, Chain, ChainError, Key, MAX_ROWS, Simulation};
+use ledger::{ChainBlock, OpenLine};
+use protocol::voucher::{Address, payee::WORTH_THE_GAS};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Live,
+    convert::{self, Ours},
+};
+use crate::clock;
+
+/// How often it is looked for something to send. What is due can wait: a voucher loses nothing while its signer lives.
+const LOOK: Duration = Duration::from_secs(20);
+
+/// Follows the chain until it is stopped.
+pub(super) async fn run(weak: Weak<Live>, stop: CancellationToken) {
+    let Some(live) = weak.upgrade() else { return };
+    let from = match live.ledger.final_block().await {
+        Ok(head) => head.map_or(0, |head| head.block + 1),
+        Err(error) => {
+            tracing::error!(%error, "the books cannot be read, and nothing is settled");
+            return;
+        }
+    };
+    let mut events = live.chain.events(from);
+    drop(live);
+    let mut look = tokio::time::interval(LOOK);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let block = tokio::select! {
+            () = stop.cancelled() => return,
+            block = events.recv() => match block {
+                Some(block) => Some(block),
+                None => return,
+            },
+            _ = look.tick() => None,
+        };
+        let Some(live) = weak.upgrade() else { return };
+        match block {
+            Some(block) => {
+                if let Err(error) = book(&live, block).await {
+                    // Nothing after it is booked either: the next start reads on from the same block.
+                    tracing::error!(%error, "a final block could not be booked, and nothing more is settled");
+                    live.problem.send_replace(Some(error.to_string()));
+                    return;
+                }
+            }
+            None => {
+                if let Err(error) = send(&live).await {
+                    tracing::debug!(%error, "nothing was sent to the chain");
+                }
+            }
+        }
+    }
+}
+
+async fn book(live: &Live, block: chain::Final) -> Result<(), ledger::LedgerError> {
+    let ours = Ours {
+        payer: live.purse.as_ref().map(|purse| purse.payer()),
+        payee: live.till.as_ref().map(|till| till.payee()),
+    };
+    let moved = !block.events.is_empty();
+    let rows: Vec<_> = block
+        .events
+        .iter()
+        .filter_map(|happened| convert::row(happened, &ours))
+        .collect();
+    live.ledger
+        .chain_block(ChainBlock {
+            block: block.block,
+            hash: block.hash.0,
+            at_s: block.time,
+            rows,
+        })
+        .await?;
+    if let Some(purse) = &live.purse {
+        purse.chain_moved(block.time, &block.events).await;
+    }
+    if let (true, Some(till)) = (moved, &live.till) {
+        till.chain_moved().await;
+    }
+    live.moved.notify_waiters();
+    Ok(())
+}
+
+/// Sends what is due: the payee's registration, reservations that were given, claims.
+async fn send(live: &Live) -> Result<(), SettleError> {
+    let (Some(till), Some(operator)) = (&live.till, &live.operator) else {
+        return Ok(());
+    };
+    let payee = till.payee();
+    // One of them after another: the next is judged by what the last one left.
+    let waits = |tx: &chain::Tx| tx.from == payee && !tx.state.is_over();
+    if live.chain.transactions().iter().any(waits) {
+        return Ok(());
+    }
+    let open = live.ledger.open_lines(payee.into_array()).await?;
+    if open.is_empty() {
+        return Ok(());
+    }
+    if live.chain.payout(payee).await?.is_none() {
+        let Some(payout) = live.payout else {
+            return Ok(());
+        };
+        return go(
+            &live.chain,
+            operator,
+            payee,
+            &Call::RegisterPayee { payout },
+        )
+        .await;
+    }
+    for line in &open {
+        if let Some(held) = live.ledger.reservation_to_bring(line.voucher.line).await? {
+            let call = Call::Reserve {
+                payer: Address::from(held.line.payer),
+                payee,
+                upto: held.upto,
+                until: held.until_s,
+                nonce: held.nonce,
+                signature: held.signature,
+            };
+            return go(&live.chain, operator, payee, &call).await;
+        }
+    }
+    let now_s = live.chain_now();
+    let worth = till.costs().claim.saturating_mul(WORTH_THE_GAS);
+    let rows: Vec<&OpenLine> = open
+        .iter()
+        .filter(|line| line.due(worth, now_s).is_some())
+        .take(MAX_ROWS)
+        .collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    // A payer's line each: two vouchers of one line in a claim would be one too many.
+    let lines: BTreeSet<_> = rows.iter().map(|line| line.voucher.line).collect();
+    debug_assert_eq!(lines.len(), rows.len());
+    let call = Call::Claim {
+        payee,
+        rows: rows
+            .iter()
+            .map(|line| convert::claim_row(&line.voucher))
+            .collect(),
+    };
+    go(&live.chain, operator, payee, &call).await
+}
+
+async fn go(chain: &Chain, key: &Key, from: Address, call: &Call) -> Result<(), SettleError> {
+    let preview = chain.preview(from, call).await?;
+    if let Simulation::Reverted { reason } = &preview.simulation {
+        return Err(SettleError::Reverts {
+            what: preview.described.title,
+            reason: reason.clone(),
+        });
+    }
+    if preview.coin_after.is_none() {
+        return Err(SettleError::NoCoin {
+            needs: preview.fee_max,
+        });
+    }
+    let title = preview.described.title.clone();
+    let id = chain.send(key, preview).await?;
+    tracing::info!(%id, title, at = clock::unix_ms(), "sent to the chain");
+    Ok(())
+}
+
+/// Why nothing was sent.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SettleError {
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+    #[error(transparent)]
+    Ledger(#[from] ledger::LedgerError),
+    #[error("the chain would refuse \"{what}\": {reason}")]
+    Reverts { what: String, reason: String },
+    #[error("the operator key has too little coin: {needs} of the smallest unit are needed")]
+    NoCoin { needs: u128 },
+}

@@ -1,0 +1,362 @@
+//! What a shell sees of money: gathered from the chain, the books and the wallet whenever one of them moves.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use chain::{Chain, SignerView, State, TxState};
+use ledger::{By, Earnings, EarningsQuery, LedgerError};
+use protocol::voucher::{Address, payee::WORTH_THE_GAS};
+
+use super::{
+    Live,
+    view::{
+        ChainState, EarnedView, EndpointView, MoneyAccount, MoneyStatus, NetworkView,
+        TransactionView, VaultView,
+    },
+};
+use crate::{
+    Node, clock,
+    error::ErrorView,
+    node::Inner,
+    wallet::{Leaves, WalletRole, WalletState},
+};
+
+/// The chain is looked at again after this long even if nothing was booked: coin moves without an event of the vault.
+const LOOK: Duration = Duration::from_secs(15);
+/// Changes that come together are shown together.
+const SETTLE: Duration = Duration::from_millis(200);
+
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// Where there is no money: everything but it works.
+pub(super) fn without(inner: &Inner) -> MoneyStatus {
+    let wallet = inner.wallet.status();
+    MoneyStatus {
+        network: None,
+        wallet: wallet.state,
+        backed_up: wallet.backed_up,
+        locks_unix_ms: wallet.locks_unix_ms,
+        accounts: Vec::new(),
+        vault: None,
+        earned: None,
+        spent_today: None,
+        mode: inner.settings.borrow().money.mode,
+        problems: Vec::new(),
+    }
+}
+
+/// Where it could not be opened.
+pub(super) fn failed(inner: &Inner, why: ErrorView) -> MoneyStatus {
+    MoneyStatus {
+        problems: vec![why],
+        ..without(inner)
+    }
+}
+
+/// Shows it until the network is closed.
+pub(super) async fn keep(inner: Arc<Inner>, weak: Weak<Live>) {
+    loop {
+        let Some(live) = weak.upgrade() else { return };
+        let mut wallet = inner.wallet.watch();
+        let mut settings = inner.settings.subscribe();
+        let mut health = live.chain.health();
+        let mut transactions = live.chain.watch_transactions();
+        wallet.borrow_and_update();
+        settings.borrow_and_update();
+        health.borrow_and_update();
+        transactions.borrow_and_update();
+        match status(&inner, &live).await {
+            Ok(status) => {
+                inner.money.status.send_if_modified(|now| {
+                    let changed = *now != status;
+                    *now = status;
+                    changed
+                });
+            }
+            Err(error) => tracing::warn!(%error, "the books cannot be read"),
+        }
+        let moved = live.moved.notified();
+        tokio::select! {
+            () = inner.stop.cancelled() => return,
+            () = moved => {}
+            _ = wallet.changed() => {}
+            _ = settings.changed() => {}
+            _ = health.changed() => {}
+            _ = transactions.changed() => {}
+            () = tokio::time::sleep(LOOK) => {}
+        }
+        drop(live);
+        tokio::time::sleep(SETTLE).await;
+    }
+}
+
+async fn status(inner: &Inner, live: &Live) -> Result<MoneyStatus, LedgerError> {
+    let now = clock::unix_ms();
+    let mut status = without(inner);
+    status.network = Some(network(&live.chain));
+    status.accounts = accounts(inner, live).await;
+    if let Some(purse) = &live.purse {
+        let payer = purse.payer();
+        status.spent_today = Some(
+            inner
+                .ledger
+                .spent(payer.into_array(), now - now % DAY_MS, u64::MAX)
+                .await?
+                .to_string(),
+        );
+        status.vault = vault(live, payer, purse.signer(), purse.promised().await).await;
+    }
+    status.earned = earned(live, now).await?;
+    status.problems = problems(&status, live);
+    Ok(status)
+}
+
+fn network(chain: &Chain) -> NetworkView {
+    let network = chain.network();
+    let health = chain.health();
+    let health = health.borrow();
+    NetworkView {
+        name: network.name.clone(),
+        title: network.title.clone(),
+        test: network.test,
+        chain_id: network.chain_id,
+        symbol: network.token.symbol.clone(),
+        coin: network.coin.symbol.clone(),
+        state: match health.state {
+            State::Online => ChainState::Online,
+            State::OneOnly => ChainState::OneOnly,
+            State::Disagree => ChainState::Disagree,
+            State::Offline => ChainState::Offline,
+        },
+        final_block: health.final_block,
+        final_unix_s: health.final_time,
+        endpoints: health
+            .endpoints
+            .iter()
+            .map(|endpoint| EndpointView {
+                host: endpoint.url_host.clone(),
+                block: endpoint.block,
+                problem: endpoint.problem.clone(),
+            })
+            .collect(),
+        faucet: network.faucet,
+    }
+}
+
+/// What each account has. What the chain does not say now stays unknown, and is not taken from before.
+async fn accounts(inner: &Inner, live: &Live) -> Vec<MoneyAccount> {
+    let mut accounts = Vec::new();
+    for account in inner.wallet.status().accounts {
+        let holds = match account.address.parse::<Address>() {
+            Ok(address) => live.chain.account(address).await.ok(),
+            Err(_) => None,
+        };
+        accounts.push(MoneyAccount {
+            role: account.role,
+            address: account.address,
+            path: account.path,
+            coin: holds.map(|holds| holds.coin.to_string()),
+            token: holds.map(|holds| holds.token.to_string()),
+        });
+    }
+    accounts
+}
+
+async fn vault(live: &Live, payer: Address, signer: Address, promised: u128) -> Option<VaultView> {
+    let account = live.chain.account(payer).await.ok()?;
+    let signer = live.chain.signer(payer, signer).await.ok()?;
+    let of = |amount: fn(&SignerView) -> u128| signer.as_ref().map_or(0, amount).to_string();
+    Some(VaultView {
+        free: account.vault_balance.to_string(),
+        granted: of(|signer| signer.granted),
+        promised: promised.to_string(),
+        spent: of(|signer| signer.spent),
+        until_unix_s: signer.as_ref().map(|signer| signer.until),
+        bond: of(|signer| signer.bond),
+    })
+}
+
+async fn earned(live: &Live, now: u64) -> Result<Option<EarnedView>, LedgerError> {
+    let Some(till) = &live.till else {
+        return Ok(None);
+    };
+    let query = |from_ms| EarningsQuery {
+        from_ms,
+        until_ms: u64::MAX,
+        utc_offset_s: 0,
+        worth: till.costs().claim.saturating_mul(WORTH_THE_GAS),
+        now_s: live.chain_now(),
+    };
+    let today = now - now % DAY_MS;
+    let sum = |from_ms| sum(live, query(from_ms));
+    let ever = sum(0).await?;
+    let vouchered = |earnings: &Earnings| earnings.vouchered().to_string();
+    Ok(Some(EarnedView {
+        checking: ever.checking.to_string(),
+        available: ever.available.to_string(),
+        too_small: ever.too_small.to_string(),
+        paid_out: ever.paid_out.to_string(),
+        lost: ever.lost.to_string(),
+        today: vouchered(&sum(today).await?),
+        week: vouchered(&sum(today.saturating_sub(6 * DAY_MS)).await?),
+        month: vouchered(&sum(today.saturating_sub(29 * DAY_MS)).await?),
+    }))
+}
+
+async fn sum(live: &Live, query: EarningsQuery) -> Result<Earnings, LedgerError> {
+    let rows = live.ledger.earnings(query, By::Device).await?;
+    let mut sum = Earnings::default();
+    for Earnings {
+        checking,
+        available,
+        too_small,
+        paid_out,
+        lost,
+    } in rows.into_iter().map(|row| row.earned)
+    {
+        // All of it was granted in the vault: no sum of it reaches 2^128.
+        sum.checking = sum.checking.saturating_add(checking);
+        sum.available = sum.available.saturating_add(available);
+        sum.too_small = sum.too_small.saturating_add(too_small);
+        sum.paid_out = sum.paid_out.saturating_add(paid_out);
+        sum.lost = sum.lost.saturating_add(lost);
+    }
+    Ok(sum)
+}
+
+/// What is missing, the most pressing first.
+fn problems(status: &MoneyStatus, live: &Live) -> Vec<ErrorView> {
+    let mut problems = Vec::new();
+    let mut say = |code: &str, message: String, fix: &str| {
+        problems.push(ErrorView::new(code, message, Some(fix.to_owned())));
+    };
+    if let Some(why) = live.problem.borrow().clone() {
+        say(
+            "books_stopped",
+            format!("A final block could not be booked: {why}."),
+            "Free some space on the disk, then start the program again.",
+        );
+    }
+    let health = live.chain.health();
+    let health = health.borrow();
+    match health.state {
+        State::Offline => say(
+            "chain_offline",
+            "No endpoint of the network answers. Everything about money waits.".to_owned(),
+            "Look at your connection. It is tried again by itself.",
+        ),
+        State::Disagree => say(
+            "chain_disagrees",
+            health.problem.clone().unwrap_or_else(|| {
+                "The endpoints of the network contradict one another.".to_owned()
+            }),
+            "Nothing is sent until they agree. Take the wrong one out of the network's file.",
+        ),
+        State::Online | State::OneOnly => {}
+    }
+    if status.wallet == WalletState::None {
+        say(
+            "no_wallet",
+            "There is no wallet yet.".to_owned(),
+            "Make one, or import one.",
+        );
+        return problems;
+    }
+    let of = |role: WalletRole| status.accounts.iter().find(|account| account.role == role);
+    let zero = |amount: &Option<String>| amount.as_deref() == Some("0");
+    let payer = live.purse.as_ref().and_then(|purse| {
+        let address = purse.payer().to_checksum(None);
+        let mut accounts = status.accounts.iter();
+        accounts.find(|account| account.address == address)
+    });
+    if let (Some(payer), Some(network)) = (payer, &status.network) {
+        let nothing_granted = status
+            .vault
+            .as_ref()
+            .is_some_and(|vault| vault.granted == "0");
+        if nothing_granted && zero(&payer.token) {
+            say(
+                "no_token",
+                format!("There is no {} to pay with.", network.symbol),
+                "Receive some at the account for asking, or lend this computer and earn it.",
+            );
+        }
+        if nothing_granted && zero(&payer.coin) {
+            say(
+                "no_coin",
+                format!(
+                    "There is no {} for the fee of the first deposit.",
+                    network.coin
+                ),
+                "Receive a little at the account for asking.",
+            );
+        }
+    }
+    if live.till.is_some() && of(WalletRole::Operator).is_some_and(|account| zero(&account.coin)) {
+        say(
+            "no_coin_operator",
+            "The key that collects what was earned has nothing for the fee.".to_owned(),
+            "Send it a little coin. What was earned waits until then, and loses nothing.",
+        );
+    }
+    if !status.backed_up {
+        say(
+            "not_backed_up",
+            "No copy of the wallet's words has been confirmed.".to_owned(),
+            "Write the words down and confirm three of them.",
+        );
+    }
+    problems
+}
+
+impl Node {
+    /// The transactions of this computer, the newest first.
+    #[must_use]
+    pub fn transactions(&self) -> Vec<TransactionView> {
+        let Some(live) = self.inner.money.live() else {
+            return Vec::new();
+        };
+        let mut all: Vec<TransactionView> = live
+            .chain
+            .transactions()
+            .into_iter()
+            .map(|tx| TransactionView {
+                id: tx.id.to_string(),
+                title: tx.described.title.clone(),
+                from: tx.from.to_checksum(None),
+                to: tx.described.to.to_checksum(None),
+                leaves: tx
+                    .described
+                    .leaves
+                    .iter()
+                    .map(|asset| Leaves {
+                        amount: asset.amount.to_string(),
+                        symbol: asset.symbol.clone(),
+                    })
+                    .collect(),
+                fee_max: tx.fee_max.to_string(),
+                state: tx.state.name().to_owned(),
+                why: match &tx.state {
+                    TxState::Failed { why } => Some(why.clone()),
+                    TxState::Prepared
+                    | TxState::Sent
+                    | TxState::Mined { .. }
+                    | TxState::Final { .. }
+                    | TxState::Replaced
+                    | TxState::Lost => tx.note.clone(),
+                },
+                hash: tx
+                    .hashes
+                    .last()
+                    .map(ToString::to_string)
+                    .unwrap_or_default(),
+                sent_unix_ms: tx.sent_unix_ms,
+                replaceable: tx.replaceable,
+            })
+            .collect();
+        all.reverse();
+        all
+    }
+}

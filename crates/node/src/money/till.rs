@@ -1,0 +1,416 @@
+//! The payee's side: what the jobs of strangers are paid, and how long they are served on.
+//!
+//! A voucher is on disk before anything is served on it. How much a payer may owe follows from what final blocks say of its
+//! signer and from what was claimed of it before; the rules are `protocol::voucher::payee`'s.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use chain::Chain;
+use ledger::{Ledger, LineKey, PaidJob, VoucherRow};
+use protocol::{
+    JobId,
+    frame::RefuseCode,
+    job::provider::{Charging, Declined, Standing},
+    price::Totals,
+    voucher::{
+        Address, Checked, Reservation, Split, VOUCHER_BYTES, Vault, Voucher,
+        payee::{Costs, Debt, STREAM_WINDOW, SignerFacts},
+    },
+};
+use tokio::sync::watch;
+
+use super::purse::tokens;
+use crate::clock;
+
+/// What final blocks say of a signer is asked anew after this long: a few blocks of a fast chain. Events of the vault bring
+/// what changes sooner.
+const FACTS_LIVE: Duration = Duration::from_secs(30);
+
+/// Signers whose facts are kept. One that is forgotten is asked of the chain again.
+const MAX_FACTS: usize = 1024;
+
+/// Takes money for what this computer serves.
+#[derive(Debug)]
+pub(crate) struct Till {
+    ledger: Ledger,
+    chain: Chain,
+    vault: Vault,
+    payee: Address,
+    costs: Costs,
+    state: Mutex<State>,
+}
+
+/// A job as its voucher's row names it.
+#[derive(Debug, Clone)]
+pub(crate) struct TillJob {
+    pub(crate) job: JobId,
+    pub(crate) peer: String,
+    pub(crate) model: String,
+    pub(crate) model_digest: [u8; 32],
+}
+
+#[derive(Debug, Default)]
+struct State {
+    lines: BTreeMap<LineKey, Line>,
+    jobs: BTreeMap<JobId, Job>,
+    facts: BTreeMap<(Address, Address), (Instant, SignerFacts)>,
+}
+
+#[derive(Debug, Default)]
+struct Line {
+    split: Split,
+}
+
+#[derive(Debug)]
+struct Job {
+    line: LineKey,
+    named: PaidJob,
+    /// Tokens of it that no voucher covers.
+    unvouchered: u32,
+    standing: watch::Sender<Option<Standing>>,
+}
+
+impl Till {
+    pub(crate) fn new(
+        ledger: &Ledger,
+        chain: Chain,
+        vault: Vault,
+        payee: Address,
+        costs: Costs,
+    ) -> Self {
+        Self {
+            ledger: ledger.clone(),
+            chain,
+            vault,
+            payee,
+            costs,
+            state: Mutex::default(),
+        }
+    }
+
+    /// Who is paid: the operator key of this computer.
+    pub(crate) fn payee(&self) -> Address {
+        self.payee
+    }
+
+    /// What claims and reservations cost here.
+    pub(crate) fn costs(&self) -> Costs {
+        self.costs
+    }
+
+    /// How the provider's machine charges.
+    pub(crate) fn charging(&self) -> Charging {
+        Charging {
+            vault: self.vault.clone(),
+            payee: self.payee,
+            stream_window: STREAM_WINDOW,
+        }
+    }
+
+    /// Takes the voucher that a job begins with: what its line stands at, and the highest voucher that was held of its payer before.
+    pub(crate) async fn admit(
+        &self,
+        job: &TillJob,
+        voucher: &Voucher<Checked>,
+    ) -> Result<(Standing, Option<[u8; VOUCHER_BYTES]>), Declined> {
+        // Asked first: who has no grant leaves no trace on the disk.
+        let facts = self.facts(voucher.payer, voucher.signer()).await?;
+        let line = self.line(voucher.payer, voucher.signer());
+        let last = self
+            .ledger
+            .last_voucher(self.payee.into_array(), voucher.payer.into_array())
+            .await
+            .map_err(failed)?;
+        let named = PaidJob {
+            job: *job.job.as_bytes(),
+            peer: job.peer.clone(),
+            model: job.model.clone(),
+            model_digest: job.model_digest,
+            chat: None,
+        };
+        self.write(line, &named, voucher, Totals::default()).await?;
+        {
+            let mut state = self.state();
+            state
+                .lines
+                .entry(line)
+                .or_default()
+                .split
+                .open(job.job, voucher.cumulative);
+            state.jobs.insert(
+                job.job,
+                Job {
+                    line,
+                    named,
+                    unvouchered: 0,
+                    standing: watch::Sender::new(None),
+                },
+            );
+        }
+        let standing = self.stands(&job.job, facts).await?;
+        Ok((
+            standing,
+            last.map(|held| super::convert::voucher_bytes(&held)),
+        ))
+    }
+
+    /// Takes a further voucher of a job.
+    pub(crate) async fn hold(
+        &self,
+        job: &JobId,
+        voucher: &Voucher<Checked>,
+        totals: Totals,
+    ) -> Result<Standing, Declined> {
+        let (line, named) = self.job(job)?;
+        if line != self.line(voucher.payer, voucher.signer()) {
+            return Err(refused(
+                "the voucher is of another payer or key than the job",
+            ));
+        }
+        self.write(line, &named, voucher, totals).await?;
+        if let Some(line) = self.state().lines.get_mut(&line) {
+            line.split.take(job, voucher.cumulative);
+        }
+        let facts = self.facts(voucher.payer, voucher.signer()).await?;
+        self.stands(job, facts).await
+    }
+
+    /// Takes a reservation: written down, and brought to the chain by who settles. It counts once its block is final; until
+    /// then the job waits.
+    pub(crate) async fn hold_reservation(
+        &self,
+        job: &JobId,
+        reservation: &Reservation<Checked>,
+    ) -> Result<Standing, Declined> {
+        let (line, _) = self.job(job)?;
+        if line != self.line(reservation.payer, reservation.signer()) {
+            return Err(refused(
+                "the reservation is of another payer or key than the job",
+            ));
+        }
+        self.ledger
+            .reservation_held(ledger::HeldReservation {
+                line,
+                upto: reservation.upto,
+                until_s: reservation.until,
+                nonce: reservation.nonce,
+                signature: reservation.signature(),
+                at_ms: clock::unix_ms(),
+            })
+            .await
+            .map_err(failed)?;
+        let facts = self.facts(reservation.payer, reservation.signer()).await?;
+        self.stands(job, facts).await
+    }
+
+    /// How many tokens of a job no voucher covers now. The other jobs of its line are told.
+    pub(crate) fn unvouchered(&self, job: &JobId, tokens: u32) {
+        let mut state = self.state();
+        let Some(this) = state.jobs.get_mut(job) else {
+            return;
+        };
+        if this.unvouchered == tokens {
+            return;
+        }
+        this.unvouchered = tokens;
+        let line = this.line;
+        let sum = state.unvouchered_of(&line);
+        for (other, of) in &state.jobs {
+            if of.line == line && other != job {
+                of.standing.send_if_modified(|standing| {
+                    let elsewhere = sum.saturating_sub(of.unvouchered);
+                    match standing {
+                        Some(standing) if standing.elsewhere != elsewhere => {
+                            standing.elsewhere = elsewhere;
+                            true
+                        }
+                        Some(_) | None => false,
+                    }
+                });
+            }
+        }
+    }
+
+    /// What changes for a job from outside: other jobs of its line, claims, the end of its signer.
+    pub(crate) fn standing(&self, job: &JobId) -> Option<watch::Receiver<Option<Standing>>> {
+        self.state()
+            .jobs
+            .get(job)
+            .map(|job| job.standing.subscribe())
+    }
+
+    /// The job is over.
+    pub(crate) fn left(&self, job: &JobId) {
+        let mut state = self.state();
+        let Some(over) = state.jobs.remove(job) else {
+            return;
+        };
+        if let Some(line) = state.lines.get_mut(&over.line) {
+            line.split.close(job);
+            if line.split.is_idle() {
+                state.lines.remove(&over.line);
+            }
+        }
+    }
+
+    /// Final blocks said something new: what is known of signers is asked again, and every job is told where it stands.
+    pub(crate) async fn chain_moved(&self) {
+        let jobs: Vec<(JobId, LineKey)> = {
+            let mut state = self.state();
+            state.facts.clear();
+            let jobs = state.jobs.iter();
+            jobs.map(|(job, of)| (*job, of.line)).collect()
+        };
+        for (job, line) in jobs {
+            let (payer, signer) = (Address::from(line.payer), Address::from(line.signer));
+            match self.facts(payer, signer).await {
+                Ok(facts) => {
+                    if let Err(declined) = self.stands(&job, facts).await {
+                        tracing::debug!(%declined.msg, "a paid job's standing is not known");
+                    }
+                }
+                Err(declined) => tracing::debug!(%declined.msg, "a payer's signer is not known"),
+            }
+        }
+    }
+
+    async fn write(
+        &self,
+        line: LineKey,
+        named: &PaidJob,
+        voucher: &Voucher<Checked>,
+        totals: Totals,
+    ) -> Result<(), Declined> {
+        self.ledger
+            .voucher_held(VoucherRow {
+                line,
+                cumulative: voucher.cumulative,
+                work: voucher.work.0,
+                signature: voucher.signature(),
+                job: named.clone(),
+                tokens: tokens(&totals),
+                at_ms: clock::unix_ms(),
+            })
+            .await
+            .map(|_| ())
+            .map_err(failed)
+    }
+
+    /// What final blocks say of a signer.
+    async fn facts(&self, payer: Address, signer: Address) -> Result<SignerFacts, Declined> {
+        let known = self.state().facts.get(&(payer, signer)).copied();
+        if let Some((_, facts)) = known.filter(|(at, _)| at.elapsed() < FACTS_LIVE) {
+            return Ok(facts);
+        }
+        let view = self
+            .chain
+            .signer(payer, signer)
+            .await
+            .map_err(|error| Declined {
+                code: RefuseCode::PaymentRefused,
+                msg: format!("the chain cannot be asked: {error}"),
+            })?;
+        let Some(view) = view else {
+            return Err(refused("the chain knows no grant of this key"));
+        };
+        let facts = SignerFacts {
+            left: match view.ended || view.contested || view.thawed {
+                true => 0,
+                false => view
+                    .granted
+                    .saturating_sub(view.spent)
+                    .saturating_sub(view.locked),
+            },
+            until: view.until,
+            bond: view.bond,
+        };
+        self.ledger
+            .signer_seen(
+                payer.into_array(),
+                signer.into_array(),
+                view.granted,
+                view.until,
+            )
+            .await
+            .map_err(failed)?;
+        let mut state = self.state();
+        if state.facts.len() >= MAX_FACTS {
+            state.facts.clear();
+        }
+        state.facts.insert((payer, signer), (Instant::now(), facts));
+        Ok(facts)
+    }
+
+    /// Where a job stands, and tells those who watch it.
+    async fn stands(&self, job: &JobId, signer: SignerFacts) -> Result<Standing, Declined> {
+        let (line, _) = self.job(job)?;
+        let debt = self
+            .ledger
+            .debt(line.payee, line.payer)
+            .await
+            .map_err(failed)?;
+        let state = self.state();
+        let (Some(this), Some(of)) = (state.jobs.get(job), state.lines.get(&line)) else {
+            return Err(refused("the job is over"));
+        };
+        let standing = Standing {
+            paid: of.split.paid(job),
+            elsewhere: state.unvouchered_of(&line).saturating_sub(this.unvouchered),
+            signer,
+            debt: Debt {
+                open: debt.open,
+                claimed: debt.claimed,
+            },
+            costs: self.costs,
+        };
+        this.standing.send_replace(Some(standing.clone()));
+        Ok(standing)
+    }
+
+    fn job(&self, job: &JobId) -> Result<(LineKey, PaidJob), Declined> {
+        let state = self.state();
+        let job = state
+            .jobs
+            .get(job)
+            .ok_or_else(|| refused("the job is over"))?;
+        Ok((job.line, job.named.clone()))
+    }
+
+    fn line(&self, payer: Address, signer: Address) -> LineKey {
+        LineKey {
+            payer: payer.into_array(),
+            signer: signer.into_array(),
+            payee: self.payee.into_array(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn unvouchered_of(&self, line: &LineKey) -> u32 {
+        self.jobs
+            .values()
+            .filter(|job| job.line == *line)
+            .fold(0, |sum: u32, job| sum.saturating_add(job.unvouchered))
+    }
+}
+
+fn refused(why: &str) -> Declined {
+    Declined {
+        code: RefuseCode::PaymentRefused,
+        msg: why.to_owned(),
+    }
+}
+
+/// The payer is told nothing of this computer's disk.
+fn failed(error: ledger::LedgerError) -> Declined {
+    tracing::warn!(%error, "a voucher could not be written down");
+    refused("the voucher could not be written down")
+}

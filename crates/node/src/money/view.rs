@@ -1,0 +1,173 @@
+//! What a shell sees of money. Sums are decimal digits of base units; what is not known is `None`, never zero.
+
+use serde::{Deserialize, Serialize};
+
+use super::settings::Mode;
+use crate::{
+    error::ErrorView,
+    wallet::{WalletRole, WalletState},
+};
+
+/// How sure the node is of what the chain says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChainState {
+    /// Endpoints answer, and agree.
+    Online,
+    /// A single endpoint answers: nothing contradicts it, and nothing confirms it.
+    OneOnly,
+    /// They contradict one another: nothing is sent.
+    Disagree,
+    /// None answers: everything waits.
+    Offline,
+}
+
+/// One endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EndpointView {
+    /// Its host, without keys that an address may carry.
+    pub host: String,
+    /// The newest block it knows.
+    pub block: Option<u64>,
+    /// Why it does not count.
+    pub problem: Option<String>,
+}
+
+/// The network that money is on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NetworkView {
+    /// Name of its file.
+    pub name: String,
+    /// Its title.
+    pub title: String,
+    /// Its money is worth nothing, and says so wherever it stands.
+    pub test: bool,
+    /// The chain's number.
+    pub chain_id: u64,
+    /// The token's sign.
+    pub symbol: String,
+    /// The sign of the coin that gas is paid in.
+    pub coin: String,
+    /// How sure the node is.
+    pub state: ChainState,
+    /// The last block that counts as final.
+    pub final_block: Option<u64>,
+    /// When that block was made, in seconds since 1970.
+    pub final_unix_s: Option<u64>,
+    /// Each endpoint.
+    pub endpoints: Vec<EndpointView>,
+    /// A faucet gives tokens of it.
+    pub faucet: bool,
+}
+
+/// One account.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MoneyAccount {
+    /// What it is for.
+    pub role: WalletRole,
+    /// Its address.
+    pub address: String,
+    /// How it follows from the words; `None` for a key of this device alone.
+    pub path: Option<String>,
+    /// Coin for gas.
+    pub coin: Option<String>,
+    /// Tokens in the account itself.
+    pub token: Option<String>,
+}
+
+/// What lies in the vault for asking.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VaultView {
+    /// In no grant: can be withdrawn at once.
+    pub free: String,
+    /// What this device's key was granted, ever.
+    pub granted: String,
+    /// What it promised, ever.
+    pub promised: String,
+    /// What of it was claimed.
+    pub spent: String,
+    /// When the grant ends, in Unix seconds; `None` before there is one.
+    pub until_unix_s: Option<u64>,
+    /// What is lost if the key promises too much.
+    pub bond: String,
+}
+
+/// What was earned, in the four words and what is beneath them.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EarnedView {
+    /// Vouchered, and not yet sure on the chain.
+    pub checking: String,
+    /// Collectable.
+    pub available: String,
+    /// Less than collecting it costs.
+    pub too_small: String,
+    /// Claimed in final blocks.
+    pub paid_out: String,
+    /// Never to be collected: its signer is over for too long.
+    pub lost: String,
+    /// Vouchered since midnight (UTC).
+    pub today: String,
+    /// In the last seven days.
+    pub week: String,
+    /// In the last thirty.
+    pub month: String,
+}
+
+/// Everything about money, whole.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MoneyStatus {
+    /// `None`: there is no money here, and everything else works.
+    pub network: Option<NetworkView>,
+    /// Whether the wallet can sign.
+    pub wallet: WalletState,
+    /// The words were asked back.
+    pub backed_up: bool,
+    /// When the wallet locks by itself, in milliseconds since 1970.
+    pub locks_unix_ms: Option<u64>,
+    /// The accounts that are known.
+    pub accounts: Vec<MoneyAccount>,
+    /// `None` before the chain was read.
+    pub vault: Option<VaultView>,
+    /// What was earned; `None` where nothing can be.
+    pub earned: Option<EarnedView>,
+    /// Spent since midnight (UTC); `None` where nothing can be.
+    pub spent_today: Option<String>,
+    /// What the switch means.
+    pub mode: Mode,
+    /// What is missing, the most pressing first.
+    pub problems: Vec<ErrorView>,
+}
+
+/// How a transaction stands, for a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TransactionView {
+    /// Its name here.
+    pub id: String,
+    /// What it is, in a line.
+    pub title: String,
+    /// Who sends it.
+    pub from: String,
+    /// The address that is called or paid.
+    pub to: String,
+    /// What leaves the account, beside the fee.
+    pub leaves: Vec<crate::wallet::Leaves>,
+    /// The most that it costs, of the coin's smallest unit.
+    pub fee_max: String,
+    /// `prepared`, `sent`, `mined`, `final`, `failed`, `replaced` or `lost`.
+    pub state: String,
+    /// Why it failed, or what explains that it waits.
+    pub why: Option<String>,
+    /// The hash of its newest form.
+    pub hash: String,
+    /// When it was signed, in milliseconds since 1970.
+    pub sent_unix_ms: u64,
+    /// It can be sent again at a higher price, or taken back.
+    pub replaceable: bool,
+}

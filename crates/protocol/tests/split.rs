@@ -1,0 +1,145 @@
+//! Which of its jobs a line's total pays for.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use protocol::{JobId, voucher::Split};
+
+fn job(number: u8) -> JobId {
+    JobId::new([number; 32])
+}
+
+#[test]
+fn one_job_is_paid_what_its_line_rises() {
+    let mut split = Split::default();
+    split.open(job(1), 100);
+    assert_eq!(split.paid(&job(1)), 0);
+    split.take(&job(1), 150);
+    split.take(&job(1), 150);
+    split.take(&job(1), 120);
+    assert_eq!(split.paid(&job(1)), 50);
+    split.close(&job(1));
+    assert!(split.is_idle());
+    // What was left over or owed is over with the last job.
+    split.open(job(2), 150);
+    assert_eq!(split.paid(&job(2)), 0);
+}
+
+#[test]
+fn a_line_that_is_held_higher_than_it_is_shown_pays_for_nothing_twice() {
+    let mut split = Split::default();
+    // Its payer shows 100, and 400 are held already.
+    split.open(job(1), 400);
+    split.take(&job(1), 300);
+    assert_eq!(split.paid(&job(1)), 0);
+    split.take(&job(1), 410);
+    assert_eq!(split.paid(&job(1)), 10);
+}
+
+#[test]
+fn a_late_voucher_takes_its_part_out_of_a_later_raise() {
+    let mut split = Split::default();
+    split.open(job(1), 0);
+    split.open(job(2), 0);
+    // Five for the first, then three for the second; the second arrives first.
+    split.take(&job(2), 8);
+    assert_eq!((split.paid(&job(1)), split.paid(&job(2))), (0, 8));
+    split.take(&job(1), 5);
+    assert_eq!((split.paid(&job(1)), split.paid(&job(2))), (5, 3));
+}
+
+#[test]
+fn a_new_job_s_first_voucher_shows_what_another_is_about_to_pay() {
+    let mut split = Split::default();
+    split.open(job(1), 10);
+    split.open(job(2), 17);
+    assert_eq!((split.paid(&job(1)), split.paid(&job(2))), (7, 0));
+    split.take(&job(1), 17);
+    split.take(&job(2), 20);
+    assert_eq!((split.paid(&job(1)), split.paid(&job(2))), (7, 3));
+}
+
+#[test]
+fn a_job_that_is_over_takes_nothing() {
+    let mut split = Split::default();
+    split.open(job(1), 0);
+    split.open(job(2), 0);
+    split.close(&job(1));
+    split.take(&job(1), 50);
+    split.take(&job(2), 60);
+    assert_eq!((split.paid(&job(1)), split.paid(&job(2))), (0, 60));
+}
+
+/// One raise that a payer made: for which job, by how much (a voucher that raises nothing is sent behind a first frame alone), and how many of the raises before it on other streams it overtakes.
+fn raises() -> impl Strategy<Value = Vec<(u8, u128, usize)>> {
+    prop::collection::vec((0u8..3, 1u128..100, 0usize..4), 1..150)
+}
+
+proptest! {
+    /// Streams keep their own order, and no other. In the end each job was paid what was meant for it, and on the way never more
+    /// was given out than the line rose.
+    #[test]
+    fn every_order_of_streams_gives_each_job_its_own(raises in raises()) {
+        let mut line = 1_000u128;
+        let mut split = Split::default();
+        for number in 0..3 {
+            split.open(job(number), line);
+        }
+        let mut meant: BTreeMap<u8, u128> = BTreeMap::new();
+        let mut on_the_way: Vec<(u8, u128, usize)> = Vec::new();
+        for (number, add, early) in raises {
+            line += add;
+            *meant.entry(number).or_default() += add;
+            on_the_way.push((number, line, early));
+        }
+        let mut highest = 1_000;
+        let mut at = 0;
+        while at < on_the_way.len() {
+            // The one that arrives next: a later one, unless one before it is of the same stream.
+            let (_, _, early) = on_the_way[at];
+            let mut next = (at + early).min(on_the_way.len() - 1);
+            while on_the_way[at..next].iter().any(|(job, ..)| *job == on_the_way[next].0) {
+                next -= 1;
+            }
+            let (number, total, _) = on_the_way.remove(next);
+            on_the_way.insert(at, (number, total, 0));
+            at += 1;
+            split.take(&job(number), total);
+            highest = highest.max(total);
+            let given: u128 = (0..3).map(|number| split.paid(&job(number))).sum();
+            prop_assert_eq!(given, highest - 1_000);
+        }
+        for number in 0..3 {
+            prop_assert_eq!(split.paid(&job(number)), meant.get(&number).copied().unwrap_or(0));
+        }
+    }
+
+    /// Whatever a hostile payer sends, on whatever stream: what jobs were paid is never more than what the line rose.
+    #[test]
+    fn nothing_is_given_out_twice(steps in prop::collection::vec((0u8..4, 0u8..3, 0u128..500), 0..200)) {
+        let mut split = Split::default();
+        let (mut floor, mut highest) = (0, 0);
+        for (what, number, total) in steps {
+            match what {
+                0 => {
+                    if split.is_idle() {
+                        floor = highest.max(total);
+                    }
+                    highest = highest.max(total);
+                    split.open(job(number), highest);
+                }
+                1 => split.close(&job(number)),
+                _ => {
+                    split.take(&job(number), total);
+                    if (0..3).any(|number| split.paid(&job(number)) > 0) || !split.is_idle() {
+                        highest = highest.max(total);
+                    }
+                }
+            }
+            let given: u128 = (0..3).map(|number| split.paid(&job(number))).sum();
+            prop_assert!(given <= highest - floor.min(highest));
+        }
+    }
+}

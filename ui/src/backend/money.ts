@@ -1,0 +1,238 @@
+// The views of money as the window uses them. Amounts are digits of base units (18 decimals): no float ever holds money.
+
+export type Units = string;
+
+export type NetworkState = "online" | "one_only" | "disagree" | "offline";
+
+export type Endpoint = { host: string; block: number | null; problem: string | null };
+
+export type NetworkView = {
+  name: string;
+  title: string;
+  /** Every amount on it is worth nothing. */
+  test: boolean;
+  chainId: number;
+  /** Of the token. */
+  symbol: string;
+  /** Symbol of the coin that fees are paid in. */
+  coin: string;
+  faucet: boolean;
+  state: NetworkState;
+  finalBlock: number | null;
+  /** When that block was made. */
+  finalUnixS: number | null;
+  endpoints: Endpoint[];
+};
+
+export type WalletState = "none" | "locked" | "unlocked";
+
+export type AccountRole = "wallet" | "spend" | "operator" | "session";
+
+export type Account = { role: AccountRole; address: string; path: string | null; coin: Units | null; token: Units | null };
+
+export type VaultView = {
+  /** Withdrawn at once. */
+  free: Units;
+  /** What this device's signer was granted, ever. */
+  granted: Units;
+  /** What it promised, ever. */
+  promised: Units;
+  /** What of that was claimed. */
+  spent: Units;
+  untilUnixS: number;
+  bond: Units;
+};
+
+/** The four words, what is beneath them, and what was vouchered by days (UTC). */
+export type Earned = {
+  checking: Units;
+  available: Units;
+  tooSmall: Units;
+  paidOut: Units;
+  /** Never to be collected any more. */
+  lost: Units;
+  today: Units;
+  week: Units;
+  month: Units;
+};
+
+/** Free asks and gives nothing; the other two earn, into the vault or into the wallet. */
+export type Mode = "free" | "lend_and_spend" | "earn";
+
+export type Problem = { code: string; message: string; fix: string | null };
+
+/** What the person set about money; a part of the settings. */
+export type MoneySettings = {
+  network: string | null;
+  mode: Mode;
+  /** What is asked per million tokens written; null is the median of the offers that are seen. */
+  price: Units | null;
+  /** The least that is asked where the median is taken. */
+  floor: Units | null;
+  /** The most of a day; null is as much as was granted. */
+  daily: Units | null;
+  /** The most of a chat. */
+  chat: Units | null;
+  /** Minutes until an idle wallet locks; 0 is never, null is the core's own. */
+  lock: number | null;
+  /** The person's own two figures: what a kilowatt-hour costs, and what one token is worth to them. */
+  tariff: number | null;
+  worth: number | null;
+};
+
+export type MoneyStatus = {
+  network: NetworkView | null;
+  wallet: WalletState;
+  backedUp: boolean;
+  locksUnixMs: number | null;
+  accounts: Account[];
+  vault: VaultView | null;
+  earned: Earned | null;
+  spentToday: Units | null;
+  mode: Mode;
+  problems: Problem[];
+};
+
+export type EarningsBy = "job" | "day" | "model" | "device";
+
+export type EarningState = "checking" | "available" | "too_small" | "paid_out" | "lost";
+
+/** Fields that a grouping merges are null. */
+export type EarningRow = {
+  /** Of the job; its receipt and its proof have the same name. */
+  job: string | null;
+  day: number | null;
+  atUnixMs: number | null;
+  model: string | null;
+  /** Operator address of the machine. */
+  device: string | null;
+  jobs: number;
+  tokensIn: number;
+  tokensOut: number;
+  earned: Units;
+  /** Measured; absent or null where it was not. */
+  energyWh?: number | null;
+  /** Where most of it is. */
+  state: EarningState | null;
+};
+
+export type Proof = {
+  job: string;
+  /** A receipt of it is kept. */
+  receipt: boolean;
+  /** The payer's voucher that covers the job. */
+  signed: {
+    payer: string;
+    payee: string;
+    signer: string;
+    vault: string;
+    chainId: number;
+    cumulative: Units;
+    work: string;
+    signature: string;
+    valid: boolean;
+  } | null;
+  /** What the chain says; null is not checked. Covered is what is paid already, or what the signer has left pays. */
+  chain: { claimed: Units; covered: boolean; block: number; checkedUnixMs: number; endpoints: number } | null;
+};
+
+export type Asset = { amount: Units; symbol: string };
+
+export type TransactionState = "prepared" | "sent" | "mined" | "final" | "failed" | "replaced" | "lost";
+
+export type TransactionView = {
+  id: string;
+  title: string;
+  from: string;
+  to: string;
+  leaves: Asset[];
+  /** The most that it costs. */
+  feeMax: Units;
+  state: TransactionState;
+  /** Of its newest form; empty before there is one. */
+  hash: string;
+  sentUnixMs: number;
+  /** It can be sent again at a higher price, or taken back. */
+  replaceable: boolean;
+  /** Why it failed, or what explains that it waits. */
+  why: string | null;
+};
+
+export type Receiving = { address: string; qrSvg: string };
+
+/** What peers ask for one model now, per million tokens. */
+export type OfferPrice = { model: string; inputLow: Units; inputHigh: Units; outputLow: Units; outputHigh: Units; offers: number };
+
+export type Support = "for" | "against" | "abstain";
+
+export type ChangeCode = "audit_rate" | "auditor_share" | "minimum_stake" | "slash" | "fee" | "model_add" | "model_remove" | "other";
+
+/** Decoded from the calldata, never from the description. `onThisNode` null: it means nothing here. */
+export type Change = { what: ChangeCode; now: string | null; then: string; onThisNode: string | null };
+
+export type DecodedCall = { to: string; known: boolean; title: string; fields: { name: string; value: string }[] };
+
+export type ProposalState = "upcoming" | "open" | "counting" | "closed";
+
+export type Outcome = "passed" | "rejected" | "no_quorum" | "executed" | "cancelled";
+
+export type ProposalView = {
+  id: string;
+  title: string;
+  description: string;
+  state: ProposalState;
+  outcome: Outcome | null;
+  startsUnixMs: number;
+  endsUnixMs: number;
+  etaUnixMs: number | null;
+  for: Units;
+  against: Units;
+  abstain: Units;
+  quorum: Units | null;
+  /** The wallet's account has voted. */
+  voted: boolean;
+  /** Its weight in this vote: what it had when voting began. */
+  weight: Units;
+  changes: Change[];
+  calls: DecodedCall[];
+};
+
+export type NetworkParams = { auditRate: number; auditorShareBps: number; minimumStake: Units; slashBps: number; feeBps: number };
+
+export type VoteStatus = {
+  wrapped: Units;
+  power: Units;
+  delegate: string | null;
+  /** Token of the wallet account that is not wrapped. */
+  mine: Units | null;
+  /** What a proposer needs. */
+  threshold: Units;
+  proposals: ProposalView[];
+  params: NetworkParams;
+};
+
+/** What the signing window is opened for. */
+export type Intent =
+  | { kind: "create" }
+  | { kind: "import" }
+  | { kind: "unlock" }
+  | { kind: "show_words" }
+  | { kind: "confirm_words" }
+  | { kind: "export" }
+  | { kind: "change_password" }
+  | { kind: "send"; to: string; asset: "token" | "coin"; amount: Units }
+  | { kind: "deposit"; amount: Units }
+  | { kind: "withdraw"; amount: Units }
+  | { kind: "grant"; amount: Units; days: number }
+  | { kind: "end_signer" }
+  | { kind: "register_payee" }
+  | { kind: "delegate"; to: string }
+  | { kind: "wrap"; amount: Units }
+  | { kind: "unwrap"; amount: Units }
+  | { kind: "vote"; id: string; support: Support }
+  | { kind: "faucet" }
+  | { kind: "speed_up"; id: string }
+  | { kind: "cancel"; id: string }
+  | { kind: "propose"; title: string; description: string; changes: { what: string; value: string }[] };
+
+export type Signed = "done" | "cancelled";

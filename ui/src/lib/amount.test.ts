@@ -1,0 +1,75 @@
+import { describe, expect, it } from "vitest";
+import { amount, costOf, due, parse, share, sum, worthOf } from "./amount";
+
+describe("amounts", () => {
+  it("are exact to the last unit, also where a float is not", () => {
+    expect(amount("1")).toBe("0.000000000000000001");
+    expect(amount("9007199254740993000000000000000001")).toBe("9,007,199,254,740,993.000000000000000001");
+    expect(amount("340282366920938463463374607431768211455")).toBe("340,282,366,920,938,463,463.374607431768211455");
+    expect(amount("0")).toBe("0");
+    expect(amount("1200000000000000000000")).toBe("1,200");
+  });
+
+  it("are cut when brief, and never shown as more than they are", () => {
+    expect(amount("2604999999999999999", "brief")).toBe("2.6049");
+    expect(amount("999999999999999999", "brief")).toBe("0.9999");
+    expect(amount("1000000000000000", "brief")).toBe("0.001");
+  });
+
+  it("say something however small they are", () => {
+    expect(amount("2123456789", "brief")).toBe("0.00000000212");
+    expect(amount("1", "brief")).toBe("0.000000000000000001");
+    expect(amount("0", "brief")).toBe("0");
+  });
+
+  it("keep their sign", () => {
+    expect(amount(-1500000000000000000n)).toBe("−1.5");
+  });
+
+  it("are read as they are written", () => {
+    expect(parse("1.5")).toBe(1_500_000_000_000_000_000n);
+    expect(parse(" .000000000000000001 ")).toBe(1n);
+    expect(parse("7.")).toBe(7_000_000_000_000_000_000n);
+    for (const units of ["1", "999999999999999999", "340282366920938463463374607431768211455"]) {
+      expect(parse(amount(units).replace(/,/g, ""))?.toString()).toBe(units);
+    }
+  });
+
+  it("are refused where they are none", () => {
+    for (const text of ["", ".", "-1", "+1", "1e3", "1,5", "1,000", "0x10", "1.0000000000000000001", "340282366920938463464", "NaN", "１"]) expect(parse(text), text).toBeNull();
+  });
+
+  it("add up", () => {
+    expect(sum(["9007199254740993", "1", "0"])).toBe(9007199254740994n);
+    expect(sum([])).toBe(0n);
+  });
+
+  it("are shares for drawing", () => {
+    expect(share("11", "50")).toBe(0.22);
+    expect(share("1", "0")).toBe(0);
+    expect(share("3", "2")).toBe(1.5);
+  });
+});
+
+describe("what is due", () => {
+  it("is rounded up once, on the whole", () => {
+    expect(due(1, 0, "1", "0")).toBe(1n);
+    expect(due(1_000_000, 0, "1", "0")).toBe(1n);
+    expect(due(412, 96, "800000000000000000", "2400000000000000000")).toBe(560_000_000_000_000n);
+    expect(due(0, 0, "1", "1")).toBe(0n);
+  });
+});
+
+describe("the person's own two figures", () => {
+  it("turn amounts and energy into their money", () => {
+    expect(worthOf(2_000_000_000_000_000_000n, "0.35")).toBe(700_000_000_000_000_000n);
+    expect(costOf(1500, "0.31")).toBe(465_000_000_000_000_000n);
+    expect(costOf(0, "0.31")).toBe(0n);
+  });
+
+  it("say nothing where a figure is none", () => {
+    expect(worthOf(1n, "much")).toBeNull();
+    expect(costOf(1, "")).toBeNull();
+    expect(costOf(Number.NaN, "0.3")).toBeNull();
+  });
+});

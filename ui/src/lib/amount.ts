@@ -1,0 +1,71 @@
+// Amounts of money as people read and write them. Exact: integers of base units, never a float.
+// Both windows use this file; it needs nothing else.
+
+/** Of the token, and of the coin that fees are paid in. */
+const DECIMALS = 18;
+const ONE = 10n ** BigInt(DECIMALS);
+/** An amount on the wire is an u128. */
+const MOST = 2n ** 128n - 1n;
+const TOKENS_PER_PRICE = 1_000_000n;
+/** A brief amount keeps so many decimals, and below 0.001 so many digits that say something. */
+const BRIEF_DECIMALS = 4;
+const BRIEF_DIGITS = 3;
+
+export type Length = "brief" | "exact";
+
+/** `1,234.5`: `brief` is cut, never rounded up; `exact` has every digit that is not a trailing zero. */
+export function amount(units: string | bigint, length: Length = "exact"): string {
+  const value = BigInt(units);
+  const size = value < 0n ? -value : value;
+  const whole = (size / ONE).toString().replace(/\B(?=(\d{3})+$)/g, ",");
+  const decimals = (size % ONE).toString().padStart(DECIMALS, "0");
+  const told = size < ONE ? decimals.search(/[1-9]/) + BRIEF_DIGITS : 0;
+  const kept = length === "brief" ? decimals.slice(0, Math.max(BRIEF_DECIMALS, told)) : decimals;
+  const shown = kept.replace(/0+$/, "");
+  return `${value < 0n ? "−" : ""}${whole}${shown ? `.${shown}` : ""}`;
+}
+
+/** What a person typed, in base units; null where it is no amount that exists. */
+export function parse(text: string): bigint | null {
+  const found = /^(\d*)(?:\.(\d*))?$/.exec(text.trim());
+  if (!found || `${found[1]}${found[2] ?? ""}` === "") return null;
+  const decimals = found[2] ?? "";
+  if (decimals.length > DECIMALS) return null;
+  const value = BigInt(found[1] || "0") * ONE + BigInt(decimals.padEnd(DECIMALS, "0"));
+  return value <= MOST ? value : null;
+}
+
+export function sum(all: readonly string[]): bigint {
+  return all.reduce((total, units) => total + BigInt(units), 0n);
+}
+
+export function isZero(units: string | null): boolean {
+  return units === null || BigInt(units) === 0n;
+}
+
+/** A share of a whole in 0..1, for what is drawn and never for what is counted. */
+export function share(part: string | bigint, whole: string | bigint): number {
+  const all = BigInt(whole);
+  if (all <= 0n) return 0;
+  return Number((BigInt(part) * 10_000n) / all) / 10_000;
+}
+
+/** What a job costs at most, rounded up as the protocol does. Prices are per million tokens. */
+export function due(tokensIn: number, tokensOut: number, input: string, output: string): bigint {
+  const exact = BigInt(tokensIn) * BigInt(input) + BigInt(tokensOut) * BigInt(output);
+  return (exact + TOKENS_PER_PRICE - 1n) / TOKENS_PER_PRICE;
+}
+
+/** What an amount is worth in the person's own money, times 10^18; `worth` is their figure for one token. */
+export function worthOf(units: bigint, worth: string): bigint | null {
+  const each = parse(worth);
+  return each === null ? null : (units * each) / ONE;
+}
+
+/** What measured energy costs in the person's own money, times 10^18; `tariff` is theirs for a kilowatt-hour. */
+export function costOf(energyWh: number, tariff: string): bigint | null {
+  const each = parse(tariff);
+  if (each === null || !Number.isFinite(energyWh) || energyWh < 0) return null;
+  const milliwattHours = BigInt(Math.round(energyWh * 1000));
+  return (milliwattHours * each) / 1_000_000n;
+}

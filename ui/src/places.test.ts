@@ -1,0 +1,259 @@
+// The places of money as they are mounted in the whole window, over the demo in each of its states.
+import { mount, unmount } from "svelte";
+import { afterEach, describe, expect, it, vi } from "vitest";
+import App from "./App.svelte";
+import { type Backend, useBackend } from "./backend/backend";
+import type { Intent } from "./backend/types";
+import { demoBackend, type Scenario } from "./demo/backend";
+import type { MoneyScene } from "./demo/money";
+import { receipts } from "./features/receipts/receipts.svelte";
+import { proofs } from "./features/wallet/proofs.svelte";
+import { money } from "./lib/money.svelte";
+import { settings } from "./lib/settings.svelte";
+import { t } from "./text";
+
+let app: ReturnType<typeof mount> | null = null;
+let core: Backend;
+let signed: Intent[];
+
+afterEach(async () => {
+  if (app) await unmount(app);
+  app = null;
+  money.status = null;
+  money.problem = null;
+  settings.value = null;
+  proofs.open = null;
+  receipts.open = null;
+});
+
+async function open(place: keyof typeof t.app.places, scene: MoneyScene, change: Partial<Backend> = {}, scenario: Scenario = "full"): Promise<HTMLElement> {
+  signed = [];
+  core = { ...demoBackend(scenario, 0, {}, scene), ...change };
+  const { signOpen } = core;
+  useBackend({ ...core, signOpen: (intent) => (signed.push(intent), signOpen(intent)) });
+  document.body.replaceChildren();
+  app = mount(App, { target: document.body });
+  const found = await vi.waitFor(() => button(t.app.places[place]));
+  found.click();
+  const main = await vi.waitFor(() => {
+    const shown = document.querySelector("main");
+    if (!shown?.querySelector("h1")) throw new Error("nothing is shown yet");
+    return shown as HTMLElement;
+  });
+  // What a place asks the core for is there in the next turns of the loop.
+  for (let turn = 0; turn < 5; turn++) await new Promise((resolve) => setTimeout(resolve, 0));
+  return main;
+}
+
+/** By the name that a screen reader says. */
+function button(name: string, within: ParentNode = document): HTMLButtonElement {
+  const found = [...within.querySelectorAll("button")].find((one) => (one.getAttribute("aria-label") ?? one.textContent?.trim()) === name);
+  if (!found) throw new Error(`there is no button “${name}”`);
+  return found;
+}
+
+const dialog = () => vi.waitFor(() => document.querySelector<HTMLElement>("[role=dialog]") ?? Promise.reject(new Error("no dialog")));
+const text = (element: Element) => (element.textContent ?? "").replace(/\s+/g, " ");
+
+async function fill(within: ParentNode, label: string, value: string): Promise<void> {
+  const found = [...within.querySelectorAll("label")].find((one) => one.textContent?.startsWith(label));
+  const input = found && document.querySelector<HTMLInputElement>(`#${found.htmlFor}`);
+  if (!input) throw new Error(`nothing is labelled ${label}`);
+  input.value = value;
+  input.dispatchEvent(new Event("input", { bubbles: true }));
+  await new Promise((resolve) => setTimeout(resolve, 0));
+}
+
+describe("the wallet's place", () => {
+  it("says plainly that money is off, and the rest of the window works", async () => {
+    const main = await open("wallet", "off");
+    expect(text(main)).toContain(t.wallet.offTitle);
+    expect(text(main)).toContain(t.wallet.offRest);
+    button(t.wallet.offSettings, main).click();
+    await vi.waitFor(() => expect(text(document.body)).toContain(t.settings.moneyNetworkHint));
+  });
+
+  it("says the same where the core knows nothing of money", async () => {
+    const main = await open("wallet", "off", { moneyStatus: () => Promise.reject(new Error("Command money_status not found")) });
+    expect(text(main)).toContain(t.wallet.offTitle);
+    expect(text(main)).toContain("Command money_status not found");
+  });
+
+  it("offers to make a wallet or to bring one", async () => {
+    const main = await open("wallet", "nowallet");
+    button(t.wallet.import, main);
+    button(t.wallet.create, main).click();
+    await vi.waitFor(() => expect(money.status?.wallet).toBe("unlocked"));
+    expect(signed).toEqual([{ kind: "create" }]);
+    await vi.waitFor(() => expect(text(main)).toContain(t.wallet.backupTitle));
+  });
+
+  it("names what is missing, with its fix", async () => {
+    const main = await open("wallet", "nocoin");
+    expect(text(main)).toContain("There is no ETH for the fee of the first deposit.");
+    expect(text(main)).toContain("Wallet has no ETH to pay the fee.");
+    expect(button(t.wallet.send, main).disabled).toBe(true);
+  });
+
+  it("asks the faucet of a test network for tokens, in the signing window", async () => {
+    const main = await open("wallet", "notoken");
+    button(t.wallet.faucet, main).click();
+    await vi.waitFor(() => expect(document.body.textContent).toContain(t.wallet.faucetAsked));
+    expect(signed).toEqual([{ kind: "faucet" }]);
+  });
+
+  it("shows the four words, and apart what is too small to collect", async () => {
+    const main = await open("wallet", "paid");
+    for (const word of [t.wallet.available, t.wallet.checking, t.wallet.paidOut, t.wallet.tooSmall]) expect(text(main)).toContain(word);
+    const tiles = main.querySelector("dl");
+    expect(tiles && text(tiles)).not.toContain("0.00213");
+    await vi.waitFor(() => expect(text(main)).toContain(t.wallet.estimated));
+  });
+
+  it("hides the projection until there is data", async () => {
+    const main = await open("wallet", "quiet");
+    expect(text(main)).toContain(t.wallet.available);
+    expect(text(main)).not.toContain(t.wallet.estimated);
+  });
+
+  it("says that the endpoints disagree, and sends nothing until they agree", async () => {
+    const main = await open("wallet", "disagree");
+    expect(text(main)).toContain("Two endpoints disagree.");
+    expect(text(main)).toContain("It names another final block than the first one does.");
+    expect(button(t.wallet.deposit, main).disabled).toBe(true);
+    expect(button(t.wallet.receive, main).disabled).toBe(false);
+  });
+
+  it("lists transactions with their states, and what can be done about a stuck one", async () => {
+    const main = await open("wallet", "paid");
+    const speedUp = await vi.waitFor(() => button(t.wallet.speedUp, main));
+    for (const state of ["sent", "mined", "failed", "final"] as const) expect(text(main)).toContain(t.wallet.states[state]);
+    expect(text(main)).toContain("The token refused the transfer");
+    speedUp.click();
+    await vi.waitFor(() => expect(text(main)).toContain("It was sent again with a higher fee"));
+    button(t.wallet.cancelTransaction, main).click();
+    await vi.waitFor(() => expect(text(main)).toContain(t.wallet.states.replaced));
+    expect(signed).toEqual([
+      { kind: "speed_up", id: "a1" },
+      { kind: "cancel", id: "a1" },
+    ]);
+  });
+
+  it("sends what was typed to the signing window, exactly, and nothing that is no amount", async () => {
+    const main = await open("wallet", "paid");
+    button(t.wallet.send, main).click();
+    const shown = await dialog();
+    await fill(shown, t.wallet.sendTo, "0x08C5eA1b7F36d9420a8B7fE1c93d50462fBa9D31");
+    await fill(shown, t.money.amountLabel("DGC"), "1,5");
+    button(t.money.askSign, shown).click();
+    await vi.waitFor(() => expect(text(shown)).toContain(t.money.badAmount));
+    expect(signed).toEqual([]);
+    await fill(shown, t.money.amountLabel("DGC"), "1.000000000000000001");
+    button(t.money.askSign, shown).click();
+    await vi.waitFor(() => expect(signed).toHaveLength(1));
+    expect(signed[0]).toEqual({ kind: "send", to: "0x08C5eA1b7F36d9420a8B7fE1c93d50462fBa9D31", asset: "token", amount: "1000000000000000001" });
+  });
+
+  it("opens the proof of a row: what was signed, and “not checked” where the chain was not asked", async () => {
+    const main = await open("wallet", "paid");
+    (await vi.waitFor(() => button(t.earnings.openProof, main))).click();
+    const shown = await dialog();
+    expect(text(shown)).toContain(t.proof.signedValid);
+    expect(text(shown)).toContain(t.proof.notChecked);
+    button(t.proof.openReceipt, shown).click();
+    await vi.waitFor(async () => expect(text(await dialog())).toContain(t.receipt.title));
+  });
+
+  it("keeps limits to the last unit", async () => {
+    const main = await open("wallet", "paid");
+    button(t.wallet.changeLimits, main).click();
+    const shown = await dialog();
+    await fill(shown, t.wallet.capDay, "0.250000000000000001");
+    await fill(shown, t.wallet.capChat, "");
+    button(t.wallet.save, shown).click();
+    await vi.waitFor(() => expect(settings.money).toMatchObject({ daily: "250000000000000001", chat: null, mode: "lend_and_spend" }));
+  });
+});
+
+describe("the vote's place", () => {
+  it("says that tokens vote, what a proposal changes here, and what no vote can do", async () => {
+    const main = await open("vote", "paid");
+    await vi.waitFor(() => expect(text(main)).toContain("Lower the fee on claims"));
+    for (const part of [t.vote.tokensVote, t.vote.here, "claimed in the last 30 days", t.vote.whats.other, t.vote.cannotTouch, t.vote.admins]) expect(text(main)).toContain(part);
+    button(t.vote.against, main).click();
+    await vi.waitFor(() => expect(signed).toEqual([{ kind: "vote", id: "p1", support: "against" }]));
+  });
+
+  it("says why one cannot vote", async () => {
+    const main = await open("vote", "nocoin");
+    await vi.waitFor(() => expect(text(main)).toContain("You cannot vote: Wallet has no ETH to pay the fee."));
+    expect(() => button(t.vote.for, main)).toThrow();
+  });
+
+  it("works without a network by saying so", async () => {
+    expect(text(await open("vote", "off"))).toContain(t.vote.offBody);
+  });
+
+  it("says that the proposals could not be read", async () => {
+    const main = await open("vote", "paid", { voteStatus: () => Promise.reject(new Error("No endpoint answers.")) });
+    await vi.waitFor(() => expect(text(main)).toContain(`${t.vote.loadFailed} No endpoint answers.`));
+  });
+});
+
+describe("the node's place", () => {
+  const radio = (main: ParentNode, name: string) => {
+    const found = [...main.querySelectorAll<HTMLButtonElement>("[role=radio]")].find((one) => text(one).trim().startsWith(name));
+    if (!found) throw new Error(`there is no mode ${name}`);
+    return found;
+  };
+
+  it("lets one of three modes be chosen", async () => {
+    const main = await open("node", "paid");
+    expect(radio(main, t.modes.lendAndSpend).getAttribute("aria-checked")).toBe("true");
+    radio(main, t.modes.earn).click();
+    await vi.waitFor(() => expect(settings.money?.mode).toBe("earn"));
+    expect(radio(main, t.modes.earn).getAttribute("aria-checked")).toBe("true");
+  });
+
+  it.each([
+    ["off", t.modes.whyNoNetwork],
+    ["nowallet", t.modes.whyNoWallet],
+  ] as const)("blocks the modes that earn, with their reason (%s)", async (scene, why) => {
+    const main = await open("node", scene);
+    const earn = radio(main, t.modes.earn);
+    expect(text(earn)).toContain(why);
+    earn.click();
+    expect(settings.money?.mode).toBe("free");
+    expect(radio(main, t.modes.free).getAttribute("aria-checked")).toBe("true");
+  });
+
+  it("says where its price comes from, and takes another", async () => {
+    const main = await open("node", "paid");
+    expect(text(main)).toContain(t.modes.medianPrice);
+    button(t.modes.change, main).click();
+    const shown = await dialog();
+    await fill(shown, t.modes.priceOwn, "0.3");
+    button(t.wallet.save, shown).click();
+    await vi.waitFor(() => expect(settings.money?.price).toBe("300000000000000000"));
+    await vi.waitFor(() => expect(text(main)).toContain(t.modes.ownPrice));
+  });
+});
+
+describe("every place of money", () => {
+  const states: [keyof typeof t.app.places, MoneyScene][] = (["wallet", "vote", "node"] as const).flatMap((place) =>
+    (["off", "nowallet", "nocoin", "notoken", "disagree", "offline", "locked", "quiet", "paid"] as const).map((scene): [typeof place, MoneyScene] => [place, scene]),
+  );
+
+  it.each(states)("%s (%s): every amount on a test network is worth nothing, and everything has a name", async (place, scene) => {
+    const main = await open(place, scene);
+    const bare = [...text(document.body).matchAll(/[\d.]\s*(?:DGC|ETH)\b(?!\s*\(?\s*worth nothing)(.{0,30})/g)].map((found) => found[0]);
+    expect(bare).toEqual([]);
+    for (const control of main.querySelectorAll("button, input, select, [role=switch]")) {
+      const name = control.getAttribute("aria-label") ?? (control.textContent?.trim() || control.id);
+      expect(name, control.outerHTML.slice(0, 120)).not.toBe("");
+    }
+    // What cannot be pressed says why, somewhere in sight.
+    const dead = [...main.querySelectorAll<HTMLButtonElement>("button:disabled")].filter((one) => one.textContent?.trim() !== t.peers.connectButton);
+    for (const one of dead) expect(text(main), one.textContent ?? "").toMatch(new RegExp(`${one.textContent?.trim()}[^.]*: [a-zA-Z]`));
+  });
+});

@@ -1,0 +1,92 @@
+// What is about to be signed, to the last unit, and the signature bound to its digest.
+import { amount } from "../lib/amount";
+import { type Preview, refusal } from "./core";
+import { el, field, reveal, secret } from "./dom";
+import type { Page } from "./page";
+import { t } from "./text";
+
+export async function confirm(page: Page, locked: boolean, note: string | null = null): Promise<void> {
+  const preview = await page.core.preview();
+  const password = locked ? secret("password") : null;
+  const agree = preview.known ? null : el("input", { type: "checkbox" });
+  const reverts = preview.simulation === "reverts";
+
+  page.show({
+    title: preview.title,
+    content: [
+      note === null ? null : el("p", { class: "note", role: "status" }, note),
+      agree === null ? null : el("div", { class: "danger" }, el("p", { class: "strong" }, t.unknownTitle), el("p", {}, t.unknownBody), el("label", { class: "check" }, agree, t.unknownAgree)),
+      figures(preview),
+      call(preview),
+      simulation(preview),
+      el("p", { class: "digest" }, `${t.digest} `, el("code", {}, preview.digest), el("br"), t.digestNote),
+      ...(password === null ? [] : [field(t.password, password), reveal(t.show, [password])]),
+    ],
+    aside: { name: t.again, look: "plain", act: () => confirm(page, locked) },
+    actions: [
+      page.cancel(),
+      {
+        name: t.confirm,
+        look: "solid",
+        act: async () => {
+          if (password?.value === "") return page.refuse({ message: t.passwordNeeded, fix: null });
+          await sign(page, preview.digest, password?.value ?? null, locked);
+        },
+      },
+    ],
+  });
+
+  const settle = (): void => page.block(reverts ? t.whyReverts : agree !== null && !agree.checked ? t.whyUnknown : null);
+  agree?.addEventListener("change", settle);
+  settle();
+}
+
+/** What was shown is no longer what would be signed. */
+const MOVED_ON = ["changed", "signing_other_preview"];
+
+/** Where the chain moved on, the digest no longer holds: the new preview is shown and must be confirmed anew. */
+async function sign(page: Page, digest: string, password: string | null, locked: boolean): Promise<void> {
+  try {
+    await page.core.confirm(digest, password);
+  } catch (cause) {
+    if (!MOVED_ON.includes(refusal(cause).code)) throw cause;
+    await confirm(page, locked, t.changed);
+  }
+}
+
+function money(units: string, symbol: string, test: boolean): HTMLElement {
+  return el("span", { class: "amount" }, `${amount(units)} ${symbol}`, test ? el("span", { class: "test" }, ` ${t.worthNothing}`) : null);
+}
+
+function figures(preview: Preview): HTMLElement {
+  const { test, symbol, coin } = preview.network;
+  const row = (name: string, ...values: HTMLElement[]) => el("div", {}, el("dt", {}, name), ...values.map((value) => el("dd", {}, value)));
+  return el(
+    "dl",
+    { class: "figures" },
+    row(t.leaves, ...(preview.leaves.length === 0 ? [el("span", {}, t.nothingLeaves)] : preview.leaves.map((asset) => money(asset.amount, asset.symbol, test)))),
+    row(t.to, el("code", { class: preview.known ? null : "bad" }, preview.to), el("span", { class: "quiet" }, preview.network.title)),
+    row(t.fee, money(preview.feeMax, coin, test)),
+    row(t.after, money(preview.tokenAfter, symbol, test), money(preview.coinAfter, coin, test)),
+  );
+}
+
+function call(preview: Preview): HTMLElement | null {
+  if (preview.fields.length === 0) return null;
+  return el(
+    "section",
+    {},
+    el("h2", {}, t.call),
+    el("dl", { class: "call" }, ...preview.fields.map(({ name, value }) => el("div", {}, el("dt", {}, name), el("dd", {}, el("code", {}, value))))),
+  );
+}
+
+function simulation(preview: Preview): HTMLElement {
+  const ok = preview.simulation === "ok";
+  return el("p", { class: ok ? "good" : "bad" }, `${t.simulation}: ${ok ? t.simulationOk : t.simulationReverts}`, ok || preview.reason === null ? null : el("span", { class: "block" }, preview.reason));
+}
+
+/** Nothing to sign with. */
+export function noWallet(page: Page): void {
+  page.show({ title: t.noWallet, actions: [{ name: t.close, look: "solid", act: () => page.core.cancel() }] });
+}

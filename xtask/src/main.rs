@@ -13,6 +13,7 @@ mod build;
 mod card;
 mod contracts;
 mod demo;
+mod deploy;
 mod fuzz;
 mod headless;
 mod house;
@@ -93,6 +94,13 @@ enum Task {
         #[arg(long)]
         write: bool,
     },
+    /// Put the contracts on a chain, or start a chain of this machine's own with them; writes networks/NAME.toml.
+    #[command(disable_help_flag = true)]
+    Deploy {
+        /// What the tool takes; --help shows it.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Many real programs on one machine, and their faults; without a form, a matrix of networks made in software.
     Lab {
         #[command(subcommand)]
@@ -152,6 +160,7 @@ fn dispatch(house: &House, task: Task) -> Result<(), Failure> {
             contracts::build(house, abi)?;
             contracts::test(house).map(|_| ())
         }
+        Task::Deploy { arguments } => deploy::deploy(house, &arguments),
         Task::Lab { form, minutes } => lab::lab(house, form.as_ref(), minutes).map(|_| ()),
         Task::Bindings { check: true } => bindings::check(house),
         Task::Bindings { check: false } => bindings::write(house),

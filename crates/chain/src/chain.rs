@@ -57,9 +57,9 @@ impl Chain {
         let endpoints = Endpoints::new(network.chain_id, &network.rpc)?;
         let pending = Pending::open(folder, network.chain_id)?;
         let inner = Arc::new(Inner {
+            health: watch::Sender::new(Health::before(&endpoints)),
             network,
             endpoints,
-            health: watch::Sender::new(Health::default()),
             wake: Arc::new(Notify::new()),
             tip: watch::Sender::new(None),
             pending,

@@ -112,32 +112,23 @@ impl Devnet {
     /// [`DevnetError`] with the step that failed.
     pub async fn start(options: &DevnetOptions) -> Result<Self, DevnetError> {
         let anvil = launch(options)?;
-        let rpc = vec![anvil.endpoint()];
         let deployer = key(&anvil, 0)?;
-        // Each contract would wait for a block of its own: mining at once until all are there.
-        let control = Endpoint::new(&anvil.endpoint())?;
-        let network = if options.block_time.is_some() {
-            control_call(&control, "evm_setAutomine", json!([true])).await?;
-            let network = deploy(&rpc, &deployer, &options.deploy).await?;
-            control_call(&control, "evm_setAutomine", json!([false])).await?;
-            network
-        } else {
-            deploy(&rpc, &deployer, &options.deploy).await?
-        };
-        if let Some(time) = options.block_time {
-            // Turning the one off turned the other off with it.
-            control_call(
-                &control,
-                "evm_setIntervalMining",
-                json!([time.as_secs().max(1)]),
-            )
-            .await?;
-        }
-        Ok(Self {
+        let control = Endpoint::new(&url(&anvil))?;
+        let network = deploy(&[url(&anvil)], &deployer, &options.deploy).await?;
+        let devnet = Self {
             network,
             anvil,
             control,
-        })
+        };
+        // The contracts are final from the first moment.
+        devnet.mine(options.deploy.confirmations).await?;
+        if let Some(time) = options.block_time {
+            // Only now: each contract would have waited for a block of its own.
+            devnet.control("evm_setAutomine", json!([false])).await?;
+            let seconds = json!([time.as_secs().max(1)]);
+            devnet.control("evm_setIntervalMining", seconds).await?;
+        }
+        Ok(devnet)
     }
 
     /// Of an account with 10,000 of the coin; 0 to 9, the first of which made the contracts.
@@ -158,7 +149,7 @@ impl Devnet {
 
     /// Where it listens.
     pub fn url(&self) -> String {
-        self.anvil.endpoint()
+        url(&self.anvil)
     }
 
     /// Makes blocks now.
@@ -213,15 +204,7 @@ pub fn launch(options: &DevnetOptions) -> Result<AnvilInstance, DevnetError> {
     if !path.is_file() {
         return Err(DevnetError::Missing { path });
     }
-    let mut anvil = Anvil::at(path).args([
-        "--accounts".to_owned(),
-        ACCOUNTS.to_string(),
-        // Nothing outside this machine is asked, for whatever reason.
-        "--offline".to_owned(),
-    ]);
-    if let Some(time) = options.block_time {
-        anvil = anvil.block_time(time.as_secs().max(1));
-    }
+    let mut anvil = Anvil::at(path).args(["--accounts".to_owned(), ACCOUNTS.to_string()]);
     if let Some(hardfork) = &options.hardfork {
         anvil = anvil.args(["--hardfork", hardfork]);
     }
@@ -248,6 +231,11 @@ fn program() -> PathBuf {
         .join(format!("anvil-{system}-{processor}"))
         .join("bin")
         .join(format!("anvil{}", env::consts::EXE_SUFFIX))
+}
+
+/// By number: a name would have to be looked up.
+fn url(anvil: &AnvilInstance) -> String {
+    format!("http://127.0.0.1:{}", anvil.port())
 }
 
 async fn control_call(

@@ -74,6 +74,32 @@ pub(crate) struct Tip {
     pub(crate) last_final: Block,
 }
 
+impl Health {
+    /// Before anything was asked.
+    pub(crate) fn before(endpoints: &Endpoints) -> Self {
+        Self {
+            endpoints: each(endpoints),
+            ..Self::default()
+        }
+    }
+}
+
+fn each(endpoints: &Endpoints) -> Vec<EndpointHealth> {
+    endpoints
+        .reports()
+        .into_iter()
+        .map(|(url_host, report)| EndpointHealth {
+            url_host,
+            block: report.head,
+            agrees: report.contradiction().is_none(),
+            problem: report
+                .problem
+                .clone()
+                .or_else(|| report.contradiction().map(str::to_owned)),
+        })
+        .collect()
+}
+
 /// Follows the newest blocks until the last handle is gone.
 pub(crate) async fn follow(inner: std::sync::Weak<Inner>) {
     let mut grew = Instant::now();
@@ -130,6 +156,14 @@ async fn look(
         Some(before) if before.last_final.number >= last_final => before.last_final,
         _ => endpoints.block(last_final).await?,
     };
+    if let Some(before) = before
+        && last_final.time < before.last_final.time
+    {
+        return Err(ChainError::Answer {
+            what: format!("block {}", last_final.number),
+            problem: "it is older than a block before it".to_owned(),
+        });
+    }
     Ok((Tip { head, last_final }, answered))
 }
 
@@ -151,20 +185,7 @@ fn health(chain: &Inner, looked: &Result<(Tip, usize), ChainError>, since: Durat
     };
     let usual = Duration::from_millis(chain.network.block_ms) * STALL_BLOCKS;
     Health {
-        endpoints: chain
-            .endpoints
-            .reports()
-            .into_iter()
-            .map(|(url_host, report)| EndpointHealth {
-                url_host,
-                block: report.head,
-                agrees: report.contradiction().is_none(),
-                problem: report
-                    .problem
-                    .clone()
-                    .or_else(|| report.contradiction().map(str::to_owned)),
-            })
-            .collect(),
+        endpoints: each(&chain.endpoints),
         head: tip.map(|tip| tip.head.number),
         final_block: tip.map(|tip| tip.last_final.number),
         final_time: tip.map(|tip| tip.last_final.time),

@@ -44,21 +44,32 @@ pub struct Network {
     /// The token has a faucet, from which anybody takes.
     pub faucet: bool,
     /// PayVault.
+    #[serde(with = "eip55")]
     pub vault: Address,
     /// ProviderStake.
+    #[serde(with = "eip55")]
     pub stake: Address,
     /// VoteDgc.
+    #[serde(with = "eip55")]
     pub votes: Address,
     /// DgcGovernor.
+    #[serde(with = "eip55")]
     pub governor: Address,
     /// The timelock through which votes act.
+    #[serde(with = "eip55")]
     pub timelock: Address,
     /// NetworkParams.
+    #[serde(with = "eip55")]
     pub params: Address,
     /// ModelRegistry.
+    #[serde(with = "eip55")]
     pub models: Address,
     /// MemoryRegistry, where there is one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "eip55::optional"
+    )]
     pub memory: Option<Address>,
     /// What pays for gas.
     pub coin: Coin,
@@ -91,6 +102,7 @@ pub struct Token {
     /// Always [`DECIMALS`].
     pub decimals: u8,
     /// Where it is.
+    #[serde(with = "eip55")]
     pub address: Address,
 }
 
@@ -365,25 +377,40 @@ pub fn amount_text(amount: U256, decimals: u8, symbol: &str) -> String {
     format!("{whole}.{} {symbol}", digits.trim_end_matches('0'))
 }
 
-/// A whole number as text: TOML's numbers end below it.
-mod digits {
-    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+/// Addresses with their checksum (EIP-55): a mistyped one is not read.
+mod eip55 {
+    use alloy::primitives::Address;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
-    pub(super) fn serialize<S: Serializer>(
-        number: &u128,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(number)
+    pub(super) fn serialize<S: Serializer>(address: &Address, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&address.to_checksum(None))
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<u128, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        // `parse` would take a sign.
-        if !text.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err(D::Error::custom("a whole number, in digits, is expected"));
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Address, D::Error> {
+        let text = String::deserialize(from)?;
+        Address::parse_checksummed(&text, None).map_err(|_| {
+            D::Error::custom("an address is 0x and 40 digits, with the capitals of its checksum")
+        })
+    }
+
+    pub(super) mod optional {
+        use super::{Address, Deserializer, Serializer};
+
+        #[allow(clippy::ref_option, reason = "what serde's attribute calls")]
+        pub(crate) fn serialize<S: Serializer>(
+            address: &Option<Address>,
+            to: S,
+        ) -> Result<S::Ok, S::Error> {
+            match address {
+                Some(address) => super::serialize(address, to),
+                None => to.serialize_none(),
+            }
         }
-        text.parse().map_err(D::Error::custom)
+
+        pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+            from: D,
+        ) -> Result<Option<Address>, D::Error> {
+            super::deserialize(from).map(Some)
+        }
     }
 }

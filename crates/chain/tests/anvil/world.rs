@@ -1,11 +1,5 @@
 //! A devnet whose blocks are made when a test says so, and what several tests do on it.
 
-// Each test file uses a part of it.
-#![allow(dead_code)]
-
-pub mod liar;
-pub mod voucher;
-
 use std::time::Duration;
 
 use chain::{
@@ -14,11 +8,11 @@ use chain::{
 };
 use tempfile::TempDir;
 
-pub const UNIT: u128 = 1_000_000_000_000_000_000;
+pub(crate) const UNIT: u128 = 1_000_000_000_000_000_000;
 /// Beyond this a test hangs.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-pub fn by_hand() -> DevnetOptions {
+pub(crate) fn by_hand() -> DevnetOptions {
     DevnetOptions {
         block_time: None,
         ..DevnetOptions::default()
@@ -26,18 +20,18 @@ pub fn by_hand() -> DevnetOptions {
 }
 
 /// A devnet, a chain over it, and its folder.
-pub struct World {
-    pub devnet: Devnet,
-    pub chain: Chain,
-    pub folder: TempDir,
+pub(crate) struct World {
+    pub(crate) devnet: Devnet,
+    pub(crate) chain: Chain,
+    pub(crate) folder: TempDir,
 }
 
 impl World {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with(&by_hand()).await
     }
 
-    pub async fn with(options: &DevnetOptions) -> Self {
+    pub(crate) async fn with(options: &DevnetOptions) -> Self {
         let devnet = Devnet::start(options).await.unwrap();
         let network = devnet.network.clone();
         let folder = tempfile::tempdir().unwrap();
@@ -49,31 +43,31 @@ impl World {
         }
     }
 
-    pub fn network(&self) -> &Network {
+    pub(crate) fn network(&self) -> &Network {
         &self.devnet.network
     }
 
-    pub fn key(&self, number: usize) -> Key {
+    pub(crate) fn key(&self, number: usize) -> Key {
         self.devnet.key(number).unwrap()
     }
 
-    pub fn address(&self, number: usize) -> Address {
+    pub(crate) fn address(&self, number: usize) -> Address {
         self.key(number).address()
     }
 
     /// Makes everything final that was mined.
-    pub async fn finish(&self) {
+    pub(crate) async fn finish(&self) {
         finish(&self.devnet, &self.chain).await;
     }
 
-    pub async fn send(&self, key: &Key, call: &Call) -> TxId {
+    pub(crate) async fn send(&self, key: &Key, call: &Call) -> TxId {
         let preview = self.chain.preview(key.address(), call).await.unwrap();
         assert_eq!(preview.simulation, Simulation::Ok, "{call:?}");
         self.chain.send(key, preview).await.unwrap()
     }
 
     /// Sends, and mines until nothing more is to be expected of it.
-    pub async fn run(&self, number: usize, call: &Call) -> TxState {
+    pub(crate) async fn run(&self, number: usize, call: &Call) -> TxState {
         let id = self.send(&self.key(number), call).await;
         let state = self.settle(id).await;
         assert!(
@@ -83,12 +77,12 @@ impl World {
         state
     }
 
-    pub async fn settle(&self, id: TxId) -> TxState {
+    pub(crate) async fn settle(&self, id: TxId) -> TxState {
         settle(&self.devnet, &self.chain, id).await
     }
 
     /// Tokens, a deposit of 500 by permit, and a signer that may spend 100 of it.
-    pub async fn funded(&self, number: usize, signer: Address) {
+    pub(crate) async fn funded(&self, number: usize, signer: Address) {
         let key = self.key(number);
         self.run(number, &Call::Faucet { to: key.address() }).await;
         let account = self.chain.account(key.address()).await.unwrap();
@@ -106,7 +100,7 @@ impl World {
         .await;
     }
 
-    pub async fn start(&self, payer: Address, signer: Address) -> Start {
+    pub(crate) async fn start(&self, payer: Address, signer: Address) -> Start {
         Start {
             payer,
             deposit: 500 * UNIT,
@@ -121,18 +115,18 @@ impl World {
         }
     }
 
-    pub fn now(&self) -> u64 {
+    pub(crate) fn now(&self) -> u64 {
         self.chain.health().borrow().final_time.unwrap()
     }
 }
 
-pub async fn open(network: &Network, folder: &TempDir) -> Chain {
+pub(crate) async fn open(network: &Network, folder: &TempDir) -> Chain {
     let chain = Chain::open(network.clone(), folder.path()).unwrap();
     within(chain.reached()).await;
     chain
 }
 
-pub async fn finish(devnet: &Devnet, chain: &Chain) {
+pub(crate) async fn finish(devnet: &Devnet, chain: &Chain) {
     let head = devnet
         .control("eth_blockNumber", serde_json::json!([]))
         .await
@@ -149,7 +143,7 @@ pub async fn finish(devnet: &Devnet, chain: &Chain) {
     .await;
 }
 
-pub async fn settle(devnet: &Devnet, chain: &Chain, id: TxId) -> TxState {
+pub(crate) async fn settle(devnet: &Devnet, chain: &Chain, id: TxId) -> TxState {
     within(async {
         loop {
             chain.wake();
@@ -168,7 +162,7 @@ pub async fn settle(devnet: &Devnet, chain: &Chain, id: TxId) -> TxState {
 }
 
 /// Waits until a transaction is in a state.
-pub async fn until(chain: &Chain, id: TxId, is: impl Fn(&TxState) -> bool) {
+pub(crate) async fn until(chain: &Chain, id: TxId, is: impl Fn(&TxState) -> bool) {
     let mut seen = chain.watch_transactions();
     within(async {
         loop {
@@ -186,7 +180,7 @@ pub async fn until(chain: &Chain, id: TxId, is: impl Fn(&TxState) -> bool) {
     .await;
 }
 
-pub async fn within<T>(future: impl Future<Output = T>) -> T {
+pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future)
         .await
         .expect("it takes too long")

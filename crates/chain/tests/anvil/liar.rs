@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+    atomic::{AtomicBool, Ordering},
 };
 
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use tokio::{
 };
 
 /// What becomes of an answer.
-pub enum Said {
+pub(crate) enum Said {
     /// This is its result.
     Result(Value),
     /// These are its bytes.
@@ -24,11 +24,9 @@ pub enum Said {
 type Lie = dyn Fn(&str, &Value, Value) -> Said + Send + Sync;
 
 /// A running endpoint. While it is honest it only passes on.
-pub struct Liar {
-    pub url: String,
+pub(crate) struct Liar {
+    pub(crate) url: String,
     lies: Arc<AtomicBool>,
-    /// How many transactions it was sent.
-    pub sent: Arc<AtomicUsize>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -40,41 +38,35 @@ impl Drop for Liar {
 
 impl Liar {
     /// `lie` gets the method, its parameters and anvil's result.
-    pub async fn new(
+    pub(crate) async fn new(
         anvil: &str,
         lie: impl Fn(&str, &Value, Value) -> Said + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let lies = Arc::new(AtomicBool::new(true));
-        let sent = Arc::new(AtomicUsize::new(0));
         let lie: Arc<Lie> = Arc::new(lie);
         let anvil = anvil.to_owned();
-        let (tells, counts) = (Arc::clone(&lies), Arc::clone(&sent));
+        let tells = Arc::clone(&lies);
         let task = tokio::spawn(async move {
             let mut connections = tokio::task::JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 let (anvil, lie) = (anvil.clone(), Arc::clone(&lie));
-                let (tells, counts) = (Arc::clone(&tells), Arc::clone(&counts));
+                let tells = Arc::clone(&tells);
                 connections.spawn(async move {
-                    let _ = serve(stream, &anvil, &*lie, &tells, &counts).await;
+                    let _ = serve(stream, &anvil, &*lie, &tells).await;
                 });
             }
         });
-        Self {
-            url,
-            lies,
-            sent,
-            task,
-        }
+        Self { url, lies, task }
     }
 
     /// One that passes everything on.
-    pub async fn honest(anvil: &str) -> Self {
+    pub(crate) async fn honest(anvil: &str) -> Self {
         Self::new(anvil, |_, _, result| Said::Result(result)).await
     }
 
-    pub fn lies(&self, lies: bool) {
+    pub(crate) fn lies(&self, lies: bool) {
         self.lies.store(lies, Ordering::SeqCst);
     }
 }
@@ -84,14 +76,10 @@ async fn serve(
     anvil: &str,
     lie: &Lie,
     tells: &AtomicBool,
-    sent: &AtomicUsize,
 ) -> std::io::Result<()> {
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     while let Some(question) = question(&mut stream).await? {
         let method = question["method"].as_str().unwrap_or_default().to_owned();
-        if method == "eth_sendRawTransaction" {
-            sent.fetch_add(1, Ordering::SeqCst);
-        }
         let answer = client
             .post(anvil)
             .header("content-type", "application/json")

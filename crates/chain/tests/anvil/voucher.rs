@@ -24,11 +24,11 @@ sol! {
     }
 }
 
-pub fn device(seed: u8) -> PrivateKeySigner {
+pub(crate) fn device(seed: u8) -> PrivateKeySigner {
     PrivateKeySigner::from_slice(&[seed; 32]).unwrap()
 }
 
-pub fn row(
+pub(crate) fn row(
     network: &Network,
     signer: &PrivateKeySigner,
     payer: Address,
@@ -50,7 +50,7 @@ pub fn row(
     }
 }
 
-pub fn promise(
+pub(crate) fn promise(
     network: &Network,
     signer: &PrivateKeySigner,
     payer: Address,
@@ -68,7 +68,7 @@ pub fn promise(
     }
 }
 
-pub fn reservation(
+pub(crate) fn reservation(
     network: &Network,
     signer: &PrivateKeySigner,
     payer: Address,

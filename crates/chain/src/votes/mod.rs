@@ -1,19 +1,23 @@
-//! Votes: who has which weight, what is proposed, and what it would change.
+//! Votes: who has which weight, what is proposed, and what it would change ([`change`]). Read from the chain itself: there
+//! is no index of somebody's in between.
+
+mod change;
 
 use std::collections::BTreeMap;
 
 use alloy::{
-    primitives::{Address, B256, Bytes, U256, keccak256},
-    sol_types::{SolCall, SolEvent, SolEventInterface, SolInterface},
+    primitives::{Address, B256, U256},
+    sol_types::{SolEvent, SolEventInterface},
 };
 use futures::{StreamExt as _, TryStreamExt as _, stream, try_join};
 
+pub use change::{Change, DecodedCall, Model, Motion};
+
 use crate::{
-    abi::{DgcGovernor, ModelRegistry, NetworkParams, PayVault, VoteDgc},
+    abi::{DgcGovernor, ModelRegistry, VoteDgc},
     chain::{Chain, Inner},
     error::ChainError,
     events::ranges,
-    network::{Network, amount_text},
     reason::amount,
     rpc::{endpoint::words, wire::Event},
 };
@@ -24,8 +28,6 @@ const MAX_PROPOSALS: usize = 200;
 const READS_AT_ONCE: usize = 4;
 /// What of a foreign description is kept.
 const MAX_DESCRIPTION: usize = 16 * 1024;
-/// More calls than this in one proposal are counted and not decoded.
-const MAX_CALLS: usize = 64;
 
 /// An account's weight. Amounts in base units.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,72 +69,6 @@ impl std::fmt::Display for Support {
             Self::Abstain => "abstain",
         })
     }
-}
-
-/// What a vote can change.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// Jobs that are audited, in parts of 10,000.
-    AuditRate(u16),
-    /// The auditors' part of the fee, in parts of 10,000.
-    AuditorShare(u16),
-    /// The first slash of a stake, in parts of 10,000.
-    Slash(u16),
-    /// What is asked of a provider, in base units.
-    MinimumStake(u128),
-    /// The fee on claims, in parts of 10,000, and who gets it.
-    Fee {
-        /// In parts of 10,000.
-        bps: u16,
-        /// Who gets it.
-        to: Address,
-    },
-    /// A model that the vote lists.
-    ListModel(Model),
-    /// One that it lists no more.
-    DropModel {
-        /// SHA-256 of the file.
-        digest: B256,
-    },
-}
-
-/// A listed model.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Model {
-    /// SHA-256 of the file.
-    pub digest: B256,
-    /// SPDX identifier or name of its licence.
-    pub licence: String,
-    /// Its architecture, as the file names it.
-    pub family: String,
-    /// SHA-256 of the calibration card.
-    pub card: B256,
-}
-
-/// The calls of a proposal, as the governor knows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Motion {
-    /// Whom it calls.
-    pub targets: Vec<Address>,
-    /// With how much of the coin.
-    pub values: Vec<U256>,
-    /// With which data.
-    pub calldatas: Vec<Bytes>,
-    /// In its proposer's words: they bind nobody.
-    pub description: String,
-}
-
-/// One call of a proposal.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DecodedCall {
-    /// Whom it calls.
-    pub target: Address,
-    /// With how much of the coin.
-    pub value: U256,
-    /// With which data.
-    pub data: Bytes,
-    /// What it changes; `None` where it is none of the things that a vote is for here, and so needs a careful look.
-    pub change: Option<Change>,
 }
 
 /// Where a proposal stands.
@@ -228,165 +164,6 @@ struct Made {
 enum ModelEvent {
     Listed(Model),
     Dropped(B256),
-}
-
-impl Change {
-    /// Whom the timelock calls for it, and with which data.
-    fn encode(&self, network: &Network) -> (Address, Bytes) {
-        let params = network.params;
-        let (target, data) = match self {
-            Self::AuditRate(rate) => (
-                params,
-                NetworkParams::setAuditRateCall { rate: *rate }.abi_encode(),
-            ),
-            Self::AuditorShare(bps) => (
-                params,
-                NetworkParams::setAuditorShareCall { bps: *bps }.abi_encode(),
-            ),
-            Self::Slash(bps) => (
-                params,
-                NetworkParams::setSlashCall { bps: *bps }.abi_encode(),
-            ),
-            Self::MinimumStake(amount) => (
-                params,
-                NetworkParams::setMinimumStakeCall { amount: *amount }.abi_encode(),
-            ),
-            Self::Fee { bps, to } => (
-                network.vault,
-                PayVault::setFeeCall { bps: *bps, to: *to }.abi_encode(),
-            ),
-            Self::ListModel(model) => (
-                network.models,
-                ModelRegistry::listCall {
-                    digest: model.digest,
-                    licence: model.licence.clone(),
-                    family: model.family.clone(),
-                    card: model.card,
-                }
-                .abi_encode(),
-            ),
-            Self::DropModel { digest } => (
-                network.models,
-                ModelRegistry::dropCall { digest: *digest }.abi_encode(),
-            ),
-        };
-        (target, data.into())
-    }
-
-    fn decode(network: &Network, target: Address, data: &[u8]) -> Option<Self> {
-        let change = if target == network.params {
-            use NetworkParams::NetworkParamsCalls as Calls;
-            match Calls::abi_decode(data).ok()? {
-                Calls::setAuditRate(call) => Self::AuditRate(call.rate),
-                Calls::setAuditorShare(call) => Self::AuditorShare(call.bps),
-                Calls::setSlash(call) => Self::Slash(call.bps),
-                Calls::setMinimumStake(call) => Self::MinimumStake(call.amount),
-                // The rest only reads.
-                _ => return None,
-            }
-        } else if target == network.vault {
-            let call = PayVault::setFeeCall::abi_decode(data).ok()?;
-            Self::Fee {
-                bps: call.bps,
-                to: call.to,
-            }
-        } else if target == network.models {
-            use ModelRegistry::ModelRegistryCalls as Calls;
-            match Calls::abi_decode(data).ok()? {
-                Calls::list(call) => Self::ListModel(Model {
-                    digest: call.digest,
-                    licence: words(&call.licence),
-                    family: words(&call.family),
-                    card: call.card,
-                }),
-                Calls::drop(call) => Self::DropModel {
-                    digest: call.digest,
-                },
-                _ => return None,
-            }
-        } else {
-            return None;
-        };
-        // Bytes behind the arguments, or odd padding, would make a second form of the same: it is shown as unknown.
-        (change.encode(network) == (target, Bytes::copy_from_slice(data))).then_some(change)
-    }
-
-    /// In words.
-    pub fn text(&self, network: &Network) -> String {
-        let parts = |bps: u16| format!("{}.{:02} %", bps / 100, bps % 100);
-        match self {
-            Self::AuditRate(rate) => format!("Audited jobs: {}", parts(*rate)),
-            Self::AuditorShare(bps) => format!("Auditors' part of the fee: {}", parts(*bps)),
-            Self::Slash(bps) => format!("First slash of a stake: {}", parts(*bps)),
-            Self::MinimumStake(amount) => format!(
-                "Stake asked of a provider: {}",
-                amount_text(
-                    U256::from(*amount),
-                    network.token.decimals,
-                    &network.token.symbol
-                )
-            ),
-            Self::Fee { bps, to } => format!("Fee on claims: {}, to {to}", parts(*bps)),
-            Self::ListModel(model) => format!(
-                "List the {} model {} ({})",
-                model.family, model.digest, model.licence
-            ),
-            Self::DropModel { digest } => format!("List the model {digest} no more"),
-        }
-    }
-}
-
-impl DecodedCall {
-    /// In words.
-    pub fn text(&self, network: &Network) -> String {
-        match &self.change {
-            Some(change) => change.text(network),
-            None => format!(
-                "An unknown call of {} bytes to {}",
-                self.data.len(),
-                network
-                    .contract_at(self.target)
-                    .map_or_else(|| self.target.to_string(), str::to_owned)
-            ),
-        }
-    }
-}
-
-impl Motion {
-    /// What proposes these changes.
-    pub fn new(network: &Network, changes: &[Change], description: &str) -> Self {
-        let (targets, calldatas): (Vec<_>, Vec<_>) =
-            changes.iter().map(|change| change.encode(network)).unzip();
-        Self {
-            values: vec![U256::ZERO; targets.len()],
-            targets,
-            calldatas,
-            description: description.to_owned(),
-        }
-    }
-
-    pub(crate) fn description_hash(&self) -> B256 {
-        keccak256(self.description.as_bytes())
-    }
-
-    /// What its calls are.
-    pub fn decode(&self, network: &Network) -> Vec<DecodedCall> {
-        self.targets
-            .iter()
-            .zip(&self.values)
-            .zip(&self.calldatas)
-            .take(MAX_CALLS)
-            .map(|((target, value), data)| DecodedCall {
-                target: *target,
-                value: *value,
-                data: data.clone(),
-                change: value
-                    .is_zero()
-                    .then(|| Change::decode(network, *target, data))
-                    .flatten(),
-            })
-            .collect()
-    }
 }
 
 impl Chain {

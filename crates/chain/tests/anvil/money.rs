@@ -1,11 +1,11 @@
 //! Money on a real chain: deposit, claims, reservation, overdraft, and what the events say of it.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-mod common;
-
 use chain::{Call, ChainError, Final, Simulation, U256, VaultEvent};
-use common::{UNIT, World, voucher, within};
+
+use crate::{
+    voucher,
+    world::{UNIT, World, within},
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deposit_is_claimed_and_withdrawn_to_the_last_unit() {

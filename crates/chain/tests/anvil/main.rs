@@ -1,0 +1,12 @@
+//! Everything against a real chain: anvil with the real contracts.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod deploying;
+mod liar;
+mod lies;
+mod money;
+mod pending;
+mod voting;
+mod voucher;
+mod world;

@@ -109,6 +109,8 @@ pub(crate) async fn keep(inner: Arc<Inner>) {
                             .money
                             .status
                             .send_replace(status::failed(&inner, error.view()));
+                        // Who waits for it hears that it did not open.
+                        inner.money.live.send_replace(None);
                         retry = true;
                     }
                 },

@@ -114,6 +114,11 @@ describe("the words of a wallet", () => {
   it("are confirmed from paper, or cancelled", async () => {
     await open({ kind: "confirm_words" }, "locked");
     await press(t.askHave);
+    type(t.password, "wrong password");
+    await press(t.next);
+    expect(said()).toContain("The password is wrong.");
+    type(t.password, PASSWORD);
+    await press(t.next);
     await press(t.askLater);
     expect(log.map((entry) => entry.name)).toEqual(["cancel"]);
   });

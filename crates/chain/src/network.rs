@@ -116,7 +116,7 @@ pub struct Gas {
     pub reserve: u64,
     /// What a unit of gas is taken to cost, in base units of the token. An assumption of this file, since no chain says what its
     /// coin is worth in another token; a claim or reservation is judged by it, and nothing is paid by it.
-    #[serde(with = "digits")]
+    #[serde(with = "crate::call::amount_as_text")]
     pub token_per_gas: u128,
     /// The block in which the first of the contracts was made: nothing of them is older.
     pub first_block: u64,

@@ -26,6 +26,14 @@ pub enum ChainError {
         /// Who said the same.
         hosts: Vec<Vec<String>>,
     },
+    /// Only one of several endpoints answered this, though the others are there.
+    #[error("one endpoint alone answers about {what}: {}", problems(.silent))]
+    Unconfirmed {
+        /// What was asked.
+        what: String,
+        /// The others' hosts, and what is wrong with them.
+        silent: Vec<(String, String)>,
+    },
     /// The majority says so, and it is no answer to what was asked.
     #[error("the chain's answer about {what} is none: {problem}")]
     Answer {
@@ -145,7 +153,11 @@ impl ChainError {
     pub fn is_retryable(&self) -> bool {
         matches!(
             self,
-            Self::Offline { .. } | Self::Disagree { .. } | Self::NotYet | Self::PreviewOld { .. }
+            Self::Offline { .. }
+                | Self::Disagree { .. }
+                | Self::Unconfirmed { .. }
+                | Self::NotYet
+                | Self::PreviewOld { .. }
         )
     }
 }

@@ -181,6 +181,8 @@ fn health(chain: &Inner, looked: &Result<(Tip, usize), ChainError>, since: Durat
         Ok((_, answered)) if *answered >= 2 => State::Online,
         Ok(_) => State::OneOnly,
         Err(ChainError::Offline { .. }) => State::Offline,
+        // Two are there, and one of them says nothing of use.
+        Err(ChainError::Unconfirmed { .. }) => State::OneOnly,
         Err(_) => State::Disagree,
     };
     let usual = Duration::from_millis(chain.network.block_ms) * STALL_BLOCKS;

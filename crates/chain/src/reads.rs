@@ -195,6 +195,14 @@ impl Chain {
         Ok(u128::try_from(allowed).unwrap_or(u128::MAX))
     }
 
+    /// The hash of a block: whether this is still the chain that was seen before.
+    ///
+    /// # Errors
+    /// As [`Chain::account`].
+    pub async fn block_hash(&self, number: u64) -> Result<B256, ChainError> {
+        Ok(self.inner.endpoints.block(number).await?.hash)
+    }
+
     /// A signer of a payer; `None` where it was never granted anything.
     ///
     /// # Errors

@@ -80,8 +80,11 @@ struct Contracts {
     /// About how many milliseconds lie between two blocks.
     #[arg(long)]
     block_ms: u64,
+    /// What a unit of gas is taken to cost, in base units of the token: what is too small to claim is judged by it.
+    #[arg(long)]
+    token_per_gas: u128,
     /// What a payee gets for claiming after a signer's end, in base units.
-    #[arg(long, default_value_t = UNIT / 100)]
+    #[arg(long, default_value_t = UNIT / 10_000)]
     gas_share: u128,
     /// What who shows an overdraft gets, in base units.
     #[arg(long, default_value_t = UNIT / 2)]
@@ -149,6 +152,7 @@ async fn on_a_chain(contracts: Contracts) -> Result<(), Box<dyn std::error::Erro
         },
         confirmations: contracts.confirmations,
         block_ms: contracts.block_ms,
+        token_per_gas: contracts.token_per_gas,
         gas_share: contracts.gas_share,
         report_reward: contracts.report_reward,
         max_minimum_stake: contracts.max_minimum_stake,

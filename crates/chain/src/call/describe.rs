@@ -390,7 +390,11 @@ pub(crate) mod amount_as_text {
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<u128, D::Error> {
         let text = String::deserialize(from)?;
+        // `parse` would take a sign.
+        let digits = text.bytes().all(|byte| byte.is_ascii_digit());
         text.parse()
-            .map_err(|_| D::Error::custom("an amount is a whole number"))
+            .ok()
+            .filter(|_| digits)
+            .ok_or_else(|| D::Error::custom("a whole number, in digits, is expected"))
     }
 }

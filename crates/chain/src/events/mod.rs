@@ -179,6 +179,7 @@ async fn follow(
     send: mpsc::Sender<Final>,
 ) {
     let mut next = from;
+    let mut length = ranges::Length::default();
     loop {
         let ready = tips.wait_for(|tip| tip.is_some_and(|tip| tip.last_final.number >= next));
         let tip = tokio::select! {
@@ -192,7 +193,7 @@ async fn follow(
         let (Some(tip), Some(inner)) = (tip, chain.upgrade()) else {
             return;
         };
-        match range(&inner, next, tip.last_final).await {
+        match range(&inner, &mut length, next, tip.last_final).await {
             Ok((finals, end)) => {
                 drop(inner);
                 for last in finals {
@@ -217,11 +218,20 @@ async fn follow(
 /// The blocks with events from `from` on, and the last block of the range whether it has any or not.
 async fn range(
     chain: &Inner,
+    length: &mut ranges::Length,
     from: u64,
     last_final: Block,
 ) -> Result<(Vec<Final>, u64), ChainError> {
     let vault = chain.network.vault;
-    let (events, end) = ranges::next(&chain.endpoints, vault, &[], from, last_final.number).await?;
+    let (events, end) = ranges::next(
+        &chain.endpoints,
+        length,
+        vault,
+        &[],
+        from,
+        last_final.number,
+    )
+    .await?;
     let mut finals: Vec<Final> = Vec::new();
     for event in &events {
         if finals.last().is_none_or(|last| last.block != event.block) {

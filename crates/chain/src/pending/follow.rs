@@ -139,11 +139,7 @@ async fn mined(
         if nonce_is_final && *missing >= ROUNDS_TO_LOSE {
             outcomes.push(Outcome {
                 id: record.id,
-                state: match &record.state {
-                    // It was refused, and nothing came of it after all.
-                    TxState::Failed { why } => TxState::Failed { why: why.clone() },
-                    _ => TxState::Lost,
-                },
+                state: unless_refused(record, TxState::Lost),
                 settled: true,
                 note: None,
             });
@@ -164,10 +160,7 @@ fn settle(record: &Record, won: bool, receipt: &Receipt, is_final: bool) -> Outc
         (true, true) => TxState::Failed {
             why: format!("the contract refused it in block {}", receipt.block),
         },
-        (false, true) => match &record.state {
-            TxState::Failed { why } => TxState::Failed { why: why.clone() },
-            _ => TxState::Replaced,
-        },
+        (false, true) => unless_refused(record, TxState::Replaced),
         // Another one is in a block that may still go: nothing is said before that block is final.
         (false, false) => record.state.clone(),
     };
@@ -176,6 +169,15 @@ fn settle(record: &Record, won: bool, receipt: &Receipt, is_final: bool) -> Outc
         state,
         settled: is_final,
         note: None,
+    }
+}
+
+/// One that was refused, and of which nothing came after all, stays refused.
+fn unless_refused(record: &Record, state: TxState) -> TxState {
+    if matches!(record.state, TxState::Failed { .. }) {
+        record.state.clone()
+    } else {
+        state
     }
 }
 

@@ -1,7 +1,10 @@
 //! Several endpoints, asked the same at once: what most of them say counts, and who says otherwise is named.
 
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -23,6 +26,17 @@ const NAMED_FOR: Duration = Duration::from_secs(600);
 pub(crate) struct Endpoints {
     chain_id: u64,
     list: Vec<Kept>,
+    /// How many told their newest block when they were last asked for it.
+    reached: AtomicUsize,
+}
+
+/// The events of a range of blocks.
+#[derive(Debug)]
+pub(crate) enum Range {
+    /// All of them.
+    Events(Vec<Event>),
+    /// Some endpoint does not answer for so many blocks at once.
+    TooLong,
 }
 
 #[derive(Debug)]
@@ -108,7 +122,11 @@ impl Endpoints {
                 })
             })
             .collect::<Result<_, ChainError>>()?;
-        Ok(Self { chain_id, list })
+        Ok(Self {
+            chain_id,
+            list,
+            reached: AtomicUsize::new(0),
+        })
     }
 
     /// Each endpoint's host, and what is known of it.
@@ -145,6 +163,7 @@ impl Endpoints {
         }))
         .await;
         let mut heads: Vec<u64> = answers.into_iter().flatten().collect();
+        self.reached.store(heads.len(), Ordering::Relaxed);
         heads.sort_unstable_by(|a, b| b.cmp(a));
         let majority = heads.len() / 2;
         match heads.get(majority) {
@@ -265,26 +284,34 @@ impl Endpoints {
     }
 
     /// The events of a contract in a range of blocks, both ends within it.
+    ///
+    /// Where an endpoint refuses, whatever its words for it, the range counts as too long: otherwise one that answers any
+    /// range would be alone with its answer.
     pub(crate) async fn events(
         &self,
         address: Address,
         topics: &[B256],
         from: u64,
         to: u64,
-    ) -> Result<Vec<Event>, ChainError> {
+    ) -> Result<Range, ChainError> {
         let mut filter = json!({ "address": address, "fromBlock": hex(from), "toBlock": hex(to) });
         if !topics.is_empty() {
             filter["topics"] = json!([topics]);
         }
-        self.compare("events", "eth_getLogs", &json!([filter]), |answer| {
-            wire::events(
-                &answer.map_err(|error| error.to_string())?,
-                address,
-                from,
-                to,
-            )
-        })
-        .await
+        let refused = AtomicBool::new(false);
+        let events = self
+            .compare("events", "eth_getLogs", &json!([filter]), |answer| {
+                if let Err(RpcError::Refused(_) | RpcError::TooLarge) = &answer {
+                    refused.store(true, Ordering::Relaxed);
+                }
+                let answer = answer.map_err(|error| error.to_string())?;
+                wire::events(&answer, address, from, to)
+            })
+            .await;
+        if refused.into_inner() && to > from {
+            return Ok(Range::TooLong);
+        }
+        events.map(Range::Events)
     }
 
     /// What each endpoint answers, for figures on which they need not agree: prices and estimates.
@@ -328,6 +355,13 @@ impl Endpoints {
         let answered: usize = groups.iter().map(|(_, who)| who.len()).sum();
         if answered == 0 {
             return Err(ChainError::Offline { tried });
+        }
+        if answered == 1 && self.reached.load(Ordering::Relaxed) > 1 {
+            // Others are there: what one says alone is not taken for what they would have said.
+            return Err(ChainError::Unconfirmed {
+                what: what.to_owned(),
+                silent: tried,
+            });
         }
         groups.sort_by_key(|(_, who)| std::cmp::Reverse(who.len()));
         let most = groups.first().map_or(0, |(_, who)| who.len());

@@ -80,15 +80,16 @@ fn parse<T: std::str::FromStr>(value: &Value, what: &str) -> Result<T, String> {
         .ok_or_else(|| format!("{what} is missing or malformed"))
 }
 
+fn given(value: &Value) -> Option<&Value> {
+    (!value.is_null()).then_some(value)
+}
+
 /// `None` where the endpoint knows no such block.
 pub(crate) fn block(value: &Value) -> Result<Option<Block>, String> {
     if value.is_null() {
         return Ok(None);
     }
-    let base_fee = match &value["baseFeePerGas"] {
-        Value::Null => None,
-        fee => Some(price(fee)?),
-    };
+    let base_fee = given(&value["baseFeePerGas"]).map(price).transpose()?;
     Ok(Some(Block {
         number: quantity(&value["number"])?,
         hash: parse(&value["hash"], "a block's hash")?,
@@ -101,10 +102,9 @@ pub(crate) fn receipt(value: &Value) -> Result<Option<Receipt>, String> {
     if value.is_null() {
         return Ok(None);
     }
-    let contract = match &value["contractAddress"] {
-        Value::Null => None,
-        address => Some(parse(address, "a contract's address")?),
-    };
+    let contract = given(&value["contractAddress"])
+        .map(|address| parse(address, "a contract's address"))
+        .transpose()?;
     Ok(Some(Receipt {
         tx: parse(&value["transactionHash"], "a transaction's hash")?,
         block: quantity(&value["blockNumber"])?,
@@ -181,4 +181,89 @@ pub(crate) fn revert_text(data: &[u8]) -> Option<String> {
     Revert::abi_decode(data)
         .ok()
         .map(|revert| super::endpoint::words(&revert.reason))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_no_answer_is_none() {
+        for value in [
+            json!(null),
+            json!(5),
+            json!("5"),
+            json!("0xzz"),
+            json!("0x1ffffffffffffffff"),
+            json!([]),
+            json!({}),
+        ] {
+            assert!(quantity(&value).is_err(), "{value}");
+        }
+        assert!(wide(&json!(format!("0x1{:064x}", 0))).is_err());
+        for value in [
+            json!({}),
+            json!([]),
+            json!("0x"),
+            json!({ "number": "0x1" }),
+        ] {
+            assert!(
+                block(&value).is_err() && receipt(&value).is_err(),
+                "{value}"
+            );
+        }
+        assert_eq!(block(&json!(null)), Ok(None));
+        assert_eq!(receipt(&json!(null)), Ok(None));
+    }
+
+    #[test]
+    fn events_that_were_not_asked_for_make_the_answer_none() {
+        let at = Address::repeat_byte(1);
+        let event = |address: Address, block: u64, index: u64| {
+            json!({
+                "address": address, "topics": [B256::repeat_byte(2)], "data": "0x",
+                "blockNumber": format!("{block:#x}"), "blockHash": B256::repeat_byte(3),
+                "transactionHash": B256::repeat_byte(4), "logIndex": format!("{index:#x}"),
+            })
+        };
+        let read = |list: Value| events(&list, at, 5, 9);
+        // In whatever order they come.
+        let two = read(json!([event(at, 7, 1), event(at, 6, 0)])).unwrap();
+        assert_eq!((two[0].block, two[1].block), (6, 7));
+        assert!(read(json!([event(at, 10, 0)])).is_err());
+        assert!(read(json!([event(Address::repeat_byte(9), 6, 0)])).is_err());
+        assert!(read(json!([event(at, 6, 0), event(at, 6, 0)])).is_err());
+        assert!(read(json!({})).is_err());
+        let mut many = event(at, 6, 0);
+        many["topics"] = json!(vec![B256::ZERO; 5]);
+        assert!(read(json!([many])).is_err());
+    }
+
+    #[test]
+    fn a_revert_is_told_from_an_endpoints_own_refusal() {
+        let refused = |code, message: &str, data| Refused {
+            code,
+            message: message.to_owned(),
+            data,
+        };
+        let data = Some(Bytes::from(vec![1, 2]));
+        // As geth, OpenEthereum and Ganache have said it.
+        assert_eq!(
+            reverted(&refused(3, "execution reverted", Some(json!("0x0102")))),
+            data
+        );
+        assert_eq!(
+            reverted(&refused(-32015, "VM error", Some(json!("Reverted 0x0102")))),
+            data
+        );
+        assert_eq!(
+            reverted(&refused(-32000, "", Some(json!({ "data": "0x0102" })))),
+            data
+        );
+        let none = Some(Bytes::new());
+        assert_eq!(reverted(&refused(-32000, "execution reverted", None)), none);
+        assert_eq!(reverted(&refused(-32000, "header not found", None)), None);
+    }
 }

@@ -2,7 +2,7 @@
 
 use alloy::{
     primitives::{Address, B256, Bytes, U256, keccak256},
-    sol_types::{SolCall, SolInterface},
+    sol_types::SolCall,
 };
 
 use crate::{
@@ -125,15 +125,7 @@ impl Change {
 
     fn decode(network: &Network, target: Address, data: &[u8]) -> Option<Self> {
         let change = if target == network.params {
-            use NetworkParams::NetworkParamsCalls as Calls;
-            match Calls::abi_decode(data).ok()? {
-                Calls::setAuditRate(call) => Self::AuditRate(call.rate),
-                Calls::setAuditorShare(call) => Self::AuditorShare(call.bps),
-                Calls::setSlash(call) => Self::Slash(call.bps),
-                Calls::setMinimumStake(call) => Self::MinimumStake(call.amount),
-                // The rest only reads.
-                _ => return None,
-            }
+            Self::decode_param(data)?
         } else if target == network.vault {
             let call = PayVault::setFeeCall::abi_decode(data).ok()?;
             Self::Fee {
@@ -141,24 +133,41 @@ impl Change {
                 to: call.to,
             }
         } else if target == network.models {
-            use ModelRegistry::ModelRegistryCalls as Calls;
-            match Calls::abi_decode(data).ok()? {
-                Calls::list(call) => Self::ListModel(Model {
-                    digest: call.digest,
-                    licence: words(&call.licence),
-                    family: words(&call.family),
-                    card: call.card,
-                }),
-                Calls::drop(call) => Self::DropModel {
-                    digest: call.digest,
-                },
-                _ => return None,
-            }
+            Self::decode_model(data)?
         } else {
             return None;
         };
         // Bytes behind the arguments, or odd padding, would make a second form of the same: it is shown as unknown.
         (change.encode(network) == (target, Bytes::copy_from_slice(data))).then_some(change)
+    }
+
+    fn decode_param(data: &[u8]) -> Option<Self> {
+        use NetworkParams as P;
+        P::setAuditRateCall::abi_decode(data)
+            .map(|call| Self::AuditRate(call.rate))
+            .or_else(|_| {
+                P::setAuditorShareCall::abi_decode(data).map(|c| Self::AuditorShare(c.bps))
+            })
+            .or_else(|_| P::setSlashCall::abi_decode(data).map(|call| Self::Slash(call.bps)))
+            .or_else(|_| {
+                P::setMinimumStakeCall::abi_decode(data).map(|call| Self::MinimumStake(call.amount))
+            })
+            .ok()
+    }
+
+    fn decode_model(data: &[u8]) -> Option<Self> {
+        if let Ok(call) = ModelRegistry::dropCall::abi_decode(data) {
+            return Some(Self::DropModel {
+                digest: call.digest,
+            });
+        }
+        let call = ModelRegistry::listCall::abi_decode(data).ok()?;
+        Some(Self::ListModel(Model {
+            digest: call.digest,
+            licence: words(&call.licence),
+            family: words(&call.family),
+            card: call.card,
+        }))
     }
 
     /// In words.

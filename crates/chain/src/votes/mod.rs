@@ -138,6 +138,7 @@ pub(crate) struct Found {
 struct Scan<T> {
     /// The next block to look at.
     next: Option<u64>,
+    length: ranges::Length,
     found: Vec<T>,
 }
 
@@ -145,6 +146,7 @@ impl<T> Default for Scan<T> {
     fn default() -> Self {
         Self {
             next: None,
+            length: ranges::Length::default(),
             found: Vec::new(),
         }
     }
@@ -351,7 +353,8 @@ impl<T> Scan<T> {
     ) -> Result<(), ChainError> {
         let mut next = self.next.unwrap_or(chain.network.gas.first_block);
         while next <= to {
-            let (events, end) = ranges::next(&chain.endpoints, at, topics, next, to).await?;
+            let (events, end) =
+                ranges::next(&chain.endpoints, &mut self.length, at, topics, next, to).await?;
             self.found.extend(events.iter().filter_map(&read));
             next = end.saturating_add(1);
             self.next = Some(next);

@@ -1,6 +1,9 @@
 //! What is deployed where, and what is refused.
 
-use alloy::{primitives::Bytes, sol_types::SolValue};
+use alloy::{
+    primitives::Bytes,
+    sol_types::{SolCall, SolValue},
+};
 use chain::{
     Address, Call, Chain, ChainError, Evm, Network, NetworkError, Simulation, U256, deploy,
     dev::{Devnet, DevnetError, DevnetOptions, launch},
@@ -29,9 +32,19 @@ async fn a_network_file_says_what_was_deployed() {
         "cargo xtask deploy devnet, then commit networks/devnet.toml"
     );
     world.chain.verify().await.unwrap();
-    // The deployer has no power left.
     let terms = world.chain.vault_terms().await.unwrap();
-    assert_eq!(terms.gas_share, UNIT / 100);
+    assert_eq!(terms.gas_share, UNIT / 10_000);
+    // Nobody administers the timelock: neither who deployed it, nor the governor.
+    for account in [world.address(0), network.governor] {
+        let question = hasRoleCall {
+            role: chain::B256::ZERO,
+            account,
+        };
+        let data = Bytes::from(question.abi_encode());
+        let call = json!([{ "to": network.timelock, "data": data }, "latest"]);
+        let has = world.devnet.control("eth_call", call).await.unwrap();
+        assert_eq!(has, json!(chain::B256::ZERO));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -277,4 +290,8 @@ fn a_network_file_is_refused_with_the_field() {
 #[test]
 fn anvil_is_where_npm_puts_it() {
     drop(launch(&by_hand()).unwrap());
+}
+
+alloy::sol! {
+    function hasRole(bytes32 role, address account) returns (bool);
 }

@@ -15,6 +15,8 @@ use tokio::{
 pub(crate) enum Said {
     /// This is its result.
     Result(Value),
+    /// This is its error.
+    Refused(Value),
     /// These are its bytes.
     Raw(Vec<u8>),
     /// It never comes.
@@ -99,6 +101,11 @@ async fn serve(
         let body = match said {
             Said::Result(result) => {
                 json!({ "jsonrpc": "2.0", "id": question["id"], "result": result })
+                    .to_string()
+                    .into_bytes()
+            }
+            Said::Refused(error) => {
+                json!({ "jsonrpc": "2.0", "id": question["id"], "error": error })
                     .to_string()
                     .into_bytes()
             }

@@ -356,3 +356,50 @@ async fn a_handle_that_is_dropped_ends_its_streams() {
     drop(chain);
     assert!(within(events.recv()).await.is_none());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_answers_alone_is_not_believed_while_others_are_there() {
+    // The other one is there, and breaks just this question.
+    let lied = Lied::new(1, |method: &str, _: &Value, result: Value| match method {
+        "eth_getBalance" => Said::Raw(b"{}".to_vec()),
+        _ => Said::Result(result),
+    })
+    .await;
+    within(lied.chain.reached()).await;
+    lied.health(|health| health.state == State::Online).await;
+    let alone = lied.chain.account(lied.world.address(1)).await.unwrap_err();
+    assert!(alone.is_retryable());
+    assert!(matches!(alone, ChainError::Unconfirmed { .. }), "{alone}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_range_that_one_refuses_is_asked_for_in_parts() {
+    let strict = |method: &str, params: &Value, result: Value| {
+        let number = |field: &str| {
+            let text = params[0][field].as_str().unwrap();
+            u64::from_str_radix(&text[2..], 16).unwrap()
+        };
+        if method == "eth_getLogs" && number("toBlock") - number("fromBlock") > 10 {
+            let error = json!({ "code": -32005, "message": "query returned more than 10 blocks" });
+            return Said::Refused(error);
+        }
+        Said::Result(result)
+    };
+    let lied = Lied::new(1, strict).await;
+    lied.world.funded(1, voucher::device(9).address()).await;
+    lied.world.devnet.mine(200).await.unwrap();
+    lied.world.run(1, &Call::Withdraw { amount: 3 }).await;
+    finish(&lied.world.devnet, &lied.chain).await;
+    let mut events = lied.chain.events(0);
+    let mut seen = Vec::new();
+    within(async {
+        while seen.len() < 3 {
+            let last = events.recv().await.unwrap();
+            seen.extend(last.events.into_iter().map(|it| it.event));
+        }
+    })
+    .await;
+    assert!(matches!(seen[2], VaultEvent::Withdrawn { amount: 3, .. }));
+    let named = lied.chain.health().borrow().endpoints[0].problem.clone();
+    assert_eq!(named, None, "to be strict is no fault");
+}

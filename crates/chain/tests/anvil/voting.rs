@@ -14,6 +14,9 @@ async fn weight(world: &World, number: usize, amount: u128) {
     world.run(number, &Call::Approve { spender, amount }).await;
     world.run(number, &Call::Wrap { amount }).await;
     world.run(number, &Call::Delegate { to }).await;
+    // Weight counts from the second after.
+    world.devnet.pass(2).await.unwrap();
+    world.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -235,7 +235,10 @@ async fn answer(node: &Node, request: Request, out: &Out) -> Result<serde_json::
         Request::PeersCompare { model } => value(node.peers_compare(model.as_deref())?),
         Request::PeersNewName => value(node.peers_new_name().await?),
         Request::PeersForgetRecords => value(node.peers_forget_records().await?),
-        Request::PeersWoke => value(node.peers_woke().await),
+        Request::PeersWoke => {
+            node.peers_woke().await;
+            value(())
+        }
         Request::SettingsGet => value(node.settings_get()),
         Request::SettingsSet { settings } => value(node.settings_set(*settings).await?),
         Request::Doctor => value(node.doctor().await),

@@ -192,13 +192,17 @@ pub(crate) fn qr_svg(text: &str) -> Option<String> {
     )
 }
 
-/// The same for a terminal: two rows of the code in each line of text.
+/// The same for a terminal: two rows of the code in each line of text. What is paper there is drawn, since most terminals write in
+/// light on dark.
 #[must_use]
 pub fn qr_text(text: &str) -> Option<String> {
+    use qrcode::render::unicode::Dense1x2;
     let code = qrcode::QrCode::with_error_correction_level(text.to_uppercase(), qrcode::EcLevel::M)
         .ok()?;
     Some(
-        code.render::<qrcode::render::unicode::Dense1x2>()
+        code.render::<Dense1x2>()
+            .dark_color(Dense1x2::Light)
+            .light_color(Dense1x2::Dark)
             .quiet_zone(true)
             .build(),
     )

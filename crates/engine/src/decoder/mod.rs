@@ -352,6 +352,7 @@ impl<'l, B: Backend> Loading<'l, B> {
             outputs: planned.rows.len(),
             inputs: planned.inputs,
             name: &entry.name,
+            taken: &|part| file.used(entry, range.start + part.start..range.start + part.end),
         };
         let bias = bias.map(|bias| self.vector(bias)).transpose()?;
         let matrix = self.backend.matrix(&weights, bias)?;

@@ -159,7 +159,7 @@ const pictures = [
   { name: "wallet", does: step(place("Wallet"), (page) => page.getByText("earned, in 30 days").first().waitFor()), tall: true },
   { name: "wallet-off", query: "money=off", does: place("Wallet") },
   { name: "wallet-none", query: "money=nowallet", does: place("Wallet") },
-  { name: "wallet-coinless", query: "money=nocoin", does: place("Wallet"), tall: true },
+  { name: "wallet-coinless", query: "money=nocoin", does: place("Wallet") },
   { name: "wallet-disagree", query: "money=disagree", does: place("Wallet") },
   { name: "wallet-receive", does: step(place("Wallet"), (page) => page.getByRole("button", { name: "Receive", exact: true }).click(), (page) => page.waitForTimeout(200)) },
   {

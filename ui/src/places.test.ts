@@ -91,8 +91,13 @@ describe("the wallet's place", () => {
   it("names what is missing, with its fix", async () => {
     const main = await open("wallet", "nocoin");
     expect(text(main)).toContain("There is no ETH for the fee of the first deposit.");
-    expect(text(main)).toContain("Wallet has no ETH to pay the fee.");
+    expect(text(main)).toContain("the account “Wallet” has no ETH to pay the fee.");
     expect(button(t.wallet.send, main).disabled).toBe(true);
+    // What is missing is missing at the account for asking: that one is shown.
+    const [, beside] = [...main.querySelectorAll("button")].filter((one) => one.textContent?.trim() === t.wallet.receive);
+    beside?.click();
+    const chosen = (await dialog()).querySelector("[role=radio][aria-checked=true]");
+    expect(chosen?.textContent?.trim()).toBe(t.wallet.roles.spend);
   });
 
   it("asks the faucet of a test network for tokens, in the signing window", async () => {
@@ -186,7 +191,7 @@ describe("the vote's place", () => {
 
   it("says why one cannot vote", async () => {
     const main = await open("vote", "nocoin");
-    await vi.waitFor(() => expect(text(main)).toContain("You cannot vote: Wallet has no ETH to pay the fee."));
+    await vi.waitFor(() => expect(text(main)).toContain("You cannot vote: the account “Wallet” has no ETH to pay the fee."));
     expect(() => button(t.vote.for, main)).toThrow();
   });
 

@@ -6,6 +6,7 @@ mod measured;
 mod network;
 pub(crate) mod sharing;
 mod sides;
+mod voucher;
 mod window;
 
 use std::{borrow::Cow, fs, path::PathBuf, process::Command};
@@ -50,6 +51,8 @@ pub(crate) enum Bench {
         #[arg(long, default_value_t = network::IDLE_SECONDS)]
         idle_seconds: u64,
     },
+    /// Vouchers: signing and checking against libsecp256k1, their part of a job, gas in the vault.
+    Voucher,
     /// The app as a person meets it: size of the installer, start to composer, memory at rest.
     Window {
         /// Starts that are measured; the median counts.
@@ -76,6 +79,7 @@ pub(crate) fn bench(house: &House, what: &Bench) -> Result<(), Failure> {
             rounds,
             idle_seconds,
         } => network::bench(house, *rounds, *idle_seconds),
+        Bench::Voucher => voucher::bench(house),
         Bench::Window { rounds } => window::bench(house, *rounds),
     }
 }

@@ -181,8 +181,23 @@ pub(crate) enum Peers {
         #[command(flatten)]
         listing: Listing,
     },
-    /// What another person needs to connect to this computer, while it serves
+    /// What another person needs to connect to this computer, while it serves; on a terminal also as a QR code
     Invite(Listing),
+    /// Whom a new chat would be answered by and why not by the others; nobody is asked
+    Compare {
+        /// The model, by an id of `decentralgpt models list`; without it, that of new chats
+        #[arg(long, value_name = "ID")]
+        model: Option<String>,
+        #[command(flatten)]
+        listing: Listing,
+    },
+    /// Ask under another name from now on, as happens every day: peers cannot tell that both are this computer, except by its
+    /// address
+    NewName,
+    /// Forget what was measured of all peers
+    ForgetRecords,
+    /// Begin all connections anew; for what a system runs when it wakes
+    Woke,
     /// What happened to connections since the node started, the newest first
     Log(Listing),
     /// Never talk to a peer

@@ -2,7 +2,7 @@
 
 use node::{
     Check, CheckState, FitKind, LogLine, ModelRow, ModelState, ModelsView, NodeStatus, Peer,
-    PeerRecord, ServingState,
+    PeerChoice, PeerRecord, ServingState,
 };
 
 use crate::words;
@@ -134,6 +134,38 @@ fn measured(record: PeerRecord) -> String {
 }
 
 /// `now_ms`: milliseconds since 1970.
+pub(crate) fn choices(choices: &[PeerChoice]) -> Vec<String> {
+    if choices.is_empty() {
+        return vec!["No peer that offers this model is known yet.".to_owned()];
+    }
+    let number = |value: Option<f64>, unit: &str| {
+        value.map_or_else(|| "-".to_owned(), |value| format!("{value:.0} {unit}"))
+    };
+    let mut rows = vec![
+        [
+            "PEER",
+            "ASKED FIRST",
+            "FIRST TOKEN",
+            "SPEED",
+            "GOES WELL",
+            "NOT TAKEN BECAUSE",
+        ]
+        .map(str::to_owned)
+        .to_vec(),
+    ];
+    rows.extend(choices.iter().map(|choice| {
+        vec![
+            choice.id.clone(),
+            format!("{:.0} %", choice.chance * 100.0),
+            number(choice.first_token_ms, "ms"),
+            number(choice.tokens_per_second, "tokens/s"),
+            format!("{:.0} %", choice.reliability * 100.0),
+            choice.not_taken.clone().unwrap_or_else(|| "-".to_owned()),
+        ]
+    }));
+    words::columns(&rows)
+}
+
 pub(crate) fn log(lines: &[LogLine], now_ms: u64) -> Vec<String> {
     if lines.is_empty() {
         return vec!["Nothing happened to connections since the node started.".to_owned()];

@@ -110,7 +110,8 @@ fn wants_json(command: &Command) -> bool {
             arguments::Peers::List(listing)
             | arguments::Peers::Log(listing)
             | arguments::Peers::Connect { listing, .. }
-            | arguments::Peers::Invite(listing),
+            | arguments::Peers::Invite(listing)
+            | arguments::Peers::Compare { listing, .. },
         )
         | Command::Status(listing)
         | Command::Doctor(listing) => listing.json,
@@ -120,6 +121,11 @@ fn wants_json(command: &Command) -> bool {
             | arguments::Models::Default { .. }
             | arguments::Models::Move { .. },
         )
-        | Command::Peers(arguments::Peers::Block { .. }) => false,
+        | Command::Peers(
+            arguments::Peers::Block { .. }
+            | arguments::Peers::NewName
+            | arguments::Peers::ForgetRecords
+            | arguments::Peers::Woke,
+        ) => false,
     }
 }

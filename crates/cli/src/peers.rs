@@ -42,7 +42,36 @@ pub(crate) async fn peers(
             if how.json {
                 return output.json(&invite);
             }
-            output.line(&invite.text)
+            output.line(&invite.text)?;
+            // Through a pipe, the text is all that is wanted.
+            match node::qr_text(&invite.text) {
+                Some(code) if output.answer_is_watched => output.line(&code),
+                Some(_) | None => Ok(()),
+            }
+        }
+        Peers::Compare { model, listing } => {
+            let choices = core.client.peers_compare(model.as_deref()).await?;
+            if listing.json {
+                return output.json(&choices);
+            }
+            listing::choices(&choices)
+                .iter()
+                .try_for_each(|line| output.line(line))
+        }
+        Peers::NewName => {
+            core.client.peers_new_name().await?;
+            output.news("Peers are asked under another name from now on. Answers that are being written keep the old one.");
+            Ok(())
+        }
+        Peers::ForgetRecords => {
+            core.client.peers_forget_records().await?;
+            output.news("What was measured of peers is forgotten.");
+            Ok(())
+        }
+        Peers::Woke => {
+            core.client.peers_woke().await?;
+            output.news("All connections begin anew.");
+            Ok(())
         }
         Peers::Log(how) => {
             let log = core.client.peers_log().await?;

@@ -4,6 +4,13 @@
 -- What happened (paid_job, voucher, hold, chain_event, journal, audit) is only ever added. What stands now (signer, line, chain_head)
 -- can be computed from it, and only moves forward.
 
+-- One row: the vault whose books these are. Numbers of blocks and lines of another one would be mixed up with them.
+CREATE TABLE vault (
+    one      INTEGER PRIMARY KEY CHECK (one = 1),
+    chain_id INTEGER NOT NULL,
+    contract BLOB    NOT NULL CHECK (length(contract) = 20)
+);
+
 -- A session key of a payer, of this computer (own) or of somebody who pays it.
 CREATE TABLE signer (
     id        INTEGER PRIMARY KEY,
@@ -154,6 +161,8 @@ CREATE TRIGGER journal_stays     BEFORE UPDATE ON journal     BEGIN SELECT RAISE
 CREATE TRIGGER journal_kept      BEFORE DELETE ON journal     BEGIN SELECT RAISE(ABORT, 'append-only'); END;
 CREATE TRIGGER audit_stays       BEFORE UPDATE ON audit       BEGIN SELECT RAISE(ABORT, 'append-only'); END;
 CREATE TRIGGER audit_kept        BEFORE DELETE ON audit       BEGIN SELECT RAISE(ABORT, 'append-only'); END;
+CREATE TRIGGER vault_stays       BEFORE UPDATE ON vault       BEGIN SELECT RAISE(ABORT, 'kept for good'); END;
+CREATE TRIGGER vault_kept        BEFORE DELETE ON vault       BEGIN SELECT RAISE(ABORT, 'kept for good'); END;
 CREATE TRIGGER signer_kept       BEFORE DELETE ON signer      BEGIN SELECT RAISE(ABORT, 'kept for good'); END;
 CREATE TRIGGER line_kept         BEFORE DELETE ON line        BEGIN SELECT RAISE(ABORT, 'kept for good'); END;
 CREATE TRIGGER chain_head_kept   BEFORE DELETE ON chain_head  BEGIN SELECT RAISE(ABORT, 'kept for good'); END;

@@ -112,6 +112,12 @@ pub enum MoneyError {
         /// The number that was handed in.
         nonce: u64,
     },
+    /// The books are another vault's, perhaps on another chain.
+    #[error("these books are of a vault on chain {chain_id}, and not of this one")]
+    OtherVault {
+        /// The chain of their vault.
+        chain_id: u64,
+    },
     /// The chain says two things of one place, or takes back a block that was final.
     #[error("block {block} was final and now differs")]
     FinalityBroken {

@@ -404,6 +404,7 @@ async fn written(path: &Path) {
         .unwrap();
     ledger.close().await.unwrap();
     let desk = desk::Desk::at(path.to_path_buf()).await;
+    desk.ledger.bind_vault(31_337, [7; 20]).await.unwrap();
     desk.history().await;
     desk.ledger.close().await.unwrap();
 }
@@ -494,6 +495,7 @@ async fn write_the_fixture_of_this_version() {
         "answered",
         "receipt",
         "measured",
+        "vault",
         "signer",
         "line",
         "paid_job",

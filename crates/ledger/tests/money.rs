@@ -182,7 +182,7 @@ async fn the_highest_voucher_of_a_line_is_kept_with_its_bytes() {
     desk.grant(10_000).await;
     assert_eq!(desk.held(A, 0, 1).await, LineState::default());
     assert_eq!(
-        desk.ledger.last_voucher(A, PAYER).await.unwrap(),
+        desk.ledger.last_voucher(A, STRANGER).await.unwrap(),
         None,
         "a voucher of nothing leaves no trace"
     );
@@ -191,10 +191,15 @@ async fn the_highest_voucher_of_a_line_is_kept_with_its_bytes() {
         assert_eq!(desk.held(A, lower, 2).await.cumulative, 100);
     }
     let desk = desk.restarted().await;
-    let kept = desk.ledger.voucher_of_line(key(A)).await.unwrap().unwrap();
+    let kept = desk
+        .ledger
+        .voucher_of_line(theirs(A))
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!((kept.cumulative, kept.signature), (100, signature(100)));
     assert_eq!(
-        desk.ledger.last_voucher(A, PAYER).await.unwrap(),
+        desk.ledger.last_voucher(A, STRANGER).await.unwrap(),
         Some(kept)
     );
     desk.held(B, u128::MAX, 3).await;
@@ -207,7 +212,7 @@ async fn credit_is_per_payer_over_all_its_signers() {
     desk.grant(10_000).await;
     let other = LineKey {
         signer: [8; 20],
-        ..key(A)
+        ..theirs(A)
     };
     desk.held(A, 100, 1).await;
     let row = VoucherRow {
@@ -217,7 +222,7 @@ async fn credit_is_per_payer_over_all_its_signers() {
     desk.ledger.voucher_held(row).await.unwrap();
     // Another payee of this computer is not part of it.
     desk.held(B, 1_000, 3).await;
-    let debt = || desk.ledger.debt(A, PAYER);
+    let debt = || desk.ledger.debt(A, STRANGER);
     assert_eq!(debt().await.unwrap().open, 140);
     desk.block(vec![
         desk.payees(claimed(A, 70, 70)),
@@ -244,7 +249,7 @@ async fn a_line_is_due_when_it_is_worth_its_gas_or_its_time_is_near() {
     let desk = Desk::new().await;
     let until = CHAIN_S + 30 * DAY_S;
     desk.ledger
-        .signer_seen(PAYER, SIGNER, 10_000, until)
+        .signer_seen(STRANGER, THEIRS, 10_000, until)
         .await
         .unwrap();
     desk.held(A, 100, 1).await;
@@ -452,6 +457,54 @@ async fn an_event_counts_once_and_a_final_block_stays() {
 }
 
 #[tokio::test]
+async fn an_event_of_a_known_line_counts_whatever_is_switched_on() {
+    let desk = Desk::new().await;
+    desk.grant(1_000).await;
+    desk.promise(A, 100, 1).await.unwrap();
+    desk.held(B, 70, 2).await;
+    let nobodys = |row: ChainRow| ChainRow {
+        mine: Mine::default(),
+        ..row
+    };
+    let mut strangers = nobodys(desk.payers(claimed(A, 100, 100)));
+    if let ChainEvent::Claimed { payer, .. } = &mut strangers.event {
+        *payer = [9; 20];
+    }
+    desk.block(vec![
+        nobodys(desk.payers(claimed(A, 100, 100))),
+        nobodys(desk.payees(claimed(B, 70, 70))),
+        nobodys(desk.payees(paid_out(B, 70, 0))),
+        strangers,
+    ])
+    .await;
+    assert_eq!(desk.ledger.debt(B, STRANGER).await.unwrap().claimed, 70);
+    let promised = desk
+        .ledger
+        .balance(Account::Promised(key(A)))
+        .await
+        .unwrap();
+    assert_eq!((promised.debit, promised.credit), (100, 100));
+    // What concerns nobody here is not kept: a busy network would fill the disk.
+    assert_eq!(desk.audited().await.events, 3);
+}
+
+#[tokio::test]
+async fn books_are_of_one_vault_for_good() {
+    let desk = Desk::new().await;
+    desk.ledger.bind_vault(31_337, [7; 20]).await.unwrap();
+    let desk = desk.restarted().await;
+    desk.ledger.bind_vault(31_337, [7; 20]).await.unwrap();
+    for (chain_id, contract) in [(31_338, [7; 20]), (31_337, [8; 20])] {
+        assert!(matches!(
+            desk.ledger.bind_vault(chain_id, contract).await,
+            Err(LedgerError::Money(MoneyError::OtherVault {
+                chain_id: 31_337
+            }))
+        ));
+    }
+}
+
+#[tokio::test]
 async fn money_comes_in_and_goes_out_to_the_last_unit() {
     let desk = Desk::new().await;
     let set = |granted, bond, gas_pot| ChainEvent::SignerSet {
@@ -566,7 +619,7 @@ async fn an_overdraft_is_shared_and_the_books_say_so() {
     assert_eq!(debit(Account::PaidOut(A)).await, 33);
     assert_eq!(debit(Account::BadDebts(A)).await, 47);
     // The bond, and what no payee came for.
-    assert_eq!(debit(Account::Penalties(PAYER)).await, 40 + 67);
+    assert_eq!(debit(Account::Penalties(STRANGER)).await, 40 + 67);
     desk.audited().await;
 }
 
@@ -582,7 +635,7 @@ async fn a_payee_that_lost_its_book_finds_its_place_on_the_chain() {
     .await;
     assert_eq!(desk.held(A, 500, 2).await.cumulative, 500);
     assert_eq!(desk.held(A, 560, 3).await.cumulative, 560);
-    assert_eq!(desk.ledger.debt(A, PAYER).await.unwrap().open, 60);
+    assert_eq!(desk.ledger.debt(A, STRANGER).await.unwrap().open, 60);
     desk.audited().await;
 }
 

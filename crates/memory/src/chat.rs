@@ -21,6 +21,11 @@ impl ChatId {
     pub fn fresh() -> Self {
         ChatId(Uuid::now_v7())
     }
+
+    /// The name as 16 bytes, for what is kept beside the chats.
+    pub fn to_bytes(self) -> [u8; 16] {
+        self.0.into_bytes()
+    }
 }
 
 impl fmt::Display for ChatId {

@@ -235,9 +235,11 @@ impl Admission {
         remote: &Multiaddr,
         now: Instant,
     ) -> Result<(), Denied> {
-        let used = self.memory.used(now);
-        if used > self.max_memory {
-            return Err(Denied::Memory(used));
+        if self.max_memory < usize::MAX {
+            let used = self.memory.used(now);
+            if used > self.max_memory {
+                return Err(Denied::Memory(used));
+            }
         }
         let Some(origin) = Origin::of(local, remote) else {
             return Ok(());

@@ -39,6 +39,9 @@ pub(crate) const PROTOCOL: StreamProtocol = StreamProtocol::new("/decentralgpt/k
 const RECORD_LIVES: Duration = Duration::from_secs(60 * 60);
 /// Three times within a record's life.
 const PUBLISH_EVERY: Duration = Duration::from_secs(20 * 60);
+/// How often the table is gone through and its peers are dialled: twice within the life of a record. What is asked meanwhile keeps
+/// it fresh where it matters; libp2p's own five minutes would make an idle node dial its neighbourhood all day.
+const REFRESH_EVERY: Duration = Duration::from_secs(30 * 60);
 /// No person waits longer; who was found until then is told.
 pub(crate) const QUERY: Duration = Duration::from_secs(20);
 /// Requests of one query at a time, and disjoint paths it takes: an attacker on one path does not hide what is on the others.
@@ -170,6 +173,7 @@ impl Kad {
             .set_provider_record_ttl(Some(RECORD_LIVES))
             .set_provider_publication_interval(Some(PUBLISH_EVERY))
             .set_kbucket_inserts(BucketInserts::Manual)
+            .set_periodic_bootstrap_interval(Some(REFRESH_EVERY))
             .set_caching(kad::Caching::Disabled);
         let mut inner = kad::Behaviour::with_config(local, ProviderStore::new(local), config);
         inner.set_mode(Some(Mode::Client));

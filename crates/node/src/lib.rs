@@ -80,7 +80,7 @@ pub use models::{
     Fit, FitKind, Measured, ModelRow, ModelState, ModelsFolder, ModelsView, Origin, ServeForPay,
 };
 pub use node::{Node, NodeOptions};
-pub use peers::{Invite, PeerChoice};
+pub use peers::{Invite, PeerChoice, qr_text};
 pub use receipts::{Checked, ClientSignature, ProviderSignature, Receipt, ReceiptRole};
 pub use route::Preset;
 pub use settings::{Settings, Theme};

@@ -127,6 +127,7 @@ impl World {
                     group: None,
                     wallet: None,
                     blocked: false,
+                    payable: true,
                     standing: seen.bans.standing(&peer, now_ms),
                 }
             })
@@ -146,7 +147,6 @@ impl World {
             preset: self.preset,
             sticky: None,
             explore: self.explore,
-            can_pay: false,
         };
         let known = self.known(client, now_ms);
         let list = shortlist(&want, &known, &mut self.dice, now_ms);

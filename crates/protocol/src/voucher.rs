@@ -11,6 +11,7 @@
 //! - [`payee`]: how long a payee serves on, and when it asks for more than a signature.
 //! - [`Split`]: which of its jobs a line's total pays for.
 
+mod known;
 pub mod payee;
 pub mod payer;
 mod split;

@@ -91,6 +91,7 @@ pub fn run(figures: &mut Figures) {
         "part",
         without,
     ));
+    eprintln!("{:?}", figures.rows);
     let newcomers: f64 = market.income[PROVIDERS..].iter().sum();
     let share = (newcomers / NEWCOMERS as f64) / (total / PROVIDERS as f64);
     figures.push(Row::new("new_provider_income_first_hour", "x", share));

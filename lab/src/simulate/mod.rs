@@ -38,8 +38,8 @@ const AGREES: f64 = 0.2;
 const SMALL: Size = Size {
     nodes: 680,
     stale: 0.25,
-    providers: 40,
-    clients: 60,
+    providers: 24,
+    clients: 50,
     sybils: 0.0,
     seed: 7,
 };
@@ -122,25 +122,30 @@ pub fn run(short: bool) -> Result<Figures, LabError> {
     } else {
         &[("", 0.0), (".sybils", SYBILS)]
     };
-    for (suffix, sybils) in kinds {
-        compare(&mut figures, suffix, *sybils, short)?;
-    }
     if !short {
         market::run(&mut figures);
+    }
+    for (suffix, sybils) in kinds {
+        compare(&mut figures, suffix, *sybils, short)?;
     }
     Ok(figures)
 }
 
 fn compare(figures: &mut Figures, suffix: &str, sybils: f64, short: bool) -> Result<(), LabError> {
     let size = if short { SHORT } else { SMALL };
-    let size = Size {
-        stale: std::env::var("STALE")
-            .ok()
-            .and_then(|s| s.parse().ok())
-            .unwrap_or(size.stale),
-        ..size
+    let large = if short {
+        None
+    } else {
+        let large = Scenario::new(Size { sybils, ..LARGE }, unix_ms())?;
+        eprintln!("{} simulated nodes{suffix}", large.machines.len());
+        Some(simulate(&large))
     };
+    if let Some(large) = &large {
+        eprintln!("{large:?}");
+    }
     let small = Scenario::new(Size { sybils, ..size }, unix_ms())?;
+    let model = simulate(&small);
+    eprintln!("{model:?}");
     let there = small.machines.iter().filter(|one| one.alive).count();
     eprintln!("{there} real nodes{suffix}");
     let (few, greedy) = small.clients.split_at(small.clients.len() - small.greedy());
@@ -152,14 +157,7 @@ fn compare(figures: &mut Figures, suffix: &str, sybils: f64, short: bool) -> Res
         &real.publishing,
         &real.searching,
     );
-    let model = simulate(&small);
-    let large = if short {
-        None
-    } else {
-        let large = Scenario::new(Size { sybils, ..LARGE }, unix_ms())?;
-        eprintln!("{} simulated nodes{suffix}", large.machines.len());
-        Some(simulate(&large))
-    };
+    eprintln!("{real:?}");
     for (name, unit, goal, of) in FIGURES {
         let (of_model, of_real) = (of(&model), of(&real));
         let agree = agrees(of_model, of_real);
@@ -178,9 +176,10 @@ fn compare(figures: &mut Figures, suffix: &str, sybils: f64, short: bool) -> Res
             });
         }
         if !agree {
+            let believed = if short { size } else { LARGE };
             figures.skip(format!(
                 "{} (the model says {of_model:.3} for {} nodes, the real ones {of_real:.3}: not believed)",
-                name_of(LARGE.nodes),
+                name_of(believed.nodes),
                 size.nodes
             ));
         }

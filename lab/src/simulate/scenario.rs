@@ -225,8 +225,7 @@ impl Scenario {
             let site = self.machines[chosen].site();
             let in_table = sites.entry(site).or_default();
             let in_bucket = here.entry(site).or_default();
-            let known = *in_table >= PER_SITE || *in_bucket >= PER_SITE_AND_BUCKET;
-            if known {
+            if *in_table >= PER_SITE || *in_bucket >= PER_SITE_AND_BUCKET {
                 continue;
             }
             *in_table += 1;

@@ -225,12 +225,17 @@ pub(crate) async fn words_show(
     Ok(words.into_iter().map(str::to_owned).collect())
 }
 
-/// Which of the words that were shown are asked back, by their places from 1.
+/// Which of the words are asked back, by their places from 1. The password is needed where they were not shown before.
 #[tauri::command]
 #[specta::specta]
-pub(crate) async fn words_ask(window: WebviewWindow, shell: State<'_, Shell>) -> Answer<Vec<u32>> {
+pub(crate) async fn words_ask(
+    window: WebviewWindow,
+    shell: State<'_, Shell>,
+    password: Option<String>,
+) -> Answer<Vec<u32>> {
     only_here(&window)?;
-    let places = shell.node().await?.wallet().ask(None).await?;
+    let password = password.map(Typed::new);
+    let places = shell.node().await?.wallet().ask(password).await?;
     // There are 24 places at most.
     Ok(places
         .into_iter()

@@ -1,5 +1,6 @@
 //! The settings file, as the page edits it.
 
+use node::money::settings;
 use serde::{Deserialize, Serialize};
 use specta::Type;
 
@@ -21,6 +22,38 @@ pub(crate) enum Preset {
     Cheap,
     Balanced,
     Fast,
+}
+
+/// What the switch means when it is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Type)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Mode {
+    Free,
+    LendAndSpend,
+    Earn,
+}
+
+/// What the person set about money. Sums are decimal digits of base units.
+#[derive(Debug, Clone, Serialize, Deserialize, Type)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Money {
+    /// Null: there is no money here.
+    pub network: Option<String>,
+    pub mode: Mode,
+    /// Per million output tokens; null is the median of the offers.
+    pub price: Option<String>,
+    /// The least that is asked where the median is taken.
+    pub floor: Option<String>,
+    /// The most that may be spent in a day.
+    pub daily: Option<String>,
+    /// The most that one chat may cost.
+    pub chat: Option<String>,
+    /// Minutes after which an idle wallet locks; 0 is never, null is 15.
+    pub lock: Option<u32>,
+    /// What a kilowatt-hour costs the person.
+    pub tariff: Option<f64>,
+    /// What one token is worth to the person, in the same money.
+    pub worth: Option<f64>,
 }
 
 /// The settings file, as the Settings page edits it.
@@ -57,6 +90,7 @@ pub(crate) struct Settings {
     pub threads: Option<u32>,
     /// What closing the window means while serving; null asks once.
     pub close_to_tray: Option<bool>,
+    pub money: Money,
 }
 
 same_variants!(from node::Preset { Cheap, Balanced, Fast });
@@ -94,6 +128,7 @@ impl From<node::Settings> for Settings {
                 .threads
                 .map(|threads| u32::try_from(threads).unwrap_or(u32::MAX)),
             close_to_tray: settings.close_to_tray,
+            money: settings.money.into(),
         }
     }
 }
@@ -127,6 +162,59 @@ impl From<Settings> for node::Settings {
                 .threads
                 .map(|threads| usize::try_from(threads).unwrap_or(usize::MAX)),
             close_to_tray: settings.close_to_tray,
+            money: settings.money.into(),
+        }
+    }
+}
+
+impl From<settings::Mode> for Mode {
+    fn from(mode: settings::Mode) -> Self {
+        match mode {
+            settings::Mode::Free => Self::Free,
+            settings::Mode::LendAndSpend => Self::LendAndSpend,
+            settings::Mode::Earn => Self::Earn,
+        }
+    }
+}
+
+impl From<Mode> for settings::Mode {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Free => Self::Free,
+            Mode::LendAndSpend => Self::LendAndSpend,
+            Mode::Earn => Self::Earn,
+        }
+    }
+}
+
+impl From<settings::MoneySettings> for Money {
+    fn from(money: settings::MoneySettings) -> Self {
+        Self {
+            network: money.network,
+            mode: money.mode.into(),
+            price: money.price,
+            floor: money.floor,
+            daily: money.daily,
+            chat: money.chat,
+            lock: money.lock,
+            tariff: money.tariff,
+            worth: money.worth,
+        }
+    }
+}
+
+impl From<Money> for settings::MoneySettings {
+    fn from(money: Money) -> Self {
+        Self {
+            network: money.network,
+            mode: money.mode.into(),
+            price: money.price,
+            floor: money.floor,
+            daily: money.daily,
+            chat: money.chat,
+            lock: money.lock,
+            tariff: money.tariff,
+            worth: money.worth,
         }
     }
 }

@@ -47,6 +47,13 @@ pub(crate) enum Intent {
     Unwrap {
         amount: String,
     },
+    Faucet,
+    SpeedUp {
+        id: String,
+    },
+    Cancel {
+        id: String,
+    },
     Vote {
         id: String,
         support: Support,
@@ -146,6 +153,9 @@ impl TryFrom<Intent> for wallet::Intent {
             Intent::Unwrap { amount: digits } => Self::Unwrap {
                 amount: amount(digits)?,
             },
+            Intent::Faucet => Self::Faucet,
+            Intent::SpeedUp { id } => Self::SpeedUp { id },
+            Intent::Cancel { id } => Self::Cancel { id },
             Intent::Vote { id, support } => Self::Vote {
                 id,
                 support: support.into(),

@@ -16,7 +16,7 @@ export const commands = {
 	walletChangePassword: (old: string, fresh: string) => typedError<null, ErrorView>(__TAURI_INVOKE("wallet_change_password", { old, fresh })),
 	walletExport: (password: string, filePassword: string) => typedError<string | null, ErrorView>(__TAURI_INVOKE("wallet_export", { password, filePassword })),
 	wordsShow: (password: string) => typedError<string[], ErrorView>(__TAURI_INVOKE("words_show", { password })),
-	wordsAsk: () => typedError<number[], ErrorView>(__TAURI_INVOKE("words_ask")),
+	wordsAsk: (password: string | null) => typedError<number[], ErrorView>(__TAURI_INVOKE("words_ask", { password })),
 	wordsCheck: (words: string[]) => typedError<boolean, ErrorView>(__TAURI_INVOKE("words_check", { words })),
 };
 

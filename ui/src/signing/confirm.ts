@@ -4,9 +4,12 @@ import { type Preview, refusal } from "./core";
 import { el, field, reveal, secret } from "./dom";
 import type { Page } from "./page";
 import { t } from "./text";
+import { unlock } from "./wallet";
 
 export async function confirm(page: Page, locked: boolean, note: string | null = null): Promise<void> {
-  const preview = await page.core.preview();
+  const preview = await previewOf(page);
+  // What carries a permit is signed in part before it can be shown: then the password comes first.
+  if (preview === "locked") return unlock(page, () => confirm(page, false, note));
   const password = locked ? secret("password") : null;
   const agree = preview.known ? null : el("input", { type: "checkbox" });
   const reverts = preview.simulation === "reverts";
@@ -39,6 +42,15 @@ export async function confirm(page: Page, locked: boolean, note: string | null =
   const settle = (): void => page.block(reverts ? t.whyReverts : agree !== null && !agree.checked ? t.whyUnknown : null);
   agree?.addEventListener("change", settle);
   settle();
+}
+
+async function previewOf(page: Page): Promise<Preview | "locked"> {
+  try {
+    return await page.core.preview();
+  } catch (cause) {
+    if (refusal(cause).code === "wallet_locked") return "locked";
+    throw cause;
+  }
 }
 
 /** What was shown is no longer what would be signed. */

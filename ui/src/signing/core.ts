@@ -23,8 +23,8 @@ export interface Core {
   unlock(password: string): Promise<void>;
   changePassword(old: string, fresh: string): Promise<void>;
   words(password: string): Promise<string[]>;
-  /** Positions of the words to ask back, from 1. */
-  ask(): Promise<number[]>;
+  /** Positions of the words to ask back, from 1. The password is needed where they were not shown before. */
+  ask(password: string | null): Promise<number[]>;
   check(words: string[]): Promise<boolean>;
   /** The path written; null when the person saved nothing. */
   exportFile(password: string, filePassword: string): Promise<string | null>;
@@ -61,7 +61,7 @@ export const tauriCore: Core = {
   unlock: (password) => done(commands.walletUnlock(password)),
   changePassword: (old, fresh) => done(commands.walletChangePassword(old, fresh)),
   words: (password) => value(commands.wordsShow(password)),
-  ask: () => value(commands.wordsAsk()),
+  ask: (password) => value(commands.wordsAsk(password)),
   check: (words) => value(commands.wordsCheck(words)),
   exportFile: (password, filePassword) => value(commands.walletExport(password, filePassword)),
 };

@@ -35,11 +35,15 @@ const refuse = (code: string, message: string, fix: string | null = null): never
 export function demoCore(intent: Intent, wallet: WalletState, previews: Preview[] = [PREVIEW], log: Log = []): Core {
   let state = wallet;
   let shown: Preview | null = null;
+  /** They were shown, or their password was typed. */
+  let words = false;
   const open = (password: string) => (password === PASSWORD ? null : refuse("wallet_wrong_password", "The password is wrong.", "Try again; capital letters count."));
   const note = (name: string, input?: unknown) => void log.push({ name, input });
   return {
     intent: async (): Promise<Asked> => ({ intent, wallet: state, backedUp: false, accounts: [{ role: "wallet", address: WALLET, path: "m/44'/60'/0'/0/0" }] }),
     preview: async () => {
+      // A deposit carries a permit.
+      if (intent.kind === "deposit" && state === "locked") refuse("wallet_locked", "The wallet is locked.", "Unlock it first.");
       shown = previews.length > 1 ? (previews.shift() ?? PREVIEW) : (previews[0] ?? PREVIEW);
       return shown;
     },
@@ -65,6 +69,7 @@ export function demoCore(intent: Intent, wallet: WalletState, previews: Preview[
     },
     unlock: async (password) => {
       open(password);
+      state = "unlocked";
       note("unlock");
     },
     changePassword: async (old) => {
@@ -73,10 +78,16 @@ export function demoCore(intent: Intent, wallet: WalletState, previews: Preview[
     },
     words: async (password) => {
       if (intent.kind !== "create") open(password);
+      words = true;
       return WORDS;
     },
-    ask: async () => [3, 11, 24],
-    check: async (words) => words.join(" ") === "abandon abandon art",
+    ask: async (password) => {
+      if (password !== null) open(password);
+      else if (!words) refuse("words_not_asked", "No words are being asked for.");
+      words = true;
+      return [3, 11, 24];
+    },
+    check: async (typed) => typed.join(" ") === "abandon abandon art",
     exportFile: async (password) => {
       open(password);
       return "~/Documents/wallet.json";

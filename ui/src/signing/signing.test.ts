@@ -114,6 +114,11 @@ describe("the words of a wallet", () => {
   it("are confirmed from paper, or cancelled", async () => {
     await open({ kind: "confirm_words" }, "locked");
     await press(t.askHave);
+    type(t.password, "wrong password");
+    await press(t.next);
+    expect(said()).toContain("The password is wrong.");
+    type(t.password, PASSWORD);
+    await press(t.next);
     await press(t.askLater);
     expect(log.map((entry) => entry.name)).toEqual(["cancel"]);
   });
@@ -162,6 +167,17 @@ describe("a confirmation", () => {
     type(t.password, PASSWORD);
     await press(t.confirm);
     expect(log.map((entry) => entry.name)).toEqual(["confirm"]);
+  });
+
+  it("asks for the password first where the preview itself needs the key", async () => {
+    await open({ kind: "deposit", amount: "1" }, "locked");
+    expect(heading()).toBe(t.unlockTitle);
+    type(t.password, PASSWORD);
+    await press(t.unlock);
+    expect(heading()).toBe(PREVIEW.title);
+    expect(() => labelled(t.password)).toThrow();
+    await press(t.confirm);
+    expect(log.map((entry) => entry.name)).toEqual(["unlock", "confirm"]);
   });
 
   it("is red and blocked until the person says that they know an unknown address", async () => {

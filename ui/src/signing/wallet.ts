@@ -37,8 +37,8 @@ function showWords(page: Page, words: string[], then: () => Promise<void> | void
 /** What is said when they are right, and what leaving it for later means. */
 type Asking = { said: string; later: () => Promise<void> };
 
-async function askBack(page: Page, asking: Asking, wrong = false): Promise<void> {
-  const positions = await page.core.ask();
+async function askBack(page: Page, asking: Asking, password: string | null = null, wrong = false): Promise<void> {
+  const positions = await page.core.ask(password);
   const inputs = positions.map(() => secret("text"));
   page.show({
     title: t.askTitle,
@@ -53,7 +53,7 @@ async function askBack(page: Page, asking: Asking, wrong = false): Promise<void>
         act: async () => {
           const typed = inputs.map((input) => input.value.trim().toLowerCase());
           if (await page.core.check(typed)) page.finished(asking.said);
-          else await askBack(page, asking, true);
+          else await askBack(page, asking, null, true);
         },
       },
     ],
@@ -70,7 +70,7 @@ export function confirmWords(page: Page): void {
     aside: page.cancel(),
     actions: [
       { name: t.askShow, look: "plain", act: () => passwordThenWords(page, t.showTitle, () => askBack(page, asking)) },
-      { name: t.askHave, look: "solid", act: () => askBack(page, asking) },
+      { name: t.askHave, look: "solid", act: () => askPassword(page, { title: t.confirmTitle, body: t.confirmBody, act: t.next }, (password) => askBack(page, asking, password)) },
     ],
   });
 }
@@ -104,10 +104,10 @@ function askPassword(page: Page, said: { title: string; body: string; act: strin
   });
 }
 
-export function unlock(page: Page): void {
+export function unlock(page: Page, then: () => Promise<void> = () => page.core.finish()): void {
   askPassword(page, { title: t.unlockTitle, body: t.unlockBody, act: t.unlock }, async (password) => {
     await page.core.unlock(password);
-    await page.core.finish();
+    await then();
   });
 }
 

@@ -43,8 +43,8 @@ export const wallet = {
   whyOffline: "no endpoint of the network answers.",
   whyDisagree: "the endpoints disagree about the chain.",
   whyNotKnown: "the balance is not known yet.",
-  whyNoCoin: (coin: string, account: string) => `${account} has no ${coin} to pay the fee.`,
-  whyNoToken: (symbol: string, account: string) => `${account} has no ${symbol}.`,
+  whyNoCoin: (coin: string, account: string) => `the account “${account}” has no ${coin} to pay the fee.`,
+  whyNoToken: (symbol: string, account: string) => `the account “${account}” has no ${symbol}.`,
   whyVaultEmpty: "nothing in the vault is free.",
   faucet: "Get test tokens",
   faucetAsked: "Test tokens are on their way.",
@@ -328,6 +328,7 @@ export const vote = {
   then: "Then",
   here: "On this node",
   hereNothing: "nothing",
+  hereUnknown: "not known",
   nothingNow: "none",
   whats: {
     audit_rate: "Share of jobs that are checked again",

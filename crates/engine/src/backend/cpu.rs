@@ -240,9 +240,10 @@ impl Backend for Cpu {
             bytes,
             outputs,
             inputs,
+            taken,
             ..
         } = weights;
-        let matrix = Matrix::pack(&self.weights, kind, bytes, outputs, inputs);
+        let matrix = Matrix::pack(&self.weights, kind, bytes, [outputs, inputs], taken);
         let refused = |problem| match problem {
             PackError::Memory { bytes } => EngineError::NotEnoughMemory {
                 need: bytes as u64,

@@ -24,6 +24,7 @@ pub type Here = Candle;
 pub type HerePage = <Here as Backend>::Page;
 
 use std::fmt;
+use std::ops::Range;
 
 use crate::EngineError;
 use crate::cache::PageMemory;
@@ -141,7 +142,7 @@ pub trait Backend: fmt::Debug + Clone + Send + Sync + Sized {
 }
 
 /// Weights as a file has them.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Weights<'f> {
     /// The tensor, for messages.
     pub name: &'f str,
@@ -153,6 +154,19 @@ pub struct Weights<'f> {
     pub outputs: usize,
     /// Values per row of input.
     pub inputs: usize,
+    /// Hears which of the bytes are not looked at again.
+    pub taken: &'f dyn Fn(Range<usize>),
+}
+
+impl fmt::Debug for Weights<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Weights")
+            .field("name", &self.name)
+            .field("kind", &self.kind)
+            .field("outputs", &self.outputs)
+            .field("inputs", &self.inputs)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What an attention layer is like.

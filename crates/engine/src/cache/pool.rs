@@ -208,6 +208,12 @@ impl<P: PageMemory> PagePool<P> {
         self.window
     }
 
+    /// Whether layers see so far.
+    #[cfg(test)]
+    fn has(&self, reach: Reach) -> bool {
+        self.kinds[reach as usize].is_some()
+    }
+
     /// Takes references back; the memory of a page is kept for others when it was the last.
     pub(super) fn give_back(&mut self, pages: Pages<P>) {
         for (reach, page) in Reach::BOTH.into_iter().zip(pages.0) {

@@ -99,15 +99,10 @@ impl<P> Prefixes<P> {
         let mut parent = Parent::Root(*asker);
         for (ids, pages) in ids.chunks(PAGE).zip(pages) {
             let number = match self.likest(parent, ids) {
-                // All of it is known, but perhaps for what had left the window.
-                Some((number, common)) if common == ids.len() => {
-                    let window = pages.of(Reach::Window);
-                    if let Some(node) = self.nodes.get_mut(&number)
-                        && node.pages.of(Reach::Window).is_none()
-                        && node.ids.len() == ids.len()
-                    {
-                        node.pages.0[Reach::Window as usize] = window.cloned();
-                    }
+                // All of it is known.
+                Some((number, common))
+                    if common == ids.len() && self.serves(number, ids, pages) =>
+                {
                     number
                 }
                 // An unfinished page that this one continues: the longer one serves both.
@@ -209,6 +204,20 @@ impl<P> Prefixes<P> {
 
     fn length(&self, number: u64) -> usize {
         self.nodes.get(&number).map_or(0, |node| node.ids.len())
+    }
+
+    /// Whether a node that begins with these ids has all that their pages have. Of the same ids it takes over what had left
+    /// its window.
+    fn serves(&mut self, number: u64, ids: &[u32], pages: &Pages<P>) -> bool {
+        let (Some(node), Some(page)) = (self.nodes.get_mut(&number), pages.of(Reach::Window))
+        else {
+            return true;
+        };
+        let known = &mut node.pages.0[Reach::Window as usize];
+        if known.is_none() && node.ids.len() == ids.len() {
+            *known = Some(page.clone());
+        }
+        known.is_some()
     }
 
     fn add(&mut self, asker: &Asker, parent: Parent, ids: &[u32], pages: &Pages<P>) -> u64 {

@@ -1,13 +1,28 @@
 use proptest::prelude::*;
 
 use super::*;
-use std::collections::BTreeSet;
+use crate::cache::first_seen;
+use crate::families::Local;
+use std::collections::BTreeMap;
 
 /// Pages of the pool under test.
 const PAGES: u64 = 12;
 
 fn shape() -> Shape {
     Shape::of_heads(1, 1, 16)
+}
+
+/// One layer that sees everything, and one that sees the last 40 positions.
+fn windowed() -> Shape {
+    let plain = shape();
+    Shape {
+        local: Some(Local {
+            window: 40,
+            layers: vec![false, true],
+            rope: plain.rope.clone(),
+        }),
+        ..plain
+    }
 }
 
 fn pool() -> PagePool<HostPage> {
@@ -47,23 +62,30 @@ impl Running {
             self.ids.push(id);
             let value = [computed(&self.ids); 16];
             let position = self.ids.len() - 1;
-            let page = self
-                .state
-                .page_mut(position, Reach::All)
-                .expect("a page of its own");
-            page.write((0, 0), position % PAGE, 16, &value, &value);
+            for reach in Reach::BOTH.into_iter().filter(|&reach| pool.has(reach)) {
+                let page = self.state.page_mut(position, reach);
+                let page = page.expect("a page of its own");
+                page.write((0, 0), position % PAGE, 16, &value, &value);
+            }
         }
         self.state.advance(ids.len());
+        self.state.leave(pool);
         true
     }
 
-    fn holds_what_it_should(&self) {
+    fn holds_what_it_should(&self, pool: &PagePool<HostPage>) {
         assert_eq!(self.state.len(), self.ids.len());
-        for position in 0..self.ids.len() {
-            let page = self.state.page(position / PAGE, Reach::All).unwrap();
-            let due = computed(&self.ids[..=position]);
-            assert_eq!(page.keys(0, 0)[5 * PAGE + position % PAGE], due);
-            assert_eq!(page.values(0, 0)[position % PAGE * 16 + 5], due);
+        for reach in Reach::BOTH.into_iter().filter(|&reach| pool.has(reach)) {
+            let seen = match reach {
+                Reach::All => 0,
+                Reach::Window => first_seen(pool.window(), self.ids.len()) * PAGE,
+            };
+            for position in seen..self.ids.len() {
+                let page = self.state.page(position / PAGE, reach).unwrap();
+                let due = computed(&self.ids[..=position]);
+                assert_eq!(page.keys(0, 0)[5 * PAGE + position % PAGE], due);
+                assert_eq!(page.values(0, 0)[position % PAGE * 16 + 5], due);
+            }
         }
     }
 }
@@ -114,8 +136,14 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
-    fn pages_have_one_writer_and_none_is_lost(acts in proptest::collection::vec(act(), 1..60)) {
-        let mut pool = pool();
+    fn pages_have_one_writer_and_none_is_lost(
+        acts in proptest::collection::vec(act(), 1..60),
+        has_window in any::<bool>(),
+    ) {
+        let shape = if has_window { windowed() } else { shape() };
+        let mut pool = PagePool::new(&shape, 0);
+        let capacity = PAGES * pool.page_bytes();
+        pool.set_bytes(capacity);
         let mut running: Vec<Running> = Vec::new();
         // All that was ever published, by asker: what may be found at most.
         let mut published: [Vec<Vec<u32>>; 2] = [Vec::new(), Vec::new()];
@@ -127,7 +155,7 @@ proptest! {
                     let most = published[who].iter().map(|other| common(other, &ids)).max();
                     prop_assert!(known <= most.unwrap_or(0) && (known < ids.len() || known == 0));
                     let mut new = Running { asker: who, ids: ids[..known].to_vec(), state };
-                    new.holds_what_it_should();
+                    new.holds_what_it_should(&pool);
                     if running.len() < 4 && new.grow(&mut pool, &ids[known..]) {
                         running.push(new);
                     } else {
@@ -143,8 +171,11 @@ proptest! {
                 }
                 Act::Cut { which, len } => {
                     if let Some(one) = running.get_mut(which) {
+                        let before = one.state.len();
                         one.state.truncate(&mut pool, len);
-                        one.ids.truncate(len);
+                        // What lost its window begins anew.
+                        prop_assert!(one.state.len() == before.min(len) || has_window && one.state.is_empty());
+                        one.ids.truncate(one.state.len());
                     }
                 }
                 Act::Publish(which) => {
@@ -173,17 +204,15 @@ proptest! {
                     published = [Vec::new(), Vec::new()];
                 }
             }
-            running.iter().for_each(Running::holds_what_it_should);
+            running.iter().for_each(|one| one.holds_what_it_should(&pool));
             // Every page that lives is a sequence's or a prefix's, and is counted once.
-            let held: BTreeSet<*const Page<HostPage>> = running
-                .iter()
-                .flat_map(|one| one.state.pages.iter().filter_map(|it| it.of(Reach::All)).map(Arc::as_ptr))
-                .collect();
-            prop_assert_eq!(pool.free(), (PAGES - held.len() as u64) * page());
-            prop_assert!(pool.living() <= PAGES * page());
+            let pages = running.iter().flat_map(|one| one.state.pages.iter().flat_map(|pages| pages.0.iter().flatten()));
+            let held: BTreeMap<*const Page<HostPage>, u64> = pages.map(|page| (Arc::as_ptr(page), page.bytes())).collect();
+            prop_assert_eq!(pool.free(), capacity - held.values().sum::<u64>());
+            prop_assert!(pool.living() <= capacity);
         }
         running.into_iter().for_each(|one| pool.release(one.state));
-        prop_assert_eq!(pool.free(), PAGES * page());
+        prop_assert_eq!(pool.free(), capacity);
         pool.forget();
         prop_assert_eq!(pool.living(), 0);
     }

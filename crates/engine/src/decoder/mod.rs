@@ -26,6 +26,10 @@ use block::{Block, Pass};
 /// Bytes of weights between two reports of a load.
 const REPORT_EVERY: u64 = 16 << 20;
 
+/// Rows of the vocabulary's table that are read before their pages are given back: those of a prompt lie all over it, and
+/// with each the system maps its neighbours.
+const TABLE_ROWS: usize = 32;
+
 /// A model ready to compute.
 #[derive(Debug)]
 pub struct Decoder<B: Backend = Here> {
@@ -283,16 +287,18 @@ impl<B: Backend> Decoder<B> {
         let bytes = self.file.tensor_bytes(entry)?;
         let ids: Vec<u32> = spans.iter().flat_map(|span| span.ids).copied().collect();
         let mut out = vec![0.0f32; ids.len() * self.shape.hidden];
-        for (row, &id) in out.chunks_exact_mut(self.shape.hidden).zip(&ids) {
-            kernels::row(entry.kind, bytes, id as usize, row).map_err(compute)?;
-            if self.shape.embedding_scale != 1.0 {
-                row.iter_mut()
-                    .for_each(|value| *value *= self.shape.embedding_scale);
+        let portions = out.chunks_mut(TABLE_ROWS * self.shape.hidden);
+        for (rows, ids) in portions.zip(ids.chunks(TABLE_ROWS)) {
+            for (row, &id) in rows.chunks_exact_mut(self.shape.hidden).zip(ids) {
+                kernels::row(entry.kind, bytes, id as usize, row).map_err(compute)?;
+                if self.shape.embedding_scale != 1.0 {
+                    row.iter_mut()
+                        .for_each(|value| *value *= self.shape.embedding_scale);
+                }
             }
-        }
-        // The rows of a prompt lie all over the table, and with each the system maps its neighbours.
-        if ids.len() > 1 {
-            self.file.used(entry, 0..bytes.len());
+            if ids.len() > 1 {
+                self.file.used(entry, 0..bytes.len());
+            }
         }
         Ok(out)
     }
@@ -352,6 +358,7 @@ impl<'l, B: Backend> Loading<'l, B> {
             outputs: planned.rows.len(),
             inputs: planned.inputs,
             name: &entry.name,
+            taken: &|part| file.used(entry, range.start + part.start..range.start + part.end),
         };
         let bias = bias.map(|bias| self.vector(bias)).transpose()?;
         let matrix = self.backend.matrix(&weights, bias)?;

@@ -291,7 +291,8 @@ impl<'f> Tensors<'f> {
         let weight = format!("{name}.weight");
         let entry = self.entry(&weight)?;
         let bytes = self.file.tensor_bytes(entry)?;
-        let matrix = Matrix::pack(&self.store, entry.kind, bytes, outputs, inputs);
+        let taken = |part| self.file.used(entry, part);
+        let matrix = Matrix::pack(&self.store, entry.kind, bytes, [outputs, inputs], &taken);
         Ok(Linear {
             matrix: matrix.map_err(|problem| refused(&weight, &problem))?,
             bias: self.rows(&format!("{name}.bias"), 1, outputs)?,

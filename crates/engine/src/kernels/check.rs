@@ -62,8 +62,14 @@ impl Selection {
 
 /// The sum over the bits of a product with made-up weights.
 fn answer(set: Set, format: Format) -> Option<u64> {
-    let matrix =
-        Matrix::pack_as(&Store::default(), format, &tensor(format), OUTPUTS, INPUTS).ok()?;
+    let matrix = Matrix::pack_as(
+        &Store::default(),
+        format,
+        &tensor(format),
+        [OUTPUTS, INPUTS],
+        &|_| (),
+    )
+    .ok()?;
     let rows: Vec<f32> = (0..ROWS * INPUTS).map(|at| unit(noise(at))).collect();
     let mut out = vec![0.0; ROWS * OUTPUTS];
     let mut products = [Product {

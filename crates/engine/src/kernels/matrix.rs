@@ -1,5 +1,7 @@
 //! Weights packed for the kernels, and products with them.
 
+use std::ops::Range;
+
 use thiserror::Error;
 
 use super::activations::Activations;
@@ -40,6 +42,10 @@ pub(crate) enum PackError {
     },
 }
 
+/// Bytes of a tensor that are packed before it is said that they were: of a large one, what is packed already and what is
+/// not must not both stay in memory. Threads that wait for the last of a portion lose nothing beside it.
+const PORTION: usize = 2 << 20;
+
 /// Weights (`[outputs][inputs]`), packed in strips of 16 outputs.
 #[derive(Debug)]
 pub(crate) struct Matrix {
@@ -51,15 +57,15 @@ pub(crate) struct Matrix {
 }
 
 impl Matrix {
-    /// Packs a tensor's bytes into memory of a store.
+    /// Packs a tensor's bytes into memory of a store. `taken` hears which of the bytes are packed and not looked at again.
     pub(crate) fn pack(
         store: &Store,
         kind: TensorKind,
         bytes: &[u8],
-        outputs: usize,
-        inputs: usize,
+        [outputs, inputs]: [usize; 2],
+        taken: &dyn Fn(Range<usize>),
     ) -> Result<Self, PackError> {
-        Self::pack_as(store, format_of(kind)?, bytes, outputs, inputs)
+        Self::pack_as(store, format_of(kind)?, bytes, [outputs, inputs], taken)
     }
 
     /// Packs a tensor's bytes of a format.
@@ -67,8 +73,8 @@ impl Matrix {
         store: &Store,
         format: Format,
         bytes: &[u8],
-        outputs: usize,
-        inputs: usize,
+        [outputs, inputs]: [usize; 2],
+        taken: &dyn Fn(Range<usize>),
     ) -> Result<Self, PackError> {
         let shape = || PackError::Shape {
             kind: format.name().to_owned(),
@@ -90,7 +96,7 @@ impl Matrix {
                 .take(length)
                 .ok_or(PackError::Memory { bytes: length })?,
         };
-        matrix.fill(bytes, strip);
+        matrix.fill(bytes, strip, taken);
         Ok(matrix)
     }
 
@@ -120,20 +126,24 @@ impl Matrix {
         self.strips.bytes().len()
     }
 
-    fn fill(&mut self, bytes: &[u8], strip: usize) {
+    fn fill(&mut self, bytes: &[u8], strip: usize, taken: &dyn Fn(Range<usize>)) {
         let (format, inputs) = (self.format, self.inputs);
         let row = bytes.len() / self.outputs.max(1);
         if strip == 0 || row == 0 {
             return;
         }
-        let packed = self.strips.bytes_mut();
-        parallel::chunks(packed, strip, STRIP * inputs, |index, packed| {
-            let rows = bytes[index * STRIP * row..].chunks_exact(row).take(STRIP);
-            match format.is_float() {
-                true => pack_floats(format, rows, packed),
-                false => pack_integers(format, rows, packed),
-            }
-        });
+        let strips = (PORTION / (STRIP * row)).max(1);
+        let portions = self.strips.bytes_mut().chunks_mut(strips * strip);
+        for (packed, from) in portions.zip((0..).step_by(strips * STRIP * row)) {
+            parallel::chunks(packed, strip, STRIP * inputs, |index, packed| {
+                let rows = bytes[from + index * STRIP * row..].chunks_exact(row);
+                match format.is_float() {
+                    true => pack_floats(format, rows.take(STRIP), packed),
+                    false => pack_integers(format, rows.take(STRIP), packed),
+                }
+            });
+            taken(from..bytes.len().min(from + strips * STRIP * row));
+        }
     }
 }
 

@@ -70,7 +70,7 @@ fn pack(
     outputs: usize,
     inputs: usize,
 ) -> Result<Matrix, PackError> {
-    Matrix::pack(&Store::default(), kind, bytes, outputs, inputs)
+    Matrix::pack(&Store::default(), kind, bytes, [outputs, inputs], &|_| ())
 }
 
 fn bits(values: &[f32]) -> Vec<u32> {

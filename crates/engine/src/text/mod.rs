@@ -36,11 +36,15 @@ pub struct TextModel {
 impl TextModel {
     /// Opens a GGUF file, or the head of one.
     pub fn open(path: &Path) -> Result<Self, EngineError> {
-        let file = ModelFile::open(path)?;
+        Self::of(&ModelFile::open(path)?)
+    }
+
+    /// That of an open file.
+    pub(crate) fn of(file: &ModelFile) -> Result<Self, EngineError> {
         let tokenizer = Tokenizer::from_metadata(&file.header().metadata)
-            .map_err(|problem| problem.of(&file))?;
+            .map_err(|problem| problem.of(file))?;
         Ok(Self {
-            info: text_info(&file, tokenizer.vocabulary())?,
+            info: text_info(file, tokenizer.vocabulary())?,
             template: Template::from_metadata(&file.header().metadata, tokenizer.vocabulary())?,
             tokenizer,
         })

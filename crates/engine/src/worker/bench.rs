@@ -2,7 +2,6 @@
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -12,7 +11,6 @@ use super::loaded::Loaded;
 use super::speed::Speed;
 use super::texts::TextModels;
 use super::weights::Planned;
-use crate::file::ModelFile;
 use crate::scheduler::STEP_TOKENS;
 use crate::{EngineError, Isolation, sandbox};
 
@@ -84,8 +82,8 @@ impl Bench {
     pub fn run(&self, work: Work) -> Result<Figures, EngineError> {
         let file = self.file.as_path();
         let begun = Instant::now();
-        let text = TextModels::default().get(file)?;
-        let plan = Planned::of(&Arc::new(ModelFile::open(file)?))?;
+        let (text, opened) = TextModels::default().with_file(file)?;
+        let plan = Planned::of(&opened)?;
         let loaded = Loaded::open(1, file, &plan, None, u64::MAX, text, &mut |_| true)?;
         let mut model = loaded.ok_or(EngineError::Cancelled)?;
         let load_ms = begun.elapsed().as_secs_f64() * 1000.0;

@@ -1,7 +1,6 @@
 //! The models in memory.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use super::loaded::Loaded;
 use super::need::Need;
@@ -10,7 +9,6 @@ use super::sequence::Sequence;
 use super::texts::TextModels;
 use super::weights::Planned;
 use crate::backend::{Backend as _, Here};
-use crate::file::ModelFile;
 use crate::{Class, EngineError, FileProblem, LoadProgress, TextInfo};
 
 /// How a wish for a model went.
@@ -99,11 +97,11 @@ impl Models {
             self.note_use(id, wish.class);
             return Ok(Got::Loaded { id, before: true });
         }
-        let text = texts.get(wish.path)?;
+        let (text, file) = texts.with_file(wish.path)?;
         if wish.produces {
             text.produces()?;
         }
-        let plan = Planned::of(&Arc::new(ModelFile::open(wish.path)?))?;
+        let plan = Planned::of(&file)?;
         has_a_row_for_every_piece(&plan, text.info())?;
         let need = Need::of(&plan, wish.context);
         let verdict = |need: u64| {

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 
 use super::outbox::Outbox;
 use super::{crash, lock};
+use crate::file::ModelFile;
 use crate::request::{MAX_STOP, MAX_STOP_BYTES};
 use crate::text::{Detokenizer, TextModel};
 use crate::wire::{Ask, Say};
@@ -58,6 +59,24 @@ impl Stamp {
 
 impl TextModels {
     pub(super) fn get(&self, path: &Path) -> Result<Arc<TextModel>, EngineError> {
+        self.read(path).map(|(model, _)| model)
+    }
+
+    /// The same with the file, for whoever needs both: its header is read once.
+    pub(super) fn with_file(
+        &self,
+        path: &Path,
+    ) -> Result<(Arc<TextModel>, Arc<ModelFile>), EngineError> {
+        let (model, file) = self.read(path)?;
+        let file = match file {
+            Some(file) => file,
+            None => ModelFile::open(path)?,
+        };
+        Ok((model, Arc::new(file)))
+    }
+
+    /// A model, and its file where that was opened for it.
+    fn read(&self, path: &Path) -> Result<(Arc<TextModel>, Option<ModelFile>), EngineError> {
         let stamp = Stamp::of(path);
         let mut open = lock(&self.open);
         if let Some(at) = open
@@ -67,9 +86,10 @@ impl TextModels {
             let opened = open.remove(at);
             let model = opened.model.clone();
             open.push(opened);
-            return Ok(model);
+            return Ok((model, None));
         }
-        let model = Arc::new(TextModel::open(path)?);
+        let file = ModelFile::open(path)?;
+        let model = Arc::new(TextModel::of(&file)?);
         open.retain(|opened| opened.path != path);
         if open.len() >= MAX_OPEN {
             open.remove(0);
@@ -79,7 +99,7 @@ impl TextModels {
             stamp,
             model: model.clone(),
         });
-        Ok(model)
+        Ok((model, Some(file)))
     }
 }
 

@@ -70,7 +70,7 @@ pub(super) enum Weights {
     Decoder {
         decoder: Box<Decoder>,
         /// Keys and values of all sequences.
-        pool: PagePool,
+        pool: Box<PagePool>,
     },
     /// Computes texts, each as a whole.
     Encoder(Box<Encoder>),
@@ -87,7 +87,7 @@ impl Weights {
         Ok(match plan {
             Planned::Decoder(plan) => {
                 let decoder = Box::new(Decoder::new(plan, context, report)?);
-                let pool = decoder.pool(pages);
+                let pool = Box::new(decoder.pool(pages));
                 Self::Decoder { decoder, pool }
             }
             Planned::Encoder(plan) => Self::Encoder(Box::new(Encoder::new(plan, report)?)),

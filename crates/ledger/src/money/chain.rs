@@ -4,7 +4,8 @@ use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
 use super::amount::{decimal, hexadecimal};
-use super::{Address, MoneyError, posting};
+use super::lines::{Line, Side, Signer};
+use super::{Address, LineKey, MoneyError, posting};
 use crate::handle::{blob, from_sql, to_sql};
 use crate::{Ledger, LedgerError};
 
@@ -93,7 +94,7 @@ pub struct ChainRow {
     pub tx: [u8; 32],
     /// The event's place in the block.
     pub log_index: u64,
-    /// Who of it is ours.
+    /// Who of it is ours. Those whom the books know are it in any case.
     pub mine: Mine,
     /// What it says.
     pub event: ChainEvent,
@@ -108,8 +109,7 @@ pub struct ChainBlock {
     pub hash: [u8; 32],
     /// Its time, in seconds.
     pub at_s: u64,
-    /// The vault's events in it that concern this computer: those of its own payers and payees, and those of signers whose vouchers it
-    /// holds. In order.
+    /// The vault's events in it, in order. Those that concern nobody whom these books know are passed over.
     pub rows: Vec<ChainRow>,
 }
 
@@ -125,6 +125,29 @@ pub struct Head {
 }
 
 impl Ledger {
+    /// Says whose books these are, before anything else of money is asked: the first vault that is named, for good.
+    ///
+    /// # Errors
+    /// [`MoneyError::OtherVault`] for any other one.
+    pub async fn bind_vault(&self, chain_id: u64, contract: Address) -> Result<(), LedgerError> {
+        self.call(move |connection| {
+            connection.execute(
+                "INSERT INTO vault (one, chain_id, contract) VALUES (1, ?1, ?2) ON CONFLICT (one) DO NOTHING",
+                params![to_sql(chain_id), contract],
+            )?;
+            let (chain, vault) =
+                connection.query_row("SELECT chain_id, contract FROM vault", [], |row| {
+                    Ok((from_sql(row.get(0)?), row.get::<_, Vec<u8>>(1)?))
+                })?;
+            if (chain, vault.as_slice()) == (chain_id, contract.as_slice()) {
+                Ok(())
+            } else {
+                Err(MoneyError::OtherVault { chain_id: chain }.into())
+            }
+        })
+        .await
+    }
+
     /// Books a final block: all of its events and the block itself, or nothing. One that was booked before changes nothing.
     ///
     /// # Errors
@@ -168,6 +191,9 @@ fn write_event(
         }
         return Err(MoneyError::FinalityBroken { block: block.block }.into());
     }
+    let Some(mine) = ours(connection, row)? else {
+        return Ok(());
+    };
     connection
         .prepare_cached(
             "INSERT INTO chain_event (block, at_s, tx, log_index, mine_payer, mine_payee, body)
@@ -178,17 +204,114 @@ fn write_event(
             to_sql(block.at_s),
             row.tx,
             to_sql(row.log_index),
-            row.mine.payer,
-            row.mine.payee,
+            mine.payer,
+            mine.payee,
             body
         ])?;
     posting::book(
         connection,
         connection.last_insert_rowid(),
         block.at_s,
-        row.mine,
+        mine,
         &row.event,
     )
+}
+
+/// Who of an event is ours: whom the caller names, and whom these books know, whatever is switched on just now: an event is booked once and
+/// never again. `None` where it is nobody's.
+fn ours(connection: &Connection, row: &ChainRow) -> Result<Option<Mine>, LedgerError> {
+    let parties = parties(&row.event);
+    let signer = match parties {
+        Parties::Signer(payer, signer) => Signer::find(connection, &payer, &signer)?,
+        Parties::Line(key) => Signer::find(connection, &key.payer, &key.signer)?,
+        Parties::Payer(_) | Parties::Payee(_) => None,
+    };
+    let known = |sql: &str, address: Address| -> Result<bool, LedgerError> {
+        Ok(connection
+            .prepare_cached(sql)?
+            .query_row([address], |row| row.get(0))?)
+    };
+    let mut mine = row.mine;
+    mine.payer |= signer.as_ref().is_some_and(|signer| signer.own);
+    match parties {
+        Parties::Payer(payer) => {
+            mine.payer |= known(
+                "SELECT EXISTS (SELECT 1 FROM signer WHERE payer = ?1 AND own)",
+                payer,
+            )?;
+        }
+        Parties::Payee(payee) => {
+            mine.payee |= known(
+                "SELECT EXISTS (SELECT 1 FROM line WHERE payee = ?1 AND side = 'payee')",
+                payee,
+            )?;
+        }
+        Parties::Line(key) => {
+            mine.payee |= Line::find(connection, Side::Payee, &key)?.is_some();
+        }
+        Parties::Signer(..) => {}
+    }
+    let of_a_signer = signer.is_some() && matches!(parties, Parties::Signer(..));
+    Ok((mine.payer || mine.payee || of_a_signer).then_some(mine))
+}
+
+/// Whose money an event moves.
+#[derive(Clone, Copy)]
+enum Parties {
+    Payer(Address),
+    Payee(Address),
+    Signer(Address, Address),
+    Line(LineKey),
+}
+
+fn parties(event: &ChainEvent) -> Parties {
+    match *event {
+        ChainEvent::Deposited { payer, .. } | ChainEvent::Withdrawn { payer, .. } => {
+            Parties::Payer(payer)
+        }
+        ChainEvent::PaidOut { payee, .. } => Parties::Payee(payee),
+        ChainEvent::SignerSet { payer, signer, .. }
+        | ChainEvent::SignerEnded { payer, signer, .. }
+        | ChainEvent::GrantFreed { payer, signer, .. }
+        | ChainEvent::BondFreed { payer, signer, .. }
+        | ChainEvent::OverdraftShown { payer, signer, .. }
+        | ChainEvent::OverdraftMended { payer, signer, .. }
+        | ChainEvent::OverdraftDecided { payer, signer, .. } => Parties::Signer(payer, signer),
+        ChainEvent::Reserved {
+            payer,
+            signer,
+            payee,
+            ..
+        }
+        | ChainEvent::Released {
+            payer,
+            signer,
+            payee,
+            ..
+        }
+        | ChainEvent::Claimed {
+            payer,
+            signer,
+            payee,
+            ..
+        }
+        | ChainEvent::GasShared {
+            payer,
+            signer,
+            payee,
+            ..
+        }
+        | ChainEvent::OverdraftPaid {
+            payer,
+            signer,
+            payee,
+            ..
+        } => Parties::Line(LineKey {
+            payer,
+            signer,
+            payee,
+        }),
+    }
 }
 
 fn move_head(connection: &Connection, block: &ChainBlock) -> Result<(), LedgerError> {

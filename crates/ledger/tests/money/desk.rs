@@ -1,5 +1,5 @@
 //! A ledger with a payer and two payees on it. Included by path.
-#![allow(dead_code)] // Each test uses a part of it.
+#![allow(dead_code, clippy::wildcard_enum_match_arm)] // Each test uses a part of it.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,6 +13,9 @@ pub(crate) const DAY_MS: u64 = DAY_S * 1000;
 pub(crate) const UNTIL: u64 = CHAIN_S + 300 * DAY_S;
 pub(crate) const PAYER: Address = [1; 20];
 pub(crate) const SIGNER: Address = [2; 20];
+/// Who pays the payees of this computer, and with which signer.
+pub(crate) const STRANGER: Address = [3; 20];
+pub(crate) const THEIRS: Address = [4; 20];
 pub(crate) const A: Address = [0xa; 20];
 pub(crate) const B: Address = [0xb; 20];
 
@@ -75,10 +78,12 @@ impl Desk {
     }
 
     pub(crate) async fn grant(&self, granted: u128) {
-        self.ledger
-            .signer_seen(PAYER, SIGNER, granted, UNTIL)
-            .await
-            .unwrap();
+        for (payer, signer) in [(PAYER, SIGNER), (STRANGER, THEIRS)] {
+            self.ledger
+                .signer_seen(payer, signer, granted, UNTIL)
+                .await
+                .unwrap();
+        }
     }
 
     pub(crate) fn promise_of(&self, payee: Address, cumulative: u128, n: u8) -> Promise {
@@ -126,7 +131,7 @@ impl Desk {
 
     pub(crate) fn voucher_of(&self, payee: Address, cumulative: u128, n: u8) -> VoucherRow {
         VoucherRow {
-            line: key(payee),
+            line: theirs(payee),
             cumulative,
             work: [n; 32],
             signature: signature(cumulative),
@@ -179,8 +184,20 @@ impl Desk {
         )
     }
 
-    /// An event of a payee of ours.
-    pub(crate) fn payees(&self, event: ChainEvent) -> ChainRow {
+    /// An event of a payee of ours, and of the stranger who pays it.
+    pub(crate) fn payees(&self, mut event: ChainEvent) -> ChainRow {
+        match &mut event {
+            ChainEvent::Claimed { payer, signer, .. }
+            | ChainEvent::Reserved { payer, signer, .. }
+            | ChainEvent::SignerSet { payer, signer, .. }
+            | ChainEvent::GrantFreed { payer, signer, .. }
+            | ChainEvent::OverdraftShown { payer, signer, .. }
+            | ChainEvent::OverdraftDecided { payer, signer, .. }
+            | ChainEvent::OverdraftPaid { payer, signer, .. } => {
+                (*payer, *signer) = (STRANGER, THEIRS);
+            }
+            _ => {}
+        }
         row(
             Mine {
                 payer: false,
@@ -254,6 +271,14 @@ pub(crate) fn key(payee: Address) -> LineKey {
     LineKey {
         payer: PAYER,
         signer: SIGNER,
+        payee,
+    }
+}
+
+pub(crate) fn theirs(payee: Address) -> LineKey {
+    LineKey {
+        payer: STRANGER,
+        signer: THEIRS,
         payee,
     }
 }

@@ -7,7 +7,7 @@ use futures::{StreamExt as _, stream::FuturesUnordered};
 use network::{NetworkError, NetworkStatus};
 use protocol::{
     PeerId,
-    job::client::Candidate,
+    job::client::{Candidate, PayTo},
     offer::Offer,
     quote::{self, QuoteRequest},
 };
@@ -96,7 +96,6 @@ pub(crate) fn want(
         preset: settings.routing,
         sticky,
         explore: settings.explore && !private,
-        can_pay: false,
     }
 }
 
@@ -173,8 +172,12 @@ impl Inner {
             .chain(order)
             .filter_map(|peer| {
                 let offer = offers.iter().find(|offer| offer.peer == peer)?;
-                let mut candidate = candidate(offer);
+                let mut candidate = self.candidate(offer);
                 if let Some(quote) = quotes.get(&peer) {
+                    // The rules, and the person, saw what the offer asks.
+                    if quote.prices.exceed(&offer.prices) {
+                        return None;
+                    }
                     candidate.prices = quote.prices;
                 }
                 candidate.quote_id = ids.get(&peer).copied();
@@ -206,7 +209,7 @@ impl Inner {
         }
         let known = self.known(offer, &session.network.status().borrow());
         match route::judge(want, &known, clock::unix_ms()) {
-            Ok(()) => Some(candidate(offer)),
+            Ok(()) => Some(self.candidate(offer)),
             Err(why) => {
                 tracing::debug!(peer = %offer.peer, %why, "an offer that turned up is not taken");
                 None
@@ -231,7 +234,25 @@ impl Inner {
             group: ip_of(&address).and_then(Group::of),
             wallet: offer.binding.as_ref().map(|signed| signed.binding.operator),
             blocked: book.is_blocked(&peer),
+            payable: self.pay_to(offer).is_some(),
             standing: self.measured.standing(&peer),
+        }
+    }
+
+    /// How an offer would be paid from here; `None`: it cannot be.
+    fn pay_to(&self, offer: &Offer) -> Option<PayTo> {
+        self.money.purse()?.pay_to(offer)
+    }
+
+    fn candidate(&self, offer: &Offer) -> Candidate {
+        Candidate {
+            peer: offer.peer,
+            ctx_max: offer.ctx_max,
+            out_max: offer.out_max,
+            prices: offer.prices,
+            pay_to: self.pay_to(offer),
+            quote_id: None,
+            first_token_p95_ms: None,
         }
     }
 
@@ -358,18 +379,6 @@ fn by_estimate(expected: &route::Estimate, list: &Shortlist, peer: &PeerId) -> Q
             .map(|taken| taken.known.claims.prices)
             .unwrap_or_default(),
         cached_prefix_tokens: 0,
-    }
-}
-
-fn candidate(offer: &Offer) -> Candidate {
-    Candidate {
-        peer: offer.peer,
-        ctx_max: offer.ctx_max,
-        out_max: offer.out_max,
-        prices: offer.prices,
-        pay_to: None,
-        quote_id: None,
-        first_token_p95_ms: None,
     }
 }
 

@@ -31,6 +31,7 @@ use super::{
     choose::{Chosen, random},
     events::Events,
     output::{End, Output},
+    pay::{Payer, Raise},
     seek::Seek,
     session::Session,
     watched::{self, Attempts},
@@ -66,6 +67,8 @@ pub(crate) struct Work {
     pub(super) chosen: Chosen,
     pub(super) late: Option<Late>,
     pub(crate) local: Option<Model>,
+    /// The conversation, for the books of what it costs; `None`: it leaves no trace.
+    pub(crate) chat: Option<[u8; 16]>,
 }
 
 /// Offers that turn up while the answer runs, and what they are judged by.
@@ -88,6 +91,7 @@ pub(crate) struct Drive<'a> {
     inbox: mpsc::Receiver<Report>,
     attempts: BTreeMap<AttemptId, Attempt>,
     watched: Attempts,
+    payer: Payer,
     late: Option<Late>,
     /// A connection that is made beforehand, for the case that the first peer fails.
     _spare: Option<AbortOnDropHandle<()>>,
@@ -109,6 +113,8 @@ pub(crate) struct Drive<'a> {
 struct Attempt {
     _task: AbortOnDropHandle<()>,
     writer: Option<FrameWriter>,
+    /// `None`: this computer.
+    peer: Option<PeerId>,
 }
 
 impl<'a> Drive<'a> {
@@ -131,9 +137,12 @@ impl<'a> Drive<'a> {
             AbortOnDropHandle::new(tokio::spawn(dial))
         });
         let input = work.prompt.len() + work.resume.len();
+        let model = (work.model_name.clone(), *work.model.digest.as_bytes());
+        let payer = Payer::new(inner, work.chat, model);
         Self {
             inner,
             session,
+            payer,
             watched: Attempts::new(std::mem::take(&mut work.chosen.first_token_ms)),
             late: work.late.take(),
             _spare: spare,
@@ -165,6 +174,7 @@ impl<'a> Drive<'a> {
         }
         // The seed of a remote job comes from its id; this one is for this computer alone.
         self.seed = u64::from_le_bytes(std::array::from_fn(|at| entropy[at])) ^ clock::unix_ms();
+        let max_cost = self.payer.allowance(self.inner).await;
         let mut client = Client::new(
             client::Config {
                 signer: self.session.signer(),
@@ -176,7 +186,7 @@ impl<'a> Drive<'a> {
                 entropy,
                 hedge: self.inner.measured.may_hedge(),
             },
-            self.request(),
+            self.request(max_cost),
         );
         self.output.context_limit = self
             .work
@@ -228,7 +238,12 @@ impl<'a> Drive<'a> {
         }
     }
 
-    fn request(&mut self) -> client::Request {
+    /// Who works on an attempt.
+    fn peer_of(&self, attempt: AttemptId) -> Option<PeerId> {
+        self.attempts.get(&attempt)?.peer
+    }
+
+    fn request(&mut self, max_cost: Option<u128>) -> client::Request {
         let sampling = &self.work.sampling;
         client::Request {
             model: self.work.model,
@@ -252,7 +267,7 @@ impl<'a> Drive<'a> {
             grammar: None,
             want_logprobs_k: None,
             deadline_ms: None,
-            max_cost: None,
+            max_cost,
         }
     }
 
@@ -340,7 +355,8 @@ impl<'a> Drive<'a> {
                 candidate,
                 wants_quote,
             } => {
-                self.watched.begun(attempt, candidate.peer);
+                let peer = candidate.peer;
+                self.watched.begun(attempt, peer);
                 let doubted = self.doubted.remove(&candidate.peer);
                 let wanted = match wants_quote {
                     // Without random bytes none is asked for, and the machine asks nobody for money.
@@ -360,6 +376,7 @@ impl<'a> Drive<'a> {
                     Attempt {
                         _task: AbortOnDropHandle::new(task),
                         writer: None,
+                        peer: Some(peer),
                     },
                 );
             }
@@ -415,8 +432,43 @@ impl<'a> Drive<'a> {
                 resume,
                 max_out,
             } => self.start_local(attempt, prompt, resume, max_out),
-            // Nobody is asked who wants money: no candidate says whom to pay.
-            Action::Promise { .. } | Action::Reserve { .. } | Action::HeldMore { .. } => {}
+            Action::Promise {
+                promise,
+                attempt,
+                job,
+                payee,
+                add,
+                work,
+                totals,
+            } => {
+                let raise = Raise {
+                    job,
+                    payee,
+                    add,
+                    work,
+                    totals,
+                };
+                if let Some(peer) = self.peer_of(attempt) {
+                    let reports = self.reports.clone();
+                    self.payer
+                        .promise(self.inner, promise, (peer, raise), reports);
+                }
+            }
+            Action::Reserve {
+                promise,
+                attempt: _,
+                payee,
+                least,
+                rest,
+            } => {
+                let reports = self.reports.clone();
+                self.payer
+                    .reserve(self.inner, promise, (payee, least, rest), reports);
+            }
+            Action::HeldMore {
+                attempt: _,
+                voucher,
+            } => self.payer.held_more(self.inner, voucher),
             Action::StopLocal { attempt } => {
                 self.attempts.remove(&attempt);
             }
@@ -520,6 +572,7 @@ impl<'a> Drive<'a> {
             Attempt {
                 _task: AbortOnDropHandle::new(task),
                 writer: None,
+                peer: None,
             },
         );
     }
@@ -561,6 +614,14 @@ impl<'a> Drive<'a> {
             return End::Interrupted(error);
         }
         match outcome.end {
+            client::End::Length if outcome.capped => {
+                let fix = "Allow more in the settings, and go on with the answer.";
+                End::Interrupted(Some(ErrorView::new(
+                    "cap_reached",
+                    "The answer has cost what it may.",
+                    Some(fix.to_owned()),
+                )))
+            }
             client::End::Complete(_) => End::Complete,
             client::End::Length => End::Length,
             client::End::Stopped => End::Stopped,

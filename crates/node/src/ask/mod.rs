@@ -13,6 +13,7 @@ mod drive;
 mod events;
 mod heads;
 mod output;
+mod pay;
 pub(crate) mod prompt;
 pub(crate) mod reasoning;
 mod seek;
@@ -433,6 +434,7 @@ impl Ask {
             chosen,
             late,
             local,
+            chat: (!self.chat.temporary).then(|| self.chat.id.to_bytes()),
         })
     }
 

@@ -29,7 +29,7 @@ use crate::{
         view::{MoneyStatus, TransactionView},
     },
     node::Node,
-    peers::Invite,
+    peers::{Invite, PeerChoice},
     receipts::Receipt,
     settings::Settings,
     status::{Answered, LogLine, NodeStatus, Peer},
@@ -276,6 +276,10 @@ calls! {
     peers_block(id: &str => id.to_owned(), blocked: bool => blocked) -> () = PeersBlock;
     peers_invite() -> Invite = PeersInvite;
     peers_log() -> Vec<LogLine> = PeersLog;
+    peers_compare(model: Option<&str> => model.map(str::to_owned)) -> Vec<PeerChoice> = PeersCompare;
+    peers_new_name() -> () = PeersNewName;
+    peers_forget_records() -> () = PeersForgetRecords;
+    peers_woke() -> () = PeersWoke;
     settings_get() -> Settings = SettingsGet;
     settings_set(settings: Settings => Box::new(settings)) -> () = SettingsSet;
     doctor() -> Vec<Check> = Doctor;

@@ -159,6 +159,12 @@ pub enum Request {
     },
     PeersInvite,
     PeersLog,
+    PeersCompare {
+        model: Option<String>,
+    },
+    PeersNewName,
+    PeersForgetRecords,
+    PeersWoke,
     SettingsGet,
     SettingsSet {
         settings: Box<Settings>,

@@ -232,6 +232,13 @@ async fn answer(node: &Node, request: Request, out: &Out) -> Result<serde_json::
         Request::PeersBlock { id, blocked } => value(node.peers_block(&id, blocked).await?),
         Request::PeersInvite => value(node.peers_invite()?),
         Request::PeersLog => value(node.peers_log()),
+        Request::PeersCompare { model } => value(node.peers_compare(model.as_deref())?),
+        Request::PeersNewName => value(node.peers_new_name().await?),
+        Request::PeersForgetRecords => value(node.peers_forget_records().await?),
+        Request::PeersWoke => {
+            node.peers_woke().await;
+            value(())
+        }
         Request::SettingsGet => value(node.settings_get()),
         Request::SettingsSet { settings } => value(node.settings_set(*settings).await?),
         Request::Doctor => value(node.doctor().await),

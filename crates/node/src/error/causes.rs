@@ -241,6 +241,7 @@ pub(super) fn ledger_code(error: &LedgerError) -> &'static str {
             "signer_lost"
         }
         LedgerError::Money(MoneyError::FinalityBroken { .. }) => "finality_broken",
+        LedgerError::Money(MoneyError::OtherVault { .. }) => "other_vault",
         LedgerError::Money(
             MoneyError::PastGrant { .. } | MoneyError::Lower { .. } | MoneyError::NonceUsed { .. },
         ) => "promise_refused",
@@ -277,6 +278,9 @@ pub(super) fn ledger_fix(error: &LedgerError) -> Option<String> {
         }
         LedgerError::Money(MoneyError::FinalityBroken { .. }) => {
             "Check the endpoints of the network: one of them took a final block back."
+        }
+        LedgerError::Money(MoneyError::OtherVault { .. }) => {
+            "Choose the network that these books began with, or start with another data folder."
         }
         LedgerError::Money(MoneyError::PastGrant { .. }) => "Grant this device more.",
         LedgerError::Money(MoneyError::Lower { .. } | MoneyError::NonceUsed { .. }) => return None,

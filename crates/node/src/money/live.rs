@@ -41,6 +41,8 @@ pub(crate) struct Live {
     pub(super) payout: Option<Address>,
     /// Why nothing more is settled.
     pub(super) problem: watch::Sender<Option<String>>,
+    /// What the last audit found first.
+    pub(super) disagrees: watch::Sender<Option<String>>,
     /// A final block was booked.
     pub(super) moved: Notify,
     /// Ends what settles, with the last handle.
@@ -109,6 +111,8 @@ pub(crate) async fn keep(inner: Arc<Inner>) {
                             .money
                             .status
                             .send_replace(status::failed(&inner, error.view()));
+                        // Who waits for it hears that it did not open.
+                        inner.money.live.send_replace(None);
                         retry = true;
                     }
                 },
@@ -164,6 +168,10 @@ async fn open(
     };
     let network = chain.network().clone();
     let vault = Vault::new(network.chain_id, network.vault);
+    inner
+        .ledger
+        .bind_vault(network.chain_id, network.vault.into_array())
+        .await?;
     let payout = basis.wallet.as_deref().and_then(parse);
     // Joined accounts: what is earned is spent.
     let payer = match basis.mode {
@@ -198,6 +206,7 @@ async fn open(
         operator,
         payout,
         problem: watch::Sender::new(None),
+        disagrees: watch::Sender::new(None),
         moved: Notify::new(),
         _settling: stop.clone().drop_guard(),
     });

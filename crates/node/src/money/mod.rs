@@ -38,6 +38,8 @@ pub(crate) use price::{allowance, asked};
 pub(crate) use purse::{Promising, Purse, PurseError};
 pub(crate) use till::{Till, TillJob};
 use view::MoneyStatus;
+
+use crate::error::ErrorView;
 pub use votes::{CallView, ChangeView, Outcome, ParamsView, ProposalView, Stage, VoteStatus};
 
 /// Money as the node holds it.
@@ -65,6 +67,19 @@ impl Money {
         self.live.borrow().clone()
     }
 
+    /// The same, as it opens and closes.
+    pub(crate) fn opened(&self) -> watch::Receiver<Option<Arc<Live>>> {
+        self.live.subscribe()
+    }
+
+    /// Why it could not be opened; `None` while it is open, or is not wanted.
+    pub(crate) fn problem(&self) -> Option<ErrorView> {
+        match self.live.borrow().is_some() {
+            true => None,
+            false => self.status.borrow().problems.first().cloned(),
+        }
+    }
+
     /// Who pays, if anybody can.
     pub(crate) fn purse(&self) -> Option<Arc<Purse>> {
         self.live.borrow().as_ref()?.purse.clone()
@@ -73,6 +88,18 @@ impl Money {
     /// Who is paid, if anybody is.
     pub(crate) fn till(&self) -> Option<Arc<Till>> {
         self.live.borrow().as_ref()?.till.clone()
+    }
+}
+
+impl crate::node::Inner {
+    /// It is to be paid for what it serves, and it is not known yet whether it can be.
+    pub(crate) fn money_opens(&self) -> bool {
+        let settings = self.settings.borrow();
+        let wanted =
+            settings.money.network.is_some() && settings.money.mode != settings::Mode::Free;
+        wanted
+            && self.money.live.borrow().is_none()
+            && self.money.status.borrow().problems.is_empty()
     }
 }
 

@@ -6,8 +6,8 @@
 use std::{collections::BTreeSet, sync::Weak, time::Duration};
 
 use chain::{Call, Chain, ChainError, Key, MAX_ROWS, Simulation};
-use ledger::{ChainBlock, OpenLine};
-use protocol::voucher::{Address, payee::WORTH_THE_GAS};
+use ledger::{ChainBlock, HeldVoucher, OpenLine};
+use protocol::voucher::{Address, Vault, Voucher, payee::WORTH_THE_GAS};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +19,9 @@ use crate::clock;
 
 /// How often it is looked for something to send. What is due can wait: a voucher loses nothing while its signer lives.
 const LOOK: Duration = Duration::from_secs(20);
+
+/// How often the books are counted again; the first time at the start.
+const AUDIT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Follows the chain until it is stopped.
 pub(super) async fn run(weak: Weak<Live>, stop: CancellationToken) {
@@ -34,6 +37,7 @@ pub(super) async fn run(weak: Weak<Live>, stop: CancellationToken) {
     drop(live);
     let mut look = tokio::time::interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut count = tokio::time::interval(AUDIT);
     loop {
         let block = tokio::select! {
             () = stop.cancelled() => return,
@@ -42,6 +46,11 @@ pub(super) async fn run(weak: Weak<Live>, stop: CancellationToken) {
                 None => return,
             },
             _ = look.tick() => None,
+            _ = count.tick() => {
+                let Some(live) = weak.upgrade() else { return };
+                audit(&live).await;
+                continue;
+            }
         };
         let Some(live) = weak.upgrade() else { return };
         match block {
@@ -91,6 +100,40 @@ async fn book(live: &Live, block: chain::Final) -> Result<(), ledger::LedgerErro
     Ok(())
 }
 
+/// Counts the books again, and checks the signature of every voucher that is held.
+async fn audit(live: &Live) {
+    let network = live.network();
+    let vault = Vault::new(network.chain_id, network.vault);
+    let genuine = move |held: &HeldVoucher| {
+        let payee = Address::from(held.line.payee);
+        Voucher::decode(&convert::voucher_bytes(held), payee)
+            .and_then(|voucher| voucher.check(&vault))
+            .is_ok_and(|voucher| voucher.signer() == Address::from(held.line.signer))
+    };
+    let report = match live.ledger.audit(clock::unix_ms(), genuine).await {
+        Ok(report) => report,
+        Err(error) => {
+            tracing::error!(%error, "the books were not audited");
+            return;
+        }
+    };
+    for found in &report.disagreements {
+        tracing::error!(
+            what = found.what,
+            booked = found.booked,
+            counted = found.counted,
+            "the books disagree"
+        );
+    }
+    let first = report.disagreements.into_iter().next();
+    live.disagrees.send_replace(first.map(|found| {
+        format!(
+            "{} is {}, and counts up to {}",
+            found.what, found.booked, found.counted
+        )
+    }));
+}
+
 /// Sends what is due: the payee's registration, reservations that were given, claims.
 async fn send(live: &Live) -> Result<(), SettleError> {
     let (Some(till), Some(operator)) = (&live.till, &live.operator) else {
@@ -128,7 +171,13 @@ async fn send(live: &Live) -> Result<(), SettleError> {
                 nonce: held.nonce,
                 signature: held.signature,
             };
-            return go(&live.chain, operator, payee, &call).await;
+            match go(&live.chain, operator, payee, &call).await {
+                // A payer whose reservation the chain would not take holds up nobody's claims.
+                Err(SettleError::Reverts { reason, .. }) => {
+                    tracing::debug!(reason, "a reservation was not brought to the chain");
+                }
+                other => return other,
+            }
         }
     }
     let now_s = live.chain_now();

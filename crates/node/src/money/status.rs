@@ -239,6 +239,13 @@ fn problems(status: &MoneyStatus, live: &Live) -> Vec<ErrorView> {
             "Free some space on the disk, then start the program again.",
         );
     }
+    if let Some(what) = live.disagrees.borrow().clone() {
+        say(
+            "books_disagree",
+            format!("The audit of the books found what does not agree: {what}."),
+            "Keep a copy of the ledger's file. The log names every one of them.",
+        );
+    }
     let health = live.chain.health();
     let health = health.borrow();
     match health.state {

@@ -132,7 +132,7 @@ impl Till {
             model_digest: job.model_digest,
             chat: None,
         };
-        self.write(line, &named, voucher, Totals::default()).await?;
+        let held = self.write(line, &named, voucher, Totals::default()).await?;
         {
             let mut state = self.state();
             state
@@ -140,7 +140,7 @@ impl Till {
                 .entry(line)
                 .or_default()
                 .split
-                .open(job.job, voucher.cumulative);
+                .open(job.job, held);
             state.jobs.insert(
                 job.job,
                 Job {
@@ -278,13 +278,14 @@ impl Till {
         }
     }
 
+    /// Writes a voucher down. The highest total of its line, this one included.
     async fn write(
         &self,
         line: LineKey,
         named: &PaidJob,
         voucher: &Voucher<Checked>,
         totals: Totals,
-    ) -> Result<(), Declined> {
+    ) -> Result<u128, Declined> {
         self.ledger
             .voucher_held(VoucherRow {
                 line,
@@ -296,7 +297,7 @@ impl Till {
                 at_ms: clock::unix_ms(),
             })
             .await
-            .map(|_| ())
+            .map(|line| line.cumulative)
             .map_err(failed)
     }
 

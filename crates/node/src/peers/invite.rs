@@ -192,6 +192,22 @@ pub(crate) fn qr_svg(text: &str) -> Option<String> {
     )
 }
 
+/// The same for a terminal: two rows of the code in each line of text. What is paper there is drawn, since most terminals write in
+/// light on dark.
+#[must_use]
+pub fn qr_text(text: &str) -> Option<String> {
+    use qrcode::render::unicode::Dense1x2;
+    let code = qrcode::QrCode::with_error_correction_level(text.to_uppercase(), qrcode::EcLevel::M)
+        .ok()?;
+    Some(
+        code.render::<Dense1x2>()
+            .dark_color(Dense1x2::Light)
+            .light_color(Dense1x2::Dark)
+            .quiet_zone(true)
+            .build(),
+    )
+}
+
 fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
     let hash = blake3::hash(bytes);
     let mut check = [0; CHECKSUM_BYTES];
@@ -225,6 +241,14 @@ mod tests {
             Ok(Pasted::Invite(invite()))
         );
         assert!(qr_svg(&text).unwrap().contains("<svg"));
+        let drawn = qr_text(&text).unwrap();
+        let widths: Vec<usize> = drawn.lines().map(|line| line.chars().count()).collect();
+        assert!(
+            widths
+                .iter()
+                .all(|width| *width == widths[0] && *width <= 80)
+        );
+        assert!(drawn.chars().all(|mark| " ▀▄█\n".contains(mark)));
     }
 
     #[test]

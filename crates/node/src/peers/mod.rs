@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use book::{PeerBook, write as write_book};
 pub use compare::PeerChoice;
 pub(crate) use invite::qr_svg;
-pub use invite::{InviteError, InviteText, MAX_ADDRESSES, Pasted, read};
+pub use invite::{InviteError, InviteText, MAX_ADDRESSES, Pasted, qr_text, read};
 pub(crate) use measured::Measurements;
 
 use crate::{

@@ -36,8 +36,8 @@ pub enum NotTaken {
         /// What.
         feature: String,
     },
-    /// It asks for money, and this program cannot pay.
-    #[error("it asks for money, and there is no way to pay yet")]
+    /// It asks for money, and this computer cannot pay it.
+    #[error("it asks for money, and this computer cannot pay it")]
     Paid,
     /// It asks for more than the person pays.
     #[error("it asks for {asked} base units per million tokens, and your limit is {cap}")]
@@ -125,7 +125,7 @@ pub fn judge(want: &Want, known: &Known, now_ms: u64) -> Result<(), NotTaken> {
 
 fn price(want: &Want, known: &Known) -> Result<(), NotTaken> {
     let prices = &known.claims.prices;
-    if !want.can_pay && !prices.is_free() {
+    if !known.payable && !prices.is_free() {
         return Err(NotTaken::Paid);
     }
     let dearest = prices.input.max(prices.cached).max(prices.output);
@@ -213,12 +213,14 @@ mod tests {
                 },
             ),
             (
-                breaking(|known, _| known.claims.prices.cached = Price::new(1)),
+                breaking(|known, _| {
+                    known.payable = false;
+                    known.claims.prices.cached = Price::new(1);
+                }),
                 NotTaken::Paid,
             ),
             (
                 breaking(|known, want| {
-                    want.can_pay = true;
                     want.rules.price_cap = Some(10);
                     known.claims.prices = Prices {
                         input: Price::new(3),
@@ -258,7 +260,6 @@ mod tests {
         known.claims.region = "De".to_owned();
         known.claims.prices.output = Price::new(10);
         known.standing = Standing::HalfOpen;
-        want.can_pay = true;
         want.n_in = 8191;
         want.rules.price_cap = Some(10);
         want.rules.regions_allow = vec!["FR".to_owned(), "DE".to_owned()];

@@ -83,8 +83,6 @@ pub struct Want {
     pub sticky: Option<(PeerId, u32)>,
     /// A small share of small jobs may go to peers that nobody here has measured yet.
     pub explore: bool,
-    /// Whether paid offers can be taken at all.
-    pub can_pay: bool,
 }
 
 /// What an offer claims, as far as the choice depends on it. All of it is the provider's own word.
@@ -155,6 +153,8 @@ pub struct Known {
     pub wallet: Option<[u8; 20]>,
     /// The person wants nothing of it.
     pub blocked: bool,
+    /// Whether this computer can pay it, if it asks for money.
+    pub payable: bool,
     /// Whether it failed lately.
     pub standing: Standing,
 }
@@ -233,6 +233,7 @@ pub(crate) mod examples {
             group: None,
             wallet: None,
             blocked: false,
+            payable: true,
             standing: Standing::Free,
         }
     }
@@ -248,7 +249,6 @@ pub(crate) mod examples {
             preset: Preset::Balanced,
             sticky: None,
             explore: false,
-            can_pay: false,
         }
     }
 }

@@ -272,11 +272,7 @@ mod tests {
         dear_fast.claims.prices.output = Price::new(4 * 10u128.pow(20));
         let all = [cheap_slow, dear_fast];
         let better = |preset| {
-            let want = Want {
-                preset,
-                can_pay: true,
-                ..want()
-            };
+            let want = Want { preset, ..want() };
             usize::from(score(&want, &all, 1) < score(&want, &all, 0))
         };
         assert_eq!(better(Preset::Cheap), 0);
@@ -353,7 +349,7 @@ mod tests {
             claims in prop::collection::vec(any::<(u32, u32, u32, u32, u128)>(), 1..12),
             n_in in any::<u32>(), expected_out in any::<u32>(), cached in any::<u32>(), rtt in any::<f64>(),
         ) {
-            let want = Want { n_in, expected_out, sticky: Some((peer(0), cached)), can_pay: true, ..want() };
+            let want = Want { n_in, expected_out, sticky: Some((peer(0), cached)), ..want() };
             let all: Vec<Known> = claims.iter().enumerate().map(|(at, (slots, queue, prefill, decode, price))| {
                 let mut known = known(at as u32);
                 known.claims.slots = *slots;
@@ -383,7 +379,7 @@ mod tests {
                 worse.record.observe(&Observation::of(Outcome::Failed), NOW);
             }
             for preset in [Preset::Cheap, Preset::Balanced, Preset::Fast] {
-                let want = Want { preset, can_pay: true, ..want() };
+                let want = Want { preset, ..want() };
                 let all = [better.clone(), worse.clone()];
                 prop_assert!(score(&want, &all, 0) <= score(&want, &all, 1));
             }

@@ -20,10 +20,18 @@ pub(super) enum Wish {
     Pause,
 }
 
+/// Whose job it is, and which file answers it.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) file: PathBuf,
+    pub(super) peer: PeerId,
+    /// Whether it is paid for.
+    pub(super) class: Class,
+}
+
 pub(super) async fn compute(
     inner: &Inner,
-    file: PathBuf,
-    peer: &PeerId,
+    Asked { file, peer, class }: Asked,
     job: StartJob,
     mut wishes: watch::Receiver<Wish>,
     reports: &mpsc::Sender<Report>,
@@ -32,7 +40,7 @@ pub(super) async fn compute(
         // The job is over already, and this task about to be ended.
         let _ = reports.send(Report::Engine(event)).await;
     };
-    let mut loading = inner.engine.load_for(&file, None, Class::Free).await?;
+    let mut loading = inner.engine.load_for(&file, None, class).await?;
     while let Some(progress) = loading.progress.recv().await {
         tell(EngineEvent::Loading {
             done: progress.done,
@@ -72,8 +80,7 @@ pub(super) async fn compute(
             resume: job.resume,
             sampling,
             stop: job.stop,
-            // Paid jobs come with vouchers, which this protocol does not carry yet.
-            class: Class::Free,
+            class,
             asker: Asker::Peer(peer.to_string()),
             weight: 1,
             ignore_eog: job.ignore_eog,

@@ -6,32 +6,40 @@
 //! A job whose stream is cut is kept for its asker, without a stream, until he comes back with another one ([`Call::Take`]),
 //! its time is over, or its place is needed.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use engine::Class;
 use ledger::{AnsweredState, JobRecord, NewAnswer};
 use network::{Flow, FrameReader, FrameWriter, JobStream, ReadError, WriteError};
 use protocol::{
-    PeerId,
-    frame::{Cap, Frame},
+    JobId, ModelDigest, PeerId,
+    frame::{Cap, Frame, RefuseCode},
     job::{
         CloseWhy, Finish, RESUME_GRACE_MS,
         provider::{
-            Action, Config, Ended, EngineEvent, Event, Provider, Recorded, Room, Served, StartJob,
-            resumes,
+            ADMIT_MS, Action, Config, Declined, Ended, EngineEvent, Event, Provider, Recorded,
+            Room, Served, Standing, StartJob, quote_of, resumes,
         },
     },
     price::Prices,
+    voucher::Voucher,
 };
 use tokio::sync::{mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
     ServedModel,
-    compute::{Wish, compute},
+    charge::{Charge, standing_of},
+    compute::{Asked, Wish, compute},
     rooms::{Call, Known, Place, Rooms, Taking},
 };
-use crate::{clock, node::Inner, receipts};
+use crate::{
+    clock,
+    money::{Till, TillJob},
+    node::Inner,
+    receipts,
+};
 
 /// What the reading and the computing task have told and the machine has not taken. They wait beyond it.
 const INBOX: usize = 32;
@@ -100,8 +108,13 @@ pub(super) async fn run(context: Context, stream: JobStream) {
     }
     let (reports, inbox) = mpsc::channel(INBOX);
     let own_work = *context.own_work.borrow() > 0;
+    let till = context.inner.money.till();
+    let quoted = quote_of(&bytes);
     let mut job = Job {
-        provider: Provider::new(config(&context), own_work, clock::now()),
+        provider: Provider::new(config(&context, till.as_deref()), own_work, clock::now()),
+        till,
+        model: quoted.map(|(_, model)| model),
+        charge: None,
         context,
         peer,
         link: None,
@@ -118,7 +131,11 @@ pub(super) async fn run(context: Context, stream: JobStream) {
         receipt: None,
     };
     job.attach(reader, writer);
-    job.run(bytes).await;
+    let prices = quoted.and_then(|(id, model)| {
+        let rooms = &job.context.rooms;
+        rooms.quoted.take(&id, (peer, model), clock::unix_ms())
+    });
+    job.run(bytes, prices).await;
 }
 
 /// What the two tasks tell.
@@ -168,6 +185,12 @@ struct Job {
     inbox: mpsc::Receiver<Report>,
     computing: Option<Computing>,
     place: Option<Place>,
+    /// Who takes money here, if anybody does.
+    till: Option<Arc<Till>>,
+    /// The model that its quote was for.
+    model: Option<ModelDigest>,
+    /// How it is paid, once it has paid.
+    charge: Option<Charge>,
     /// Once it computes.
     known: Option<Known>,
     calls: Option<mpsc::Receiver<Call>>,
@@ -179,14 +202,18 @@ struct Job {
 }
 
 impl Job {
-    async fn run(mut self, bytes: Bytes) {
-        let room = self.room().await;
+    async fn run(mut self, bytes: Bytes, quoted: Option<Prices>) {
+        // A place for a job that costs something is looked for once it has paid.
+        let room = match quoted.is_some_and(|prices| !prices.is_free()) {
+            true => self.willing(),
+            false => self.room().await,
+        };
         let mut off_told = false;
         let mut event = Event::Open {
             from: self.peer,
             bytes,
             room,
-            quoted: None,
+            quoted,
         };
         // What the actions themselves led to, before anything else is heard.
         let mut follow_ups = VecDeque::new();
@@ -197,6 +224,9 @@ impl Job {
                     Step::Then(event) => follow_ups.push_back(event),
                     Step::Over(ended) => return self.over(ended).await,
                 }
+            }
+            if let Some(charge) = &self.charge {
+                charge.unvouchered(self.provider.unvouchered());
             }
             if let Some(next) = follow_ups.pop_front() {
                 event = next;
@@ -241,6 +271,7 @@ impl Job {
                         event
                     }
                 },
+                standing = standing_of(&mut self.charge) => Event::Standing(standing),
                 Ok(()) = self.context.own_work.changed() => Event::OwnWork(*self.context.own_work.borrow_and_update() > 0),
                 flow = flow_of(&mut self.link) => match flow {
                     Flow::Blocked => Event::WriteBlocked,
@@ -272,13 +303,22 @@ impl Job {
         }
     }
 
-    /// Whether there is room for a job of this peer, and takes it.
-    async fn room(&mut self) -> Room {
+    /// Whether this peer is served at all.
+    fn willing(&self) -> Room {
         if !self.context.open || self.context.off.is_cancelled() {
             return Room::Off;
         }
-        if self.context.inner.book().is_blocked(&self.peer) {
-            return Room::NotAllowed;
+        match self.context.inner.book().is_blocked(&self.peer) {
+            true => Room::NotAllowed,
+            false => Room::Free,
+        }
+    }
+
+    /// Whether there is room for a job of this peer, and takes it.
+    async fn room(&mut self) -> Room {
+        let willing = self.willing();
+        if willing != Room::Free {
+            return willing;
         }
         self.place = self.context.rooms.place(self.peer).await;
         match self.place {
@@ -327,8 +367,21 @@ impl Job {
                     }
                 }));
             }
-            // Nothing costs anything here.
-            Action::Admit { .. } | Action::HoldVoucher { .. } | Action::HoldReservation { .. } => {}
+            Action::Admit { job, voucher } => return Step::Then(self.admit(job, &voucher).await),
+            Action::HoldVoucher { voucher, totals } => {
+                let held = match &self.charge {
+                    Some(charge) => charge.hold(&voucher, totals).await,
+                    None => Err(not_charged()),
+                };
+                return Step::Then(stands(held));
+            }
+            Action::HoldReservation { reservation } => {
+                let held = match &self.charge {
+                    Some(charge) => charge.hold_reservation(&reservation).await,
+                    None => Err(not_charged()),
+                };
+                return Step::Then(stands(held));
+            }
             Action::Start(job) => return self.start(*job).await,
             Action::Park => {
                 self.link = None;
@@ -376,6 +429,36 @@ impl Job {
         Step::On
     }
 
+    /// Asks books and chain about who pays, and looks for a place where they have nothing against him.
+    async fn admit(&mut self, job: JobId, voucher: &Voucher) -> Event {
+        let (Some(till), Some(model)) = (self.till.clone(), self.model) else {
+            return Event::Declined(not_charged());
+        };
+        let job = TillJob {
+            job,
+            peer: self.peer.to_string(),
+            model: self.name_of(&model),
+            model_digest: *model.as_bytes(),
+        };
+        let limit = Duration::from_millis(ADMIT_MS);
+        let admitted = tokio::time::timeout(limit, Charge::admit(till, job, voucher)).await;
+        match admitted {
+            Ok(Ok((charge, standing, last_held))) => {
+                self.charge = Some(charge);
+                Event::Admitted {
+                    standing,
+                    last_held,
+                    room: self.room().await,
+                }
+            }
+            Ok(Err(declined)) => Event::Declined(declined),
+            Err(_) => Event::Declined(Declined {
+                code: RefuseCode::Internal,
+                msg: "the chain could not be asked in time".to_owned(),
+            }),
+        }
+    }
+
     async fn start(&mut self, job: StartJob) -> Step {
         let served = self
             .context
@@ -409,8 +492,13 @@ impl Job {
         let (wish, wishes) = watch::channel(Wish::Run);
         let (inner, reports) = (Arc::clone(&self.context.inner), self.reports.clone());
         let peer = self.peer;
+        let class = match self.charge {
+            Some(_) => Class::Paid,
+            None => Class::Free,
+        };
         let task = tokio::spawn(async move {
-            if let Err(error) = compute(&inner, file, &peer, job, wishes, &reports).await {
+            let asked = Asked { file, peer, class };
+            if let Err(error) = compute(&inner, asked, job, wishes, &reports).await {
                 let failed = Report::Engine(EngineEvent::Failed(error.to_string()));
                 // The job is over already.
                 let _ = reports.send(failed).await;
@@ -449,9 +537,10 @@ impl Job {
             started,
             sent,
             receipt,
+            charge,
             ..
         } = self;
-        drop((computing, known));
+        drop((computing, known, charge));
         if let Some(link) = link {
             link.writer.finish();
         }
@@ -490,7 +579,18 @@ enum Step {
     Over(Ended),
 }
 
-fn config(context: &Context) -> Config {
+fn not_charged() -> Declined {
+    Declined::because(&"nothing is paid for here")
+}
+
+fn stands(held: Result<Standing, Declined>) -> Event {
+    match held {
+        Ok(standing) => Event::Standing(standing),
+        Err(declined) => Event::Declined(declined),
+    }
+}
+
+fn config(context: &Context, till: Option<&Till>) -> Config {
     Config {
         signer: context.inner.identity.signer(),
         models: context
@@ -500,7 +600,7 @@ fn config(context: &Context) -> Config {
                 model: served.reference.digest,
                 vocab_size: served.vocab_size,
                 ctx_max: served.ctx_max,
-                prices: Prices::FREE,
+                prices: served.prices,
                 template: None,
             })
             .collect(),
@@ -509,7 +609,7 @@ fn config(context: &Context) -> Config {
         numerics_class: NUMERICS_CLASS.to_owned(),
         kv_type: KV_TYPE.to_owned(),
         resume_grace_ms: RESUME_GRACE_MS,
-        charging: None,
+        charging: till.map(Till::charging),
     }
 }
 

@@ -5,6 +5,7 @@
 //! [`ServingState`] is. Each stranger's job is a task of its own (`job`), ended by the token of the period in which it
 //! began. What is offered, and what not and why, is decided in `offers`; what a job would take is told in `quotes`.
 
+mod charge;
 mod compute;
 mod job;
 mod measure;
@@ -219,7 +220,7 @@ pub(crate) async fn run(inner: Arc<Inner>, orders: Orders) {
         rooms: Rooms::default(),
         refresh: None,
         offered: Vec::new(),
-        waits_for_files: false,
+        waits_for: None,
         headers: offers::Headers::default(),
         measuring: None,
     }
@@ -257,7 +258,7 @@ struct Switch {
     /// What they were made from.
     offered: Vec<offers::Basis>,
     /// Nothing is offered, and a file is still being hashed.
-    waits_for_files: bool,
+    waits_for: Option<&'static str>,
     /// What was read of the files' headers.
     headers: offers::Headers,
     /// Measures models that were not yet.
@@ -269,6 +270,7 @@ impl Switch {
         let mut models = self.inner.models.view();
         let mut engine = self.inner.engine.stats();
         let mut running = self.rooms.running.subscribe();
+        let mut money = self.inner.money.opened();
         loop {
             let pause_ends = self.paused.and_then(|pause| pause.until);
             tokio::select! {
@@ -302,8 +304,15 @@ impl Switch {
                 Ok(()) = models.changed() => {
                     models.borrow_and_update();
                     // A download changes the list many times a second, and the offers not at all.
-                    let checked = self.waits_for_files && !self.inner.models.checking();
+                    let checked = self.waits_for.is_some() && !self.inner.models.checking();
                     if self.on && (checked || self.offered != offers::basis(&self.inner)) {
+                        self.offer().await;
+                    }
+                }
+                // Whom to pay stands in offers.
+                Ok(()) = money.changed() => {
+                    money.borrow_and_update();
+                    if self.on {
                         self.offer().await;
                     }
                 }
@@ -496,9 +505,14 @@ impl Switch {
         let offers = offers::build(&self.inner, &mut self.headers).await;
         self.publish(offers.envelopes).await;
         self.refresh = Some(Instant::now() + offers::REFRESH);
-        // Large files are hashed for minutes: until then it is no trouble that nothing is offered.
-        self.waits_for_files = offers.served.is_empty() && self.inner.models.checking();
-        self.trouble = (offers.served.is_empty() && !self.waits_for_files)
+        // Large files are hashed for minutes, and a chain is asked for seconds: until then it is no trouble that nothing is
+        // offered.
+        self.waits_for = match offers.served.is_empty() {
+            true if self.inner.models.checking() => Some("Checking the model files"),
+            true if self.inner.money_opens() => Some("Asking the network that money is on"),
+            true | false => None,
+        };
+        self.trouble = (offers.served.is_empty() && self.waits_for.is_none())
             .then(|| offers::nothing(&self.inner));
         self.measure(&offers.served);
         self.view.send_modify(|view| {
@@ -586,9 +600,9 @@ impl Switch {
                 error: error.clone(),
             };
         }
-        if self.waits_for_files {
+        if let Some(step) = self.waits_for {
             return ServingState::Preparing {
-                step: "Checking the model files".to_owned(),
+                step: step.to_owned(),
                 done: 0,
                 total: 0,
             };

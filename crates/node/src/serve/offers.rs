@@ -154,9 +154,13 @@ pub(super) async fn build(inner: &Inner, headers: &mut Headers) -> Offers {
         let ctx_max = context.min(SERVED_CONTEXT);
         let (prefill_tps, decode_tps) = speeds(&model);
         let now = clock::unix_ms();
-        let prices = charges
-            .as_ref()
-            .map_or(Prices::FREE, |_| prices_of(inner, &reference.digest));
+        let prices = prices_of(inner, &reference.digest);
+        if charges.is_none() && !prices.is_free() {
+            offers.not_offered.push(why(
+                "It is to be paid for, and there is no network or wallet to be paid by yet.",
+            ));
+            continue;
+        }
         if prices.is_free() && !settings.serve_free {
             offers.not_offered.push(why(
                 "Nobody asks a price for it yet, and you set none; free answers are off.",
@@ -279,9 +283,12 @@ pub(super) fn nothing(inner: &Inner) -> ErrorView {
     if !inner.settings.borrow().serve_free {
         return ErrorView::new(
             "nothing_offered",
-            "You answer nobody who does not pay, and paid answers are not there yet.",
-            Some("Allow free answers in the settings, or switch the node off.".to_owned()),
+            "You answer nobody who does not pay, and nobody can pay yet.",
+            Some("Choose a network and a price, or allow free answers in the settings.".to_owned()),
         );
+    }
+    if let Some(problem) = inner.money.problem() {
+        return problem;
     }
     ErrorView::new(
         "nothing_offered",

@@ -6,10 +6,7 @@
 //!
 //! Plain functions over what the ledger keeps and final blocks say.
 
-use alloy_primitives::Address;
-use k256::ecdsa::VerifyingKey;
-
-use super::{Unchecked, Vault, Voucher, VoucherError};
+pub use super::known::KnownSigner;
 use crate::price::{self, Prices, Totals};
 
 /// Output tokens that may be computed without a voucher. Longer paths may be given more.
@@ -31,36 +28,6 @@ pub const UNBONDED_CREDIT_TOKENS: u64 = 64;
 pub const WORTH_THE_GAS: u128 = 50;
 /// A signer with less time than this left is not served: what it signs has to be claimed before its end.
 pub const MIN_SIGNER_LIFE_S: u64 = 24 * 60 * 60;
-
-/// A signer that a line has seen before: its vouchers are checked without searching for who signed them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KnownSigner {
-    key: VerifyingKey,
-    address: Address,
-}
-
-impl KnownSigner {
-    /// Learns the signer of a line from its first voucher.
-    ///
-    /// # Errors
-    /// [`VoucherError::Signature`].
-    pub fn of(vault: &Vault, voucher: &Voucher<Unchecked>) -> Result<Self, VoucherError> {
-        let key = vault.recover_key(&voucher.typed(), &voucher.state.signature)?;
-        Ok(Self {
-            key,
-            address: Address::from_public_key(&key),
-        })
-    }
-
-    /// Under which address the vault knows it.
-    pub fn address(&self) -> Address {
-        self.address
-    }
-
-    pub(super) fn key(&self) -> &VerifyingKey {
-        &self.key
-    }
-}
 
 /// What final blocks say of a payer's signer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use alloy_primitives::{Address, B256, Signature, U256};
 use alloy_sol_types::{Eip712Domain, SolStruct};
-use k256::ecdsa::{SigningKey, VerifyingKey, signature::hazmat::PrehashVerifier};
+use k256::ecdsa::{SigningKey, VerifyingKey};
 
 use super::{Checked, Reservation, Voucher, VoucherError, payee::KnownSigner, payer::Promised};
 
@@ -150,10 +150,11 @@ impl Vault {
     ) -> Result<(), VoucherError> {
         let read = signature.read().ok_or(VoucherError::Signature)?;
         let k256 = read.to_k256().map_err(|_| VoucherError::Signature)?;
-        signer
-            .key()
-            .verify_prehash(self.digest(typed).as_slice(), &k256)
-            .map_err(|_| VoucherError::Signature)
+        if signer.signed(&self.digest(typed), &k256) {
+            Ok(())
+        } else {
+            Err(VoucherError::Signature)
+        }
     }
 }
 

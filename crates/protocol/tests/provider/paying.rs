@@ -23,7 +23,7 @@ use protocol::{
 };
 
 use crate::desk::{
-    UNIX_MS, VOCAB, at, client, config, done_in, engine, me, phases_in, tokens_in, write,
+    MODEL, UNIX_MS, VOCAB, at, client, config, done_in, engine, me, phases_in, tokens_in, write,
 };
 
 const DAY: u64 = 24 * 60 * 60;
@@ -265,7 +265,7 @@ fn the_quote_binds_the_prices_and_nothing_else_does() {
         [RefuseCode::QuoteUnknown]
     );
     let bytes = Frame::Open(Box::new(paid_open(3))).to_bytes();
-    assert_eq!(quote_of(&bytes), Some(QUOTE));
+    assert_eq!(quote_of(&bytes), Some((QUOTE, MODEL)));
     // What was quoted for nothing costs nothing, whatever is asked by now.
     let mut provider = Provider::new(charging(), false, at(0));
     let (open, _) = opened(paid_open(3), Some(Prices::FREE));
@@ -533,7 +533,9 @@ fn a_job_that_ends_within_the_window_is_signed_for_and_its_rest_is_taken() {
     let rest = Payer::honest().pay(100 + cost(3, 20), work_of(&receipt.to_signed()));
     let actions = provider.step(rest, at(80));
     assert!(matches!(&actions[..], [Action::HoldVoucher { .. }]));
-    // What does not count changes nothing any more.
+    // What does not count, or is not written down, changes nothing any more.
+    let declined = Declined::because(&"the disk is full");
+    assert_eq!(provider.step(Event::Declined(declined), at(80)), []);
     let forged = Payer::with(1, 8, vault()).pay(900, work_of_job(&job));
     assert_eq!(provider.step(forged, at(81)), []);
     let mut signed = receipt.clone();

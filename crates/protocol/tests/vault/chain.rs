@@ -1,4 +1,5 @@
-//! The vault's own bytecode, as it is deployed, in a machine within this process.
+//! The vault's own bytecode, as it is deployed, in a machine within this process. Included by path.
+#![allow(dead_code)] // Each of its users needs a part of it.
 
 use alloy_sol_types::{SolCall, SolEvent, sol};
 use protocol::voucher::{Address, B256};
@@ -42,6 +43,7 @@ pub(crate) struct Chain {
 pub(crate) struct Done<T> {
     pub(crate) value: T,
     pub(crate) logs: Vec<Log>,
+    pub(crate) gas: u64,
 }
 
 impl Chain {
@@ -110,6 +112,7 @@ impl Chain {
             ExecutionResult::Success { output, logs, .. } => Some(Done {
                 value: C::abi_decode_returns(output.data()).expect("what the interface says"),
                 logs,
+                gas: gas.tx_gas_used(),
             }),
             ExecutionResult::Revert { .. } => None,
             other => panic!("{}: {other:?}", C::SIGNATURE),
@@ -129,9 +132,18 @@ impl Chain {
             .collect()
     }
 
+    /// The domain in which the token's permits are signed.
+    pub(crate) fn token_domain(&mut self) -> B256 {
+        B256::from(self.ask_token(&DgcDev::DOMAIN_SEPARATORCall {}))
+    }
+
     pub(crate) fn tokens_of(&mut self, owner: Address) -> U256 {
-        let data = DgcDev::balanceOfCall { account: owner }.abi_encode();
-        match self.run(DEPLOYER, TxKind::Call(self.token), data.into()) {
+        self.ask_token(&DgcDev::balanceOfCall { account: owner })
+    }
+
+    /// A view of the token that answers one word.
+    fn ask_token(&mut self, call: &impl SolCall) -> U256 {
+        match self.run(DEPLOYER, TxKind::Call(self.token), call.abi_encode().into()) {
             ExecutionResult::Success { output, .. } => U256::from_be_slice(output.data()),
             other => panic!("{other:?}"),
         }

@@ -20,15 +20,15 @@ describe("what can be done with money", () => {
   it("names the account that lacks coin", () => {
     expect(reasons(status("nocoin"))).toMatchObject({
       receive: null,
-      send: "Wallet has no ETH to pay the fee.",
-      deposit: "Spending has no ETH to pay the fee.",
+      send: "the account “Wallet” has no ETH to pay the fee.",
+      deposit: "the account “Spending” has no ETH to pay the fee.",
     });
   });
 
   it("takes a deposit from the account that asking is paid from", () => {
     const rich = status("paid");
     const spend = (token: string) => ({ ...rich, mode: "earn" as const, accounts: rich.accounts.map((account) => (account.role === "spend" ? { ...account, token } : account)) });
-    expect(reasons(spend(dgc("0"))).deposit).toBe("Spending has no DGC.");
+    expect(reasons(spend(dgc("0"))).deposit).toBe("the account “Spending” has no DGC.");
     expect(reasons(spend(dgc("1"))).deposit).toBeNull();
     expect(reasons({ ...spend(dgc("0")), mode: "lend_and_spend" }).deposit).toBeNull();
   });

@@ -4,7 +4,7 @@ use super::*;
 use crate::backend::Cpu;
 use crate::cache::PagePool;
 use crate::decoder::Wanted;
-use crate::families::{Rope, Scaling};
+use crate::families::{Reach, Rope, Scaling};
 
 const HEADS: usize = 4;
 const KV_HEADS: usize = 2;
@@ -157,6 +157,7 @@ impl<B: Backend> Run for B {
             bytes,
             outputs: 48,
             inputs,
+            taken: &|_| (),
         };
         let bias = values(48, 11);
         let matrix = self.matrix(&weights, Some(bias)).unwrap();
@@ -283,6 +284,7 @@ fn a_format_that_is_not_known_is_named() {
         bytes: &[0; 18],
         outputs: 1,
         inputs: 32,
+        taken: &|_| (),
     };
     let refused = Candle::new(Device::Cpu).matrix(&weights, None).unwrap_err();
     assert!(

@@ -84,7 +84,7 @@ pub(super) enum Lack {
 }
 
 /// Who pays for a job.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Payer {
     address: Address,
     signer: KnownSigner,

@@ -201,6 +201,8 @@ impl Provider {
                 room,
             } => self.admitted((standing, last_held), room, now, out),
             Event::Standing(standing) => self.stands(standing, now, out),
+            // The last voucher of a job that is over: its receipt is signed for all the same.
+            Event::Declined(_) if matches!(self.state, State::Signing { .. }) => {}
             Event::Declined(declined) => self.fail(declined.code, &declined.msg, now, out),
             Event::Resumed { from, bytes } => self.resumed(from, &bytes, now, out),
             Event::Evicted => {

@@ -9,7 +9,7 @@ use super::{
     machine::{Link, Provider, State},
 };
 use crate::{
-    Clock, JobId, PeerId,
+    Clock, JobId, ModelDigest, PeerId,
     frame::{Cap, Frame, Open, Refuse, RefuseCode},
     job::{CloseWhy, Finish},
     quote::QUOTE_ID,
@@ -28,10 +28,13 @@ pub(super) struct Parked {
     why: CloseWhy,
 }
 
-/// The quote that a first frame names; `None` where it names none, or is no good frame.
-pub fn quote_of(first_frame: &Bytes) -> Option<[u8; QUOTE_ID]> {
+/// The quote that a first frame names, and its model; `None` where it names none, or is no good frame.
+pub fn quote_of(first_frame: &Bytes) -> Option<([u8; QUOTE_ID], ModelDigest)> {
     match Frame::from_bytes(first_frame, Cap::Open) {
-        Ok(Some(Frame::Open(open))) => open.quote_id.as_ref().try_into().ok(),
+        Ok(Some(Frame::Open(open))) => {
+            let quote = open.quote_id.as_ref().try_into().ok()?;
+            Some((quote, ModelDigest::from_bytes(&open.model_digest).ok()?))
+        }
         Ok(_) | Err(_) => None,
     }
 }

@@ -36,7 +36,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Task {
     /// On a chain that is there. Its opcodes are tried before anything is sent.
-    Contracts(Contracts),
+    Contracts(Box<Contracts>),
     /// On a chain of this machine's own, which ends with this program (Ctrl-C, or the end of its input).
     Devnet {
         /// Where the network file goes.
@@ -115,7 +115,7 @@ struct Contracts {
 #[tokio::main]
 async fn main() -> ExitCode {
     let done = match Arguments::parse().task {
-        Task::Contracts(contracts) => on_a_chain(contracts).await,
+        Task::Contracts(contracts) => on_a_chain(*contracts).await,
         Task::Devnet {
             file,
             port,

@@ -208,7 +208,7 @@ async fn somebody_without_gas_starts_through_a_relayer() {
     let permit = payer
         .permit(world.network(), 500 * UNIT, U256::ZERO, U256::MAX)
         .unwrap();
-    let mut start = world.start(payer.address(), device.address()).await;
+    let mut start = world.start(payer.address(), device.address());
     start.relayer_fee = UNIT;
     let signature = payer.start(world.network(), &start).unwrap();
     let call = Call::StartFor {

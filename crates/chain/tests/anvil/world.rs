@@ -89,7 +89,7 @@ impl World {
         let permit = key
             .permit(self.network(), 500 * UNIT, account.token_nonce, U256::MAX)
             .unwrap();
-        let start = self.start(key.address(), signer).await;
+        let start = self.start(key.address(), signer);
         self.run(
             number,
             &Call::Start {
@@ -100,7 +100,7 @@ impl World {
         .await;
     }
 
-    pub(crate) async fn start(&self, payer: Address, signer: Address) -> Start {
+    pub(crate) fn start(&self, payer: Address, signer: Address) -> Start {
         Start {
             payer,
             deposit: 500 * UNIT,

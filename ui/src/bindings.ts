@@ -58,19 +58,51 @@ export const commands = {
 	peersBlock: (id: string, blocked: boolean) => typedError<null, ErrorView>(__TAURI_INVOKE("peers_block", { id, blocked })),
 	peersInvite: () => typedError<Invite, ErrorView>(__TAURI_INVOKE("peers_invite")),
 	peersLog: () => typedError<LogLine[], ErrorView>(__TAURI_INVOKE("peers_log")),
+	moneyStatus: () => typedError<MoneyStatus, ErrorView>(__TAURI_INVOKE("money_status")),
+	/**  Times are milliseconds since 1970. */
+	earnings: (fromUnixMs: number, toUnixMs: number, by: EarningsBy) => typedError<EarningRow[], ErrorView>(__TAURI_INVOKE("earnings", { fromUnixMs, toUnixMs, by })),
+	proofOpen: (job: string) => typedError<Proof, ErrorView>(__TAURI_INVOKE("proof_open", { job })),
+	/**  Writes every row of the books where the person says. Null when they say nowhere. */
+	statementSave: (csv: boolean) => typedError<string | null, ErrorView>(__TAURI_INVOKE("statement_save", { csv })),
+	transactions: () => typedError<TransactionView[], ErrorView>(__TAURI_INVOKE("transactions")),
+	moneyReceive: (spend: boolean) => typedError<Receiving, ErrorView>(__TAURI_INVOKE("money_receive", { spend })),
+	/**  What peers ask for each model now. */
+	moneyOffers: () => typedError<OfferPrice[], ErrorView>(__TAURI_INVOKE("money_offers")),
+	voteStatus: () => typedError<VoteStatus, ErrorView>(__TAURI_INVOKE("vote_status")),
 	settingsGet: () => typedError<Settings, ErrorView>(__TAURI_INVOKE("settings_get")),
 	settingsSet: (settings: Settings) => typedError<null, ErrorView>(__TAURI_INVOKE("settings_set", { settings })),
 	doctor: () => typedError<Check[], ErrorView>(__TAURI_INVOKE("doctor")),
+	/**  Opens the signing window for `intent`; resolves when it closed. The main window's only way to a signature. */
+	signOpen: (intent: Intent) => typedError<Outcome, ErrorView>(__TAURI_INVOKE("sign_open", { intent })),
+	/**  Wipes the wallet's keys from memory. */
+	walletLock: () => typedError<null, ErrorView>(__TAURI_INVOKE("wallet_lock")),
 };
 
 /** Events */
 export const events = {
 	chatsChanged: makeEvent<ChatsChanged, ChatsChanged>("chats-changed"),
 	modelsChanged: makeEvent<ModelsChanged, ModelsChanged>("models-changed"),
+	moneyChanged: makeEvent<MoneyChanged, MoneyChanged>("money-changed"),
 	statusChanged: makeEvent<StatusChanged, StatusChanged>("status-changed"),
 };
 
 /* Types */
+export type Account = {
+	role: AccountRole,
+	address: string,
+	path: string | null,
+	coin: string | null,
+	token: string | null,
+};
+
+export type AccountRole = "wallet" | "spend" | "operator" | "session";
+
+/**  An amount of something. */
+export type Amount = {
+	amount: string,
+	symbol: string,
+};
+
 /**  What happens while an answer is made, in order, on the call's own channel. */
 export type AnswerEvent = { kind: "started"; chat: string; user: Message | null; answer: Message } | { kind: "phase"; phase: Phase; done: number; total: number; peer: string | null } | 
 /**  `tokens` counts the whole answer so far. */
@@ -101,6 +133,38 @@ export type AppInfo = {
 	dataFolder: string,
 	/**  The licences of this program, as an SPDX expression. */
 	licences: string,
+};
+
+/**  What is sent. */
+export type Asset = "token" | "coin";
+
+export type CallField = {
+	name: string,
+	value: string,
+};
+
+export type CallView = {
+	to: string,
+	known: boolean,
+	title: string,
+	fields: CallField[],
+};
+
+/**  One parameter and its proposed value. */
+export type Change = {
+	what: string,
+	value: string,
+};
+
+export type ChangeCode = "audit_rate" | "auditor_share" | "minimum_stake" | "slash" | "fee" | "model_add" | "model_remove" | "other";
+
+/**  One change, decoded from the data of its call. */
+export type ChangeView = {
+	what: ChangeCode,
+	now: string | null,
+	then: string,
+	/**  Null: it means nothing here. */
+	onThisNode: string | null,
 };
 
 /**  What to change about a chat: an absent field stays, null clears. */
@@ -177,6 +241,41 @@ export type ContextUse = {
 /**  Who dialled. */
 export type Direction = "in" | "out";
 
+export type Earned = {
+	checking: string,
+	available: string,
+	tooSmall: string,
+	paidOut: string,
+	lost: string,
+	today: string,
+	week: string,
+	month: string,
+};
+
+/**  Fields that a grouping puts together are null. */
+export type EarningRow = {
+	job: string | null,
+	day: number | null,
+	atUnixMs: number | null,
+	model: string | null,
+	device: string | null,
+	jobs: number,
+	tokensIn: number,
+	tokensOut: number,
+	earned: string,
+	state: EarningState | null,
+};
+
+export type EarningState = "checking" | "available" | "too_small" | "paid_out" | "lost";
+
+export type EarningsBy = "job" | "day" | "model" | "device";
+
+export type Endpoint = {
+	host: string,
+	block: number | null,
+	problem: string | null,
+};
+
 /**  What the engine does. */
 export type EngineState = "off" | "starting" | "ready" | "busy";
 
@@ -214,6 +313,9 @@ export type Fit = {
 
 /**  Whether a model fits this computer's memory. */
 export type FitKind = "fits" | "tight" | "too_large" | "unknown";
+
+/**  An act that needs the wallet. Amounts are decimal digits of base units. */
+export type Intent = { kind: "create" } | { kind: "import" } | { kind: "unlock" } | { kind: "show_words" } | { kind: "confirm_words" } | { kind: "export" } | { kind: "change_password" } | { kind: "send"; to: string; asset: Asset; amount: string } | { kind: "deposit"; amount: string } | { kind: "withdraw"; amount: string } | { kind: "grant"; amount: string; days: number } | { kind: "end_signer" } | { kind: "register_payee" } | { kind: "delegate"; to: string } | { kind: "wrap"; amount: string } | { kind: "unwrap"; amount: string } | { kind: "faucet" } | { kind: "speed_up"; id: string } | { kind: "cancel"; id: string } | { kind: "vote"; id: string; support: Support } | { kind: "propose"; title: string; description: string; changes: Change[] };
 
 /**  What another computer needs to connect to this one. */
 export type Invite = {
@@ -281,6 +383,9 @@ export type Message = {
 /**  How far a message got. */
 export type MessageState = "streaming" | "complete" | "stopped" | "interrupted" | "length" | "failed";
 
+/**  What the switch means when it is on. */
+export type Mode = "free" | "lend_and_spend" | "earn";
+
 /**  One model: of the catalogue, or added from the disk. */
 export type ModelRow = {
 	id: string,
@@ -330,8 +435,75 @@ export type ModelsView = {
 	better: string | null,
 };
 
+/**  What the person set about money. Sums are decimal digits of base units. */
+export type Money = {
+	/**  Null: there is no money here. */
+	network: string | null,
+	mode: Mode,
+	/**  Per million output tokens; null is the median of the offers. */
+	price: string | null,
+	/**  The least that is asked where the median is taken. */
+	floor: string | null,
+	/**  The most that may be spent in a day. */
+	daily: string | null,
+	/**  The most that one chat may cost. */
+	chat: string | null,
+	/**  Minutes after which an idle wallet locks; 0 is never, null is 15. */
+	lock: number | null,
+	/**  What a kilowatt-hour costs the person. */
+	tariff: number | null,
+	/**  What one token is worth to the person, in the same money. */
+	worth: number | null,
+};
+
+/**  Money changed: a block was booked, a voucher came, the wallet locked. */
+export type MoneyChanged = MoneyStatus;
+
+/**  Everything about money, whole. */
+export type MoneyStatus = {
+	network: NetworkView | null,
+	wallet: WalletState,
+	backedUp: boolean,
+	locksUnixMs: number | null,
+	accounts: Account[],
+	vault: VaultView | null,
+	earned: Earned | null,
+	spentToday: string | null,
+	mode: Mode,
+	problems: ErrorView[],
+};
+
 /**  Why an answer went on at another place. */
 export type MoveReason = "gone" | "silent" | "own_work" | "off" | "failed" | "dishonest" | "network";
+
+export type NetworkParams = {
+	auditRate: number,
+	auditorShareBps: number,
+	minimumStake: string,
+	slashBps: number,
+	feeBps: number,
+};
+
+export type NetworkState = "online" | "one_only" | "disagree" | "offline";
+
+/**  The network that money is on. */
+export type NetworkView = {
+	name: string,
+	title: string,
+	/**  Every amount on it is worth nothing. */
+	test: boolean,
+	chainId: number,
+	/**  Of the token. */
+	symbol: string,
+	/**  Of the coin that fees are paid in. */
+	coin: string,
+	faucet: boolean,
+	state: NetworkState,
+	finalBlock: number | null,
+	/**  When that block was made. */
+	finalUnixS: number | null,
+	endpoints: Endpoint[],
+};
 
 /**  The Node page, the tray, and the switch in the sidebar. */
 export type NodeStatus = {
@@ -365,11 +537,38 @@ export type NotOffered = {
 	why: string,
 };
 
+/**  What peers ask for one model now, per million tokens. */
+export type OfferPrice = {
+	/**  The id of its row among the models. */
+	model: string,
+	inputLow: string,
+	inputHigh: string,
+	outputLow: string,
+	outputHigh: string,
+	offers: number,
+};
+
+/**  What final blocks say of its line. */
+export type OnChain = {
+	claimed: string,
+	covered: boolean,
+	block: number,
+	checkedUnixMs: number,
+	endpoints: number,
+};
+
 /**  What a full context means for this chat. */
 export type OnFull = "ask" | "drop_oldest";
 
 /**  Where a row came from. */
 export type Origin = "catalogue" | "added";
+
+/**  How a signing window ended. */
+export type Outcome = 
+/**  What was asked for was done. */
+"done" | 
+/**  Nothing was done, or not all of it. */
+"cancelled";
 
 /**  A connected peer. */
 export type Peer = {
@@ -411,6 +610,36 @@ export type Place = "local" | "peer" | "automatic";
 
 /**  What matters most when peers are compared. */
 export type Preset = "cheap" | "balanced" | "fast";
+
+/**  What proves the earnings of one job. */
+export type Proof = {
+	job: string,
+	receipt: boolean,
+	signed: SignedView | null,
+	/**  Null: not checked. */
+	chain: OnChain | null,
+};
+
+export type ProposalState = "upcoming" | "open" | "counting" | "closed";
+
+export type ProposalView = {
+	id: string,
+	title: string,
+	description: string,
+	state: ProposalState,
+	outcome: VoteOutcome | null,
+	startsUnixMs: number,
+	endsUnixMs: number,
+	etaUnixMs: number | null,
+	for: string,
+	against: string,
+	abstain: string,
+	quorum: string | null,
+	voted: boolean,
+	weight: string,
+	changes: ChangeView[],
+	calls: CallView[],
+};
 
 /**  The provider's signature under a receipt, checked again when it is opened. */
 export type ProviderSignature = "valid" | "invalid";
@@ -456,6 +685,12 @@ export type Receipt = {
 
 /**  Which side of a job this computer was. */
 export type ReceiptRole = "provider" | "client";
+
+/**  Where somebody pays to. */
+export type Receiving = {
+	address: string,
+	qrSvg: string,
+};
 
 /**  Who speaks. */
 export type Role = "user" | "assistant" | "system";
@@ -520,6 +755,20 @@ export type Settings = {
 	threads: number | null,
 	/**  What closing the window means while serving; null asks once. */
 	closeToTray: boolean | null,
+	money: Money,
+};
+
+/**  A voucher. */
+export type SignedView = {
+	payer: string,
+	payee: string,
+	signer: string,
+	vault: string,
+	chainId: number,
+	cumulative: string,
+	work: string,
+	signature: string,
+	valid: boolean,
 };
 
 /**  What one source of first peers brought since the start. */
@@ -547,11 +796,55 @@ export type Span = {
 /**  The node changed: its switch, its peers, its engine. */
 export type StatusChanged = NodeStatus;
 
+/**  A vote. */
+export type Support = "against" | "for" | "abstain";
+
 /**  Which colours the window wears. */
 export type Theme = "system" | "light" | "dark";
 
+export type TransactionState = "prepared" | "sent" | "mined" | "final" | "failed" | "replaced" | "lost";
+
+/**  A transaction of this computer. */
+export type TransactionView = {
+	id: string,
+	title: string,
+	from: string,
+	to: string,
+	leaves: Amount[],
+	feeMax: string,
+	state: TransactionState,
+	why: string | null,
+	hash: string,
+	sentUnixMs: number,
+	replaceable: boolean,
+};
+
 /**  What carries a connection. */
 export type Transport = "quic" | "tcp";
+
+export type VaultView = {
+	free: string,
+	granted: string,
+	promised: string,
+	spent: string,
+	untilUnixS: number | null,
+	bond: string,
+};
+
+export type VoteOutcome = "passed" | "rejected" | "no_quorum" | "executed" | "cancelled";
+
+/**  Everything about votes. */
+export type VoteStatus = {
+	wrapped: string,
+	power: string,
+	delegate: string | null,
+	mine: string | null,
+	threshold: string,
+	proposals: ProposalView[],
+	params: NetworkParams,
+};
+
+export type WalletState = "none" | "locked" | "unlocked";
 
 /* Tauri Specta runtime */
 async function typedError<T, E>(result: Promise<T>): Promise<{ status: "ok"; data: T } | { status: "error"; error: E }> {

@@ -39,7 +39,8 @@ export type VaultView = {
   promised: Units;
   /** What of that was claimed. */
   spent: Units;
-  untilUnixS: number;
+  /** Null before there is a grant. */
+  untilUnixS: number | null;
   bond: Units;
 };
 

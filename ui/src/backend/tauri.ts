@@ -2,7 +2,6 @@
 import { Channel } from "@tauri-apps/api/core";
 import { commands, events } from "../bindings";
 import { type Backend, BackendError, type OnAnswer } from "./backend";
-import { moneyChanged, moneyCommands } from "./money-commands";
 import type { AnswerEvent, ErrorView } from "./types";
 
 type Reply<T> = { status: "ok"; data: T } | { status: "error"; error: ErrorView };
@@ -71,16 +70,16 @@ export const tauriBackend: Backend = {
   peersInvite: () => value(commands.peersInvite()),
   peersLog: () => value(commands.peersLog()),
 
-  moneyStatus: () => value(moneyCommands.moneyStatus()),
-  earnings: (fromUnixMs, toUnixMs, by) => value(moneyCommands.earnings(fromUnixMs, toUnixMs, by)),
-  proofOpen: (job) => value(moneyCommands.proofOpen(job)),
-  statementSave: (format) => value(moneyCommands.statementSave(format)),
-  transactions: () => value(moneyCommands.transactions()),
-  moneyReceive: (role) => value(moneyCommands.moneyReceive(role)),
-  moneyOffers: () => value(moneyCommands.moneyOffers()),
-  voteStatus: () => value(moneyCommands.voteStatus()),
-  walletLock: () => done(moneyCommands.walletLock()),
-  signOpen: (intent) => value(moneyCommands.signOpen(intent)),
+  moneyStatus: () => value(commands.moneyStatus()),
+  earnings: (fromUnixMs, toUnixMs, by) => value(commands.earnings(fromUnixMs, toUnixMs, by)),
+  proofOpen: (job) => value(commands.proofOpen(job)),
+  statementSave: (format) => value(commands.statementSave(format === "csv")),
+  transactions: () => value(commands.transactions()),
+  moneyReceive: (role) => value(commands.moneyReceive(role === "spend")),
+  moneyOffers: () => value(commands.moneyOffers()),
+  voteStatus: () => value(commands.voteStatus()),
+  walletLock: () => done(commands.walletLock()),
+  signOpen: (intent) => value(commands.signOpen(intent)),
 
   settingsGet: () => value(commands.settingsGet()),
   settingsSet: (settings) => done(commands.settingsSet(settings)),
@@ -88,6 +87,6 @@ export const tauriBackend: Backend = {
 
   onStatus: (listener) => events.statusChanged.listen((event) => listener(event.payload)),
   onModels: (listener) => events.modelsChanged.listen((event) => listener(event.payload)),
-  onMoney: moneyChanged,
+  onMoney: (listener) => events.moneyChanged.listen((event) => listener(event.payload)),
   onChats: (listener) => events.chatsChanged.listen((event) => listener(event.payload)),
 };

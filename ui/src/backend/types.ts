@@ -49,15 +49,7 @@ export function earnedOf(answered: Answered): string | null {
   return (answered as Answered & { earned?: string | null }).earned ?? null;
 }
 
-const NO_MONEY: MoneySettings = { network: null, mode: "free", price: null, floor: null, daily: null, chat: null, lock: null, tariff: null, worth: null };
-
-/** What the person set about money; null where the core has no money to set. */
-export function moneySettings(settings: Settings): MoneySettings | null {
-  return (settings as Settings & { money?: MoneySettings }).money ?? null;
-}
-
 /** The change of the settings that changes this about money. */
 export function withMoney(settings: Settings, change: Partial<MoneySettings>): Partial<Settings> {
-  const changed: Partial<Settings> & { money: MoneySettings } = { money: { ...(moneySettings(settings) ?? NO_MONEY), ...change } };
-  return changed;
+  return { money: { ...settings.money, ...change } };
 }

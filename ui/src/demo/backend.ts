@@ -11,7 +11,6 @@ import {
   type ModelRow,
   type ModelState,
   type MoneyStatus,
-  moneySettings,
   type NodeStatus,
   type Sampling,
   type Settings,
@@ -404,7 +403,7 @@ export function demoBackend(scenario: Scenario = "full", pieceMs = 12, settings:
         refuse({ code: "bad_proxy", message: "A proxy address begins with http:// or https://.", fix: null });
       }
       state = wanted;
-      const mode = moneySettings(wanted)?.mode;
+      const mode = wanted.money?.mode;
       if (mode && mode !== money.mode) setMoney({ mode });
     },
     doctor: async () => {

@@ -1,12 +1,12 @@
 import { backend, errorView } from "../backend/backend";
-import { type ErrorView, type MoneySettings, moneySettings, type Settings, withMoney } from "../backend/types";
+import { type ErrorView, type MoneySettings, type Settings, withMoney } from "../backend/types";
 
 class SettingsState {
   /** Null until the core has answered once. */
   value = $state.raw<Settings | null>(null);
   problem = $state.raw<ErrorView | null>(null);
 
-  money = $derived(this.value === null ? null : moneySettings(this.value));
+  money = $derived(this.value?.money ?? null);
 
   async load(): Promise<void> {
     try {

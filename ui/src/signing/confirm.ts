@@ -66,7 +66,8 @@ async function sign(page: Page, digest: string, password: string | null, locked:
   }
 }
 
-function money(units: string, symbol: string, test: boolean): HTMLElement {
+function money(units: string | null, symbol: string, test: boolean): HTMLElement {
+  if (units === null) return el("span", { class: "amount" }, t.notEnough(symbol));
   return el("span", { class: "amount" }, `${amount(units)} ${symbol}`, test ? el("span", { class: "test" }, ` ${t.worthNothing}`) : null);
 }
 

@@ -76,6 +76,7 @@ export const t = {
   unknownAgree: "I know this contract",
   fee: "Fee, at most",
   after: "Left after it",
+  notEnough: (symbol: string) => `not enough ${symbol}`,
   call: "The call",
   simulation: "Tried beforehand",
   simulationOk: "It would go through.",

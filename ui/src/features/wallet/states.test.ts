@@ -100,7 +100,7 @@ describe("meters", () => {
   });
 
   it("show how much of a grant is promised", () => {
-    const vault = { free: "0", granted: "200", promised: "50", spent: "20", untilUnixS: 0, bond: "0" };
+    const vault = { free: "0", granted: "200", promised: "50", spent: "20", untilUnixS: null, bond: "0" };
     expect(grantUsed(vault)).toBe(0.25);
     expect(grantUsed({ ...vault, granted: "0" })).toBe(0);
   });

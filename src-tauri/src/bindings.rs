@@ -5,8 +5,8 @@ use specta_typescript::semantic;
 use tauri::Wry;
 use tauri_specta::{Builder, collect_commands, collect_events};
 
-use crate::commands::{chat, models, node, peers, settings, sign, system};
-use crate::events::{ChatsChanged, ModelsChanged, StatusChanged};
+use crate::commands::{chat, models, money, node, peers, settings, sign, system};
+use crate::events::{ChatsChanged, ModelsChanged, MoneyChanged, StatusChanged};
 
 /// Every command that the page of the main window may call and every event that it hears.
 pub(crate) fn bindings() -> Builder<Wry> {
@@ -54,13 +54,26 @@ pub(crate) fn bindings() -> Builder<Wry> {
             peers::peers_block,
             peers::peers_invite,
             peers::peers_log,
+            money::money_status,
+            money::earnings,
+            money::proof_open,
+            money::statement_save,
+            money::transactions,
+            money::money_receive,
+            money::money_offers,
+            money::vote_status,
             settings::settings_get,
             settings::settings_set,
             settings::doctor,
             sign::sign_open,
             sign::wallet_lock,
         ])
-        .events(collect_events![StatusChanged, ModelsChanged, ChatsChanged])
+        .events(collect_events![
+            StatusChanged,
+            ModelsChanged,
+            MoneyChanged,
+            ChatsChanged
+        ])
         // What the page sends and what it hears have one shape each.
         .disable_serde_phases()
         // Numbers that leave here are finite: `number` and not `number | null`.

@@ -5,6 +5,7 @@
 
 pub(crate) mod chat;
 pub(crate) mod models;
+pub(crate) mod money;
 pub(crate) mod node;
 pub(crate) mod peers;
 pub(crate) mod settings;

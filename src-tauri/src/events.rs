@@ -9,7 +9,7 @@ use tauri::AppHandle;
 use tauri_specta::Event;
 use tokio::sync::watch;
 
-use crate::view::{ChatSummary, ModelsView, NodeStatus};
+use crate::view::{ChatSummary, ModelsView, MoneyStatus, NodeStatus};
 
 /// The least time between two snapshots of the same kind. A download or an answer changes its snapshot with every packet
 /// and token; nobody reads figures that change more than ten times in a second.
@@ -23,6 +23,10 @@ pub(crate) struct StatusChanged(pub NodeStatus);
 #[derive(Debug, Clone, Serialize, Type, Event)]
 pub(crate) struct ModelsChanged(pub ModelsView);
 
+/// Money changed: a block was booked, a voucher came, the wallet locked.
+#[derive(Debug, Clone, Serialize, Type, Event)]
+pub(crate) struct MoneyChanged(pub MoneyStatus);
+
 /// The list of chats changed.
 #[derive(Debug, Clone, Serialize, Type, Event)]
 pub(crate) struct ChatsChanged(pub Vec<ChatSummary>);
@@ -34,6 +38,9 @@ pub(crate) fn forward(app: &AppHandle, node: &Node) {
     });
     follow(app.clone(), node.models(), |models| {
         ModelsChanged(models.into())
+    });
+    follow(app.clone(), node.money(), |money| {
+        MoneyChanged(money.into())
     });
     follow(app.clone(), node.chats(), |chats| {
         ChatsChanged(chats.into_iter().map(Into::into).collect())

@@ -28,19 +28,25 @@ macro_rules! same_variants {
 
 mod chat;
 mod models;
+mod money;
 mod peers;
 mod settings;
 mod sign;
 mod status;
+mod votes;
 
 pub(crate) use chat::{
     AnswerEvent, ChatPatch, ChatSummary, ChatView, ContextUse, ExportFormat, SearchHit,
 };
 pub(crate) use models::{ModelRow, ModelsView};
+pub(crate) use money::{
+    EarningRow, EarningsBy, MoneyStatus, OfferPrice, Proof, Receiving, TransactionView,
+};
 pub(crate) use peers::{Invite, LogLine, Peer};
 pub(crate) use settings::Settings;
 pub(crate) use sign::{Asked, Intent, Preview};
 pub(crate) use status::{Answered, Check, NodeStatus, Receipt};
+pub(crate) use votes::VoteStatus;
 
 /// An error as a screen needs it: `code` to branch on, `message` to show, `fix` as the next step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Type)]

@@ -85,7 +85,8 @@ fn answers_are_paid_by_the_token_collected_and_every_account_agrees() {
             assert_eq!(proof["chain"]["covered"], true, "{proof}");
             assert_eq!(proof["receipt"], true, "{proof}");
         }
-        let wallet = account(&provider.node.json(&["wallet", "balance"]), "wallet")["token"].clone();
+        let wallet =
+            account(&provider.node.json(&["wallet", "balance"]), "wallet")["token"].clone();
         assert_eq!(amount(&wallet), earned, "the wallet has what was claimed");
         collected += earned;
     }
@@ -144,8 +145,7 @@ impl World {
             folder: Folder::with_settings(settings),
         };
         let words = node.run(&["wallet", "new"]);
-        let words: Vec<String> =
-            serde_json::from_value(json(&words)["words"].clone()).unwrap();
+        let words: Vec<String> = serde_json::from_value(json(&words)["words"].clone()).unwrap();
         // Whoever types the words has a copy: taken over, the wallet signs above a small sum.
         fs::remove_file(node.folder.path().join("wallet.json")).unwrap();
         let typed = node.secret("words", &words.join(" "));
@@ -334,7 +334,9 @@ fn json(said: &Said) -> Value {
 }
 
 fn amount(value: &Value) -> u128 {
-    let text = value.as_str().unwrap_or_else(|| panic!("no amount: {value}"));
+    let text = value
+        .as_str()
+        .unwrap_or_else(|| panic!("no amount: {value}"));
     text.parse().unwrap()
 }
 

@@ -540,6 +540,8 @@ export type Span = {
 	receipt: string | null,
 	/**  Why the answer left the place before; null for the first span. */
 	why: MoveReason | null,
+	/**  What was paid for it, in base units; null where it cost nothing. */
+	paid?: string | null,
 };
 
 /**  The node changed: its switch, its peers, its engine. */

@@ -149,6 +149,9 @@ pub struct Span {
     /// Why the answer went on here, in one word of whoever wrote it; none for the first span.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// What was paid for it, in base units; none where it cost nothing. Digits, since a sum does not fit a number of JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paid: Option<String>,
 }
 
 /// What was counted and timed while an answer was made.

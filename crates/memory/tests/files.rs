@@ -38,6 +38,7 @@ async fn written(path: &Path) -> (ChatId, MessageId) {
         peer: Some("12D3KooWpeer".into()),
         receipt: Some("ab".into()),
         why: None,
+        paid: None,
     }];
     memory
         .finish(

@@ -160,12 +160,14 @@ async fn an_answer_keeps_where_it_was_computed_and_what_was_counted() {
             peer: Some("12D3KooW".into()),
             receipt: Some("ff".into()),
             why: None,
+            paid: None,
         },
         Span {
             from_index: 40,
             peer: None,
             receipt: None,
             why: Some("gone".into()),
+            paid: None,
         },
     ];
     memory.set_spans(reply.id, spans.clone()).await.unwrap();

@@ -153,6 +153,7 @@ impl Market {
     fn known(&self, client: usize, now_ms: u64) -> Vec<Known> {
         let client = &self.clients[client];
         let known = |provider: &usize| Known {
+            payable: false,
             peer: self.peers[*provider],
             claims: Claims {
                 model: ModelDigest::new([1; 32]),
@@ -205,7 +206,6 @@ impl Market {
             preset: Preset::Balanced,
             sticky: None,
             explore: true,
-            can_pay: false,
         };
         let list = shortlist(&want, &self.known(client, now_ms), &mut self.dice, now_ms);
         let draw = list.draw(&mut self.dice);

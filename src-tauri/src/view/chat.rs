@@ -39,6 +39,9 @@ pub(crate) struct Span {
     pub receipt: Option<String>,
     /// Why the answer left the place before; null for the first span.
     pub why: Option<MoveReason>,
+    /// What was paid for it, in base units; null where it cost nothing.
+    #[specta(optional, type = Option<String>)]
+    pub paid: Option<String>,
 }
 
 /// Why an answer went on at another place.
@@ -304,6 +307,7 @@ impl From<node::Span> for Span {
             peer: span.peer,
             receipt: span.receipt,
             why: span.why.map(Into::into),
+            paid: span.paid,
         }
     }
 }

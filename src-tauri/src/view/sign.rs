@@ -256,8 +256,10 @@ pub(crate) struct Preview {
     pub known: bool,
     pub leaves: Vec<Leaves>,
     pub fee_max: String,
-    pub coin_after: String,
-    pub token_after: String,
+    /// `None`: there is not enough.
+    pub coin_after: Option<String>,
+    /// `None`: there is not enough.
+    pub token_after: Option<String>,
     pub fields: Vec<NamedValue>,
     pub simulation: Simulation,
     /// Why the simulation failed.

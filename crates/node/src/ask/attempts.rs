@@ -41,6 +41,12 @@ pub(super) enum Report {
         error: EngineError,
     },
     Event(Event),
+    /// A promise was made, or not, that raises the line of an attempt's payee by so much.
+    Signed {
+        attempt: AttemptId,
+        add: u128,
+        event: Event,
+    },
 }
 
 /// Whether a peer was not reached for a reason that lies here: a limit of this node, its settings, or an address that it

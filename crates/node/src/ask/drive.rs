@@ -319,6 +319,16 @@ impl<'a> Drive<'a> {
     fn heard(&mut self, report: Report) -> Option<Event> {
         match report {
             Report::Event(event) => Some(event),
+            Report::Signed {
+                attempt,
+                add,
+                event,
+            } => {
+                if matches!(event, Event::Promised { .. }) {
+                    self.output.paid(attempt, add);
+                }
+                Some(event)
+            }
             Report::Connected {
                 attempt,
                 rtt_ms,
@@ -450,8 +460,9 @@ impl<'a> Drive<'a> {
                 };
                 if let Some(peer) = self.peer_of(attempt) {
                     let reports = self.reports.clone();
+                    let whose = (attempt, peer);
                     self.payer
-                        .promise(self.inner, promise, (peer, raise), reports);
+                        .promise(self.inner, promise, (whose, raise), reports);
                 }
             }
             Action::Reserve {

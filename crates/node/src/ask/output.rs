@@ -55,6 +55,10 @@ pub(crate) struct Output {
     /// Where each part was computed; the parts of an answer that is gone on with have no attempt here.
     spans: Vec<(Option<AttemptId>, Span)>,
     receipts: BTreeMap<AttemptId, String>,
+    /// Base units paid for each attempt's job.
+    paid: BTreeMap<AttemptId, u128>,
+    /// The attempt that went on with the job of another.
+    taken_up: BTreeMap<AttemptId, AttemptId>,
     model: Option<ModelUsed>,
     /// Why the text is not on the disk yet; said once, at the end.
     unsaved: Option<ErrorView>,
@@ -90,6 +94,8 @@ impl Output {
                 .map(|span| (None, span.clone()))
                 .collect(),
             receipts: BTreeMap::new(),
+            paid: BTreeMap::new(),
+            taken_up: BTreeMap::new(),
             model: None,
             unsaved: None,
             context_limit: 0,
@@ -159,6 +165,7 @@ impl Output {
             peer: peer.clone(),
             receipt: self.receipts.get(&attempt).cloned(),
             why: why.map(|why| why.as_str().to_owned()),
+            paid: self.paid.get(&attempt).map(u128::to_string),
         };
         self.spans.push((Some(attempt), span));
         self.keep_spans().await;
@@ -198,6 +205,28 @@ impl Output {
         for (of, _) in &mut self.spans {
             if *of == Some(before) {
                 *of = Some(attempt);
+            }
+        }
+        if let Some(paid) = self.paid.remove(&before) {
+            self.paid.insert(attempt, paid);
+        }
+        self.taken_up.insert(before, attempt);
+    }
+
+    /// So much more was promised for an attempt's job.
+    pub(crate) fn paid(&mut self, mut attempt: AttemptId, add: u128) {
+        while let Some(later) = self.taken_up.get(&attempt) {
+            attempt = *later;
+        }
+        if add == 0 {
+            return;
+        }
+        let paid = self.paid.entry(attempt).or_default();
+        *paid = paid.saturating_add(add);
+        let paid = paid.to_string();
+        for (of, span) in &mut self.spans {
+            if *of == Some(attempt) {
+                span.paid = Some(paid.clone());
             }
         }
     }

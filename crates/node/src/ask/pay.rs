@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use protocol::{
     JobId, PeerId,
-    job::client::{Event, PromiseId},
+    job::client::{AttemptId, Event, PromiseId},
     price::Totals,
     voucher::{Address, B256, Unchecked, Voucher},
 };
@@ -86,7 +86,7 @@ impl Payer {
         &self,
         inner: &Arc<Inner>,
         promise: PromiseId,
-        (peer, raise): (PeerId, Raise),
+        ((attempt, peer), raise): ((AttemptId, PeerId), Raise),
         reports: mpsc::Sender<Report>,
     ) {
         let purse = self.purse.clone();
@@ -109,8 +109,13 @@ impl Payer {
                 },
                 None => no_purse(promise),
             };
+            let signed = Report::Signed {
+                attempt,
+                add: raise.add,
+                event,
+            };
             // The answer is over, and what was promised for it stands.
-            let _ = reports.send(Report::Event(event)).await;
+            let _ = reports.send(signed).await;
         });
     }
 

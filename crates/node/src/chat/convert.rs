@@ -170,12 +170,14 @@ impl From<memory::Span> for view::Span {
             peer,
             receipt,
             why,
+            paid,
         } = span;
         Self {
             from_index,
             peer,
             receipt,
             why: why.as_deref().and_then(view::MoveReason::parse),
+            paid,
         }
     }
 }

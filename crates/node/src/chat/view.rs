@@ -60,6 +60,9 @@ pub struct Span {
     pub receipt: Option<String>,
     /// Why the answer left the place before; `None` for the first one.
     pub why: Option<MoveReason>,
+    /// What was paid for it, in base units; `None` where it cost nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paid: Option<String>,
 }
 
 /// Who wrote a message.

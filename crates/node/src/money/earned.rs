@@ -259,6 +259,62 @@ pub struct Receiving {
     pub qr_svg: String,
 }
 
+/// What peers ask for one model now, per million tokens, in base units.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OfferPrice {
+    /// The id of its row among the models.
+    pub model: String,
+    /// The lowest for reading.
+    pub input_low: String,
+    /// The highest for reading.
+    pub input_high: String,
+    /// The lowest for writing.
+    pub output_low: String,
+    /// The highest for writing.
+    pub output_high: String,
+    /// Offers that are known.
+    pub offers: u32,
+}
+
+impl Node {
+    /// What peers ask for each model of the list, as far as offers of it are known.
+    #[must_use]
+    pub fn money_offers(&self) -> Vec<OfferPrice> {
+        let known = self.inner.asking.now().network.known_offers();
+        let mut prices = Vec::new();
+        for model in self.inner.models.all() {
+            let Some(reference) = model.reference else {
+                continue;
+            };
+            let of_it = known
+                .iter()
+                .map(|known| &known.offer)
+                .filter(|offer| offer.model.digest == reference.digest);
+            let (mut input, mut output): (Vec<_>, Vec<_>) = of_it
+                .map(|offer| (offer.prices.input, offer.prices.output))
+                .unzip();
+            input.sort_unstable();
+            output.sort_unstable();
+            let text = |price: Option<&protocol::price::Price>| {
+                price.map_or_else(String::new, |price| price.base_units_per_mtok().to_string())
+            };
+            if input.is_empty() {
+                continue;
+            }
+            prices.push(OfferPrice {
+                model: model.id,
+                input_low: text(input.first()),
+                input_high: text(input.last()),
+                output_low: text(output.first()),
+                output_high: text(output.last()),
+                offers: u32::try_from(output.len()).unwrap_or(u32::MAX),
+            });
+        }
+        prices
+    }
+}
+
 /// The state of the largest part, the better known one among equals; `None` where nothing was earned.
 fn state(earned: &Earnings) -> Option<EarningState> {
     let parts = [

@@ -31,7 +31,9 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 
 pub use act::ActError;
-pub use earned::{ChainView, EarningState, EarningView, EarningsBy, Proof, Receiving, SignedView};
+pub use earned::{
+    ChainView, EarningState, EarningView, EarningsBy, OfferPrice, Proof, Receiving, SignedView,
+};
 pub use live::keep_network;
 pub(crate) use live::{Live, keep};
 pub(crate) use price::{allowance, asked};

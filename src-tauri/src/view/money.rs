@@ -1,0 +1,444 @@
+//! Money, as the page draws it. Amounts are decimal digits of base units: no double holds them.
+
+use node::{
+    money::{self, view as from},
+    wallet,
+};
+use serde::{Deserialize, Serialize};
+use specta::Type;
+
+use super::{ErrorView, maybe, number, settings::Mode};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Type)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum NetworkState {
+    Online,
+    OneOnly,
+    Disagree,
+    Offline,
+}
+
+#[derive(Debug, Clone, Serialize, Type)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Endpoint {
+    pub host: String,
+    pub block: Option<f64>,
+    pub problem: Option<String>,
+}
+
+/// The network that money is on.
+#[derive(Debug, Clone, Serialize, Type)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct NetworkView {
+    pub name: String,
+    pub title: String,
+    /// Every amount on it is worth nothing.
+    pub test: bool,
+    pub chain_id: f64,
+    /// Of the token.
+    pub symbol: String,
+    /// Of the coin that fees are paid in.
+    pub coin: String,
+    pub faucet: bool,
+    pub state: NetworkState,
+    pub final_block: Option<f64>,
+    /// When that block was made.
+    pub final_unix_s: Option<f64>,
+    pub endpoints: Vec<Endpoint>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Type)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum WalletState {
+    None,
+    Locked,
+    Unlocked,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Type)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum AccountRole {
+    Wallet,
+    Spend,
+    Operator,
+    Session,
+}
+
+#[derive(Debug, Clone, Serialize, Type)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Account {
+    pub role: AccountRole,
+    pub address: String,
+    pub path: Option<String>,
+    pub coin: Option<String>,
+    pub token: Option<String>,
+}
+
+#[derive(Debug, Clone, Serialize, Type)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct VaultView {
+    pub free: String,
+    pub granted: String,
+    pub promised: String,
+    pub spent: String,
+    pub until_unix_s: Option<f64>,
+    pub bond: String,
+}
+
+#[derive(Debug, Clone, Serialize, Type)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Earned {
+    pub checking: String,
+    pub available: String,
+    pub too_small: String,
+    pub paid_out: String,
+    pub lost: String,
+    pub today: String,
+    pub week: String,
+    pub month: String,
+}
+
+/// Everything about money, whole.
+#[derive(Debug, Clone, Serialize, Type)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct MoneyStatus {
+    pub network: Option<NetworkView>,
+    pub wallet: WalletState,
+    pub backed_up: bool,
+    pub locks_unix_ms: Option<f64>,
+    pub accounts: Vec<Account>,
+    pub vault: Option<VaultView>,
+    pub earned: Option<Earned>,
+    pub spent_today: Option<String>,
+    pub mode: Mode,
+    pub problems: Vec<ErrorView>,
+}
+
+impl From<from::MoneyStatus> for MoneyStatus {
+    fn from(status: from::MoneyStatus) -> Self {
+        Self {
+            network: status.network.map(Into::into),
+            wallet: match status.wallet {
+                wallet::WalletState::None => WalletState::None,
+                wallet::WalletState::Locked => WalletState::Locked,
+                wallet::WalletState::Unlocked => WalletState::Unlocked,
+            },
+            backed_up: status.backed_up,
+            locks_unix_ms: maybe(status.locks_unix_ms),
+            accounts: status
+                .accounts
+                .into_iter()
+                .map(|account| Account {
+                    role: match account.role {
+                        wallet::WalletRole::Wallet => AccountRole::Wallet,
+                        wallet::WalletRole::Spend => AccountRole::Spend,
+                        wallet::WalletRole::Operator => AccountRole::Operator,
+                        wallet::WalletRole::Session => AccountRole::Session,
+                    },
+                    address: account.address,
+                    path: account.path,
+                    coin: account.coin,
+                    token: account.token,
+                })
+                .collect(),
+            vault: status.vault.map(|vault| VaultView {
+                free: vault.free,
+                granted: vault.granted,
+                promised: vault.promised,
+                spent: vault.spent,
+                until_unix_s: maybe(vault.until_unix_s),
+                bond: vault.bond,
+            }),
+            earned: status.earned.map(|earned| Earned {
+                checking: earned.checking,
+                available: earned.available,
+                too_small: earned.too_small,
+                paid_out: earned.paid_out,
+                lost: earned.lost,
+                today: earned.today,
+                week: earned.week,
+                month: earned.month,
+            }),
+            spent_today: status.spent_today,
+            mode: status.mode.into(),
+            problems: status.problems.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<from::NetworkView> for NetworkView {
+    fn from(network: from::NetworkView) -> Self {
+        Self {
+            name: network.name,
+            title: network.title,
+            test: network.test,
+            chain_id: number(network.chain_id),
+            symbol: network.symbol,
+            coin: network.coin,
+            faucet: network.faucet,
+            state: match network.state {
+                from::ChainState::Online => NetworkState::Online,
+                from::ChainState::OneOnly => NetworkState::OneOnly,
+                from::ChainState::Disagree => NetworkState::Disagree,
+                from::ChainState::Offline => NetworkState::Offline,
+            },
+            final_block: maybe(network.final_block),
+            final_unix_s: maybe(network.final_unix_s),
+            endpoints: network
+                .endpoints
+                .into_iter()
+                .map(|endpoint| Endpoint {
+                    host: endpoint.host,
+                    block: maybe(endpoint.block),
+                    problem: endpoint.problem,
+                })
+                .collect(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Type)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum EarningsBy {
+    Job,
+    Day,
+    Model,
+    Device,
+}
+
+impl From<EarningsBy> for money::EarningsBy {
+    fn from(by: EarningsBy) -> Self {
+        match by {
+            EarningsBy::Job => Self::Job,
+            EarningsBy::Day => Self::Day,
+            EarningsBy::Model => Self::Model,
+            EarningsBy::Device => Self::Device,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Type)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum EarningState {
+    Checking,
+    Available,
+    TooSmall,
+    PaidOut,
+    Lost,
+}
+
+/// Fields that a grouping puts together are null.
+#[derive(Debug, Clone, Serialize, Type)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct EarningRow {
+    pub job: Option<String>,
+    pub day: Option<f64>,
+    pub at_unix_ms: Option<f64>,
+    pub model: Option<String>,
+    pub device: Option<String>,
+    pub jobs: f64,
+    pub tokens_in: f64,
+    pub tokens_out: f64,
+    pub earned: String,
+    pub state: Option<EarningState>,
+}
+
+impl From<money::EarningView> for EarningRow {
+    fn from(row: money::EarningView) -> Self {
+        Self {
+            job: row.job,
+            day: maybe(row.day),
+            at_unix_ms: maybe(row.at_unix_ms),
+            model: row.model,
+            device: row.device,
+            jobs: number(row.jobs),
+            tokens_in: number(row.tokens_in),
+            tokens_out: number(row.tokens_out),
+            earned: row.earned,
+            state: row.state.map(|state| match state {
+                money::EarningState::Checking => EarningState::Checking,
+                money::EarningState::Available => EarningState::Available,
+                money::EarningState::TooSmall => EarningState::TooSmall,
+                money::EarningState::PaidOut => EarningState::PaidOut,
+                money::EarningState::Lost => EarningState::Lost,
+            }),
+        }
+    }
+}
+
+/// A voucher.
+#[derive(Debug, Clone, Serialize, Type)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct SignedView {
+    pub payer: String,
+    pub payee: String,
+    pub signer: String,
+    pub vault: String,
+    pub chain_id: f64,
+    pub cumulative: String,
+    pub work: String,
+    pub signature: String,
+    pub valid: bool,
+}
+
+/// What final blocks say of its line.
+#[derive(Debug, Clone, Serialize, Type)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct OnChain {
+    pub claimed: String,
+    pub covered: bool,
+    pub block: f64,
+    pub checked_unix_ms: f64,
+    pub endpoints: u32,
+}
+
+/// What proves the earnings of one job.
+#[derive(Debug, Clone, Serialize, Type)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Proof {
+    pub job: String,
+    pub receipt: bool,
+    pub signed: Option<SignedView>,
+    /// Null: not checked.
+    pub chain: Option<OnChain>,
+}
+
+impl From<money::Proof> for Proof {
+    fn from(proof: money::Proof) -> Self {
+        Self {
+            job: proof.job,
+            receipt: proof.receipt,
+            signed: proof.signed.map(|signed| SignedView {
+                payer: signed.payer,
+                payee: signed.payee,
+                signer: signed.signer,
+                vault: signed.vault,
+                chain_id: number(signed.chain_id),
+                cumulative: signed.cumulative,
+                work: signed.work,
+                signature: signed.signature,
+                valid: signed.valid,
+            }),
+            chain: proof.chain.map(|chain| OnChain {
+                claimed: chain.claimed,
+                covered: chain.covered,
+                block: number(chain.block),
+                checked_unix_ms: number(chain.checked_unix_ms),
+                endpoints: chain.endpoints,
+            }),
+        }
+    }
+}
+
+/// An amount of something.
+#[derive(Debug, Clone, Serialize, Type)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Amount {
+    pub amount: String,
+    pub symbol: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Type)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum TransactionState {
+    Prepared,
+    Sent,
+    Mined,
+    Final,
+    Failed,
+    Replaced,
+    Lost,
+}
+
+/// A transaction of this computer.
+#[derive(Debug, Clone, Serialize, Type)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct TransactionView {
+    pub id: String,
+    pub title: String,
+    pub from: String,
+    pub to: String,
+    pub leaves: Vec<Amount>,
+    pub fee_max: String,
+    pub state: TransactionState,
+    pub why: Option<String>,
+    pub hash: String,
+    pub sent_unix_ms: f64,
+    pub replaceable: bool,
+}
+
+impl From<from::TransactionView> for TransactionView {
+    fn from(tx: from::TransactionView) -> Self {
+        Self {
+            id: tx.id,
+            title: tx.title,
+            from: tx.from,
+            to: tx.to,
+            leaves: tx
+                .leaves
+                .into_iter()
+                .map(|leaves| Amount {
+                    amount: leaves.amount,
+                    symbol: leaves.symbol,
+                })
+                .collect(),
+            fee_max: tx.fee_max,
+            state: match tx.state.as_str() {
+                "prepared" => TransactionState::Prepared,
+                "mined" => TransactionState::Mined,
+                "final" => TransactionState::Final,
+                "failed" => TransactionState::Failed,
+                "replaced" => TransactionState::Replaced,
+                "lost" => TransactionState::Lost,
+                _ => TransactionState::Sent,
+            },
+            why: tx.why,
+            hash: tx.hash,
+            sent_unix_ms: number(tx.sent_unix_ms),
+            replaceable: tx.replaceable,
+        }
+    }
+}
+
+/// Where somebody pays to.
+#[derive(Debug, Clone, Serialize, Type)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Receiving {
+    pub address: String,
+    pub qr_svg: String,
+}
+
+impl From<money::Receiving> for Receiving {
+    fn from(receiving: money::Receiving) -> Self {
+        Self {
+            address: receiving.address,
+            qr_svg: receiving.qr_svg,
+        }
+    }
+}
+
+/// What peers ask for one model now, per million tokens.
+#[derive(Debug, Clone, Serialize, Type)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct OfferPrice {
+    /// The id of its row among the models.
+    pub model: String,
+    pub input_low: String,
+    pub input_high: String,
+    pub output_low: String,
+    pub output_high: String,
+    pub offers: u32,
+}
+
+impl From<money::OfferPrice> for OfferPrice {
+    fn from(price: money::OfferPrice) -> Self {
+        Self {
+            model: price.model,
+            input_low: price.input_low,
+            input_high: price.input_high,
+            output_low: price.output_low,
+            output_high: price.output_high,
+            offers: price.offers,
+        }
+    }
+}

@@ -140,7 +140,11 @@ async fn look(
     let (head, answered) = endpoints.head().await?;
     endpoints.mark_strays(head, STRAY.max(network.confirmations));
     let last_final = head.saturating_sub(network.confirmations);
+    let head = endpoints.block(head).await?;
     if let Some(before) = before {
+        if before.head == head {
+            return Ok((before, answered));
+        }
         // What was final stays so, whatever is said later.
         let still = endpoints.block(before.last_final.number).await?;
         if still.hash != before.last_final.hash {
@@ -151,7 +155,6 @@ async fn look(
             });
         }
     }
-    let head = endpoints.block(head).await?;
     let last_final = match before {
         Some(before) if before.last_final.number >= last_final => before.last_final,
         _ => endpoints.block(last_final).await?,

@@ -26,10 +26,6 @@ use block::{Block, Pass};
 /// Bytes of weights between two reports of a load.
 const REPORT_EVERY: u64 = 16 << 20;
 
-/// Rows of the vocabulary's table that are read before their pages are given back: those of a prompt lie all over it, and
-/// with each the system maps its neighbours.
-const TABLE_ROWS: usize = 32;
-
 /// A model ready to compute.
 #[derive(Debug)]
 pub struct Decoder<B: Backend = Here> {
@@ -287,18 +283,16 @@ impl<B: Backend> Decoder<B> {
         let bytes = self.file.tensor_bytes(entry)?;
         let ids: Vec<u32> = spans.iter().flat_map(|span| span.ids).copied().collect();
         let mut out = vec![0.0f32; ids.len() * self.shape.hidden];
-        let portions = out.chunks_mut(TABLE_ROWS * self.shape.hidden);
-        for (rows, ids) in portions.zip(ids.chunks(TABLE_ROWS)) {
-            for (row, &id) in rows.chunks_exact_mut(self.shape.hidden).zip(ids) {
-                kernels::row(entry.kind, bytes, id as usize, row).map_err(compute)?;
-                if self.shape.embedding_scale != 1.0 {
-                    row.iter_mut()
-                        .for_each(|value| *value *= self.shape.embedding_scale);
-                }
+        for (row, &id) in out.chunks_exact_mut(self.shape.hidden).zip(&ids) {
+            kernels::row(entry.kind, bytes, id as usize, row).map_err(compute)?;
+            if self.shape.embedding_scale != 1.0 {
+                row.iter_mut()
+                    .for_each(|value| *value *= self.shape.embedding_scale);
             }
-            if ids.len() > 1 {
-                self.file.used(entry, 0..bytes.len());
-            }
+        }
+        // The rows of a prompt lie all over the table, and with each the system maps its neighbours.
+        if ids.len() > 1 {
+            self.file.used(entry, 0..bytes.len());
         }
         Ok(out)
     }

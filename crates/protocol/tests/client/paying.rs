@@ -530,11 +530,10 @@ fn a_voucher_that_the_books_do_not_know_is_shown_to_them() {
     let held =
         |payer: u8, total| Bytes::copy_from_slice(&signed_by(payer, total, B256::ZERO).encode());
     let more = |actions: &[Action]| {
-        let found = actions.iter().find_map(|action| match action {
+        actions.iter().find_map(|action| match action {
             Action::HeldMore { voucher, .. } => Some(voucher.cumulative),
             _ => None,
-        });
-        found
+        })
     };
     assert_eq!(more(&shown(held(1, 1_000))), None);
     assert_eq!(more(&shown(held(1, 1_001))), Some(1_001));

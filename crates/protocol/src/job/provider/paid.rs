@@ -91,9 +91,13 @@ impl Provider {
         out: &mut Vec<Action>,
     ) {
         let job = self.job();
-        let (taken, payer) = match std::mem::replace(&mut self.state, State::Ended { job }) {
-            State::Admitting { taken, payer, .. } => (taken, payer),
-            other => return self.state = other,
+        if !matches!(self.state, State::Admitting { .. }) {
+            return;
+        }
+        let State::Admitting { taken, payer, .. } =
+            std::mem::replace(&mut self.state, State::Ended { job })
+        else {
+            return;
         };
         if let Err(refusal) = willing(room).and_then(|()| free_slot(room)) {
             return match refusal {

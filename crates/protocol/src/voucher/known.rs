@@ -18,10 +18,10 @@ use k256::{
 
 use super::{Unchecked, Vault, Voucher, VoucherError};
 
-/// Digits of a scalar, four bits each.
-const DIGITS: usize = 64;
-/// Values of a digit but zero.
-const VALUES: usize = 15;
+/// Bits of a digit, for a signer: 84 kB of points, which live as long as its job.
+const SIGNER_BITS: usize = 4;
+/// And for the curve's own generator: 0.7 MB, once.
+const GENERATOR_BITS: usize = 8;
 /// Checks without a table. Making one costs what a few checks with it save, and a stranger who shows a single voucher shall not cost that.
 const PLAIN_CHECKS: u32 = 2;
 
@@ -36,7 +36,7 @@ pub struct KnownSigner {
 #[derive(Default)]
 struct Seen {
     checks: AtomicU32,
-    multiples: OnceLock<Multiples>,
+    multiples: OnceLock<Multiples<SIGNER_BITS>>,
 }
 
 impl std::fmt::Debug for KnownSigner {
@@ -91,7 +91,7 @@ impl KnownSigner {
 }
 
 /// FIPS 186-5, section 6.4.2. Nothing of it is secret, so its time may depend on it.
-fn verify(key: &Multiples, digest: &B256, signature: &Signature) -> bool {
+fn verify(key: &Multiples<SIGNER_BITS>, digest: &B256, signature: &Signature) -> bool {
     let (r, s) = signature.split_scalars();
     let Some(inverse) = Option::<Scalar>::from(s.as_ref().invert_vartime()) else {
         return false;
@@ -105,20 +105,24 @@ fn verify(key: &Multiples, digest: &B256, signature: &Signature) -> bool {
     <Scalar as Reduce<k256::U256>>::reduce_bytes(&x) == *r
 }
 
-/// Every value of every digit, times a point: 64 rows of 15.
-struct Multiples(Vec<AffinePoint>);
+/// Every value of every digit of a scalar, times a point. Digits have 4 or 8 bits, the lowest first.
+struct Multiples<const BITS: usize>(Vec<AffinePoint>);
 
-impl Multiples {
+impl<const BITS: usize> Multiples<BITS> {
+    /// Values of a digit but zero.
+    const VALUES: usize = (1 << BITS) - 1;
+
     fn of(point: &ProjectivePoint) -> Self {
-        let mut points = Vec::with_capacity(DIGITS * VALUES);
+        let digits = 256 / BITS;
+        let mut points = Vec::with_capacity(digits * Self::VALUES);
         let mut unit = *point;
-        for _ in 0..DIGITS {
+        for _ in 0..digits {
             let mut multiple = unit;
-            for _ in 0..VALUES {
+            for _ in 0..Self::VALUES {
                 points.push(multiple);
                 multiple += unit;
             }
-            // Sixteen times the one before.
+            // The next digit's unit: one more than the highest value of this one.
             unit = multiple;
         }
         Self(<ProjectivePoint as BatchNormalize<[ProjectivePoint]>>::batch_normalize(&points))
@@ -127,17 +131,19 @@ impl Multiples {
     /// Adds the point, times the scalar.
     fn add(&self, sum: &mut ProjectivePoint, scalar: &Scalar) {
         let bytes = scalar.to_bytes();
-        let digits = bytes.iter().rev().flat_map(|byte| [byte & 15, byte >> 4]);
-        for (row, digit) in self.0.chunks_exact(VALUES).zip(digits) {
-            if let Some(multiple) = usize::from(digit).checked_sub(1) {
+        let digits = bytes.iter().rev().flat_map(|byte| {
+            (0..8 / BITS).map(move |digit| usize::from(*byte) >> (digit * BITS) & Self::VALUES)
+        });
+        for (row, digit) in self.0.chunks_exact(Self::VALUES).zip(digits) {
+            if let Some(multiple) = digit.checked_sub(1) {
                 *sum += &row[multiple];
             }
         }
     }
 }
 
-fn generator() -> &'static Multiples {
-    static GENERATOR: OnceLock<Multiples> = OnceLock::new();
+fn generator() -> &'static Multiples<GENERATOR_BITS> {
+    static GENERATOR: OnceLock<Multiples<GENERATOR_BITS>> = OnceLock::new();
     GENERATOR.get_or_init(|| Multiples::of(&ProjectivePoint::GENERATOR))
 }
 

@@ -109,7 +109,9 @@ impl Chain {
             self.vault
         };
         match self.run(from, TxKind::Call(to), call.abi_encode().into()) {
-            ExecutionResult::Success { output, logs, gas, .. } => Some(Done {
+            ExecutionResult::Success {
+                output, logs, gas, ..
+            } => Some(Done {
                 value: C::abi_decode_returns(output.data()).expect("what the interface says"),
                 logs,
                 gas: gas.tx_gas_used(),

@@ -469,7 +469,10 @@ fn death(
         }
         Err(why) => {
             eprintln!("relay death: {why}");
-            figures.push(Row::new("answers_lost.relay_death", "count", 1.0).goal("<= 0"));
+            // One that never began says nothing of a relay's death.
+            if died {
+                figures.push(Row::new("answers_lost.relay_death", "count", 1.0).goal("<= 0"));
+            }
             Ok(Faults::default())
         }
     }

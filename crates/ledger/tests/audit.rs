@@ -137,7 +137,7 @@ async fn each_planted_corruption_is_named() {
     clean.history().await;
     clean.audited().await;
     let copy = clean.path.with_extension("damaged");
-    let whole = clean.backup().await;
+    let whole = clean.backup();
     for (sql, named) in PLANTED {
         std::fs::copy(&whole, &copy).unwrap();
         let raw = rusqlite::Connection::open(&copy).unwrap();

@@ -104,7 +104,7 @@ async fn a_restored_backup_is_found_at_a_payee_and_its_signer_never_signs_again(
     let desk = Desk::new().await;
     desk.grant(1_000).await;
     desk.promise(A, 100, 1).await.unwrap();
-    let backup = desk.backup().await;
+    let backup = desk.backup();
     desk.promise(A, 250, 2).await.unwrap();
     // What the payee gives back is what this book says: nothing is lost.
     let seen = |cumulative| Seen {

@@ -61,7 +61,7 @@ impl Desk {
     }
 
     /// A copy of the file as it is now.
-    pub(crate) async fn backup(&self) -> PathBuf {
+    pub(crate) fn backup(&self) -> PathBuf {
         let copy = self.path.with_extension("backup");
         let raw = rusqlite::Connection::open(&self.path).unwrap();
         raw.execute("VACUUM INTO ?1", [copy.to_str().unwrap()])

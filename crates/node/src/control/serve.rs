@@ -271,7 +271,10 @@ async fn answer(node: &Node, request: Request, out: &Out) -> Result<serde_json::
                 .await?,
         ),
         Request::WalletUnlock { password } => value(node.wallet().unlock(password).await?),
-        Request::WalletLock => value(node.wallet().lock()),
+        Request::WalletLock => {
+            node.wallet().lock();
+            value(())
+        }
         Request::WalletChangePassword { old, fresh } => {
             value(node.wallet().change_password(old, fresh).await?)
         }

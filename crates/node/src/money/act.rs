@@ -181,7 +181,25 @@ impl Node {
                 let preview = live.chain.cancel(transaction(id)?).await?;
                 (self.role_of(preview.from)?, preview)
             }
-            intent => {
+            Intent::Create
+            | Intent::Import
+            | Intent::Unlock
+            | Intent::ShowWords
+            | Intent::ConfirmWords
+            | Intent::Export
+            | Intent::ChangePassword
+            | Intent::EndSigner
+            | Intent::RegisterPayee
+            | Intent::Faucet
+            | Intent::Send { .. }
+            | Intent::Deposit { .. }
+            | Intent::Withdraw { .. }
+            | Intent::Grant { .. }
+            | Intent::Delegate { .. }
+            | Intent::Wrap { .. }
+            | Intent::Unwrap { .. }
+            | Intent::Vote { .. }
+            | Intent::Propose { .. } => {
                 let (role, call) = self.call(live, intent).await?;
                 let preview = live.chain.preview(self.address(role)?, &call).await?;
                 (role, preview)

@@ -368,7 +368,7 @@ impl Till {
             },
             costs: self.costs,
         };
-        this.standing.send_replace(Some(standing.clone()));
+        this.standing.send_replace(Some(standing));
         Ok(standing)
     }
 

@@ -573,6 +573,10 @@ impl Job {
 }
 
 /// What comes of an action.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "one lives at a time, for a moment"
+)]
 enum Step {
     On,
     Then(Event),

@@ -94,7 +94,7 @@ pub(super) async fn build(inner: &Inner, headers: &mut Headers) -> Offers {
         served: Vec::new(),
         not_offered: Vec::new(),
     };
-    let charges = Charges::of(inner).await;
+    let charges = Charges::of(inner);
     if charges.is_none() && !settings.serve_free {
         return offers;
     }
@@ -230,7 +230,7 @@ struct Charges {
 
 impl Charges {
     /// `None` where nobody is to pay, or the keys that say so cannot be read.
-    async fn of(inner: &Inner) -> Option<Self> {
+    fn of(inner: &Inner) -> Option<Self> {
         let live = inner.money.live()?;
         let charging = live.till.as_ref()?.charging();
         let network = live.network();

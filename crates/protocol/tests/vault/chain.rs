@@ -62,7 +62,7 @@ impl Chain {
             token: Address::ZERO,
             now,
         };
-        chain.token = chain.create(DgcDev::BYTECODE.clone().into());
+        chain.token = chain.create(DgcDev::BYTECODE.clone());
         let arguments = PayVault::constructorCall {
             token: chain.token,
             feeSetter: FEE_SETTER,
@@ -78,7 +78,9 @@ impl Chain {
     fn create(&mut self, code: Bytes) -> Address {
         match self.run(DEPLOYER, TxKind::Create, code) {
             ExecutionResult::Success { output, .. } => *output.address().expect("an address"),
-            other => panic!("not deployed: {other:?}"),
+            other @ (ExecutionResult::Revert { .. } | ExecutionResult::Halt { .. }) => {
+                panic!("not deployed: {other:?}")
+            }
         }
     }
 
@@ -147,7 +149,9 @@ impl Chain {
     fn ask_token(&mut self, call: &impl SolCall) -> U256 {
         match self.run(DEPLOYER, TxKind::Call(self.token), call.abi_encode().into()) {
             ExecutionResult::Success { output, .. } => U256::from_be_slice(output.data()),
-            other => panic!("{other:?}"),
+            other @ (ExecutionResult::Revert { .. } | ExecutionResult::Halt { .. }) => {
+                panic!("{other:?}")
+            }
         }
     }
 }

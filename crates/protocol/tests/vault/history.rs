@@ -651,10 +651,10 @@ impl History {
         let done = self.both("settle", PAYEES[1], &call, |model| {
             model.settle((payer, signer), &PAYEES)
         });
-        if let Some((_, done)) = done {
-            if !Chain::events::<PayVault::OverdraftDecided>(&done.logs).is_empty() {
-                self.tally.count("decided", true);
-            }
+        if let Some((_, done)) = done
+            && !Chain::events::<PayVault::OverdraftDecided>(&done.logs).is_empty()
+        {
+            self.tally.count("decided", true);
         }
         self.note_mended(device, rounds);
         self.compare_signer(device);

@@ -360,6 +360,8 @@ fn licences(house: &House) -> Result<Report, Failure> {
             return Ok(report);
         }
     }
+    // Crates of other systems count too, and no build has fetched them here.
+    sh::run(&mut house.cargo(["fetch", "--locked"]))?;
     sh::run(&mut house.cargo([
         "deny",
         "--locked",

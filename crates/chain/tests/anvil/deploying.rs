@@ -122,6 +122,7 @@ async fn a_token_that_keeps_a_part_of_a_transfer_is_refused() {
         .control("eth_sendTransaction", made)
         .await
         .unwrap();
+    world.devnet.mine(1).await.unwrap();
     let receipt = world
         .devnet
         .control("eth_getTransactionReceipt", json!([hash]))

@@ -2,7 +2,8 @@
 
 use std::{
     fs::File,
-    io::{BufRead, BufReader, Read, Seek, SeekFrom},
+    io::{BufRead, BufReader},
+    os::unix::fs::FileExt as _,
 };
 
 /// A process below the program, with its name.
@@ -52,12 +53,13 @@ impl Process {
         })
     }
 
-    /// Whether a text stands in its memory, in UTF-8 or in UTF-16.
+    /// Whether a text stands in its memory, in UTF-8 or in UTF-16. Only pages that are there are read: a page's process reserves
+    /// many gigabytes and touches few.
     pub(crate) fn remembers(&self, text: &str) -> bool {
         let wide: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
         let maps = File::open(format!("/proc/{}/maps", self.id)).expect("a process that runs");
-        let mut memory = File::open(format!("/proc/{}/mem", self.id)).expect("its memory");
-        let mut block = Vec::new();
+        let memory = File::open(format!("/proc/{}/mem", self.id)).expect("its memory");
+        let pages = File::open(format!("/proc/{}/pagemap", self.id)).expect("its pages");
         for line in BufReader::new(maps).lines().map_while(Result::ok) {
             let mut fields = line.split_whitespace();
             let (Some(range), Some(rights)) = (fields.next(), fields.next()) else {
@@ -71,19 +73,69 @@ impl Process {
                 continue;
             };
             let parse = |text| u64::from_str_radix(text, 16).unwrap();
-            let (start, end) = (parse(start), parse(end));
-            if memory.seek(SeekFrom::Start(start)).is_err() {
-                continue;
-            }
-            block.clear();
-            // Memory that was reserved and never touched cannot be read: what was read before it counts.
-            let _ = (&mut memory).take(end - start).read_to_end(&mut block);
-            if holds(&block, text.as_bytes()) || holds(&block, &wide) {
-                return true;
+            // What crosses the end of a block is in the one before as well.
+            let mut before: Vec<u8> = Vec::new();
+            for run in present(&pages, parse(start) / PAGE, parse(end) / PAGE) {
+                let mut block = vec![0; usize::try_from((run.end - run.start) * PAGE).unwrap()];
+                if memory.read_exact_at(&mut block, run.start * PAGE).is_err() {
+                    before.clear();
+                    continue;
+                }
+                if !run.follows {
+                    before.clear();
+                }
+                before.extend_from_slice(&block);
+                if holds(&before, text.as_bytes()) || holds(&before, &wide) {
+                    return true;
+                }
+                let kept = before.len().saturating_sub(wide.len());
+                before.drain(..kept);
             }
         }
         false
     }
+}
+
+const PAGE: u64 = 4096;
+/// Pages that are read at once.
+const AT_ONCE: u64 = 1024;
+
+/// Pages that are in memory, by their numbers.
+struct Run {
+    start: u64,
+    end: u64,
+    /// Nothing lies between it and the one before.
+    follows: bool,
+}
+
+fn present(pages: &File, start: u64, end: u64) -> Vec<Run> {
+    const PRESENT: u64 = 1 << 63;
+    let mut runs: Vec<Run> = Vec::new();
+    let mut at = start;
+    while at < end {
+        let count = (end - at).min(64 * 1024);
+        let mut entries = vec![0; usize::try_from(count * 8).unwrap()];
+        if pages.read_exact_at(&mut entries, at * 8).is_err() {
+            break;
+        }
+        for (index, entry) in entries.chunks_exact(8).enumerate() {
+            let page = at + index as u64;
+            if u64::from_le_bytes(entry.try_into().unwrap()) & PRESENT == 0 {
+                continue;
+            }
+            let follows = runs.last().is_some_and(|run| run.end == page);
+            match runs.last_mut() {
+                Some(run) if follows && run.end - run.start < AT_ONCE => run.end += 1,
+                _ => runs.push(Run {
+                    start: page,
+                    end: page + 1,
+                    follows,
+                }),
+            }
+        }
+        at += count;
+    }
+    runs
 }
 
 fn holds(bytes: &[u8], wanted: &[u8]) -> bool {

@@ -187,12 +187,15 @@ impl Session<'_> {
             Some(&json!({
                 "script": "const done = arguments[arguments.length - 1]; \
                     window.__TAURI_INTERNALS__.invoke(arguments[0], arguments[1]).then( \
-                        value => done({ value: value ?? null }), \
-                        error => done({ error: typeof error === 'string' ? error : JSON.stringify(error) }))",
+                        value => done(JSON.stringify({ value: value ?? null })), \
+                        error => done(JSON.stringify({ refusal: typeof error === 'string' ? error : JSON.stringify(error) })))",
                 "args": [command, arguments],
             })),
         );
-        match answer["error"].as_str() {
+        // As text: the driver reads some objects as its own errors.
+        let answer = answer.as_str().expect("an answer as text");
+        let answer: Value = serde_json::from_str(answer).expect("an answer in JSON");
+        match answer["refusal"].as_str() {
             Some(error) => Err(error.to_owned()),
             None => Ok(answer["value"].clone()),
         }

@@ -25,7 +25,7 @@ pub const COUNTERSIGN_DOMAIN: &str = "decentralgpt/receipt-client/1";
 /// behind it, a client can try several nonces.
 const SEED_CONTEXT: &str = "decentralgpt/ssr/v1/seed";
 /// Context string of [`work_of`].
-const WORK_CONTEXT: &str = "decentralgpt/work/1";
+const WORK_CONTEXT: &str = "decentralgpt/paid-work/1";
 /// Context string of [`prompt_hash`].
 const PROMPT_CONTEXT: &str = "decentralgpt/ssr/v1/prompt";
 

@@ -57,7 +57,7 @@ export type Earned = {
   month: Units;
 };
 
-/** Free asks and gives nothing; the other two earn, into the vault or into the wallet. */
+/** Free asks and gives nothing; the other two earn, and ask from the same account or from one apart. */
 export type Mode = "free" | "lend_and_spend" | "earn";
 
 export type Problem = { code: string; message: string; fix: string | null };

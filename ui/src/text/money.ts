@@ -241,7 +241,7 @@ export const modes = {
   free: "Free",
   freeBody: "You answer for nothing and ask peers who ask nothing. No wallet, no chain.",
   lendAndSpend: "Lend and spend",
-  lendAndSpendBody: "What you earn goes into your vault and pays for what you ask. Lend at night, ask by day.",
+  lendAndSpendBody: "What you earn goes to your wallet, and asking is paid from the same account: one deposit lies between.",
   earn: "Earn",
   earnBody: "What you earn goes to your wallet. Asking is paid from a spend account apart.",
   whyNoNetwork: "Money is off: no network of a token is set up here.",

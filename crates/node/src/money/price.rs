@@ -46,8 +46,7 @@ fn median(seen: &[Prices]) -> Option<Prices> {
     paid.get(paid.len().saturating_sub(1) / 2).copied()
 }
 
-/// What a chat's next answer may cost: the least of what the day, the chat and the grant leave. `None`: there is no limit but
-/// the grant's own.
+/// What a chat's next answer may cost: the least of what the day, the chat and the grant leave.
 pub(crate) fn allowance(
     settings: &MoneySettings,
     spent_today: u128,

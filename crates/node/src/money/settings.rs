@@ -9,9 +9,9 @@ pub enum Mode {
     /// Answers strangers for nothing.
     #[default]
     Free,
-    /// Is paid, and spends what it earned: claims go into the balance that asking is paid from.
+    /// Is paid, and asks from the account that its claims go to: a deposit lies between.
     LendAndSpend,
-    /// Is paid; claims go to the wallet.
+    /// Is paid; asking is paid from an account apart.
     Earn,
 }
 

@@ -155,6 +155,8 @@ contract PayVault is TypedData, ReentrancyGuard {
     mapping(bytes32 grant => Overdraft) private _overdrafts;
     mapping(bytes32 lineOfRound => Shown) private _shown;
     mapping(address payee => address) public payoutOf;
+    /// The signer of a payee's payout whose grant rises with the payee's claims; zero where claims leave the vault.
+    mapping(address payee => address) public joinedTo;
     mapping(address payer => mapping(uint256 nonce => bool)) public startUsed;
 
     event Deposited(address indexed payer, address indexed from, uint128 amount);
@@ -166,6 +168,8 @@ contract PayVault is TypedData, ReentrancyGuard {
     event GrantFreed(address indexed payer, address indexed signer, uint128 amount);
     event BondFreed(address indexed payer, address indexed signer, uint128 amount);
     event PayeeSet(address indexed payee, address indexed payout);
+    event Joined(address indexed payee, address indexed payout, address indexed signer);
+    event Unjoined(address indexed payee, address indexed payout);
     event Reserved(
         address indexed payer, address indexed payee, address indexed signer, uint128 upto, uint64 until, uint64 nonce
     );
@@ -175,6 +179,9 @@ contract PayVault is TypedData, ReentrancyGuard {
     );
     event GasShared(address indexed payer, address indexed payee, address indexed signer, uint128 amount);
     event PaidOut(address indexed payee, address indexed payout, uint128 amount, uint128 fee);
+    /// What was paid out stayed in the vault: in the balance of `payer`, from which a [`SignerSet`] right after it takes it where the
+    /// signer could be granted it.
+    event Kept(address indexed payer, address indexed payee, address indexed signer, uint128 amount);
     event OverdraftShown(
         address indexed payer, address indexed signer, address indexed reporter, uint256 promised, uint64 mendBy
     );
@@ -195,6 +202,7 @@ contract PayVault is TypedData, ReentrancyGuard {
     error PayeeKnown(address payee);
     error NotPayout(address payee);
     error NotPayee(address payee);
+    error NotJoined(address payee);
     error NotFeeSetter();
     error FeeTooHigh(uint16 bps);
     error NonceUsed(uint256 nonce);
@@ -340,8 +348,29 @@ contract PayVault is TypedData, ReentrancyGuard {
     function movePayout(address payee, address payout) external {
         require(payout != address(0), Unnamed());
         require(payoutOf[payee] == msg.sender, NotPayout(payee));
+        // Whoever is paid from now on decides anew.
+        if (joinedTo[payee] != address(0)) _unjoin(payee);
         payoutOf[payee] = payout;
         emit PayeeSet(payee, payout);
+    }
+
+    /// Keeps what the claims of a payee bring in the vault, where a signer of its payout spends it at once: each claim raises that
+    /// signer's grant, and where it cannot, the payout's balance. The signer is registered, or its life made longer, by the same rules
+    /// as in [`setSigner`], so that a payout which never deposited anything can spend what it earns.
+    ///
+    /// The payout joins to a signer of its own and to nobody else's: what is granted to a stranger could not be taken back.
+    function join(address payee, address signer, uint64 until) external nonReentrant {
+        require(payoutOf[payee] == msg.sender, NotPayout(payee));
+        _setSigner(msg.sender, signer, 0, until, 0, 0);
+        joinedTo[payee] = signer;
+        emit Joined(payee, msg.sender, signer);
+    }
+
+    /// Lets later claims leave the vault again. What was granted stays granted until its signer's end.
+    function unjoin(address payee) external {
+        require(payoutOf[payee] == msg.sender, NotPayout(payee));
+        require(joinedTo[payee] != address(0), NotJoined(payee));
+        _unjoin(payee);
     }
 
     /// Sets a level of a line that no other line can take: what it is above what was claimed is held for this payee alone
@@ -384,8 +413,8 @@ contract PayVault is TypedData, ReentrancyGuard {
         emit Released(payer, payee, signer, line.nonce);
     }
 
-    /// Redeems vouchers of many lines of one payee in one transfer to its payout. Anyone may bring them. A row that cannot
-    /// be redeemed is passed over; one whose grant is short gets what there is, and can come again.
+    /// Redeems vouchers of many lines of one payee in one transfer to its payout, or within the vault where that joined it. Anyone
+    /// may bring them. A row that cannot be redeemed is passed over; one whose grant is short gets what there is, and can come again.
     function claim(address payee, Claim[] calldata rows) external nonReentrant returns (uint128 paid) {
         address payout = payoutOf[payee];
         require(payout != address(0), PayeeUnknown(payee));
@@ -594,7 +623,30 @@ contract PayVault is TypedData, ReentrancyGuard {
         emit PaidOut(payee, payout, rest, fee);
         // The fee is a balance and no transfer: an address that cannot be paid must not hold up anybody's claim.
         if (fee != 0) balanceOf[feeTo] += fee;
-        TOKEN.safeTransfer(payout, rest);
+        address signer = joinedTo[payee];
+        if (signer == address(0)) {
+            TOKEN.safeTransfer(payout, rest);
+        } else {
+            _keep(payout, payee, signer, rest);
+        }
+    }
+
+    /// Puts what a payee was paid into the grant of its payout's signer, or into the payout's balance alone where the signer has ended,
+    /// is contested, or holds more than fits: nothing that became of a signer holds up a claim.
+    function _keep(address payer, address payee, address signer, uint128 amount) private {
+        emit Kept(payer, payee, signer, amount);
+        Signer storage s = _signers[payer][signer];
+        if (s.contested || block.timestamp >= s.until || amount > type(uint128).max - s.granted) {
+            balanceOf[payer] += amount;
+            return;
+        }
+        s.granted += amount;
+        emit SignerSet(payer, signer, s.granted, s.until, s.bond, s.gasPot);
+    }
+
+    function _unjoin(address payee) private {
+        delete joinedTo[payee];
+        emit Unjoined(payee, msg.sender);
     }
 
     function _show(Overdraft storage od, address payer, address signer, Promise calldata row) private {

@@ -184,6 +184,11 @@ impl Desk {
         )
     }
 
+    /// An event of which nobody says whose it is.
+    pub(crate) fn strangers(&self, event: ChainEvent) -> ChainRow {
+        row(Mine::default(), event)
+    }
+
     /// An event of a payee of ours, and of the stranger who pays it.
     pub(crate) fn payees(&self, mut event: ChainEvent) -> ChainRow {
         match &mut event {

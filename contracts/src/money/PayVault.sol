@@ -93,6 +93,15 @@ contract PayVault is TypedData, ReentrancyGuard {
         bool gasPaid;
     }
 
+    struct Payee {
+        /// Where its claims go.
+        address payout;
+        /// They stay in the vault. Beside the payout, so that who is not joined pays no gas for knowing it.
+        bool joined;
+        /// The signer of the payout whose grant rises with them.
+        address signer;
+    }
+
     struct Overdraft {
         /// Counts the cases of this signer: what was shown in one that was mended means nothing in the next.
         uint32 round;
@@ -154,9 +163,7 @@ contract PayVault is TypedData, ReentrancyGuard {
     mapping(bytes32 line => Line) private _lines;
     mapping(bytes32 grant => Overdraft) private _overdrafts;
     mapping(bytes32 lineOfRound => Shown) private _shown;
-    mapping(address payee => address) public payoutOf;
-    /// The signer of a payee's payout whose grant rises with the payee's claims; zero where claims leave the vault.
-    mapping(address payee => address) public joinedTo;
+    mapping(address payee => Payee) private _payees;
     mapping(address payer => mapping(uint256 nonce => bool)) public startUsed;
 
     event Deposited(address indexed payer, address indexed from, uint128 amount);
@@ -234,6 +241,16 @@ contract PayVault is TypedData, ReentrancyGuard {
 
     function overdraftOf(address payer, address signer) external view returns (Overdraft memory) {
         return _overdrafts[_grantId(payer, signer)];
+    }
+
+    /// Where the claims of a payee go; zero before it said so.
+    function payoutOf(address payee) external view returns (address) {
+        return _payees[payee].payout;
+    }
+
+    /// The signer of its payout whose grant rises with the claims of a payee; zero where they leave the vault.
+    function joinedTo(address payee) external view returns (address) {
+        return _payees[payee].signer;
     }
 
     /// What vouchers of this signer can still draw, beside what reservations hold. One that is over holds until somebody calls
@@ -340,17 +357,18 @@ contract PayVault is TypedData, ReentrancyGuard {
     /// steals the key of a node gets nothing of what it earns.
     function registerPayee(address payout) external {
         require(payout != address(0), Unnamed());
-        require(payoutOf[msg.sender] == address(0), PayeeKnown(msg.sender));
-        payoutOf[msg.sender] = payout;
+        Payee storage p = _payees[msg.sender];
+        require(p.payout == address(0), PayeeKnown(msg.sender));
+        p.payout = payout;
         emit PayeeSet(msg.sender, payout);
     }
 
     function movePayout(address payee, address payout) external {
         require(payout != address(0), Unnamed());
-        require(payoutOf[payee] == msg.sender, NotPayout(payee));
+        Payee storage p = _ofPayout(payee);
         // Whoever is paid from now on decides anew.
-        if (joinedTo[payee] != address(0)) _unjoin(payee);
-        payoutOf[payee] = payout;
+        if (p.joined) _unjoin(payee, p);
+        p.payout = payout;
         emit PayeeSet(payee, payout);
     }
 
@@ -360,17 +378,18 @@ contract PayVault is TypedData, ReentrancyGuard {
     ///
     /// The payout joins to a signer of its own and to nobody else's: what is granted to a stranger could not be taken back.
     function join(address payee, address signer, uint64 until) external nonReentrant {
-        require(payoutOf[payee] == msg.sender, NotPayout(payee));
+        Payee storage p = _ofPayout(payee);
         _setSigner(msg.sender, signer, 0, until, 0, 0);
-        joinedTo[payee] = signer;
+        p.joined = true;
+        p.signer = signer;
         emit Joined(payee, msg.sender, signer);
     }
 
     /// Lets later claims leave the vault again. What was granted stays granted until its signer's end.
     function unjoin(address payee) external {
-        require(payoutOf[payee] == msg.sender, NotPayout(payee));
-        require(joinedTo[payee] != address(0), NotJoined(payee));
-        _unjoin(payee);
+        Payee storage p = _ofPayout(payee);
+        require(p.joined, NotJoined(payee));
+        _unjoin(payee, p);
     }
 
     /// Sets a level of a line that no other line can take: what it is above what was claimed is held for this payee alone
@@ -416,15 +435,15 @@ contract PayVault is TypedData, ReentrancyGuard {
     /// Redeems vouchers of many lines of one payee in one transfer to its payout, or within the vault where that joined it. Anyone
     /// may bring them. A row that cannot be redeemed is passed over; one whose grant is short gets what there is, and can come again.
     function claim(address payee, Claim[] calldata rows) external nonReentrant returns (uint128 paid) {
-        address payout = payoutOf[payee];
-        require(payout != address(0), PayeeUnknown(payee));
+        Payee storage p = _payees[payee];
+        require(p.payout != address(0), PayeeUnknown(payee));
         uint128 gasShares;
         for (uint256 i = 0; i < rows.length; ++i) {
             (uint128 forWork, uint128 forGas) = _claimRow(payee, rows[i]);
             paid += forWork;
             gasShares += forGas;
         }
-        _payOut(payee, payout, paid, gasShares);
+        _payOut(payee, p, paid, gasShares);
     }
 
     // --------------------------------------------------------------------------------------------------- overdraft
@@ -614,20 +633,20 @@ contract PayVault is TypedData, ReentrancyGuard {
         }
     }
 
-    function _payOut(address payee, address payout, uint128 forWork, uint128 forGas) private {
+    function _payOut(address payee, Payee storage p, uint128 forWork, uint128 forGas) private {
         if (forWork + forGas == 0) return;
         // A tenth at most of what fits.
         // forge-lint: disable-next-line(unsafe-typecast)
         uint128 fee = uint128((uint256(forWork) * feeBps) / 10_000);
         uint128 rest = forWork + forGas - fee;
+        address payout = p.payout;
         emit PaidOut(payee, payout, rest, fee);
         // The fee is a balance and no transfer: an address that cannot be paid must not hold up anybody's claim.
         if (fee != 0) balanceOf[feeTo] += fee;
-        address signer = joinedTo[payee];
-        if (signer == address(0)) {
-            TOKEN.safeTransfer(payout, rest);
+        if (p.joined) {
+            _keep(payout, payee, p.signer, rest);
         } else {
-            _keep(payout, payee, signer, rest);
+            TOKEN.safeTransfer(payout, rest);
         }
     }
 
@@ -644,8 +663,15 @@ contract PayVault is TypedData, ReentrancyGuard {
         emit SignerSet(payer, signer, s.granted, s.until, s.bond, s.gasPot);
     }
 
-    function _unjoin(address payee) private {
-        delete joinedTo[payee];
+    /// A payee of the caller, who is paid what it claims.
+    function _ofPayout(address payee) private view returns (Payee storage p) {
+        p = _payees[payee];
+        require(p.payout == msg.sender, NotPayout(payee));
+    }
+
+    function _unjoin(address payee, Payee storage p) private {
+        p.joined = false;
+        p.signer = address(0);
         emit Unjoined(payee, msg.sender);
     }
 
@@ -716,8 +742,8 @@ contract PayVault is TypedData, ReentrancyGuard {
 
     function _payShare(address payer, address signer, address payee, Overdraft storage od) private {
         Shown storage shown = _shown[_shownId(_lineId(payer, signer, payee), od.round)];
-        address payout = payoutOf[payee];
-        if (shown.open == 0 || payout == address(0)) return;
+        Payee storage p = _payees[payee];
+        if (shown.open == 0 || p.payout == address(0)) return;
         // `claimed` stays: what a reservation holds is drawn beside this.
         // A part of the share: `shown.open` is one of the terms of `od.open`.
         // forge-lint: disable-next-line(unsafe-typecast)
@@ -725,7 +751,7 @@ contract PayVault is TypedData, ReentrancyGuard {
         if (amount == 0) return;
         shown.paid += amount;
         emit OverdraftPaid(payer, payee, signer, amount);
-        _payOut(payee, payout, amount, 0);
+        _payOut(payee, p, amount, 0);
     }
 
     function _voucherDigest(address payer, address payee, uint128 cumulative, bytes32 work)

@@ -628,12 +628,6 @@ async fn what_was_earned_and_kept_is_promised_without_a_deposit() {
     let desk = Desk::new().await;
     desk.held(A, 100, 1).await;
     assert!(desk.promise(B, 1, 2).await.is_err(), "nothing was granted");
-    let kept = |payee, amount| ChainEvent::Kept {
-        payer: PAYER,
-        signer: SIGNER,
-        payee,
-        amount,
-    };
     let set = |granted| ChainEvent::SignerSet {
         payer: PAYER,
         signer: SIGNER,

@@ -60,6 +60,9 @@ export type Earned = {
 /** Free asks and gives nothing; the other two earn, and ask from the same account or from one apart. */
 export type Mode = "free" | "lend_and_spend" | "earn";
 
+/** Where this node's claims go: nowhere yet, to the wallet, into what this device may spend, or to somebody else. */
+export type Joined = "unregistered" | "no" | "yes" | "elsewhere";
+
 export type Problem = { code: string; message: string; fix: string | null };
 
 /** What the person set about money; a part of the settings. */
@@ -91,6 +94,8 @@ export type MoneyStatus = {
   earned: Earned | null;
   spentToday: Units | null;
   mode: Mode;
+  /** Null where there are no claims, or the chain does not say now. */
+  joined: Joined | null;
   problems: Problem[];
 };
 
@@ -227,6 +232,8 @@ export type Intent =
   | { kind: "grant"; amount: Units; days: number }
   | { kind: "end_signer" }
   | { kind: "register_payee" }
+  | { kind: "join" }
+  | { kind: "unjoin" }
   | { kind: "delegate"; to: string }
   | { kind: "wrap"; amount: Units }
   | { kind: "unwrap"; amount: Units }

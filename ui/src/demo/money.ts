@@ -59,6 +59,7 @@ export function moneyStatus(scene: MoneyScene, now: number): MoneyStatus {
     earned: null,
     spentToday: null,
     mode: "free",
+    joined: null,
     problems: [],
   };
   if (scene === "off") return nothing;
@@ -115,6 +116,7 @@ export function moneyStatus(scene: MoneyScene, now: number): MoneyStatus {
     },
     spentToday: dgc("0.11"),
     mode: "lend_and_spend",
+    joined: "yes",
     problems: [problem("not_backed_up", "The words were not confirmed yet.", null)],
   };
   switch (scene) {

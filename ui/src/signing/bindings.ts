@@ -75,7 +75,7 @@ export type ErrorView = {
 };
 
 /**  An act that needs the wallet. Amounts are decimal digits of base units. */
-export type Intent = { kind: "create" } | { kind: "import" } | { kind: "unlock" } | { kind: "show_words" } | { kind: "confirm_words" } | { kind: "export" } | { kind: "change_password" } | { kind: "send"; to: string; asset: Asset; amount: string } | { kind: "deposit"; amount: string } | { kind: "withdraw"; amount: string } | { kind: "grant"; amount: string; days: number } | { kind: "end_signer" } | { kind: "register_payee" } | { kind: "delegate"; to: string } | { kind: "wrap"; amount: string } | { kind: "unwrap"; amount: string } | { kind: "faucet" } | { kind: "speed_up"; id: string } | { kind: "cancel"; id: string } | { kind: "vote"; id: string; support: Support } | { kind: "propose"; title: string; description: string; changes: Change[] };
+export type Intent = { kind: "create" } | { kind: "import" } | { kind: "unlock" } | { kind: "show_words" } | { kind: "confirm_words" } | { kind: "export" } | { kind: "change_password" } | { kind: "send"; to: string; asset: Asset; amount: string } | { kind: "deposit"; amount: string } | { kind: "withdraw"; amount: string } | { kind: "grant"; amount: string; days: number } | { kind: "end_signer" } | { kind: "register_payee" } | { kind: "join" } | { kind: "unjoin" } | { kind: "delegate"; to: string } | { kind: "wrap"; amount: string } | { kind: "unwrap"; amount: string } | { kind: "faucet" } | { kind: "speed_up"; id: string } | { kind: "cancel"; id: string } | { kind: "vote"; id: string; support: Support } | { kind: "propose"; title: string; description: string; changes: Change[] };
 
 /**  An amount that leaves. */
 export type Leaves = {

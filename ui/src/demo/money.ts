@@ -139,7 +139,7 @@ export function moneyStatus(scene: MoneyScene, now: number): MoneyStatus {
         network: { ...network, state: "offline", finalUnixS: Math.floor(now / 1000) - 3 * 3600, endpoints: network.endpoints.map((endpoint) => ({ ...endpoint, block: null, problem: "The connection was refused." })) },
       };
     case "locked":
-      return { ...full, wallet: "locked", locksUnixMs: null, backedUp: true, problems: [] };
+      return { ...full, wallet: "locked", locksUnixMs: null, backedUp: true, joined: "no", problems: [] };
     case "paid":
       return full;
   }

@@ -60,13 +60,24 @@ impl<'a> Act<'a> {
     }
 }
 
-/// Shows what would be sent, asks, sends it, and watches it until it is final.
+/// Shows what would be sent, asks, sends it, and watches it until it is final; one transaction after another where it takes two.
 pub(crate) async fn sign(
     core: &Core,
     act: Act<'_>,
     output: &mut Output,
     stop: &Stop,
 ) -> Result<(), Failure> {
+    while sign_one(core, &act, output, stop).await? {}
+    Ok(())
+}
+
+/// One transaction. Whether another one has to follow it.
+async fn sign_one(
+    core: &Core,
+    act: &Act<'_>,
+    output: &mut Output,
+    stop: &Stop,
+) -> Result<bool, Failure> {
     let status = reached(core, output).await?;
     if status.wallet == WalletState::Locked {
         let password = secret(act.password_file, PASSWORD).await?;
@@ -112,10 +123,13 @@ pub(crate) async fn sign(
             match tx.state.as_str() {
                 "final" => {
                     output.clear_progress();
-                    if act.json {
-                        return output.json(tx);
+                    match act.json {
+                        true => output.json(tx)?,
+                        false => {
+                            output.line(&format!("{}: final. {}", tx.title, tx.hash))?;
+                        }
                     }
-                    return output.line(&format!("{}: final. {}", tx.title, tx.hash));
+                    return Ok(preview.more);
                 }
                 "failed" | "lost" | "replaced" => {
                     output.clear_progress();
@@ -131,7 +145,7 @@ pub(crate) async fn sign(
         if tokio::time::Instant::now() >= until {
             output.clear_progress();
             output.news("It is not final yet. It goes on while a window or `serve` runs; see `decentralgpt wallet history`.");
-            return Ok(());
+            return Ok(false);
         }
         tokio::select! {
             () = tokio::time::sleep(LOOK) => {}
@@ -461,18 +475,12 @@ pub(crate) async fn vote(
         Some(VoteAct::For { id, sure }) => (support(id, Support::For), sure),
         Some(VoteAct::Against { id, sure }) => (support(id, Support::Against), sure),
         Some(VoteAct::Abstain { id, sure }) => (support(id, Support::Abstain), sure),
-        Some(VoteAct::Wrap { amount: text, sure }) => {
-            let amount = amount(&text)?;
-            let act = Act::new(
-                Intent::Wrap { amount },
-                sure,
-                command.password_file.as_deref(),
-                command.json,
-            );
-            // The first transaction lets the wrapper take so much, the second one wraps it.
-            sign(core, act, output, stop).await?;
-            (Intent::Wrap { amount }, sure)
-        }
+        Some(VoteAct::Wrap { amount: text, sure }) => (
+            Intent::Wrap {
+                amount: amount(&text)?,
+            },
+            sure,
+        ),
         Some(VoteAct::Unwrap { amount: text, sure }) => (
             Intent::Unwrap {
                 amount: amount(&text)?,

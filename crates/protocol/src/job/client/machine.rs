@@ -250,6 +250,7 @@ impl Client {
                 }
             }
             Event::Candidates(candidates) => self.seats.add(candidates),
+            Event::NotReached { peer } => self.seats.not_reached(&peer, now.mono_ms),
             Event::Quoted {
                 attempt,
                 prices,

@@ -112,6 +112,14 @@ impl Seats {
         }
     }
 
+    /// Notes that a candidate does not answer the dial, unless it was asked already.
+    pub(super) fn not_reached(&mut self, peer: &PeerId, now_ms: u64) {
+        let seat = self.0.iter_mut().find(|seat| seat.candidate.peer == *peer);
+        if let Some(seat) = seat.filter(|seat| seat.state == SeatState::Fresh) {
+            seat.cut(now_ms);
+        }
+    }
+
     /// The next candidate that was not asked yet and has room for more than `n_in` tokens.
     pub(super) fn fresh(&self, n_in: usize) -> Option<SeatId> {
         self.0

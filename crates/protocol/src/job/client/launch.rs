@@ -109,7 +109,7 @@ impl Client {
         if !spent && self.launch(now, out) {
             return;
         }
-        if self.seats.keeps() || (!spent && self.seats.next_ready_at(self.n_in()).is_some()) {
+        if self.seats.keeps() || (!spent && self.seats.anybody_waits(self.n_in())) {
             return self.say_busy(out);
         }
         match self.last_end.clone() {

@@ -180,7 +180,7 @@ impl Client {
             Stage::Stopping(until) => Some(until),
         };
         let seats = if self.attempts.len() < MAX_ATTEMPTS {
-            self.seats.next_ready_at(self.n_in())
+            self.seats.next_ready_after(self.n_in(), self.now_ms)
         } else {
             None
         };

@@ -757,6 +757,8 @@ export type Settings = {
 	priceCap: string | null,
 	regionsAllow: string[],
 	regionsDeny: string[],
+	/**  Where this computer says that it is; null says nothing. */
+	region: string | null,
 	explore: boolean,
 	lanOnly: boolean,
 	savedPeers: boolean,

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { amount, costOf, due, parse, share, sum, worthOf } from "./amount";
+import { amount, costOf, due, marked, parse, share, sum, worthOf } from "./amount";
 
 describe("amounts", () => {
   it("are exact to the last unit, also where a float is not", () => {
@@ -20,6 +20,13 @@ describe("amounts", () => {
     expect(amount("2123456789", "brief")).toBe("0.00000000212");
     expect(amount("1", "brief")).toBe("0.000000000000000001");
     expect(amount("0", "brief")).toBe("0");
+  });
+
+  it("say inside of a sentence what every one of a test network must say, each once", () => {
+    const mark = (amount: string) => `${amount} (worth nothing)`;
+    expect(marked("Of 1.5 DGC, 2 devETH went; DGC stays.", ["DGC", "devETH"], mark)).toBe("Of 1.5 DGC (worth nothing), 2 devETH (worth nothing) went; DGC stays.");
+    expect(marked("1 DGC (worth nothing)", ["DGC"], mark)).toBe("1 DGC (worth nothing)");
+    expect(marked("1 DGCX and 1 a+", ["DGC", "a+"], mark)).toBe("1 DGCX and 1 a+");
   });
 
   it("keep their sign", () => {

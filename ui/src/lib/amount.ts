@@ -50,6 +50,13 @@ export function share(part: string | bigint, whole: string | bigint): number {
   return Number((BigInt(part) * 10_000n) / all) / 10_000;
 }
 
+/** A sentence, with what stands behind a figure in one of these units put behind each: every amount on a test network says it. */
+export function marked(text: string, units: readonly string[], mark: (amount: string) => string): string {
+  const named = units.filter((unit) => /^\w+$/.test(unit));
+  if (named.length === 0) return text;
+  return text.replace(new RegExp(`\\d\\s(?:${named.join("|")})\\b(?! \\()`, "g"), mark);
+}
+
 /** What a job costs at most, rounded up as the protocol does. Prices are per million tokens. */
 export function due(tokensIn: number, tokensOut: number, input: string, output: string): bigint {
   const exact = BigInt(tokensIn) * BigInt(input) + BigInt(tokensOut) * BigInt(output);

@@ -1,5 +1,5 @@
 // What is about to be signed, to the last unit, and the signature bound to its digest.
-import { amount } from "../lib/amount";
+import { amount, marked } from "../lib/amount";
 import { type Preview, refusal } from "./core";
 import { el, field, reveal, secret } from "./dom";
 import type { Page } from "./page";
@@ -85,13 +85,25 @@ function figures(preview: Preview): HTMLElement {
 }
 
 function call(preview: Preview): HTMLElement | null {
-  if (preview.fields.length === 0) return null;
+  const fields = preview.fields.filter(({ value }) => value !== "").map((each) => readable(each, preview));
+  if (fields.length === 0) return null;
   return el(
     "section",
     {},
     el("h2", {}, t.call),
-    el("dl", { class: "call" }, ...preview.fields.map(({ name, value }) => el("div", {}, el("dt", {}, name), el("dd", {}, el("code", {}, value))))),
+    el("dl", { class: "call" }, ...fields.map(({ name, value }) => el("div", {}, el("dt", {}, name), el("dd", {}, el("code", {}, value))))),
   );
+}
+
+type Field = Preview["fields"][number];
+
+const SECONDS = " (Unix seconds)";
+
+/** A time is one of this computer's clock, and an amount on a test network says what it is worth. */
+function readable({ name, value }: Field, { network }: Preview): Field {
+  const time = name.endsWith(SECONDS) ? new Date(Number(value) * 1000) : null;
+  if (time !== null && !Number.isNaN(time.getTime())) return { name: name.slice(0, -SECONDS.length), value: time.toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" }) };
+  return { name, value: network.test ? marked(value, [network.symbol, network.coin], t.inSentence) : value };
 }
 
 function simulation(preview: Preview): HTMLElement {

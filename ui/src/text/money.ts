@@ -279,9 +279,10 @@ export const price = {
   most: (amount: string) => `at most ${amount} for this answer`,
   cap: (amount: string) => `${amount} cap per chat`,
   free: "Free",
-  onlyFree: "Only peers who ask nothing are asked.",
+  onlyFree: "Only peers who ask nothing are asked: nothing is left to pay others with.",
+  nothingLeft: "Every peer asks a price, and nothing is left to pay with.",
   above: (cap: string) => `Every offer is above your highest price of ${cap}.`,
-  limits: "Change limits",
+  remedies: { deposit: "Open Wallet", limits: "Change limits" },
 };
 
 export const vote = {

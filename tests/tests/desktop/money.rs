@@ -49,8 +49,8 @@ fn a_wallet_is_made_filled_and_pays_for_an_answer_that_another_window_earns() {
     take_test_money(&devnet, &asking, &app);
     deposit(&devnet, &asking, &app);
 
-    let paid = ask_and_pay(&asking, &app, &address);
-    earns(&lending, &lender, paid);
+    let paid = ask_and_pay(&devnet, &asking, &app, &address);
+    earns(&devnet, &lending, &lender, paid);
 
     nobody_knows(&app, &main_pages, &secrets);
     nothing_is_written(&asking, &secrets);
@@ -113,12 +113,13 @@ fn take_test_money(devnet: &DevChain, bench: &Bench, app: &App<'_>) {
 fn deposit(devnet: &DevChain, bench: &Bench, app: &App<'_>) {
     let payer = account(app, "spend");
     let device = account(app, "session");
+    let symbol = &devnet.network().token.symbol;
     let before = devnet.ask(|chain| {
         let chain = chain.clone();
         async move { chain.account(payer).await }
     });
     app.click_button("Deposit");
-    app.fill("Amount in DGC", DEPOSIT);
+    app.fill(&format!("Amount in {symbol}"), DEPOSIT);
     bench.pictures(app, "deposit");
     app.click_button("Continue in the signing window");
     let signing = Signing::of(app);
@@ -131,7 +132,7 @@ fn deposit(devnet: &DevChain, bench: &Bench, app: &App<'_>) {
     assert_eq!(shown.title, "Deposit, and let this device pay");
     assert_eq!(
         shown.figure("Leaves"),
-        [worthless(&format!("{DEPOSIT} DGC"))]
+        [format!("{DEPOSIT} {symbol} worth nothing")]
     );
     assert_eq!(shown.figure("To")[0], vault.to_checksum(None));
     assert!(shown.passes && shown.digest.starts_with("0x"), "{shown:?}");
@@ -144,7 +145,10 @@ fn deposit(devnet: &DevChain, bench: &Bench, app: &App<'_>) {
     let receipt = devnet.anvil("eth_getTransactionReceipt", json!([hash]));
     let number = |value: &Value| value.as_str().unwrap().parse::<U256>().unwrap();
     let fee = number(&receipt["gasUsed"]) * number(&receipt["effectiveGasPrice"]);
-    let most = units(&shown.figure("Fee, at most")[0], "devETH");
+    let most = units(
+        &shown.figure("Fee, at most")[0],
+        &devnet.network().coin.symbol,
+    );
     assert!(fee <= U256::from(most), "{fee} of {most}: {shown:?}");
 
     let (after, signer) = devnet.ask(|chain| {
@@ -156,17 +160,20 @@ fn deposit(devnet: &DevChain, bench: &Bench, app: &App<'_>) {
     });
     let signer = signer.expect("a device that may pay");
     let left = shown.figure("Left after it");
-    assert_eq!(units(&left[0], "DGC"), after.token, "{shown:?}");
-    assert!(units(&left[1], "devETH") <= after.coin, "{shown:?}");
+    assert_eq!(units(&left[0], symbol), after.token, "{shown:?}");
+    assert!(
+        units(&left[1], &devnet.network().coin.symbol) <= after.coin,
+        "{shown:?}"
+    );
     assert_eq!(before.coin - after.coin, fee.to::<u128>());
     assert_eq!(shown.call["Device"], device.to_checksum(None));
-    let call = |name: &str| units(&shown.call[name], "DGC");
+    let call = |name: &str| units(&shown.call[name], symbol);
     assert_eq!(call("It may spend"), signer.granted);
     assert_eq!(call("Bond"), signer.bond);
     assert_eq!(call("For late claims"), signer.gas_pot);
     assert_eq!(
         call("It may spend") + call("Bond") + call("For late claims"),
-        units(&format!("{DEPOSIT} DGC"), "DGC")
+        units(&format!("{DEPOSIT} {symbol}"), symbol)
     );
     // To the minute, as the page writes it.
     let until = app.script(
@@ -179,7 +186,8 @@ fn deposit(devnet: &DevChain, bench: &Bench, app: &App<'_>) {
 }
 
 /// Asks the other window's computer, and says what the answer cost.
-fn ask_and_pay(bench: &Bench, app: &App<'_>, address: &str) -> u128 {
+fn ask_and_pay(devnet: &DevChain, bench: &Bench, app: &App<'_>, address: &str) -> u128 {
+    let symbol = &devnet.network().token.symbol;
     app.connect(address);
     app.wait_for_text("Connected to");
     app.go("Chat");
@@ -205,7 +213,7 @@ fn ask_and_pay(bench: &Bench, app: &App<'_>, address: &str) -> u128 {
     app.click_button("Receipt");
     app.wait_for_text("signed by both sides · not checked");
     let due = app.value_of("Due");
-    assert_eq!(units(&due, "DGC"), paid, "{due}");
+    assert_eq!(units(&due, symbol), paid, "{due}");
     bench.pictures(app, "receipt-paid");
     app.close_dialog();
     app.go("Wallet");
@@ -215,7 +223,8 @@ fn ask_and_pay(bench: &Bench, app: &App<'_>, address: &str) -> u128 {
 }
 
 /// What the asker paid is a row here, and the row opens what proves it.
-fn earns(bench: &Bench, app: &App<'_>, paid: u128) {
+fn earns(devnet: &DevChain, bench: &Bench, app: &App<'_>, paid: u128) {
+    let symbol = &devnet.network().token.symbol;
     app.go("Wallet");
     let row = app.wait("a row that was paid out", || {
         let rows = app.invoke(
@@ -232,11 +241,11 @@ fn earns(bench: &Bench, app: &App<'_>, paid: u128) {
     app.wait_for_text("The asker signed this voucher. The signature was checked just now.");
     app.wait_for_text("Paid: what was claimed reaches this running total.");
     let total = app.value_of("Running total");
-    assert_eq!(units(&total, "DGC"), paid, "one answer was asked: {total}");
+    assert_eq!(units(&total, symbol), paid, "one answer was asked: {total}");
     bench.pictures(app, "voucher-proof");
     app.click_button("Open the receipt");
     app.wait_for_text("You answered");
-    assert_eq!(units(&app.value_of("Due"), "DGC"), paid);
+    assert_eq!(units(&app.value_of("Due"), symbol), paid);
     app.close_dialog();
     let wallet = held(app, "wallet", "token");
     assert_eq!(wallet, Some(paid), "the wallet has what was claimed");
@@ -278,11 +287,6 @@ pub(crate) fn newest(app: &App<'_>, state: &str) -> Option<Value> {
 
 fn amount(value: &Value) -> Option<u128> {
     value.as_str()?.parse().ok()
-}
-
-/// How an amount stands on a test network.
-fn worthless(amount: &str) -> String {
-    format!("{amount} worth nothing")
 }
 
 /// The base units of an amount as a person reads it, with its unit behind it.

@@ -40,7 +40,7 @@ fn a_vote_is_read_from_its_calls_and_counted_as_it_was_shown() {
     app.go("Vote");
     app.wait_for_text("No proposals");
     bench.pictures(&app, "vote-none");
-    take_power(&bench, &app);
+    take_power(&devnet, &bench, &app);
     propose(&devnet);
 
     app.wait_for_text("Lower the share of the audits");
@@ -92,30 +92,31 @@ fn a_vote_is_read_from_its_calls_and_counted_as_it_was_shown() {
 }
 
 /// Wraps tokens and delegates to oneself, each signed in the window. The first two signatures are an allowance and its use.
-fn take_power(bench: &Bench, app: &App<'_>) {
+fn take_power(devnet: &DevChain, bench: &Bench, app: &App<'_>) {
     app.go("Wallet");
     app.click_button("Unlock");
     let signing = Signing::of(app);
     signing.type_password(PASSWORD);
     signing.end_with("Unlock");
+    let symbol = &devnet.network().token.symbol;
     let wallet = account(app, "wallet");
     app.wait("tokens in the wallet", || {
         held(app, "wallet", "token").filter(|held| *held > 0)
     });
     app.go("Vote");
     for (title, leaves) in [
-        ("Allow the votes to take DGC", false),
-        ("Turn DGC into votes", true),
+        (format!("Allow the votes to take {symbol}"), false),
+        (format!("Turn {symbol} into votes"), true),
     ] {
         app.click_button("Wrap");
-        app.fill("Amount in DGC", &WRAPPED.to_string());
+        app.fill(&format!("Amount in {symbol}"), &WRAPPED.to_string());
         app.click_button("Continue in the signing window");
         let signing = Signing::of(app);
         let shown = signing.shown();
         assert_eq!(shown.title, title);
         match leaves {
-            true => assert_eq!(units(&shown.figure("Leaves")[0], "DGC"), WRAPPED * UNIT),
-            false => assert_eq!(units(&shown.call["Allowance"], "DGC"), WRAPPED * UNIT),
+            true => assert_eq!(units(&shown.figure("Leaves")[0], symbol), WRAPPED * UNIT),
+            false => assert_eq!(units(&shown.call["Allowance"], symbol), WRAPPED * UNIT),
         }
         bench.pictures(
             app,
@@ -126,7 +127,7 @@ fn take_power(bench: &Bench, app: &App<'_>) {
             },
         );
         signing.sign();
-        app.wait(title, || {
+        app.wait(&title, || {
             newest(app, "final").filter(|sent| sent["title"] == title)
         });
     }
@@ -138,7 +139,7 @@ fn take_power(bench: &Bench, app: &App<'_>) {
     let shown = signing.shown();
     assert_eq!(shown.call["To"], wallet.to_checksum(None));
     signing.sign();
-    let sure = format!("{WRAPPED} DGC (worth nothing) wrapped, voting through you.");
+    let sure = format!("{WRAPPED} {symbol} (worth nothing) wrapped, voting through you.");
     app.wait_for_text(&sure);
 }
 

@@ -16,6 +16,15 @@ describe("amounts", () => {
     expect(amount("1000000000000000", "brief")).toBe("0.001");
   });
 
+  it("are never shown as less than they are where they are the most of something", () => {
+    expect(amount("85191043788174", "at_most")).toBe("0.0000852");
+    expect(amount("2604900000000000001", "at_most")).toBe("2.605");
+    expect(amount("999999999999999999", "at_most")).toBe("1");
+    expect(amount("1", "at_most")).toBe("0.000000000000000001");
+    expect(amount("0", "at_most")).toBe("0");
+    expect(amount("1500000000000000000", "at_most")).toBe("1.5");
+  });
+
   it("say something however small they are", () => {
     expect(amount("2123456789", "brief")).toBe("0.00000000212");
     expect(amount("1", "brief")).toBe("0.000000000000000001");

@@ -149,7 +149,7 @@ describe("a confirmation", () => {
   it("names what leaves, to whom, the fee, what is left, the call and the simulation, and is bound to the digest", async () => {
     await open(send, "unlocked");
     const text = root.textContent ?? "";
-    for (const part of ["1.5 DGC", PREVIEW.to, "0.000214000000000001 ETH", "11.25 DGC", "0.0412 ETH", "1500000000000000000", t.simulationOk, PREVIEW.digest]) expect(text).toContain(part);
+    for (const part of ["1.5 DGC", PREVIEW.to, "0.000215 ETH", "11.25 DGC", "0.0412 ETH", "1500000000000000000", t.simulationOk, PREVIEW.digest]) expect(text).toContain(part);
     // Every amount on a test network says so.
     expect(root.querySelectorAll(".amount")).toHaveLength(4);
     expect(root.querySelectorAll(".amount .test")).toHaveLength(4);

@@ -276,7 +276,7 @@ export const price = {
   hint: (price: string, peers: number) => `${price} · ${plural(peers, "peer", "peers")}`,
   one: (amount: string) => `${amount} per million tokens written`,
   range: (low: string, high: string) => `${low} to ${high} per million tokens written`,
-  most: (amount: string) => `at most ${amount} for this answer`,
+  most: (amount: string) => `At most ${amount} for this answer`,
   cap: (amount: string) => `${amount} cap per chat`,
   free: "Free",
   onlyFree: "Only peers who ask nothing are asked: nothing is left to pay others with.",

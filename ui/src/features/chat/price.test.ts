@@ -17,7 +17,7 @@ const asking = (part: Partial<Asking> = {}): Asking => ({
 
 describe("the price before sending", () => {
   it("is a range, and the most that this answer may cost", () => {
-    expect(priceOf(asking())?.text).toBe("2 to 4 DGC per million tokens written · at most 0.005 DGC for this answer");
+    expect(priceOf(asking())?.text).toBe("At most 0.005 DGC for this answer · 2 to 4 DGC per million tokens written");
   });
 
   it("names the cap of the chat", () => {
@@ -25,7 +25,7 @@ describe("the price before sending", () => {
   });
 
   it("is bounded by the highest price that is allowed", () => {
-    expect(priceOf(asking({ caps: { chat: null, price: `3${DGC}` } }))?.text).toContain("at most 0.004 DGC");
+    expect(priceOf(asking({ caps: { chat: null, price: `3${DGC}` } }))?.text).toContain("At most 0.004 DGC");
   });
 
   it("says when every offer is above the highest price", () => {

@@ -32,7 +32,7 @@ export function priceOf({ offer, left, caps, tokensIn, tokensOut, say }: Asking)
   // The dearest offer that the cap allows bounds what an answer costs.
   const dearest = caps.price !== null && BigInt(caps.price) < BigInt(offer.outputHigh) ? caps.price : offer.outputHigh;
   const most = due(tokensIn, tokensOut, offer.inputHigh, dearest);
-  const parts = [range, t.price.most(say(most)), ...(caps.chat === null ? [] : [t.price.cap(say(caps.chat))])];
+  const parts = [t.price.most(say(most)), range, ...(caps.chat === null ? [] : [t.price.cap(say(caps.chat))])];
   return { text: parts.join(" · "), remedy: null };
 }
 

@@ -24,6 +24,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 mod abi;
+mod allowed;
 mod call;
 mod chain;
 mod deploy;

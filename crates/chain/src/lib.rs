@@ -32,6 +32,8 @@ mod deploy;
 pub mod dev;
 mod error;
 mod events;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod health;
 mod key;
 mod network;

@@ -184,6 +184,9 @@ pub enum Request {
         path: PathBuf,
         csv: bool,
     },
+    ExportClaims {
+        path: PathBuf,
+    },
     VoteStatus,
     SignPreview {
         intent: Box<Intent>,

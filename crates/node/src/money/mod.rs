@@ -9,13 +9,17 @@
 //! | `purse` | the payer's side: promises of this computer's session key |
 //! | `till` | the payee's side: vouchers of strangers |
 //! | `live` | both of them on one network, opened and closed as settings and keys come and go |
+//! | `anew` | whether the chain is the one that the books were written on |
 //! | `settle` | what goes on with the chain by itself: events into the books, claims to it |
 //! | `act` | what the person asks the wallet to do, as transactions |
+//! | `handover` | vouchers handed to somebody who brings them to the vault |
 //! | `status`, `earned`, `votes`, [`view`] | what a shell sees |
 
 mod act;
+mod anew;
 mod convert;
 mod earned;
+mod handover;
 mod live;
 mod price;
 mod purse;
@@ -34,6 +38,7 @@ pub use act::ActError;
 pub use earned::{
     ChainView, EarningState, EarningView, EarningsBy, OfferPrice, Proof, Receiving, SignedView,
 };
+pub use handover::{ClaimRow, Claims, ClaimsError, MAX_CLAIM_ROWS};
 pub use live::keep_network;
 pub(crate) use live::{Live, keep};
 pub(crate) use price::{allowance, asked};

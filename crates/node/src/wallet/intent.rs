@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::WalletProblem;
+use crate::money::Claims;
 
 /// An act that needs the wallet. Amounts are decimal strings of base units.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,6 +91,11 @@ pub enum Intent {
     Cancel {
         /// Which.
         id: String,
+    },
+    /// Bring vouchers that somebody handed over to the vault: it pays whoever earned them, and the fee is the sender's.
+    Claim {
+        /// What was handed over.
+        claims: Box<Claims>,
     },
     /// Vote on a proposal.
     Vote {
@@ -199,6 +205,7 @@ impl Intent {
             | Self::Faucet
             | Self::SpeedUp { .. }
             | Self::Cancel { .. }
+            | Self::Claim { .. }
             | Self::Vote { .. }
             | Self::Propose { .. } => true,
         }

@@ -5,10 +5,10 @@ use std::{sync::Arc, time::Duration};
 use chain::{Call, Key, Spender, Start, U256};
 use protocol::voucher::Address;
 
-use super::{Live, Money};
+use super::{Live, Money, start};
 use crate::{
     Node, clock,
-    error::NodeError,
+    error::{DISK_FULL_FIX, NodeError, is_disk_full},
     wallet::{
         Account, Change, Intent, Leaves, NamedValue, Preview, PreviewNetwork, Simulation, Support,
         WalletProblem, WalletRole,
@@ -71,6 +71,27 @@ pub enum ActError {
         /// Which value.
         value: String,
     },
+    /// More than the account has.
+    #[error("the account has less than that")]
+    NotEnough,
+    /// Bond, late claims and the share of who brings it take all.
+    #[error("nothing of this sum would be left to spend")]
+    FeeTooHigh,
+    /// A text that is no signed first deposit.
+    #[error("this is no signed first deposit")]
+    NoStart,
+    /// One of another chain or vault.
+    #[error("this was signed for another network")]
+    OtherNetwork,
+    /// What was signed cannot be kept.
+    #[error("{path} cannot be written")]
+    File {
+        /// Where it belongs.
+        path: std::path::PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
     /// Something else was shown meanwhile.
     #[error("what was shown is not what is confirmed")]
     OtherDigest,
@@ -90,6 +111,12 @@ impl ActError {
             Self::NoProposal(_) => "no_proposal",
             Self::NoTransaction(_) => "no_transaction",
             Self::NoChange { .. } => "no_change",
+            Self::NotEnough => "not_enough",
+            Self::FeeTooHigh => "fee_too_high",
+            Self::NoStart => "no_start",
+            Self::OtherNetwork => "other_network",
+            Self::File { source, .. } if is_disk_full(source) => "disk_full",
+            Self::File { .. } => "file",
             Self::OtherDigest => "changed",
         }
     }
@@ -107,6 +134,12 @@ impl ActError {
             Self::NoProposal(_) => "Open the proposal again.",
             Self::NoTransaction(_) => "Open the list of transactions again.",
             Self::NoChange { .. } => "Choose another value.",
+            Self::NotEnough => "Choose a smaller sum.",
+            Self::FeeTooHigh => "Deposit more, or offer a smaller share to who brings it.",
+            Self::NoStart => "Copy the whole text again, from its first brace to its last.",
+            Self::OtherNetwork => "Choose the network that it was signed for, then try again.",
+            Self::File { source, .. } if is_disk_full(source) => DISK_FULL_FIX,
+            Self::File { .. } => "Check the rights on the data folder.",
             Self::OtherDigest => "Look at it again, then confirm.",
         };
         text.to_owned()
@@ -126,6 +159,9 @@ impl Node {
             .live()
             .filter(|_| intent.is_signed())
             .ok_or_else(|| ActError::Wallet(intent.without_money()))?;
+        if let Intent::SignStart { amount, fee } = intent {
+            return Ok(self.show_start(&live, amount.0, fee.0).await?);
+        }
         let shown = self.show(&live, intent).await?;
         let view = view(&live, &shown);
         self.inner.money.shown(Some(shown));
@@ -142,6 +178,9 @@ impl Node {
             .money
             .live()
             .ok_or_else(|| ActError::Wallet(intent.without_money()))?;
+        if let Intent::SignStart { .. } = intent {
+            return Ok(self.sign_start(&live, digest).await?);
+        }
         let shown = self
             .inner
             .money
@@ -199,6 +238,10 @@ impl Node {
             | Intent::Wrap { .. }
             | Intent::Unwrap { .. }
             | Intent::Vote { .. }
+            | Intent::Queue { .. }
+            | Intent::Execute { .. }
+            | Intent::SignStart { .. }
+            | Intent::Relay { .. }
             | Intent::Propose { .. } => {
                 let (role, call) = self.call(live, intent).await?;
                 let preview = live.chain.preview(self.address(role)?, &call).await?;
@@ -284,6 +327,12 @@ impl Node {
                 };
                 (WalletRole::Wallet, call)
             }
+            Intent::Queue { id } => (WalletRole::Wallet, Call::Queue(motion(live, id).await?)),
+            Intent::Execute { id } => (WalletRole::Wallet, Call::Execute(motion(live, id).await?)),
+            Intent::Relay { start } => (
+                WalletRole::Wallet,
+                start::bring(start, live.chain.network())?,
+            ),
             Intent::Propose {
                 title,
                 description,
@@ -306,6 +355,7 @@ impl Node {
             | Intent::ConfirmWords
             | Intent::Export
             | Intent::ChangePassword
+            | Intent::SignStart { .. }
             | Intent::SpeedUp { .. }
             | Intent::Cancel { .. } => return Err(WalletProblem::NothingToSign.into()),
         })
@@ -320,28 +370,15 @@ impl Node {
     ) -> Result<Call, ActError> {
         let key = self.key(payer)?;
         let account = live.chain.account(key.address()).await?;
-        let terms = live.chain.vault_terms().await?;
-        let now = live.chain_now();
-        let bond = amount / BOND_PART;
-        let gas_pot = terms
-            .gas_share
-            .saturating_mul(GAS_SHARES)
-            .min(amount / POT_PART);
-        let deadline = U256::from(now + PERMIT_LIFE_S);
-        let permit = key.permit(live.chain.network(), amount, account.token_nonce, deadline)?;
-        let start = Start {
-            payer: key.address(),
-            deposit: amount,
-            signer: self.address(WalletRole::Session)?,
-            grant: amount - bond - gas_pot,
-            until: now + GRANT_LIFE.as_secs(),
-            bond,
-            gas_pot,
-            relayer_fee: 0,
-            // Any number that was not used: the time of now in milliseconds.
-            nonce: U256::from(clock::unix_ms()),
-            deadline,
-        };
+        let signer = self.address(WalletRole::Session)?;
+        let deadline = live.chain_now() + PERMIT_LIFE_S;
+        let start = first_steps(live, key.address(), signer, (amount, 0), deadline).await?;
+        let permit = key.permit(
+            live.chain.network(),
+            amount,
+            account.token_nonce,
+            start.deadline,
+        )?;
         Ok(Call::Start {
             start,
             permit: Some(permit),
@@ -349,14 +386,14 @@ impl Node {
     }
 
     /// The account that asking is paid from.
-    fn payer_role(&self) -> WalletRole {
+    pub(super) fn payer_role(&self) -> WalletRole {
         match self.inner.settings.borrow().money.mode {
             super::settings::Mode::LendAndSpend => WalletRole::Wallet,
             super::settings::Mode::Free | super::settings::Mode::Earn => WalletRole::Spend,
         }
     }
 
-    fn address(&self, role: WalletRole) -> Result<Address, ActError> {
+    pub(super) fn address(&self, role: WalletRole) -> Result<Address, ActError> {
         let status = self.inner.wallet.status();
         let mut accounts = status.accounts.iter();
         accounts
@@ -374,7 +411,7 @@ impl Node {
             .ok_or(ActError::NoAccount)
     }
 
-    fn key(&self, role: WalletRole) -> Result<Key, ActError> {
+    pub(super) fn key(&self, role: WalletRole) -> Result<Key, ActError> {
         let wallet = &self.inner.wallet;
         let secret = match role {
             WalletRole::Wallet => wallet.key(Account::Wallet)?,
@@ -408,6 +445,52 @@ fn address(text: &str) -> Result<Address, ActError> {
         false => bare.parse().ok(),
     };
     read.ok_or_else(|| ActError::NoAddress(text.to_owned()))
+}
+
+/// A deposit, and this device's key with what of it is left after the bond, the pot for late claims and the share of who brings
+/// it.
+pub(super) async fn first_steps(
+    live: &Live,
+    payer: Address,
+    signer: Address,
+    (amount, relayer_fee): (u128, u128),
+    deadline: u64,
+) -> Result<Start, ActError> {
+    let terms = live.chain.vault_terms().await?;
+    let bond = amount / BOND_PART;
+    let gas_pot = terms
+        .gas_share
+        .saturating_mul(GAS_SHARES)
+        .min(amount / POT_PART);
+    let grant = (amount - bond - gas_pot)
+        .checked_sub(relayer_fee)
+        .filter(|grant| *grant > 0)
+        .ok_or(ActError::FeeTooHigh)?;
+    Ok(Start {
+        payer,
+        deposit: amount,
+        signer,
+        grant,
+        until: live.chain_now() + GRANT_LIFE.as_secs(),
+        bond,
+        gas_pot,
+        relayer_fee,
+        // Any number that was not used: the time of now in milliseconds.
+        nonce: U256::from(clock::unix_ms()),
+        deadline: U256::from(deadline),
+    })
+}
+
+/// The calls of a proposal, as the chain has them.
+async fn motion(live: &Live, id: &str) -> Result<chain::Motion, ActError> {
+    let none = || ActError::NoProposal(id.to_owned());
+    let number: U256 = id.parse().map_err(|_| none())?;
+    let proposals = live.chain.proposals().await?;
+    let mut proposals = proposals.into_iter();
+    proposals
+        .find(|proposal| proposal.id == number)
+        .map(|proposal| proposal.motion)
+        .ok_or_else(none)
 }
 
 fn read_change(live: &Live, change: &Change) -> Result<chain::Change, ActError> {

@@ -14,6 +14,7 @@ use tokio_util::sync::DropGuard;
 
 use super::{
     purse::{Purse, PurseError},
+    rules::{self, Rules},
     settings::Mode,
     settle, status,
     till::Till,
@@ -39,6 +40,8 @@ pub(crate) struct Live {
     pub(super) operator: Option<Key>,
     /// Where claims go.
     pub(super) payout: Option<Address>,
+    /// What votes have set; `None` until it was read.
+    pub(super) rules: watch::Sender<Option<Rules>>,
     /// Why nothing more is settled.
     pub(super) problem: watch::Sender<Option<String>>,
     /// What the last audit found first.
@@ -101,9 +104,11 @@ pub(crate) async fn keep(inner: Arc<Inner>) {
                         chain = Some(live.chain.clone());
                         inner.money.live.send_replace(Some(Arc::clone(&live)));
                         opened.clone_from(&wanted);
+                        let weak = Arc::downgrade(&live);
                         inner
                             .tasks
-                            .spawn(status::keep(Arc::clone(&inner), Arc::downgrade(&live)));
+                            .spawn(rules::keep(Arc::clone(&inner), weak.clone()));
+                        inner.tasks.spawn(status::keep(Arc::clone(&inner), weak));
                     }
                     Err(error) => {
                         tracing::warn!(%error, "money cannot be used");
@@ -205,6 +210,7 @@ async fn open(
         till,
         operator,
         payout,
+        rules: watch::Sender::new(None),
         problem: watch::Sender::new(None),
         disagrees: watch::Sender::new(None),
         moved: Notify::new(),

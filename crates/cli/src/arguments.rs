@@ -489,11 +489,12 @@ pub(crate) enum VoteAct {
         #[command(flatten)]
         sure: Sure,
     },
-    /// Propose a change of one parameter
+    /// Propose one change
     Propose {
-        /// `audit_rate`, `auditor_share`, `slash` or `fee` (in parts of 10,000), or `minimum_stake` (base units)
+        /// `audit_rate`, `auditor_share`, `slash` or `fee` (in parts of 10,000), `minimum_stake` (base units), `model_add` or
+        /// `model_remove`
         what: String,
-        /// The value
+        /// The value; of `model_add` "DIGEST LICENCE FAMILY CARD", of `model_remove` the digest, digests being SHA-256
         value: String,
         /// One line
         #[arg(long)]

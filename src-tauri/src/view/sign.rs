@@ -58,6 +58,19 @@ pub(crate) enum Intent {
         id: String,
         support: Support,
     },
+    Queue {
+        id: String,
+    },
+    Execute {
+        id: String,
+    },
+    SignStart {
+        amount: String,
+        fee: String,
+    },
+    Relay {
+        start: String,
+    },
     Propose {
         title: String,
         description: String,
@@ -160,6 +173,16 @@ impl TryFrom<Intent> for wallet::Intent {
                 id,
                 support: support.into(),
             },
+            Intent::Queue { id } => Self::Queue { id },
+            Intent::Execute { id } => Self::Execute { id },
+            Intent::SignStart {
+                amount: digits,
+                fee,
+            } => Self::SignStart {
+                amount: amount(digits)?,
+                fee: amount(fee)?,
+            },
+            Intent::Relay { start } => Self::Relay { start },
             Intent::Propose {
                 title,
                 description,
@@ -289,6 +312,8 @@ pub(crate) struct NamedValue {
 pub(crate) enum Simulation {
     Ok,
     Reverts,
+    /// It is signed here, and tried by who sends it.
+    NotSent,
 }
 
 /// The network of a preview.
@@ -325,6 +350,7 @@ impl From<wallet::Preview> for Preview {
             simulation: match preview.simulation {
                 wallet::Simulation::Ok => Simulation::Ok,
                 wallet::Simulation::Reverts => Simulation::Reverts,
+                wallet::Simulation::NotSent => Simulation::NotSent,
             },
             reason: preview.reason,
             network: PreviewNetwork {

@@ -29,7 +29,7 @@ export async function confirm(page: Page, locked: boolean, note: string | null =
     actions: [
       page.cancel(),
       {
-        name: t.confirm,
+        name: preview.simulation === "not_sent" ? t.confirmSign : t.confirm,
         look: "solid",
         act: async () => {
           if (password?.value === "") return page.refuse({ message: t.passwordNeeded, fix: null });
@@ -79,7 +79,7 @@ function figures(preview: Preview): HTMLElement {
     { class: "figures" },
     row(t.leaves, ...(preview.leaves.length === 0 ? [el("span", {}, t.nothingLeaves)] : preview.leaves.map((asset) => money(asset.amount, asset.symbol, test)))),
     row(t.to, el("code", { class: preview.known ? null : "bad" }, preview.to), el("span", { class: "quiet" }, preview.network.title)),
-    row(t.fee, money(preview.feeMax, coin, test)),
+    ...(preview.simulation === "not_sent" ? [] : [row(t.fee, money(preview.feeMax, coin, test))]),
     row(t.after, money(preview.tokenAfter, symbol, test), money(preview.coinAfter, coin, test)),
   );
 }
@@ -95,6 +95,8 @@ function call(preview: Preview): HTMLElement | null {
 }
 
 function simulation(preview: Preview): HTMLElement {
+  // It is signed and not sent: who sends it tries it first.
+  if (preview.simulation === "not_sent") return el("p", { class: "quiet" }, t.notSent);
   const ok = preview.simulation === "ok";
   return el("p", { class: ok ? "good" : "bad" }, `${t.simulation}: ${ok ? t.simulationOk : t.simulationReverts}`, ok || preview.reason === null ? null : el("span", { class: "block" }, preview.reason));
 }

@@ -493,6 +493,20 @@ async fn motion(live: &Live, id: &str) -> Result<chain::Motion, ActError> {
         .ok_or_else(none)
 }
 
+/// A model as it is proposed: digest of the file, licence, family and digest of its card, with a blank between them.
+fn listing(value: &str) -> Option<chain::Model> {
+    let parts: Vec<&str> = value.split_whitespace().collect();
+    let [digest, licence, family, card] = parts.as_slice() else {
+        return None;
+    };
+    Some(chain::Model {
+        digest: digest.parse().ok()?,
+        licence: (*licence).to_owned(),
+        family: (*family).to_owned(),
+        card: card.parse().ok()?,
+    })
+}
+
 fn read_change(live: &Live, change: &Change) -> Result<chain::Change, ActError> {
     let bad = || ActError::NoChange {
         what: change.what.clone(),
@@ -506,6 +520,10 @@ fn read_change(live: &Live, change: &Change) -> Result<chain::Change, ActError> 
         "minimum_stake" => {
             chain::Change::MinimumStake(super::settings::sum(&change.value).ok_or_else(bad)?)
         }
+        "model_add" => chain::Change::ListModel(listing(&change.value).ok_or_else(bad)?),
+        "model_remove" => chain::Change::DropModel {
+            digest: change.value.parse().map_err(|_| bad())?,
+        },
         // What the vault takes goes to those who decide over it.
         "fee" => chain::Change::Fee {
             bps: small()?,

@@ -313,7 +313,7 @@ pub(crate) enum WalletAct {
         #[command(flatten)]
         sure: Sure,
     },
-    /// Take tokens out of the vault that are in no grant
+    /// Take tokens out of the vault that are in no grant; what an ended key left is taken back first, 14 days after its end
     Withdraw {
         /// In tokens, as 12.5
         amount: String,

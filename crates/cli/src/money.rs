@@ -57,14 +57,25 @@ impl<'a> Act<'a> {
     }
 }
 
-/// Shows what would be sent, asks, sends it, and watches it until it is final. What is signed for somebody else to send is signed,
-/// and that is all.
+/// Shows what would be sent, asks, sends it, and watches it until it is final; one transaction after another where it takes two. What
+/// is signed for somebody else to send is signed, and that is all.
 pub(crate) async fn sign(
     core: &Core,
     act: Act<'_>,
     output: &mut Output,
     stop: &Stop,
 ) -> Result<(), Failure> {
+    while sign_one(core, &act, output, stop).await? {}
+    Ok(())
+}
+
+/// One transaction. Whether another one has to follow it.
+async fn sign_one(
+    core: &Core,
+    act: &Act<'_>,
+    output: &mut Output,
+    stop: &Stop,
+) -> Result<bool, Failure> {
     let status = reached(core, output).await?;
     if status.wallet == WalletState::Locked {
         let password = secret(act.password_file, PASSWORD).await?;
@@ -102,7 +113,7 @@ pub(crate) async fn sign(
         .sign_confirm(&act.intent, &preview.digest)
         .await?;
     if !act.intent.is_sent() {
-        return Ok(());
+        return Ok(false);
     }
     let until = tokio::time::Instant::now() + WATCH;
     loop {
@@ -117,10 +128,13 @@ pub(crate) async fn sign(
             match tx.state.as_str() {
                 "final" => {
                     output.clear_progress();
-                    if act.json {
-                        return output.json(tx);
+                    match act.json {
+                        true => output.json(tx)?,
+                        false => {
+                            output.line(&format!("{}: final. {}", tx.title, tx.hash))?;
+                        }
                     }
-                    return output.line(&format!("{}: final. {}", tx.title, tx.hash));
+                    return Ok(preview.more);
                 }
                 "failed" | "lost" | "replaced" => {
                     output.clear_progress();
@@ -136,7 +150,7 @@ pub(crate) async fn sign(
         if tokio::time::Instant::now() >= until {
             output.clear_progress();
             output.news("It is not final yet. It goes on while a window or `serve` runs; see `decentralgpt wallet history`.");
-            return Ok(());
+            return Ok(false);
         }
         tokio::select! {
             () = tokio::time::sleep(LOOK) => {}

@@ -35,18 +35,12 @@ pub(crate) async fn vote(
         Some(VoteAct::Abstain { id, sure }) => (support(id, Support::Abstain), sure),
         Some(VoteAct::Queue { id, sure }) => (Intent::Queue { id }, sure),
         Some(VoteAct::Execute { id, sure }) => (Intent::Execute { id }, sure),
-        Some(VoteAct::Wrap { amount: text, sure }) => {
-            let amount = amount(&text)?;
-            let act = Act::new(
-                Intent::Wrap { amount },
-                sure,
-                command.password_file.as_deref(),
-                command.json,
-            );
-            // The first transaction lets the wrapper take so much, the second one wraps it.
-            sign(core, act, output, stop).await?;
-            (Intent::Wrap { amount }, sure)
-        }
+        Some(VoteAct::Wrap { amount: text, sure }) => (
+            Intent::Wrap {
+                amount: amount(&text)?,
+            },
+            sure,
+        ),
         Some(VoteAct::Unwrap { amount: text, sure }) => (
             Intent::Unwrap {
                 amount: amount(&text)?,

@@ -187,6 +187,18 @@ impl Ledger {
         .await
     }
 
+    /// The signers of this payer whose books began here, the oldest first. One that ended may still have something to take back.
+    pub async fn signers_begun_for(&self, payer: Address) -> Result<Vec<Address>, LedgerError> {
+        self.call(move |connection| {
+            let own = Signer::all(connection)?.into_iter();
+            Ok(own
+                .filter(|row| row.own && row.payer == payer)
+                .map(|row| row.signer)
+                .collect())
+        })
+        .await
+    }
+
     /// What final blocks say of a signer, ours or a payer's. A grant only grows; its end is the chain's.
     pub async fn signer_seen(
         &self,

@@ -2,7 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use chain::{Call, Key, Spender, Start, U256};
+use chain::{Call, Key, SignerView, Spender, Start, U256};
+use ledger::THAW_S;
 use protocol::voucher::Address;
 
 use super::{Live, Money, start};
@@ -34,6 +35,8 @@ pub(crate) struct Shown {
     pub(super) digest: String,
     pub(super) role: WalletRole,
     pub(super) preview: chain::Preview,
+    /// What was asked for needs another transaction after this one.
+    pub(super) more: bool,
 }
 
 /// Why an act was not shown or done.
@@ -48,6 +51,9 @@ pub enum ActError {
     /// A key that is none.
     #[error(transparent)]
     Key(#[from] chain::KeyError),
+    /// The books cannot be read.
+    #[error(transparent)]
+    Ledger(#[from] ledger::LedgerError),
     /// A typing error in an address.
     #[error("{0} is no address of this chain")]
     NoAddress(String),
@@ -105,6 +111,7 @@ impl ActError {
             Self::Wallet(problem) => problem.code(),
             Self::Chain(_) => "chain",
             Self::Key(_) => "not_a_key",
+            Self::Ledger(_) => "ledger",
             Self::NoAddress(_) => "no_address",
             Self::NoAccount => "wallet_missing",
             Self::Days => "out_of_range",
@@ -127,7 +134,7 @@ impl ActError {
         let text = match self {
             Self::Wallet(problem) => return problem.fix(),
             Self::Chain(_) => "Nothing was sent. Look at the state of the network, then try again.",
-            Self::Key(_) => "Start the program again.",
+            Self::Key(_) | Self::Ledger(_) => "Start the program again.",
             Self::NoAddress(_) => "Copy the whole address again: 0x and 40 digits.",
             Self::NoAccount => "Make a wallet first.",
             Self::Days => "Choose another number of days.",
@@ -211,14 +218,14 @@ impl Node {
             id.parse()
                 .map_err(|_| ActError::NoTransaction(id.to_owned()))
         };
-        let (role, preview) = match intent {
+        let (role, preview, more) = match intent {
             Intent::SpeedUp { id } => {
                 let preview = live.chain.speed_up(transaction(id)?).await?;
-                (self.role_of(preview.from)?, preview)
+                (self.role_of(preview.from)?, preview, false)
             }
             Intent::Cancel { id } => {
                 let preview = live.chain.cancel(transaction(id)?).await?;
-                (self.role_of(preview.from)?, preview)
+                (self.role_of(preview.from)?, preview, false)
             }
             Intent::Create
             | Intent::Import
@@ -245,13 +252,14 @@ impl Node {
             | Intent::Propose { .. } => {
                 let (role, call) = self.call(live, intent).await?;
                 let preview = live.chain.preview(self.address(role)?, &call).await?;
-                (role, preview)
+                (role, preview, comes_first(intent, &call))
             }
         };
         Ok(Shown {
             digest: preview.digest.to_string(),
             role,
             preview,
+            more,
         })
     }
 
@@ -272,7 +280,10 @@ impl Node {
                 (WalletRole::Wallet, call)
             }
             Intent::Deposit { amount } => (payer, self.deposit(live, payer, amount.0).await?),
-            Intent::Withdraw { amount } => (payer, Call::Withdraw { amount: amount.0 }),
+            Intent::Withdraw { amount } => {
+                let owner = self.address(payer)?;
+                (payer, withdraw(live, owner, amount.0).await?)
+            }
             Intent::Grant { amount, days } => {
                 if !(1..=MAX_DAYS).contains(days) {
                     return Err(ActError::Days);
@@ -434,6 +445,37 @@ impl Money {
     }
 }
 
+/// Whether a call only makes way for what was asked for.
+fn comes_first(intent: &Intent, call: &Call) -> bool {
+    matches!(
+        (intent, call),
+        (Intent::Wrap { .. }, Call::Approve { .. }) | (Intent::Withdraw { .. }, Call::Thaw { .. })
+    )
+}
+
+/// Tokens out of the vault. Where too few are free, what an ended key has left is taken back first.
+async fn withdraw(live: &Live, payer: Address, amount: u128) -> Result<Call, ActError> {
+    if live.chain.account(payer).await?.vault_balance < amount {
+        let now = live.chain_now();
+        for signer in live.ledger.signers_begun_for(payer.into_array()).await? {
+            let signer = Address::from(signer);
+            let view = live.chain.signer(payer, signer).await?;
+            if view.is_some_and(|view| is_due_back(&view, now)) {
+                return Ok(Call::Thaw { payer, signer });
+            }
+        }
+    }
+    Ok(Call::Withdraw { amount })
+}
+
+/// Whether the vault gives something of this signer back: the rest of its grant one thaw after its end, bond and gas pot after two.
+fn is_due_back(view: &SignerView, now: u64) -> bool {
+    let since = |thaws: u64| now >= view.until.saturating_add(thaws * THAW_S);
+    let rest = view.granted > view.spent && since(1);
+    let bond = (view.bond > 0 || view.gas_pot > 0) && since(2);
+    !view.contested && (rest || bond)
+}
+
 fn address(text: &str) -> Result<Address, ActError> {
     // The mixed case of an address is its checksum: one that has it and does not hold is a typing error.
     let bare = text.trim();
@@ -557,6 +599,7 @@ fn view(live: &Live, shown: &Shown) -> Preview {
         fee_max: preview.fee_max.to_string(),
         coin_after: preview.coin_after.map(|left| left.to_string()),
         token_after: preview.token_after.map(|left| left.to_string()),
+        more: shown.more,
         fields: preview
             .described
             .fields
@@ -574,5 +617,41 @@ fn view(live: &Live, shown: &Shown) -> Preview {
             symbol: network.token.symbol.clone(),
             coin: network.coin.symbol.clone(),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rest_comes_back_after_one_thaw_and_the_bond_after_two() {
+        let view = SignerView {
+            granted: 10,
+            spent: 4,
+            locked: 0,
+            until: 1_000,
+            bond: 1,
+            gas_pot: 0,
+            ended: true,
+            thawed: false,
+            contested: false,
+        };
+        assert!(!is_due_back(&view, 1_000 + THAW_S - 1));
+        assert!(is_due_back(&view, 1_000 + THAW_S));
+        let thawed = SignerView {
+            spent: 10,
+            thawed: true,
+            ..view
+        };
+        assert!(!is_due_back(&thawed, 1_000 + 2 * THAW_S - 1));
+        assert!(is_due_back(&thawed, 1_000 + 2 * THAW_S));
+        let empty = SignerView { bond: 0, ..thawed };
+        assert!(!is_due_back(&empty, u64::MAX));
+        let contested = SignerView {
+            contested: true,
+            ..view
+        };
+        assert!(!is_due_back(&contested, u64::MAX));
     }
 }

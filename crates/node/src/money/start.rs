@@ -119,6 +119,7 @@ impl Node {
             fee_max: "0".to_owned(),
             coin_after: Some(account.coin.to_string()),
             token_after: Some((account.token - amount).to_string()),
+            more: false,
             fields: vec![
                 named("For who brings it", token(start.relayer_fee)),
                 named("Device", start.signer.to_checksum(None)),

@@ -260,6 +260,10 @@ pub struct Preview {
     pub coin_after: Option<String>,
     /// The account's token afterwards, in base units; `None` where there is not enough.
     pub token_after: Option<String>,
+    /// What was asked for needs another transaction after this one, shown and signed the same way: an allowance before tokens are
+    /// wrapped, what an ended key left before it is withdrawn.
+    #[serde(default)]
+    pub more: bool,
     /// The decoded call, field by field.
     pub fields: Vec<NamedValue>,
     /// What a simulation of the call said.

@@ -40,6 +40,8 @@ pub(crate) enum Command {
     Wallet(Wallet),
     /// What this computer earned, and the proof of it
     Earnings(Earnings),
+    /// Bring vouchers that somebody handed over to the vault; the fee is yours, what they are worth is theirs
+    Claim(Claim),
     /// What the network votes on, and your vote
     Vote(Vote),
     /// The networks that money can be on
@@ -400,9 +402,28 @@ pub(crate) struct Earnings {
     /// Write every row of the books to this file: CSV, or JSON where its name ends so
     #[arg(long, value_name = "FILE", conflicts_with = "proof")]
     pub(crate) save: Option<PathBuf>,
+    /// Write the vouchers that were not claimed yet to this file: anybody can bring them to the vault with `decentralgpt claim`, while
+    /// this computer is away. What they are worth goes to this wallet
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["proof", "save"])]
+    pub(crate) export_claims: Option<PathBuf>,
     /// As JSON, for programs
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Vouchers that somebody handed over.
+#[derive(Debug, Args)]
+pub(crate) struct Claim {
+    /// The file, as `decentralgpt earnings --export-claims` wrote it
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) sure: Sure,
+    /// As JSON, for programs
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The wallet's password, from a file of mode 0600 [default: typed]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) password_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]

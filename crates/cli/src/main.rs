@@ -87,6 +87,7 @@ async fn act(arguments: Arguments, output: &mut Output) -> Result<(), Failure> {
         Command::Peers(peers) => peers::peers(&core, peers, output, &stop).await,
         Command::Wallet(wallet) => wallet::wallet(&core, wallet, output, &stop).await,
         Command::Earnings(earnings) => money::earnings(&core, earnings, output).await,
+        Command::Claim(claim) => money::claim(&core, claim, output, &stop).await,
         Command::Vote(vote) => vote::vote(&core, vote, output, &stop).await,
         Command::Networks(networks) => money::networks(&core, networks, output).await,
         Command::Status(listing) => doctor::status(&core, listing, output).await,
@@ -103,6 +104,7 @@ fn wants_json(command: &Command) -> bool {
         Command::Serve(serve) => serve.json,
         Command::Wallet(wallet) => wallet.json,
         Command::Earnings(earnings) => earnings.json,
+        Command::Claim(claim) => claim.json,
         Command::Vote(vote) => vote.json,
         Command::Networks(networks) => networks.json,
         Command::Models(

@@ -7,12 +7,12 @@ use std::{
 };
 
 use node::{
-    money::{EarningView, EarningsBy, Proof, view::MoneyStatus},
+    money::{Claims, ClaimsError, EarningView, EarningsBy, Proof, view::MoneyStatus},
     wallet::{Amount, Intent, Preview, Simulation, WalletRole, WalletState},
 };
 
 use crate::{
-    arguments::{ByArgument, Earnings, Networks, NetworksAct, Sure},
+    arguments::{ByArgument, Claim, Earnings, Networks, NetworksAct, Sure},
     core::Core,
     failure::Failure,
     output::Output,
@@ -381,6 +381,20 @@ pub(crate) async fn earnings(
             false => output.line(&format!("Written to {}.", path.display())),
         };
     }
+    if let Some(path) = &command.export_claims {
+        let path = std::path::absolute(path).map_err(Failure::output)?;
+        reached(core, output).await?;
+        output.clear_progress();
+        let claims = core.client.export_claims(&path).await?;
+        return match command.json {
+            true => output.json(&claims),
+            false => output.line(&format!(
+                "{} vouchers written to {}. Whoever has it can see who paid you, and can bring them: `decentralgpt claim FILE`.",
+                claims.rows.len(),
+                path.display()
+            )),
+        };
+    }
     let by = match command.by {
         ByArgument::Job => EarningsBy::Job,
         ByArgument::Day => EarningsBy::Day,
@@ -398,6 +412,35 @@ pub(crate) async fn earnings(
     }
     let rows: Vec<Vec<String>> = rows.iter().map(earned).collect();
     columns(&rows).iter().try_for_each(|line| output.line(line))
+}
+
+/// Brings what somebody handed over, in as many transactions as it takes.
+pub(crate) async fn claim(
+    core: &Core,
+    command: Claim,
+    output: &mut Output,
+    stop: &Stop,
+) -> Result<(), Failure> {
+    let unread = |error: ClaimsError| {
+        Failure::new(
+            "claims",
+            format!("{error}."),
+            "Ask for the file again: `decentralgpt earnings --export-claims FILE` writes it.",
+        )
+    };
+    let claims = Claims::read(&command.file).map_err(unread)?;
+    if claims.rows.is_empty() {
+        return Err(unread(ClaimsError::Empty));
+    }
+    for claims in claims.batches() {
+        let intent = Intent::Claim {
+            claims: Box::new(claims),
+        };
+        let file = command.password_file.as_deref();
+        let act = Act::new(intent, command.sure, file, command.json);
+        sign(core, act, output, stop).await?;
+    }
+    Ok(())
 }
 
 fn earned(row: &EarningView) -> Vec<String> {

@@ -186,6 +186,9 @@ pub enum Request {
     },
     MoneyPrices,
     StartText,
+    ExportClaims {
+        path: PathBuf,
+    },
     VoteStatus,
     SignPreview {
         intent: Box<Intent>,

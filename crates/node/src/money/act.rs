@@ -37,6 +37,8 @@ pub(crate) struct Shown {
     pub(super) preview: chain::Preview,
     /// What was asked for needs another transaction after this one.
     pub(super) more: bool,
+    /// A deposit whose permit is signed once it is confirmed.
+    pub(super) start: Option<Start>,
 }
 
 /// Why an act was not shown or done.
@@ -51,6 +53,9 @@ pub enum ActError {
     /// A key that is none.
     #[error(transparent)]
     Key(#[from] chain::KeyError),
+    /// What was handed over cannot be brought here.
+    #[error(transparent)]
+    Claims(#[from] super::ClaimsError),
     /// The books cannot be read.
     #[error(transparent)]
     Ledger(#[from] ledger::LedgerError),
@@ -111,7 +116,8 @@ impl ActError {
             Self::Wallet(problem) => problem.code(),
             Self::Chain(_) => "chain",
             Self::Key(_) => "not_a_key",
-            Self::Ledger(_) => "ledger",
+            Self::Claims(_) => "claims",
+            Self::Ledger(_) => "ledger_failed",
             Self::NoAddress(_) => "no_address",
             Self::NoAccount => "wallet_missing",
             Self::Days => "out_of_range",
@@ -134,7 +140,11 @@ impl ActError {
         let text = match self {
             Self::Wallet(problem) => return problem.fix(),
             Self::Chain(_) => "Nothing was sent. Look at the state of the network, then try again.",
-            Self::Key(_) | Self::Ledger(_) => "Start the program again.",
+            Self::Key(_) => "Start the program again.",
+            Self::Claims(_) => {
+                "Choose the network that it is of, and the file as `earnings --export-claims` wrote it."
+            }
+            Self::Ledger(_) => "Nothing was sent. Look whether the disk is full.",
             Self::NoAddress(_) => "Copy the whole address again: 0x and 40 digits.",
             Self::NoAccount => "Make a wallet first.",
             Self::Days => "Choose another number of days.",
@@ -206,8 +216,12 @@ impl Node {
                 .signing_allowed(held.token)
                 .map_err(ActError::Wallet)?;
         }
+        let preview = match &shown.start {
+            Some(start) => permitted(&live, &key, start, &shown.preview).await?,
+            None => shown.preview,
+        };
         live.chain
-            .send(&key, shown.preview)
+            .send(&key, preview)
             .await
             .map_err(ActError::Chain)?;
         Ok(())
@@ -218,14 +232,20 @@ impl Node {
             id.parse()
                 .map_err(|_| ActError::NoTransaction(id.to_owned()))
         };
-        let (role, preview, more) = match intent {
+        let (role, preview, start, more) = match intent {
             Intent::SpeedUp { id } => {
                 let preview = live.chain.speed_up(transaction(id)?).await?;
-                (self.role_of(preview.from)?, preview, false)
+                (self.role_of(preview.from)?, preview, None, false)
             }
             Intent::Cancel { id } => {
                 let preview = live.chain.cancel(transaction(id)?).await?;
-                (self.role_of(preview.from)?, preview, false)
+                (self.role_of(preview.from)?, preview, None, false)
+            }
+            Intent::Deposit { amount } => {
+                let payer = self.payer_role();
+                let start = self.deposit(live, payer, amount.0).await?;
+                let preview = live.chain.preview_start(&start).await?;
+                (payer, preview, Some(start), false)
             }
             Intent::Create
             | Intent::Import
@@ -238,12 +258,12 @@ impl Node {
             | Intent::RegisterPayee
             | Intent::Faucet
             | Intent::Send { .. }
-            | Intent::Deposit { .. }
             | Intent::Withdraw { .. }
             | Intent::Grant { .. }
             | Intent::Delegate { .. }
             | Intent::Wrap { .. }
             | Intent::Unwrap { .. }
+            | Intent::Claim { .. }
             | Intent::Vote { .. }
             | Intent::Queue { .. }
             | Intent::Execute { .. }
@@ -252,13 +272,14 @@ impl Node {
             | Intent::Propose { .. } => {
                 let (role, call) = self.call(live, intent).await?;
                 let preview = live.chain.preview(self.address(role)?, &call).await?;
-                (role, preview, comes_first(intent, &call))
+                (role, preview, None, comes_first(intent, &call))
             }
         };
         Ok(Shown {
             digest: preview.digest.to_string(),
             role,
             preview,
+            start,
             more,
         })
     }
@@ -279,7 +300,6 @@ impl Node {
                 };
                 (WalletRole::Wallet, call)
             }
-            Intent::Deposit { amount } => (payer, self.deposit(live, payer, amount.0).await?),
             Intent::Withdraw { amount } => {
                 let owner = self.address(payer)?;
                 (payer, withdraw(live, owner, amount.0).await?)
@@ -298,7 +318,17 @@ impl Node {
                 (payer, call)
             }
             Intent::EndSigner => {
-                let signer = self.address(WalletRole::Session)?;
+                let owner = self.address(payer)?;
+                let lost = self
+                    .inner
+                    .ledger
+                    .lost_signers(owner.into_array(), live.chain_now())
+                    .await?;
+                // One that was put aside goes first: nobody uses it, and it can still promise.
+                let signer = match lost.first() {
+                    Some(lost) => Address::from(lost.signer),
+                    None => self.address(WalletRole::Session)?,
+                };
                 (payer, Call::EndSigner { signer })
             }
             Intent::RegisterPayee => {
@@ -324,6 +354,7 @@ impl Node {
                 let to = self.address(payer)?;
                 (payer, Call::Faucet { to })
             }
+            Intent::Claim { claims } => (WalletRole::Wallet, claims.call(live.network())?),
             Intent::Vote { id, support } => {
                 let call = Call::Vote {
                     id: id
@@ -367,33 +398,23 @@ impl Node {
             | Intent::Export
             | Intent::ChangePassword
             | Intent::SignStart { .. }
+            | Intent::Deposit { .. }
             | Intent::SpeedUp { .. }
             | Intent::Cancel { .. } => return Err(WalletProblem::NothingToSign.into()),
         })
     }
 
-    /// Tokens into the vault, and the key of this device with a grant out of them, by a permit for exactly that sum.
+    /// Tokens into the vault, and the key of this device with a grant out of them.
     async fn deposit(
         &self,
         live: &Live,
         payer: WalletRole,
         amount: u128,
-    ) -> Result<Call, ActError> {
-        let key = self.key(payer)?;
-        let account = live.chain.account(key.address()).await?;
+    ) -> Result<Start, ActError> {
+        let address = self.address(payer)?;
         let signer = self.address(WalletRole::Session)?;
         let deadline = live.chain_now() + PERMIT_LIFE_S;
-        let start = first_steps(live, key.address(), signer, (amount, 0), deadline).await?;
-        let permit = key.permit(
-            live.chain.network(),
-            amount,
-            account.token_nonce,
-            start.deadline,
-        )?;
-        Ok(Call::Start {
-            start,
-            permit: Some(permit),
-        })
+        first_steps(live, address, signer, (amount, 0), deadline).await
     }
 
     /// The account that asking is paid from.
@@ -431,6 +452,22 @@ impl Node {
             WalletRole::Session => wallet.session_key()?,
         };
         Ok(Key::from_secret(secret.expose())?)
+    }
+}
+
+/// The transaction of a deposit that was confirmed, with a permit for exactly that sum.
+async fn permitted(
+    live: &Live,
+    key: &Key,
+    start: &Start,
+    shown: &chain::Preview,
+) -> Result<chain::Preview, ActError> {
+    let account = live.chain.account(key.address()).await?;
+    let network = live.chain.network();
+    let permit = key.permit(network, start.deposit, account.token_nonce, start.deadline)?;
+    match live.chain.signed_start(shown, start, permit).await {
+        Err(chain::ChainError::PreviewChanged) => Err(ActError::OtherDigest),
+        preview => Ok(preview?),
     }
 }
 

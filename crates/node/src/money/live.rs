@@ -13,6 +13,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::DropGuard;
 
 use super::{
+    anew::{self, Compared},
     purse::{Purse, PurseError},
     rules::{self, Rules},
     settings::Mode,
@@ -42,6 +43,8 @@ pub(crate) struct Live {
     pub(super) payout: Option<Address>,
     /// What votes have set; `None` until it was read.
     pub(super) rules: watch::Sender<Option<Rules>>,
+    /// The chain turned out not to be the one that the books were written on.
+    pub(super) other_chain: watch::Sender<bool>,
     /// Why nothing more is settled.
     pub(super) problem: watch::Sender<Option<String>>,
     /// What the last audit found first.
@@ -130,6 +133,7 @@ pub(crate) async fn keep(inner: Arc<Inner>) {
             }
             changed = settings.changed() => if changed.is_err() { return },
             changed = wallet.changed() => if changed.is_err() { return },
+            () = anew::outlived(inner.money.live()) => opened = None,
             () = tokio::time::sleep(RETRY), if retry => {}
         }
     }
@@ -177,6 +181,7 @@ async fn open(
         .ledger
         .bind_vault(network.chain_id, network.vault.into_array())
         .await?;
+    let compared = anew::look(&chain, &inner.ledger).await?;
     let payout = basis.wallet.as_deref().and_then(parse);
     // Joined accounts: what is earned is spent.
     let payer = match basis.mode {
@@ -198,7 +203,8 @@ async fn open(
                 claim: network.in_token(network.gas.claim_row),
                 reserve: network.in_token(network.gas.reserve),
             };
-            let till = Till::new(&inner.ledger, chain.clone(), vault, key.address(), costs);
+            let till =
+                Till::open(&inner.ledger, chain.clone(), vault, key.address(), costs).await?;
             (Some(Arc::new(till)), Some(key))
         }
     };
@@ -211,12 +217,19 @@ async fn open(
         operator,
         payout,
         rules: watch::Sender::new(None),
+        other_chain: watch::Sender::new(false),
         problem: watch::Sender::new(None),
         disagrees: watch::Sender::new(None),
         moved: Notify::new(),
         _settling: stop.clone().drop_guard(),
     });
-    inner.tasks.spawn(settle::run(Arc::downgrade(&live), stop));
+    let weak = Arc::downgrade(&live);
+    inner.tasks.spawn(async move {
+        // Nothing of a chain is booked before it is known to be the books' own.
+        if compared == Compared::Same || anew::wait(&weak, &stop).await {
+            settle::run(weak, stop).await;
+        }
+    });
     Ok(live)
 }
 
@@ -242,7 +255,16 @@ async fn purse(
             tokio::time::timeout(RETRY, chain.reached())
                 .await
                 .map_err(|_| OpenError::NotReached)?;
-            if chain.signer(payer, signer).await?.is_some() {
+            if let Some(view) = chain.signer(payer, signer).await? {
+                inner
+                    .ledger
+                    .signer_lost(
+                        payer.into_array(),
+                        signer.into_array(),
+                        view.granted,
+                        view.until,
+                    )
+                    .await?;
                 secret = inner.wallet.renew_session_key()?;
             }
         }
@@ -303,6 +325,8 @@ pub(super) enum OpenError {
     )]
     NotReached,
     #[error(transparent)]
+    OtherChain(#[from] anew::OtherChain),
+    #[error(transparent)]
     Chain(#[from] chain::ChainError),
     #[error(transparent)]
     Wallet(#[from] WalletProblem),
@@ -333,7 +357,24 @@ impl OpenError {
                 crate::error::sentence(self),
                 Some("It is tried again by itself. Everything else works meanwhile.".to_owned()),
             ),
-            Self::Folder { .. }
+            Self::OtherChain(anew::OtherChain::Anew { .. }) => ErrorView::new(
+                "chain_anew",
+                crate::error::sentence(self),
+                Some(
+                    "Use another data folder for it (--data), or choose another network. The old books stay as they are."
+                        .to_owned(),
+                ),
+            ),
+            Self::OtherChain(anew::OtherChain::Behind { .. }) => ErrorView::new(
+                "chain_anew",
+                crate::error::sentence(self),
+                Some(
+                    "It is tried again by itself. If the network was started anew, use another data folder for it (--data)."
+                        .to_owned(),
+                ),
+            ),
+            Self::OtherChain(anew::OtherChain::Chain(_) | anew::OtherChain::Ledger(_))
+            | Self::Folder { .. }
             | Self::Chain(_)
             | Self::Ledger(_)
             | Self::Purse(_)

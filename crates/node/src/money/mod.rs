@@ -9,15 +9,19 @@
 //! | `purse` | the payer's side: promises of this computer's session key |
 //! | `till` | the payee's side: vouchers of strangers |
 //! | `live` | both of them on one network, opened and closed as settings and keys come and go |
+//! | `anew` | whether the chain is the one that the books were written on |
 //! | `settle` | what goes on with the chain by itself: events into the books, claims to it |
 //! | `rules` | what votes have set, and what of it is obeyed here |
 //! | `act` | what the person asks the wallet to do, as transactions |
 //! | `start` | first steps that are signed here and brought to the chain by somebody else |
+//! | `handover` | vouchers handed to somebody who brings them to the vault |
 //! | `status`, `earned`, `offered`, `votes`, [`view`] | what a shell sees |
 
 mod act;
+mod anew;
 mod convert;
 mod earned;
+mod handover;
 mod live;
 mod offered;
 mod price;
@@ -37,6 +41,7 @@ use tokio::sync::watch;
 
 pub use act::ActError;
 pub use earned::{ChainView, EarningState, EarningView, EarningsBy, Proof, Receiving, SignedView};
+pub use handover::{ClaimRow, Claims, ClaimsError, MAX_CLAIM_ROWS};
 pub use live::keep_network;
 pub(crate) use live::{Live, keep};
 pub use offered::{AskedPrice, OfferPrice};

@@ -121,7 +121,33 @@ async fn status(inner: &Inner, live: &Live) -> Result<MoneyStatus, LedgerError> 
         .map(|read| rules::view(inner, read));
     status.start = start::waiting(inner, live, &status);
     status.problems = problems(&status, live);
+    status.problems.extend(lost_key(live).await?);
     Ok(status)
+}
+
+/// A key of this computer that pays nothing more, and could still be made to promise by whoever has it.
+async fn lost_key(live: &Live) -> Result<Option<ErrorView>, LedgerError> {
+    let Some(purse) = &live.purse else {
+        return Ok(None);
+    };
+    let lost = live
+        .ledger
+        .lost_signers(purse.payer().into_array(), live.chain_now())
+        .await?;
+    Ok(lost.first().map(|lost| {
+        let key = Address::from(lost.signer).to_checksum(None);
+        ErrorView::new(
+            "key_lost",
+            format!(
+                "This computer pays with a new key, since the books of the old one, {key}, are not the newest: {}.",
+                lost.lost
+            ),
+            Some(
+                "End the old key (`decentralgpt wallet end-key`), then make a deposit or a grant for the new one."
+                    .to_owned(),
+            ),
+        )
+    }))
 }
 
 fn network(chain: &Chain) -> NetworkView {

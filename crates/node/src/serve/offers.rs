@@ -22,7 +22,7 @@ use crate::{clock, error::ErrorView, models::Model, money, node::Inner, status::
 const LIFETIME: Duration = Duration::from_secs(20 * 60);
 
 /// How often offers are made anew.
-pub(super) const REFRESH: Duration = Duration::from_secs(8 * 60);
+const REFRESH: Duration = Duration::from_secs(8 * 60);
 
 /// A binding is in force from a little before it was made, since clocks differ.
 const BINDING_BEFORE_MS: u64 = 60 * 1000;
@@ -77,6 +77,14 @@ pub(super) fn basis(inner: &Inner) -> Vec<Basis> {
         .collect()
 }
 
+/// When offers are to be made anew: in their own time, or as soon as money is taken again.
+pub(super) fn next(inner: &Inner) -> Duration {
+    let opens = inner.money.till().and_then(|till| till.closed_until_ms());
+    opens.map_or(REFRESH, |at| {
+        Duration::from_millis(at.saturating_sub(clock::unix_ms())).min(REFRESH)
+    })
+}
+
 /// What [`build`] found.
 #[derive(Debug)]
 pub(super) struct Offers {
@@ -94,8 +102,9 @@ pub(super) async fn build(inner: &Inner, headers: &mut Headers) -> Offers {
         served: Vec::new(),
         not_offered: Vec::new(),
     };
-    let charges = Charges::of(inner);
-    if charges.is_none() && !settings.serve_free {
+    let closed = inner.money.till().and_then(|till| till.closed_until_ms());
+    let charges = Charges::of(inner).filter(|_| closed.is_none());
+    if charges.is_none() && closed.is_none() && !settings.serve_free {
         return offers;
     }
     let speeds = speeds(inner);
@@ -155,6 +164,13 @@ pub(super) async fn build(inner: &Inner, headers: &mut Headers) -> Offers {
         let (prefill_tps, decode_tps) = speeds(&model);
         let now = clock::unix_ms();
         let prices = prices_of(inner, &reference.digest);
+        if let (Some(until), false) = (closed, prices.is_free()) {
+            let minutes = until.saturating_sub(now).div_ceil(60 * 1000);
+            offers.not_offered.push(why(&format!(
+                "The list of jobs that were answered here is new: in {minutes} min it is asked for money again."
+            )));
+            continue;
+        }
         if charges.is_none() && !prices.is_free() {
             offers.not_offered.push(why(
                 "It is to be paid for, and there is no network or wallet to be paid by yet.",

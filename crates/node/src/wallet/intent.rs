@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::WalletProblem;
+use crate::money::Claims;
 
 /// An act that needs the wallet. Amounts are decimal strings of base units.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,6 +87,11 @@ pub enum Intent {
     Cancel {
         /// Which.
         id: String,
+    },
+    /// Bring vouchers that somebody handed over to the vault: it pays whoever earned them, and the fee is the sender's.
+    Claim {
+        /// What was handed over.
+        claims: Box<Claims>,
     },
     /// Vote on a proposal.
     Vote {
@@ -215,6 +221,7 @@ impl Intent {
             | Self::Faucet
             | Self::SpeedUp { .. }
             | Self::Cancel { .. }
+            | Self::Claim { .. }
             | Self::Vote { .. }
             | Self::Queue { .. }
             | Self::Execute { .. }

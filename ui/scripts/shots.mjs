@@ -156,6 +156,8 @@ const pictures = [
   { name: "invite", does: step(place("Node"), (page) => page.getByRole("button", { name: "Show my invite" }).click(), (page) => page.waitForTimeout(250)) },
   { name: "log", does: step(place("Node"), (page) => page.getByRole("button", { name: "Connection log" }).click(), (page) => page.waitForTimeout(250)) },
   { name: "node-modes", query: "money=nowallet", does: place("Node") },
+  { name: "node-joined", query: "money=paid", does: place("Node") },
+  { name: "node-apart", query: "money=locked", does: place("Node") },
   { name: "wallet", does: step(place("Wallet"), (page) => page.getByText("earned, in 30 days").first().waitFor()), tall: true },
   { name: "wallet-off", query: "money=off", does: place("Wallet") },
   { name: "wallet-none", query: "money=nowallet", does: place("Wallet") },

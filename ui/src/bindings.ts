@@ -339,7 +339,7 @@ export type Fit = {
 export type FitKind = "fits" | "tight" | "too_large" | "unknown";
 
 /**  An act that needs the wallet. Amounts are decimal digits of base units. */
-export type Intent = { kind: "create" } | { kind: "import" } | { kind: "unlock" } | { kind: "show_words" } | { kind: "confirm_words" } | { kind: "export" } | { kind: "change_password" } | { kind: "send"; to: string; asset: Asset; amount: string } | { kind: "deposit"; amount: string } | { kind: "withdraw"; amount: string } | { kind: "grant"; amount: string; days: number } | { kind: "end_signer" } | { kind: "register_payee" } | { kind: "delegate"; to: string } | { kind: "wrap"; amount: string } | { kind: "unwrap"; amount: string } | { kind: "faucet" } | { kind: "speed_up"; id: string } | { kind: "cancel"; id: string } | { kind: "vote"; id: string; support: Support } | { kind: "queue"; id: string } | { kind: "execute"; id: string } | { kind: "sign_start"; amount: string; fee: string } | { kind: "relay"; start: string } | { kind: "propose"; title: string; description: string; changes: Change[] };
+export type Intent = { kind: "create" } | { kind: "import" } | { kind: "unlock" } | { kind: "show_words" } | { kind: "confirm_words" } | { kind: "export" } | { kind: "change_password" } | { kind: "send"; to: string; asset: Asset; amount: string } | { kind: "deposit"; amount: string } | { kind: "withdraw"; amount: string } | { kind: "grant"; amount: string; days: number } | { kind: "end_signer" } | { kind: "register_payee" } | { kind: "join" } | { kind: "unjoin" } | { kind: "delegate"; to: string } | { kind: "wrap"; amount: string } | { kind: "unwrap"; amount: string } | { kind: "faucet" } | { kind: "speed_up"; id: string } | { kind: "cancel"; id: string } | { kind: "vote"; id: string; support: Support } | { kind: "queue"; id: string } | { kind: "execute"; id: string } | { kind: "sign_start"; amount: string; fee: string } | { kind: "relay"; start: string } | { kind: "propose"; title: string; description: string; changes: Change[] };
 
 /**  What another computer needs to connect to this one. */
 export type Invite = {
@@ -347,6 +347,17 @@ export type Invite = {
 	qrSvg: string,
 	addresses: string[],
 };
+
+/**  Where this node's claims go, as final blocks have it. */
+export type Joined = 
+/**  Nowhere yet: the node's key says where by itself, for a little coin. */
+"unregistered" | 
+/**  To the wallet's account. */
+"no" | 
+/**  They stay in the vault and raise what this device may spend. */
+"yes" | 
+/**  To another wallet, or for another key than the one that pays here now. */
+"elsewhere";
 
 /**  The answers to what a lender asks, as this build truly behaves. */
 export type Lender = {
@@ -517,6 +528,8 @@ export type MoneyStatus = {
 	start: StartView | null,
 	spentToday: string | null,
 	mode: Mode,
+	/**  Null where there are no claims, or the chain does not say now. */
+	joined: Joined | null,
 	problems: ErrorView[],
 };
 

@@ -5,7 +5,7 @@ import App from "./App.svelte";
 import { type Backend, useBackend } from "./backend/backend";
 import type { Intent } from "./backend/types";
 import { demoBackend, type Scenario } from "./demo/backend";
-import type { MoneyScene } from "./demo/money";
+import { type MoneyScene, moneyStatus } from "./demo/money";
 import { receipts } from "./features/receipts/receipts.svelte";
 import { proofs } from "./features/wallet/proofs.svelte";
 import { models } from "./lib/models.svelte";
@@ -285,6 +285,21 @@ describe("the node's place", () => {
     radio(main, t.modes.earn).click();
     await vi.waitFor(() => expect(settings.money?.mode).toBe("earn"));
     expect(radio(main, t.modes.earn).getAttribute("aria-checked")).toBe("true");
+  });
+
+  it("joins earning and spending in the signing window", async () => {
+    const status = { ...moneyStatus("paid", 0), joined: "no" as const };
+    const main = await open("node", "paid", { moneyStatus: () => Promise.resolve(status) });
+    await vi.waitFor(() => expect(text(main)).toContain(t.modes.apart));
+    button(t.modes.join, main).click();
+    await vi.waitFor(() => expect(signed).toEqual([{ kind: "join" }]));
+  });
+
+  it("says that earnings are spent at once only where the chain has them joined", async () => {
+    const main = await open("node", "paid");
+    expect(text(main)).toContain(t.modes.joined);
+    button(t.modes.unjoin, main).click();
+    await vi.waitFor(() => expect(signed).toEqual([{ kind: "unjoin" }]));
   });
 
   it.each([

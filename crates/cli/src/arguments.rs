@@ -339,6 +339,16 @@ pub(crate) enum WalletAct {
         #[command(flatten)]
         sure: Sure,
     },
+    /// Keep what this computer earns in the vault, where it pays for answers without a deposit
+    Join {
+        #[command(flatten)]
+        sure: Sure,
+    },
+    /// Let what this computer earns go to the wallet again
+    Unjoin {
+        #[command(flatten)]
+        sure: Sure,
+    },
     /// Test tokens, on a network that gives some
     Faucet {
         #[command(flatten)]

@@ -7,7 +7,10 @@ use std::{
 };
 
 use node::{
-    money::{Claims, ClaimsError, EarningView, EarningsBy, Proof, view::MoneyStatus},
+    money::{
+        Claims, ClaimsError, EarningView, EarningsBy, Proof,
+        view::{Joined, MoneyStatus},
+    },
     wallet::{Amount, Intent, Preview, Simulation, WalletRole, WalletState},
 };
 
@@ -322,6 +325,14 @@ pub(crate) async fn balance(core: &Core, json: bool, output: &mut Output) -> Res
             tokens(&start.deposit),
             tokens(&start.fee)
         ))?;
+    }
+    if let Some(joined) = status.joined {
+        output.line(match joined {
+            Joined::Unregistered => "earnings: the node's key has not said yet where they go; it does by itself, for a little coin",
+            Joined::No => "earnings: go to the wallet",
+            Joined::Yes => "earnings: joined, this computer can spend them at once",
+            Joined::Elsewhere => "earnings: go to another wallet, or to another device or account than the one that pays here",
+        })?;
     }
     for problem in &status.problems {
         output.line(&format!("! {problem}"))?;

@@ -127,6 +127,13 @@ pub(crate) async fn wallet(
             )
             .await
         }
+        WalletAct::Join { sure } => {
+            money::sign(core, Act::new(Intent::Join, sure, file, json), output, stop).await
+        }
+        WalletAct::Unjoin { sure } => {
+            let act = Act::new(Intent::Unjoin, sure, file, json);
+            money::sign(core, act, output, stop).await
+        }
         WalletAct::Faucet { sure } => {
             money::sign(
                 core,

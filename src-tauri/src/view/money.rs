@@ -165,6 +165,31 @@ pub(crate) struct StartView {
     pub deadline_unix_s: f64,
 }
 
+/// Where this node's claims go, as final blocks have it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Type)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Joined {
+    /// Nowhere yet: the node's key says where by itself, for a little coin.
+    Unregistered,
+    /// To the wallet's account.
+    No,
+    /// They stay in the vault and raise what this device may spend.
+    Yes,
+    /// To another wallet, or for another key than the one that pays here now.
+    Elsewhere,
+}
+
+impl From<from::Joined> for Joined {
+    fn from(joined: from::Joined) -> Self {
+        match joined {
+            from::Joined::Unregistered => Self::Unregistered,
+            from::Joined::No => Self::No,
+            from::Joined::Yes => Self::Yes,
+            from::Joined::Elsewhere => Self::Elsewhere,
+        }
+    }
+}
+
 /// Everything about money, whole.
 #[derive(Debug, Clone, Serialize, Type)]
 #[serde(rename_all = "camelCase")]
@@ -181,6 +206,8 @@ pub(crate) struct MoneyStatus {
     pub start: Option<StartView>,
     pub spent_today: Option<String>,
     pub mode: Mode,
+    /// Null where there are no claims, or the chain does not say now.
+    pub joined: Option<Joined>,
     pub problems: Vec<ErrorView>,
 }
 
@@ -240,6 +267,7 @@ impl From<from::MoneyStatus> for MoneyStatus {
             }),
             spent_today: status.spent_today,
             mode: status.mode.into(),
+            joined: status.joined.map(Into::into),
             problems: status.problems.into_iter().map(Into::into).collect(),
         }
     }

@@ -38,6 +38,8 @@ pub(crate) enum Intent {
     },
     EndSigner,
     RegisterPayee,
+    Join,
+    Unjoin,
     Delegate {
         to: String,
     },
@@ -159,6 +161,8 @@ impl TryFrom<Intent> for wallet::Intent {
             },
             Intent::EndSigner => Self::EndSigner,
             Intent::RegisterPayee => Self::RegisterPayee,
+            Intent::Join => Self::Join,
+            Intent::Unjoin => Self::Unjoin,
             Intent::Delegate { to } => Self::Delegate { to },
             Intent::Wrap { amount: digits } => Self::Wrap {
                 amount: amount(digits)?,

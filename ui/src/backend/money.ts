@@ -66,6 +66,9 @@ export type Earned = {
 /** Free asks and gives nothing; the other two earn, and ask from the same account or from one apart. */
 export type Mode = "free" | "lend_and_spend" | "earn";
 
+/** Where this node's claims go: nowhere yet, to the wallet, into what this device may spend, or to somebody else. */
+export type Joined = "unregistered" | "no" | "yes" | "elsewhere";
+
 export type Problem = { code: string; message: string; fix: string | null };
 
 /** What is asked for one model, in the place of what is asked for all. */
@@ -117,6 +120,8 @@ export type MoneyStatus = {
   start: { deposit: Units; fee: Units; deadlineUnixS: number } | null;
   spentToday: Units | null;
   mode: Mode;
+  /** Null where there are no claims, or the chain does not say now. */
+  joined: Joined | null;
   problems: Problem[];
 };
 
@@ -256,6 +261,8 @@ export type Intent =
   | { kind: "grant"; amount: Units; days: number }
   | { kind: "end_signer" }
   | { kind: "register_payee" }
+  | { kind: "join" }
+  | { kind: "unjoin" }
   | { kind: "delegate"; to: string }
   | { kind: "wrap"; amount: Units }
   | { kind: "unwrap"; amount: Units }

@@ -76,6 +76,7 @@ export function moneyStatus(scene: MoneyScene, now: number): MoneyStatus {
     start: null,
     spentToday: null,
     mode: "free",
+    joined: null,
     problems: [],
   };
   if (scene === "off") return nothing;
@@ -148,6 +149,7 @@ export function moneyStatus(scene: MoneyScene, now: number): MoneyStatus {
     },
     spentToday: dgc("0.11"),
     mode: "lend_and_spend",
+    joined: "yes",
     problems: [problem("not_backed_up", "The words were not confirmed yet.", null)],
   };
   switch (scene) {
@@ -170,7 +172,7 @@ export function moneyStatus(scene: MoneyScene, now: number): MoneyStatus {
         network: { ...network, state: "offline", finalUnixS: Math.floor(now / 1000) - 3 * 3600, endpoints: network.endpoints.map((endpoint) => ({ ...endpoint, block: null, problem: "The connection was refused." })) },
       };
     case "locked":
-      return { ...full, wallet: "locked", locksUnixMs: null, backedUp: true, problems: [] };
+      return { ...full, wallet: "locked", locksUnixMs: null, backedUp: true, joined: "no", problems: [] };
     case "paid":
       return full;
   }

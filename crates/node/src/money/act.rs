@@ -256,6 +256,8 @@ impl Node {
             | Intent::ChangePassword
             | Intent::EndSigner
             | Intent::RegisterPayee
+            | Intent::Join
+            | Intent::Unjoin
             | Intent::Faucet
             | Intent::Send { .. }
             | Intent::Withdraw { .. }
@@ -335,6 +337,11 @@ impl Node {
                 let payout = self.address(WalletRole::Wallet)?;
                 (WalletRole::Operator, Call::RegisterPayee { payout })
             }
+            Intent::Join => (WalletRole::Wallet, self.join(live).await?),
+            Intent::Unjoin => {
+                let payee = self.address(WalletRole::Operator)?;
+                (WalletRole::Wallet, Call::Unjoin { payee })
+            }
             Intent::Delegate { to } => (WalletRole::Wallet, Call::Delegate { to: address(to)? }),
             Intent::Wrap { amount } => {
                 let owner = self.address(WalletRole::Wallet)?;
@@ -401,6 +408,20 @@ impl Node {
             | Intent::Deposit { .. }
             | Intent::SpeedUp { .. }
             | Intent::Cancel { .. } => return Err(WalletProblem::NothingToSign.into()),
+        })
+    }
+
+    /// What this node earns, for the key of this device, which lives as long as after a deposit made now.
+    async fn join(&self, live: &Live) -> Result<Call, ActError> {
+        let owner = self.address(WalletRole::Wallet)?;
+        let signer = self.address(WalletRole::Session)?;
+        let known = live.chain.signer(owner, signer).await?;
+        let until = live.chain_now() + GRANT_LIFE.as_secs();
+        Ok(Call::Join {
+            payee: self.address(WalletRole::Operator)?,
+            signer,
+            // A life is never made shorter.
+            until: known.map_or(until, |signer| signer.until.max(until)),
         })
     }
 

@@ -70,6 +70,12 @@ impl Live {
         self.chain.network()
     }
 
+    /// Asking is paid from the account that claims go to.
+    pub(super) fn spends_earnings(&self) -> bool {
+        let payer = self.purse.as_ref().map(|purse| purse.payer());
+        self.till.is_some() && payer.is_some() && payer == self.payout
+    }
+
     /// Seconds since 1970 as final blocks have it; this computer's clock before the first of them.
     pub(super) fn chain_now(&self) -> u64 {
         let health = self.chain.health();
@@ -183,7 +189,7 @@ async fn open(
         .await?;
     let compared = anew::look(&chain, &inner.ledger).await?;
     let payout = basis.wallet.as_deref().and_then(parse);
-    // Joined accounts: what is earned is spent.
+    // One account for both: what is earned is spent.
     let payer = match basis.mode {
         Mode::LendAndSpend => payout,
         Mode::Free | Mode::Earn => basis.spend.as_deref().and_then(parse),

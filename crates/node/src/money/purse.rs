@@ -183,6 +183,9 @@ impl Purse {
                 | VaultEvent::GrantFreed { .. }
                 | VaultEvent::BondFreed { .. }
                 | VaultEvent::PayeeSet { .. }
+                | VaultEvent::Joined { .. }
+                | VaultEvent::Unjoined { .. }
+                | VaultEvent::Kept { .. }
                 | VaultEvent::Reserved { .. }
                 | VaultEvent::Claimed { .. }
                 | VaultEvent::GasShared { .. }

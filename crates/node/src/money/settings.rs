@@ -11,7 +11,7 @@ pub enum Mode {
     /// Answers strangers for nothing.
     #[default]
     Free,
-    /// Is paid, and asks from the account that its claims go to: a deposit lies between.
+    /// Is paid, and asks from the account that its claims go to: once that is joined, each claim can be spent at once.
     LendAndSpend,
     /// Is paid; asking is paid from an account apart.
     Earn,

@@ -146,9 +146,10 @@ async fn send(live: &Live) -> Result<(), SettleError> {
         return Ok(());
     }
     let open = live.ledger.open_lines(payee.into_array()).await?;
-    if open.is_empty() {
+    if open.is_empty() && !live.spends_earnings() {
         return Ok(());
     }
+    // Where it is paid, or about to be joined: the wallet joins what the payee said is its.
     if live.chain.payout(payee).await?.is_none() {
         let Some(payout) = live.payout else {
             return Ok(());

@@ -12,7 +12,7 @@ use protocol::voucher::Address;
 use super::{
     Live, rules, start,
     view::{
-        ChainState, EarnedView, EndpointView, MoneyAccount, MoneyStatus, NetworkView,
+        ChainState, EarnedView, EndpointView, Joined, MoneyAccount, MoneyStatus, NetworkView,
         TransactionView, VaultView,
     },
 };
@@ -45,6 +45,7 @@ pub(super) fn without(inner: &Inner) -> MoneyStatus {
         start: None,
         spent_today: None,
         mode: inner.settings.borrow().money.mode,
+        joined: None,
         problems: Vec::new(),
     }
 }
@@ -120,6 +121,7 @@ async fn status(inner: &Inner, live: &Live) -> Result<MoneyStatus, LedgerError> 
         .as_ref()
         .map(|read| rules::view(inner, read));
     status.start = start::waiting(inner, live, &status);
+    status.joined = joined(live).await;
     status.problems = problems(&status, live);
     status.problems.extend(lost_key(live).await?);
     Ok(status)
@@ -212,6 +214,23 @@ async fn vault(live: &Live, payer: Address, signer: Address, promised: u128) -> 
         spent: of(|signer| signer.spent),
         until_unix_s: signer.as_ref().map(|signer| signer.until),
         bond: of(|signer| signer.bond),
+    })
+}
+
+async fn joined(live: &Live) -> Option<Joined> {
+    let payee = live.till.as_ref()?.payee();
+    let Some(payout) = live.chain.payout(payee).await.ok()? else {
+        return Some(Joined::Unregistered);
+    };
+    let signer = live.chain.joined(payee).await.ok()?;
+    let spends = live
+        .purse
+        .as_ref()
+        .map(|purse| (purse.payer(), purse.signer()));
+    Some(match signer {
+        None if live.payout == Some(payout) => Joined::No,
+        Some(signer) if spends == Some((payout, signer)) => Joined::Yes,
+        None | Some(_) => Joined::Elsewhere,
     })
 }
 

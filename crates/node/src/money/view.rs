@@ -170,6 +170,20 @@ pub struct StartView {
     pub deadline_unix_s: u64,
 }
 
+/// Where this node's claims go, as final blocks have it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Joined {
+    /// Its key never said where: it does so by itself, for a little coin.
+    Unregistered,
+    /// To the wallet's account.
+    No,
+    /// They stay in the vault and raise what this device's key may spend.
+    Yes,
+    /// To another wallet, or to another key than the one that pays here now.
+    Elsewhere,
+}
+
 /// Everything about money, whole.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -196,6 +210,8 @@ pub struct MoneyStatus {
     pub spent_today: Option<String>,
     /// What the switch means.
     pub mode: Mode,
+    /// Where claims go; `None` where there are none, or the chain does not say now.
+    pub joined: Option<Joined>,
     /// What is missing, the most pressing first.
     pub problems: Vec<ErrorView>,
 }

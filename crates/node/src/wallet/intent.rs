@@ -61,6 +61,10 @@ pub enum Intent {
     EndSigner,
     /// Register this node's operator key as a payee of the wallet.
     RegisterPayee,
+    /// Keep what this node earns in the vault, where this device's session key spends it at once.
+    Join,
+    /// Let it go to the wallet again.
+    Unjoin,
     /// Give the voting power to an address; one's own is to vote oneself.
     Delegate {
         /// The address.
@@ -215,6 +219,8 @@ impl Intent {
             | Self::Grant { .. }
             | Self::EndSigner
             | Self::RegisterPayee
+            | Self::Join
+            | Self::Unjoin
             | Self::Delegate { .. }
             | Self::Wrap { .. }
             | Self::Unwrap { .. }

@@ -199,7 +199,10 @@ fn every_attack_names_a_test_that_exists() {
         .filter(|line| line.starts_with("| ") && !line.starts_with("| attack"));
     let mut attacks = 0;
     for row in rows {
-        assert!(tests_named_in(page, row) > 0, "{page} names no test of: {row}");
+        assert!(
+            tests_named_in(page, row) > 0,
+            "{page} names no test of: {row}"
+        );
         attacks += 1;
     }
     assert!(attacks > 0, "{page} lists nothing");

@@ -163,6 +163,17 @@ const pictures = [
   { name: "wallet-off", query: "money=off", does: place("Wallet") },
   { name: "wallet-none", query: "money=nowallet", does: place("Wallet") },
   { name: "wallet-coinless", query: "money=nocoin", does: place("Wallet") },
+  { name: "wallet-signed", query: "money=signed", does: step(place("Wallet"), (page) => page.getByRole("button", { name: "Copy the text" }).waitFor()) },
+  {
+    name: "wallet-sign-start",
+    query: "money=tokenonly",
+    does: step(place("Wallet"), (page) => page.getByRole("button", { name: "Sign for somebody to bring" }).click(), (page) => page.waitForTimeout(200)),
+  },
+  { name: "wallet-relay", does: step(place("Wallet"), (page) => page.getByRole("button", { name: "Bring somebody's deposit" }).click(), (page) => page.waitForTimeout(200)) },
+  {
+    name: "node-price",
+    does: step(place("Node"), (page) => page.getByRole("button", { name: "Change the price of" }).last().click(), (page) => page.waitForTimeout(200)),
+  },
   { name: "wallet-disagree", query: "money=disagree", does: place("Wallet") },
   { name: "wallet-receive", does: step(place("Wallet"), (page) => page.getByRole("button", { name: "Receive", exact: true }).click(), (page) => page.waitForTimeout(200)) },
   {
@@ -194,6 +205,7 @@ const pictures = [
   { name: "broken", query: "scenario=broken" },
   { name: "signing-send", page: "demo-signing.html", query: "intent=send&wallet=locked" },
   { name: "signing-unknown", page: "demo-signing.html", query: "intent=send&preview=unknown" },
+  { name: "signing-start", page: "demo-signing.html", query: "intent=sign_start&preview=start" },
   { name: "signing-reverts", page: "demo-signing.html", query: "intent=send&preview=reverts" },
   { name: "signing-import", page: "demo-signing.html", query: "intent=import" },
   {

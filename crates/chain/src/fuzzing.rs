@@ -29,7 +29,10 @@ pub fn answer(data: &[u8]) {
     let _ = wire::receipt(&value);
     let (at, from, to) = (Address::repeat_byte(1), 5, 9);
     if let Ok(events) = wire::events(&value, at, from, to) {
-        let places: Vec<_> = events.iter().map(|event| (event.block, event.index)).collect();
+        let places: Vec<_> = events
+            .iter()
+            .map(|event| (event.block, event.index))
+            .collect();
         assert!(places.is_sorted_by(|one, next| one < next), "{places:?}");
         for event in &events {
             assert!(event.log.address == at && (from..=to).contains(&event.block));

@@ -138,6 +138,13 @@ pub(crate) struct Serve {
     pub(crate) json: bool,
 }
 
+const PRICE_EXAMPLES: &str = "\
+Examples:
+  decentralgpt models price                            what is asked now, model by model
+  decentralgpt models price ID 12.5                    your own figure for this model
+  decentralgpt models price ID --median --floor 0.1    the median of others' offers, and never below 0.1
+  decentralgpt models price ID --as-all                as for all models";
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Models {
     /// Every known model, with its size and whether it fits this computer
@@ -164,6 +171,26 @@ pub(crate) enum Models {
     Default {
         /// An id of `decentralgpt models list`
         id: String,
+    },
+    /// What this computer asks for the models that it lends, per million tokens written
+    #[command(after_help = PRICE_EXAMPLES)]
+    Price {
+        /// An id of `decentralgpt models list`; without it, what is asked for each
+        id: Option<String>,
+        /// What to ask for it, in tokens, as 12.5
+        #[arg(requires = "id", conflicts_with_all = ["median", "as_all"])]
+        amount: Option<String>,
+        /// The median of what others ask for it
+        #[arg(long, requires = "id", conflicts_with = "as_all")]
+        median: bool,
+        /// The least that is asked where the median is taken, in tokens
+        #[arg(long, value_name = "AMOUNT", requires = "median")]
+        floor: Option<String>,
+        /// What is set for all models
+        #[arg(long, requires = "id")]
+        as_all: bool,
+        #[command(flatten)]
+        listing: Listing,
     },
     /// Keep models in another folder: the files go there
     Move {
@@ -327,6 +354,26 @@ pub(crate) enum WalletAct {
         #[command(flatten)]
         sure: Sure,
     },
+    /// Sign a first deposit that somebody else brings to the chain: for who has tokens and no coin
+    SignStart {
+        /// In tokens, as 12.5
+        amount: String,
+        /// How much of it is for who brings it
+        #[arg(long, value_name = "AMOUNT", default_value = "0")]
+        share: String,
+        /// Where the signed text goes; it is no secret, and does what it says and nothing else
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        #[command(flatten)]
+        sure: Sure,
+    },
+    /// Bring somebody's first deposit to the chain, for the share that was signed
+    Relay {
+        /// What `sign-start` wrote
+        file: PathBuf,
+        #[command(flatten)]
+        sure: Sure,
+    },
     /// Send a transaction that waits again, at a higher price
     SpeedUp {
         /// Its id in `wallet history`
@@ -438,6 +485,20 @@ pub(crate) enum VoteAct {
         #[command(flatten)]
         sure: Sure,
     },
+    /// Send a carried proposal into its waiting time; anybody may
+    Queue {
+        /// Its number
+        id: String,
+        #[command(flatten)]
+        sure: Sure,
+    },
+    /// Bring a carried proposal that has waited into force; anybody may
+    Execute {
+        /// Its number
+        id: String,
+        #[command(flatten)]
+        sure: Sure,
+    },
     /// Turn tokens into votes, one to one
     Wrap {
         /// In tokens, as 12.5
@@ -459,11 +520,12 @@ pub(crate) enum VoteAct {
         #[command(flatten)]
         sure: Sure,
     },
-    /// Propose a change of one parameter
+    /// Propose one change
     Propose {
-        /// `audit_rate`, `auditor_share`, `slash` or `fee` (in parts of 10,000), or `minimum_stake` (base units)
+        /// `audit_rate`, `auditor_share`, `slash` or `fee` (in parts of 10,000), `minimum_stake` (base units), `model_add` or
+        /// `model_remove`
         what: String,
-        /// The value
+        /// The value; of `model_add` "DIGEST LICENCE FAMILY CARD", of `model_remove` the digest, digests being SHA-256
         value: String,
         /// One line
         #[arg(long)]

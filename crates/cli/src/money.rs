@@ -1,4 +1,4 @@
-//! `wallet balance | send | …`, `earnings`, `vote`, `networks`: what moves money is shown whole before it is sent.
+//! `wallet balance | send | …`, `earnings`, `networks`: what moves money is shown whole before it is sent.
 
 use std::{
     io::{IsTerminal as _, Write as _},
@@ -8,14 +8,14 @@ use std::{
 
 use node::{
     money::{
-        Claims, ClaimsError, EarningView, EarningsBy, Proof, VoteStatus,
+        Claims, ClaimsError, EarningView, EarningsBy, Proof,
         view::{Joined, MoneyStatus},
     },
-    wallet::{Amount, Change, Intent, Preview, Simulation, Support, WalletRole, WalletState},
+    wallet::{Amount, Intent, Preview, Simulation, WalletRole, WalletState},
 };
 
 use crate::{
-    arguments::{ByArgument, Claim, Earnings, Networks, NetworksAct, Sure, Vote, VoteAct},
+    arguments::{ByArgument, Claim, Earnings, Networks, NetworksAct, Sure},
     core::Core,
     failure::Failure,
     output::Output,
@@ -60,7 +60,8 @@ impl<'a> Act<'a> {
     }
 }
 
-/// Shows what would be sent, asks, sends it, and watches it until it is final; one transaction after another where it takes two.
+/// Shows what would be sent, asks, sends it, and watches it until it is final; one transaction after another where it takes two. What
+/// is signed for somebody else to send is signed, and that is all.
 pub(crate) async fn sign(
     core: &Core,
     act: Act<'_>,
@@ -99,7 +100,11 @@ async fn sign_one(
             "Nothing was sent.",
         ));
     }
-    if !act.sure.yes && !asked("Send it? [y/N] ")? {
+    let question = match act.intent.is_sent() {
+        true => "Send it? [y/N] ",
+        false => "Sign it? [y/N] ",
+    };
+    if !act.sure.yes && !asked(question)? {
         return Err(Failure::new(
             "not_sent",
             "Nothing was sent.",
@@ -110,6 +115,9 @@ async fn sign_one(
     core.client
         .sign_confirm(&act.intent, &preview.digest)
         .await?;
+    if !act.intent.is_sent() {
+        return Ok(false);
+    }
     let until = tokio::time::Instant::now() + WATCH;
     loop {
         let now = core.client.transactions().await?;
@@ -155,7 +163,7 @@ async fn sign_one(
 }
 
 /// Waits until the network was looked at.
-async fn reached(core: &Core, output: &mut Output) -> Result<MoneyStatus, Failure> {
+pub(crate) async fn reached(core: &Core, output: &mut Output) -> Result<MoneyStatus, Failure> {
     let until = tokio::time::Instant::now() + FIRST_BLOCK;
     loop {
         let status = core.client.money_status().await?;
@@ -301,6 +309,21 @@ pub(crate) async fn balance(core: &Core, json: bool, output: &mut Output) -> Res
             tokens(&earned.available),
             tokens(&earned.too_small),
             tokens(&earned.paid_out)
+        ))?;
+        if let (Some(rules), Some(net)) = (&status.rules, &earned.available_net) {
+            output.line(&format!(
+                "fee on claims: {}. Of what is available {} {symbol} would reach the wallet; of what was paid out {} did",
+                parts(rules.fee_bps),
+                tokens(net),
+                tokens(&earned.paid_net)
+            ))?;
+        }
+    }
+    if let Some(start) = &status.start {
+        output.line(&format!(
+            "signed: a first deposit of {} {symbol}, {} of it for who brings it (`decentralgpt wallet relay` on another computer)",
+            tokens(&start.deposit),
+            tokens(&start.fee)
         ))?;
     }
     if let Some(joined) = status.joined {
@@ -499,122 +522,6 @@ fn proven(proof: &Proof) -> Vec<String> {
     lines
 }
 
-pub(crate) async fn vote(
-    core: &Core,
-    command: Vote,
-    output: &mut Output,
-    stop: &Stop,
-) -> Result<(), Failure> {
-    let (intent, sure) = match command.act {
-        None | Some(VoteAct::List) => {
-            reached(core, output).await?;
-            output.clear_progress();
-            let status = core.client.vote_status().await?;
-            return match command.json {
-                true => output.json(&status),
-                false => voted(&status).iter().try_for_each(|line| output.line(line)),
-            };
-        }
-        Some(VoteAct::For { id, sure }) => (support(id, Support::For), sure),
-        Some(VoteAct::Against { id, sure }) => (support(id, Support::Against), sure),
-        Some(VoteAct::Abstain { id, sure }) => (support(id, Support::Abstain), sure),
-        Some(VoteAct::Wrap { amount: text, sure }) => (
-            Intent::Wrap {
-                amount: amount(&text)?,
-            },
-            sure,
-        ),
-        Some(VoteAct::Unwrap { amount: text, sure }) => (
-            Intent::Unwrap {
-                amount: amount(&text)?,
-            },
-            sure,
-        ),
-        Some(VoteAct::Delegate { to, sure }) => {
-            let to = match to {
-                Some(to) => to,
-                None => own(core).await?,
-            };
-            (Intent::Delegate { to }, sure)
-        }
-        Some(VoteAct::Propose {
-            what,
-            value,
-            title,
-            why,
-            sure,
-        }) => (
-            Intent::Propose {
-                title,
-                description: why,
-                changes: vec![Change { what, value }],
-            },
-            sure,
-        ),
-    };
-    let act = Act::new(intent, sure, command.password_file.as_deref(), command.json);
-    sign(core, act, output, stop).await
-}
-
-fn support(id: String, support: Support) -> Intent {
-    Intent::Vote { id, support }
-}
-
-async fn own(core: &Core) -> Result<String, Failure> {
-    let status = core.client.wallet_status().await?;
-    let mut accounts = status.accounts.into_iter();
-    accounts
-        .find(|account| account.role == WalletRole::Wallet)
-        .map(|account| account.address)
-        .ok_or_else(|| {
-            Failure::new(
-                "wallet_missing",
-                "There is no wallet.",
-                "Run `decentralgpt wallet new`.",
-            )
-        })
-}
-
-fn voted(status: &VoteStatus) -> Vec<String> {
-    let mut lines = vec![format!(
-        "Tokens vote. Your votes: {} ({} wrapped{})",
-        tokens(&status.power),
-        tokens(&status.wrapped),
-        match (&status.delegate, status.wrapped.as_str()) {
-            (_, "0") | (Some(_), _) => "",
-            (None, _) => ", lent to nobody: delegate them to use them",
-        }
-    )];
-    if status.proposals.is_empty() {
-        lines.push("Nothing is voted on.".to_owned());
-    }
-    for proposal in &status.proposals {
-        let state = serde_json::to_value(proposal.state).ok();
-        let state = state
-            .as_ref()
-            .and_then(|state| state.as_str())
-            .unwrap_or("");
-        lines.push(format!("{state}: {}  ({})", proposal.title, proposal.id));
-        lines.push(format!(
-            "  for {}, against {}, abstain {}, quorum {}",
-            tokens(&proposal.r#for),
-            tokens(&proposal.against),
-            tokens(&proposal.abstain),
-            proposal.quorum.as_deref().map_or("?".to_owned(), tokens)
-        ));
-        for change in &proposal.changes {
-            lines.push(format!(
-                "  {}: {} → {}",
-                change.what,
-                change.now.as_deref().unwrap_or("—"),
-                change.then
-            ));
-            lines.extend(change.on_this_node.iter().map(|text| format!("  {text}")));
-        }
-    }
-    lines
-}
-
 pub(crate) async fn networks(
     core: &Core,
     command: Networks,
@@ -703,6 +610,11 @@ pub(crate) fn tokens(units: &str) -> String {
         true => whole.to_owned(),
         false => format!("{whole}.{part}"),
     }
+}
+
+/// A share in parts of 10,000, as people read it.
+pub(crate) fn parts(bps: u16) -> String {
+    format!("{}.{:02} %", bps / 100, bps % 100)
 }
 
 fn now_ms() -> u64 {

@@ -60,6 +60,19 @@ pub(crate) enum Intent {
         id: String,
         support: Support,
     },
+    Queue {
+        id: String,
+    },
+    Execute {
+        id: String,
+    },
+    SignStart {
+        amount: String,
+        fee: String,
+    },
+    Relay {
+        start: String,
+    },
     Propose {
         title: String,
         description: String,
@@ -164,6 +177,16 @@ impl TryFrom<Intent> for wallet::Intent {
                 id,
                 support: support.into(),
             },
+            Intent::Queue { id } => Self::Queue { id },
+            Intent::Execute { id } => Self::Execute { id },
+            Intent::SignStart {
+                amount: digits,
+                fee,
+            } => Self::SignStart {
+                amount: amount(digits)?,
+                fee: amount(fee)?,
+            },
+            Intent::Relay { start } => Self::Relay { start },
             Intent::Propose {
                 title,
                 description,
@@ -293,6 +316,8 @@ pub(crate) struct NamedValue {
 pub(crate) enum Simulation {
     Ok,
     Reverts,
+    /// It is signed here, and tried by who sends it.
+    NotSent,
 }
 
 /// The network of a preview.
@@ -329,6 +354,7 @@ impl From<wallet::Preview> for Preview {
             simulation: match preview.simulation {
                 wallet::Simulation::Ok => Simulation::Ok,
                 wallet::Simulation::Reverts => Simulation::Reverts,
+                wallet::Simulation::NotSent => Simulation::NotSent,
             },
             reason: preview.reason,
             network: PreviewNetwork {

@@ -91,7 +91,12 @@ async fn a_deposit_is_tried_without_its_permit_and_costs_no_more_than_was_shown(
         .unwrap();
     assert_eq!(signed.described, shown.described);
     assert!(signed.fee_max <= shown.fee_max, "{}", signed.gas);
-    assert!(signed.gas > shown.gas / 2, "{} of {}", signed.gas, shown.gas);
+    assert!(
+        signed.gas > shown.gas / 2,
+        "{} of {}",
+        signed.gas,
+        shown.gas
+    );
     println!("gas of a first deposit, with room: {}", signed.gas);
     let id = world.chain.send(&key, signed).await.unwrap();
     world.settle(id).await;

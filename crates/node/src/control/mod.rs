@@ -184,6 +184,8 @@ pub enum Request {
         path: PathBuf,
         csv: bool,
     },
+    MoneyPrices,
+    StartText,
     ExportClaims {
         path: PathBuf,
     },

@@ -6,10 +6,10 @@ use chain::{Call, Key, SignerView, Spender, Start, U256};
 use ledger::THAW_S;
 use protocol::voucher::Address;
 
-use super::{Live, Money};
+use super::{Live, Money, start};
 use crate::{
     Node, clock,
-    error::NodeError,
+    error::{DISK_FULL_FIX, NodeError, is_disk_full},
     wallet::{
         Account, Change, Intent, Leaves, NamedValue, Preview, PreviewNetwork, Simulation, Support,
         WalletProblem, WalletRole,
@@ -82,6 +82,27 @@ pub enum ActError {
         /// Which value.
         value: String,
     },
+    /// More than the account has.
+    #[error("the account has less than that")]
+    NotEnough,
+    /// Bond, late claims and the share of who brings it take all.
+    #[error("nothing of this sum would be left to spend")]
+    FeeTooHigh,
+    /// A text that is no signed first deposit.
+    #[error("this is no signed first deposit")]
+    NoStart,
+    /// One of another chain or vault.
+    #[error("this was signed for another network")]
+    OtherNetwork,
+    /// What was signed cannot be kept.
+    #[error("{path} cannot be written")]
+    File {
+        /// Where it belongs.
+        path: std::path::PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
     /// Something else was shown meanwhile.
     #[error("what was shown is not what is confirmed")]
     OtherDigest,
@@ -103,6 +124,12 @@ impl ActError {
             Self::NoProposal(_) => "no_proposal",
             Self::NoTransaction(_) => "no_transaction",
             Self::NoChange { .. } => "no_change",
+            Self::NotEnough => "not_enough",
+            Self::FeeTooHigh => "fee_too_high",
+            Self::NoStart => "no_start",
+            Self::OtherNetwork => "other_network",
+            Self::File { source, .. } if is_disk_full(source) => "disk_full",
+            Self::File { .. } => "file",
             Self::OtherDigest => "changed",
         }
     }
@@ -124,6 +151,12 @@ impl ActError {
             Self::NoProposal(_) => "Open the proposal again.",
             Self::NoTransaction(_) => "Open the list of transactions again.",
             Self::NoChange { .. } => "Choose another value.",
+            Self::NotEnough => "Choose a smaller sum.",
+            Self::FeeTooHigh => "Deposit more, or offer a smaller share to who brings it.",
+            Self::NoStart => "Copy the whole text again, from its first brace to its last.",
+            Self::OtherNetwork => "Choose the network that it was signed for, then try again.",
+            Self::File { source, .. } if is_disk_full(source) => DISK_FULL_FIX,
+            Self::File { .. } => "Check the rights on the data folder.",
             Self::OtherDigest => "Look at it again, then confirm.",
         };
         text.to_owned()
@@ -143,6 +176,9 @@ impl Node {
             .live()
             .filter(|_| intent.is_signed())
             .ok_or_else(|| ActError::Wallet(intent.without_money()))?;
+        if let Intent::SignStart { amount, fee } = intent {
+            return Ok(self.show_start(&live, amount.0, fee.0).await?);
+        }
         let shown = self.show(&live, intent).await?;
         let view = view(&live, &shown);
         self.inner.money.shown(Some(shown));
@@ -159,6 +195,9 @@ impl Node {
             .money
             .live()
             .ok_or_else(|| ActError::Wallet(intent.without_money()))?;
+        if let Intent::SignStart { .. } = intent {
+            return Ok(self.sign_start(&live, digest).await?);
+        }
         let shown = self
             .inner
             .money
@@ -193,20 +232,20 @@ impl Node {
             id.parse()
                 .map_err(|_| ActError::NoTransaction(id.to_owned()))
         };
-        let (role, preview, more, start) = match intent {
+        let (role, preview, start, more) = match intent {
             Intent::SpeedUp { id } => {
                 let preview = live.chain.speed_up(transaction(id)?).await?;
-                (self.role_of(preview.from)?, preview, false, None)
+                (self.role_of(preview.from)?, preview, None, false)
             }
             Intent::Cancel { id } => {
                 let preview = live.chain.cancel(transaction(id)?).await?;
-                (self.role_of(preview.from)?, preview, false, None)
+                (self.role_of(preview.from)?, preview, None, false)
             }
             Intent::Deposit { amount } => {
                 let payer = self.payer_role();
                 let start = self.deposit(live, payer, amount.0).await?;
                 let preview = live.chain.preview_start(&start).await?;
-                (payer, preview, false, Some(start))
+                (payer, preview, Some(start), false)
             }
             Intent::Create
             | Intent::Import
@@ -228,18 +267,22 @@ impl Node {
             | Intent::Unwrap { .. }
             | Intent::Claim { .. }
             | Intent::Vote { .. }
+            | Intent::Queue { .. }
+            | Intent::Execute { .. }
+            | Intent::SignStart { .. }
+            | Intent::Relay { .. }
             | Intent::Propose { .. } => {
                 let (role, call) = self.call(live, intent).await?;
                 let preview = live.chain.preview(self.address(role)?, &call).await?;
-                (role, preview, comes_first(intent, &call), None)
+                (role, preview, None, comes_first(intent, &call))
             }
         };
         Ok(Shown {
             digest: preview.digest.to_string(),
             role,
             preview,
-            more,
             start,
+            more,
         })
     }
 
@@ -333,6 +376,12 @@ impl Node {
                 };
                 (WalletRole::Wallet, call)
             }
+            Intent::Queue { id } => (WalletRole::Wallet, Call::Queue(motion(live, id).await?)),
+            Intent::Execute { id } => (WalletRole::Wallet, Call::Execute(motion(live, id).await?)),
+            Intent::Relay { start } => (
+                WalletRole::Wallet,
+                start::bring(start, live.chain.network())?,
+            ),
             Intent::Propose {
                 title,
                 description,
@@ -355,6 +404,7 @@ impl Node {
             | Intent::ConfirmWords
             | Intent::Export
             | Intent::ChangePassword
+            | Intent::SignStart { .. }
             | Intent::Deposit { .. }
             | Intent::SpeedUp { .. }
             | Intent::Cancel { .. } => return Err(WalletProblem::NothingToSign.into()),
@@ -382,37 +432,21 @@ impl Node {
         payer: WalletRole,
         amount: u128,
     ) -> Result<Start, ActError> {
-        let terms = live.chain.vault_terms().await?;
-        let now = live.chain_now();
-        let bond = amount / BOND_PART;
-        let gas_pot = terms
-            .gas_share
-            .saturating_mul(GAS_SHARES)
-            .min(amount / POT_PART);
-        Ok(Start {
-            payer: self.address(payer)?,
-            deposit: amount,
-            signer: self.address(WalletRole::Session)?,
-            grant: amount - bond - gas_pot,
-            until: now + GRANT_LIFE.as_secs(),
-            bond,
-            gas_pot,
-            relayer_fee: 0,
-            // Any number that was not used: the time of now in milliseconds.
-            nonce: U256::from(clock::unix_ms()),
-            deadline: U256::from(now + PERMIT_LIFE_S),
-        })
+        let address = self.address(payer)?;
+        let signer = self.address(WalletRole::Session)?;
+        let deadline = live.chain_now() + PERMIT_LIFE_S;
+        first_steps(live, address, signer, (amount, 0), deadline).await
     }
 
     /// The account that asking is paid from.
-    fn payer_role(&self) -> WalletRole {
+    pub(super) fn payer_role(&self) -> WalletRole {
         match self.inner.settings.borrow().money.mode {
             super::settings::Mode::LendAndSpend => WalletRole::Wallet,
             super::settings::Mode::Free | super::settings::Mode::Earn => WalletRole::Spend,
         }
     }
 
-    fn address(&self, role: WalletRole) -> Result<Address, ActError> {
+    pub(super) fn address(&self, role: WalletRole) -> Result<Address, ActError> {
         let status = self.inner.wallet.status();
         let mut accounts = status.accounts.iter();
         accounts
@@ -430,7 +464,7 @@ impl Node {
             .ok_or(ActError::NoAccount)
     }
 
-    fn key(&self, role: WalletRole) -> Result<Key, ActError> {
+    pub(super) fn key(&self, role: WalletRole) -> Result<Key, ActError> {
         let wallet = &self.inner.wallet;
         let secret = match role {
             WalletRole::Wallet => wallet.key(Account::Wallet)?,
@@ -513,6 +547,66 @@ fn address(text: &str) -> Result<Address, ActError> {
     read.ok_or_else(|| ActError::NoAddress(text.to_owned()))
 }
 
+/// A deposit, and this device's key with what of it is left after the bond, the pot for late claims and the share of who brings
+/// it.
+pub(super) async fn first_steps(
+    live: &Live,
+    payer: Address,
+    signer: Address,
+    (amount, relayer_fee): (u128, u128),
+    deadline: u64,
+) -> Result<Start, ActError> {
+    let terms = live.chain.vault_terms().await?;
+    let bond = amount / BOND_PART;
+    let gas_pot = terms
+        .gas_share
+        .saturating_mul(GAS_SHARES)
+        .min(amount / POT_PART);
+    let grant = (amount - bond - gas_pot)
+        .checked_sub(relayer_fee)
+        .filter(|grant| *grant > 0)
+        .ok_or(ActError::FeeTooHigh)?;
+    Ok(Start {
+        payer,
+        deposit: amount,
+        signer,
+        grant,
+        until: live.chain_now() + GRANT_LIFE.as_secs(),
+        bond,
+        gas_pot,
+        relayer_fee,
+        // Any number that was not used: the time of now in milliseconds.
+        nonce: U256::from(clock::unix_ms()),
+        deadline: U256::from(deadline),
+    })
+}
+
+/// The calls of a proposal, as the chain has them.
+async fn motion(live: &Live, id: &str) -> Result<chain::Motion, ActError> {
+    let none = || ActError::NoProposal(id.to_owned());
+    let number: U256 = id.parse().map_err(|_| none())?;
+    let proposals = live.chain.proposals().await?;
+    let mut proposals = proposals.into_iter();
+    proposals
+        .find(|proposal| proposal.id == number)
+        .map(|proposal| proposal.motion)
+        .ok_or_else(none)
+}
+
+/// A model as it is proposed: digest of the file, licence, family and digest of its card, with a blank between them.
+fn listing(value: &str) -> Option<chain::Model> {
+    let parts: Vec<&str> = value.split_whitespace().collect();
+    let [digest, licence, family, card] = parts.as_slice() else {
+        return None;
+    };
+    Some(chain::Model {
+        digest: digest.parse().ok()?,
+        licence: (*licence).to_owned(),
+        family: (*family).to_owned(),
+        card: card.parse().ok()?,
+    })
+}
+
 fn read_change(live: &Live, change: &Change) -> Result<chain::Change, ActError> {
     let bad = || ActError::NoChange {
         what: change.what.clone(),
@@ -526,6 +620,10 @@ fn read_change(live: &Live, change: &Change) -> Result<chain::Change, ActError> 
         "minimum_stake" => {
             chain::Change::MinimumStake(super::settings::sum(&change.value).ok_or_else(bad)?)
         }
+        "model_add" => chain::Change::ListModel(listing(&change.value).ok_or_else(bad)?),
+        "model_remove" => chain::Change::DropModel {
+            digest: change.value.parse().map_err(|_| bad())?,
+        },
         // What the vault takes goes to those who decide over it.
         "fee" => chain::Change::Fee {
             bps: small()?,

@@ -15,6 +15,7 @@ use tokio_util::sync::DropGuard;
 use super::{
     anew::{self, Compared},
     purse::{Purse, PurseError},
+    rules::{self, Rules},
     settings::Mode,
     settle, status,
     till::Till,
@@ -40,6 +41,8 @@ pub(crate) struct Live {
     pub(super) operator: Option<Key>,
     /// Where claims go.
     pub(super) payout: Option<Address>,
+    /// What votes have set; `None` until it was read.
+    pub(super) rules: watch::Sender<Option<Rules>>,
     /// The chain turned out not to be the one that the books were written on.
     pub(super) other_chain: watch::Sender<bool>,
     /// Why nothing more is settled.
@@ -110,9 +113,11 @@ pub(crate) async fn keep(inner: Arc<Inner>) {
                         chain = Some(live.chain.clone());
                         inner.money.live.send_replace(Some(Arc::clone(&live)));
                         opened.clone_from(&wanted);
+                        let weak = Arc::downgrade(&live);
                         inner
                             .tasks
-                            .spawn(status::keep(Arc::clone(&inner), Arc::downgrade(&live)));
+                            .spawn(rules::keep(Arc::clone(&inner), weak.clone()));
+                        inner.tasks.spawn(status::keep(Arc::clone(&inner), weak));
                     }
                     Err(error) => {
                         tracing::warn!(%error, "money cannot be used");
@@ -217,6 +222,7 @@ async fn open(
         till,
         operator,
         payout,
+        rules: watch::Sender::new(None),
         other_chain: watch::Sender::new(false),
         problem: watch::Sender::new(None),
         disagrees: watch::Sender::new(None),

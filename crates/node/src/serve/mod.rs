@@ -29,7 +29,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 pub(crate) use job::finish_of;
-pub(crate) use offers::ServedModel;
+pub(crate) use offers::{ServedModel, offered_by_others, prices_of};
 
 use self::swarm::Swarm;
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use protocol::{
-    ModelDigest, ModelRef, NetworkId,
+    ModelDigest, ModelRef, NetworkId, PeerId,
     binding::{Binding, OperatorSigner, SignedBinding},
     offer::{
         FEATURE_GRAMMAR, FEATURE_LOGPROBS, FEATURE_RESUME, Offer, PROTO, Payment, SignedEnvelope,
@@ -279,10 +279,11 @@ impl Charges {
     }
 }
 
-/// What is asked for a model: by the person's figure, or by what others ask for it.
-fn prices_of(inner: &Inner, model: &ModelDigest) -> Prices {
+/// What others ask for a model, as far as their offers are known.
+pub(crate) fn offered_by_others(inner: &Inner, model: &ModelDigest) -> Vec<Prices> {
     let own = inner.identity.peer_id();
-    let mut seen: Vec<Prices> = Vec::new();
+    // The swarm that serves and the one that asks may know the same offer.
+    let mut seen: BTreeMap<PeerId, Prices> = BTreeMap::new();
     let networks = [
         inner.serving.network(),
         Some(inner.asking.now().network.clone()),
@@ -293,9 +294,16 @@ fn prices_of(inner: &Inner, model: &ModelDigest) -> Prices {
             .iter()
             .map(|known| &known.offer)
             .filter(|offer| offer.model.digest == *model && offer.peer != own);
-        seen.extend(others.map(|offer| offer.prices));
+        seen.extend(others.map(|offer| (offer.peer, offer.prices)));
     }
-    money::asked(&inner.settings.borrow().money, &seen)
+    seen.into_values().collect()
+}
+
+/// What is asked for a model: by the person's figure, or by what others ask for it.
+pub(crate) fn prices_of(inner: &Inner, model: &ModelDigest) -> Prices {
+    let seen = offered_by_others(inner, model);
+    let id = inner.models.by_digest(model).map(|model| model.id);
+    money::asked(&inner.settings.borrow().money, id.as_deref(), &seen)
 }
 
 /// Why a node that is on has nothing to offer.

@@ -104,6 +104,28 @@ pub enum Intent {
         /// How.
         support: Support,
     },
+    /// Send a carried proposal into its waiting time. Anybody may.
+    Queue {
+        /// The proposal.
+        id: String,
+    },
+    /// Bring a carried proposal that has waited into force. Anybody may.
+    Execute {
+        /// The proposal.
+        id: String,
+    },
+    /// Sign a first deposit that somebody else brings to the chain: nothing is sent from here.
+    SignStart {
+        /// How much leaves the account.
+        amount: Amount,
+        /// How much of it is for who brings it.
+        fee: Amount,
+    },
+    /// Bring somebody's first deposit to the chain, for the share that was signed.
+    Relay {
+        /// What was signed, as text.
+        start: String,
+    },
     /// Propose a change of the network's parameters.
     Propose {
         /// One line.
@@ -207,8 +229,18 @@ impl Intent {
             | Self::Cancel { .. }
             | Self::Claim { .. }
             | Self::Vote { .. }
+            | Self::Queue { .. }
+            | Self::Execute { .. }
+            | Self::SignStart { .. }
+            | Self::Relay { .. }
             | Self::Propose { .. } => true,
         }
+    }
+
+    /// Whether what is signed is sent from here, as a transaction of this computer.
+    #[must_use]
+    pub fn is_sent(&self) -> bool {
+        self.is_signed() && !matches!(self, Self::SignStart { .. })
     }
 
     /// Why it cannot be signed where there is no network of money.
@@ -297,6 +329,8 @@ pub enum Simulation {
     Ok,
     /// It would be refused.
     Reverts,
+    /// Nothing was tried: it is signed here, and tried by who sends it.
+    NotSent,
 }
 
 #[cfg(test)]

@@ -348,7 +348,7 @@ mod tests {
 
     #[test]
     fn the_window_shows_its_page_and_no_other() {
-        let its = |url| is_its_page(&tauri::Url::parse(url).unwrap());
+        let its = |url: &str| is_its_page(&tauri::Url::parse(url).unwrap());
         assert!(its("tauri://localhost/signing.html"));
         assert!(its("http://tauri.localhost/signing.html"));
         for theme in [Theme::System, Theme::Light, Theme::Dark] {

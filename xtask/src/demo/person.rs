@@ -184,12 +184,10 @@ impl<'a> Person<'a> {
         sh::run(&mut self.asking(peers))
     }
 
-    /// It looks for models nowhere, so every token comes from a peer.
+    /// Computers that are named are asked, whatever lies on this one.
     fn asking(&self, peers: &[&str]) -> Command {
         let mut command = self.house.decentralgpt(&self.data);
-        command
-            .env("DECENTRALGPT_MODELS", "")
-            .args(["chat", "--system", SYSTEM]);
+        command.args(["chat", "--system", SYSTEM]);
         for peer in peers {
             command.args(["--peer", peer]);
         }

@@ -502,6 +502,8 @@ impl Switch {
             return;
         }
         self.offered = offers::basis(&self.inner);
+        // Asked before the offers are made: money that opens meanwhile is in none of them, and makes them anew in a moment.
+        let opened_later = self.inner.money_opens();
         let offers = offers::build(&self.inner, &mut self.headers).await;
         self.publish(offers.envelopes).await;
         self.refresh = Some(Instant::now() + offers::next(&self.inner));
@@ -509,7 +511,7 @@ impl Switch {
         // offered.
         self.waits_for = match offers.served.is_empty() {
             true if self.inner.models.checking() => Some("Checking the model files"),
-            true if self.inner.money_opens() => Some("Asking the network that money is on"),
+            true if opened_later => Some("Asking the network that money is on"),
             true | false => None,
         };
         self.trouble = (offers.served.is_empty() && self.waits_for.is_none())

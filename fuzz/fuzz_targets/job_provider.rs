@@ -66,6 +66,7 @@ fuzz_target!(|data: &[u8]| {
             step => {
                 if let Some(event) = event(step, &watch, &provider) {
                     let resumed = matches!(event, Event::Resumed { .. });
+                    watch.on_disk |= watch.recorded && event == Event::Recorded(Recorded::Fresh);
                     let actions = provider.step(event, now);
                     if resumed && !watch.closed {
                         assert!(matches!(actions.first(), Some(Action::Attach | Action::Decline(_))), "{actions:?}");
@@ -196,6 +197,7 @@ struct Watch {
     attached: bool,
     closed: bool,
     recorded: bool,
+    on_disk: bool,
     started: Option<(u32, u32)>,
     sent: u32,
     computed: u32,
@@ -215,7 +217,7 @@ impl Watch {
             match action {
                 Action::Send(Frame::Tokens(tokens)) => {
                     let (resume, max_out) = self.started.expect("tokens of a job that was not started");
-                    assert!(self.attached, "tokens without a stream");
+                    assert!(self.attached && self.on_disk, "tokens without a stream, or before the job is on disk");
                     // Those of a job that was taken up may come again, in order; none is left out.
                     assert!(tokens.first_index <= resume + self.sent);
                     self.sent = self.sent.max(tokens.first_index + tokens.ids.len() as u32 - resume);
@@ -230,12 +232,14 @@ impl Watch {
                 Action::Decline(_) => {}
                 Action::Send(frame) => {
                     assert!(self.attached, "{frame:?} without a stream");
+                    let answer = matches!(frame, Frame::Refuse(_) | Frame::Busy(_) | Frame::Pong(_));
+                    assert!(answer || self.on_disk, "{frame:?} before the job is on disk");
                     let bytes = frame.to_bytes();
                     assert_eq!(Frame::from_bytes(&bytes, Cap::Provider), Ok(Some(frame)));
                 }
                 Action::Record { .. } => assert!(!std::mem::replace(&mut self.recorded, true)),
                 Action::Start(start) => {
-                    assert!(self.recorded && self.started.is_none());
+                    assert!(self.started.is_none());
                     self.started = Some((start.resume.len() as u32, start.max_out));
                 }
                 Action::Pause => assert!(!std::mem::replace(&mut self.paused, true)),

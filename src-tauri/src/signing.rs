@@ -7,6 +7,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use node::Theme;
 use node::wallet::Preview;
 use serde::Serialize;
 use specta::Type;
@@ -150,7 +151,7 @@ impl Signing {
 pub(crate) async fn open(app: &AppHandle, intent: Intent) -> Answer<Outcome> {
     let shell = app.state::<Shell>();
     // A page without a core could say nothing but that.
-    shell.node().await?;
+    let theme = shell.node().await?.settings_get().theme;
     let ended = match shell.signing().begin(intent) {
         Ok(ended) => ended,
         Err(error) => {
@@ -160,7 +161,7 @@ pub(crate) async fn open(app: &AppHandle, intent: Intent) -> Answer<Outcome> {
             return Err(error);
         }
     };
-    if let Err(error) = open_window(app) {
+    if let Err(error) = open_window(app, theme) {
         shell.signing().end(Outcome::Cancelled);
         return Err(refused(
             "window_failed",
@@ -171,9 +172,10 @@ pub(crate) async fn open(app: &AppHandle, intent: Intent) -> Answer<Outcome> {
     Ok(ended.await.unwrap_or(Outcome::Cancelled))
 }
 
-fn open_window(app: &AppHandle) -> tauri::Result<()> {
+fn open_window(app: &AppHandle, theme: Theme) -> tauri::Result<()> {
     let data = app.state::<Shell>().data().to_owned();
-    let mut builder = WebviewWindowBuilder::new(app, LABEL, WebviewUrl::App(PAGE.into()))
+    let page = WebviewUrl::App(address(theme).into());
+    let mut builder = WebviewWindowBuilder::new(app, LABEL, page)
         .title("DecentralGPT Wallet")
         .inner_size(SIZE.0, SIZE.1)
         .min_inner_size(LEAST.0, LEAST.1)
@@ -187,6 +189,15 @@ fn open_window(app: &AppHandle) -> tauri::Result<()> {
     }
     builder.build()?;
     Ok(())
+}
+
+/// The page has no command for settings; the one it needs comes with its address.
+fn address(theme: Theme) -> String {
+    match theme {
+        Theme::System => PAGE.to_owned(),
+        Theme::Light => format!("{PAGE}?theme=light"),
+        Theme::Dark => format!("{PAGE}?theme=dark"),
+    }
 }
 
 /// What makes its web process one of its own. WebKit gives each window a process; WebView2 may put windows of one page into
@@ -340,6 +351,9 @@ mod tests {
         let its = |url| is_its_page(&tauri::Url::parse(url).unwrap());
         assert!(its("tauri://localhost/signing.html"));
         assert!(its("http://tauri.localhost/signing.html"));
+        for theme in [Theme::System, Theme::Light, Theme::Dark] {
+            assert!(its(&format!("tauri://localhost/{}", address(theme))));
+        }
         for other in [
             "tauri://localhost/",
             "tauri://localhost/index.html",

@@ -42,7 +42,7 @@ pub(crate) use models::{ModelRow, ModelsView};
 pub(crate) use money::{
     AskedPrice, EarningRow, EarningsBy, MoneyStatus, OfferPrice, Proof, Receiving, TransactionView,
 };
-pub(crate) use peers::{Invite, LogLine, Peer};
+pub(crate) use peers::{Invite, LogLine, Peer, PeerChoice};
 pub(crate) use settings::Settings;
 pub(crate) use sign::{Asked, Intent, Preview};
 pub(crate) use status::{Answered, Check, NodeStatus, Receipt};

@@ -155,10 +155,11 @@ const pictures = [
   },
   { name: "invite", does: step(place("Node"), (page) => page.getByRole("button", { name: "Show my invite" }).click(), (page) => page.waitForTimeout(250)) },
   { name: "log", does: step(place("Node"), (page) => page.getByRole("button", { name: "Connection log" }).click(), (page) => page.waitForTimeout(250)) },
+  { name: "compare", does: step(place("Node"), (page) => page.getByRole("button", { name: "Compare" }).click(), (page) => page.getByText("Not asked").waitFor()) },
   { name: "node-modes", query: "money=nowallet", does: place("Node") },
   { name: "node-joined", query: "money=paid", does: place("Node") },
   { name: "node-apart", query: "money=locked", does: place("Node") },
-  { name: "wallet", does: step(place("Wallet"), (page) => page.getByText("earned, in 30 days").first().waitFor()), tall: true },
+  { name: "wallet", does: step(place("Wallet"), (page) => page.getByText("earned in 30 days").first().waitFor()), tall: true },
   { name: "wallet-off", query: "money=off", does: place("Wallet") },
   { name: "wallet-none", query: "money=nowallet", does: place("Wallet") },
   { name: "wallet-coinless", query: "money=nocoin", does: place("Wallet") },
@@ -224,6 +225,8 @@ const pictures = [
     query: "intent=confirm_words",
     does: async (page) => {
       await page.getByRole("button", { name: "I have them on paper" }).click();
+      await page.getByLabel("Password", { exact: true }).fill("correct horse");
+      await page.keyboard.press("Enter");
       await page.getByLabel("Word 11").waitFor();
     },
   },

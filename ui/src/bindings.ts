@@ -58,6 +58,17 @@ export const commands = {
 	peersBlock: (id: string, blocked: boolean) => typedError<null, ErrorView>(__TAURI_INVOKE("peers_block", { id, blocked })),
 	peersInvite: () => typedError<Invite, ErrorView>(__TAURI_INVOKE("peers_invite")),
 	peersLog: () => typedError<LogLine[], ErrorView>(__TAURI_INVOKE("peers_log")),
+	/**
+	 *  The known peers that offer a model (null: the one of new chats), best first, then those that are not taken, with the reason.
+	 *  Nobody is asked.
+	 */
+	peersCompare: (model: string | null) => typedError<PeerChoice[], ErrorView>(__TAURI_INVOKE("peers_compare", { model })),
+	/**  Peers are asked under another name from now on. */
+	peersNewName: () => typedError<null, ErrorView>(__TAURI_INVOKE("peers_new_name")),
+	/**  Forgets what was measured of all peers, here and on the disk. */
+	peersForgetRecords: () => typedError<null, ErrorView>(__TAURI_INVOKE("peers_forget_records")),
+	/**  All connections begin anew, as after sleep. */
+	peersWoke: () => typedError<null, ErrorView>(__TAURI_INVOKE("peers_woke")),
 	moneyStatus: () => typedError<MoneyStatus, ErrorView>(__TAURI_INVOKE("money_status")),
 	/**  Times are milliseconds since 1970. */
 	earnings: (fromUnixMs: number, toUnixMs: number, by: EarningsBy) => typedError<EarningRow[], ErrorView>(__TAURI_INVOKE("earnings", { fromUnixMs, toUnixMs, by })),
@@ -648,6 +659,23 @@ export type Peer = {
 	restingUntilMs: number | null,
 };
 
+/**  A peer that offers a model, as the choice among peers sees it. */
+export type PeerChoice = {
+	id: string,
+	name: string,
+	connected: boolean,
+	/**  How often it is among those that are asked first, in 0..1. */
+	chance: number,
+	firstTokenMs: number | null,
+	tokensPerSecond: number | null,
+	/**  The chance that a job goes well, in 0..1. */
+	reliability: number,
+	/**  As it says itself; nothing proves it. */
+	region: string | null,
+	/**  Null where it is taken. */
+	notTaken: string | null,
+};
+
 /**  What this computer saw of a peer. Older jobs count less. */
 export type PeerRecord = {
 	jobs: number,
@@ -811,6 +839,8 @@ export type Settings = {
 	priceCap: string | null,
 	regionsAllow: string[],
 	regionsDeny: string[],
+	/**  Where this computer says that it is; null says nothing. */
+	region: string | null,
 	explore: boolean,
 	lanOnly: boolean,
 	savedPeers: boolean,

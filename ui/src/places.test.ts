@@ -343,6 +343,17 @@ describe("the node's place", () => {
   });
 });
 
+describe("the peers on the node's place", () => {
+  it("shows who would be asked, and why another is not", async () => {
+    const main = await open("node", "off");
+    button(t.peers.compare, main).click();
+    const shown = await dialog();
+    await vi.waitFor(() => expect(text(shown)).toContain(t.peers.notTaken));
+    expect(text(shown)).toContain(t.format.percent(83));
+    expect(text(shown)).toContain("it asks more than your highest price");
+  });
+});
+
 describe("every place of money", () => {
   const states: [keyof typeof t.app.places, MoneyScene][] = (["wallet", "vote", "node"] as const).flatMap((place) =>
     (["off", "nowallet", "nocoin", "notoken", "disagree", "offline", "locked", "quiet", "paid"] as const).map((scene): [typeof place, MoneyScene] => [place, scene]),

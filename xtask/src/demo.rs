@@ -158,18 +158,17 @@ impl<'a> World<'a> {
     fn open(house: &'a House, stop: &'a Stop, folder: &Path) -> Result<Self, Failure> {
         let (asker, people) = stage("wallets of four people", || {
             let asker = Person::new(house, stop, ASKING, folder)?;
-            println!("   {ASKING:5} asks     {}", asker.short("spend"));
+            println!("   {ASKING:5} asks     {}", asker.short("spend")?);
             let mut people = Vec::new();
             for (name, _) in ANSWERING {
                 let person = Person::new(house, stop, name, folder)?;
-                println!("   {name:5} answers  {}", person.short("wallet"));
+                println!("   {name:5} answers  {}", person.short("wallet")?);
                 people.push(person);
             }
             Ok((asker, people))
         })?;
-        let chain = stage("a chain of this machine's own", || {
-            let accounts = std::iter::once(&asker).chain(&people);
-            let chain = Devnet::start(house, folder, accounts.flat_map(Person::addresses))?;
+        let mut chain = stage("a chain of this machine's own", || {
+            let chain = Devnet::start(house, folder)?;
             println!("   chain {} at {}", chain.chain_id, chain.url);
             println!("   the vault is {}; every contract is there", chain.vault);
             Ok(chain)
@@ -190,11 +189,16 @@ impl<'a> World<'a> {
                     &format!("mode = \"{mode}\"\nprice = \"{price}\"\n"),
                 )?;
                 let program = Serving::start(house, &person.data, person.told()?)?;
-                let node = Node { program, person };
+                let mut node = Node { program, person };
                 wait(stop, OFFERS_WITHIN, "offers a model", || {
+                    if node.program.ended() {
+                        return Err(Failure::new("Its program ended."));
+                    }
                     let offered = node.person.json(&["status"])?["offered"].clone();
                     Ok(offered.as_array().is_some_and(|list| !list.is_empty()))
-                })?;
+                })
+                .map_err(|failure| node.person.failed(&failure.what))?;
+                coin(&mut chain, &node.person)?;
                 println!("   {name:5} {} for a million tokens", unit.text(price));
                 nodes.push(node);
             }
@@ -202,6 +206,7 @@ impl<'a> World<'a> {
         })?;
         stage("ann puts money into the vault", || {
             asker.settle(&chain.file, "")?;
+            coin(&mut chain, &asker)?;
             deposit(&asker, &unit)
         })?;
         Ok(Self {
@@ -282,7 +287,7 @@ impl<'a> World<'a> {
                 "   {:5} has {} on {}",
                 node.person.name,
                 self.unit().text(*promised),
-                node.person.short("wallet")
+                node.person.short("wallet")?
             );
         }
         let spent = &self.asker.json(&["wallet", "balance"])?["vault"]["spent"];
@@ -397,6 +402,14 @@ impl<'a> World<'a> {
         self.asker.talk(&self.addresses())?;
         self.asker.shows(&["wallet", "balance"])
     }
+}
+
+/// Coin for gas, on every account of somebody.
+fn coin(chain: &mut Devnet, person: &Person<'_>) -> Result<(), Failure> {
+    let accounts = person.accounts()?;
+    accounts
+        .iter()
+        .try_for_each(|(_, address)| chain.coin(address))
 }
 
 fn deposit(asker: &Person<'_>, unit: &Unit) -> Result<(), Failure> {

@@ -148,6 +148,7 @@ pub(crate) fn choices(choices: &[PeerChoice]) -> Vec<String> {
             "FIRST TOKEN",
             "SPEED",
             "GOES WELL",
+            "SAYS IT IS IN",
             "NOT TAKEN BECAUSE",
         ]
         .map(str::to_owned)
@@ -160,6 +161,7 @@ pub(crate) fn choices(choices: &[PeerChoice]) -> Vec<String> {
             number(choice.first_token_ms, "ms"),
             number(choice.tokens_per_second, "tokens/s"),
             format!("{:.0} %", choice.reliability * 100.0),
+            choice.region.clone().unwrap_or_else(|| "-".to_owned()),
             choice.not_taken.clone().unwrap_or_else(|| "-".to_owned()),
         ]
     }));

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, RwLock},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures::{StreamExt, TryStreamExt, stream};
@@ -41,8 +41,10 @@ const PIECES_AHEAD: usize = 4;
 /// How long [`Network::shutdown`] waits for the loop: it closes connections politely for one second at most.
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(3);
 
-/// The pause before a circuit is tried once more: a relay that answers is connected by then.
+/// The pause before a circuit is tried once more: a relay that answers is connected by then, or by the next.
 const CIRCUIT_AGAIN: Duration = Duration::from_millis(500);
+/// How often it is tried again. TCP and its handshakes take three round trips, which to the other side of the world is a second.
+const CIRCUIT_TRIES: u32 = 2;
 
 /// Where a node that only asks listens, so that routers can be got through.
 const ASK_FROM: [&str; 4] = [
@@ -218,14 +220,19 @@ impl Network {
     pub async fn connect(&self, addr: &str) -> Result<PeerId, NetworkError> {
         let addr = addr.trim().to_owned();
         let ask = async |addr| self.ask(|reply| Command::Connect { addr, reply }).await?;
-        match ask(addr.clone()).await {
-            // libp2p gives a circuit up when its relay is just being dialled for another reason.
-            Err(NetworkError::Unreachable { address, .. }) if address.contains("/p2p-circuit") => {
-                tokio::time::sleep(CIRCUIT_AGAIN).await;
-                ask(addr).await
+        for _ in 0..CIRCUIT_TRIES {
+            let begun = Instant::now();
+            match ask(addr.clone()).await {
+                // libp2p gives a circuit up at once when its relay is just being dialled for another reason.
+                Err(NetworkError::Unreachable { address, .. })
+                    if address.contains("/p2p-circuit") && begun.elapsed() < CIRCUIT_AGAIN =>
+                {
+                    tokio::time::sleep(CIRCUIT_AGAIN).await;
+                }
+                answer => return answer,
             }
-            answer => answer,
         }
+        ask(addr).await
     }
 
     /// Has another connection made to a peer that does not answer: if that succeeds, the ones before it are closed, and with

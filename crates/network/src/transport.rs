@@ -5,7 +5,9 @@
 //! passes it, and what it refuses sends no packet.
 
 use std::{
+    collections::{BTreeSet, HashMap},
     io,
+    net::IpAddr,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -16,7 +18,7 @@ use libp2p::{
     core::{
         muxing::StreamMuxerBox,
         transport::{
-            Boxed, DialOpts, ListenerId, Transport, TransportError, TransportEvent,
+            Boxed, DialOpts, ListenerId, PortUse, Transport, TransportError, TransportEvent,
             timeout::TransportTimeout,
         },
         upgrade::Version,
@@ -26,7 +28,12 @@ use libp2p::{
 };
 
 use crate::{
-    error::NetworkError, linger::Lingering, mux::Yamux, providers, reach::ReachMode,
+    address::{self, Transport as Line},
+    error::NetworkError,
+    linger::Lingering,
+    mux::Yamux,
+    providers,
+    reach::ReachMode,
     traffic::Traffic,
 };
 
@@ -95,6 +102,7 @@ pub(crate) fn build(
         .or_transport(Gate {
             inner: direct.boxed(),
             mode,
+            listens: HashMap::new(),
         })
         .map(|either, _| either.into_inner());
     Ok((TransportTimeout::new(stack, HANDSHAKE).boxed(), client))
@@ -127,26 +135,47 @@ fn noise(keypair: &Keypair) -> Result<noise::Config, NetworkError> {
     })
 }
 
-/// Lets through what the mode allows.
-struct Gate {
-    inner: Boxed<(PeerId, StreamMuxerBox)>,
-    mode: ReachMode,
-}
-
-impl Gate {
-    fn refused(address: &Multiaddr) -> TransportError<io::Error> {
-        TransportError::Other(io::Error::new(
-            io::ErrorKind::PermissionDenied,
-            format!("{address} is outside of what the settings allow to be reached"),
-        ))
+/// Whether a dial to `remote` may leave from a listener's port. Over QUIC the library takes any listener of the address's family,
+/// whatever it is bound to: from the loopback no packet gets out of this computer, and of several interfaces one leads there. Over TCP,
+/// and within this computer, it looks for itself.
+pub(crate) fn may_reuse<'a>(
+    listens: impl Iterator<Item = &'a Multiaddr>,
+    remote: &Multiaddr,
+) -> bool {
+    let Some(ip) = address::ip(remote).filter(|_| Line::of(remote) == Line::Quic) else {
+        return true;
+    };
+    if ip.is_loopback() {
+        return true;
     }
+    let bound: BTreeSet<_> = listens
+        .filter(|listen| Line::of(listen) == Line::Quic)
+        .filter_map(address::ip)
+        .filter(|bound| bound.is_ipv4() == ip.is_ipv4() && !bound.is_unspecified())
+        .collect();
+    bound.len() <= 1 && !bound.iter().any(IpAddr::is_loopback)
 }
 
-impl Transport for Gate {
-    type Output = (PeerId, StreamMuxerBox);
+/// Lets through what the mode allows, from a port that leads there.
+struct Gate<T> {
+    inner: T,
+    mode: ReachMode,
+    /// What was asked to be listened on.
+    listens: HashMap<ListenerId, Multiaddr>,
+}
+
+fn refused(address: &Multiaddr) -> TransportError<io::Error> {
+    TransportError::Other(io::Error::new(
+        io::ErrorKind::PermissionDenied,
+        format!("{address} is outside of what the settings allow to be reached"),
+    ))
+}
+
+impl<T: Transport<Error = io::Error> + Unpin> Transport for Gate<T> {
+    type Output = T::Output;
     type Error = io::Error;
-    type ListenerUpgrade = <Boxed<Self::Output> as Transport>::ListenerUpgrade;
-    type Dial = <Boxed<Self::Output> as Transport>::Dial;
+    type ListenerUpgrade = T::ListenerUpgrade;
+    type Dial = T::Dial;
 
     fn listen_on(
         &mut self,
@@ -154,12 +183,15 @@ impl Transport for Gate {
         address: Multiaddr,
     ) -> Result<(), TransportError<io::Error>> {
         if !self.mode.may_listen(&address) {
-            return Err(Self::refused(&address));
+            return Err(refused(&address));
         }
-        self.inner.listen_on(id, address)
+        self.inner.listen_on(id, address.clone())?;
+        self.listens.insert(id, address);
+        Ok(())
     }
 
     fn remove_listener(&mut self, id: ListenerId) -> bool {
+        self.listens.remove(&id);
         self.inner.remove_listener(id)
     }
 
@@ -169,15 +201,140 @@ impl Transport for Gate {
         options: DialOpts,
     ) -> Result<Self::Dial, TransportError<io::Error>> {
         if !self.mode.may_dial(&address) {
-            return Err(Self::refused(&address));
+            return Err(refused(&address));
         }
-        self.inner.dial(address, options)
+        let port_use = match options.port_use {
+            PortUse::Reuse if !may_reuse(self.listens.values(), &address) => PortUse::New,
+            asked => asked,
+        };
+        self.inner.dial(
+            address,
+            DialOpts {
+                port_use,
+                ..options
+            },
+        )
     }
 
     fn poll(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<TransportEvent<Self::ListenerUpgrade, io::Error>> {
-        Pin::new(&mut self.inner).poll(cx)
+        let polled = Pin::new(&mut self.inner).poll(cx);
+        if let Poll::Ready(TransportEvent::ListenerClosed { listener_id, .. }) = &polled {
+            self.listens.remove(listener_id);
+        }
+        polled
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use libp2p::core::{Endpoint, transport::dummy::DummyStream};
+
+    use super::*;
+
+    /// Notes from which ports it was to dial.
+    #[derive(Default)]
+    struct Noted(Vec<PortUse>);
+
+    impl Transport for Noted {
+        type Output = DummyStream;
+        type Error = io::Error;
+        type ListenerUpgrade = std::future::Pending<io::Result<DummyStream>>;
+        type Dial = std::future::Pending<io::Result<DummyStream>>;
+
+        fn listen_on(
+            &mut self,
+            _: ListenerId,
+            _: Multiaddr,
+        ) -> Result<(), TransportError<io::Error>> {
+            Ok(())
+        }
+
+        fn remove_listener(&mut self, _: ListenerId) -> bool {
+            true
+        }
+
+        fn dial(
+            &mut self,
+            _: Multiaddr,
+            options: DialOpts,
+        ) -> Result<Self::Dial, TransportError<io::Error>> {
+            self.0.push(options.port_use);
+            Ok(std::future::pending())
+        }
+
+        fn poll(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<TransportEvent<Self::ListenerUpgrade, io::Error>> {
+            Poll::Pending
+        }
+    }
+
+    fn from_which_port(listens: &[&str], to: &str) -> PortUse {
+        let mut gate = Gate {
+            inner: Noted::default(),
+            mode: ReachMode::Internet,
+            listens: HashMap::new(),
+        };
+        for listen in listens {
+            gate.listen_on(ListenerId::next(), listen.parse().unwrap())
+                .unwrap();
+        }
+        let options = DialOpts {
+            role: Endpoint::Dialer,
+            port_use: PortUse::Reuse,
+        };
+        drop(gate.dial(to.parse().unwrap(), options).unwrap());
+        gate.inner.0[0]
+    }
+
+    #[test]
+    fn a_listener_that_does_not_lead_there_is_not_dialled_from() {
+        let outside = "/ip4/192.0.2.1/udp/4001/quic-v1";
+        let near = "/ip4/127.0.0.1/udp/4001/quic-v1";
+        for (listens, to, port) in [
+            (&[near][..], outside, PortUse::New),
+            (
+                &[near, "/ip4/0.0.0.0/udp/0/quic-v1"],
+                outside,
+                PortUse::New,
+            ),
+            (&[near], near, PortUse::Reuse),
+            (&["/ip4/0.0.0.0/udp/0/quic-v1"], outside, PortUse::Reuse),
+            (&["/ip4/192.168.1.5/udp/0/quic-v1"], outside, PortUse::Reuse),
+            (
+                &["/ip4/192.168.1.5/udp/0/quic-v1", "/ip4/10.0.0.5/udp/0/quic-v1"],
+                outside,
+                PortUse::New,
+            ),
+            (&["/ip6/::1/udp/0/quic-v1"], outside, PortUse::Reuse),
+            (&["/ip4/127.0.0.1/tcp/1"], outside, PortUse::Reuse),
+            (&[near], "/ip4/192.0.2.1/tcp/4001", PortUse::Reuse),
+            (&[], outside, PortUse::Reuse),
+        ] {
+            assert_eq!(from_which_port(listens, to), port, "{listens:?} to {to}");
+        }
+    }
+
+    #[test]
+    fn a_listener_that_closed_binds_nobody() {
+        let mut gate = Gate {
+            inner: Noted::default(),
+            mode: ReachMode::Internet,
+            listens: HashMap::new(),
+        };
+        let id = ListenerId::next();
+        gate.listen_on(id, "/ip4/127.0.0.1/udp/1/quic-v1".parse().unwrap())
+            .unwrap();
+        gate.remove_listener(id);
+        let options = DialOpts {
+            role: Endpoint::Dialer,
+            port_use: PortUse::Reuse,
+        };
+        drop(gate.dial("/ip4/192.0.2.1/udp/1/quic-v1".parse().unwrap(), options));
+        assert_eq!(gate.inner.0, [PortUse::Reuse]);
     }
 }

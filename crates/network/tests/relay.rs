@@ -260,3 +260,19 @@ async fn switching_off_gives_the_place_back() {
         })
         .await;
 }
+
+#[tokio::test]
+async fn a_relay_that_is_not_there_is_named_as_the_reason() {
+    let asker = TestNode::lab(51, &[], |_| {}).await;
+    let (relay, provider) = (TestNode::dialing(52).await, TestNode::dialing(53).await);
+    let through = format!(
+        "/ip4/127.0.0.1/tcp/1/p2p/{}/p2p-circuit/p2p/{}",
+        relay.id(),
+        provider.id()
+    );
+    let answer = within("no way", asker.network.connect(&through)).await;
+    assert!(
+        matches!(&answer, Err(NetworkError::Unreachable { reason, .. }) if reason.contains("relay")),
+        "{answer:?}"
+    );
+}

@@ -146,6 +146,12 @@ impl DataFolder {
         self.root.join(format!("offers-{swarm}"))
     }
 
+    /// A list of first peers in place of the program's; none unless somebody puts it there.
+    #[must_use]
+    pub fn first_peers(&self) -> PathBuf {
+        self.root.join("first-peers.list")
+    }
+
     /// Heads of files whose weights are elsewhere.
     #[must_use]
     pub fn heads(&self) -> PathBuf {

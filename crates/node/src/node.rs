@@ -26,6 +26,7 @@ use crate::{
     ask::{
         Answers,
         session::{self, Outside, Session, Sessions},
+        warm::Warming,
     },
     chat::ChatSummary,
     clock, control,
@@ -128,6 +129,8 @@ pub(crate) struct Inner {
     pub(crate) chats_dirty: Notify,
     /// Per chat, the first message that the model still saw when the context was cut.
     pub(crate) cuts: Mutex<BTreeMap<ChatId, MessageId>>,
+    /// Peers that were dialled because somebody typed.
+    pub(crate) warming: Warming,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
 }
@@ -238,6 +241,7 @@ impl Node {
             serving,
             chats_dirty: Notify::new(),
             cuts: Mutex::default(),
+            warming: Warming::default(),
             tasks: TaskTracker::new(),
             stop: stop.clone(),
         });

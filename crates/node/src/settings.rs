@@ -98,6 +98,9 @@ pub struct Settings {
     pub regions_allow: Vec<String>,
     /// No peer that claims one of these.
     pub regions_deny: Vec<String>,
+    /// Where this computer says that it is, in what it offers (an ISO 3166 code, or `EU`); `None` says nothing. Nobody can prove it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
     /// A small share of small answers may come from peers that were never asked before.
     pub explore: bool,
     /// Connect within the local network alone, also while serving.
@@ -145,6 +148,7 @@ impl Default for Settings {
             price_cap: None,
             regions_allow: Vec::new(),
             regions_deny: Vec::new(),
+            region: None,
             explore: true,
             lan_only: false,
             saved_peers: true,
@@ -303,14 +307,17 @@ impl Settings {
                 "must be a whole number of base units, in digits".to_owned(),
             );
         }
+        let is_code = |region: &String| {
+            REGION.contains(&region.len())
+                && region.chars().all(|letter| letter.is_ascii_alphabetic())
+        };
+        if !self.region.iter().all(is_code) {
+            return out_of_range("region", "must be a code like DE, US or EU".to_owned());
+        }
         for (setting, regions) in [
             ("regions_allow", &self.regions_allow),
             ("regions_deny", &self.regions_deny),
         ] {
-            let is_code = |region: &String| {
-                REGION.contains(&region.len())
-                    && region.chars().all(|letter| letter.is_ascii_alphabetic())
-            };
             if regions.len() > MAX_REGIONS || !regions.iter().all(is_code) {
                 return out_of_range(
                     setting,
@@ -534,6 +541,8 @@ mod tests {
             "price_cap = \"1e9\"",
             "regions_allow = [\"Germany\"]",
             "regions_deny = [\"\"]",
+            "region = \"Germany\"",
+            "region = \"D3\"",
             "dns_names = [\"no name\"]",
         ] {
             let (folder, opened) = open(bad);
@@ -569,6 +578,7 @@ mod tests {
             price_cap: Some(u128::MAX.to_string()),
             regions_allow: vec!["de".to_owned(), "EU".to_owned()],
             regions_deny: vec!["US".to_owned()],
+            region: Some("de".to_owned()),
             explore: false,
             lan_only: true,
             mainline: false,

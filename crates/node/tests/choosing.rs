@@ -89,6 +89,58 @@ async fn a_provider_never_hears_the_name_that_this_computer_serves_by() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_way_to_a_chat_s_peer_is_made_again_while_the_person_types() {
+    let Some(models) = starter_folder() else {
+        return;
+    };
+    let (provider, address) = provider(&[models]).await;
+    let asker = start(&[]).await;
+    let peer = asker.node.peers_connect(&address).await.unwrap().id;
+    let chat = greedy_chat(&asker.node, at_peer(&peer)).await;
+    let sent = asker
+        .node
+        .chat_send(&chat.id, None, Some(QUESTION.to_owned()))
+        .await;
+    let finished = read(sent.unwrap()).await.finished.unwrap();
+    assert_eq!(finished.state, MessageState::Complete, "{finished:?}");
+
+    asker.node.peers_disconnect(&peer).await.unwrap();
+    let connected = || {
+        let peers = asker.node.node_status().peers;
+        peers.iter().any(|known| known.id == peer && known.asked)
+    };
+    until("it is gone", || !connected()).await;
+    // A chat that stays here goes to nobody.
+    let here = ChatPatch {
+        place: Some(Place::Local),
+        ..ChatPatch::default()
+    };
+    asker.node.chat_update(&chat.id, here).await.unwrap();
+    asker.node.chat_context(&chat.id, "And").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(!connected());
+    asker
+        .node
+        .chat_update(&chat.id, at_peer(&peer))
+        .await
+        .unwrap();
+    asker.node.chat_context(&chat.id, "And").await.unwrap();
+    until("it is back", connected).await;
+    stop([provider, asker]).await;
+}
+
+/// Waits until it is so.
+async fn until(what: &str, is_so: impl Fn() -> bool) {
+    for _ in 0..400 {
+        if is_so() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    panic!("waited in vain until {what}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn its_own_address_is_refused_although_the_swarms_are_two() {
     let Some(models) = starter_folder() else {
         return;
@@ -143,6 +195,7 @@ async fn what_is_measured_is_kept_and_shown_and_can_be_forgotten() {
         (peer.id.as_str(), 1.0)
     );
     assert!(choices[0].reliability > 0.3, "{choices:?}");
+    assert_eq!(choices[0].region.as_deref(), Some("FR"), "what it claims");
     again.peers_forget_records().await.unwrap();
     assert_eq!(record(&again), None);
     again.stop().await;

@@ -1,10 +1,10 @@
-//! Peers: connect by address or invitation, disconnect, block, and what happened to connections.
+//! Peers: connect by address or invitation, disconnect, block, compare, and what happened to connections.
 
 use tauri::State;
 
 use super::Answer;
 use crate::shell::Shell;
-use crate::view::{Invite, LogLine, Peer};
+use crate::view::{Invite, LogLine, Peer, PeerChoice};
 
 #[tauri::command]
 #[specta::specta]
@@ -35,4 +35,38 @@ pub(crate) async fn peers_invite(shell: State<'_, Shell>) -> Answer<Invite> {
 pub(crate) async fn peers_log(shell: State<'_, Shell>) -> Answer<Vec<LogLine>> {
     let log = shell.node().await?.peers_log();
     Ok(log.into_iter().map(Into::into).collect())
+}
+
+/// The known peers that offer a model (null: the one of new chats), best first, then those that are not taken, with the reason.
+/// Nobody is asked.
+#[tauri::command]
+#[specta::specta]
+pub(crate) async fn peers_compare(
+    shell: State<'_, Shell>,
+    model: Option<String>,
+) -> Answer<Vec<PeerChoice>> {
+    let choices = shell.node().await?.peers_compare(model.as_deref())?;
+    Ok(choices.into_iter().map(Into::into).collect())
+}
+
+/// Peers are asked under another name from now on.
+#[tauri::command]
+#[specta::specta]
+pub(crate) async fn peers_new_name(shell: State<'_, Shell>) -> Answer<()> {
+    Ok(shell.node().await?.peers_new_name().await?)
+}
+
+/// Forgets what was measured of all peers, here and on the disk.
+#[tauri::command]
+#[specta::specta]
+pub(crate) async fn peers_forget_records(shell: State<'_, Shell>) -> Answer<()> {
+    Ok(shell.node().await?.peers_forget_records().await?)
+}
+
+/// All connections begin anew, as after sleep.
+#[tauri::command]
+#[specta::specta]
+pub(crate) async fn peers_woke(shell: State<'_, Shell>) -> Answer<()> {
+    shell.node().await?.peers_woke().await;
+    Ok(())
 }

@@ -109,6 +109,25 @@ pub(crate) struct LogLine {
     pub text: String,
 }
 
+/// A peer that offers a model, as the choice among peers sees it.
+#[derive(Debug, Clone, Serialize, Type)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct PeerChoice {
+    pub id: String,
+    pub name: String,
+    pub connected: bool,
+    /// How often it is among those that are asked first, in 0..1.
+    pub chance: f64,
+    pub first_token_ms: Option<f64>,
+    pub tokens_per_second: Option<f64>,
+    /// The chance that a job goes well, in 0..1.
+    pub reliability: f64,
+    /// As it says itself; nothing proves it.
+    pub region: Option<String>,
+    /// Null where it is taken.
+    pub not_taken: Option<String>,
+}
+
 /// What another computer needs to connect to this one.
 #[derive(Debug, Clone, Serialize, Type)]
 #[serde(rename_all = "camelCase")]
@@ -192,6 +211,22 @@ impl From<node::LogLine> for LogLine {
             direction: line.direction.into(),
             code: line.code,
             text: line.text,
+        }
+    }
+}
+
+impl From<node::PeerChoice> for PeerChoice {
+    fn from(choice: node::PeerChoice) -> Self {
+        Self {
+            id: choice.id,
+            name: choice.name,
+            connected: choice.connected,
+            chance: choice.chance,
+            first_token_ms: choice.first_token_ms,
+            tokens_per_second: choice.tokens_per_second,
+            reliability: choice.reliability,
+            region: choice.region,
+            not_taken: choice.not_taken,
         }
     }
 }

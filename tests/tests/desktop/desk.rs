@@ -3,7 +3,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
@@ -78,6 +78,16 @@ impl Desk {
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .to_vec()
+    }
+
+    /// The home of everything that stands on it, with [`Desk::log`].
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Where the programs on it write what they log.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.folder.path().join("programs.log")
     }
 
     /// Writes what the screen shows to `file`.

@@ -6,9 +6,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 mod desk;
+mod devchain;
+mod money;
 mod page;
 mod processes;
+mod signature;
 mod signing;
+mod voting;
 mod webdriver;
 
 use std::path::{Path, PathBuf};
@@ -256,6 +260,11 @@ struct Bench {
 impl Bench {
     /// Says by name what is missing, and that the test is skipped.
     fn new() -> Option<Self> {
+        Self::on(Self::settings())
+    }
+
+    /// The same on a folder that was prepared.
+    fn on(folder: Folder) -> Option<Self> {
         if let Some(tool) = desk::missing_tool() {
             println!("skipped: the desktop test ({tool} is not installed)");
             return None;
@@ -263,7 +272,7 @@ impl Bench {
         let starter = starter()?;
         Some(Self {
             desk: Desk::new(),
-            folder: Self::settings(),
+            folder,
             starter,
         })
     }
@@ -278,7 +287,7 @@ impl Bench {
     }
 
     fn driver(&self) -> Driver {
-        Driver::start(&self.environment())
+        Driver::start(&self.environment(), &self.desk.log())
     }
 
     fn open<'d>(&self, driver: &'d Driver) -> App<'d> {
@@ -313,6 +322,28 @@ impl Bench {
             self.starter.parent().unwrap().display().to_string(),
         ));
         environment
+    }
+
+    /// The page as it stands, light and dark.
+    fn pictures(&self, app: &App<'_>, name: &str) {
+        let set = app.is_dark();
+        for (theme, dark) in [("light", false), ("dark", true)] {
+            app.paint(dark);
+            self.picture(app, &format!("{name}-{theme}"));
+        }
+        app.paint(set);
+    }
+
+    /// Light and dark, screen by screen down to the end of the place.
+    fn pictures_down(&self, app: &App<'_>, name: &str) {
+        app.scroll_up();
+        self.pictures(app, name);
+        let mut screen = 2;
+        while app.scroll_on() {
+            self.pictures(app, &format!("{name}-{screen}"));
+            screen += 1;
+        }
+        app.scroll_up();
     }
 
     fn picture(&self, app: &App<'_>, name: &str) {

@@ -256,6 +256,71 @@ impl<'d> App<'d> {
         self.press(keys::TAB);
     }
 
+    /// Types into the field with this label, over what it holds.
+    pub(crate) fn fill(&self, label: &str, value: &str) {
+        let field = self.wait(&format!("a field {label:?}"), || {
+            let found = self.script(
+                "const label = [...document.querySelectorAll('label')].find(label => label.innerText.trim() === arguments[0]); \
+                 return label ? document.getElementById(label.htmlFor) : null",
+                json!([label]),
+            );
+            Element::from_value(&found)
+        });
+        self.set_value(&field, value);
+    }
+
+    /// What stands beside a name in the open dialog.
+    pub(crate) fn value_of(&self, name: &str) -> String {
+        self.wait(&format!("a value of {name:?}"), || {
+            let found = self.script(
+                "const name = [...document.querySelectorAll('[role=dialog] dt')].find(dt => dt.innerText.trim() === arguments[0]); \
+                 return name?.nextElementSibling?.innerText.trim() ?? null",
+                json!([name]),
+            );
+            found.as_str().map(str::to_owned)
+        })
+    }
+
+    /// Closes the dialog that is open.
+    pub(crate) fn close_dialog(&self) {
+        self.press(keys::ESCAPE);
+        self.wait("the dialog to close", || {
+            self.find("[role=dialog]").is_none().then_some(())
+        });
+    }
+
+    /// The button with these words or this label, if there is one now.
+    pub(crate) fn find_button(&self, words: &str) -> Option<Element> {
+        self.find_by_text("button", words)
+    }
+
+    /// Draws the page light or dark, whatever its setting is: both are looked at.
+    pub(crate) fn paint(&self, dark: bool) {
+        self.script(
+            "document.documentElement.classList.toggle('dark', arguments[0])",
+            json!([dark]),
+        );
+    }
+
+    /// Scrolls the place down by a screenful; false at its end.
+    pub(crate) fn scroll_on(&self) -> bool {
+        self.script(
+            "const place = document.querySelector('main > div'); const before = place.scrollTop; \
+             place.scrollBy({ top: place.clientHeight * 0.9, behavior: 'instant' }); return place.scrollTop > before",
+            json!([]),
+        )
+        .as_bool()
+        .unwrap_or_default()
+    }
+
+    /// Scrolls the place to its top.
+    pub(crate) fn scroll_up(&self) {
+        self.script(
+            "document.querySelector('main > div').scrollTo({ top: 0, behavior: 'instant' })",
+            json!([]),
+        );
+    }
+
     /// Waits until the screen shows what the page is: two frames, and the longest of the look's transitions (180 ms).
     pub(crate) fn settle(&self) {
         self.script_async(

@@ -2,8 +2,10 @@
 //!
 //! Every failure panics with what was asked and what came back: a test has no better use for it.
 
+use std::fs::OpenOptions;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -31,24 +33,36 @@ pub(crate) mod keys {
 pub(crate) struct Driver {
     port: u16,
     process: Child,
+    log: PathBuf,
 }
 
 impl Driver {
-    /// Starts the driver with `environment`, which the app inherits.
-    pub(crate) fn start(environment: &[(String, String)]) -> Self {
+    /// Starts the driver with `environment`, which the app inherits; what both say is written to `log`.
+    pub(crate) fn start(environment: &[(String, String)], log: &Path) -> Self {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
             .unwrap()
             .local_addr()
             .unwrap()
             .port();
+        let said = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(log)
+            .unwrap();
         let process = Command::new("WebKitWebDriver")
             .args([format!("--port={port}"), "--host=127.0.0.1".to_owned()])
             .envs(environment.iter().map(|(name, value)| (name, value)))
             .env("TAURI_WEBVIEW_AUTOMATION", "true")
             .stdin(Stdio::null())
+            .stdout(said.try_clone().unwrap())
+            .stderr(said)
             .spawn()
             .unwrap();
-        let driver = Self { port, process };
+        let driver = Self {
+            port,
+            process,
+            log: log.to_owned(),
+        };
         let begun = Instant::now();
         while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
             assert!(begun.elapsed() < REQUEST, "WebKitWebDriver does not listen");
@@ -116,6 +130,10 @@ impl Drop for Driver {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
+        if std::thread::panicking() {
+            let said = std::fs::read_to_string(&self.log).unwrap_or_default();
+            println!("the programs said:\n{said}");
+        }
     }
 }
 

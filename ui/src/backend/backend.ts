@@ -21,6 +21,7 @@ import type {
   NodeStatus,
   OfferPrice,
   Peer,
+  PeerChoice,
   Proof,
   Receipt,
   Receiving,
@@ -99,6 +100,13 @@ export interface Backend {
   peersInvite(): Promise<Invite>;
   /** What happened to connections lately, the newest first. */
   peersLog(): Promise<LogLine[]>;
+  /** Who offers the model (null: the one of new chats), best first, then those that are not taken. Nobody is asked. */
+  peersCompare(model: string | null): Promise<PeerChoice[]>;
+  /** Peers are asked under another name from now on. */
+  peersNewName(): Promise<void>;
+  peersForgetRecords(): Promise<void>;
+  /** All connections begin anew. */
+  peersWoke(): Promise<void>;
 
   moneyStatus(): Promise<MoneyStatus>;
   /** The newest first. */

@@ -69,6 +69,10 @@ export const tauriBackend: Backend = {
   peersBlock: (id, blocked) => done(commands.peersBlock(id, blocked)),
   peersInvite: () => value(commands.peersInvite()),
   peersLog: () => value(commands.peersLog()),
+  peersCompare: (model) => value(commands.peersCompare(model)),
+  peersNewName: () => done(commands.peersNewName()),
+  peersForgetRecords: () => done(commands.peersForgetRecords()),
+  peersWoke: () => done(commands.peersWoke()),
 
   moneyStatus: () => value(commands.moneyStatus()),
   earnings: (fromUnixMs, toUnixMs, by) => value(commands.earnings(fromUnixMs, toUnixMs, by)),

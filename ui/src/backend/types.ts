@@ -23,6 +23,7 @@ export type {
   NodeStatus,
   OnFull,
   Peer,
+  PeerChoice,
   Phase,
   Place,
   Preset,

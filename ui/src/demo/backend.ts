@@ -363,6 +363,22 @@ export function demoBackend(scenario: Scenario = "full", pieceMs = 12, settings:
         { atMs: Date.now() - 14 * 60_000, serving: false, peer: fullStatus.peers[0]?.id ?? null, direction: "out", code: "upgraded", text: "The connection to x9Qa over the internet (QUIC) goes directly now, no longer through a relay." },
         { atMs: Date.now() - 15 * 60_000, serving: false, peer: fullStatus.peers[0]?.id ?? null, direction: "out", code: "opened", text: "The connection to x9Qa through a relay (QUIC) was opened." },
       ]),
+    peersCompare: () =>
+      soon([
+        ...node.peers.slice(0, 1).map(({ id, name }) => ({ id, name, connected: true, chance: 0.83, firstTokenMs: 620, tokensPerSecond: 31.4, reliability: 0.93, region: "eu", notTaken: null })),
+        ...(full
+          ? [
+              { id: "12D3KooWR7", name: "12D3Ko…k2Lm", connected: false, chance: 0.17, firstTokenMs: null, tokensPerSecond: null, reliability: 0.8, region: null, notTaken: null },
+              { id: "12D3KooWS8", name: "12D3Ko…t4Vb", connected: false, chance: 0, firstTokenMs: null, tokensPerSecond: null, reliability: 0.41, region: null, notTaken: "it asks more than your highest price" },
+            ]
+          : []),
+      ]),
+    peersNewName: async () => {},
+    peersWoke: async () => {},
+    peersForgetRecords: async () => {
+      node = { ...node, peers: node.peers.map((peer) => ({ ...peer, record: null })) };
+      tellStatus();
+    },
     peersInvite: () =>
       soon({
         text: "dgpt1qyqszqgpqyqszqgpqyqszqgpqyqszqgpqyqszqgpqyqszqgpqyqs0v9wz7x3k2m8d4c6t5r",

@@ -278,6 +278,7 @@ export const SETTINGS: Settings = {
   priceCap: null,
   regionsAllow: [],
   regionsDeny: [],
+  region: null,
   explore: true,
   lanOnly: false,
   savedPeers: true,

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { amount, costOf, due, parse, share, sum, worthOf } from "./amount";
+import { amount, costOf, due, marked, parse, share, sum, worthOf } from "./amount";
 
 describe("amounts", () => {
   it("are exact to the last unit, also where a float is not", () => {
@@ -16,10 +16,26 @@ describe("amounts", () => {
     expect(amount("1000000000000000", "brief")).toBe("0.001");
   });
 
+  it("are never shown as less than they are where they are the most of something", () => {
+    expect(amount("85191043788174", "at_most")).toBe("0.0000852");
+    expect(amount("2604900000000000001", "at_most")).toBe("2.605");
+    expect(amount("999999999999999999", "at_most")).toBe("1");
+    expect(amount("1", "at_most")).toBe("0.000000000000000001");
+    expect(amount("0", "at_most")).toBe("0");
+    expect(amount("1500000000000000000", "at_most")).toBe("1.5");
+  });
+
   it("say something however small they are", () => {
     expect(amount("2123456789", "brief")).toBe("0.00000000212");
     expect(amount("1", "brief")).toBe("0.000000000000000001");
     expect(amount("0", "brief")).toBe("0");
+  });
+
+  it("say inside of a sentence what every one of a test network must say, each once", () => {
+    const mark = (amount: string) => `${amount} (worth nothing)`;
+    expect(marked("Of 1.5 DGC, 2 devETH went; DGC stays.", ["DGC", "devETH"], mark)).toBe("Of 1.5 DGC (worth nothing), 2 devETH (worth nothing) went; DGC stays.");
+    expect(marked("1 DGC (worth nothing)", ["DGC"], mark)).toBe("1 DGC (worth nothing)");
+    expect(marked("1 DGCX and 1 a+", ["DGC", "a+"], mark)).toBe("1 DGCX and 1 a+");
   });
 
   it("keep their sign", () => {

@@ -1,7 +1,7 @@
 import { backend, errorView } from "../backend/backend";
 import type { Account, AccountRole, AskedPrice, ErrorView, Intent, MoneyStatus, OfferPrice } from "../backend/types";
 import { t } from "../text";
-import { amount, type Length } from "./amount";
+import { amount, type Length, marked } from "./amount";
 import { attempt } from "./toasts.svelte";
 
 class Money {
@@ -71,9 +71,8 @@ class Money {
 
   /** A sentence of the core, with what every amount on a test network must say. */
   label(text: string): string {
-    const symbols = [this.network?.symbol, this.network?.coin].filter((symbol) => symbol !== undefined && /^\w+$/.test(symbol));
-    if (!this.test || symbols.length === 0) return text;
-    return text.replace(new RegExp(`\\d\\s(?:${symbols.join("|")})\\b(?! \\()`, "g"), (amount) => t.money.inSentence(amount));
+    if (!this.test || !this.network) return text;
+    return marked(text, [this.network.symbol, this.network.coin], t.money.inSentence);
   }
 
   account(role: AccountRole): Account | null {

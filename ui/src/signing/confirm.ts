@@ -1,5 +1,5 @@
-// What is about to be signed, to the last unit, and the signature bound to its digest.
-import { amount } from "../lib/amount";
+// What is about to be signed: what leaves to the last unit, the rest in figures that nobody has to count the digits of; and the signature bound to its digest.
+import { amount, type Length, marked } from "../lib/amount";
 import { type Preview, refusal } from "./core";
 import { el, field, reveal, secret } from "./dom";
 import type { Page } from "./page";
@@ -66,9 +66,9 @@ async function sign(page: Page, digest: string, password: string | null, locked:
   }
 }
 
-function money(units: string | null, symbol: string, test: boolean): HTMLElement {
+function money(units: string | null, symbol: string, test: boolean, length: Length = "exact"): HTMLElement {
   if (units === null) return el("span", { class: "amount" }, t.notEnough(symbol));
-  return el("span", { class: "amount" }, `${amount(units)} ${symbol}`, test ? el("span", { class: "test" }, ` ${t.worthNothing}`) : null);
+  return el("span", { class: "amount", title: `${amount(units)} ${symbol}` }, `${amount(units, length)} ${symbol}`, test ? el("span", { class: "test" }, ` ${t.worthNothing}`) : null);
 }
 
 function figures(preview: Preview): HTMLElement {
@@ -79,19 +79,31 @@ function figures(preview: Preview): HTMLElement {
     { class: "figures" },
     row(t.leaves, ...(preview.leaves.length === 0 ? [el("span", {}, t.nothingLeaves)] : preview.leaves.map((asset) => money(asset.amount, asset.symbol, test)))),
     row(t.to, el("code", { class: preview.known ? null : "bad" }, preview.to), el("span", { class: "quiet" }, preview.network.title)),
-    ...(preview.simulation === "not_sent" ? [] : [row(t.fee, money(preview.feeMax, coin, test))]),
-    row(t.after, money(preview.tokenAfter, symbol, test), money(preview.coinAfter, coin, test)),
+    ...(preview.simulation === "not_sent" ? [] : [row(t.fee, money(preview.feeMax, coin, test, "at_most"))]),
+    row(t.after, money(preview.tokenAfter, symbol, test, "brief"), money(preview.coinAfter, coin, test, "brief")),
   );
 }
 
 function call(preview: Preview): HTMLElement | null {
-  if (preview.fields.length === 0) return null;
+  const fields = preview.fields.filter(({ value }) => value !== "").map((each) => readable(each, preview));
+  if (fields.length === 0) return null;
   return el(
     "section",
     {},
     el("h2", {}, t.call),
-    el("dl", { class: "call" }, ...preview.fields.map(({ name, value }) => el("div", {}, el("dt", {}, name), el("dd", {}, el("code", {}, value))))),
+    el("dl", { class: "call" }, ...fields.map(({ name, value }) => el("div", {}, el("dt", {}, name), el("dd", {}, el("code", {}, value))))),
   );
+}
+
+type Field = Preview["fields"][number];
+
+const SECONDS = " (Unix seconds)";
+
+/** A time is one of this computer's clock, and an amount on a test network says what it is worth. */
+function readable({ name, value }: Field, { network }: Preview): Field {
+  const time = name.endsWith(SECONDS) ? new Date(Number(value) * 1000) : null;
+  if (time !== null && !Number.isNaN(time.getTime())) return { name: name.slice(0, -SECONDS.length), value: time.toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" }) };
+  return { name, value: network.test ? marked(value, [network.symbol, network.coin], t.inSentence) : value };
 }
 
 function simulation(preview: Preview): HTMLElement {

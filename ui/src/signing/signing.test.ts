@@ -1,9 +1,10 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { beforeEach, describe, expect, it } from "vitest";
+import { beforeEach, describe, expect, it, vi } from "vitest";
 import { demoCore, type Log, PASSWORD, PREVIEW, WORDS } from "./demo-core";
 import type { Intent, Preview, WalletState } from "./core";
 import { start } from "./start";
+import { followTheme } from "./theme";
 import { t } from "./text";
 
 let root: HTMLElement;
@@ -148,7 +149,7 @@ describe("a confirmation", () => {
   it("names what leaves, to whom, the fee, what is left, the call and the simulation, and is bound to the digest", async () => {
     await open(send, "unlocked");
     const text = root.textContent ?? "";
-    for (const part of ["1.5 DGC", PREVIEW.to, "0.000214000000000001 ETH", "11.25 DGC", "0.0412 ETH", "1500000000000000000", t.simulationOk, PREVIEW.digest]) expect(text).toContain(part);
+    for (const part of ["1.5 DGC", PREVIEW.to, "0.000215 ETH", "11.25 DGC", "0.0412 ETH", "1500000000000000000", t.simulationOk, PREVIEW.digest]) expect(text).toContain(part);
     // Every amount on a test network says so.
     expect(root.querySelectorAll(".amount")).toHaveLength(4);
     expect(root.querySelectorAll(".amount .test")).toHaveLength(4);
@@ -220,6 +221,24 @@ describe("a confirmation", () => {
     expect(log).toEqual([{ name: "confirm", input: "0xsecond" }]);
   });
 
+  it("writes times of the call as this computer's clock has them, amounts with what they are worth, and leaves out what is empty", async () => {
+    const until = Date.UTC(2026, 11, 26, 12) / 1000;
+    const fields = [
+      { name: "Until (Unix seconds)", value: String(until) },
+      { name: "Ever (Unix seconds)", value: "99999999999999999999" },
+      { name: "Bond", value: "0.25 DGC" },
+      { name: "Reason", value: "" },
+    ];
+    await open(send, "unlocked", [{ ...PREVIEW, fields }]);
+    const rows = [...root.querySelectorAll(".call > div")].map((row) => [row.querySelector("dt")?.textContent, row.querySelector("dd")?.textContent]);
+    expect(rows[0]?.[0]).toBe("Until");
+    expect(rows[0]?.[1]).toContain("26 Dec 2026");
+    expect(rows.slice(1)).toEqual([
+      ["Ever (Unix seconds)", "99999999999999999999"],
+      ["Bond", "0.25 DGC (worth nothing)"],
+    ]);
+  });
+
   it("renders what it is told as text alone", async () => {
     const evil = `<img src=x onerror="document.title='owned'"><script>1</script>`;
     await open(send, "unlocked", [{ ...PREVIEW, title: evil, to: evil, reason: evil, fields: [{ name: evil, value: evil }] }]);
@@ -237,6 +256,23 @@ describe("a confirmation", () => {
     document.dispatchEvent(new KeyboardEvent("keydown", { key: "Escape" }));
     await settled();
     expect(log).toContainEqual({ name: "cancel", input: undefined });
+  });
+});
+
+describe("the look of this window", () => {
+  const dark = () => document.documentElement.classList.contains("dark");
+
+  it("is the one that the app is set to, else the system's", () => {
+    followTheme("?theme=dark");
+    expect(dark()).toBe(true);
+    followTheme("?theme=light");
+    expect(dark()).toBe(false);
+    const asked = vi.spyOn(globalThis, "matchMedia").mockReturnValue({ matches: true, addEventListener: () => {} } as unknown as MediaQueryList);
+    followTheme("");
+    expect(dark()).toBe(true);
+    asked.mockRestore();
+    followTheme("");
+    expect(dark()).toBe(false);
   });
 });
 

@@ -15,6 +15,7 @@ export const t = {
   passwordNeeded: "The password is needed.",
   show: "Show what is typed",
   worthNothing: "worth nothing",
+  inSentence: (amount: string) => `${amount} (worth nothing)`,
 
   createTitle: "Create a wallet",
   createBody: "First a password. It locks the wallet on this computer.",

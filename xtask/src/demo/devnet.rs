@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write as _},
     path::{Path, PathBuf},
     process::{ChildStdin, Command, Stdio},
     sync::mpsc,
@@ -27,7 +27,10 @@ const VOTE_SECONDS: &str = "3600";
 #[derive(Debug)]
 pub(crate) struct Devnet {
     program: Kept,
-    _held: Option<ChildStdin>,
+    /// What it is told; it ends when this closes.
+    input: ChildStdin,
+    /// What it says.
+    lines: mpsc::Receiver<String>,
     /// The network's file.
     pub(crate) file: PathBuf,
     /// Where it answers.
@@ -56,12 +59,8 @@ impl Devnet {
         ]))
     }
 
-    /// Starts it on any free port, with coin on these accounts.
-    pub(crate) fn start<'a>(
-        house: &House,
-        folder: &Path,
-        accounts: impl IntoIterator<Item = &'a str>,
-    ) -> Result<Self, Failure> {
+    /// Starts it on any free port.
+    pub(crate) fn start(house: &House, folder: &Path) -> Result<Self, Failure> {
         let file = folder.join("devnet.toml");
         let mut command = Command::new(house.program("decentralgpt-deploy"));
         command
@@ -70,15 +69,12 @@ impl Devnet {
             .arg(&file)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
-        for account in accounts {
-            command.args(["--coin", account]);
-        }
         let mut program = Kept::spawn(&mut command)?;
-        let held = program.child().stdin.take();
-        let Some(stdout) = program.child().stdout.take() else {
-            return Err(Failure::new("The chain has no output to read."));
+        let child = program.child();
+        let (Some(input), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err(Failure::new("The chain cannot be spoken to."));
         };
-        let (sender, receiver) = mpsc::sync_channel(LINES);
+        let (sender, lines) = mpsc::sync_channel(LINES);
         std::thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
                 let _ = sender.try_send(line);
@@ -86,7 +82,7 @@ impl Devnet {
         });
         // `URL serves chain ID` is its last line before it waits.
         let url = loop {
-            let line = receiver.recv_timeout(READY_WITHIN).map_err(|_| {
+            let line = lines.recv_timeout(READY_WITHIN).map_err(|_| {
                 Failure::new("The chain did not start.").fix("read what it said above")
             })?;
             if let Some((url, _)) = line.split_once(" serves chain ") {
@@ -108,7 +104,8 @@ impl Devnet {
         let token = network.get("token").and_then(|value| value.as_table());
         Ok(Self {
             program,
-            _held: held,
+            input,
+            lines,
             url,
             chain_id: network
                 .get("chain_id")
@@ -122,6 +119,18 @@ impl Devnet {
             },
             file,
         })
+    }
+
+    /// Coin for gas, on this account.
+    pub(crate) fn coin(&mut self, account: &str) -> Result<(), Failure> {
+        let failed = |why: String| Failure::new(format!("No coin for {account}: {why}."));
+        writeln!(self.input, "coin {account}").map_err(|error| failed(error.to_string()))?;
+        let said = self.lines.recv_timeout(READY_WITHIN);
+        match said {
+            Ok(line) if line.ends_with(account) => Ok(()),
+            Ok(line) => Err(failed(line)),
+            Err(error) => Err(failed(error.to_string())),
+        }
     }
 
     pub(crate) fn ended(&mut self) -> bool {

@@ -18,6 +18,8 @@ use crate::{
 
 /// Of every wallet of the demo. They hold what is worth nothing, and end with it.
 pub(crate) const PASSWORD: &str = "correct horse battery staple";
+/// In a data folder, beside what the product keeps there.
+const TOLD: &str = "told.log";
 /// The longest answer: a few seconds of two slow cores.
 const MAX_OUT: &str = "96";
 
@@ -28,8 +30,6 @@ pub(crate) struct Person<'a> {
     pub(crate) name: &'static str,
     pub(crate) data: PathBuf,
     password: PathBuf,
-    /// Role and address.
-    accounts: Vec<(String, String)>,
 }
 
 /// An answer as it ended.
@@ -48,19 +48,17 @@ impl<'a> Person<'a> {
         name: &'static str,
         folder: &Path,
     ) -> Result<Self, Failure> {
-        let mut person = Self {
+        let person = Self {
             house,
             stop,
             name,
             data: folder.join(name),
             password: folder.join("password"),
-            accounts: Vec::new(),
         };
         secret(&person.password, PASSWORD)?;
         let first = Self {
             data: folder.join(format!("{name}-first")),
             password: person.password.clone(),
-            accounts: Vec::new(),
             ..person
         };
         for data in [&first.data, &person.data] {
@@ -77,33 +75,28 @@ impl<'a> Person<'a> {
         secret(&typed, &words.join(" "))?;
         let typed = typed.to_string_lossy();
         person.signed(&["wallet", "import", "--words-file", &typed])?;
-        let balance = person.json(&["wallet", "addresses"])?;
-        let text = |account: &Value, name: &str| account[name].as_str().map(str::to_owned);
-        person.accounts = balance
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(|account| Some((text(account, "role")?, text(account, "address")?)))
-            .collect();
         Ok(person)
     }
 
-    pub(crate) fn addresses(&self) -> impl Iterator<Item = &str> {
-        self.accounts.iter().map(|(_, address)| address.as_str())
+    /// Its accounts, by role: those of the words, and where money is on, those of the computer.
+    pub(crate) fn accounts(&self) -> Result<Vec<(String, String)>, Failure> {
+        let list = self.json(&["wallet", "addresses"])?;
+        let text = |account: &Value, name: &str| account[name].as_str().map(str::to_owned);
+        let all = list.as_array().into_iter().flatten();
+        Ok(all
+            .filter_map(|account| Some((text(account, "role")?, text(account, "address")?)))
+            .collect())
     }
 
     /// The address of a role, short enough for a line.
-    pub(crate) fn short(&self, role: &str) -> String {
-        let mut accounts = self.accounts.iter();
-        accounts
-            .find(|(of, _)| of == role)
-            .map(
-                |(_, address)| match address.get(..6).zip(address.get(38..)) {
-                    Some((begin, end)) => format!("{begin}…{end}"),
-                    None => address.clone(),
-                },
-            )
-            .unwrap_or_default()
+    pub(crate) fn short(&self, role: &str) -> Result<String, Failure> {
+        let accounts = self.accounts()?;
+        let found = accounts.into_iter().find(|(of, _)| of == role);
+        let address = found.map(|(_, address)| address).unwrap_or_default();
+        Ok(match address.get(..6).zip(address.get(38..)) {
+            Some((begin, end)) => format!("{begin}…{end}"),
+            None => address,
+        })
     }
 
     /// Puts this network's file and these lines where the next start finds them.
@@ -157,7 +150,7 @@ impl<'a> Person<'a> {
         let stdout = program.child().stdout.take();
         let mut line = Line::default();
         let mut finished = Value::Null;
-        for said in BufReader::new(stdout.ok_or_else(|| self.no_answer())?)
+        for said in BufReader::new(stdout.ok_or_else(|| self.failed("got no answer"))?)
             .lines()
             .map_while(Result::ok)
         {
@@ -172,7 +165,7 @@ impl<'a> Person<'a> {
         self.stop.check()?;
         let spans: Vec<&Value> = finished["spans"].as_array().into_iter().flatten().collect();
         if spans.is_empty() || !finished["error"].is_null() {
-            return Err(self.no_answer());
+            return Err(self.failed("got no answer"));
         }
         Ok(Answered {
             tokens: finished["outputTokens"].as_u64().unwrap_or_default(),
@@ -203,15 +196,15 @@ impl<'a> Person<'a> {
         command
     }
 
-    fn no_answer(&self) -> Failure {
-        let path = self.data.join("told.log");
-        let told = fs::read_to_string(&path).unwrap_or_default();
-        Failure::new(format!("{} got no answer.\n{told}", self.name))
+    /// With what the programs of this folder told.
+    pub(crate) fn failed(&self, how: &str) -> Failure {
+        let told = fs::read_to_string(self.data.join(TOLD)).unwrap_or_default();
+        Failure::new(format!("{} {how}.\n{told}", self.name))
     }
 
     /// Where the programs of this folder tell what they do: beside the story, not in it.
     pub(crate) fn told(&self) -> Result<Stdio, Failure> {
-        let path = self.data.join("told.log");
+        let path = self.data.join(TOLD);
         fs::OpenOptions::new()
             .create(true)
             .append(true)

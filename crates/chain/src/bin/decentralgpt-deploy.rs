@@ -17,12 +17,13 @@ use chain::{
     dev::{Devnet, DevnetOptions},
 };
 use clap::{Args, Parser, Subcommand};
+use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
 /// A key's file is 64 digits and perhaps a line's end.
 const MAX_KEY_FILE: u64 = 256;
 const UNIT: u128 = 1_000_000_000_000_000_000;
-/// What an account begins with: the gas of some thousand transactions.
+/// What an account is given: the gas of some thousand transactions.
 const COIN: u128 = 10 * UNIT;
 /// Longer than this between proposal, vote and execution is said in days on the command line.
 const DAY: u64 = 86_400;
@@ -39,7 +40,8 @@ struct Arguments {
 enum Task {
     /// On a chain that is there. Its opcodes are tried before anything is sent.
     Contracts(Box<Contracts>),
-    /// On a chain of this machine's own, which ends with this program (Ctrl-C, or the end of its input).
+    /// On a chain of this machine's own, which ends with this program (Ctrl-C, or the end of its input). A line `coin ADDRESS` of its
+    /// input gives an account coin for gas, and is answered by the same line.
     Devnet(Own),
 }
 
@@ -57,9 +59,6 @@ struct Own {
     /// Seconds that a vote stays open.
     #[arg(long, default_value_t = 60)]
     vote_seconds: u32,
-    /// An account that begins with coin for gas; may be given several times.
-    #[arg(long = "coin", value_name = "ADDRESS")]
-    accounts: Vec<Address>,
 }
 
 #[derive(Debug, Args)]
@@ -185,19 +184,35 @@ async fn devnet(own: &Own) -> Result<(), Box<dyn std::error::Error>> {
     options.deploy.block_ms = block_seconds * 1000;
     options.deploy.voting.period_s = own.vote_seconds;
     let devnet = Devnet::start(&options).await?;
-    for account in &own.accounts {
-        devnet.set_coin(*account, COIN).await?;
-    }
     write(&own.file, &devnet.network)?;
     println!("{} serves chain {}", devnet.url(), devnet.network.chain_id);
     // Whoever started this program ends it by closing its input, also where it was killed itself.
-    let ended = tokio::task::spawn_blocking(|| io::copy(&mut io::stdin(), &mut io::sink()));
-    tokio::select! {
-        _ = ended => {}
-        _ = tokio::signal::ctrl_c() => {}
+    let (sender, mut lines) = mpsc::channel(1);
+    tokio::task::spawn_blocking(move || {
+        for line in io::stdin().lines().map_while(Result::ok) {
+            if sender.blocking_send(line).is_err() {
+                break;
+            }
+        }
+    });
+    loop {
+        let line = tokio::select! {
+            line = lines.recv() => line,
+            _ = tokio::signal::ctrl_c() => None,
+        };
+        let Some(line) = line else { break };
+        let account = line.strip_prefix("coin ").map(str::parse::<Address>);
+        match account {
+            Some(Ok(account)) => {
+                devnet.set_coin(account, COIN).await?;
+                println!("{line}");
+            }
+            Some(Err(_)) | None => eprintln!("{line} is no command: coin ADDRESS"),
+        }
     }
     drop(devnet);
-    Ok(())
+    // A read of standard input that never ends must not hold the program.
+    std::process::exit(0);
 }
 
 fn write(file: &Path, network: &Network) -> Result<(), Box<dyn std::error::Error>> {

@@ -37,6 +37,10 @@ const KNOWN: usize = 64;
 const REDIAL_FIRST: Duration = Duration::from_secs(5);
 const REDIAL_LAST: Duration = Duration::from_secs(300);
 
+/// What libp2p says of a circuit whose relay it could not dial, or does dial already for another reason: the word of the channel that
+/// it drops then.
+const RELAY_GIVEN_UP: &str = "oneshot canceled";
+
 type Reply = oneshot::Sender<Result<protocol::PeerId, NetworkError>>;
 
 /// One call to `connect`.
@@ -488,7 +492,11 @@ fn transport_reason(
                 }
                 timed_out |= kinds(error).contains(&io::ErrorKind::TimedOut)
                     || text.to_lowercase().contains("time");
-                first.get_or_insert(text);
+                first.get_or_insert(if text == RELAY_GIVEN_UP {
+                    "its relay is not reached".to_owned()
+                } else {
+                    text
+                });
             }
         }
     }

@@ -63,6 +63,11 @@ impl Listening {
             .any(|listener| listener.has.contains(address))
     }
 
+    /// What is listened on, as it was asked for.
+    pub(super) fn asked(&self) -> impl Iterator<Item = &Multiaddr> {
+        self.open.values().map(|listener| &listener.asked)
+    }
+
     /// Whether anybody may reach this node, over a listener or through a relay.
     pub(super) fn is_on(&self) -> bool {
         !self.asked.is_empty()

@@ -32,6 +32,7 @@ use crate::{
         UpnpState,
     },
     relay::{HOP, Relays, Speakers},
+    transport::may_reuse,
 };
 
 /// How long a node that listens waits for somebody to try its addresses before it looks for relays all the same.
@@ -403,6 +404,7 @@ impl Loop {
         let tells = link.is_some_and(|link| {
             link.direction == Direction::Out
                 && !link.from_fresh_port
+                && may_reuse(self.listening.asked(), &link.remote)
                 && self.may_be_ours(sees_us_at)
         });
         let carries = connected.speaks(HOP);

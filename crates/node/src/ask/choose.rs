@@ -37,6 +37,9 @@ const EXPECTED_OUT: u32 = 300;
 /// exponentially: −ln 0.05.
 const P95_OVER_MEAN: f64 = 3.0;
 
+/// Spares that are dialled beforehand at most.
+const SPARES: usize = 4;
+
 /// An answer that is about to be asked for.
 #[derive(Debug)]
 pub(super) struct Question<'a> {
@@ -55,8 +58,8 @@ pub(super) struct Chosen {
     /// Milliseconds after which each is expected to give the first token: its quote's word, or what its offer and record
     /// let expect.
     pub(super) first_token_ms: BTreeMap<PeerId, f64>,
-    /// A peer worth a connection beforehand, in case the first fails.
-    pub(super) spare: Option<PeerId>,
+    /// Peers worth a connection beforehand, in case the first fails; not all of them are needed.
+    pub(super) spares: Vec<PeerId>,
 }
 
 /// What the peers of a draw answered.
@@ -193,10 +196,9 @@ impl Inner {
                 why,
             });
         }
-        // The two that gave quotes are connected.
-        let spare = candidates.get(if quotes.is_empty() { 1 } else { 2 });
+        let spares = candidates.iter().skip(1).take(SPARES);
         Ok(Chosen {
-            spare: spare.map(|candidate| candidate.peer),
+            spares: spares.map(|candidate| candidate.peer).collect(),
             candidates,
             first_token_ms,
         })

@@ -34,6 +34,7 @@ use super::{
     pay::{Payer, Raise},
     seek::Seek,
     session::Session,
+    spares,
     watched::{self, Attempts},
 };
 use crate::{
@@ -93,8 +94,8 @@ pub(crate) struct Drive<'a> {
     watched: Attempts,
     payer: Payer,
     late: Option<Late>,
-    /// A connection that is made beforehand, for the case that the first peer fails.
-    _spare: Option<AbortOnDropHandle<()>>,
+    /// Makes connections beforehand, for the case that the first peer fails.
+    _spares: AbortOnDropHandle<()>,
     /// Peers that did not answer on their connection.
     doubted: BTreeSet<PeerId>,
     /// Why the writer of before is no longer the writer.
@@ -127,15 +128,12 @@ impl<'a> Drive<'a> {
         events: &'a mut Events,
     ) -> Self {
         let (reports, inbox) = mpsc::channel(INBOX);
-        let spare = work.chosen.spare.map(|peer| {
-            let (inner, session) = (Arc::clone(inner), Arc::clone(&session));
-            let dial = async move {
-                if let Err(error) = inner.reach(&session, &peer).await {
-                    tracing::debug!(%error, %peer, "the spare could not be reached beforehand");
-                }
-            };
-            AbortOnDropHandle::new(tokio::spawn(dial))
-        });
+        let spares = tokio::spawn(spares::connect(
+            Arc::clone(inner),
+            Arc::clone(&session),
+            std::mem::take(&mut work.chosen.spares),
+            reports.clone(),
+        ));
         let input = work.prompt.len() + work.resume.len();
         let model = (work.model_name.clone(), *work.model.digest.as_bytes());
         let payer = Payer::new(inner, work.chat, model);
@@ -145,7 +143,7 @@ impl<'a> Drive<'a> {
             payer,
             watched: Attempts::new(std::mem::take(&mut work.chosen.first_token_ms)),
             late: work.late.take(),
-            _spare: spare,
+            _spares: AbortOnDropHandle::new(spares),
             doubted: BTreeSet::new(),
             left: None,
             work,

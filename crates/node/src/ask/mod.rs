@@ -18,7 +18,9 @@ pub(crate) mod prompt;
 pub(crate) mod reasoning;
 mod seek;
 pub(crate) mod session;
+mod spares;
 mod target;
+pub(crate) mod warm;
 mod watched;
 
 use std::{

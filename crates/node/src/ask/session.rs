@@ -168,6 +168,11 @@ impl Session {
         own.filter(|offer| offer.peer == *peer).collect()
     }
 
+    /// Whether it looks for peers at all.
+    pub(super) fn is_outside(&self) -> bool {
+        self.reach == Outside::Asked
+    }
+
     /// Whether there is a connection to this peer, as far as the network has noticed.
     pub(super) fn is_connected(&self, peer: &PeerId) -> bool {
         let status = self.network.status();

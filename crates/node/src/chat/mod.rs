@@ -353,6 +353,8 @@ impl Node {
         let inner = &self.inner;
         let chat = inner.chat(chat)?;
         let open = chat.memory.open_chat(chat.id).await?;
+        // Who wants to know that is writing.
+        inner.warm(&open);
         let (used, limit) = inner.context_of(&open);
         let Some((file, model)) = inner.text_at_hand(&open.chat.settings) else {
             return Ok(ContextUse { used, limit });

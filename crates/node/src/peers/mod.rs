@@ -2,6 +2,7 @@
 
 mod book;
 mod compare;
+mod first;
 mod invite;
 mod measured;
 pub(crate) mod swarms;

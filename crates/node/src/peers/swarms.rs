@@ -2,6 +2,7 @@
 
 use network::{Mainline, NetworkOptions, ReachMode, ReachPolicy, RelayServer, Role, Sources};
 
+use super::first;
 use crate::{data::DataFolder, settings::Settings};
 
 /// Which of the two swarms: each keeps what it learned in files of its own, so that what one of them met says nothing
@@ -86,8 +87,10 @@ fn sources(settings: &Settings, data: &DataFolder, swarm: Swarm) -> Sources {
     Sources {
         book: settings.saved_peers.then_some(book),
         offers: settings.saved_peers.then_some(offers),
-        // The program comes without a list until there are people who run such nodes.
-        built_in: None,
+        built_in: match beyond {
+            true => first::built_in(&data.first_peers()),
+            false => None,
+        },
         dnsaddr: match beyond {
             true => settings.dns_names.clone(),
             false => Vec::new(),
@@ -143,7 +146,10 @@ mod tests {
             dns_names: vec!["peers.example.org".to_owned()],
             ..Settings::default()
         };
+        let maker = protocol::PeerId::from_public_key(&[1; 32]);
+        std::fs::write(data.first_peers(), format!("maker {maker}\n")).unwrap();
         let all = sources(&settings, &data, Swarm::Asking);
+        assert_eq!(all.built_in.as_ref().map(|list| list.maker), Some(maker));
         assert!(matches!(all.mainline, Mainline::On { bootstrap: None }));
         assert_eq!(all.dnsaddr, ["peers.example.org"]);
         let other = sources(&settings, &data, Swarm::Serving);
@@ -156,7 +162,7 @@ mod tests {
         assert!(changed(&settings, &lan));
         let lan = sources(&lan, &data, Swarm::Asking);
         assert!(matches!(lan.mainline, Mainline::Off));
-        assert!(lan.dnsaddr.is_empty() && lan.book.is_some());
+        assert!(lan.dnsaddr.is_empty() && lan.book.is_some() && lan.built_in.is_none());
 
         let off = Settings {
             saved_peers: false,

@@ -19,20 +19,23 @@ use protocol::{
         CloseWhy, Finish, RESUME_GRACE_MS,
         provider::{
             ADMIT_MS, Action, Config, Declined, Ended, EngineEvent, Event, Provider, Recorded,
-            Room, Served, Standing, StartJob, quote_of, resumes,
+            Room, Served, Standing, StartJob, goes_on, quote_of, resumes,
         },
     },
     price::Prices,
     voucher::Voucher,
 };
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
     ServedModel,
     charge::{Charge, standing_of},
     compute::{Asked, Wish, compute},
-    rooms::{Call, Known, Place, Rooms, Taking},
+    rooms::{Call, Kind, Known, Place, Rooms, Taking},
 };
 use crate::{
     clock,
@@ -46,6 +49,8 @@ const INBOX: usize = 32;
 
 /// When somebody who found no room may ask again.
 const RETRY_AFTER_MS: u32 = 2_000;
+/// The same for somebody whose answer broke elsewhere: a second later somebody else has it, or nobody.
+const RETRY_BROKEN_AFTER_MS: u32 = 500;
 
 /// How this engine counts, for offers and receipts: activations and cache in 32-bit floats.
 const NUMERICS_CLASS: &str = "A32";
@@ -114,6 +119,10 @@ pub(super) async fn run(context: Context, stream: JobStream) {
         provider: Provider::new(config(&context, till.as_deref()), own_work, clock::now()),
         till,
         model: quoted.map(|(_, model)| model),
+        kind: match goes_on(&bytes) {
+            true => Kind::Broken,
+            false => Kind::New,
+        },
         charge: None,
         context,
         peer,
@@ -126,7 +135,9 @@ pub(super) async fn run(context: Context, stream: JobStream) {
         place: None,
         known: None,
         calls: None,
-        started: None,
+        begun: None,
+        accepted: false,
+        entered: None,
         sent: 0,
         receipt: None,
     };
@@ -170,6 +181,24 @@ struct Computing {
     wish: watch::Sender<Wish>,
 }
 
+/// A job that the engine began.
+#[derive(Debug)]
+struct Begun {
+    job: JobId,
+    model: ModelDigest,
+    /// Tokens of its input.
+    input: u32,
+}
+
+/// A job in the list of answers.
+#[derive(Debug)]
+struct Entered {
+    job: ledger::Job,
+    input: u32,
+    /// The task that writes down its beginning.
+    noted: JoinHandle<()>,
+}
+
 #[derive(Debug)]
 struct Job {
     context: Context,
@@ -189,13 +218,18 @@ struct Job {
     till: Option<Arc<Till>>,
     /// The model that its quote was for.
     model: Option<ModelDigest>,
+    kind: Kind,
     /// How it is paid, once it has paid.
     charge: Option<Charge>,
     /// Once it computes.
     known: Option<Known>,
     calls: Option<mpsc::Receiver<Call>>,
-    /// The job in the books, once it computes.
-    started: Option<(ledger::Job, u32)>,
+    /// What the engine began, until it is in the books.
+    begun: Option<Begun>,
+    /// The job is on disk, and fresh.
+    accepted: bool,
+    /// The job in the books, once both hold.
+    entered: Option<Entered>,
     /// Tokens sent, for a job that ends without a receipt.
     sent: u32,
     receipt: Option<(u32, u32, Finish)>,
@@ -320,11 +354,14 @@ impl Job {
         if willing != Room::Free {
             return willing;
         }
-        self.place = self.context.rooms.place(self.peer).await;
+        self.place = self.context.rooms.place(self.peer, self.kind).await;
         match self.place {
             Some(_) => Room::Free,
             None => Room::Full {
-                retry_after_ms: RETRY_AFTER_MS,
+                retry_after_ms: match self.kind {
+                    Kind::New => RETRY_AFTER_MS,
+                    Kind::Broken => RETRY_BROKEN_AFTER_MS,
+                },
                 queue: 0,
             },
         }
@@ -359,13 +396,16 @@ impl Job {
                     .ledger
                     .record_job(*job.as_bytes(), expires_unix_ms, clock::unix_ms())
                     .await;
-                return Step::Then(Event::Recorded(match recorded {
+                let recorded = match recorded {
                     Ok(record) => recorded_of(record),
                     Err(error) => {
                         tracing::warn!(%error, "a job could not be written down, and is refused");
                         Recorded::Failed
                     }
-                }));
+                };
+                self.accepted = recorded == Recorded::Fresh;
+                self.enter();
+                return Step::Then(Event::Recorded(recorded));
             }
             Action::Admit { job, voucher } => return Step::Then(self.admit(job, &voucher).await),
             Action::HoldVoucher { voucher, totals } => {
@@ -382,7 +422,7 @@ impl Job {
                 };
                 return Step::Then(stands(held));
             }
-            Action::Start(job) => return self.start(*job).await,
+            Action::Start(job) => return self.start(*job),
             Action::Park => {
                 self.link = None;
                 if let Some(known) = &self.known {
@@ -459,7 +499,7 @@ impl Job {
         }
     }
 
-    async fn start(&mut self, job: StartJob) -> Step {
+    fn start(&mut self, job: StartJob) -> Step {
         let served = self
             .context
             .served
@@ -470,25 +510,12 @@ impl Job {
                 "the model is gone".to_owned(),
             )));
         };
-        let id = *job.job.as_bytes();
-        let (known, calls) = self.context.rooms.started(&job.job, self.peer);
-        (self.known, self.calls) = (Some(known), Some(calls));
-        let input = u32::try_from(job.prompt.len() + job.resume.len()).unwrap_or(u32::MAX);
-        let new = NewAnswer {
-            job: id,
-            at_ms: clock::unix_ms(),
-            peer: self.peer.to_string(),
-            model: self.name_of(&job.model),
-            model_digest: *job.model.as_bytes(),
-        };
-        if let Err(error) = self.context.inner.ledger.answer_started(new).await {
-            tracing::warn!(%error, "a job is not in the list of answers");
-        }
-        self.started = Some((id, input));
-        self.context
-            .rooms
-            .running
-            .send_modify(|running| *running += 1);
+        self.begun = Some(Begun {
+            job: job.job,
+            model: job.model,
+            input: u32::try_from(job.prompt.len() + job.resume.len()).unwrap_or(u32::MAX),
+        });
+        self.enter();
         let (wish, wishes) = watch::channel(Wish::Run);
         let (inner, reports) = (Arc::clone(&self.context.inner), self.reports.clone());
         let peer = self.peer;
@@ -509,6 +536,36 @@ impl Job {
             wish,
         });
         Step::On
+    }
+
+    /// Puts a job into the books that was accepted and is begun, so that it can be taken up and is counted. Neither the engine nor the
+    /// client waits for that.
+    fn enter(&mut self) {
+        let Some(begun) = self.begun.take_if(|_| self.accepted) else {
+            return;
+        };
+        let rooms = &self.context.rooms;
+        let (known, calls) = rooms.started(&begun.job, self.peer);
+        rooms.running.send_modify(|running| *running += 1);
+        let new = NewAnswer {
+            job: *begun.job.as_bytes(),
+            at_ms: clock::unix_ms(),
+            peer: self.peer.to_string(),
+            model: self.name_of(&begun.model),
+            model_digest: *begun.model.as_bytes(),
+        };
+        let inner = Arc::clone(&self.context.inner);
+        let noted = self.context.inner.tasks.spawn(async move {
+            if let Err(error) = inner.ledger.answer_started(new).await {
+                tracing::warn!(%error, "a job is not in the list of answers");
+            }
+        });
+        (self.known, self.calls) = (Some(known), Some(calls));
+        self.entered = Some(Entered {
+            job: *begun.job.as_bytes(),
+            input: begun.input,
+            noted,
+        });
     }
 
     fn wish(&self, wish: Wish) {
@@ -534,7 +591,7 @@ impl Job {
             computing,
             place,
             known,
-            started,
+            entered,
             sent,
             receipt,
             charge,
@@ -544,7 +601,9 @@ impl Job {
         if let Some(link) = link {
             link.writer.finish();
         }
-        if let Some((job, input)) = started {
+        if let Some(Entered { job, input, noted }) = entered {
+            // Its end is written behind its beginning. A task that panicked wrote neither.
+            let _ = noted.await;
             let (tokens_in, tokens_out, finish) = receipt.unwrap_or((input, sent, Finish::Abort));
             let state = match ended {
                 Ended::Signed => AnsweredState::Signed,

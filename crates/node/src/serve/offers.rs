@@ -206,7 +206,11 @@ pub(super) async fn build(inner: &Inner, headers: &mut Headers) -> Offers {
             decode_tps,
             queue_depth: 0,
             queue_max: 0,
-            region: String::new(),
+            region: settings
+                .region
+                .as_deref()
+                .unwrap_or_default()
+                .to_uppercase(),
             software: inner
                 .agent
                 .chars()

@@ -19,6 +19,10 @@ use super::quoted::Quoted;
 /// Jobs of others that compute at once. They share the engine's steps: with more, nobody gets an answer at reading pace.
 pub(super) const SLOTS: usize = 2;
 
+/// Places besides for answers that broke elsewhere and go on here: whoever waits for one has half of it before his eyes. Who says so of
+/// a new one gets a place when the others are taken, and slows down nobody by more than that one.
+const RESCUES: usize = 1;
+
 /// What may wait for one job's task: a stream that takes it up, and a word that its place is needed.
 const CALLS: usize = 2;
 
@@ -35,6 +39,15 @@ pub(super) struct Taking {
     pub(super) bytes: Bytes,
     pub(super) reader: FrameReader,
     pub(super) writer: FrameWriter,
+}
+
+/// What a place is wanted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// An answer from its beginning.
+    New,
+    /// One that broke elsewhere.
+    Broken,
 }
 
 /// What others want of a running job.
@@ -56,6 +69,7 @@ struct Running {
 #[derive(Debug, Clone)]
 pub(super) struct Rooms {
     slots: Arc<Semaphore>,
+    rescues: Arc<Semaphore>,
     /// Who has a job: a stranger who does not pay gets one at a time.
     peers: Arc<Mutex<BTreeMap<PeerId, ()>>>,
     jobs: Arc<Mutex<BTreeMap<[u8; 32], Running>>>,
@@ -68,6 +82,7 @@ impl Default for Rooms {
     fn default() -> Self {
         Self {
             slots: Arc::new(Semaphore::new(SLOTS)),
+            rescues: Arc::new(Semaphore::new(RESCUES)),
             peers: Arc::default(),
             jobs: Arc::default(),
             running: watch::Sender::new(0),
@@ -87,8 +102,8 @@ impl Rooms {
 
     /// A place for this peer, that of a job which waits for its asker if need be: first of the same peer's, who begins
     /// anew where it could go on. `None`: all places are in use.
-    pub(super) async fn place(&self, peer: PeerId) -> Option<Place> {
-        if let Some(place) = self.free_place(peer) {
+    pub(super) async fn place(&self, peer: PeerId, job: Kind) -> Option<Place> {
+        if let Some(place) = self.free_place(peer, job) {
             return Some(place);
         }
         // Who asks the next question right behind an answer finds its last job writing down the receipt.
@@ -99,7 +114,7 @@ impl Rooms {
         let until = Instant::now() + EVICTION;
         while Instant::now() < until {
             sleep(EVICTION_STEP).await;
-            if let Some(place) = self.free_place(peer) {
+            if let Some(place) = self.free_place(peer, job) {
                 return Some(place);
             }
         }
@@ -140,12 +155,16 @@ impl Rooms {
         }
     }
 
-    fn free_place(&self, peer: PeerId) -> Option<Place> {
+    fn free_place(&self, peer: PeerId, job: Kind) -> Option<Place> {
         let mut peers = lock(&self.peers);
         if peers.contains_key(&peer) {
             return None;
         }
-        let slot = Arc::clone(&self.slots).try_acquire_owned().ok()?;
+        let take = |slots: &Arc<Semaphore>| Arc::clone(slots).try_acquire_owned().ok();
+        let slot = take(&self.slots).or_else(|| match job {
+            Kind::New => None,
+            Kind::Broken => take(&self.rescues),
+        })?;
         peers.insert(peer, ());
         Some(Place {
             _slot: slot,
@@ -225,37 +244,49 @@ mod tests {
     #[tokio::test]
     async fn a_peer_has_one_place_and_all_have_two() {
         let rooms = Rooms::default();
-        let first = rooms.place(peer(1)).await.unwrap();
-        assert!(rooms.place(peer(1)).await.is_none());
-        let _second = rooms.place(peer(2)).await.unwrap();
-        assert!(rooms.place(peer(3)).await.is_none());
+        let first = rooms.place(peer(1), Kind::New).await.unwrap();
+        assert!(rooms.place(peer(1), Kind::New).await.is_none());
+        let _second = rooms.place(peer(2), Kind::New).await.unwrap();
+        assert!(rooms.place(peer(3), Kind::New).await.is_none());
         drop(first);
-        assert!(rooms.place(peer(3)).await.is_some());
+        assert!(rooms.place(peer(3), Kind::New).await.is_some());
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_broke_elsewhere_finds_a_place_when_all_are_taken() {
+        let rooms = Rooms::default();
+        let _first = rooms.place(peer(1), Kind::New).await.unwrap();
+        let _second = rooms.place(peer(2), Kind::Broken).await.unwrap();
+        assert!(rooms.place(peer(3), Kind::New).await.is_none());
+        let third = rooms.place(peer(3), Kind::Broken).await.unwrap();
+        assert!(rooms.place(peer(4), Kind::Broken).await.is_none());
+        drop(third);
+        assert!(rooms.place(peer(4), Kind::Broken).await.is_some());
     }
 
     #[tokio::test]
     async fn a_job_that_waits_for_its_asker_makes_room_for_another() {
         let rooms = Rooms::default();
-        let place = rooms.place(peer(1)).await.unwrap();
-        let _other = rooms.place(peer(2)).await.unwrap();
+        let place = rooms.place(peer(1), Kind::New).await.unwrap();
+        let _other = rooms.place(peer(2), Kind::New).await.unwrap();
         let (known, mut calls) = rooms.started(&job(1), peer(1));
-        assert!(rooms.place(peer(3)).await.is_none(), "it has its stream");
+        assert!(rooms.place(peer(3), Kind::New).await.is_none(), "it has its stream");
         known.parked(true);
         let leaving = tokio::spawn(async move {
             assert!(matches!(calls.recv().await, Some(Call::MakeRoom)));
             drop((place, known));
         });
-        assert!(rooms.place(peer(3)).await.is_some());
+        assert!(rooms.place(peer(3), Kind::New).await.is_some());
         leaving.await.unwrap();
     }
 
     #[tokio::test]
     async fn a_peer_that_begins_anew_loses_its_own_waiting_job_and_no_other() {
         let rooms = Rooms::default();
-        let _mine = rooms.place(peer(1)).await.unwrap();
+        let _mine = rooms.place(peer(1), Kind::New).await.unwrap();
         let (known, mut calls) = rooms.started(&job(1), peer(2));
         known.parked(true);
-        assert!(rooms.place(peer(1)).await.is_none());
+        assert!(rooms.place(peer(1), Kind::New).await.is_none());
         assert!(
             calls.try_recv().is_err(),
             "somebody else's job is left alone"

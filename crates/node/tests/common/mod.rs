@@ -81,7 +81,7 @@ pub async fn start_with(models: &[PathBuf], more: &str) -> TestNode {
 
 /// Starts a node that serves, and the address it is dialled at.
 pub async fn provider(models: &[PathBuf]) -> (TestNode, String) {
-    let provider = start_with(models, "serve_max_out = 2000").await;
+    let provider = start_with(models, "serve_max_out = 2000\nregion = \"fr\"").await;
     let status = provider.node.node_switch(true).await.unwrap();
     assert_eq!(status.offered.len(), 1, "{status:?}");
     let address = status

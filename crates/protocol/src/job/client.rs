@@ -191,6 +191,11 @@ pub enum Event {
         /// Round trip to the peer, milliseconds; 0 when not known.
         rtt_ms: u64,
     },
+    /// A candidate that was dialled beforehand, for the case that it is needed, is not reached: others are asked before it.
+    NotReached {
+        /// Who.
+        peer: PeerId,
+    },
     /// No stream could be opened.
     ConnectFailed {
         /// Whose.

@@ -3,8 +3,10 @@
 //! The owner makes a [`Provider`] when a stream arrives, feeds it the first frame's bytes and what it knows about
 //! room for the job, and then everything that happens. The order of a good job:
 //!
-//! `Open` → [`Action::Record`] → [`Event::Recorded`] → `Accept`, [`Action::Start`] → engine events → `Tokens`,
+//! `Open` → [`Action::Start`], [`Action::Record`] → [`Event::Recorded`] → `Accept` → engine events → `Tokens`,
 //! `Checkpoint`s → `Done` → `Ack` → [`Action::Store`], [`Action::Close`].
+//!
+//! The engine does not wait for the disk, but nothing leaves before the job is on it: what is computed until then is kept.
 //!
 //! Tokens enter the hash chain when they are sent, so checkpoints and the receipt cover what the client was given
 //! and nothing else. A job that ends early leaves a receipt with [`Finish::Abort`] behind, for the ledger.
@@ -36,7 +38,7 @@ pub use machine::{
     ACK_MS, BLOCKED_DROP_MS, BLOCKED_PAUSE_MS, FIRST_FRAME_MS, MAX_WAITING, Provider, RECORD_MS,
 };
 pub use paid::{ADMIT_MS, UNPAID_MS, VOUCHER_WAIT_MS};
-pub use resume::{MAX_RESUMES, quote_of, resumes};
+pub use resume::{MAX_RESUMES, goes_on, quote_of, resumes};
 pub use run::{CHECKPOINT_MS, CHECKPOINT_TOKENS, FLUSH_MS, FLUSH_TOKENS};
 
 use bytes::Bytes;
@@ -285,7 +287,8 @@ pub enum Action {
         /// The reservation, of the same payer and signer.
         reservation: Reservation<Checked>,
     },
-    /// Begin to compute.
+    /// Begin to compute. May come before [`Action::Record`], and then stands for nothing yet: a job that is not fresh is
+    /// cancelled.
     Start(Box<StartJob>),
     /// Compute nothing until `Resume`, but keep all that was computed.
     Pause,

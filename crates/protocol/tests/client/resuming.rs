@@ -91,6 +91,53 @@ fn the_same_provider_is_asked_first_and_goes_on_where_it_was() {
 }
 
 #[test]
+fn a_job_that_is_kept_is_asked_for_again_when_nobody_else_may_be() {
+    let (mut client, _) = midway(&[1, 2, 3, 4]);
+    let unreachable = |client: &mut Client, attempt, ms| {
+        let why = "no route".to_owned();
+        client.step(Event::ConnectFailed { attempt, why }, at(ms))
+    };
+    cut(&mut client, 0, 100);
+    let actions = unreachable(&mut client, 1, 101);
+    assert_eq!(connects(&actions), [peer(2)]);
+    // Three others begin it and break: that is all that are asked.
+    for (attempt, ms) in [(2, 110), (3, 130), (4, 150)] {
+        connected(&mut client, attempt, ms);
+        accept(&mut client, attempt, 8, ms + 5);
+        cut(&mut client, attempt, ms + 10);
+    }
+    assert_eq!(client.deadline(), Some(at(601).mono_ms));
+    let actions = client.step(Event::Tick, at(601));
+    assert_eq!(connects(&actions), [peer(1)]);
+    unreachable(&mut client, 5, 602);
+    // The others might be asked by now, and are not.
+    client.step(Event::Tick, at(800));
+    assert_eq!(client.deadline(), Some(at(1_602).mono_ms));
+    let actions = client.step(Event::Tick, at(1_602));
+    assert_eq!(connects(&actions), [peer(1)]);
+}
+
+#[test]
+fn a_spare_that_is_not_reached_beforehand_is_asked_last() {
+    let mut client = client(Local::Never);
+    let three = (1..=3).map(candidate).collect();
+    client.step(Event::Start(three), at(0));
+    assert_eq!(
+        client.step(Event::NotReached { peer: peer(2) }, at(10)),
+        []
+    );
+    // One that is being asked shows by itself what it is.
+    client.step(Event::NotReached { peer: peer(1) }, at(10));
+    connected(&mut client, 0, 20);
+    accept(&mut client, 0, 5, 30);
+    let actions = cut(&mut client, 0, 600);
+    assert_eq!(connects(&actions), [peer(3)]);
+    let why = "no route".to_owned();
+    let failed = Event::ConnectFailed { attempt: 1, why };
+    assert_eq!(connects(&client.step(failed, at(610))), [peer(2)]);
+}
+
+#[test]
 fn a_spare_is_asked_beside_one_that_takes_its_time_and_the_first_token_decides() {
     for resumed_wins in [true, false] {
         let (mut client, _) = midway(&[1, 2]);

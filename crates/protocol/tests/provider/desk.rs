@@ -100,12 +100,16 @@ pub(crate) fn resumable() -> (Provider, StartJob) {
 }
 
 pub(crate) fn accepted(mut provider: Provider, open: Open) -> (Provider, StartJob) {
-    provider.step(opened(open, Room::Free), at(0));
-    let actions = provider.step(Event::Recorded(Recorded::Fresh), at(0));
-    let [Action::Send(Frame::Accept(_)), Action::Start(start)] = &actions[..] else {
+    let actions = provider.step(opened(open, Room::Free), at(0));
+    let [Action::Start(start), Action::Record { .. }] = &actions[..] else {
         panic!("{actions:?}")
     };
     let start = StartJob::clone(start);
+    let actions = provider.step(Event::Recorded(Recorded::Fresh), at(0));
+    assert!(
+        matches!(&actions[..], [Action::Send(Frame::Accept(_))]),
+        "{actions:?}"
+    );
     (provider, start)
 }
 

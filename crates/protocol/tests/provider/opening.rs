@@ -7,7 +7,9 @@ use protocol::{
     frame::{
         Frame, Grammar, GrammarKind, MAX_LOGPROBS, Open, Ping, RefuseCode, ResumeOf, Sampling,
     },
-    job::provider::{Action, Ended, Event, Provider, RECORD_MS, Recorded, Room},
+    job::provider::{
+        Action, Ended, EngineEvent, Event, MAX_WAITING, Provider, RECORD_MS, Recorded, Room,
+    },
     receipt::seed_of,
     tokens,
 };
@@ -180,16 +182,20 @@ fn a_job_is_on_disk_before_it_is_accepted() {
     };
     let job = JobId::new(*blake3::hash(bytes).as_bytes());
     let actions = provider.step(event, at(0));
-    assert_eq!(
-        actions,
-        [Action::Record {
-            job,
-            expires_unix_ms: UNIX_MS + 60_000
-        }]
-    );
+    let [
+        Action::Start(start),
+        Action::Record {
+            job: recorded,
+            expires_unix_ms,
+        },
+    ] = &actions[..]
+    else {
+        panic!("{actions:?}")
+    };
+    assert_eq!((*recorded, *expires_unix_ms), (job, UNIX_MS + 60_000));
     assert_eq!(provider.job(), Some(job));
     let actions = provider.step(Event::Recorded(Recorded::Fresh), at(5));
-    let [Action::Send(Frame::Accept(accept)), Action::Start(start)] = &actions[..] else {
+    let [Action::Send(Frame::Accept(accept))] = &actions[..] else {
         panic!("{actions:?}")
     };
     assert_eq!(
@@ -201,6 +207,67 @@ fn a_job_is_on_disk_before_it_is_accepted() {
         (job, &[11, 12, 13][..], 40, seed_of(&job))
     );
     assert_eq!(start.stop, ["END"]);
+}
+
+#[test]
+fn what_is_computed_before_the_job_is_on_disk_stays_here_until_it_is() {
+    let mut provider = Provider::new(config(), false, at(0));
+    provider.step(opened(open(), Room::Free), at(0));
+    assert!(provider.is_computing());
+    let reading = EngineEvent::Prefill { done: 3, total: 3 };
+    assert_eq!(engine(&mut provider, reading, 1), []);
+    assert_eq!(write(&mut provider, 0, 3, 4), []);
+    assert_eq!(provider.step(Event::Tick, at(3_000)), []);
+    let actions = provider.step(Event::Recorded(Recorded::Fresh), at(3_001));
+    assert!(matches!(
+        &actions[..2],
+        [Action::Send(Frame::Accept(_)), Action::Send(Frame::Tokens(_))]
+    ));
+    assert_eq!(tokens_in(&actions), [100, 101, 102]);
+}
+
+#[test]
+fn an_engine_waits_for_a_disk_that_hangs_and_stops_for_one_that_fails() {
+    let mut config = config();
+    config.max_out = 2_000;
+    config.models[0].ctx_max = 4_000;
+    let mut provider = Provider::new(config, false, at(0));
+    let long = Open {
+        max_out: 2_000,
+        ..open()
+    };
+    provider.step(opened(long, Room::Free), at(0));
+    let waiting = MAX_WAITING as u32;
+    assert_eq!(write(&mut provider, 0, waiting, 2), [Action::Pause]);
+    let actions = provider.step(Event::Recorded(Recorded::Failed), at(3));
+    let [
+        Action::Send(Frame::Refuse(refuse)),
+        Action::CancelEngine,
+        Action::Close(_),
+    ] = &actions[..]
+    else {
+        panic!("{actions:?}")
+    };
+    assert_eq!(refuse.code(), RefuseCode::Internal);
+}
+
+#[test]
+fn an_engine_that_fails_before_the_job_is_on_disk_is_told_of_behind_the_accept() {
+    let mut provider = Provider::new(config(), false, at(0));
+    provider.step(opened(open(), Room::Free), at(0));
+    let failed = EngineEvent::Failed("no memory".to_owned());
+    assert_eq!(engine(&mut provider, failed, 1), [Action::CancelEngine]);
+    let actions = provider.step(Event::Recorded(Recorded::Fresh), at(5));
+    let [
+        Action::Send(Frame::Accept(_)),
+        Action::CancelEngine,
+        Action::Send(Frame::Error(error)),
+        Action::Close(_),
+    ] = &actions[..]
+    else {
+        panic!("{actions:?}")
+    };
+    assert_eq!(error.code(), RefuseCode::EngineFailed);
 }
 
 #[test]

@@ -270,7 +270,10 @@ fn the_quote_binds_the_prices_and_nothing_else_does() {
     let mut provider = Provider::new(charging(), false, at(0));
     let (open, _) = opened(paid_open(3), Some(Prices::FREE));
     let actions = provider.step(open, at(0));
-    assert!(matches!(&actions[..], [Action::Record { .. }]));
+    assert!(matches!(
+        &actions[..],
+        [Action::Start(_), Action::Record { .. }]
+    ));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use protocol::{
     job::{
         CloseWhy, Finish, RESUME_GRACE_MS,
         provider::{
-            Action, BLOCKED_DROP_MS, Ended, EngineEvent, Event, MAX_RESUMES, MAX_WAITING, Provider,
+            ACK_MS, Action, BLOCKED_DROP_MS, Ended, EngineEvent, Event, MAX_RESUMES, MAX_WAITING, Provider,
             Room, StartJob, resumes,
         },
     },
@@ -245,14 +245,34 @@ fn a_done_that_got_lost_is_said_again() {
     assert_eq!(provider.step(cut(), at(160)), [Action::Park]);
     let actions = take_up(&mut provider, &start, 10, 5_000);
     assert_eq!(done_in(&actions), receipt);
-    let deadline = provider.deadline().unwrap();
-    let actions = provider.step(
-        Event::Tick,
-        protocol::Clock {
-            mono_ms: deadline,
-            unix_ms: UNIX_MS,
-        },
+    let signed = client().sign(COUNTERSIGN_DOMAIN, &receipt.payload);
+    let countersignature = Bytes::copy_from_slice(&signed);
+    let ack = Event::Frame(Frame::Ack(Ack { countersignature }));
+    let actions = provider.step(ack, at(5_010));
+    assert!(matches!(
+        &actions[..],
+        [Action::Store(_), Action::Close(Ended::Signed)]
+    ));
+}
+
+#[test]
+fn a_done_that_nobody_signs_waits_as_long_as_a_job_that_was_cut() {
+    let (mut provider, start) = resumable();
+    write(&mut provider, 0, 3, 100);
+    let done = engine(&mut provider, EngineEvent::Finished(Finish::Stop), 110);
+    done_in(&done);
+    // A connection that broke without a word is noticed late, or not at all.
+    assert_eq!(
+        provider.step(Event::Tick, at(110 + ACK_MS)),
+        [Action::Park]
     );
+    let late = 110 + ACK_MS + RESUME_GRACE_MS - 1;
+    let actions = take_up(&mut provider, &start, 0, late);
+    assert_eq!(tokens_in(&actions), [100, 101, 102]);
+    done_in(&actions);
+    let actions = provider.step(Event::Tick, at(late + ACK_MS));
+    assert_eq!(actions, [Action::Park]);
+    let actions = provider.step(Event::Tick, at(late + ACK_MS + RESUME_GRACE_MS));
     assert!(matches!(
         &actions[..],
         [Action::Store(_), Action::Close(Ended::Unsigned)]

@@ -572,7 +572,8 @@ impl History {
                 },
                 true,
             );
-            for set in raised.iter().filter(says) {
+            // Of several in one transaction, the last one says how it stands.
+            if let Some(set) = raised.iter().rfind(says) {
                 let grant = (set.payer, set.signer);
                 assert_eq!(set.granted, self.model.signers[&grant].granted);
             }

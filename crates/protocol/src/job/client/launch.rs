@@ -20,8 +20,9 @@ pub const OPEN_MS: u64 = 5_000;
 /// a slow link, and still within the three seconds that a dropped provider may cost.
 pub const RESUME_PATIENCE_MS: u64 = 1_000;
 /// A candidate that is asked to go on with a broken answer has this long to be reached, and as long and its round trip to
-/// say whether it takes the job, before another one is asked beside it. Who lives says so at once.
-pub const RESCUE_PATIENCE_MS: u64 = 1_000;
+/// say whether it takes the job, before another one is asked beside it. Who lives says so at once, and after the longest silence
+/// that leaves time for one more within the three seconds.
+pub const RESCUE_PATIENCE_MS: u64 = 400;
 /// The same at the beginning of an answer, where nothing was shown yet and a way through a relay takes its time.
 pub const ANSWER_PATIENCE_MS: u64 = 2_000;
 /// A provider is not hedged against before this long without any progress.
@@ -108,7 +109,7 @@ impl Client {
         if !spent && self.launch(now, out) {
             return;
         }
-        if self.seats.keeps() || (!spent && self.seats.next_ready_at(self.n_in()).is_some()) {
+        if self.seats.keeps() || (!spent && self.seats.anybody_waits(self.n_in())) {
             return self.say_busy(out);
         }
         match self.last_end.clone() {

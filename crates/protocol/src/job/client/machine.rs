@@ -180,7 +180,7 @@ impl Client {
             Stage::Stopping(until) => Some(until),
         };
         let seats = if self.attempts.len() < MAX_ATTEMPTS {
-            self.seats.next_ready_at(self.n_in())
+            self.seats.next_ready_after(self.n_in(), self.now_ms)
         } else {
             None
         };
@@ -250,6 +250,7 @@ impl Client {
                 }
             }
             Event::Candidates(candidates) => self.seats.add(candidates),
+            Event::NotReached { peer } => self.seats.not_reached(&peer, now.mono_ms),
             Event::Quoted {
                 attempt,
                 prices,

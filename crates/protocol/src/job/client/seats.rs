@@ -112,6 +112,14 @@ impl Seats {
         }
     }
 
+    /// Notes that a candidate does not answer the dial, unless it was asked already.
+    pub(super) fn not_reached(&mut self, peer: &PeerId, now_ms: u64) {
+        let seat = self.0.iter_mut().find(|seat| seat.candidate.peer == *peer);
+        if let Some(seat) = seat.filter(|seat| seat.state == SeatState::Fresh) {
+            seat.cut(now_ms);
+        }
+    }
+
     /// The next candidate that was not asked yet and has room for more than `n_in` tokens.
     pub(super) fn fresh(&self, n_in: usize) -> Option<SeatId> {
         self.0
@@ -127,9 +135,16 @@ impl Seats {
             .map(|(id, _)| id)
     }
 
-    /// When the next candidate may be asked again.
-    pub(super) fn next_ready_at(&self, n_in: usize) -> Option<u64> {
-        self.waiting(n_in).map(|(_, at)| at).min()
+    /// Whether anybody may be asked again, now or later.
+    pub(super) fn anybody_waits(&self, n_in: usize) -> bool {
+        self.waiting(n_in).next().is_some()
+    }
+
+    /// When the next candidate may be asked again, of those whose time has not come. Who may be asked already, and is not, must not
+    /// hide the others.
+    pub(super) fn next_ready_after(&self, n_in: usize, now_ms: u64) -> Option<u64> {
+        let times = self.waiting(n_in).map(|(_, at)| at);
+        times.filter(|&at| at > now_ms).min()
     }
 
     fn waiting(&self, n_in: usize) -> impl Iterator<Item = (SeatId, u64)> {

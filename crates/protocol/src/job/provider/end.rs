@@ -85,6 +85,11 @@ impl Provider {
     }
 
     pub(super) fn close(&mut self, ended: Ended, out: &mut Vec<Action>) {
+        if let State::Recording { run, .. } = &self.state
+            && run.failed.is_none()
+        {
+            run.cancel_engine(out);
+        }
         self.state = State::Ended { job: self.job() };
         out.push(Action::Close(ended));
     }

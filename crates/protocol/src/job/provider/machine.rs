@@ -79,12 +79,8 @@ pub(super) enum State {
         payer: Box<Payer>,
         until: u64,
     },
-    /// The job id is being written to disk.
-    Recording {
-        taken: Box<Taken>,
-        charge: Option<Box<Charge>>,
-        until: u64,
-    },
+    /// The job id is being written to disk, and the engine computes already.
+    Recording { run: Box<Run>, until: u64 },
     /// The engine computes, or its last tokens wait to be sent.
     Running(Box<Run>),
     /// `Done` was sent.
@@ -95,6 +91,20 @@ pub(super) enum State {
     },
     /// `Close` was given.
     Ended { job: Option<JobId> },
+}
+
+impl State {
+    /// The job that is being computed.
+    pub(super) fn run(&mut self) -> Option<&mut Run> {
+        match self {
+            State::Recording { run, .. } | State::Running(run) => Some(run),
+            State::Waiting { .. }
+            | State::Unvouched { .. }
+            | State::Admitting { .. }
+            | State::Signing { .. }
+            | State::Ended { .. } => None,
+        }
+    }
 }
 
 impl Provider {
@@ -159,10 +169,8 @@ impl Provider {
     pub fn job(&self) -> Option<JobId> {
         match &self.state {
             State::Waiting { .. } => None,
-            State::Unvouched { taken, .. }
-            | State::Admitting { taken, .. }
-            | State::Recording { taken, .. } => Some(taken.job),
-            State::Running(run) => Some(run.job),
+            State::Unvouched { taken, .. } | State::Admitting { taken, .. } => Some(taken.job),
+            State::Recording { run, .. } | State::Running(run) => Some(run.job),
             State::Signing { receipt, .. } => Some(receipt.receipt.job),
             State::Ended { job } => *job,
         }
@@ -170,18 +178,25 @@ impl Provider {
 
     /// True while the job's slot is needed: from `Start` until the engine is through.
     pub fn is_computing(&self) -> bool {
-        matches!(&self.state, State::Running(run) if run.over.is_none())
+        match &self.state {
+            State::Running(run) => run.over.is_none(),
+            State::Recording { run, .. } => run.is_started() && run.over.is_none(),
+            State::Waiting { .. }
+            | State::Unvouched { .. }
+            | State::Admitting { .. }
+            | State::Signing { .. }
+            | State::Ended { .. } => false,
+        }
     }
 
     /// Output tokens of this job that were computed and that no voucher covers: they count against the window of the payer's
     /// other jobs.
     pub fn unvouchered(&self) -> u32 {
         match &self.state {
-            State::Running(run) => run.unvouchered(),
+            State::Recording { run, .. } | State::Running(run) => run.unvouchered(),
             State::Waiting { .. }
             | State::Unvouched { .. }
             | State::Admitting { .. }
-            | State::Recording { .. }
             | State::Signing { .. }
             | State::Ended { .. } => 0,
         }
@@ -262,6 +277,7 @@ impl Provider {
         }
     }
 
+    /// Has the job written down. The engine need not wait for the disk: only what it says does.
     pub(super) fn record(
         &mut self,
         taken: Box<Taken>,
@@ -269,16 +285,16 @@ impl Provider {
         now: Clock,
         out: &mut Vec<Action>,
     ) {
-        out.push(Action::Record {
-            job: taken.job,
-            expires_unix_ms: taken.expires_unix_ms,
-        });
-        let until = now.mono_ms.saturating_add(RECORD_MS);
+        let (job, expires_unix_ms) = (taken.job, taken.expires_unix_ms);
         self.state = State::Recording {
-            taken,
-            charge,
-            until,
+            run: Box::new(Run::begin(*taken, charge, now)),
+            until: now.mono_ms.saturating_add(RECORD_MS),
         };
+        self.start_or_pause(now, out);
+        out.push(Action::Record {
+            job,
+            expires_unix_ms,
+        });
     }
 
     fn recorded(&mut self, recorded: Recorded, now: Clock, out: &mut Vec<Action>) {
@@ -286,17 +302,7 @@ impl Provider {
             return;
         }
         match recorded {
-            Recorded::Fresh => {
-                let job = self.job();
-                if let State::Recording { taken, charge, .. } =
-                    std::mem::replace(&mut self.state, State::Ended { job })
-                {
-                    let run = Run::begin(*taken, charge, now);
-                    out.push(Action::Send(Frame::Accept(run.accept(&self.config))));
-                    self.state = State::Running(Box::new(run));
-                    self.start_or_pause(now, out);
-                }
-            }
+            Recorded::Fresh => self.accept(now, out),
             Recorded::Seen => self.refuse(RefuseCode::Replay, "", out),
             Recorded::Failed => self.refuse(
                 RefuseCode::Internal,
@@ -306,12 +312,34 @@ impl Provider {
         }
     }
 
-    fn engine(&mut self, event: EngineEvent, now: Clock, out: &mut Vec<Action>) {
-        let standstill = self.standstill();
-        let State::Running(run) = &mut self.state else {
+    /// The job is written down, and what was computed meanwhile may go out.
+    fn accept(&mut self, now: Clock, out: &mut Vec<Action>) {
+        let job = self.job();
+        let State::Recording { mut run, .. } =
+            std::mem::replace(&mut self.state, State::Ended { job })
+        else {
             return;
         };
-        if run.over.is_some() {
+        run.accepted(now);
+        out.push(Action::Send(Frame::Accept(run.accept(&self.config))));
+        let failed = run.failed.take();
+        // What it stands still for, if it does, was not said yet.
+        if self.standstill.is_some() {
+            run.heartbeat(self.standstill, now, out);
+        }
+        self.state = State::Running(run);
+        match failed {
+            Some(why) => self.fail(RefuseCode::EngineFailed, &why, now, out),
+            None => self.start_or_pause(now, out),
+        }
+    }
+
+    fn engine(&mut self, event: EngineEvent, now: Clock, out: &mut Vec<Action>) {
+        let (standstill, sends) = (self.standstill(), self.may_send());
+        let Some(run) = self.state.run() else {
+            return;
+        };
+        if run.over.is_some() || run.failed.is_some() {
             return;
         }
         let worth_saying = match event {
@@ -331,19 +359,32 @@ impl Provider {
                     run.over = Some(Finish::Length);
                     false
                 }
-                Err(fault) => {
-                    return self.fail(RefuseCode::EngineFailed, &fault.to_string(), now, out);
-                }
+                Err(fault) => return self.engine_failed(fault.to_string(), now, out),
             },
             EngineEvent::Finished(finish) => {
                 run.over = Some(finish);
                 false
             }
-            EngineEvent::Failed(why) => return self.fail(RefuseCode::EngineFailed, &why, now, out),
+            EngineEvent::Failed(why) => return self.engine_failed(why, now, out),
         };
-        if worth_saying && self.link.flows() {
+        if worth_saying && sends {
             run.heartbeat(standstill, now, out);
         }
+    }
+
+    /// Whoever asked hears of it once the job is accepted: it is no reason not to take it.
+    fn engine_failed(&mut self, why: String, now: Clock, out: &mut Vec<Action>) {
+        if let State::Recording { run, .. } = &mut self.state {
+            run.cancel_engine(out);
+            run.failed = Some(why);
+            return;
+        }
+        self.fail(RefuseCode::EngineFailed, &why, now, out);
+    }
+
+    /// Whether something may be said to the client now.
+    pub(super) fn may_send(&self) -> bool {
+        self.link.flows() && matches!(self.state, State::Running(_))
     }
 
     fn frame(&mut self, frame: Frame, now: Clock, out: &mut Vec<Action>) {

@@ -34,20 +34,21 @@ impl Provider {
                     out,
                 );
             }
-            State::Signing { until, .. } => {
-                let until = match &self.link {
-                    Link::Parked(parked) => parked.until,
-                    Link::Flowing | Link::Blocked(_) => *until,
-                };
-                if now.mono_ms >= until {
+            State::Signing { until, .. } => match &self.link {
+                Link::Parked(parked) if now.mono_ms >= parked.until => {
                     self.store_and_close(Ended::Unsigned, out);
                 }
-            }
+                // A network that broke without a word looks the same as a client that does not sign.
+                Link::Flowing | Link::Blocked(_) if now.mono_ms >= *until => {
+                    self.closed(CloseWhy::Cut("it does not sign".to_owned()), now, out);
+                }
+                Link::Parked(_) | Link::Flowing | Link::Blocked(_) => {}
+            },
+            State::Recording { .. } => self.start_or_pause(now, out),
             State::Running(_) => self.overdue_running(now, out),
             State::Waiting { .. }
             | State::Unvouched { .. }
             | State::Admitting { .. }
-            | State::Recording { .. }
             | State::Ended { .. } => {}
         }
     }
@@ -139,13 +140,15 @@ impl Provider {
         }
     }
 
-    /// Nobody computes for long for a client that does not read or is gone, nor beyond what one pays for.
+    /// Nobody computes for long for a client that does not read or is gone, nor beyond what one pays for, nor for a disk that hangs.
     pub(super) fn start_or_pause(&mut self, now: Clock, out: &mut Vec<Action>) {
-        let State::Running(run) = &mut self.state else {
+        let sends = self.may_send();
+        let recording = matches!(self.state, State::Recording { .. });
+        let Some(run) = self.state.run() else {
             return;
         };
-        let unpaid = run.lacks_payment(self.link.flows(), now, out);
-        if run.over.is_some() {
+        let unpaid = run.lacks_payment(sends, now, out);
+        if run.over.is_some() || run.failed.is_some() {
             return;
         }
         if !run.is_started() && !unpaid {
@@ -155,7 +158,7 @@ impl Provider {
         }
         let full = run.tokens_waiting() >= MAX_WAITING;
         let unread = match self.link {
-            Link::Flowing => false,
+            Link::Flowing => recording && full,
             Link::Blocked(since) => full || now.mono_ms >= since.saturating_add(BLOCKED_PAUSE_MS),
             Link::Parked(_) => full,
         };
@@ -175,7 +178,7 @@ impl Provider {
             }
         }
         self.standstill = standstill;
-        if self.link.flows() {
+        if sends {
             run.heartbeat(
                 standstill.or(self.own_work.then_some(Phase::Paused)),
                 now,

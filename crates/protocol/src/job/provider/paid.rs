@@ -126,11 +126,7 @@ impl Provider {
     /// What was paid, or what the chain says of the payer, changed.
     pub(super) fn stands(&mut self, standing: Standing, now: Clock, out: &mut Vec<Action>) {
         let stands = match &mut self.state {
-            State::Running(run) => run.stands(standing, now),
-            State::Recording { charge, .. } => match charge {
-                Some(charge) => charge.stands(standing, now),
-                None => Ok(()),
-            },
+            State::Recording { run, .. } | State::Running(run) => run.stands(standing, now),
             State::Waiting { .. }
             | State::Unvouched { .. }
             | State::Admitting { .. }

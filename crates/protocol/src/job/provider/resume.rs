@@ -39,6 +39,14 @@ pub fn quote_of(first_frame: &Bytes) -> Option<([u8; QUOTE_ID], ModelDigest)> {
     }
 }
 
+/// Whether a first frame is of an answer of which a part is there: it broke elsewhere, or is gone on with.
+pub fn goes_on(first_frame: &Bytes) -> bool {
+    match Frame::from_bytes(first_frame, Cap::Open) {
+        Ok(Some(Frame::Open(open))) => !open.resume_tokens.is_empty(),
+        Ok(_) | Err(_) => false,
+    }
+}
+
 /// The job that a first frame asks to take up; `None` for a new job, or for no good frame at all.
 pub fn resumes(first_frame: &Bytes) -> Option<JobId> {
     match Frame::from_bytes(first_frame, Cap::Open) {

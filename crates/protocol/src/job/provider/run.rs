@@ -70,6 +70,8 @@ pub(super) struct Run {
     first_token_ms: Option<u64>,
     /// Set when the engine is through; the end waits until all is sent.
     pub(super) over: Option<Finish>,
+    /// Why the engine cannot go on, until the client may be told.
+    pub(super) failed: Option<String>,
 }
 
 /// What the engine said and cannot be passed on.
@@ -84,7 +86,7 @@ pub(super) enum EngineFault {
 }
 
 impl Run {
-    /// Accepts a recorded job.
+    /// A job that may be begun.
     pub(super) fn begin(taken: Taken, charge: Option<Box<Charge>>, now: Clock) -> Self {
         let (n_in, first_index) = (
             (taken.prompt.len() + taken.resume.len()) as u32,
@@ -132,8 +134,15 @@ impl Run {
             deadline_ms: taken.deadline_ms,
             first_token_ms: None,
             over: None,
+            failed: None,
             served: taken.served,
         }
+    }
+
+    /// It is accepted now: from here its times count.
+    pub(super) fn accepted(&mut self, now: Clock) {
+        self.began = now;
+        (self.covered_ms, self.spoke_ms) = (now.mono_ms, now.mono_ms);
     }
 
     /// Tells the engine to begin.

@@ -67,7 +67,8 @@ impl World {
     pub(super) fn check_the_end(&self) {
         assert!(
             self.done && self.client.is_finished(),
-            "the answer never ended"
+            "the answer never ended: {:?}",
+            self.client
         );
         assert!(
             self.live.is_empty(),

@@ -129,6 +129,12 @@ impl World {
         }
     }
 
+    /// Gives an account exactly this much of the coin.
+    pub fn set_coin(&self, of: Address, amount: u128) {
+        let set = self.devnet.set_coin(of, amount);
+        self.runtime.block_on(set).unwrap();
+    }
+
     /// Lets time pass on the chain, until it is final.
     pub fn pass(&self, seconds: u64) {
         let confirmations = self.devnet.network.confirmations;

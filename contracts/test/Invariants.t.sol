@@ -102,6 +102,25 @@ contract Players is Base {
         vault.release(payer, VM.addr(key(who)), _payee(to));
     }
 
+    /// Claims go to the payer itself, or to an account apart.
+    function aim(uint256 to, bool home) external {
+        address old = vault.payoutOf(_payee(to));
+        VM.prank(old);
+        vault.movePayout(_payee(to), home ? payer : address(uint160(0x9000 + (to % PAYEES))));
+    }
+
+    /// The payer earns what its own signers, or others, pay.
+    function joinUp(uint256 who, uint256 to, uint64 life) external {
+        this.aim(to, true);
+        VM.prank(payer);
+        vault.join(_payee(to), VM.addr(key(who)), _in(life % 60 days + 1));
+    }
+
+    function part(uint256 to) external {
+        VM.prank(payer);
+        vault.unjoin(_payee(to));
+    }
+
     function back(uint256 who) external {
         vault.thaw(payer, VM.addr(key(who)));
     }

@@ -65,6 +65,8 @@ pub(crate) fn bindings() -> Builder<Wry> {
             money::transactions,
             money::money_receive,
             money::money_offers,
+            money::money_prices,
+            money::start_text,
             money::vote_status,
             settings::settings_get,
             settings::settings_set,

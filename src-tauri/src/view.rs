@@ -40,7 +40,7 @@ pub(crate) use chat::{
 };
 pub(crate) use models::{ModelRow, ModelsView};
 pub(crate) use money::{
-    EarningRow, EarningsBy, MoneyStatus, OfferPrice, Proof, Receiving, TransactionView,
+    AskedPrice, EarningRow, EarningsBy, MoneyStatus, OfferPrice, Proof, Receiving, TransactionView,
 };
 pub(crate) use peers::{Invite, LogLine, Peer, PeerChoice};
 pub(crate) use settings::Settings;

@@ -7,6 +7,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 pub mod attacks;
+#[cfg(unix)]
+pub mod money;
 pub mod wire;
 
 use std::{
@@ -419,6 +421,19 @@ impl Serving {
             peer,
             folder,
         }
+    }
+
+    /// kill -9; its folder stays as that moment left it.
+    #[must_use]
+    pub fn killed(self) -> Folder {
+        let Self {
+            mut program,
+            folder,
+            ..
+        } = self;
+        program.kill();
+        let _ = program.wait();
+        folder
     }
 
     /// Its data folder.

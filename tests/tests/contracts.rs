@@ -20,6 +20,8 @@ const VAULT_MOVES: &[&str] = &[
     // The payee, over its own lines; its payout, over where they go.
     "registerPayee",
     "movePayout",
+    "join",
+    "unjoin",
     "release",
     // Anyone, with signatures of those whom it concerns, or once a time is over.
     "reserve",

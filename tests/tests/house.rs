@@ -182,7 +182,35 @@ fn the_page_calls_rust_through_its_generated_bindings_alone() {
 #[test]
 fn every_promise_names_a_test_that_exists() {
     let text = fs::read_to_string(root().join("docs/behavior.md")).unwrap();
-    let mut promises = 0;
+    let promises = tests_named_in("docs/behavior.md", &text);
+    let given = text.matches("**Given**").count();
+    assert!(
+        promises >= given,
+        "docs/behavior.md has {given} promises and names {promises} tests"
+    );
+}
+
+#[test]
+fn every_attack_names_a_test_that_exists() {
+    let page = "docs/attacks.md";
+    let text = fs::read_to_string(root().join(page)).unwrap();
+    let rows = text
+        .lines()
+        .filter(|line| line.starts_with("| ") && !line.starts_with("| attack"));
+    let mut attacks = 0;
+    for row in rows {
+        assert!(
+            tests_named_in(page, row) > 0,
+            "{page} names no test of: {row}"
+        );
+        attacks += 1;
+    }
+    assert!(attacks > 0, "{page} lists nothing");
+}
+
+/// How many tests a page names, as `file::name`; each of them exists.
+fn tests_named_in(page: &str, text: &str) -> usize {
+    let mut named = 0;
     for entry in text
         .split('`')
         .skip(1)
@@ -191,25 +219,20 @@ fn every_promise_names_a_test_that_exists() {
     {
         let (file, test) = entry.split_once("::").unwrap();
         let source = fs::read_to_string(root().join(file))
-            .unwrap_or_else(|_| panic!("docs/behavior.md names {file}, which does not exist"));
-        // A Rust test by its function (the last part of a path), a test of the page by its words.
+            .unwrap_or_else(|_| panic!("{page} names {file}, which does not exist"));
+        // A test in Rust or Solidity by its function (the last part of a path), a test of the page by its words.
         let name = test.rsplit("::").next().unwrap();
         let found = if file.ends_with(".rs") {
             source.contains(&format!("fn {name}("))
+        } else if file.ends_with(".sol") {
+            source.contains(&format!("function {name}("))
         } else {
             source.contains(&format!("\"{test}\"")) || source.contains(&format!("'{test}'"))
         };
-        assert!(
-            found,
-            "docs/behavior.md names {entry}, and {file} has no such test"
-        );
-        promises += 1;
+        assert!(found, "{page} names {entry}, and {file} has no such test");
+        named += 1;
     }
-    let given = text.matches("**Given**").count();
-    assert!(
-        promises >= given,
-        "docs/behavior.md has {given} promises and names {promises} tests"
-    );
+    named
 }
 
 #[test]

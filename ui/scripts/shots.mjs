@@ -157,10 +157,23 @@ const pictures = [
   { name: "log", does: step(place("Node"), (page) => page.getByRole("button", { name: "Connection log" }).click(), (page) => page.waitForTimeout(250)) },
   { name: "compare", does: step(place("Node"), (page) => page.getByRole("button", { name: "Compare" }).click(), (page) => page.getByText("Not asked").waitFor()) },
   { name: "node-modes", query: "money=nowallet", does: place("Node") },
+  { name: "node-joined", query: "money=paid", does: place("Node") },
+  { name: "node-apart", query: "money=locked", does: place("Node") },
   { name: "wallet", does: step(place("Wallet"), (page) => page.getByText("earned in 30 days").first().waitFor()), tall: true },
   { name: "wallet-off", query: "money=off", does: place("Wallet") },
   { name: "wallet-none", query: "money=nowallet", does: place("Wallet") },
   { name: "wallet-coinless", query: "money=nocoin", does: place("Wallet") },
+  { name: "wallet-signed", query: "money=signed", does: step(place("Wallet"), (page) => page.getByRole("button", { name: "Copy the text" }).waitFor()) },
+  {
+    name: "wallet-sign-start",
+    query: "money=tokenonly",
+    does: step(place("Wallet"), (page) => page.getByRole("button", { name: "Sign for somebody to bring" }).click(), (page) => page.waitForTimeout(200)),
+  },
+  { name: "wallet-relay", does: step(place("Wallet"), (page) => page.getByRole("button", { name: "Bring somebody's deposit" }).click(), (page) => page.waitForTimeout(200)) },
+  {
+    name: "node-price",
+    does: step(place("Node"), (page) => page.getByRole("button", { name: "Change the price of" }).last().click(), (page) => page.waitForTimeout(200)),
+  },
   { name: "wallet-disagree", query: "money=disagree", does: place("Wallet") },
   { name: "wallet-receive", does: step(place("Wallet"), (page) => page.getByRole("button", { name: "Receive", exact: true }).click(), (page) => page.waitForTimeout(200)) },
   {
@@ -192,6 +205,7 @@ const pictures = [
   { name: "broken", query: "scenario=broken" },
   { name: "signing-send", page: "demo-signing.html", query: "intent=send&wallet=locked" },
   { name: "signing-unknown", page: "demo-signing.html", query: "intent=send&preview=unknown" },
+  { name: "signing-start", page: "demo-signing.html", query: "intent=sign_start&preview=start" },
   { name: "signing-reverts", page: "demo-signing.html", query: "intent=send&preview=reverts" },
   { name: "signing-import", page: "demo-signing.html", query: "intent=import" },
   {

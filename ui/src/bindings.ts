@@ -79,6 +79,10 @@ export const commands = {
 	moneyReceive: (spend: boolean) => typedError<Receiving, ErrorView>(__TAURI_INVOKE("money_receive", { spend })),
 	/**  What peers ask for each model now. */
 	moneyOffers: () => typedError<OfferPrice[], ErrorView>(__TAURI_INVOKE("money_offers")),
+	/**  What this computer asks for each model that it lends. */
+	moneyPrices: () => typedError<AskedPrice[], ErrorView>(__TAURI_INVOKE("money_prices")),
+	/**  The text of the first deposit that was signed here last, for whoever is to bring it. It is no secret. */
+	startText: () => typedError<string, ErrorView>(__TAURI_INVOKE("start_text")),
 	voteStatus: () => typedError<VoteStatus, ErrorView>(__TAURI_INVOKE("vote_status")),
 	settingsGet: () => typedError<Settings, ErrorView>(__TAURI_INVOKE("settings_get")),
 	settingsSet: (settings: Settings) => typedError<null, ErrorView>(__TAURI_INVOKE("settings_set", { settings })),
@@ -146,6 +150,18 @@ export type AppInfo = {
 	licences: string,
 };
 
+/**  What this computer asks for a model that it lends, per million tokens. */
+export type AskedPrice = {
+	/**  The id of its row among the models. */
+	model: string,
+	input: string,
+	output: string,
+	/**  Offers of others, of which the median is taken. */
+	offers: number,
+	/**  What was set for this model; null: it is as for all. */
+	own: ModelPrice | null,
+};
+
 /**  What is sent. */
 export type Asset = "token" | "coin";
 
@@ -174,6 +190,8 @@ export type ChangeView = {
 	what: ChangeCode,
 	now: string | null,
 	then: string,
+	/**  Something here follows it. */
+	used: boolean,
 	/**  Null: it means nothing here. */
 	onThisNode: string | null,
 };
@@ -257,6 +275,12 @@ export type Earned = {
 	available: string,
 	tooSmall: string,
 	paidOut: string,
+	/**  What of it the network's fee took. */
+	fees: string,
+	/**  What of it reached the wallet. */
+	paidNet: string,
+	/**  What would reach it of what is available; null while the fee is not known. */
+	availableNet: string | null,
 	lost: string,
 	today: string,
 	week: string,
@@ -326,7 +350,7 @@ export type Fit = {
 export type FitKind = "fits" | "tight" | "too_large" | "unknown";
 
 /**  An act that needs the wallet. Amounts are decimal digits of base units. */
-export type Intent = { kind: "create" } | { kind: "import" } | { kind: "unlock" } | { kind: "show_words" } | { kind: "confirm_words" } | { kind: "export" } | { kind: "change_password" } | { kind: "send"; to: string; asset: Asset; amount: string } | { kind: "deposit"; amount: string } | { kind: "withdraw"; amount: string } | { kind: "grant"; amount: string; days: number } | { kind: "end_signer" } | { kind: "register_payee" } | { kind: "delegate"; to: string } | { kind: "wrap"; amount: string } | { kind: "unwrap"; amount: string } | { kind: "faucet" } | { kind: "speed_up"; id: string } | { kind: "cancel"; id: string } | { kind: "vote"; id: string; support: Support } | { kind: "propose"; title: string; description: string; changes: Change[] };
+export type Intent = { kind: "create" } | { kind: "import" } | { kind: "unlock" } | { kind: "show_words" } | { kind: "confirm_words" } | { kind: "export" } | { kind: "change_password" } | { kind: "send"; to: string; asset: Asset; amount: string } | { kind: "deposit"; amount: string } | { kind: "withdraw"; amount: string } | { kind: "grant"; amount: string; days: number } | { kind: "end_signer" } | { kind: "register_payee" } | { kind: "join" } | { kind: "unjoin" } | { kind: "delegate"; to: string } | { kind: "wrap"; amount: string } | { kind: "unwrap"; amount: string } | { kind: "faucet" } | { kind: "speed_up"; id: string } | { kind: "cancel"; id: string } | { kind: "vote"; id: string; support: Support } | { kind: "queue"; id: string } | { kind: "execute"; id: string } | { kind: "sign_start"; amount: string; fee: string } | { kind: "relay"; start: string } | { kind: "propose"; title: string; description: string; changes: Change[] };
 
 /**  What another computer needs to connect to this one. */
 export type Invite = {
@@ -334,6 +358,17 @@ export type Invite = {
 	qrSvg: string,
 	addresses: string[],
 };
+
+/**  Where this node's claims go, as final blocks have it. */
+export type Joined = 
+/**  Nowhere yet: the node's key says where by itself, for a little coin. */
+"unregistered" | 
+/**  To the wallet's account. */
+"no" | 
+/**  They stay in the vault and raise what this device may spend. */
+"yes" | 
+/**  To another wallet, or for another key than the one that pays here now. */
+"elsewhere";
 
 /**  The answers to what a lender asks, as this build truly behaves. */
 export type Lender = {
@@ -347,6 +382,16 @@ export type Lender = {
 	serves: string,
 	/**  What off means. */
 	stops: string,
+};
+
+/**  A model that the vote lists. */
+export type ListedModel = {
+	/**  SHA-256 of its file. */
+	digest: string,
+	licence: string,
+	family: string,
+	/**  The id of its row here; null: there is none. */
+	model: string | null,
 };
 
 /**  One thing that happened to a connection. */
@@ -396,6 +441,14 @@ export type MessageState = "streaming" | "complete" | "stopped" | "interrupted" 
 
 /**  What the switch means when it is on. */
 export type Mode = "free" | "lend_and_spend" | "earn";
+
+/**  What is asked for one model, in the place of what is asked for all. */
+export type ModelPrice = {
+	/**  Per million output tokens; null is the median of the offers. */
+	price: string | null,
+	/**  The least that is asked where the median is taken. */
+	floor: string | null,
+};
 
 /**  One model: of the catalogue, or added from the disk. */
 export type ModelRow = {
@@ -465,6 +518,8 @@ export type Money = {
 	tariff: number | null,
 	/**  What one token is worth to the person, in the same money. */
 	worth: number | null,
+	/**  Other figures for single models, by their ids. */
+	models: { [key in string]: ModelPrice },
 };
 
 /**  Money changed: a block was booked, a voucher came, the wallet locked. */
@@ -479,21 +534,18 @@ export type MoneyStatus = {
 	accounts: Account[],
 	vault: VaultView | null,
 	earned: Earned | null,
+	/**  Null before it was read. */
+	rules: Rules | null,
+	start: StartView | null,
 	spentToday: string | null,
 	mode: Mode,
+	/**  Null where there are no claims, or the chain does not say now. */
+	joined: Joined | null,
 	problems: ErrorView[],
 };
 
 /**  Why an answer went on at another place. */
 export type MoveReason = "gone" | "silent" | "own_work" | "off" | "failed" | "dishonest" | "network";
-
-export type NetworkParams = {
-	auditRate: number,
-	auditorShareBps: number,
-	minimumStake: string,
-	slashBps: number,
-	feeBps: number,
-};
 
 export type NetworkState = "online" | "one_only" | "disagree" | "offline";
 
@@ -515,6 +567,8 @@ export type NetworkView = {
 	finalUnixS: number | null,
 	endpoints: Endpoint[],
 };
+
+export type NextStep = "queue" | "execute";
 
 /**  The Node page, the tray, and the switch in the sidebar. */
 export type NodeStatus = {
@@ -659,6 +713,8 @@ export type ProposalView = {
 	startsUnixMs: number,
 	endsUnixMs: number,
 	etaUnixMs: number | null,
+	/**  What anybody can do now to bring it into force. */
+	next: NextStep | null,
 	for: string,
 	against: string,
 	abstain: string,
@@ -722,6 +778,17 @@ export type Receiving = {
 
 /**  Who speaks. */
 export type Role = "user" | "assistant" | "system";
+
+/**  What votes have set. Shares are parts of 10,000. */
+export type Rules = {
+	feeBps: number,
+	auditRate: number,
+	auditorShareBps: number,
+	slashBps: number,
+	minimumStake: string,
+	block: number,
+	listed: ListedModel[],
+};
 
 /**  How the next token is chosen. */
 export type Sampling = {
@@ -821,6 +888,14 @@ export type Span = {
 	paid?: string | null,
 };
 
+/**  A first deposit that was signed here and waits for somebody to bring it. */
+export type StartView = {
+	deposit: string,
+	/**  What of it who brings it gets. */
+	fee: string,
+	deadlineUnixS: number,
+};
+
 /**  The node changed: its switch, its peers, its engine. */
 export type StatusChanged = NodeStatus;
 
@@ -869,7 +944,7 @@ export type VoteStatus = {
 	mine: string | null,
 	threshold: string,
 	proposals: ProposalView[],
-	params: NetworkParams,
+	params: Rules,
 };
 
 export type WalletState = "none" | "locked" | "unlocked";

@@ -5,9 +5,10 @@ import App from "./App.svelte";
 import { type Backend, useBackend } from "./backend/backend";
 import type { Intent } from "./backend/types";
 import { demoBackend, type Scenario } from "./demo/backend";
-import type { MoneyScene } from "./demo/money";
+import { type MoneyScene, moneyStatus } from "./demo/money";
 import { receipts } from "./features/receipts/receipts.svelte";
 import { proofs } from "./features/wallet/proofs.svelte";
+import { models } from "./lib/models.svelte";
 import { money } from "./lib/money.svelte";
 import { settings } from "./lib/settings.svelte";
 import { t } from "./text";
@@ -90,7 +91,9 @@ describe("the wallet's place", () => {
 
   it("names what is missing, with its fix", async () => {
     const main = await open("wallet", "nocoin");
-    expect(text(main)).toContain("There is no ETH for the fee of the first deposit.");
+    for (const part of [t.wallet.stepsTitle, t.wallet.stepCoin("ETH"), t.wallet.stepToken("DGC"), t.wallet.stepDeposit]) expect(text(main)).toContain(part);
+    // They are said once, as steps, and not as problems beside them.
+    expect(text(main)).not.toContain("There is no ETH for the fee of the first deposit.");
     expect(text(main)).toContain("the account “Wallet” has no ETH to pay the fee.");
     expect(button(t.wallet.send, main).disabled).toBe(true);
     // What is missing is missing at the account for asking: that one is shown.
@@ -105,6 +108,47 @@ describe("the wallet's place", () => {
     button(t.wallet.faucet, main).click();
     await vi.waitFor(() => expect(document.body.textContent).toContain(t.wallet.faucetAsked));
     expect(signed).toEqual([{ kind: "faucet" }]);
+  });
+
+  it("lets who has tokens and no coin sign a deposit for somebody else to bring, and gives its text away", async () => {
+    const main = await open("wallet", "tokenonly");
+    button(t.wallet.signStart, main).click();
+    const shown = await dialog();
+    await fill(shown, t.money.amountLabel("DGC"), "5");
+    await fill(shown, t.wallet.signStartShare, "5");
+    button(t.money.askSign, shown).click();
+    await vi.waitFor(() => expect(text(shown)).toContain(t.wallet.badShare));
+    await fill(shown, t.wallet.signStartShare, "0.05");
+    button(t.money.askSign, shown).click();
+    await vi.waitFor(() => expect(signed).toEqual([{ kind: "sign_start", amount: "5000000000000000000", fee: "50000000000000000" }]));
+    await vi.waitFor(() => expect(text(main)).toContain(t.wallet.startSigned("5 DGC (worth nothing)", "0.05 DGC (worth nothing)")));
+    await vi.waitFor(() => button(t.wallet.startCopy, main));
+    expect(() => button(t.wallet.signStart, main)).toThrow();
+  });
+
+  it("brings somebody's deposit, and takes no half of its text", async () => {
+    const main = await open("wallet", "paid");
+    button(t.wallet.relay, main).click();
+    const shown = await dialog();
+    const area = shown.querySelector("textarea");
+    if (!area) throw new Error("there is no field for the text");
+    const type = (value: string) => {
+      area.value = value;
+      area.dispatchEvent(new Event("input", { bubbles: true }));
+    };
+    type('{"format":1');
+    button(t.money.askSign, shown).click();
+    await vi.waitFor(() => expect(text(shown)).toContain(t.wallet.relayNeeded));
+    expect(signed).toEqual([]);
+    type(' {"format":1} ');
+    button(t.money.askSign, shown).click();
+    await vi.waitFor(() => expect(signed).toEqual([{ kind: "relay", start: '{"format":1}' }]));
+  });
+
+  it("shows what is left after the fee on claims", async () => {
+    const main = await open("wallet", "paid");
+    expect(text(main)).toContain(t.wallet.afterFee("2", "2.5519 DGC (worth nothing)"));
+    expect(text(main)).toContain(t.wallet.paidFees("6.076 DGC (worth nothing)", "0.124 DGC (worth nothing)"));
   });
 
   it("shows the four words, and apart what is too small to collect", async () => {
@@ -189,6 +233,29 @@ describe("the vote's place", () => {
     await vi.waitFor(() => expect(signed).toEqual([{ kind: "vote", id: "p1", support: "against" }]));
   });
 
+  it("lets anybody send a carried proposal on, and says until when one waits", async () => {
+    const main = await open("vote", "paid");
+    await vi.waitFor(() => expect(text(main)).toContain(t.vote.nextExecute));
+    expect(text(main)).toContain("It was carried and waits until");
+    button(t.vote.queue, main).click();
+    await vi.waitFor(() => expect(signed).toEqual([{ kind: "queue", id: "p7" }]));
+    await vi.waitFor(() => expect(button(t.vote.execute, main).disabled).toBe(false));
+    button(t.vote.execute, main).click();
+    await vi.waitFor(() => expect(signed.at(-1)).toEqual({ kind: "execute", id: "p5" }));
+  });
+
+  it("tells what this node goes by from what is only read", async () => {
+    const main = await open("vote", "paid");
+    await vi.waitFor(() => expect(text(main)).toContain(t.vote.paramsUnused));
+    const card = [...main.querySelectorAll("h3")].find((one) => one.textContent === t.vote.paramsUnused)?.parentElement;
+    const lists = [...(card?.querySelectorAll("dl") ?? [])].map(text);
+    expect(lists[0]).toContain(t.vote.fee);
+    expect(lists[1]).toContain(t.vote.auditRate);
+    expect(lists[1]).not.toContain(t.vote.fee);
+    // Of a change that nothing here goes by, nothing is claimed.
+    expect(text(main)).toContain(t.vote.hereUnused);
+  });
+
   it("says why one cannot vote", async () => {
     const main = await open("vote", "nocoin");
     await vi.waitFor(() => expect(text(main)).toContain("You cannot vote: the account “Wallet” has no ETH to pay the fee."));
@@ -220,6 +287,21 @@ describe("the node's place", () => {
     expect(radio(main, t.modes.earn).getAttribute("aria-checked")).toBe("true");
   });
 
+  it("joins earning and spending in the signing window", async () => {
+    const status = { ...moneyStatus("paid", 0), joined: "no" as const };
+    const main = await open("node", "paid", { moneyStatus: () => Promise.resolve(status) });
+    await vi.waitFor(() => expect(text(main)).toContain(t.modes.apart));
+    button(t.modes.join, main).click();
+    await vi.waitFor(() => expect(signed).toEqual([{ kind: "join" }]));
+  });
+
+  it("says that earnings are spent at once only where the chain has them joined", async () => {
+    const main = await open("node", "paid");
+    expect(text(main)).toContain(t.modes.joined);
+    button(t.modes.unjoin, main).click();
+    await vi.waitFor(() => expect(signed).toEqual([{ kind: "unjoin" }]));
+  });
+
   it.each([
     ["off", t.modes.whyNoNetwork],
     ["nowallet", t.modes.whyNoWallet],
@@ -241,6 +323,23 @@ describe("the node's place", () => {
     button(t.wallet.save, shown).click();
     await vi.waitFor(() => expect(settings.money?.price).toBe("300000000000000000"));
     await vi.waitFor(() => expect(text(main)).toContain(t.modes.ownPrice));
+  });
+
+  it("takes a price for one model, and gives it up again", async () => {
+    const main = await open("node", "paid");
+    const name = models.nameOf("smollm2-135m");
+    await vi.waitFor(() => button(t.modes.changeModel(name), main));
+    button(t.modes.changeModel(name), main).click();
+    const shown = await dialog();
+    await fill(shown, t.modes.priceOwn, "0.7");
+    button(t.wallet.save, shown).click();
+    await vi.waitFor(() => expect(settings.money?.models["smollm2-135m"]).toEqual({ price: "700000000000000000", floor: null }));
+    // That of another model stays.
+    expect(settings.money?.models["llama-3.2-3b-instruct"]).toEqual({ price: "400000000000000000", floor: null });
+    await vi.waitFor(() => expect(document.querySelector("[role=dialog]")).toBeNull());
+    button(t.modes.changeModel(name), main).click();
+    button(t.modes.asAll, await dialog()).click();
+    await vi.waitFor(() => expect(settings.money?.models["smollm2-135m"]).toBeUndefined());
   });
 });
 

@@ -23,7 +23,7 @@ const ADDRESSES: usize = 16;
 
 const QUESTION: &str = "What is the capital of France?";
 /// The starter is touchy: with this line it answers, with the one of its own template it rambles.
-const SYSTEM: &str = "You are a helpful assistant.";
+pub(crate) const SYSTEM: &str = "You are a helpful assistant.";
 
 /// A node that serves from a data folder of its own.
 #[derive(Debug)]
@@ -33,13 +33,14 @@ pub(crate) struct Serving {
 }
 
 impl Serving {
-    pub(crate) fn start(house: &House, data: &Path) -> Result<Self, Failure> {
-        prepare_folder(data)?;
+    /// On a folder that was prepared; what it tells of itself goes to `told`.
+    pub(crate) fn start(house: &House, data: &Path, told: Stdio) -> Result<Self, Failure> {
         let mut command = house.decentralgpt(data);
         command
             .arg("serve")
             .stdin(Stdio::null())
-            .stdout(Stdio::piped());
+            .stdout(Stdio::piped())
+            .stderr(told);
         let mut program = Kept::spawn(&mut command)?;
         let Some(stdout) = program.child().stdout.take() else {
             return Err(Failure::new("The serving node has no output to read."));
@@ -62,8 +63,8 @@ impl Serving {
     }
 }
 
-/// A data folder whose node stays on loopback.
-pub(crate) fn prepare_folder(data: &Path) -> Result<(), Failure> {
+/// A data folder whose node stays on loopback; `more` are further lines of its settings.
+pub(crate) fn prepare_folder(data: &Path, more: &str) -> Result<(), Failure> {
     fs::create_dir_all(data).map_err(|error| Failure::io("Cannot make", data, &error))?;
     let settings = data.join("settings.toml");
     let listen = LISTEN
@@ -73,7 +74,7 @@ pub(crate) fn prepare_folder(data: &Path) -> Result<(), Failure> {
         .join(", ");
     fs::write(
         &settings,
-        format!("listen = [{listen}]\nmdns = false\nmainline = false\n"),
+        format!("listen = [{listen}]\nmdns = false\nmainline = false\n{more}"),
     )
     .map_err(|error| Failure::io("Cannot write", &settings, &error))
 }
@@ -92,12 +93,14 @@ pub(crate) fn show(house: &House, then_chat: bool) -> Result<(), Failure> {
     let folder = tempfile::tempdir()
         .map_err(|error| Failure::new(format!("No temporary folder: {error}.")))?;
     let serving = stage("a node that serves", || {
-        let serving = Serving::start(house, &folder.path().join("serving"))?;
+        let data = folder.path().join("serving");
+        prepare_folder(&data, "")?;
+        let serving = Serving::start(house, &data, Stdio::inherit())?;
         println!("   it listens on {}", serving.address);
         Ok(serving)
     })?;
     let asker = folder.path().join("asking");
-    prepare_folder(&asker)?;
+    prepare_folder(&asker, "")?;
     stage("a second node, without weights, asks it", || {
         println!("   > {QUESTION}");
         sh::run(

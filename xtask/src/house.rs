@@ -44,6 +44,10 @@ impl House {
             .args(arguments)
             .current_dir(&self.root)
             .env("CARGO_TARGET_DIR", &self.target);
+        if self.ci {
+            // Every clone lies in a new folder: what incremental builds keep is never used, and fills the disk.
+            command.env("CARGO_INCREMENTAL", "0");
+        }
         // What `cargo xtask` itself was built with must not reach the builds below it: cargo would build twice.
         for name in env::vars_os().map(|(name, _)| name) {
             let name = name.to_string_lossy();

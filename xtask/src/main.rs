@@ -66,8 +66,13 @@ enum Task {
         #[arg(value_name = "STAGE")]
         stages: Vec<String>,
     },
-    /// A whole network on this machine: three nodes that serve, and the window that asks them. Ctrl-C ends all of it.
-    Demo,
+    /// A whole network on this machine, with money that is worth nothing: a chain, three computers that answer at their own
+    /// prices, and the window that asks and pays. Ctrl-C ends all of it.
+    Demo {
+        /// Only the story, from the wallets to an open vote: no window, no chat.
+        #[arg(long)]
+        once: bool,
+    },
     /// Measure, print a table, and write it to target/bench/NAME.json.
     Bench {
         #[command(subcommand)]
@@ -87,6 +92,12 @@ enum Task {
         /// For how long.
         #[arg(long, default_value_t = soak::MINUTES)]
         minutes: f64,
+        /// Instead: kill both sides of paid answers at random moments, and check that no unit is lost or doubled.
+        #[arg(long, conflicts_with = "minutes")]
+        money: bool,
+        /// How often, with --money.
+        #[arg(long, default_value_t = soak::KILLS, requires = "money")]
+        kills: u64,
     },
     /// Compile the contracts, run their tests, and compare contracts/abi with what they compile to.
     Contracts {
@@ -147,10 +158,13 @@ fn dispatch(house: &House, task: Task) -> Result<(), Failure> {
     match task {
         Task::Run { headless } => run::run(house, headless),
         Task::Test { quick, stages } => test::test(house, quick, &stages),
-        Task::Demo => demo::demo(house),
+        Task::Demo { once } => demo::demo(house, once),
         Task::Bench { what } => bench::bench(house, &what),
         Task::Fuzz { seconds, targets } => fuzz::fuzz(house, seconds, &targets),
-        Task::Soak { minutes } => soak::soak(house, minutes),
+        Task::Soak {
+            money: true, kills, ..
+        } => soak::money(house, kills),
+        Task::Soak { minutes, .. } => soak::soak(house, minutes),
         Task::Contracts { write } => {
             let abi = if write {
                 contracts::Abi::Write

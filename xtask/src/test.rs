@@ -136,6 +136,12 @@ const STAGES: &[Stage] = &[
         run: headless_loop,
     },
     Stage {
+        name: "demo",
+        what: "a network with money, from the wallets to an open vote",
+        quick: false,
+        run: demo_once,
+    },
+    Stage {
         name: "journeys",
         what: "several processes of the real programs",
         quick: false,
@@ -415,6 +421,14 @@ fn headless_loop(house: &House) -> Result<Report, Failure> {
         ));
     }
     crate::headless::show(house, false)?;
+    Ok(Report::one())
+}
+
+fn demo_once(house: &House) -> Result<Report, Failure> {
+    if !house.models().join(starter::FILE).exists() {
+        return Ok(Report::skip("the demo (the starter model is not here)"));
+    }
+    crate::demo::once(house)?;
     Ok(Report::one())
 }
 

@@ -93,6 +93,15 @@ contract PayVault is TypedData, ReentrancyGuard {
         bool gasPaid;
     }
 
+    struct Payee {
+        /// Where its claims go.
+        address payout;
+        /// They stay in the vault. Beside the payout, so that who is not joined pays no gas for knowing it.
+        bool joined;
+        /// The signer of the payout whose grant rises with them.
+        address signer;
+    }
+
     struct Overdraft {
         /// Counts the cases of this signer: what was shown in one that was mended means nothing in the next.
         uint32 round;
@@ -154,7 +163,7 @@ contract PayVault is TypedData, ReentrancyGuard {
     mapping(bytes32 line => Line) private _lines;
     mapping(bytes32 grant => Overdraft) private _overdrafts;
     mapping(bytes32 lineOfRound => Shown) private _shown;
-    mapping(address payee => address) public payoutOf;
+    mapping(address payee => Payee) private _payees;
     mapping(address payer => mapping(uint256 nonce => bool)) public startUsed;
 
     event Deposited(address indexed payer, address indexed from, uint128 amount);
@@ -166,6 +175,8 @@ contract PayVault is TypedData, ReentrancyGuard {
     event GrantFreed(address indexed payer, address indexed signer, uint128 amount);
     event BondFreed(address indexed payer, address indexed signer, uint128 amount);
     event PayeeSet(address indexed payee, address indexed payout);
+    event Joined(address indexed payee, address indexed payout, address indexed signer);
+    event Unjoined(address indexed payee, address indexed payout);
     event Reserved(
         address indexed payer, address indexed payee, address indexed signer, uint128 upto, uint64 until, uint64 nonce
     );
@@ -175,6 +186,9 @@ contract PayVault is TypedData, ReentrancyGuard {
     );
     event GasShared(address indexed payer, address indexed payee, address indexed signer, uint128 amount);
     event PaidOut(address indexed payee, address indexed payout, uint128 amount, uint128 fee);
+    /// What was paid out stayed in the vault: in the balance of `payer`, from which a [`SignerSet`] right after it takes it where the
+    /// signer could be granted it.
+    event Kept(address indexed payer, address indexed payee, address indexed signer, uint128 amount);
     event OverdraftShown(
         address indexed payer, address indexed signer, address indexed reporter, uint256 promised, uint64 mendBy
     );
@@ -195,6 +209,7 @@ contract PayVault is TypedData, ReentrancyGuard {
     error PayeeKnown(address payee);
     error NotPayout(address payee);
     error NotPayee(address payee);
+    error NotJoined(address payee);
     error NotFeeSetter();
     error FeeTooHigh(uint16 bps);
     error NonceUsed(uint256 nonce);
@@ -226,6 +241,16 @@ contract PayVault is TypedData, ReentrancyGuard {
 
     function overdraftOf(address payer, address signer) external view returns (Overdraft memory) {
         return _overdrafts[_grantId(payer, signer)];
+    }
+
+    /// Where the claims of a payee go; zero before it said so.
+    function payoutOf(address payee) external view returns (address) {
+        return _payees[payee].payout;
+    }
+
+    /// The signer of its payout whose grant rises with the claims of a payee; zero where they leave the vault.
+    function joinedTo(address payee) external view returns (address) {
+        return _payees[payee].signer;
     }
 
     /// What vouchers of this signer can still draw, beside what reservations hold. One that is over holds until somebody calls
@@ -332,16 +357,39 @@ contract PayVault is TypedData, ReentrancyGuard {
     /// steals the key of a node gets nothing of what it earns.
     function registerPayee(address payout) external {
         require(payout != address(0), Unnamed());
-        require(payoutOf[msg.sender] == address(0), PayeeKnown(msg.sender));
-        payoutOf[msg.sender] = payout;
+        Payee storage p = _payees[msg.sender];
+        require(p.payout == address(0), PayeeKnown(msg.sender));
+        p.payout = payout;
         emit PayeeSet(msg.sender, payout);
     }
 
     function movePayout(address payee, address payout) external {
         require(payout != address(0), Unnamed());
-        require(payoutOf[payee] == msg.sender, NotPayout(payee));
-        payoutOf[payee] = payout;
+        Payee storage p = _ofPayout(payee);
+        // Whoever is paid from now on decides anew.
+        if (p.joined) _unjoin(payee, p);
+        p.payout = payout;
         emit PayeeSet(payee, payout);
+    }
+
+    /// Keeps what the claims of a payee bring in the vault, where a signer of its payout spends it at once: each claim raises that
+    /// signer's grant, and where it cannot, the payout's balance. The signer is registered, or its life made longer, by the same rules
+    /// as in [`setSigner`], so that a payout which never deposited anything can spend what it earns.
+    ///
+    /// The payout joins to a signer of its own and to nobody else's: what is granted to a stranger could not be taken back.
+    function join(address payee, address signer, uint64 until) external nonReentrant {
+        Payee storage p = _ofPayout(payee);
+        _setSigner(msg.sender, signer, 0, until, 0, 0);
+        p.joined = true;
+        p.signer = signer;
+        emit Joined(payee, msg.sender, signer);
+    }
+
+    /// Lets later claims leave the vault again. What was granted stays granted until its signer's end.
+    function unjoin(address payee) external {
+        Payee storage p = _ofPayout(payee);
+        require(p.joined, NotJoined(payee));
+        _unjoin(payee, p);
     }
 
     /// Sets a level of a line that no other line can take: what it is above what was claimed is held for this payee alone
@@ -384,18 +432,18 @@ contract PayVault is TypedData, ReentrancyGuard {
         emit Released(payer, payee, signer, line.nonce);
     }
 
-    /// Redeems vouchers of many lines of one payee in one transfer to its payout. Anyone may bring them. A row that cannot
-    /// be redeemed is passed over; one whose grant is short gets what there is, and can come again.
+    /// Redeems vouchers of many lines of one payee in one transfer to its payout, or within the vault where that joined it. Anyone
+    /// may bring them. A row that cannot be redeemed is passed over; one whose grant is short gets what there is, and can come again.
     function claim(address payee, Claim[] calldata rows) external nonReentrant returns (uint128 paid) {
-        address payout = payoutOf[payee];
-        require(payout != address(0), PayeeUnknown(payee));
+        Payee storage p = _payees[payee];
+        require(p.payout != address(0), PayeeUnknown(payee));
         uint128 gasShares;
         for (uint256 i = 0; i < rows.length; ++i) {
             (uint128 forWork, uint128 forGas) = _claimRow(payee, rows[i]);
             paid += forWork;
             gasShares += forGas;
         }
-        _payOut(payee, payout, paid, gasShares);
+        _payOut(payee, p, paid, gasShares);
     }
 
     // --------------------------------------------------------------------------------------------------- overdraft
@@ -585,16 +633,46 @@ contract PayVault is TypedData, ReentrancyGuard {
         }
     }
 
-    function _payOut(address payee, address payout, uint128 forWork, uint128 forGas) private {
+    function _payOut(address payee, Payee storage p, uint128 forWork, uint128 forGas) private {
         if (forWork + forGas == 0) return;
         // A tenth at most of what fits.
         // forge-lint: disable-next-line(unsafe-typecast)
         uint128 fee = uint128((uint256(forWork) * feeBps) / 10_000);
         uint128 rest = forWork + forGas - fee;
+        address payout = p.payout;
         emit PaidOut(payee, payout, rest, fee);
         // The fee is a balance and no transfer: an address that cannot be paid must not hold up anybody's claim.
         if (fee != 0) balanceOf[feeTo] += fee;
-        TOKEN.safeTransfer(payout, rest);
+        if (p.joined) {
+            _keep(payout, payee, p.signer, rest);
+        } else {
+            TOKEN.safeTransfer(payout, rest);
+        }
+    }
+
+    /// Puts what a payee was paid into the grant of its payout's signer, or into the payout's balance alone where the signer has ended,
+    /// is contested, or holds more than fits: nothing that became of a signer holds up a claim.
+    function _keep(address payer, address payee, address signer, uint128 amount) private {
+        emit Kept(payer, payee, signer, amount);
+        Signer storage s = _signers[payer][signer];
+        if (s.contested || block.timestamp >= s.until || amount > type(uint128).max - s.granted) {
+            balanceOf[payer] += amount;
+            return;
+        }
+        s.granted += amount;
+        emit SignerSet(payer, signer, s.granted, s.until, s.bond, s.gasPot);
+    }
+
+    /// A payee of the caller, who is paid what it claims.
+    function _ofPayout(address payee) private view returns (Payee storage p) {
+        p = _payees[payee];
+        require(p.payout == msg.sender, NotPayout(payee));
+    }
+
+    function _unjoin(address payee, Payee storage p) private {
+        p.joined = false;
+        p.signer = address(0);
+        emit Unjoined(payee, msg.sender);
     }
 
     function _show(Overdraft storage od, address payer, address signer, Promise calldata row) private {
@@ -664,8 +742,8 @@ contract PayVault is TypedData, ReentrancyGuard {
 
     function _payShare(address payer, address signer, address payee, Overdraft storage od) private {
         Shown storage shown = _shown[_shownId(_lineId(payer, signer, payee), od.round)];
-        address payout = payoutOf[payee];
-        if (shown.open == 0 || payout == address(0)) return;
+        Payee storage p = _payees[payee];
+        if (shown.open == 0 || p.payout == address(0)) return;
         // `claimed` stays: what a reservation holds is drawn beside this.
         // A part of the share: `shown.open` is one of the terms of `od.open`.
         // forge-lint: disable-next-line(unsafe-typecast)
@@ -673,7 +751,7 @@ contract PayVault is TypedData, ReentrancyGuard {
         if (amount == 0) return;
         shown.paid += amount;
         emit OverdraftPaid(payer, payee, signer, amount);
-        _payOut(payee, payout, amount, 0);
+        _payOut(payee, p, amount, 0);
     }
 
     function _voucherDigest(address payer, address payee, uint128 cumulative, bytes32 work)

@@ -24,6 +24,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 mod abi;
+mod allowed;
 mod call;
 mod chain;
 mod deploy;
@@ -31,6 +32,8 @@ mod deploy;
 pub mod dev;
 mod error;
 mod events;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod health;
 mod key;
 mod network;

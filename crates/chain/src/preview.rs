@@ -10,16 +10,19 @@ use alloy::{
 use serde_json::{Value, json};
 
 use crate::{
+    allowed,
     call::{Call, Described, Request},
     chain::Chain,
     error::ChainError,
     health::Tip,
     pending::TxId,
+    reads::Account,
     reason,
     rpc::{
         endpoint::RpcError,
         wire::{self, Called},
     },
+    typed::{Permit, Start},
 };
 
 /// Prices move: what was shown longer ago is shown anew.
@@ -36,6 +39,10 @@ const LEAST_TIP: u128 = 1;
 const REPLACE_PERCENT: u128 = 15;
 /// What no priced unit of gas can reach: an endpoint that asks for more is wrong, or lies. 10^14 wei.
 const MAX_GAS_PRICE: u128 = 100_000_000_000_000;
+
+/// The most gas that a first deposit takes: its permit cannot be tried before it is signed. Ours takes about two thirds of it; the rest is
+/// room for tokens that do more at a transfer.
+const START_GAS: u64 = 360_000;
 
 /// What the call would do now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,6 +89,8 @@ pub struct Preview {
     /// Binds all of the above, the transaction's data and the chain.
     pub digest: B256,
     pub(crate) cancels: bool,
+    /// A signature of it is still to be made: it cannot be sent.
+    unsigned: bool,
     pub(crate) request: Request,
     made: Instant,
 }
@@ -114,6 +123,78 @@ impl Chain {
             cancels: false,
         })
         .await
+    }
+
+    /// What a first deposit would be and do, before its permit is signed: it is tried as if the account had allowed the vault exactly
+    /// the deposit. It cannot be sent: [`Chain::signed_start`] makes the transaction of it.
+    ///
+    /// # Errors
+    /// As [`Chain::preview`]; [`ChainError::Answer`] where endpoints cannot try a call under other circumstances.
+    pub async fn preview_start(&self, start: &Start) -> Result<Preview, ChainError> {
+        let network = &self.inner.network;
+        let call = Call::Start {
+            start: *start,
+            permit: None,
+        };
+        let request = call.encode(network, start.payer)?;
+        let tip = self.inner.tip().ok_or(ChainError::NotYet)?;
+        let price = self.gas_price(&tip).await?;
+        let tried = self
+            .inner
+            .endpoints
+            .call_as(
+                "a first deposit",
+                &allowed::request(network, start, &request.input),
+                &allowed::circumstances(network, start.payer),
+                tip.head.number,
+            )
+            .await?;
+        let draft = Draft {
+            from: start.payer,
+            described: call.describe(network),
+            request,
+            price,
+            replaces: None,
+            cancels: false,
+        };
+        let gas = START_GAS;
+        let account = self.account_at(draft.from, tip.head.number).await?;
+        let mut preview = self.completed(draft, account, simulated(tried), gas);
+        preview.unsigned = true;
+        preview.digest = preview.computed(network.chain_id);
+        Ok(preview)
+    }
+
+    /// The transaction of a first deposit that was shown, with its permit. What it does, and the most it costs, are as they were shown.
+    ///
+    /// # Errors
+    /// [`ChainError::PreviewChanged`] where they are not any more; else as [`Chain::preview`].
+    pub async fn signed_start(
+        &self,
+        shown: &Preview,
+        start: &Start,
+        permit: Permit,
+    ) -> Result<Preview, ChainError> {
+        self.fresh(shown)?;
+        let call = Call::Start {
+            start: *start,
+            permit: Some(permit),
+        };
+        let network = &self.inner.network;
+        let draft = Draft {
+            from: start.payer,
+            described: call.describe(network),
+            request: call.encode(network, start.payer)?,
+            price: shown.price,
+            replaces: None,
+            cancels: false,
+        };
+        let preview = self.complete(draft).await?;
+        let same = preview.described == shown.described && preview.token_after == shown.token_after;
+        if !same || preview.fee_max > shown.fee_max {
+            return Err(ChainError::PreviewChanged);
+        }
+        Ok(preview)
     }
 
     /// The same transaction at a higher price, to be sent in its place.
@@ -176,17 +257,22 @@ impl Chain {
             "data": draft.request.input,
         });
         let account = self.account_at(draft.from, head).await?;
-        let simulation = match self.inner.endpoints.call("a call", &request, head).await? {
-            Called::Returned(_) => Simulation::Ok,
-            Called::Reverted(data) => Simulation::Reverted {
-                reason: reason::read(&data),
-            },
-        };
+        let simulation = simulated(self.inner.endpoints.call("a call", &request, head).await?);
         let gas = match simulation {
             Simulation::Ok => self.estimate(&request).await?,
             // It is not for sending; what it would cost is not known.
             Simulation::Reverted { .. } => 0,
         };
+        Ok(self.completed(draft, account, simulation, gas))
+    }
+
+    fn completed(
+        &self,
+        draft: Draft,
+        account: Account,
+        simulation: Simulation,
+        gas: u64,
+    ) -> Preview {
         let fee_max = draft.price.max_fee.saturating_mul(u128::from(gas));
         let value = u128::try_from(draft.request.value).unwrap_or(u128::MAX);
         let tokens: u128 = draft
@@ -211,11 +297,12 @@ impl Chain {
             replaces: draft.replaces,
             digest: B256::ZERO,
             cancels: draft.cancels,
+            unsigned: false,
             request: draft.request,
             made: Instant::now(),
         };
         preview.digest = preview.computed(self.inner.network.chain_id);
-        Ok(preview)
+        preview
     }
 
     /// The middle of what endpoints estimate, and room above it: one that asks for absurdly much is not followed where
@@ -262,6 +349,14 @@ impl Chain {
         if preview.digest != preview.computed(self.inner.network.chain_id) {
             return Err(ChainError::PreviewChanged);
         }
+        if preview.unsigned {
+            return Err(ChainError::PreviewChanged);
+        }
+        self.fresh(preview)
+    }
+
+    /// Whether it was shown of late, and can be done.
+    fn fresh(&self, preview: &Preview) -> Result<(), ChainError> {
         let age = preview.made.elapsed();
         if age > FRESH {
             return Err(ChainError::PreviewOld {
@@ -324,7 +419,11 @@ impl Preview {
             self.request.input.clone(),
             self.gas,
             (self.price.max_fee, after(self.price.tip), self.fee_max),
-            (self.replaces.map_or(B256::ZERO, |id| id.0), self.cancels),
+            (
+                self.replaces.map_or(B256::ZERO, |id| id.0),
+                self.cancels,
+                self.unsigned,
+            ),
         );
         let mut hash = Keccak256::new();
         hash.update(shown.abi_encode());
@@ -347,6 +446,15 @@ impl GasPrice {
                 .tip
                 .map(|tip| more(tip).max(now.tip.unwrap_or_default())),
         }
+    }
+}
+
+fn simulated(called: Called) -> Simulation {
+    match called {
+        Called::Returned(_) => Simulation::Ok,
+        Called::Reverted(data) => Simulation::Reverted {
+            reason: reason::read(&data),
+        },
     }
 }
 

@@ -286,6 +286,15 @@ impl Chain {
         Ok((!payout.is_zero()).then_some(payout))
     }
 
+    /// Which signer of its payout the claims of a payee are kept in the vault for; `None` where they leave it.
+    ///
+    /// # Errors
+    /// As [`Chain::account`].
+    pub async fn joined(&self, payee: Address) -> Result<Option<Address>, ChainError> {
+        let signer = self.vault(&PayVault::joinedToCall { payee }).await?;
+        Ok((!signer.is_zero()).then_some(signer))
+    }
+
     /// The fee on claims.
     ///
     /// # Errors

@@ -61,6 +61,9 @@ fn vault(error: &PayVaultErrors) -> String {
         }
         PayVaultErrors::NotPayout(e) => format!("not the account that {} is paid to", e.payee),
         PayVaultErrors::NotPayee(e) => format!("not {}, and its reservation is not over", e.payee),
+        PayVaultErrors::NotJoined(e) => {
+            format!("what {} claims leaves the vault already", e.payee)
+        }
         PayVaultErrors::NotFeeSetter(_) => "only a vote sets the fee".to_owned(),
         PayVaultErrors::FeeTooHigh(e) => format!("a fee of {}/10000 is too high", e.bps),
         PayVaultErrors::NonceUsed(e) => format!("number {} was used already", e.nonce),

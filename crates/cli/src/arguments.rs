@@ -40,6 +40,8 @@ pub(crate) enum Command {
     Wallet(Wallet),
     /// What this computer earned, and the proof of it
     Earnings(Earnings),
+    /// Bring vouchers that somebody handed over to the vault; the fee is yours, what they are worth is theirs
+    Claim(Claim),
     /// What the network votes on, and your vote
     Vote(Vote),
     /// The networks that money can be on
@@ -136,6 +138,13 @@ pub(crate) struct Serve {
     pub(crate) json: bool,
 }
 
+const PRICE_EXAMPLES: &str = "\
+Examples:
+  decentralgpt models price                            what is asked now, model by model
+  decentralgpt models price ID 12.5                    your own figure for this model
+  decentralgpt models price ID --median --floor 0.1    the median of others' offers, and never below 0.1
+  decentralgpt models price ID --as-all                as for all models";
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Models {
     /// Every known model, with its size and whether it fits this computer
@@ -162,6 +171,26 @@ pub(crate) enum Models {
     Default {
         /// An id of `decentralgpt models list`
         id: String,
+    },
+    /// What this computer asks for the models that it lends, per million tokens written
+    #[command(after_help = PRICE_EXAMPLES)]
+    Price {
+        /// An id of `decentralgpt models list`; without it, what is asked for each
+        id: Option<String>,
+        /// What to ask for it, in tokens, as 12.5
+        #[arg(requires = "id", conflicts_with_all = ["median", "as_all"])]
+        amount: Option<String>,
+        /// The median of what others ask for it
+        #[arg(long, requires = "id", conflicts_with = "as_all")]
+        median: bool,
+        /// The least that is asked where the median is taken, in tokens
+        #[arg(long, value_name = "AMOUNT", requires = "median")]
+        floor: Option<String>,
+        /// What is set for all models
+        #[arg(long, requires = "id")]
+        as_all: bool,
+        #[command(flatten)]
+        listing: Listing,
     },
     /// Keep models in another folder: the files go there
     Move {
@@ -286,7 +315,7 @@ pub(crate) enum WalletAct {
         #[command(flatten)]
         sure: Sure,
     },
-    /// Take tokens out of the vault that are in no grant
+    /// Take tokens out of the vault that are in no grant; what an ended key left is taken back first, 14 days after its end
     Withdraw {
         /// In tokens, as 12.5
         amount: String,
@@ -310,8 +339,38 @@ pub(crate) enum WalletAct {
         #[command(flatten)]
         sure: Sure,
     },
+    /// Keep what this computer earns in the vault, where it pays for answers without a deposit
+    Join {
+        #[command(flatten)]
+        sure: Sure,
+    },
+    /// Let what this computer earns go to the wallet again
+    Unjoin {
+        #[command(flatten)]
+        sure: Sure,
+    },
     /// Test tokens, on a network that gives some
     Faucet {
+        #[command(flatten)]
+        sure: Sure,
+    },
+    /// Sign a first deposit that somebody else brings to the chain: for who has tokens and no coin
+    SignStart {
+        /// In tokens, as 12.5
+        amount: String,
+        /// How much of it is for who brings it
+        #[arg(long, value_name = "AMOUNT", default_value = "0")]
+        share: String,
+        /// Where the signed text goes; it is no secret, and does what it says and nothing else
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        #[command(flatten)]
+        sure: Sure,
+    },
+    /// Bring somebody's first deposit to the chain, for the share that was signed
+    Relay {
+        /// What `sign-start` wrote
+        file: PathBuf,
         #[command(flatten)]
         sure: Sure,
     },
@@ -353,9 +412,28 @@ pub(crate) struct Earnings {
     /// Write every row of the books to this file: CSV, or JSON where its name ends so
     #[arg(long, value_name = "FILE", conflicts_with = "proof")]
     pub(crate) save: Option<PathBuf>,
+    /// Write the vouchers that were not claimed yet to this file: anybody can bring them to the vault with `decentralgpt claim`, while
+    /// this computer is away. What they are worth goes to this wallet
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["proof", "save"])]
+    pub(crate) export_claims: Option<PathBuf>,
     /// As JSON, for programs
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Vouchers that somebody handed over.
+#[derive(Debug, Args)]
+pub(crate) struct Claim {
+    /// The file, as `decentralgpt earnings --export-claims` wrote it
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) sure: Sure,
+    /// As JSON, for programs
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The wallet's password, from a file of mode 0600 [default: typed]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) password_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -407,6 +485,20 @@ pub(crate) enum VoteAct {
         #[command(flatten)]
         sure: Sure,
     },
+    /// Send a carried proposal into its waiting time; anybody may
+    Queue {
+        /// Its number
+        id: String,
+        #[command(flatten)]
+        sure: Sure,
+    },
+    /// Bring a carried proposal that has waited into force; anybody may
+    Execute {
+        /// Its number
+        id: String,
+        #[command(flatten)]
+        sure: Sure,
+    },
     /// Turn tokens into votes, one to one
     Wrap {
         /// In tokens, as 12.5
@@ -428,11 +520,12 @@ pub(crate) enum VoteAct {
         #[command(flatten)]
         sure: Sure,
     },
-    /// Propose a change of one parameter
+    /// Propose one change
     Propose {
-        /// `audit_rate`, `auditor_share`, `slash` or `fee` (in parts of 10,000), or `minimum_stake` (base units)
+        /// `audit_rate`, `auditor_share`, `slash` or `fee` (in parts of 10,000), `minimum_stake` (base units), `model_add` or
+        /// `model_remove`
         what: String,
-        /// The value
+        /// The value; of `model_add` "DIGEST LICENCE FAMILY CARD", of `model_remove` the digest, digests being SHA-256
         value: String,
         /// One line
         #[arg(long)]

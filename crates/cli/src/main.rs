@@ -17,8 +17,10 @@ mod models;
 mod money;
 mod output;
 mod peers;
+mod prices;
 mod serve;
 mod stop;
+mod vote;
 mod wallet;
 mod wallet_typed;
 mod words;
@@ -85,7 +87,8 @@ async fn act(arguments: Arguments, output: &mut Output) -> Result<(), Failure> {
         Command::Peers(peers) => peers::peers(&core, peers, output, &stop).await,
         Command::Wallet(wallet) => wallet::wallet(&core, wallet, output, &stop).await,
         Command::Earnings(earnings) => money::earnings(&core, earnings, output).await,
-        Command::Vote(vote) => money::vote(&core, vote, output, &stop).await,
+        Command::Claim(claim) => money::claim(&core, claim, output, &stop).await,
+        Command::Vote(vote) => vote::vote(&core, vote, output, &stop).await,
         Command::Networks(networks) => money::networks(&core, networks, output).await,
         Command::Status(listing) => doctor::status(&core, listing, output).await,
         Command::Doctor(listing) => doctor::doctor(&core, listing, output).await,
@@ -101,10 +104,13 @@ fn wants_json(command: &Command) -> bool {
         Command::Serve(serve) => serve.json,
         Command::Wallet(wallet) => wallet.json,
         Command::Earnings(earnings) => earnings.json,
+        Command::Claim(claim) => claim.json,
         Command::Vote(vote) => vote.json,
         Command::Networks(networks) => networks.json,
         Command::Models(
-            arguments::Models::List(listing) | arguments::Models::Add { listing, .. },
+            arguments::Models::List(listing)
+            | arguments::Models::Add { listing, .. }
+            | arguments::Models::Price { listing, .. },
         )
         | Command::Peers(
             arguments::Peers::List(listing)

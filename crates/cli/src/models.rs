@@ -13,6 +13,7 @@ use crate::{
     failure::Failure,
     listing,
     output::Output,
+    prices,
     stop::Stop,
     words,
 };
@@ -39,6 +40,22 @@ pub(crate) async fn models(
             core.client.model_default(&id).await?;
             output.news(&format!("New chats use {id}."));
             Ok(())
+        }
+        Models::Price {
+            id,
+            amount,
+            median,
+            floor,
+            as_all,
+            listing,
+        } => {
+            let set = prices::Set {
+                amount,
+                median,
+                floor,
+                as_all,
+            };
+            prices::prices(core, id, set, listing, output).await
         }
         Models::Move { folder } => {
             output.progress("moving");

@@ -1,4 +1,4 @@
-//! `wallet balance | send | …`, `earnings`, `vote`, `networks`: what moves money is shown whole before it is sent.
+//! `wallet balance | send | …`, `earnings`, `networks`: what moves money is shown whole before it is sent.
 
 use std::{
     io::{IsTerminal as _, Write as _},
@@ -7,12 +7,15 @@ use std::{
 };
 
 use node::{
-    money::{EarningView, EarningsBy, Proof, VoteStatus, view::MoneyStatus},
-    wallet::{Amount, Change, Intent, Preview, Simulation, Support, WalletRole, WalletState},
+    money::{
+        Claims, ClaimsError, EarningView, EarningsBy, Proof,
+        view::{Joined, MoneyStatus},
+    },
+    wallet::{Amount, Intent, Preview, Simulation, WalletRole, WalletState},
 };
 
 use crate::{
-    arguments::{ByArgument, Earnings, Networks, NetworksAct, Sure, Vote, VoteAct},
+    arguments::{ByArgument, Claim, Earnings, Networks, NetworksAct, Sure},
     core::Core,
     failure::Failure,
     output::Output,
@@ -57,13 +60,25 @@ impl<'a> Act<'a> {
     }
 }
 
-/// Shows what would be sent, asks, sends it, and watches it until it is final.
+/// Shows what would be sent, asks, sends it, and watches it until it is final; one transaction after another where it takes two. What
+/// is signed for somebody else to send is signed, and that is all.
 pub(crate) async fn sign(
     core: &Core,
     act: Act<'_>,
     output: &mut Output,
     stop: &Stop,
 ) -> Result<(), Failure> {
+    while sign_one(core, &act, output, stop).await? {}
+    Ok(())
+}
+
+/// One transaction. Whether another one has to follow it.
+async fn sign_one(
+    core: &Core,
+    act: &Act<'_>,
+    output: &mut Output,
+    stop: &Stop,
+) -> Result<bool, Failure> {
     let status = reached(core, output).await?;
     if status.wallet == WalletState::Locked {
         let password = secret(act.password_file, PASSWORD).await?;
@@ -85,7 +100,11 @@ pub(crate) async fn sign(
             "Nothing was sent.",
         ));
     }
-    if !act.sure.yes && !asked("Send it? [y/N] ")? {
+    let question = match act.intent.is_sent() {
+        true => "Send it? [y/N] ",
+        false => "Sign it? [y/N] ",
+    };
+    if !act.sure.yes && !asked(question)? {
         return Err(Failure::new(
             "not_sent",
             "Nothing was sent.",
@@ -96,6 +115,9 @@ pub(crate) async fn sign(
     core.client
         .sign_confirm(&act.intent, &preview.digest)
         .await?;
+    if !act.intent.is_sent() {
+        return Ok(false);
+    }
     let until = tokio::time::Instant::now() + WATCH;
     loop {
         let now = core.client.transactions().await?;
@@ -109,10 +131,13 @@ pub(crate) async fn sign(
             match tx.state.as_str() {
                 "final" => {
                     output.clear_progress();
-                    if act.json {
-                        return output.json(tx);
+                    match act.json {
+                        true => output.json(tx)?,
+                        false => {
+                            output.line(&format!("{}: final. {}", tx.title, tx.hash))?;
+                        }
                     }
-                    return output.line(&format!("{}: final. {}", tx.title, tx.hash));
+                    return Ok(preview.more);
                 }
                 "failed" | "lost" | "replaced" => {
                     output.clear_progress();
@@ -128,7 +153,7 @@ pub(crate) async fn sign(
         if tokio::time::Instant::now() >= until {
             output.clear_progress();
             output.news("It is not final yet. It goes on while a window or `serve` runs; see `decentralgpt wallet history`.");
-            return Ok(());
+            return Ok(false);
         }
         tokio::select! {
             () = tokio::time::sleep(LOOK) => {}
@@ -138,7 +163,7 @@ pub(crate) async fn sign(
 }
 
 /// Waits until the network was looked at.
-async fn reached(core: &Core, output: &mut Output) -> Result<MoneyStatus, Failure> {
+pub(crate) async fn reached(core: &Core, output: &mut Output) -> Result<MoneyStatus, Failure> {
     let until = tokio::time::Instant::now() + FIRST_BLOCK;
     loop {
         let status = core.client.money_status().await?;
@@ -285,6 +310,29 @@ pub(crate) async fn balance(core: &Core, json: bool, output: &mut Output) -> Res
             tokens(&earned.too_small),
             tokens(&earned.paid_out)
         ))?;
+        if let (Some(rules), Some(net)) = (&status.rules, &earned.available_net) {
+            output.line(&format!(
+                "fee on claims: {}. Of what is available {} {symbol} would reach the wallet; of what was paid out {} did",
+                parts(rules.fee_bps),
+                tokens(net),
+                tokens(&earned.paid_net)
+            ))?;
+        }
+    }
+    if let Some(start) = &status.start {
+        output.line(&format!(
+            "signed: a first deposit of {} {symbol}, {} of it for who brings it (`decentralgpt wallet relay` on another computer)",
+            tokens(&start.deposit),
+            tokens(&start.fee)
+        ))?;
+    }
+    if let Some(joined) = status.joined {
+        output.line(match joined {
+            Joined::Unregistered => "earnings: the node's key has not said yet where they go; it does by itself, for a little coin",
+            Joined::No => "earnings: go to the wallet",
+            Joined::Yes => "earnings: joined, this computer can spend them at once",
+            Joined::Elsewhere => "earnings: go to another wallet, or to another device or account than the one that pays here",
+        })?;
     }
     for problem in &status.problems {
         output.line(&format!("! {problem}"))?;
@@ -344,6 +392,20 @@ pub(crate) async fn earnings(
             false => output.line(&format!("Written to {}.", path.display())),
         };
     }
+    if let Some(path) = &command.export_claims {
+        let path = std::path::absolute(path).map_err(Failure::output)?;
+        reached(core, output).await?;
+        output.clear_progress();
+        let claims = core.client.export_claims(&path).await?;
+        return match command.json {
+            true => output.json(&claims),
+            false => output.line(&format!(
+                "{} vouchers written to {}. Whoever has it can see who paid you, and can bring them: `decentralgpt claim FILE`.",
+                claims.rows.len(),
+                path.display()
+            )),
+        };
+    }
     let by = match command.by {
         ByArgument::Job => EarningsBy::Job,
         ByArgument::Day => EarningsBy::Day,
@@ -361,6 +423,35 @@ pub(crate) async fn earnings(
     }
     let rows: Vec<Vec<String>> = rows.iter().map(earned).collect();
     columns(&rows).iter().try_for_each(|line| output.line(line))
+}
+
+/// Brings what somebody handed over, in as many transactions as it takes.
+pub(crate) async fn claim(
+    core: &Core,
+    command: Claim,
+    output: &mut Output,
+    stop: &Stop,
+) -> Result<(), Failure> {
+    let unread = |error: ClaimsError| {
+        Failure::new(
+            "claims",
+            format!("{error}."),
+            "Ask for the file again: `decentralgpt earnings --export-claims FILE` writes it.",
+        )
+    };
+    let claims = Claims::read(&command.file).map_err(unread)?;
+    if claims.rows.is_empty() {
+        return Err(unread(ClaimsError::Empty));
+    }
+    for claims in claims.batches() {
+        let intent = Intent::Claim {
+            claims: Box::new(claims),
+        };
+        let file = command.password_file.as_deref();
+        let act = Act::new(intent, command.sure, file, command.json);
+        sign(core, act, output, stop).await?;
+    }
+    Ok(())
 }
 
 fn earned(row: &EarningView) -> Vec<String> {
@@ -428,128 +519,6 @@ fn proven(proof: &Proof) -> Vec<String> {
         }
         None => "chain: not checked".to_owned(),
     });
-    lines
-}
-
-pub(crate) async fn vote(
-    core: &Core,
-    command: Vote,
-    output: &mut Output,
-    stop: &Stop,
-) -> Result<(), Failure> {
-    let (intent, sure) = match command.act {
-        None | Some(VoteAct::List) => {
-            reached(core, output).await?;
-            output.clear_progress();
-            let status = core.client.vote_status().await?;
-            return match command.json {
-                true => output.json(&status),
-                false => voted(&status).iter().try_for_each(|line| output.line(line)),
-            };
-        }
-        Some(VoteAct::For { id, sure }) => (support(id, Support::For), sure),
-        Some(VoteAct::Against { id, sure }) => (support(id, Support::Against), sure),
-        Some(VoteAct::Abstain { id, sure }) => (support(id, Support::Abstain), sure),
-        Some(VoteAct::Wrap { amount: text, sure }) => {
-            let amount = amount(&text)?;
-            let act = Act::new(
-                Intent::Wrap { amount },
-                sure,
-                command.password_file.as_deref(),
-                command.json,
-            );
-            // The first transaction lets the wrapper take so much, the second one wraps it.
-            sign(core, act, output, stop).await?;
-            (Intent::Wrap { amount }, sure)
-        }
-        Some(VoteAct::Unwrap { amount: text, sure }) => (
-            Intent::Unwrap {
-                amount: amount(&text)?,
-            },
-            sure,
-        ),
-        Some(VoteAct::Delegate { to, sure }) => {
-            let to = match to {
-                Some(to) => to,
-                None => own(core).await?,
-            };
-            (Intent::Delegate { to }, sure)
-        }
-        Some(VoteAct::Propose {
-            what,
-            value,
-            title,
-            why,
-            sure,
-        }) => (
-            Intent::Propose {
-                title,
-                description: why,
-                changes: vec![Change { what, value }],
-            },
-            sure,
-        ),
-    };
-    let act = Act::new(intent, sure, command.password_file.as_deref(), command.json);
-    sign(core, act, output, stop).await
-}
-
-fn support(id: String, support: Support) -> Intent {
-    Intent::Vote { id, support }
-}
-
-async fn own(core: &Core) -> Result<String, Failure> {
-    let status = core.client.wallet_status().await?;
-    let mut accounts = status.accounts.into_iter();
-    accounts
-        .find(|account| account.role == WalletRole::Wallet)
-        .map(|account| account.address)
-        .ok_or_else(|| {
-            Failure::new(
-                "wallet_missing",
-                "There is no wallet.",
-                "Run `decentralgpt wallet new`.",
-            )
-        })
-}
-
-fn voted(status: &VoteStatus) -> Vec<String> {
-    let mut lines = vec![format!(
-        "Tokens vote. Your votes: {} ({} wrapped{})",
-        tokens(&status.power),
-        tokens(&status.wrapped),
-        match (&status.delegate, status.wrapped.as_str()) {
-            (_, "0") | (Some(_), _) => "",
-            (None, _) => ", lent to nobody: delegate them to use them",
-        }
-    )];
-    if status.proposals.is_empty() {
-        lines.push("Nothing is voted on.".to_owned());
-    }
-    for proposal in &status.proposals {
-        let state = serde_json::to_value(proposal.state).ok();
-        let state = state
-            .as_ref()
-            .and_then(|state| state.as_str())
-            .unwrap_or("");
-        lines.push(format!("{state}: {}  ({})", proposal.title, proposal.id));
-        lines.push(format!(
-            "  for {}, against {}, abstain {}, quorum {}",
-            tokens(&proposal.r#for),
-            tokens(&proposal.against),
-            tokens(&proposal.abstain),
-            proposal.quorum.as_deref().map_or("?".to_owned(), tokens)
-        ));
-        for change in &proposal.changes {
-            lines.push(format!(
-                "  {}: {} → {}",
-                change.what,
-                change.now.as_deref().unwrap_or("—"),
-                change.then
-            ));
-            lines.extend(change.on_this_node.iter().map(|text| format!("  {text}")));
-        }
-    }
     lines
 }
 
@@ -641,6 +610,11 @@ pub(crate) fn tokens(units: &str) -> String {
         true => whole.to_owned(),
         false => format!("{whole}.{part}"),
     }
+}
+
+/// A share in parts of 10,000, as people read it.
+pub(crate) fn parts(bps: u16) -> String {
+    format!("{}.{:02} %", bps / 100, bps % 100)
 }
 
 fn now_ms() -> u64 {

@@ -20,8 +20,8 @@ use crate::{
     words::columns,
 };
 
-/// Key files have half a kilobyte; a cut one is refused as what it is.
-const MAX_KEY_FILE_BYTES: u64 = 64 * 1024;
+/// Key files have half a kilobyte and signed deposits a whole one; a cut one is refused as what it is.
+const MAX_FILE_BYTES: u64 = 64 * 1024;
 
 pub(crate) const PASSWORD: &str = "Password of the wallet: ";
 const NEW_PASSWORD: &str = "New password: ";
@@ -127,6 +127,13 @@ pub(crate) async fn wallet(
             )
             .await
         }
+        WalletAct::Join { sure } => {
+            money::sign(core, Act::new(Intent::Join, sure, file, json), output, stop).await
+        }
+        WalletAct::Unjoin { sure } => {
+            let act = Act::new(Intent::Unjoin, sure, file, json);
+            money::sign(core, act, output, stop).await
+        }
         WalletAct::Faucet { sure } => {
             money::sign(
                 core,
@@ -135,6 +142,39 @@ pub(crate) async fn wallet(
                 stop,
             )
             .await
+        }
+        WalletAct::SignStart {
+            amount,
+            share,
+            out,
+            sure,
+        } => {
+            let intent = Intent::SignStart {
+                amount: money::amount(&amount)?,
+                fee: money::amount(&share)?,
+            };
+            let act = Act::new(intent, sure, file, json);
+            money::sign(core, act, output, stop).await?;
+            let text = core.client.start_text().await?;
+            std::fs::write(&out, text).map_err(|error| {
+                Failure::new(
+                    "file",
+                    format!("{} cannot be written: {error}.", out.display()),
+                    "Choose another file, and sign again.",
+                )
+            })?;
+            match json {
+                true => output.json(&out),
+                false => output.line(&format!(
+                    "Signed into {}. Give it to somebody with coin: they run `decentralgpt wallet relay` on it.",
+                    out.display()
+                )),
+            }
+        }
+        WalletAct::Relay { file: from, sure } => {
+            let start = start_text(&from)?;
+            let act = Act::new(Intent::Relay { start }, sure, file, json);
+            money::sign(core, act, output, stop).await
         }
         WalletAct::SpeedUp { id, sure } => {
             let act = Act::new(Intent::SpeedUp { id }, sure, file, json);
@@ -214,7 +254,7 @@ fn attached(core: &Core) -> Result<(), Failure> {
 fn key_file_text(path: &Path) -> Result<Typed, Failure> {
     let mut text = String::new();
     std::fs::File::open(path)
-        .and_then(|file| file.take(MAX_KEY_FILE_BYTES).read_to_string(&mut text))
+        .and_then(|file| file.take(MAX_FILE_BYTES).read_to_string(&mut text))
         .map_err(|error| {
             Failure::new(
                 "key_file_unreadable",
@@ -223,6 +263,21 @@ fn key_file_text(path: &Path) -> Result<Typed, Failure> {
             )
         })?;
     Ok(Typed::new(text))
+}
+
+/// A signed first deposit. The node looks at what is in it.
+fn start_text(path: &Path) -> Result<String, Failure> {
+    let mut text = String::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(MAX_FILE_BYTES).read_to_string(&mut text))
+        .map_err(|error| {
+            Failure::new(
+                "file",
+                format!("{} cannot be read: {error}.", path.display()),
+                "Check its path and its rights.",
+            )
+        })?;
+    Ok(text)
 }
 
 async fn words_of(core: &Core, password: Typed) -> Result<Vec<&'static str>, Failure> {

@@ -95,9 +95,22 @@ impl Ledger {
         self.clock("SELECT highest_ms FROM clock").await
     }
 
-    /// Since when the guard remembers every job. Younger than ten minutes, it may have forgotten some: no paid job is accepted then.
+    /// Since when the guard remembers every job, in milliseconds since 1970; 0 where it always did. Younger than [`crate::MAX_EXPIRY_MS`],
+    /// it may have forgotten some that can still be shown again: no paid job is accepted then.
     pub async fn guarded_since_ms(&self) -> Result<u64, LedgerError> {
         self.clock("SELECT since_ms FROM clock").await
+    }
+
+    /// Says that this file is as old as the name that jobs are addressed to: no job can have been accepted before it, so none was
+    /// forgotten. From then on [`Ledger::guarded_since_ms`] is 0.
+    pub async fn nothing_was_forgotten(&self) -> Result<(), LedgerError> {
+        self.call(|connection| {
+            connection
+                .execute("UPDATE clock SET since_ms = 0", [])
+                .map(|_| ())
+                .map_err(LedgerError::Sqlite)
+        })
+        .await
     }
 
     /// Starts the guard's clock over, after the system clock once ran far ahead ([`JobRecord::ClockBehind`]).

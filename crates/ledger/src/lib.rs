@@ -44,8 +44,8 @@ pub use money::{
     Account, Address, AuditReport, Balance, BookLine, BookRows, By, ChainBlock, ChainEvent,
     ChainRow, Debt, Disagreement, DueWhy, EarningKey, EarningRow, Earnings, EarningsQuery, Head,
     HeldReservation, HeldVoucher, Hold, HoldRow, JobEarning, JobTokens, LineKey, LineState, Lost,
-    Mine, MoneyError, OpenLine, PaidJob, Promise, Seen, StatementFormat, StatementRow, THAW_S,
-    VoucherRow,
+    LostSigner, Mine, MoneyError, OpenLine, PaidJob, Promise, Seen, StatementFormat, StatementRow,
+    THAW_S, VoucherRow,
 };
 pub use receipts::{MAX_RECEIPT_BYTES, Receipt, ReceiptRole};
 pub use replay::{JobRecord, MAX_CLOCK_JUMP_MS, MAX_EXPIRY_MS, MAX_JOBS_SEEN};

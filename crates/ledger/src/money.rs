@@ -25,7 +25,7 @@ pub use chain::{ChainBlock, ChainEvent, ChainRow, Head, Mine};
 pub use earnings::{By, EarningKey, EarningRow, Earnings, EarningsQuery, JobEarning};
 pub use journal::{Account, Balance};
 pub use payee::{Debt, DueWhy, HeldReservation, HeldVoucher, LineState, OpenLine, VoucherRow};
-pub use payer::{BookLine, BookRows, Hold, HoldRow, Lost, Promise, Seen};
+pub use payer::{BookLine, BookRows, Hold, HoldRow, Lost, LostSigner, Promise, Seen};
 pub use statement::{StatementFormat, StatementRow};
 
 /// An account of the chain.

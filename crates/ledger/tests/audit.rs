@@ -95,6 +95,18 @@ const PLANTED: &[(&str, &str)] = &[
         "the fee of event",
     ),
     (
+        "DELETE FROM journal WHERE kind = 'kept'",
+        "the kept of event",
+    ),
+    (
+        "UPDATE chain_event SET body = replace(body, '\"126\"', '\"127\"') WHERE body LIKE '%kept%'",
+        "the kept of event",
+    ),
+    (
+        "UPDATE chain_event SET mine_payee = 0 WHERE body LIKE '%kept%'",
+        "credits of paid_out",
+    ),
+    (
         "UPDATE journal SET debit = credit, credit = debit WHERE kind = 'grant'",
         "grant/",
     ),

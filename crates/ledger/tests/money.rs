@@ -624,6 +624,48 @@ async fn an_overdraft_is_shared_and_the_books_say_so() {
 }
 
 #[tokio::test]
+async fn what_was_earned_and_kept_is_promised_without_a_deposit() {
+    let desk = Desk::new().await;
+    desk.held(A, 100, 1).await;
+    assert!(desk.promise(B, 1, 2).await.is_err(), "nothing was granted");
+    let set = |granted| ChainEvent::SignerSet {
+        payer: PAYER,
+        signer: SIGNER,
+        granted,
+        until_s: UNTIL,
+        bond: 0,
+        gas_pot: 0,
+    };
+    // Joined, claimed less a fee of a tenth, and raised; then a machine of the same owner whose books are elsewhere. Nobody says
+    // whose they are: the books know their own payee, and their own signer's payer.
+    desk.block(vec![
+        desk.payers(set(0)),
+        desk.payees(claimed(A, 100, 100)),
+        desk.payees(paid_out(A, 90, 10)),
+        desk.strangers(kept(A, 90)),
+        desk.strangers(set(90)),
+        desk.strangers(paid_out(B, 30, 0)),
+        desk.strangers(kept(B, 30)),
+        desk.strangers(set(120)),
+        // The signer was over by then: it stays in the balance.
+        desk.strangers(kept(B, 7)),
+    ])
+    .await;
+    desk.promise(B, 120, 3).await.unwrap();
+    assert!(desk.promise(B, 121, 4).await.is_err());
+    let left = async |account| {
+        let sums = desk.ledger.balance(account).await.unwrap();
+        i128::try_from(sums.debit).unwrap() - i128::try_from(sums.credit).unwrap()
+    };
+    assert_eq!(left(Account::PaidOut(A)).await, 0);
+    assert_eq!(left(Account::Fees(A)).await, 10);
+    assert_eq!(left(Account::Grant(PAYER, SIGNER)).await, 120);
+    assert_eq!(left(Account::Free(PAYER)).await, 7);
+    assert_eq!(left(Account::Outside(PAYER)).await, -37);
+    desk.audited().await;
+}
+
+#[tokio::test]
 async fn a_payee_that_lost_its_book_finds_its_place_on_the_chain() {
     let desk = Desk::new().await;
     desk.grant(10_000).await;

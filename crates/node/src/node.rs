@@ -153,6 +153,7 @@ impl Node {
         let opened = SettingsFile::open(&data.settings());
         notices.extend(opened.problem.as_ref().map(ErrorView::from));
         let settings = opened.settings;
+        let first_start = !data.identity().exists();
         let (identity, identity_problem) = match Identity::open_or_create(&data.identity()) {
             Ok(identity) => (identity, None),
             // What cannot be written at all is no identity problem: nothing else of the folder would work either.
@@ -172,6 +173,9 @@ impl Node {
         let memory = Memory::open(data.memory()).await?;
         let temporary = Memory::temporary().await?;
         let ledger = Ledger::open(data.ledger(), clock::unix_ms()).await?;
+        if first_start {
+            ledger.nothing_was_forgotten().await?;
+        }
         let engine = EngineHandle::new(EngineOptions {
             worker_dirs: worker_dirs.clone(),
             threads: settings.threads.and_then(NonZeroUsize::new),

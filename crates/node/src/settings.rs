@@ -62,13 +62,14 @@ pub enum Theme {
 
 /// The person's settings, whole.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(default)]
 pub struct Settings {
     /// How the window is drawn.
     pub theme: Theme,
     /// 1 is normal.
     pub text_scale: f64,
     /// The model of new chats; `None` is the starter.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub default_model: Option<String>,
     /// The place of new chats.
     pub place: Place,
@@ -77,6 +78,7 @@ pub struct Settings {
     /// Look for peers in the local network while the node is on.
     pub mdns: bool,
     /// Proxy for downloads; `None` is the system's.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub proxy: Option<String>,
     /// Models that others are answered with; empty is every ready one whose licence allows it.
     pub serve_models: Vec<String>,
@@ -90,6 +92,7 @@ pub struct Settings {
     pub routing: Preset,
     /// The highest price per million tokens that is paid, of input or of output: base units of the token, in decimal
     /// digits, since they do not fit the numbers of TOML and JSON. `None` is any.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub price_cap: Option<String>,
     /// Only peers that claim one of these regions (ISO 3166 codes, or `EU`); empty is everywhere. Nothing proves a claim.
     pub regions_allow: Vec<String>,
@@ -111,8 +114,10 @@ pub struct Settings {
     /// and the node is on.
     pub relay: bool,
     /// Threads that compute; `None` is one per core.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<usize>,
     /// Closing the window keeps the node running; `None` asks once.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub close_to_tray: Option<bool>,
     /// What is paid and asked.
     pub money: MoneySettings,
@@ -346,168 +351,14 @@ pub struct SettingsFile {
     unknown: toml::Table,
 }
 
-/// The file as people write it: the same settings in TOML's usual spelling.
+/// The file as people write it.
 #[derive(Serialize, Deserialize)]
-#[serde(default)]
 struct OnDisk {
-    theme: Theme,
-    text_scale: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    default_model: Option<String>,
-    place: Place,
-    listen: Vec<String>,
-    mdns: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    proxy: Option<String>,
-    serve_models: Vec<String>,
-    serve_free: bool,
-    serve_max_out: u32,
-    network_share: u8,
-    routing: Preset,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    price_cap: Option<String>,
-    regions_allow: Vec<String>,
-    regions_deny: Vec<String>,
-    explore: bool,
-    lan_only: bool,
-    saved_peers: bool,
-    dns_names: Vec<String>,
-    mainline: bool,
-    upnp: bool,
-    relay: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    threads: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    close_to_tray: Option<bool>,
-    // Its spelling is the same in both.
-    money: MoneySettings,
+    #[serde(flatten)]
+    settings: Settings,
+    // After the settings: it takes the keys that they left.
     #[serde(flatten)]
     unknown: toml::Table,
-}
-
-impl Default for OnDisk {
-    fn default() -> Self {
-        Self::new(Settings::default(), toml::Table::new())
-    }
-}
-
-impl OnDisk {
-    fn new(settings: Settings, unknown: toml::Table) -> Self {
-        let Settings {
-            theme,
-            text_scale,
-            default_model,
-            place,
-            listen,
-            mdns,
-            proxy,
-            serve_models,
-            serve_free,
-            serve_max_out,
-            network_share,
-            routing,
-            price_cap,
-            regions_allow,
-            regions_deny,
-            explore,
-            lan_only,
-            saved_peers,
-            dns_names,
-            mainline,
-            upnp,
-            relay,
-            threads,
-            close_to_tray,
-            money,
-        } = settings;
-        Self {
-            theme,
-            text_scale,
-            default_model,
-            place,
-            listen,
-            mdns,
-            proxy,
-            serve_models,
-            serve_free,
-            serve_max_out,
-            network_share,
-            routing,
-            price_cap,
-            regions_allow,
-            regions_deny,
-            explore,
-            lan_only,
-            saved_peers,
-            dns_names,
-            mainline,
-            upnp,
-            relay,
-            threads,
-            close_to_tray,
-            money,
-            unknown,
-        }
-    }
-
-    fn split(self) -> (Settings, toml::Table) {
-        let Self {
-            theme,
-            text_scale,
-            default_model,
-            place,
-            listen,
-            mdns,
-            proxy,
-            serve_models,
-            serve_free,
-            serve_max_out,
-            network_share,
-            routing,
-            price_cap,
-            regions_allow,
-            regions_deny,
-            explore,
-            lan_only,
-            saved_peers,
-            dns_names,
-            mainline,
-            upnp,
-            relay,
-            threads,
-            close_to_tray,
-            money,
-            unknown,
-        } = self;
-        let settings = Settings {
-            theme,
-            text_scale,
-            default_model,
-            place,
-            listen,
-            mdns,
-            proxy,
-            serve_models,
-            serve_free,
-            serve_max_out,
-            network_share,
-            routing,
-            price_cap,
-            regions_allow,
-            regions_deny,
-            explore,
-            lan_only,
-            saved_peers,
-            dns_names,
-            mainline,
-            upnp,
-            relay,
-            threads,
-            close_to_tray,
-            money,
-        };
-        (settings, unknown)
-    }
 }
 
 /// What reading the file gave: always settings to go on with, and what has to be said about it.
@@ -567,17 +418,14 @@ impl SettingsFile {
             }
         };
         match toml::from_str::<OnDisk>(&text) {
-            Ok(on_disk) => {
-                let (settings, unknown) = on_disk.split();
-                match settings.check() {
-                    Ok(()) => Opened {
-                        file: file(unknown),
-                        settings,
-                        problem: None,
-                    },
-                    Err(error) => broken(error.to_string()),
-                }
-            }
+            Ok(OnDisk { settings, unknown }) => match settings.check() {
+                Ok(()) => Opened {
+                    file: file(unknown),
+                    settings,
+                    problem: None,
+                },
+                Err(error) => broken(error.to_string()),
+            },
             Err(error) => broken(error.to_string().trim().to_owned()),
         }
     }
@@ -592,7 +440,11 @@ impl SettingsFile {
             path: self.path.clone(),
             source,
         };
-        let text = toml::to_string_pretty(&OnDisk::new(settings.clone(), self.unknown.clone()))
+        let on_disk = OnDisk {
+            settings: settings.clone(),
+            unknown: self.unknown.clone(),
+        };
+        let text = toml::to_string_pretty(&on_disk)
             .map_err(|error| write(io::Error::new(io::ErrorKind::InvalidData, error)))?;
         data::write_atomically(&self.path, text.as_bytes(), AtomicWrite::Plain).map_err(write)
     }

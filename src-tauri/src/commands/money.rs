@@ -8,7 +8,8 @@ use super::Answer;
 use super::system::path_of;
 use crate::shell::Shell;
 use crate::view::{
-    EarningRow, EarningsBy, MoneyStatus, OfferPrice, Proof, Receiving, TransactionView, VoteStatus,
+    AskedPrice, EarningRow, EarningsBy, MoneyStatus, OfferPrice, Proof, Receiving, TransactionView,
+    VoteStatus,
 };
 
 #[tauri::command]
@@ -94,4 +95,19 @@ pub(crate) async fn vote_status(shell: State<'_, Shell>) -> Answer<VoteStatus> {
 pub(crate) async fn money_offers(shell: State<'_, Shell>) -> Answer<Vec<OfferPrice>> {
     let offers = shell.node().await?.money_offers();
     Ok(offers.into_iter().map(Into::into).collect())
+}
+
+/// What this computer asks for each model that it lends.
+#[tauri::command]
+#[specta::specta]
+pub(crate) async fn money_prices(shell: State<'_, Shell>) -> Answer<Vec<AskedPrice>> {
+    let prices = shell.node().await?.money_prices();
+    Ok(prices.into_iter().map(Into::into).collect())
+}
+
+/// The text of the first deposit that was signed here last, for whoever is to bring it. It is no secret.
+#[tauri::command]
+#[specta::specta]
+pub(crate) async fn start_text(shell: State<'_, Shell>) -> Answer<String> {
+    Ok(shell.node().await?.start_text()?)
 }

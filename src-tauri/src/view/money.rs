@@ -7,7 +7,10 @@ use node::{
 use serde::{Deserialize, Serialize};
 use specta::Type;
 
-use super::{ErrorView, maybe, number, settings::Mode};
+use super::{
+    ErrorView, maybe, number,
+    settings::{Mode, ModelPrice},
+};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Type)]
 #[serde(rename_all = "snake_case")]
@@ -92,10 +95,99 @@ pub(crate) struct Earned {
     pub available: String,
     pub too_small: String,
     pub paid_out: String,
+    /// What of it the network's fee took.
+    pub fees: String,
+    /// What of it reached the wallet.
+    pub paid_net: String,
+    /// What would reach it of what is available; null while the fee is not known.
+    pub available_net: Option<String>,
     pub lost: String,
     pub today: String,
     pub week: String,
     pub month: String,
+}
+
+/// What votes have set. Shares are parts of 10,000.
+#[derive(Debug, Clone, Serialize, Type)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Rules {
+    pub fee_bps: u16,
+    pub audit_rate: u16,
+    pub auditor_share_bps: u16,
+    pub slash_bps: u16,
+    pub minimum_stake: String,
+    pub block: f64,
+    pub listed: Vec<ListedModel>,
+}
+
+/// A model that the vote lists.
+#[derive(Debug, Clone, Serialize, Type)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ListedModel {
+    /// SHA-256 of its file.
+    pub digest: String,
+    pub licence: String,
+    pub family: String,
+    /// The id of its row here; null: there is none.
+    pub model: Option<String>,
+}
+
+impl From<from::RulesView> for Rules {
+    fn from(rules: from::RulesView) -> Self {
+        Self {
+            fee_bps: rules.fee_bps,
+            audit_rate: rules.audit_rate,
+            auditor_share_bps: rules.auditor_share_bps,
+            slash_bps: rules.slash_bps,
+            minimum_stake: rules.minimum_stake,
+            block: number(rules.block),
+            listed: rules
+                .listed
+                .into_iter()
+                .map(|listed| ListedModel {
+                    digest: listed.digest,
+                    licence: listed.licence,
+                    family: listed.family,
+                    model: listed.model,
+                })
+                .collect(),
+        }
+    }
+}
+
+/// A first deposit that was signed here and waits for somebody to bring it.
+#[derive(Debug, Clone, Serialize, Type)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct StartView {
+    pub deposit: String,
+    /// What of it who brings it gets.
+    pub fee: String,
+    pub deadline_unix_s: f64,
+}
+
+/// Where this node's claims go, as final blocks have it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Type)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Joined {
+    /// Nowhere yet: the node's key says where by itself, for a little coin.
+    Unregistered,
+    /// To the wallet's account.
+    No,
+    /// They stay in the vault and raise what this device may spend.
+    Yes,
+    /// To another wallet, or for another key than the one that pays here now.
+    Elsewhere,
+}
+
+impl From<from::Joined> for Joined {
+    fn from(joined: from::Joined) -> Self {
+        match joined {
+            from::Joined::Unregistered => Self::Unregistered,
+            from::Joined::No => Self::No,
+            from::Joined::Yes => Self::Yes,
+            from::Joined::Elsewhere => Self::Elsewhere,
+        }
+    }
 }
 
 /// Everything about money, whole.
@@ -109,8 +201,13 @@ pub(crate) struct MoneyStatus {
     pub accounts: Vec<Account>,
     pub vault: Option<VaultView>,
     pub earned: Option<Earned>,
+    /// Null before it was read.
+    pub rules: Option<Rules>,
+    pub start: Option<StartView>,
     pub spent_today: Option<String>,
     pub mode: Mode,
+    /// Null where there are no claims, or the chain does not say now.
+    pub joined: Option<Joined>,
     pub problems: Vec<ErrorView>,
 }
 
@@ -154,13 +251,23 @@ impl From<from::MoneyStatus> for MoneyStatus {
                 available: earned.available,
                 too_small: earned.too_small,
                 paid_out: earned.paid_out,
+                fees: earned.fees,
+                paid_net: earned.paid_net,
+                available_net: earned.available_net,
                 lost: earned.lost,
                 today: earned.today,
                 week: earned.week,
                 month: earned.month,
             }),
+            rules: status.rules.map(Into::into),
+            start: status.start.map(|start| StartView {
+                deposit: start.deposit,
+                fee: start.fee,
+                deadline_unix_s: number(start.deadline_unix_s),
+            }),
             spent_today: status.spent_today,
             mode: status.mode.into(),
+            joined: status.joined.map(Into::into),
             problems: status.problems.into_iter().map(Into::into).collect(),
         }
     }
@@ -439,6 +546,32 @@ impl From<money::OfferPrice> for OfferPrice {
             output_low: price.output_low,
             output_high: price.output_high,
             offers: price.offers,
+        }
+    }
+}
+
+/// What this computer asks for a model that it lends, per million tokens.
+#[derive(Debug, Clone, Serialize, Type)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct AskedPrice {
+    /// The id of its row among the models.
+    pub model: String,
+    pub input: String,
+    pub output: String,
+    /// Offers of others, of which the median is taken.
+    pub offers: u32,
+    /// What was set for this model; null: it is as for all.
+    pub own: Option<ModelPrice>,
+}
+
+impl From<money::AskedPrice> for AskedPrice {
+    fn from(asked: money::AskedPrice) -> Self {
+        Self {
+            model: asked.model,
+            input: asked.input,
+            output: asked.output,
+            offers: asked.offers,
+            own: asked.own.map(Into::into),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The settings file, as the page edits it.
 
+use std::collections::BTreeMap;
+
 use node::money::settings;
 use serde::{Deserialize, Serialize};
 use specta::Type;
@@ -33,6 +35,16 @@ pub(crate) enum Mode {
     Earn,
 }
 
+/// What is asked for one model, in the place of what is asked for all.
+#[derive(Debug, Clone, Serialize, Deserialize, Type)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ModelPrice {
+    /// Per million output tokens; null is the median of the offers.
+    pub price: Option<String>,
+    /// The least that is asked where the median is taken.
+    pub floor: Option<String>,
+}
+
 /// What the person set about money. Sums are decimal digits of base units.
 #[derive(Debug, Clone, Serialize, Deserialize, Type)]
 #[serde(rename_all = "camelCase")]
@@ -54,6 +66,8 @@ pub(crate) struct Money {
     pub tariff: Option<f64>,
     /// What one token is worth to the person, in the same money.
     pub worth: Option<f64>,
+    /// Other figures for single models, by their ids.
+    pub models: BTreeMap<String, ModelPrice>,
 }
 
 /// The settings file, as the Settings page edits it.
@@ -187,6 +201,18 @@ impl From<Mode> for settings::Mode {
     }
 }
 
+impl From<settings::ModelPrice> for ModelPrice {
+    fn from(settings::ModelPrice { price, floor }: settings::ModelPrice) -> Self {
+        Self { price, floor }
+    }
+}
+
+impl From<ModelPrice> for settings::ModelPrice {
+    fn from(ModelPrice { price, floor }: ModelPrice) -> Self {
+        Self { price, floor }
+    }
+}
+
 impl From<settings::MoneySettings> for Money {
     fn from(money: settings::MoneySettings) -> Self {
         Self {
@@ -199,6 +225,11 @@ impl From<settings::MoneySettings> for Money {
             lock: money.lock,
             tariff: money.tariff,
             worth: money.worth,
+            models: money
+                .models
+                .into_iter()
+                .map(|(id, price)| (id, price.into()))
+                .collect(),
         }
     }
 }
@@ -215,6 +246,11 @@ impl From<Money> for settings::MoneySettings {
             lock: money.lock,
             tariff: money.tariff,
             worth: money.worth,
+            models: money
+                .models
+                .into_iter()
+                .map(|(id, price)| (id, price.into()))
+                .collect(),
         }
     }
 }

@@ -38,6 +38,8 @@ pub(crate) enum Intent {
     },
     EndSigner,
     RegisterPayee,
+    Join,
+    Unjoin,
     Delegate {
         to: String,
     },
@@ -57,6 +59,19 @@ pub(crate) enum Intent {
     Vote {
         id: String,
         support: Support,
+    },
+    Queue {
+        id: String,
+    },
+    Execute {
+        id: String,
+    },
+    SignStart {
+        amount: String,
+        fee: String,
+    },
+    Relay {
+        start: String,
     },
     Propose {
         title: String,
@@ -146,6 +161,8 @@ impl TryFrom<Intent> for wallet::Intent {
             },
             Intent::EndSigner => Self::EndSigner,
             Intent::RegisterPayee => Self::RegisterPayee,
+            Intent::Join => Self::Join,
+            Intent::Unjoin => Self::Unjoin,
             Intent::Delegate { to } => Self::Delegate { to },
             Intent::Wrap { amount: digits } => Self::Wrap {
                 amount: amount(digits)?,
@@ -160,6 +177,16 @@ impl TryFrom<Intent> for wallet::Intent {
                 id,
                 support: support.into(),
             },
+            Intent::Queue { id } => Self::Queue { id },
+            Intent::Execute { id } => Self::Execute { id },
+            Intent::SignStart {
+                amount: digits,
+                fee,
+            } => Self::SignStart {
+                amount: amount(digits)?,
+                fee: amount(fee)?,
+            },
+            Intent::Relay { start } => Self::Relay { start },
             Intent::Propose {
                 title,
                 description,
@@ -289,6 +316,8 @@ pub(crate) struct NamedValue {
 pub(crate) enum Simulation {
     Ok,
     Reverts,
+    /// It is signed here, and tried by who sends it.
+    NotSent,
 }
 
 /// The network of a preview.
@@ -325,6 +354,7 @@ impl From<wallet::Preview> for Preview {
             simulation: match preview.simulation {
                 wallet::Simulation::Ok => Simulation::Ok,
                 wallet::Simulation::Reverts => Simulation::Reverts,
+                wallet::Simulation::NotSent => Simulation::NotSent,
             },
             reason: preview.reason,
             network: PreviewNetwork {

@@ -4,7 +4,7 @@ use node::money;
 use serde::Serialize;
 use specta::Type;
 
-use super::{maybe, number};
+use super::{maybe, money::Rules, number};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Type)]
 #[serde(rename_all = "snake_case")]
@@ -27,6 +27,13 @@ pub(crate) enum VoteOutcome {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Type)]
 #[serde(rename_all = "snake_case")]
+pub(crate) enum NextStep {
+    Queue,
+    Execute,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Type)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum ChangeCode {
     AuditRate,
     AuditorShare,
@@ -45,6 +52,8 @@ pub(crate) struct ChangeView {
     pub what: ChangeCode,
     pub now: Option<String>,
     pub then: String,
+    /// Something here follows it.
+    pub used: bool,
     /// Null: it means nothing here.
     pub on_this_node: Option<String>,
 }
@@ -76,6 +85,8 @@ pub(crate) struct ProposalView {
     pub starts_unix_ms: f64,
     pub ends_unix_ms: f64,
     pub eta_unix_ms: Option<f64>,
+    /// What anybody can do now to bring it into force.
+    pub next: Option<NextStep>,
     pub r#for: String,
     pub against: String,
     pub abstain: String,
@@ -84,16 +95,6 @@ pub(crate) struct ProposalView {
     pub weight: String,
     pub changes: Vec<ChangeView>,
     pub calls: Vec<CallView>,
-}
-
-#[derive(Debug, Clone, Serialize, Type)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct NetworkParams {
-    pub audit_rate: u16,
-    pub auditor_share_bps: u16,
-    pub minimum_stake: String,
-    pub slash_bps: u16,
-    pub fee_bps: u16,
 }
 
 /// Everything about votes.
@@ -106,7 +107,7 @@ pub(crate) struct VoteStatus {
     pub mine: Option<String>,
     pub threshold: String,
     pub proposals: Vec<ProposalView>,
-    pub params: NetworkParams,
+    pub params: Rules,
 }
 
 impl From<money::VoteStatus> for VoteStatus {
@@ -118,13 +119,7 @@ impl From<money::VoteStatus> for VoteStatus {
             mine: status.mine,
             threshold: status.threshold,
             proposals: status.proposals.into_iter().map(Into::into).collect(),
-            params: NetworkParams {
-                audit_rate: status.params.audit_rate,
-                auditor_share_bps: status.params.auditor_share_bps,
-                minimum_stake: status.params.minimum_stake,
-                slash_bps: status.params.slash_bps,
-                fee_bps: status.params.fee_bps,
-            },
+            params: status.params.into(),
         }
     }
 }
@@ -151,6 +146,10 @@ impl From<money::ProposalView> for ProposalView {
             starts_unix_ms: number(proposal.starts_unix_ms),
             ends_unix_ms: number(proposal.ends_unix_ms),
             eta_unix_ms: maybe(proposal.eta_unix_ms),
+            next: proposal.next.map(|next| match next {
+                money::NextStep::Queue => NextStep::Queue,
+                money::NextStep::Execute => NextStep::Execute,
+            }),
             r#for: proposal.r#for,
             against: proposal.against,
             abstain: proposal.abstain,
@@ -173,6 +172,7 @@ impl From<money::ProposalView> for ProposalView {
                     },
                     now: change.now,
                     then: change.then,
+                    used: change.used,
                     on_this_node: change.on_this_node,
                 })
                 .collect(),

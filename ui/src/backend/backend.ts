@@ -4,6 +4,7 @@ import type {
   Answered,
   AnswerEvent,
   AppInfo,
+  AskedPrice,
   ChatPatch,
   ChatSummary,
   ChatView,
@@ -116,6 +117,10 @@ export interface Backend {
   transactions(): Promise<TransactionView[]>;
   moneyReceive(role: "wallet" | "spend"): Promise<Receiving>;
   moneyOffers(): Promise<OfferPrice[]>;
+  /** What this computer asks for the models that it lends. */
+  moneyPrices(): Promise<AskedPrice[]>;
+  /** The first deposit that was signed here last, as text for whoever brings it. */
+  startText(): Promise<string>;
   voteStatus(): Promise<VoteStatus>;
   walletLock(): Promise<void>;
   /** Opens the signing window and resolves when it has closed. */

@@ -50,6 +50,12 @@ export type Earned = {
   available: Units;
   tooSmall: Units;
   paidOut: Units;
+  /** What of it the network's fee took. */
+  fees: Units;
+  /** What of it reached the wallet. */
+  paidNet: Units;
+  /** What would reach it of what is available; null while the fee is not known. */
+  availableNet: Units | null;
   /** Never to be collected any more. */
   lost: Units;
   today: Units;
@@ -60,7 +66,18 @@ export type Earned = {
 /** Free asks and gives nothing; the other two earn, and ask from the same account or from one apart. */
 export type Mode = "free" | "lend_and_spend" | "earn";
 
+/** Where this node's claims go: nowhere yet, to the wallet, into what this device may spend, or to somebody else. */
+export type Joined = "unregistered" | "no" | "yes" | "elsewhere";
+
 export type Problem = { code: string; message: string; fix: string | null };
+
+/** What is asked for one model, in the place of what is asked for all. */
+export type ModelPrice = {
+  /** Per million tokens written; null is the median of the offers. */
+  price: Units | null;
+  /** The least that is asked where the median is taken. */
+  floor: Units | null;
+};
 
 /** What the person set about money; a part of the settings. */
 export type MoneySettings = {
@@ -79,7 +96,15 @@ export type MoneySettings = {
   /** The person's own two figures: what a kilowatt-hour costs, and what one token is worth to them. */
   tariff: number | null;
   worth: number | null;
+  /** Other prices for single models, by their ids. */
+  models: Record<string, ModelPrice>;
 };
+
+/** A model that the vote lists; `model` is the id of its row here, null where there is none. */
+export type ListedModel = { digest: string; licence: string; family: string; model: string | null };
+
+/** What votes have set, as of a final block. Shares are parts of 10,000. */
+export type Rules = { feeBps: number; auditRate: number; auditorShareBps: number; slashBps: number; minimumStake: Units; block: number; listed: ListedModel[] };
 
 export type MoneyStatus = {
   network: NetworkView | null;
@@ -89,8 +114,14 @@ export type MoneyStatus = {
   accounts: Account[];
   vault: VaultView | null;
   earned: Earned | null;
+  /** Null before it was read. */
+  rules: Rules | null;
+  /** A first deposit that was signed here and waits for somebody to bring it. */
+  start: { deposit: Units; fee: Units; deadlineUnixS: number } | null;
   spentToday: Units | null;
   mode: Mode;
+  /** Null where there are no claims, or the chain does not say now. */
+  joined: Joined | null;
   problems: Problem[];
 };
 
@@ -164,12 +195,15 @@ export type Receiving = { address: string; qrSvg: string };
 /** What peers ask for one model now, per million tokens. */
 export type OfferPrice = { model: string; inputLow: Units; inputHigh: Units; outputLow: Units; outputHigh: Units; offers: number };
 
+/** What this computer asks for a model that it lends, per million tokens; `own` null: as for all. */
+export type AskedPrice = { model: string; input: Units; output: Units; offers: number; own: ModelPrice | null };
+
 export type Support = "for" | "against" | "abstain";
 
 export type ChangeCode = "audit_rate" | "auditor_share" | "minimum_stake" | "slash" | "fee" | "model_add" | "model_remove" | "other";
 
-/** Decoded from the calldata, never from the description. `onThisNode` null: it means nothing here. */
-export type Change = { what: ChangeCode; now: string | null; then: string; onThisNode: string | null };
+/** Decoded from the calldata, never from the description. `used`: something here follows it; `onThisNode` null: it means nothing here. */
+export type Change = { what: ChangeCode; now: string | null; then: string; used: boolean; onThisNode: string | null };
 
 export type DecodedCall = { to: string; known: boolean; title: string; fields: { name: string; value: string }[] };
 
@@ -186,6 +220,8 @@ export type ProposalView = {
   startsUnixMs: number;
   endsUnixMs: number;
   etaUnixMs: number | null;
+  /** What anybody can do now to bring it into force. */
+  next: "queue" | "execute" | null;
   for: Units;
   against: Units;
   abstain: Units;
@@ -198,8 +234,6 @@ export type ProposalView = {
   calls: DecodedCall[];
 };
 
-export type NetworkParams = { auditRate: number; auditorShareBps: number; minimumStake: Units; slashBps: number; feeBps: number };
-
 export type VoteStatus = {
   wrapped: Units;
   power: Units;
@@ -209,7 +243,7 @@ export type VoteStatus = {
   /** What a proposer needs. */
   threshold: Units;
   proposals: ProposalView[];
-  params: NetworkParams;
+  params: Rules;
 };
 
 /** What the signing window is opened for. */
@@ -227,10 +261,16 @@ export type Intent =
   | { kind: "grant"; amount: Units; days: number }
   | { kind: "end_signer" }
   | { kind: "register_payee" }
+  | { kind: "join" }
+  | { kind: "unjoin" }
   | { kind: "delegate"; to: string }
   | { kind: "wrap"; amount: Units }
   | { kind: "unwrap"; amount: Units }
   | { kind: "vote"; id: string; support: Support }
+  | { kind: "queue"; id: string }
+  | { kind: "execute"; id: string }
+  | { kind: "sign_start"; amount: Units; fee: Units }
+  | { kind: "relay"; start: string }
   | { kind: "faucet" }
   | { kind: "speed_up"; id: string }
   | { kind: "cancel"; id: string }

@@ -81,6 +81,8 @@ export const tauriBackend: Backend = {
   transactions: () => value(commands.transactions()),
   moneyReceive: (role) => value(commands.moneyReceive(role === "spend")),
   moneyOffers: () => value(commands.moneyOffers()),
+  moneyPrices: () => value(commands.moneyPrices()),
+  startText: () => value(commands.startText()),
   voteStatus: () => value(commands.voteStatus()),
   walletLock: () => done(commands.walletLock()),
   signOpen: (intent) => value(commands.signOpen(intent)),

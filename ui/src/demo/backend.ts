@@ -19,7 +19,7 @@ import {
 } from "../backend/types";
 import { blankChat } from "../features/chat/session.svelte";
 import { conversations, type Draft, EARLIER, message, paid, PEERS } from "./chats";
-import { grouped, jobs, LIMITS, type MoneyScene, moneyStatus, offers, PRICE_CAP, proof, transactions, voteStatus, WALLET } from "./money";
+import { grouped, jobs, LIMITS, type MoneyScene, moneyStatus, offers, PRICE_CAP, prices, proof, transactions, voteStatus, WALLET } from "./money";
 import { answered, CHECKS, modelRows, modelsView, peers, receipt, SETTINGS, status } from "./world";
 
 /** full: a month of use. first: the first start. bare: no model and nobody. broken: the core does not start. */
@@ -59,8 +59,9 @@ export function demoBackend(scenario: Scenario = "full", pieceMs = 12, settings:
         engine: { ...fullStatus.engine, state: "off", worker: null, model: null, memoryBytes: 0, isolatedFiles: false, isolatedNetwork: false },
       };
   let money: MoneyStatus = moneyStatus(scene, now);
-  const limits = money.vault === null ? {} : LIMITS;
-  state = { ...state, ...withMoney(state, { ...limits, network: money.network?.name ?? null, mode: money.mode }), priceCap: money.vault === null ? null : PRICE_CAP };
+  const spending = money.vault !== null && money.vault.granted !== "0";
+  const limits = spending ? LIMITS : {};
+  state = { ...state, ...withMoney(state, { ...limits, network: money.network?.name ?? null, mode: money.mode }), priceCap: spending ? PRICE_CAP : null };
   let sent: TransactionView[] = scene === "paid" || scene === "disagree" || scene === "offline" || scene === "locked" ? transactions(now) : [];
   const earned = sent.length > 0 ? jobs(now) : [];
   const chats = new Map<string, Draft>(full ? conversations(now).map((chat) => [chat.id, chat]) : []);
@@ -395,6 +396,8 @@ export function demoBackend(scenario: Scenario = "full", pieceMs = 12, settings:
       return { address: money.accounts.find((account) => account.role === role)?.address ?? WALLET, qrSvg: squares() };
     },
     moneyOffers: async () => (money.network ? offers() : []),
+    moneyPrices: async () => (money.network ? prices().map((price) => ({ ...price, own: state.money.models[price.model] ?? null })) : []),
+    startText: async () => (money.start === null ? refuse({ code: "no_start", message: "Nothing was signed.", fix: null }) : '{\n  "format": 1\n}'),
     voteStatus: async () => {
       network();
       return voteStatus(scene, now);
@@ -408,6 +411,7 @@ export function demoBackend(scenario: Scenario = "full", pieceMs = 12, settings:
       }
       if (intent.kind === "speed_up") setSent(intent.id, { why: "It was sent again with a higher fee just now." });
       if (intent.kind === "cancel") setSent(intent.id, { state: "replaced", replaceable: false, why: "An empty transaction took its place." });
+      if (intent.kind === "sign_start") setMoney({ start: { deposit: intent.amount, fee: intent.fee, deadlineUnixS: Math.floor(Date.now() / 1000) + 7 * 24 * 60 * 60 } });
       if (intent.kind === "confirm_words") setMoney({ backedUp: true });
       if (intent.kind === "unlock") setMoney({ wallet: "unlocked", locksUnixMs: Date.now() + 15 * 60_000 });
       return "done";

@@ -1,6 +1,7 @@
 // Money of the demo: a devnet after a month of lending, and the states in which something is missing.
 import type {
   Account,
+  AskedPrice,
   DecodedCall,
   EarningRow,
   EarningsBy,
@@ -9,6 +10,7 @@ import type {
   Problem,
   Proof,
   ProposalView,
+  Rules,
   TransactionView,
   Units,
   VoteStatus,
@@ -16,8 +18,8 @@ import type {
 import { parse, sum } from "../lib/amount";
 import { DAY, MINUTE } from "./chats";
 
-/** off: no network file. nowallet, nocoin, notoken, disagree, offline, locked: what may be missing. quiet: nothing earned yet. paid: all of it. */
-export type MoneyScene = "off" | "nowallet" | "nocoin" | "disagree" | "offline" | "locked" | "notoken" | "quiet" | "paid";
+/** off: no network file. nowallet, nocoin, notoken, disagree, offline, locked: what may be missing. tokenonly, signed: tokens without coin, before and after a deposit was signed for somebody else to bring. quiet: nothing earned yet. paid: all of it. */
+export type MoneyScene = "off" | "nowallet" | "nocoin" | "tokenonly" | "signed" | "disagree" | "offline" | "locked" | "notoken" | "quiet" | "paid";
 
 /** An amount written as a person does. */
 export function dgc(text: string): Units {
@@ -27,7 +29,7 @@ export function dgc(text: string): Units {
 }
 
 /** What the person of the demo set. */
-export const LIMITS = { daily: dgc("0.5"), chat: dgc("0.05"), floor: dgc("0.1"), tariff: 0.31, worth: 0.35 };
+export const LIMITS = { daily: dgc("0.5"), chat: dgc("0.05"), floor: dgc("0.1"), tariff: 0.31, worth: 0.35, models: { "llama-3.2-3b-instruct": { price: dgc("0.4"), floor: null } } };
 export const PRICE_CAP = dgc("4");
 
 const HOUR = 60 * MINUTE;
@@ -46,6 +48,19 @@ const accounts = (coin: Units, token: Units): Account[] => [
   { role: "session", address: SESSION, path: null, coin: null, token: null },
 ];
 
+const RULES: Rules = {
+  feeBps: 200,
+  auditRate: 100,
+  auditorShareBps: 2000,
+  slashBps: 1000,
+  minimumStake: dgc("500"),
+  block: 18_204,
+  listed: [
+    { digest: "3f1c", licence: "Apache-2.0", family: "llama", model: "smollm2-135m" },
+    { digest: "9b02", licence: "Llama 3.2 Community", family: "llama", model: null },
+  ],
+};
+
 const problem = (code: string, message: string, fix: string | null): Problem => ({ code, message, fix });
 
 export function moneyStatus(scene: MoneyScene, now: number): MoneyStatus {
@@ -57,8 +72,11 @@ export function moneyStatus(scene: MoneyScene, now: number): MoneyStatus {
     accounts: [],
     vault: null,
     earned: null,
+    rules: null,
+    start: null,
     spentToday: null,
     mode: "free",
+    joined: null,
     problems: [],
   };
   if (scene === "off") return nothing;
@@ -82,10 +100,12 @@ export function moneyStatus(scene: MoneyScene, now: number): MoneyStatus {
   if (scene === "nowallet") return bare;
   const fresh: MoneyStatus = {
     ...bare,
+    rules: RULES,
+    vault: { free: "0", granted: "0", promised: "0", spent: "0", untilUnixS: null, bond: "0" },
     wallet: "unlocked",
     locksUnixMs: now + 11 * MINUTE,
     accounts: accounts(dgc("0"), dgc("0")).map((account) => ({ ...account, coin: account.coin && dgc("0") })),
-    earned: { checking: "0", available: "0", tooSmall: "0", paidOut: "0", lost: "0", today: "0", week: "0", month: "0" },
+    earned: { checking: "0", available: "0", tooSmall: "0", paidOut: "0", fees: "0", paidNet: "0", availableNet: "0", lost: "0", today: "0", week: "0", month: "0" },
     spentToday: dgc("0"),
     problems: [
       problem("not_backed_up", "The words were not confirmed yet.", null),
@@ -95,7 +115,18 @@ export function moneyStatus(scene: MoneyScene, now: number): MoneyStatus {
   };
   if (scene === "nocoin") return fresh;
   if (scene === "notoken") return { ...fresh, accounts: accounts(dgc("0.05"), "0"), problems: fresh.problems.filter(({ code }) => code !== "no_coin") };
-  if (scene === "quiet") return { ...fresh, backedUp: true, mode: "earn", accounts: accounts(dgc("0.05"), dgc("2")), problems: [] };
+  if (scene === "tokenonly" || scene === "signed") {
+    const spend = (account: Account): Account => (account.role === "spend" ? { ...account, token: dgc("20") } : account);
+    return {
+      ...fresh,
+      backedUp: true,
+      mode: "earn",
+      accounts: fresh.accounts.map(spend),
+      start: scene === "signed" ? { deposit: dgc("5"), fee: dgc("0.05"), deadlineUnixS: Math.floor((now + 7 * DAY) / 1000) } : null,
+      problems: [problem("no_coin", "There is no ETH for the fee of the first deposit.", "Receive a little at the account for asking.")],
+    };
+  }
+  if (scene === "quiet") return { ...fresh, backedUp: true, mode: "earn", accounts: accounts(dgc("0.05"), dgc("2")), vault: null, problems: [] };
   const rows = jobs(now);
   const since = (ms: number) => sum(rows.filter((row) => (row.atUnixMs ?? 0) >= ms).map((row) => row.earned)).toString();
   const midnight = new Date(now).setHours(0, 0, 0, 0);
@@ -108,6 +139,9 @@ export function moneyStatus(scene: MoneyScene, now: number): MoneyStatus {
       available: dgc("2.604"),
       tooSmall: dgc("0.00213"),
       paidOut: dgc("6.2"),
+      fees: dgc("0.124"),
+      paidNet: dgc("6.076"),
+      availableNet: dgc("2.55192"),
       lost: "0",
       today: since(midnight),
       week: since(midnight - 6 * DAY),
@@ -115,6 +149,7 @@ export function moneyStatus(scene: MoneyScene, now: number): MoneyStatus {
     },
     spentToday: dgc("0.11"),
     mode: "lend_and_spend",
+    joined: "yes",
     problems: [problem("not_backed_up", "The words were not confirmed yet.", null)],
   };
   switch (scene) {
@@ -137,7 +172,7 @@ export function moneyStatus(scene: MoneyScene, now: number): MoneyStatus {
         network: { ...network, state: "offline", finalUnixS: Math.floor(now / 1000) - 3 * 3600, endpoints: network.endpoints.map((endpoint) => ({ ...endpoint, block: null, problem: "The connection was refused." })) },
       };
     case "locked":
-      return { ...full, wallet: "locked", locksUnixMs: null, backedUp: true, problems: [] };
+      return { ...full, wallet: "locked", locksUnixMs: null, backedUp: true, joined: "no", problems: [] };
     case "paid":
       return full;
   }
@@ -244,6 +279,14 @@ export function offers(): OfferPrice[] {
   ];
 }
 
+/** What the computer of the demo asks for the models that it lends. */
+export function prices(): AskedPrice[] {
+  return [
+    { model: "smollm2-135m", input: dgc("0.05"), output: dgc("0.2"), offers: 2, own: null },
+    { model: "llama-3.2-3b-instruct", input: dgc("0.08"), output: dgc("0.4"), offers: 1, own: { price: dgc("0.4"), floor: null } },
+  ];
+}
+
 const setFee: DecodedCall = { to: VAULT, known: true, title: "PayVault.setFee", fields: [{ name: "bps", value: "100" }, { name: "to", value: "0x2aF4…91d0" }] };
 
 export function proposals(now: number): ProposalView[] {
@@ -253,6 +296,7 @@ export function proposals(now: number): ProposalView[] {
     startsUnixMs: now - 2 * DAY,
     endsUnixMs: now + DAY,
     etaUnixMs: null,
+    next: null,
     for: dgc("0"),
     against: dgc("0"),
     abstain: dgc("0"),
@@ -272,7 +316,7 @@ export function proposals(now: number): ProposalView[] {
       for: dgc("31250"),
       against: dgc("8400.5"),
       abstain: dgc("1200"),
-      changes: [{ what: "fee", now: "2 %", then: "1 %", onThisNode: "0.0394 DGC more of the 3.94 DGC claimed in the last 30 days." }],
+      changes: [{ what: "fee", now: "2 %", then: "1 %", used: true, onThisNode: "0.0394 DGC more of the 3.94 DGC claimed in the last 30 days." }],
       calls: [setFee],
     }),
     entry({
@@ -284,11 +328,54 @@ export function proposals(now: number): ProposalView[] {
       startsUnixMs: now + DAY,
       endsUnixMs: now + 4 * DAY,
       changes: [
-        { what: "audit_rate", now: "1 %", then: "2 %", onThisNode: "About 12 more of your 1,204 jobs of the last 30 days." },
-        { what: "model_add", now: null, then: "Llama 3.2 3B, Llama 3.2 Community", onThisNode: "You have it: it can be lent." },
-        { what: "other", now: null, then: "a call that cannot be read", onThisNode: null },
+        { what: "audit_rate", now: "1 %", then: "2 %", used: false, onThisNode: null },
+        { what: "model_add", now: null, then: "Llama 3.2 3B, Llama 3.2 Community", used: true, onThisNode: "You know it as Llama 3.2 3B; it would be marked as listed." },
+        { what: "other", now: null, then: "a call that cannot be read", used: false, onThisNode: null },
       ],
       calls: [{ to: "0x6dB1…0c47", known: false, title: "0xa9059cbb…", fields: [{ name: "data", value: "0xa9059cbb0000000000000000000000003dA71f9C0b82E64a5F1d7c93B06eA248f95C0d17" }] }],
+    }),
+    entry({
+      id: "p5",
+      title: "List SmolLM2 135M",
+      description: "It is small, its licence is free, and its card is published.",
+      state: "counting",
+      outcome: "passed",
+      startsUnixMs: now - 5 * DAY,
+      endsUnixMs: now - 3 * DAY,
+      etaUnixMs: now - DAY,
+      next: "execute",
+      for: dgc("61000"),
+      against: dgc("300"),
+      voted: true,
+      changes: [{ what: "model_add", now: null, then: "llama (Apache-2.0), 3f1c", used: true, onThisNode: "You know it as SmolLM2 135M; it would be marked as listed." }],
+      calls: [{ to: "0x41aB…77e2", known: true, title: "ModelRegistry.list", fields: [{ name: "data", value: "0x0b1c…" }] }],
+    }),
+    entry({
+      id: "p6",
+      title: "Raise the fee on claims to 3 %",
+      description: "For audits, once they run.",
+      state: "counting",
+      outcome: "passed",
+      startsUnixMs: now - 4 * DAY,
+      endsUnixMs: now - 2 * DAY,
+      etaUnixMs: now + DAY,
+      for: dgc("43000"),
+      against: dgc("20000"),
+      changes: [{ what: "fee", now: "2 %", then: "3 %", used: true, onThisNode: "Of the 3.94 DGC that your last 30 days earned, 0.1182 DGC would have gone to the fee instead of 0.0788 DGC." }],
+      calls: [setFee],
+    }),
+    entry({
+      id: "p7",
+      title: "Lose less of a stake for a first fault",
+      description: "A first fault may be an accident.",
+      state: "counting",
+      outcome: "passed",
+      startsUnixMs: now - 3 * DAY,
+      endsUnixMs: now - DAY,
+      next: "queue",
+      for: dgc("41000"),
+      against: dgc("1200"),
+      changes: [{ what: "slash", now: "10 %", then: "5 %", used: false, onThisNode: null }],
     }),
     entry({
       id: "p3",
@@ -300,7 +387,7 @@ export function proposals(now: number): ProposalView[] {
       for: dgc("52000"),
       against: dgc("1900"),
       voted: true,
-      changes: [{ what: "minimum_stake", now: "1,000 DGC", then: "500 DGC", onThisNode: "Your stake of 600 DGC is enough since then." }],
+      changes: [{ what: "minimum_stake", now: "1,000 DGC", then: "500 DGC", used: false, onThisNode: null }],
     }),
     entry({
       id: "p4",
@@ -311,7 +398,7 @@ export function proposals(now: number): ProposalView[] {
       endsUnixMs: now - 19 * DAY,
       for: dgc("9000"),
       against: dgc("120"),
-      changes: [{ what: "auditor_share", now: "20 %", then: "50 %", onThisNode: "Nothing: no audit was paid here." }],
+      changes: [{ what: "auditor_share", now: "20 %", then: "50 %", used: false, onThisNode: null }],
     }),
   ];
 }
@@ -325,6 +412,6 @@ export function voteStatus(scene: MoneyScene, now: number): VoteStatus {
     mine: scene === "nowallet" ? null : dgc(some ? "12.75" : "0"),
     threshold: dgc("100"),
     proposals: scene === "quiet" ? [] : proposals(now),
-    params: { auditRate: 100, auditorShareBps: 2000, minimumStake: dgc("500"), slashBps: 1000, feeBps: 200 },
+    params: RULES,
   };
 }

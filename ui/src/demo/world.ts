@@ -287,5 +287,5 @@ export const SETTINGS: Settings = {
   relay: true,
   threads: null,
   closeToTray: null,
-  money: { network: null, mode: "free", price: null, floor: null, daily: null, chat: null, lock: null, tariff: null, worth: null },
+  money: { network: null, mode: "free", price: null, floor: null, daily: null, chat: null, lock: null, tariff: null, worth: null, models: {} },
 };

@@ -1,5 +1,5 @@
 import { backend, errorView } from "../backend/backend";
-import type { Account, AccountRole, ErrorView, Intent, MoneyStatus, OfferPrice } from "../backend/types";
+import type { Account, AccountRole, AskedPrice, ErrorView, Intent, MoneyStatus, OfferPrice } from "../backend/types";
 import { t } from "../text";
 import { amount, type Length, marked } from "./amount";
 import { attempt } from "./toasts.svelte";
@@ -11,6 +11,8 @@ class Money {
   problem = $state.raw<ErrorView | null>(null);
   /** What peers ask, by the id of the model. */
   offers = $state.raw<OfferPrice[]>([]);
+  /** What this computer asks for the models that it lends. */
+  prices = $state.raw<AskedPrice[]>([]);
   /** The signing window is open: a second one would only come to the front. */
   signing = $state(false);
 
@@ -25,6 +27,7 @@ class Money {
     this.status = status;
     this.problem = null;
     void this.loadOffers();
+    void this.loadPrices();
   }
 
   async load(): Promise<void> {
@@ -48,6 +51,18 @@ class Money {
     }
   }
 
+  async loadPrices(): Promise<void> {
+    if (!this.network) {
+      this.prices = [];
+      return;
+    }
+    try {
+      this.prices = await backend().moneyPrices();
+    } catch {
+      this.prices = [];
+    }
+  }
+
   /** An amount inside of a sentence; Amount.svelte is for one that stands by itself. */
   say(units: string | bigint, symbol: string = this.symbol, length: Length = "brief"): string {
     const said = `${amount(units, length)} ${symbol}`;
@@ -62,6 +77,11 @@ class Money {
 
   account(role: AccountRole): Account | null {
     return this.status?.accounts.find((account) => account.role === role) ?? null;
+  }
+
+  /** The vote lists the file of this row. */
+  lists(model: string): boolean {
+    return this.status?.rules?.listed.some((listed) => listed.model === model) ?? false;
   }
 
   offerOf(model: string | null): OfferPrice | null {

@@ -29,7 +29,7 @@ export async function confirm(page: Page, locked: boolean, note: string | null =
     actions: [
       page.cancel(),
       {
-        name: t.confirm,
+        name: preview.simulation === "not_sent" ? t.confirmSign : t.confirm,
         look: "solid",
         act: async () => {
           if (password?.value === "") return page.refuse({ message: t.passwordNeeded, fix: null });
@@ -79,7 +79,7 @@ function figures(preview: Preview): HTMLElement {
     { class: "figures" },
     row(t.leaves, ...(preview.leaves.length === 0 ? [el("span", {}, t.nothingLeaves)] : preview.leaves.map((asset) => money(asset.amount, asset.symbol, test)))),
     row(t.to, el("code", { class: preview.known ? null : "bad" }, preview.to), el("span", { class: "quiet" }, preview.network.title)),
-    row(t.fee, money(preview.feeMax, coin, test, "at_most")),
+    ...(preview.simulation === "not_sent" ? [] : [row(t.fee, money(preview.feeMax, coin, test, "at_most"))]),
     row(t.after, money(preview.tokenAfter, symbol, test, "brief"), money(preview.coinAfter, coin, test, "brief")),
   );
 }
@@ -107,6 +107,8 @@ function readable({ name, value }: Field, { network }: Preview): Field {
 }
 
 function simulation(preview: Preview): HTMLElement {
+  // It is signed and not sent: who sends it tries it first.
+  if (preview.simulation === "not_sent") return el("p", { class: "quiet" }, t.notSent);
   const ok = preview.simulation === "ok";
   return el("p", { class: ok ? "good" : "bad" }, `${t.simulation}: ${ok ? t.simulationOk : t.simulationReverts}`, ok || preview.reason === null ? null : el("span", { class: "block" }, preview.reason));
 }

@@ -9,6 +9,16 @@ const kind = query.get("intent") ?? "send";
 const wallet = (query.get("wallet") as WalletState | null) ?? (kind === "create" || kind === "import" ? "none" : "unlocked");
 const preview = {
   unknown: { ...PREVIEW, known: false, title: "Call of a contract" },
+  start: {
+    ...PREVIEW,
+    title: "Sign a first deposit that somebody else brings to the chain",
+    feeMax: "0",
+    simulation: "not_sent" as const,
+    fields: [
+      { name: "For who brings it", value: "0.05 DGC" },
+      { name: "It may spend", value: "4.65 DGC" },
+    ],
+  },
   reverts: { ...PREVIEW, simulation: "reverts" as const, reason: "The receiver is locked by the token's admins." },
 }[query.get("preview") ?? ""];
 followTheme(location.search);

@@ -201,6 +201,14 @@ describe("a confirmation", () => {
     expect(log).toEqual([]);
   });
 
+  it("is signed and not sent where somebody else brings it", async () => {
+    await open(send, "unlocked", [{ ...PREVIEW, simulation: "not_sent", feeMax: "0" }]);
+    expect(root.textContent).toContain(t.notSent);
+    // It has no fee of this wallet's, and nothing was tried.
+    for (const part of [t.fee, t.simulationOk, t.confirm]) expect(root.textContent).not.toContain(part);
+    expect(root.textContent).toContain(t.confirmSign);
+  });
+
   it("is shown anew where the chain moved on, and not signed until that was confirmed", async () => {
     const second = { ...PREVIEW, digest: "0xsecond", feeMax: "999000000000000" };
     await open(send, "unlocked", [PREVIEW, second]);

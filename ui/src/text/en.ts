@@ -281,6 +281,8 @@ export const en = {
     moving: "Moving…",
     moved: (path: string) => `Models are now kept in ${path}`,
     fitNeed: (need: string) => `needs ${need}`,
+    listed: "Listed",
+    listedTitle: "The network's vote lists this file. That is a recommendation, and no permission.",
     fitFits: "Fits in memory",
     fitTight: "Tight",
     fitTooLarge: "Too large here",

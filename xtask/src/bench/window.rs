@@ -62,7 +62,7 @@ fn one(program: &Path) -> Result<(f64, f64), Failure> {
     let folder = tempfile::tempdir()
         .map_err(|error| Failure::new(format!("No temporary folder: {error}.")))?;
     let data = folder.path().join("data");
-    headless::prepare_folder(&data)?;
+    headless::prepare_folder(&data, "")?;
     let display = Display::open()?;
     let log = folder.path().join("log");
     let errors =

@@ -22,6 +22,8 @@ use zeroize::Zeroizing;
 /// A key's file is 64 digits and perhaps a line's end.
 const MAX_KEY_FILE: u64 = 256;
 const UNIT: u128 = 1_000_000_000_000_000_000;
+/// What an account begins with: the gas of some thousand transactions.
+const COIN: u128 = 10 * UNIT;
 /// Longer than this between proposal, vote and execution is said in days on the command line.
 const DAY: u64 = 86_400;
 
@@ -38,17 +40,26 @@ enum Task {
     /// On a chain that is there. Its opcodes are tried before anything is sent.
     Contracts(Box<Contracts>),
     /// On a chain of this machine's own, which ends with this program (Ctrl-C, or the end of its input).
-    Devnet {
-        /// Where the network file goes.
-        #[arg(long, default_value = "networks/devnet.toml")]
-        file: PathBuf,
-        /// Where it listens.
-        #[arg(long, default_value_t = 8545)]
-        port: u16,
-        /// Seconds between two blocks.
-        #[arg(long, default_value_t = 1)]
-        block_seconds: u64,
-    },
+    Devnet(Own),
+}
+
+#[derive(Debug, Args)]
+struct Own {
+    /// Where the network file goes.
+    #[arg(long, default_value = "networks/devnet.toml")]
+    file: PathBuf,
+    /// Where it listens; 0 is any free port.
+    #[arg(long, default_value_t = 8545)]
+    port: u16,
+    /// Seconds between two blocks.
+    #[arg(long, default_value_t = 1)]
+    block_seconds: u64,
+    /// Seconds that a vote stays open.
+    #[arg(long, default_value_t = 60)]
+    vote_seconds: u32,
+    /// An account that begins with coin for gas; may be given several times.
+    #[arg(long = "coin", value_name = "ADDRESS")]
+    accounts: Vec<Address>,
 }
 
 #[derive(Debug, Args)]
@@ -116,11 +127,7 @@ struct Contracts {
 async fn main() -> ExitCode {
     let done = match Arguments::parse().task {
         Task::Contracts(contracts) => on_a_chain(*contracts).await,
-        Task::Devnet {
-            file,
-            port,
-            block_seconds,
-        } => devnet(&file, port, block_seconds).await,
+        Task::Devnet(own) => devnet(&own).await,
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -168,19 +175,20 @@ async fn on_a_chain(contracts: Contracts) -> Result<(), Box<dyn std::error::Erro
     write(&file, &network)
 }
 
-async fn devnet(
-    file: &Path,
-    port: u16,
-    block_seconds: u64,
-) -> Result<(), Box<dyn std::error::Error>> {
+async fn devnet(own: &Own) -> Result<(), Box<dyn std::error::Error>> {
+    let block_seconds = own.block_seconds.max(1);
     let mut options = DevnetOptions {
-        port: Some(port),
-        block_time: Some(Duration::from_secs(block_seconds.max(1))),
+        port: Some(own.port),
+        block_time: Some(Duration::from_secs(block_seconds)),
         ..DevnetOptions::default()
     };
-    options.deploy.block_ms = block_seconds.max(1) * 1000;
+    options.deploy.block_ms = block_seconds * 1000;
+    options.deploy.voting.period_s = own.vote_seconds;
     let devnet = Devnet::start(&options).await?;
-    write(file, &devnet.network)?;
+    for account in &own.accounts {
+        devnet.set_coin(*account, COIN).await?;
+    }
+    write(&own.file, &devnet.network)?;
     println!("{} serves chain {}", devnet.url(), devnet.network.chain_id);
     // Whoever started this program ends it by closing its input, also where it was killed itself.
     let ended = tokio::task::spawn_blocking(|| io::copy(&mut io::stdin(), &mut io::sink()));

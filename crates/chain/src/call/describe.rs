@@ -174,6 +174,26 @@ impl Words<'_> {
                     ("Earnings go to", payout.to_string()),
                 ],
             ),
+            Call::Join {
+                payee,
+                signer,
+                until,
+            } => (
+                "Spend what is earned at once".to_owned(),
+                n.vault,
+                Vec::new(),
+                vec![
+                    ("Earned by", payee.to_string()),
+                    ("Device that may spend all of it", signer.to_string()),
+                    ("Until (Unix seconds)", until.to_string()),
+                ],
+            ),
+            Call::Unjoin { payee } => (
+                "Let earnings go to the wallet again".to_owned(),
+                n.vault,
+                Vec::new(),
+                vec![("Earned by", payee.to_string())],
+            ),
             Call::Reserve {
                 payer,
                 payee,

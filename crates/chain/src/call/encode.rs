@@ -126,6 +126,19 @@ impl Call {
                     },
                 )
             }
+            Self::Join {
+                payee,
+                signer,
+                until,
+            } => at(
+                vault,
+                &PayVault::joinCall {
+                    payee: *payee,
+                    signer: *signer,
+                    until: *until,
+                },
+            ),
+            Self::Unjoin { payee } => at(vault, &PayVault::unjoinCall { payee: *payee }),
             Self::Reserve {
                 payer,
                 payee,

@@ -69,6 +69,14 @@ pub enum Call {
     RegisterPayee { payout: Address },
     /// The payout's owner moves it.
     MovePayout { payee: Address, payout: Address },
+    /// Keeps what a payee of the sender claims in the vault, for a signer of the sender; registers or extends that.
+    Join {
+        payee: Address,
+        signer: Address,
+        until: u64,
+    },
+    /// Lets it leave the vault again.
+    Unjoin { payee: Address },
     /// Brings a signed reservation.
     Reserve {
         payer: Address,

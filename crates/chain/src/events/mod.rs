@@ -87,6 +87,15 @@ pub enum VaultEvent {
         payee: Address,
         payout: Address,
     },
+    Joined {
+        payee: Address,
+        payout: Address,
+        signer: Address,
+    },
+    Unjoined {
+        payee: Address,
+        payout: Address,
+    },
     Reserved {
         payer: Address,
         payee: Address,
@@ -123,6 +132,13 @@ pub enum VaultEvent {
         payout: Address,
         amount: u128,
         fee: u128,
+    },
+    /// It stayed in the vault, as a balance of `payer`; a `SignerSet` after it grants it to the signer.
+    Kept {
+        payer: Address,
+        payee: Address,
+        signer: Address,
+        amount: u128,
     },
     OverdraftShown {
         payer: Address,
@@ -319,6 +335,15 @@ impl From<PayVaultEvents> for VaultEvent {
                 payee: e.payee,
                 payout: e.payout,
             },
+            PayVaultEvents::Joined(e) => Self::Joined {
+                payee: e.payee,
+                payout: e.payout,
+                signer: e.signer,
+            },
+            PayVaultEvents::Unjoined(e) => Self::Unjoined {
+                payee: e.payee,
+                payout: e.payout,
+            },
             PayVaultEvents::Reserved(e) => Self::Reserved {
                 payer: e.payer,
                 payee: e.payee,
@@ -352,6 +377,12 @@ impl From<PayVaultEvents> for VaultEvent {
                 payout: e.payout,
                 amount: e.amount,
                 fee: e.fee,
+            },
+            PayVaultEvents::Kept(e) => Self::Kept {
+                payer: e.payer,
+                payee: e.payee,
+                signer: e.signer,
+                amount: e.amount,
             },
             PayVaultEvents::OverdraftShown(e) => Self::OverdraftShown {
                 payer: e.payer,

@@ -216,19 +216,20 @@ impl Endpoints {
         request: &Value,
         block: u64,
     ) -> Result<Called, ChainError> {
-        self.compare(
-            what,
-            "eth_call",
-            &json!([request, hex(block)]),
-            |answer| match answer {
-                Ok(value) => wire::bytes(&value).map(Called::Returned),
-                Err(RpcError::Refused(refused)) => wire::reverted(&refused)
-                    .map(Called::Reverted)
-                    .ok_or(refused.message),
-                Err(error) => Err(error.to_string()),
-            },
-        )
-        .await
+        self.compare(what, "eth_call", &json!([request, hex(block)]), called)
+            .await
+    }
+
+    /// What it would answer if some accounts were as they are said to be.
+    pub(crate) async fn call_as(
+        &self,
+        what: &str,
+        request: &Value,
+        accounts: &Value,
+        block: u64,
+    ) -> Result<Called, ChainError> {
+        let params = json!([request, hex(block), accounts]);
+        self.compare(what, "eth_call", &params, called).await
     }
 
     /// What an account has of the chain's own coin.
@@ -419,7 +420,17 @@ impl Endpoints {
     }
 }
 
+fn called(answer: Result<Value, RpcError>) -> Result<Called, String> {
+    match answer {
+        Ok(value) => wire::bytes(&value).map(Called::Returned),
+        Err(RpcError::Refused(refused)) => wire::reverted(&refused)
+            .map(Called::Reverted)
+            .ok_or(refused.message),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 /// A number as JSON-RPC writes it.
-pub(crate) fn hex(number: u64) -> String {
+fn hex(number: u64) -> String {
     format!("{number:#x}")
 }

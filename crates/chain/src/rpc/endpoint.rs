@@ -126,28 +126,32 @@ impl Endpoint {
         let status = response.status();
         let body = bounded(response).await?;
         // Some endpoints send an error of JSON-RPC with a status that is no success: the words are worth more.
-        let answer: Response = match serde_json::from_slice(&body) {
-            Ok(answer) => answer,
-            Err(_) if !status.is_success() => return Err(RpcError::Http(status.as_u16())),
-            Err(error) => return Err(RpcError::Garbage(words(&error.to_string()))),
-        };
-        if let Some(error) = answer.error {
-            return Err(RpcError::Refused(Refused {
-                code: error.code,
-                message: words(&error.message),
-                data: error.data,
-            }));
+        match result_of(&body, id) {
+            Ok(_) | Err(RpcError::Garbage(_)) if !status.is_success() => {
+                Err(RpcError::Http(status.as_u16()))
+            }
+            answer => answer,
         }
-        if !status.is_success() {
-            return Err(RpcError::Http(status.as_u16()));
-        }
-        if answer.id != json!(id) {
-            return Err(RpcError::Garbage(
-                "it belongs to another question".to_owned(),
-            ));
-        }
-        Ok(answer.result.unwrap_or(Value::Null))
     }
+}
+
+/// The `result` of an answer to the question of this number; JSON `null` where there is none.
+pub(crate) fn result_of(body: &[u8], id: u64) -> Result<Value, RpcError> {
+    let answer: Response = serde_json::from_slice(body)
+        .map_err(|error| RpcError::Garbage(words(&error.to_string())))?;
+    if let Some(error) = answer.error {
+        return Err(RpcError::Refused(Refused {
+            code: error.code,
+            message: words(&error.message),
+            data: error.data,
+        }));
+    }
+    if answer.id != json!(id) {
+        return Err(RpcError::Garbage(
+            "it belongs to another question".to_owned(),
+        ));
+    }
+    Ok(answer.result.unwrap_or(Value::Null))
 }
 
 async fn bounded(mut response: reqwest::Response) -> Result<Vec<u8>, RpcError> {

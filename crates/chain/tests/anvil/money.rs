@@ -101,6 +101,66 @@ async fn a_deposit_is_claimed_and_withdrawn_to_the_last_unit() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_joined_payee_claims_is_granted_until_it_is_unjoined() {
+    let world = World::new().await;
+    let (asker, device) = (voucher::device(9), voucher::device(10));
+    let (payer, payee, owner) = (world.address(1), world.address(2), world.address(3));
+    world.funded(1, asker.address()).await;
+    world.run(2, &Call::RegisterPayee { payout: owner }).await;
+    assert_eq!(world.chain.joined(payee).await.unwrap(), None);
+    let join = Call::Join {
+        payee,
+        signer: device.address(),
+        until: world.now() + 30 * 86_400,
+    };
+    let preview = world.chain.preview(payee, &join).await.unwrap();
+    assert!(
+        matches!(&preview.simulation, Simulation::Reverted { reason } if reason.contains("is paid to")),
+        "{preview:?}"
+    );
+    world.run(3, &join).await;
+    let joined = world.chain.joined(payee).await.unwrap();
+    assert_eq!(joined, Some(device.address()));
+
+    let claim = |level| Call::Claim {
+        payee,
+        rows: vec![voucher::row(world.network(), &asker, payer, payee, level)],
+    };
+    world.run(2, &claim(30 * UNIT)).await;
+    let granted = async || {
+        let signer = world.chain.signer(owner, device.address()).await.unwrap();
+        signer.unwrap().granted
+    };
+    assert_eq!(granted().await, 30 * UNIT);
+    world.run(3, &Call::Unjoin { payee }).await;
+    world.run(2, &claim(31 * UNIT)).await;
+    assert_eq!(granted().await, 30 * UNIT);
+    assert_eq!(world.chain.account(owner).await.unwrap().token, UNIT);
+    let preview = world.chain.preview(owner, &Call::Unjoin { payee }).await;
+    assert!(matches!(
+        preview.unwrap().simulation,
+        Simulation::Reverted { .. }
+    ));
+
+    let kinds: Vec<VaultEvent> = all_events(&world, 0)
+        .await
+        .into_iter()
+        .map(|(_, e)| e)
+        .skip(3)
+        .collect();
+    assert!(matches!(kinds[0], VaultEvent::SignerSet { payer, granted: 0, .. } if payer == owner));
+    assert!(matches!(kinds[1], VaultEvent::Joined { payout, .. } if payout == owner));
+    assert!(matches!(kinds[2], VaultEvent::Claimed { .. }));
+    assert!(matches!(kinds[3], VaultEvent::PaidOut { payout, .. } if payout == owner));
+    assert!(matches!(kinds[4], VaultEvent::Kept { amount, .. } if amount == 30 * UNIT));
+    assert!(matches!(kinds[5], VaultEvent::SignerSet { granted, .. } if granted == 30 * UNIT));
+    assert!(matches!(kinds[6], VaultEvent::Unjoined { payout, .. } if payout == owner));
+    assert!(matches!(kinds[7], VaultEvent::Claimed { paid: UNIT, .. }));
+    assert!(matches!(kinds[8], VaultEvent::PaidOut { .. }));
+    assert_eq!(kinds.len(), 9);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn events_come_once_and_in_order_from_any_block() {
     let world = World::new().await;
     let device = voucher::device(9);

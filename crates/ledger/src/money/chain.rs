@@ -74,6 +74,11 @@ pub enum ChainEvent {
         #[serde(with = "hexadecimal")] payee: Address, #[serde(with = "hexadecimal")] payout: Address,
         #[serde(with = "decimal")] amount: u128, #[serde(with = "decimal")] fee: u128,
     },
+    /// What it transferred stayed in the vault, in the payer's balance: the payee is paid out to that payer itself.
+    Kept {
+        #[serde(with = "hexadecimal")] payer: Address, #[serde(with = "hexadecimal")] signer: Address,
+        #[serde(with = "hexadecimal")] payee: Address, #[serde(with = "decimal")] amount: u128,
+    },
     /// A signer promised more than it was granted.
     OverdraftShown { #[serde(with = "hexadecimal")] payer: Address, #[serde(with = "hexadecimal")] signer: Address, mend_by_s: u64 },
     /// Its payer raised the grant in time.
@@ -224,7 +229,7 @@ fn ours(connection: &Connection, row: &ChainRow) -> Result<Option<Mine>, LedgerE
     let signer = match parties {
         Parties::Signer(payer, signer) => Signer::find(connection, &payer, &signer)?,
         Parties::Line(key) => Signer::find(connection, &key.payer, &key.signer)?,
-        Parties::Payer(_) | Parties::Payee(_) => None,
+        Parties::Payer(_) | Parties::Payee(_) | Parties::Both(..) => None,
     };
     let known = |sql: &str, address: Address| -> Result<bool, LedgerError> {
         Ok(connection
@@ -233,18 +238,24 @@ fn ours(connection: &Connection, row: &ChainRow) -> Result<Option<Mine>, LedgerE
     };
     let mut mine = row.mine;
     mine.payer |= signer.as_ref().is_some_and(|signer| signer.own);
+    let known_payer = |payer| {
+        known(
+            "SELECT EXISTS (SELECT 1 FROM signer WHERE payer = ?1 AND own)",
+            payer,
+        )
+    };
+    let known_payee = |payee| {
+        known(
+            "SELECT EXISTS (SELECT 1 FROM line WHERE payee = ?1 AND side = 'payee')",
+            payee,
+        )
+    };
     match parties {
-        Parties::Payer(payer) => {
-            mine.payer |= known(
-                "SELECT EXISTS (SELECT 1 FROM signer WHERE payer = ?1 AND own)",
-                payer,
-            )?;
-        }
-        Parties::Payee(payee) => {
-            mine.payee |= known(
-                "SELECT EXISTS (SELECT 1 FROM line WHERE payee = ?1 AND side = 'payee')",
-                payee,
-            )?;
+        Parties::Payer(payer) => mine.payer |= known_payer(payer)?,
+        Parties::Payee(payee) => mine.payee |= known_payee(payee)?,
+        Parties::Both(payer, payee) => {
+            mine.payer |= known_payer(payer)?;
+            mine.payee |= known_payee(payee)?;
         }
         Parties::Line(key) => {
             mine.payee |= Line::find(connection, Side::Payee, &key)?.is_some();
@@ -260,6 +271,8 @@ fn ours(connection: &Connection, row: &ChainRow) -> Result<Option<Mine>, LedgerE
 enum Parties {
     Payer(Address),
     Payee(Address),
+    /// A payer and the payee that is paid out to it.
+    Both(Address, Address),
     Signer(Address, Address),
     Line(LineKey),
 }
@@ -270,6 +283,7 @@ fn parties(event: &ChainEvent) -> Parties {
             Parties::Payer(payer)
         }
         ChainEvent::PaidOut { payee, .. } => Parties::Payee(payee),
+        ChainEvent::Kept { payer, payee, .. } => Parties::Both(payer, payee),
         ChainEvent::SignerSet { payer, signer, .. }
         | ChainEvent::SignerEnded { payer, signer, .. }
         | ChainEvent::GrantFreed { payer, signer, .. }

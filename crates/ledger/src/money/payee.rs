@@ -126,10 +126,15 @@ pub struct OpenLine {
 }
 
 impl OpenLine {
+    /// Whether the vault would still pay it: its signer is known in final blocks, and did not end longer than the thaw ago.
+    pub fn is_claimable(&self, now_s: u64) -> bool {
+        let claimable_until = self.until_s.map(|until| until.saturating_add(THAW_S));
+        claimable_until.is_some_and(|until| until > now_s)
+    }
+
     /// Whether to claim it now: `worth` is the least debt that is worth a claim's gas, `now_s` the chain's time.
     pub fn due(&self, worth: u128, now_s: u64) -> Option<DueWhy> {
-        let claimable_until = self.until_s.map(|until| until.saturating_add(THAW_S));
-        if claimable_until.is_none_or(|until| until <= now_s) {
+        if !self.is_claimable(now_s) {
             return None;
         }
         let reserved = self

@@ -97,6 +97,8 @@ pub enum Lost {
         /// The highest number that was booked.
         booked: u64,
     },
+    /// The chain granted it something, and no book of it is on this computer.
+    BookMissing,
 }
 
 impl std::fmt::Display for Lost {
@@ -129,6 +131,7 @@ impl std::fmt::Display for Lost {
                 "the chain has reservation {seen} for {}, {booked} is the last booked",
                 hex(payee)
             ),
+            Self::BookMissing => write!(f, "no book of it is on this computer"),
         }
     }
 }
@@ -155,6 +158,19 @@ pub struct BookLine {
     pub nonce: u64,
     /// Those that still count, in the order of their numbers.
     pub holds: Vec<HoldRow>,
+}
+
+/// A signer of this computer with which nothing more is signed, and which the chain still lets promise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LostSigner {
+    /// Its address.
+    pub signer: Address,
+    /// What it was granted, in base units.
+    pub granted: u128,
+    /// When it ends, in seconds of the chain.
+    pub until_s: u64,
+    /// How it was lost.
+    pub lost: Lost,
 }
 
 /// A signer's book, as it lies on disk.
@@ -187,6 +203,18 @@ impl Ledger {
         .await
     }
 
+    /// The signers of this payer whose books began here, the oldest first. One that ended may still have something to take back.
+    pub async fn signers_begun_for(&self, payer: Address) -> Result<Vec<Address>, LedgerError> {
+        self.call(move |connection| {
+            let own = Signer::all(connection)?.into_iter();
+            Ok(own
+                .filter(|row| row.own && row.payer == payer)
+                .map(|row| row.signer)
+                .collect())
+        })
+        .await
+    }
+
     /// What final blocks say of a signer, ours or a payer's. A grant only grows; its end is the chain's.
     pub async fn signer_seen(
         &self,
@@ -214,6 +242,52 @@ impl Ledger {
     ) -> Result<Option<BookRows>, LedgerError> {
         self.call(move |connection| book(connection, &payer, &signer))
             .await
+    }
+
+    /// A key of this computer has a grant, and its book is not here: nothing is ever signed with it again.
+    pub async fn signer_lost(
+        &self,
+        payer: Address,
+        signer: Address,
+        granted: u128,
+        until_s: u64,
+    ) -> Result<(), LedgerError> {
+        self.call(move |connection| {
+            let transaction = connection.transaction()?;
+            let mut row = Signer::begin(&transaction, &payer, &signer, false)?;
+            row.granted = row.granted.max(granted);
+            row.until_s = until_s;
+            mark_lost(&transaction, &mut row, &Lost::BookMissing)?;
+            row.save(&transaction)?;
+            Ok(transaction.commit()?)
+        })
+        .await
+    }
+
+    /// Signers of this payer that were lost here and have not ended by `now_s`, the oldest first.
+    pub async fn lost_signers(
+        &self,
+        payer: Address,
+        now_s: u64,
+    ) -> Result<Vec<LostSigner>, LedgerError> {
+        self.call(move |connection| {
+            let mut list = Vec::new();
+            for row in Signer::all(connection)? {
+                if row.payer != payer || row.until_s <= now_s {
+                    continue;
+                }
+                if let Some(lost) = read_lost(&row)? {
+                    list.push(LostSigner {
+                        signer: row.signer,
+                        granted: row.granted,
+                        until_s: row.until_s,
+                        lost,
+                    });
+                }
+            }
+            Ok(list)
+        })
+        .await
     }
 
     /// Books a promise. Only when this has returned may it be signed. The line's present total again is fine and adds nothing.

@@ -146,6 +146,19 @@ pub(super) fn book(
         ChainEvent::PaidOut { payee, fee, .. } => {
             books.payees("fee", Account::Fees(payee), Account::PaidOut(payee), fee)
         }
+        ChainEvent::Kept {
+            payer,
+            payee,
+            amount,
+            ..
+        } => {
+            // What the node of another computer earns for this payer comes from outside of these books.
+            let from = match mine.payee {
+                true => Account::PaidOut(payee),
+                false => Account::Outside(payer),
+            };
+            books.payers("kept", Account::Free(payer), from, amount)
+        }
     }
 }
 

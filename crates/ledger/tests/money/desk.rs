@@ -184,6 +184,11 @@ impl Desk {
         )
     }
 
+    /// An event of which nobody says whose it is.
+    pub(crate) fn strangers(&self, event: ChainEvent) -> ChainRow {
+        row(Mine::default(), event)
+    }
+
     /// An event of a payee of ours, and of the stranger who pays it.
     pub(crate) fn payees(&self, mut event: ChainEvent) -> ChainRow {
         match &mut event {
@@ -249,6 +254,7 @@ impl Desk {
             self.payers(claimed(A, 150, 150)),
             self.payees(claimed(B, 140, 140)),
             self.payees(paid_out(B, 126, 14)),
+            self.strangers(kept(B, 126)),
         ])
         .await;
         self.held(B, 400, 4).await;
@@ -334,6 +340,16 @@ pub(crate) fn paid_out(payee: Address, amount: u128, fee: u128) -> ChainEvent {
         payout: [0xcc; 20],
         amount,
         fee,
+    }
+}
+
+/// What a payee of ours was paid, in the balance of our payer.
+pub(crate) fn kept(payee: Address, amount: u128) -> ChainEvent {
+    ChainEvent::Kept {
+        payer: PAYER,
+        signer: SIGNER,
+        payee,
+        amount,
     }
 }
 

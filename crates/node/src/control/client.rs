@@ -25,7 +25,7 @@ use crate::{
     error::ErrorView,
     models::{ModelRow, ModelsView},
     money::{
-        EarningView, EarningsBy, Proof, VoteStatus,
+        AskedPrice, Claims, EarningView, EarningsBy, Proof, VoteStatus,
         view::{MoneyStatus, TransactionView},
     },
     node::Node,
@@ -288,6 +288,9 @@ calls! {
     earnings(from_ms: u64 => from_ms, until_ms: u64 => until_ms, by: EarningsBy => by) -> Vec<EarningView> = Earnings;
     proof_open(job: &str => job.to_owned()) -> Proof = ProofOpen;
     statement(path: &Path => path.to_owned(), csv: bool => csv) -> PathBuf = Statement;
+    money_prices() -> Vec<AskedPrice> = MoneyPrices;
+    start_text() -> String = StartText;
+    export_claims(path: &Path => path.to_owned()) -> Claims = ExportClaims;
     vote_status() -> VoteStatus = VoteStatus;
     sign_preview(intent: &Intent => Box::new(intent.clone())) -> Preview = SignPreview;
     sign_confirm(intent: &Intent => Box::new(intent.clone()), digest: &str => digest.to_owned()) -> () = SignConfirm;

@@ -184,6 +184,11 @@ pub enum Request {
         path: PathBuf,
         csv: bool,
     },
+    MoneyPrices,
+    StartText,
+    ExportClaims {
+        path: PathBuf,
+    },
     VoteStatus,
     SignPreview {
         intent: Box<Intent>,

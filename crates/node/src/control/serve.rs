@@ -251,6 +251,9 @@ async fn answer(node: &Node, request: Request, out: &Out) -> Result<serde_json::
         } => value(node.earnings(from_ms, until_ms, by).await?),
         Request::ProofOpen { job } => value(node.proof_open(&job).await?),
         Request::Statement { path, csv } => value(node.statement(&path, csv).await?),
+        Request::MoneyPrices => value(node.money_prices()),
+        Request::StartText => value(node.start_text()?),
+        Request::ExportClaims { path } => value(node.export_claims(&path).await?),
         Request::VoteStatus => value(node.vote_status().await?),
         Request::SignPreview { intent } => value(node.sign_preview(&intent).await?),
         Request::SignConfirm { intent, digest } => {

@@ -2,13 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use chain::{Call, Key, Spender, Start, U256};
+use chain::{Call, Key, SignerView, Spender, Start, U256};
+use ledger::THAW_S;
 use protocol::voucher::Address;
 
-use super::{Live, Money};
+use super::{Live, Money, start};
 use crate::{
     Node, clock,
-    error::NodeError,
+    error::{DISK_FULL_FIX, NodeError, is_disk_full},
     wallet::{
         Account, Change, Intent, Leaves, NamedValue, Preview, PreviewNetwork, Simulation, Support,
         WalletProblem, WalletRole,
@@ -34,6 +35,10 @@ pub(crate) struct Shown {
     pub(super) digest: String,
     pub(super) role: WalletRole,
     pub(super) preview: chain::Preview,
+    /// What was asked for needs another transaction after this one.
+    pub(super) more: bool,
+    /// A deposit whose permit is signed once it is confirmed.
+    pub(super) start: Option<Start>,
 }
 
 /// Why an act was not shown or done.
@@ -48,6 +53,12 @@ pub enum ActError {
     /// A key that is none.
     #[error(transparent)]
     Key(#[from] chain::KeyError),
+    /// What was handed over cannot be brought here.
+    #[error(transparent)]
+    Claims(#[from] super::ClaimsError),
+    /// The books cannot be read.
+    #[error(transparent)]
+    Ledger(#[from] ledger::LedgerError),
     /// A typing error in an address.
     #[error("{0} is no address of this chain")]
     NoAddress(String),
@@ -71,6 +82,27 @@ pub enum ActError {
         /// Which value.
         value: String,
     },
+    /// More than the account has.
+    #[error("the account has less than that")]
+    NotEnough,
+    /// Bond, late claims and the share of who brings it take all.
+    #[error("nothing of this sum would be left to spend")]
+    FeeTooHigh,
+    /// A text that is no signed first deposit.
+    #[error("this is no signed first deposit")]
+    NoStart,
+    /// One of another chain or vault.
+    #[error("this was signed for another network")]
+    OtherNetwork,
+    /// What was signed cannot be kept.
+    #[error("{path} cannot be written")]
+    File {
+        /// Where it belongs.
+        path: std::path::PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
     /// Something else was shown meanwhile.
     #[error("what was shown is not what is confirmed")]
     OtherDigest,
@@ -84,12 +116,20 @@ impl ActError {
             Self::Wallet(problem) => problem.code(),
             Self::Chain(_) => "chain",
             Self::Key(_) => "not_a_key",
+            Self::Claims(_) => "claims",
+            Self::Ledger(_) => "ledger_failed",
             Self::NoAddress(_) => "no_address",
             Self::NoAccount => "wallet_missing",
             Self::Days => "out_of_range",
             Self::NoProposal(_) => "no_proposal",
             Self::NoTransaction(_) => "no_transaction",
             Self::NoChange { .. } => "no_change",
+            Self::NotEnough => "not_enough",
+            Self::FeeTooHigh => "fee_too_high",
+            Self::NoStart => "no_start",
+            Self::OtherNetwork => "other_network",
+            Self::File { source, .. } if is_disk_full(source) => "disk_full",
+            Self::File { .. } => "file",
             Self::OtherDigest => "changed",
         }
     }
@@ -101,12 +141,22 @@ impl ActError {
             Self::Wallet(problem) => return problem.fix(),
             Self::Chain(_) => "Nothing was sent. Look at the state of the network, then try again.",
             Self::Key(_) => "Start the program again.",
+            Self::Claims(_) => {
+                "Choose the network that it is of, and the file as `earnings --export-claims` wrote it."
+            }
+            Self::Ledger(_) => "Nothing was sent. Look whether the disk is full.",
             Self::NoAddress(_) => "Copy the whole address again: 0x and 40 digits.",
             Self::NoAccount => "Make a wallet first.",
             Self::Days => "Choose another number of days.",
             Self::NoProposal(_) => "Open the proposal again.",
             Self::NoTransaction(_) => "Open the list of transactions again.",
             Self::NoChange { .. } => "Choose another value.",
+            Self::NotEnough => "Choose a smaller sum.",
+            Self::FeeTooHigh => "Deposit more, or offer a smaller share to who brings it.",
+            Self::NoStart => "Copy the whole text again, from its first brace to its last.",
+            Self::OtherNetwork => "Choose the network that it was signed for, then try again.",
+            Self::File { source, .. } if is_disk_full(source) => DISK_FULL_FIX,
+            Self::File { .. } => "Check the rights on the data folder.",
             Self::OtherDigest => "Look at it again, then confirm.",
         };
         text.to_owned()
@@ -126,6 +176,9 @@ impl Node {
             .live()
             .filter(|_| intent.is_signed())
             .ok_or_else(|| ActError::Wallet(intent.without_money()))?;
+        if let Intent::SignStart { amount, fee } = intent {
+            return Ok(self.show_start(&live, amount.0, fee.0).await?);
+        }
         let shown = self.show(&live, intent).await?;
         let view = view(&live, &shown);
         self.inner.money.shown(Some(shown));
@@ -142,6 +195,9 @@ impl Node {
             .money
             .live()
             .ok_or_else(|| ActError::Wallet(intent.without_money()))?;
+        if let Intent::SignStart { .. } = intent {
+            return Ok(self.sign_start(&live, digest).await?);
+        }
         let shown = self
             .inner
             .money
@@ -160,8 +216,12 @@ impl Node {
                 .signing_allowed(held.token)
                 .map_err(ActError::Wallet)?;
         }
+        let preview = match &shown.start {
+            Some(start) => permitted(&live, &key, start, &shown.preview).await?,
+            None => shown.preview,
+        };
         live.chain
-            .send(&key, shown.preview)
+            .send(&key, preview)
             .await
             .map_err(ActError::Chain)?;
         Ok(())
@@ -172,14 +232,20 @@ impl Node {
             id.parse()
                 .map_err(|_| ActError::NoTransaction(id.to_owned()))
         };
-        let (role, preview) = match intent {
+        let (role, preview, start, more) = match intent {
             Intent::SpeedUp { id } => {
                 let preview = live.chain.speed_up(transaction(id)?).await?;
-                (self.role_of(preview.from)?, preview)
+                (self.role_of(preview.from)?, preview, None, false)
             }
             Intent::Cancel { id } => {
                 let preview = live.chain.cancel(transaction(id)?).await?;
-                (self.role_of(preview.from)?, preview)
+                (self.role_of(preview.from)?, preview, None, false)
+            }
+            Intent::Deposit { amount } => {
+                let payer = self.payer_role();
+                let start = self.deposit(live, payer, amount.0).await?;
+                let preview = live.chain.preview_start(&start).await?;
+                (payer, preview, Some(start), false)
             }
             Intent::Create
             | Intent::Import
@@ -190,25 +256,33 @@ impl Node {
             | Intent::ChangePassword
             | Intent::EndSigner
             | Intent::RegisterPayee
+            | Intent::Join
+            | Intent::Unjoin
             | Intent::Faucet
             | Intent::Send { .. }
-            | Intent::Deposit { .. }
             | Intent::Withdraw { .. }
             | Intent::Grant { .. }
             | Intent::Delegate { .. }
             | Intent::Wrap { .. }
             | Intent::Unwrap { .. }
+            | Intent::Claim { .. }
             | Intent::Vote { .. }
+            | Intent::Queue { .. }
+            | Intent::Execute { .. }
+            | Intent::SignStart { .. }
+            | Intent::Relay { .. }
             | Intent::Propose { .. } => {
                 let (role, call) = self.call(live, intent).await?;
                 let preview = live.chain.preview(self.address(role)?, &call).await?;
-                (role, preview)
+                (role, preview, None, comes_first(intent, &call))
             }
         };
         Ok(Shown {
             digest: preview.digest.to_string(),
             role,
             preview,
+            start,
+            more,
         })
     }
 
@@ -228,8 +302,10 @@ impl Node {
                 };
                 (WalletRole::Wallet, call)
             }
-            Intent::Deposit { amount } => (payer, self.deposit(live, payer, amount.0).await?),
-            Intent::Withdraw { amount } => (payer, Call::Withdraw { amount: amount.0 }),
+            Intent::Withdraw { amount } => {
+                let owner = self.address(payer)?;
+                (payer, withdraw(live, owner, amount.0).await?)
+            }
             Intent::Grant { amount, days } => {
                 if !(1..=MAX_DAYS).contains(days) {
                     return Err(ActError::Days);
@@ -244,12 +320,27 @@ impl Node {
                 (payer, call)
             }
             Intent::EndSigner => {
-                let signer = self.address(WalletRole::Session)?;
+                let owner = self.address(payer)?;
+                let lost = self
+                    .inner
+                    .ledger
+                    .lost_signers(owner.into_array(), live.chain_now())
+                    .await?;
+                // One that was put aside goes first: nobody uses it, and it can still promise.
+                let signer = match lost.first() {
+                    Some(lost) => Address::from(lost.signer),
+                    None => self.address(WalletRole::Session)?,
+                };
                 (payer, Call::EndSigner { signer })
             }
             Intent::RegisterPayee => {
                 let payout = self.address(WalletRole::Wallet)?;
                 (WalletRole::Operator, Call::RegisterPayee { payout })
+            }
+            Intent::Join => (WalletRole::Wallet, self.join(live).await?),
+            Intent::Unjoin => {
+                let payee = self.address(WalletRole::Operator)?;
+                (WalletRole::Wallet, Call::Unjoin { payee })
             }
             Intent::Delegate { to } => (WalletRole::Wallet, Call::Delegate { to: address(to)? }),
             Intent::Wrap { amount } => {
@@ -270,6 +361,7 @@ impl Node {
                 let to = self.address(payer)?;
                 (payer, Call::Faucet { to })
             }
+            Intent::Claim { claims } => (WalletRole::Wallet, claims.call(live.network())?),
             Intent::Vote { id, support } => {
                 let call = Call::Vote {
                     id: id
@@ -284,6 +376,12 @@ impl Node {
                 };
                 (WalletRole::Wallet, call)
             }
+            Intent::Queue { id } => (WalletRole::Wallet, Call::Queue(motion(live, id).await?)),
+            Intent::Execute { id } => (WalletRole::Wallet, Call::Execute(motion(live, id).await?)),
+            Intent::Relay { start } => (
+                WalletRole::Wallet,
+                start::bring(start, live.chain.network())?,
+            ),
             Intent::Propose {
                 title,
                 description,
@@ -306,57 +404,49 @@ impl Node {
             | Intent::ConfirmWords
             | Intent::Export
             | Intent::ChangePassword
+            | Intent::SignStart { .. }
+            | Intent::Deposit { .. }
             | Intent::SpeedUp { .. }
             | Intent::Cancel { .. } => return Err(WalletProblem::NothingToSign.into()),
         })
     }
 
-    /// Tokens into the vault, and the key of this device with a grant out of them, by a permit for exactly that sum.
+    /// What this node earns, for the key of this device, which lives as long as after a deposit made now.
+    async fn join(&self, live: &Live) -> Result<Call, ActError> {
+        let owner = self.address(WalletRole::Wallet)?;
+        let signer = self.address(WalletRole::Session)?;
+        let known = live.chain.signer(owner, signer).await?;
+        let until = live.chain_now() + GRANT_LIFE.as_secs();
+        Ok(Call::Join {
+            payee: self.address(WalletRole::Operator)?,
+            signer,
+            // A life is never made shorter.
+            until: known.map_or(until, |signer| signer.until.max(until)),
+        })
+    }
+
+    /// Tokens into the vault, and the key of this device with a grant out of them.
     async fn deposit(
         &self,
         live: &Live,
         payer: WalletRole,
         amount: u128,
-    ) -> Result<Call, ActError> {
-        let key = self.key(payer)?;
-        let account = live.chain.account(key.address()).await?;
-        let terms = live.chain.vault_terms().await?;
-        let now = live.chain_now();
-        let bond = amount / BOND_PART;
-        let gas_pot = terms
-            .gas_share
-            .saturating_mul(GAS_SHARES)
-            .min(amount / POT_PART);
-        let deadline = U256::from(now + PERMIT_LIFE_S);
-        let permit = key.permit(live.chain.network(), amount, account.token_nonce, deadline)?;
-        let start = Start {
-            payer: key.address(),
-            deposit: amount,
-            signer: self.address(WalletRole::Session)?,
-            grant: amount - bond - gas_pot,
-            until: now + GRANT_LIFE.as_secs(),
-            bond,
-            gas_pot,
-            relayer_fee: 0,
-            // Any number that was not used: the time of now in milliseconds.
-            nonce: U256::from(clock::unix_ms()),
-            deadline,
-        };
-        Ok(Call::Start {
-            start,
-            permit: Some(permit),
-        })
+    ) -> Result<Start, ActError> {
+        let address = self.address(payer)?;
+        let signer = self.address(WalletRole::Session)?;
+        let deadline = live.chain_now() + PERMIT_LIFE_S;
+        first_steps(live, address, signer, (amount, 0), deadline).await
     }
 
     /// The account that asking is paid from.
-    fn payer_role(&self) -> WalletRole {
+    pub(super) fn payer_role(&self) -> WalletRole {
         match self.inner.settings.borrow().money.mode {
             super::settings::Mode::LendAndSpend => WalletRole::Wallet,
             super::settings::Mode::Free | super::settings::Mode::Earn => WalletRole::Spend,
         }
     }
 
-    fn address(&self, role: WalletRole) -> Result<Address, ActError> {
+    pub(super) fn address(&self, role: WalletRole) -> Result<Address, ActError> {
         let status = self.inner.wallet.status();
         let mut accounts = status.accounts.iter();
         accounts
@@ -374,7 +464,7 @@ impl Node {
             .ok_or(ActError::NoAccount)
     }
 
-    fn key(&self, role: WalletRole) -> Result<Key, ActError> {
+    pub(super) fn key(&self, role: WalletRole) -> Result<Key, ActError> {
         let wallet = &self.inner.wallet;
         let secret = match role {
             WalletRole::Wallet => wallet.key(Account::Wallet)?,
@@ -383,6 +473,22 @@ impl Node {
             WalletRole::Session => wallet.session_key()?,
         };
         Ok(Key::from_secret(secret.expose())?)
+    }
+}
+
+/// The transaction of a deposit that was confirmed, with a permit for exactly that sum.
+async fn permitted(
+    live: &Live,
+    key: &Key,
+    start: &Start,
+    shown: &chain::Preview,
+) -> Result<chain::Preview, ActError> {
+    let account = live.chain.account(key.address()).await?;
+    let network = live.chain.network();
+    let permit = key.permit(network, start.deposit, account.token_nonce, start.deadline)?;
+    match live.chain.signed_start(shown, start, permit).await {
+        Err(chain::ChainError::PreviewChanged) => Err(ActError::OtherDigest),
+        preview => Ok(preview?),
     }
 }
 
@@ -395,6 +501,37 @@ impl Money {
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         std::mem::replace(&mut *shown, new)
     }
+}
+
+/// Whether a call only makes way for what was asked for.
+fn comes_first(intent: &Intent, call: &Call) -> bool {
+    matches!(
+        (intent, call),
+        (Intent::Wrap { .. }, Call::Approve { .. }) | (Intent::Withdraw { .. }, Call::Thaw { .. })
+    )
+}
+
+/// Tokens out of the vault. Where too few are free, what an ended key has left is taken back first.
+async fn withdraw(live: &Live, payer: Address, amount: u128) -> Result<Call, ActError> {
+    if live.chain.account(payer).await?.vault_balance < amount {
+        let now = live.chain_now();
+        for signer in live.ledger.signers_begun_for(payer.into_array()).await? {
+            let signer = Address::from(signer);
+            let view = live.chain.signer(payer, signer).await?;
+            if view.is_some_and(|view| is_due_back(&view, now)) {
+                return Ok(Call::Thaw { payer, signer });
+            }
+        }
+    }
+    Ok(Call::Withdraw { amount })
+}
+
+/// Whether the vault gives something of this signer back: the rest of its grant one thaw after its end, bond and gas pot after two.
+fn is_due_back(view: &SignerView, now: u64) -> bool {
+    let since = |thaws: u64| now >= view.until.saturating_add(thaws * THAW_S);
+    let rest = view.granted > view.spent && since(1);
+    let bond = (view.bond > 0 || view.gas_pot > 0) && since(2);
+    !view.contested && (rest || bond)
 }
 
 fn address(text: &str) -> Result<Address, ActError> {
@@ -410,6 +547,66 @@ fn address(text: &str) -> Result<Address, ActError> {
     read.ok_or_else(|| ActError::NoAddress(text.to_owned()))
 }
 
+/// A deposit, and this device's key with what of it is left after the bond, the pot for late claims and the share of who brings
+/// it.
+pub(super) async fn first_steps(
+    live: &Live,
+    payer: Address,
+    signer: Address,
+    (amount, relayer_fee): (u128, u128),
+    deadline: u64,
+) -> Result<Start, ActError> {
+    let terms = live.chain.vault_terms().await?;
+    let bond = amount / BOND_PART;
+    let gas_pot = terms
+        .gas_share
+        .saturating_mul(GAS_SHARES)
+        .min(amount / POT_PART);
+    let grant = (amount - bond - gas_pot)
+        .checked_sub(relayer_fee)
+        .filter(|grant| *grant > 0)
+        .ok_or(ActError::FeeTooHigh)?;
+    Ok(Start {
+        payer,
+        deposit: amount,
+        signer,
+        grant,
+        until: live.chain_now() + GRANT_LIFE.as_secs(),
+        bond,
+        gas_pot,
+        relayer_fee,
+        // Any number that was not used: the time of now in milliseconds.
+        nonce: U256::from(clock::unix_ms()),
+        deadline: U256::from(deadline),
+    })
+}
+
+/// The calls of a proposal, as the chain has them.
+async fn motion(live: &Live, id: &str) -> Result<chain::Motion, ActError> {
+    let none = || ActError::NoProposal(id.to_owned());
+    let number: U256 = id.parse().map_err(|_| none())?;
+    let proposals = live.chain.proposals().await?;
+    let mut proposals = proposals.into_iter();
+    proposals
+        .find(|proposal| proposal.id == number)
+        .map(|proposal| proposal.motion)
+        .ok_or_else(none)
+}
+
+/// A model as it is proposed: digest of the file, licence, family and digest of its card, with a blank between them.
+fn listing(value: &str) -> Option<chain::Model> {
+    let parts: Vec<&str> = value.split_whitespace().collect();
+    let [digest, licence, family, card] = parts.as_slice() else {
+        return None;
+    };
+    Some(chain::Model {
+        digest: digest.parse().ok()?,
+        licence: (*licence).to_owned(),
+        family: (*family).to_owned(),
+        card: card.parse().ok()?,
+    })
+}
+
 fn read_change(live: &Live, change: &Change) -> Result<chain::Change, ActError> {
     let bad = || ActError::NoChange {
         what: change.what.clone(),
@@ -423,6 +620,10 @@ fn read_change(live: &Live, change: &Change) -> Result<chain::Change, ActError> 
         "minimum_stake" => {
             chain::Change::MinimumStake(super::settings::sum(&change.value).ok_or_else(bad)?)
         }
+        "model_add" => chain::Change::ListModel(listing(&change.value).ok_or_else(bad)?),
+        "model_remove" => chain::Change::DropModel {
+            digest: change.value.parse().map_err(|_| bad())?,
+        },
         // What the vault takes goes to those who decide over it.
         "fee" => chain::Change::Fee {
             bps: small()?,
@@ -456,6 +657,7 @@ fn view(live: &Live, shown: &Shown) -> Preview {
         fee_max: preview.fee_max.to_string(),
         coin_after: preview.coin_after.map(|left| left.to_string()),
         token_after: preview.token_after.map(|left| left.to_string()),
+        more: shown.more,
         fields: preview
             .described
             .fields
@@ -473,5 +675,41 @@ fn view(live: &Live, shown: &Shown) -> Preview {
             symbol: network.token.symbol.clone(),
             coin: network.coin.symbol.clone(),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rest_comes_back_after_one_thaw_and_the_bond_after_two() {
+        let view = SignerView {
+            granted: 10,
+            spent: 4,
+            locked: 0,
+            until: 1_000,
+            bond: 1,
+            gas_pot: 0,
+            ended: true,
+            thawed: false,
+            contested: false,
+        };
+        assert!(!is_due_back(&view, 1_000 + THAW_S - 1));
+        assert!(is_due_back(&view, 1_000 + THAW_S));
+        let thawed = SignerView {
+            spent: 10,
+            thawed: true,
+            ..view
+        };
+        assert!(!is_due_back(&thawed, 1_000 + 2 * THAW_S - 1));
+        assert!(is_due_back(&thawed, 1_000 + 2 * THAW_S));
+        let empty = SignerView { bond: 0, ..thawed };
+        assert!(!is_due_back(&empty, u64::MAX));
+        let contested = SignerView {
+            contested: true,
+            ..view
+        };
+        assert!(!is_due_back(&contested, u64::MAX));
     }
 }

@@ -108,6 +108,10 @@ pub(super) fn row(happened: &Happened, ours: &Ours) -> Option<ChainRow> {
             ChainEvent::PaidOut { payee: a(payee), payout: a(payout), amount: *amount, fee: *fee },
             Mine { payer: false, payee: is_payee(payee) },
         ),
+        V::Kept { payer, payee, signer, amount } => (
+            ChainEvent::Kept { payer: a(payer), signer: a(signer), payee: a(payee), amount: *amount },
+            Mine { payer: is_payer(payer), payee: is_payee(payee) },
+        ),
         V::OverdraftShown { payer, signer, reporter: _, promised: _, mend_by } => (
             ChainEvent::OverdraftShown { payer: a(payer), signer: a(signer), mend_by_s: *mend_by },
             Mine { payer: is_payer(payer), payee: false },
@@ -125,7 +129,7 @@ pub(super) fn row(happened: &Happened, ours: &Ours) -> Option<ChainRow> {
             Mine { payer: is_payer(payer), payee: is_payee(payee) },
         ),
         // Where claims go and what the fee is is asked of the chain, not summed.
-        V::PayeeSet { .. } | V::FeeSet { .. } => return None,
+        V::PayeeSet { .. } | V::Joined { .. } | V::Unjoined { .. } | V::FeeSet { .. } => return None,
     };
     Some(ChainRow {
         tx: happened.tx.0,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use ledger::{By, EarningKey, Earnings, EarningsQuery, JobEarning, StatementFormat};
 use protocol::{
     JobId,
-    voucher::{self, Address, B256, Vault, Voucher, payee::WORTH_THE_GAS},
+    voucher::{self, Address, B256, Vault, Voucher},
 };
 use serde::{Deserialize, Serialize};
 
@@ -214,13 +214,12 @@ impl Node {
 
     fn query(&self, from_ms: u64, until_ms: u64) -> EarningsQuery {
         let live = self.inner.money.live();
-        let till = live.as_ref().and_then(|live| live.till.as_ref());
         EarningsQuery {
             from_ms,
             until_ms,
             utc_offset_s: time::UtcOffset::current_local_offset()
                 .map_or(0, time::UtcOffset::whole_seconds),
-            worth: till.map_or(0, |till| till.costs().claim.saturating_mul(WORTH_THE_GAS)),
+            worth: live.as_ref().map_or(0, |live| live.worth_claiming()),
             now_s: live
                 .as_ref()
                 .map_or_else(|| clock::unix_ms() / 1000, |live| live.chain_now()),
@@ -257,62 +256,6 @@ pub struct Receiving {
     pub address: String,
     /// The same as a picture.
     pub qr_svg: String,
-}
-
-/// What peers ask for one model now, per million tokens, in base units.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct OfferPrice {
-    /// The id of its row among the models.
-    pub model: String,
-    /// The lowest for reading.
-    pub input_low: String,
-    /// The highest for reading.
-    pub input_high: String,
-    /// The lowest for writing.
-    pub output_low: String,
-    /// The highest for writing.
-    pub output_high: String,
-    /// Offers that are known.
-    pub offers: u32,
-}
-
-impl Node {
-    /// What peers ask for each model of the list, as far as offers of it are known.
-    #[must_use]
-    pub fn money_offers(&self) -> Vec<OfferPrice> {
-        let known = self.inner.asking.now().network.known_offers();
-        let mut prices = Vec::new();
-        for model in self.inner.models.all() {
-            let Some(reference) = model.reference else {
-                continue;
-            };
-            let of_it = known
-                .iter()
-                .map(|known| &known.offer)
-                .filter(|offer| offer.model.digest == reference.digest);
-            let (mut input, mut output): (Vec<_>, Vec<_>) = of_it
-                .map(|offer| (offer.prices.input, offer.prices.output))
-                .unzip();
-            input.sort_unstable();
-            output.sort_unstable();
-            let text = |price: Option<&protocol::price::Price>| {
-                price.map_or_else(String::new, |price| price.base_units_per_mtok().to_string())
-            };
-            if input.is_empty() {
-                continue;
-            }
-            prices.push(OfferPrice {
-                model: model.id,
-                input_low: text(input.first()),
-                input_high: text(input.last()),
-                output_low: text(output.first()),
-                output_high: text(output.last()),
-                offers: u32::try_from(output.len()).unwrap_or(u32::MAX),
-            });
-        }
-        prices
-    }
 }
 
 /// The state of the largest part, the better known one among equals; `None` where nothing was earned.

@@ -13,7 +13,9 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::DropGuard;
 
 use super::{
+    anew::{self, Compared},
     purse::{Purse, PurseError},
+    rules::{self, Rules},
     settings::Mode,
     settle, status,
     till::Till,
@@ -39,6 +41,10 @@ pub(crate) struct Live {
     pub(super) operator: Option<Key>,
     /// Where claims go.
     pub(super) payout: Option<Address>,
+    /// What votes have set; `None` until it was read.
+    pub(super) rules: watch::Sender<Option<Rules>>,
+    /// The chain turned out not to be the one that the books were written on.
+    pub(super) other_chain: watch::Sender<bool>,
     /// Why nothing more is settled.
     pub(super) problem: watch::Sender<Option<String>>,
     /// What the last audit found first.
@@ -62,6 +68,12 @@ impl Live {
     /// What the network's file says.
     pub(crate) fn network(&self) -> &Network {
         self.chain.network()
+    }
+
+    /// Asking is paid from the account that claims go to.
+    pub(super) fn spends_earnings(&self) -> bool {
+        let payer = self.purse.as_ref().map(|purse| purse.payer());
+        self.till.is_some() && payer.is_some() && payer == self.payout
     }
 
     /// Seconds since 1970 as final blocks have it; this computer's clock before the first of them.
@@ -101,9 +113,11 @@ pub(crate) async fn keep(inner: Arc<Inner>) {
                         chain = Some(live.chain.clone());
                         inner.money.live.send_replace(Some(Arc::clone(&live)));
                         opened.clone_from(&wanted);
+                        let weak = Arc::downgrade(&live);
                         inner
                             .tasks
-                            .spawn(status::keep(Arc::clone(&inner), Arc::downgrade(&live)));
+                            .spawn(rules::keep(Arc::clone(&inner), weak.clone()));
+                        inner.tasks.spawn(status::keep(Arc::clone(&inner), weak));
                     }
                     Err(error) => {
                         tracing::warn!(%error, "money cannot be used");
@@ -125,6 +139,7 @@ pub(crate) async fn keep(inner: Arc<Inner>) {
             }
             changed = settings.changed() => if changed.is_err() { return },
             changed = wallet.changed() => if changed.is_err() { return },
+            () = anew::outlived(inner.money.live()) => opened = None,
             () = tokio::time::sleep(RETRY), if retry => {}
         }
     }
@@ -172,8 +187,9 @@ async fn open(
         .ledger
         .bind_vault(network.chain_id, network.vault.into_array())
         .await?;
+    let compared = anew::look(&chain, &inner.ledger).await?;
     let payout = basis.wallet.as_deref().and_then(parse);
-    // Joined accounts: what is earned is spent.
+    // One account for both: what is earned is spent.
     let payer = match basis.mode {
         Mode::LendAndSpend => payout,
         Mode::Free | Mode::Earn => basis.spend.as_deref().and_then(parse),
@@ -193,7 +209,8 @@ async fn open(
                 claim: network.in_token(network.gas.claim_row),
                 reserve: network.in_token(network.gas.reserve),
             };
-            let till = Till::new(&inner.ledger, chain.clone(), vault, key.address(), costs);
+            let till =
+                Till::open(&inner.ledger, chain.clone(), vault, key.address(), costs).await?;
             (Some(Arc::new(till)), Some(key))
         }
     };
@@ -205,12 +222,20 @@ async fn open(
         till,
         operator,
         payout,
+        rules: watch::Sender::new(None),
+        other_chain: watch::Sender::new(false),
         problem: watch::Sender::new(None),
         disagrees: watch::Sender::new(None),
         moved: Notify::new(),
         _settling: stop.clone().drop_guard(),
     });
-    inner.tasks.spawn(settle::run(Arc::downgrade(&live), stop));
+    let weak = Arc::downgrade(&live);
+    inner.tasks.spawn(async move {
+        // Nothing of a chain is booked before it is known to be the books' own.
+        if compared == Compared::Same || anew::wait(&weak, &stop).await {
+            settle::run(weak, stop).await;
+        }
+    });
     Ok(live)
 }
 
@@ -236,7 +261,16 @@ async fn purse(
             tokio::time::timeout(RETRY, chain.reached())
                 .await
                 .map_err(|_| OpenError::NotReached)?;
-            if chain.signer(payer, signer).await?.is_some() {
+            if let Some(view) = chain.signer(payer, signer).await? {
+                inner
+                    .ledger
+                    .signer_lost(
+                        payer.into_array(),
+                        signer.into_array(),
+                        view.granted,
+                        view.until,
+                    )
+                    .await?;
                 secret = inner.wallet.renew_session_key()?;
             }
         }
@@ -297,6 +331,8 @@ pub(super) enum OpenError {
     )]
     NotReached,
     #[error(transparent)]
+    OtherChain(#[from] anew::OtherChain),
+    #[error(transparent)]
     Chain(#[from] chain::ChainError),
     #[error(transparent)]
     Wallet(#[from] WalletProblem),
@@ -327,7 +363,24 @@ impl OpenError {
                 crate::error::sentence(self),
                 Some("It is tried again by itself. Everything else works meanwhile.".to_owned()),
             ),
-            Self::Folder { .. }
+            Self::OtherChain(anew::OtherChain::Anew { .. }) => ErrorView::new(
+                "chain_anew",
+                crate::error::sentence(self),
+                Some(
+                    "Use another data folder for it (--data), or choose another network. The old books stay as they are."
+                        .to_owned(),
+                ),
+            ),
+            Self::OtherChain(anew::OtherChain::Behind { .. }) => ErrorView::new(
+                "chain_anew",
+                crate::error::sentence(self),
+                Some(
+                    "It is tried again by itself. If the network was started anew, use another data folder for it (--data)."
+                        .to_owned(),
+                ),
+            ),
+            Self::OtherChain(anew::OtherChain::Chain(_) | anew::OtherChain::Ledger(_))
+            | Self::Folder { .. }
             | Self::Chain(_)
             | Self::Ledger(_)
             | Self::Purse(_)

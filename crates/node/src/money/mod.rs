@@ -9,18 +9,27 @@
 //! | `purse` | the payer's side: promises of this computer's session key |
 //! | `till` | the payee's side: vouchers of strangers |
 //! | `live` | both of them on one network, opened and closed as settings and keys come and go |
+//! | `anew` | whether the chain is the one that the books were written on |
 //! | `settle` | what goes on with the chain by itself: events into the books, claims to it |
+//! | `rules` | what votes have set, and what of it is obeyed here |
 //! | `act` | what the person asks the wallet to do, as transactions |
-//! | `status`, `earned`, `votes`, [`view`] | what a shell sees |
+//! | `start` | first steps that are signed here and brought to the chain by somebody else |
+//! | `handover` | vouchers handed to somebody who brings them to the vault |
+//! | `status`, `earned`, `offered`, `votes`, [`view`] | what a shell sees |
 
 mod act;
+mod anew;
 mod convert;
 mod earned;
+mod handover;
 mod live;
+mod offered;
 mod price;
 mod purse;
+mod rules;
 pub mod settings;
 mod settle;
+mod start;
 mod status;
 mod till;
 pub mod view;
@@ -31,18 +40,18 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 
 pub use act::ActError;
-pub use earned::{
-    ChainView, EarningState, EarningView, EarningsBy, OfferPrice, Proof, Receiving, SignedView,
-};
+pub use earned::{ChainView, EarningState, EarningView, EarningsBy, Proof, Receiving, SignedView};
+pub use handover::{ClaimRow, Claims, ClaimsError, MAX_CLAIM_ROWS};
 pub use live::keep_network;
 pub(crate) use live::{Live, keep};
+pub use offered::{AskedPrice, OfferPrice};
 pub(crate) use price::{allowance, asked};
 pub(crate) use purse::{Promising, Purse, PurseError};
 pub(crate) use till::{Till, TillJob};
 use view::MoneyStatus;
 
 use crate::error::ErrorView;
-pub use votes::{CallView, ChangeView, Outcome, ParamsView, ProposalView, Stage, VoteStatus};
+pub use votes::{CallView, ChangeView, NextStep, Outcome, ProposalView, Stage, VoteStatus};
 
 /// Money as the node holds it.
 #[derive(Debug)]
@@ -51,6 +60,8 @@ pub(crate) struct Money {
     status: watch::Sender<MoneyStatus>,
     /// What was shown last, until it is confirmed or something else is shown.
     shown: Mutex<Option<act::Shown>>,
+    /// The same of first steps that somebody else will bring.
+    start_shown: Mutex<Option<start::Shown>>,
 }
 
 impl Default for Money {
@@ -59,6 +70,7 @@ impl Default for Money {
             live: watch::Sender::new(None),
             status: watch::Sender::new(MoneyStatus::default()),
             shown: Mutex::new(None),
+            start_shown: Mutex::new(None),
         }
     }
 }

@@ -15,7 +15,7 @@ use protocol::{
         payer::{Book, FIRST_RESERVATION_S, Grant, MAX_RESERVATION_S, Refused},
     },
 };
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 use crate::clock;
 
@@ -28,6 +28,8 @@ pub(crate) struct Purse {
     key: SessionKey,
     /// Or why nothing more is signed with this key.
     book: Mutex<Result<Book, Lost>>,
+    /// Nothing more is signed with this key: another one is needed.
+    lost: watch::Sender<bool>,
 }
 
 /// What a raise of a line is for.
@@ -62,10 +64,10 @@ pub(crate) enum PurseError {
     #[error(transparent)]
     Sign(#[from] protocol::voucher::VoucherError),
     /// The book of this key lies elsewhere.
-    #[error("the books of this computer do not know its own key; end it and begin another")]
+    #[error("the books of this computer do not know its own key")]
     NoBook,
     /// A payee or the chain showed more than this computer ever booked.
-    #[error("{0}; end this key and begin another")]
+    #[error("{0}; this computer pays with another key from now on")]
     Lost(Lost),
 }
 
@@ -90,7 +92,15 @@ impl Purse {
             payer,
             key,
             book: Mutex::new(Ok(book)),
+            lost: watch::Sender::new(false),
         })
+    }
+
+    /// Waits until its book turns out not to be the newest one.
+    pub(crate) async fn lost(&self) {
+        let mut lost = self.lost.subscribe();
+        // The sender lives in `self`: it cannot be gone.
+        let _ = lost.wait_for(|lost| *lost).await;
     }
 
     /// Whose balance pays.
@@ -126,9 +136,10 @@ impl Purse {
 
     /// A final block: its time, and what happened in it.
     pub(crate) async fn chain_moved(&self, time: u64, events: &[Happened]) {
-        let mut book = self.book.lock().await;
-        let Ok(book) = book.as_mut() else { return };
+        let mut held = self.book.lock().await;
+        let Ok(book) = held.as_mut() else { return };
         book.chain_time(time);
+        let mut drawn_on = false;
         for happened in events {
             match &happened.event {
                 VaultEvent::SignerSet {
@@ -158,6 +169,12 @@ impl Purse {
                     signer,
                     nonce,
                 } if self.is_ours(payer, signer) => book.released(payee, *nonce),
+                VaultEvent::Claimed { payer, signer, .. }
+                | VaultEvent::Reserved { payer, signer, .. }
+                    if self.is_ours(payer, signer) =>
+                {
+                    drawn_on = true;
+                }
                 VaultEvent::SignerSet { .. }
                 | VaultEvent::SignerEnded { .. }
                 | VaultEvent::Released { .. }
@@ -166,6 +183,9 @@ impl Purse {
                 | VaultEvent::GrantFreed { .. }
                 | VaultEvent::BondFreed { .. }
                 | VaultEvent::PayeeSet { .. }
+                | VaultEvent::Joined { .. }
+                | VaultEvent::Unjoined { .. }
+                | VaultEvent::Kept { .. }
                 | VaultEvent::Reserved { .. }
                 | VaultEvent::Claimed { .. }
                 | VaultEvent::GasShared { .. }
@@ -177,6 +197,18 @@ impl Purse {
                 | VaultEvent::FeeSet { .. } => {}
             }
         }
+        // The books know whether more was drawn than was ever promised here.
+        if drawn_on
+            && let Err(PurseError::Lost(lost)) =
+                read_book(&self.ledger, self.payer, self.signer()).await
+        {
+            self.give_up(&mut held, lost);
+        }
+    }
+
+    fn give_up(&self, held: &mut Result<Book, Lost>, lost: Lost) {
+        *held = Err(lost);
+        self.lost.send_replace(true);
     }
 
     fn is_ours(&self, payer: &Address, signer: &Address) -> bool {
@@ -215,7 +247,7 @@ impl Purse {
             .await;
         if let Err(error) = written {
             // The book is ahead of the disk: what the disk says holds.
-            self.reread(book).await?;
+            self.reread(&mut held).await?;
             return Err(error.into());
         }
         Ok(self.key.sign(&self.vault, promised)?)
@@ -250,7 +282,7 @@ impl Purse {
             })
             .await;
         if let Err(error) = written {
-            self.reread(book).await?;
+            self.reread(&mut held).await?;
             return Err(error.into());
         }
         Ok(self.key.sign_reservation(&self.vault, reservation)?)
@@ -286,7 +318,7 @@ impl Purse {
             .await?;
         match lost {
             Some(lost) => {
-                *held = Err(lost.clone());
+                self.give_up(&mut held, lost.clone());
                 Err(lost.into())
             }
             None => Ok(()),
@@ -301,8 +333,15 @@ impl Purse {
         }
     }
 
-    async fn reread(&self, book: &mut Book) -> Result<(), PurseError> {
-        *book = read_book(&self.ledger, self.payer, self.signer()).await?;
+    async fn reread(&self, held: &mut Result<Book, Lost>) -> Result<(), PurseError> {
+        match read_book(&self.ledger, self.payer, self.signer()).await {
+            Ok(book) => *held = Ok(book),
+            Err(PurseError::Lost(lost)) => {
+                self.give_up(held, lost.clone());
+                return Err(lost.into());
+            }
+            Err(error) => return Err(error),
+        }
         Ok(())
     }
 }

@@ -1,5 +1,7 @@
 //! What the person set about money. Names are single words, so that the file and the page spell them alike.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// What the switch means when it is on.
@@ -9,10 +11,20 @@ pub enum Mode {
     /// Answers strangers for nothing.
     #[default]
     Free,
-    /// Is paid, and asks from the account that its claims go to: a deposit lies between.
+    /// Is paid, and asks from the account that its claims go to: once that is joined, each claim can be spent at once.
     LendAndSpend,
     /// Is paid; asking is paid from an account apart.
     Earn,
+}
+
+/// What is asked for one model, in the place of what is asked for all.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ModelPrice {
+    /// Base units per million output tokens; `None` is the median of the offers of this model.
+    pub price: Option<String>,
+    /// The least that is asked where the median is taken.
+    pub floor: Option<String>,
 }
 
 /// The person's settings about money. Sums are decimal digits of base units, since they do not fit the numbers of TOML and
@@ -38,6 +50,8 @@ pub struct MoneySettings {
     pub tariff: Option<f64>,
     /// What one DGC is worth to the person, in the same money.
     pub worth: Option<f64>,
+    /// Other figures for single models, by their ids in the list of models.
+    pub models: BTreeMap<String, ModelPrice>,
 }
 
 /// Long enough to read a preview and fetch the sheet with the words, short enough for an unattended desk.
@@ -62,11 +76,21 @@ impl MoneySettings {
             ("money.daily", &self.daily),
             ("money.chat", &self.chat),
         ];
+        let of_models = self.models.values().flat_map(|model| {
+            [
+                ("money.models", &model.price),
+                ("money.models", &model.floor),
+            ]
+        });
         let no_sum = sums
-            .iter()
+            .into_iter()
+            .chain(of_models)
             .find(|(_, text)| text.as_deref().is_some_and(|text| sum(text).is_none()));
         if let Some((name, _)) = no_sum {
             return Some((name, "must be a whole number of base units, in digits"));
+        }
+        if self.models.len() > MAX_MODELS {
+            return Some(("money.models", "must name at most 1000 models"));
         }
         let figures = [("money.tariff", self.tariff), ("money.worth", self.worth)];
         let no_figure = figures
@@ -91,6 +115,9 @@ impl MoneySettings {
         }
     }
 }
+
+/// Models with a price of their own: a list that a person sees is shorter.
+const MAX_MODELS: usize = 1000;
 
 /// Characters of a network's name: it is the name of a file.
 const MAX_NAME: usize = 64;
@@ -129,6 +156,18 @@ mod tests {
         assert_eq!(told(|s| s.price = Some("+1".into())), Some("money.price"));
         assert_eq!(told(|s| s.floor = Some(String::new())), Some("money.floor"));
         assert_eq!(told(|s| s.daily = Some("1e3".into())), Some("money.daily"));
+        let of_model = |price: Option<&str>, floor: Option<&str>| {
+            let mut settings = MoneySettings::default();
+            let of_model = ModelPrice {
+                price: price.map(str::to_owned),
+                floor: floor.map(str::to_owned),
+            };
+            settings.models.insert("starter".to_owned(), of_model);
+            settings.problem().map(|(name, _)| name)
+        };
+        assert_eq!(of_model(Some("7"), None), None);
+        assert_eq!(of_model(Some("-7"), None), Some("money.models"));
+        assert_eq!(of_model(None, Some("")), Some("money.models"));
         assert_eq!(told(|s| s.chat = Some("9".repeat(40))), Some("money.chat"));
         assert_eq!(told(|s| s.tariff = Some(-0.1)), Some("money.tariff"));
         assert_eq!(told(|s| s.worth = Some(f64::NAN)), Some("money.worth"));

@@ -7,7 +7,7 @@ use std::{sync::Weak, time::Duration};
 
 use chain::{Call, Chain, ChainError, Key, MAX_ROWS, Simulation};
 use ledger::{ChainBlock, HeldVoucher, OpenLine};
-use protocol::voucher::{Address, Vault, Voucher, payee::WORTH_THE_GAS};
+use protocol::voucher::{Address, Vault, Voucher};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -146,9 +146,10 @@ async fn send(live: &Live) -> Result<(), SettleError> {
         return Ok(());
     }
     let open = live.ledger.open_lines(payee.into_array()).await?;
-    if open.is_empty() {
+    if open.is_empty() && !live.spends_earnings() {
         return Ok(());
     }
+    // Where it is paid, or about to be joined: the wallet joins what the payee said is its.
     if live.chain.payout(payee).await?.is_none() {
         let Some(payout) = live.payout else {
             return Ok(());
@@ -181,7 +182,7 @@ async fn send(live: &Live) -> Result<(), SettleError> {
         }
     }
     let now_s = live.chain_now();
-    let worth = till.costs().claim.saturating_mul(WORTH_THE_GAS);
+    let worth = live.worth_claiming();
     let rows: Vec<&OpenLine> = open
         .iter()
         .filter(|line| line.due(worth, now_s).is_some())

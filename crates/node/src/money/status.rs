@@ -6,13 +6,13 @@ use std::{
 };
 
 use chain::{Chain, SignerView, State, TxState};
-use ledger::{By, Earnings, EarningsQuery, LedgerError};
-use protocol::voucher::{Address, payee::WORTH_THE_GAS};
+use ledger::{Account, By, Earnings, EarningsQuery, LedgerError};
+use protocol::voucher::Address;
 
 use super::{
-    Live,
+    Live, rules, start,
     view::{
-        ChainState, EarnedView, EndpointView, MoneyAccount, MoneyStatus, NetworkView,
+        ChainState, EarnedView, EndpointView, Joined, MoneyAccount, MoneyStatus, NetworkView,
         TransactionView, VaultView,
     },
 };
@@ -41,8 +41,11 @@ pub(super) fn without(inner: &Inner) -> MoneyStatus {
         accounts: Vec::new(),
         vault: None,
         earned: None,
+        rules: None,
+        start: None,
         spent_today: None,
         mode: inner.settings.borrow().money.mode,
+        joined: None,
         problems: Vec::new(),
     }
 }
@@ -63,10 +66,12 @@ pub(super) async fn keep(inner: Arc<Inner>, weak: Weak<Live>) {
         let mut settings = inner.settings.subscribe();
         let mut health = live.chain.health();
         let mut transactions = live.chain.watch_transactions();
+        let mut rules = live.rules.subscribe();
         wallet.borrow_and_update();
         settings.borrow_and_update();
         health.borrow_and_update();
         transactions.borrow_and_update();
+        rules.borrow_and_update();
         match status(&inner, &live).await {
             Ok(status) => {
                 inner.money.status.send_if_modified(|now| {
@@ -85,6 +90,7 @@ pub(super) async fn keep(inner: Arc<Inner>, weak: Weak<Live>) {
             _ = settings.changed() => {}
             _ = health.changed() => {}
             _ = transactions.changed() => {}
+            _ = rules.changed() => {}
             () = tokio::time::sleep(LOOK) => {}
         }
         drop(live);
@@ -109,8 +115,41 @@ async fn status(inner: &Inner, live: &Live) -> Result<MoneyStatus, LedgerError> 
         status.vault = vault(live, payer, purse.signer(), purse.promised().await).await;
     }
     status.earned = earned(live, now).await?;
+    status.rules = live
+        .rules
+        .borrow()
+        .as_ref()
+        .map(|read| rules::view(inner, read));
+    status.start = start::waiting(inner, live, &status);
+    status.joined = joined(live).await;
     status.problems = problems(&status, live);
+    status.problems.extend(lost_key(live).await?);
     Ok(status)
+}
+
+/// A key of this computer that pays nothing more, and could still be made to promise by whoever has it.
+async fn lost_key(live: &Live) -> Result<Option<ErrorView>, LedgerError> {
+    let Some(purse) = &live.purse else {
+        return Ok(None);
+    };
+    let lost = live
+        .ledger
+        .lost_signers(purse.payer().into_array(), live.chain_now())
+        .await?;
+    Ok(lost.first().map(|lost| {
+        let key = Address::from(lost.signer).to_checksum(None);
+        ErrorView::new(
+            "key_lost",
+            format!(
+                "This computer pays with a new key, since the books of the old one, {key}, are not the newest: {}.",
+                lost.lost
+            ),
+            Some(
+                "End the old key (`decentralgpt wallet end-key`), then make a deposit or a grant for the new one."
+                    .to_owned(),
+            ),
+        )
+    }))
 }
 
 fn network(chain: &Chain) -> NetworkView {
@@ -178,6 +217,23 @@ async fn vault(live: &Live, payer: Address, signer: Address, promised: u128) -> 
     })
 }
 
+async fn joined(live: &Live) -> Option<Joined> {
+    let payee = live.till.as_ref()?.payee();
+    let Some(payout) = live.chain.payout(payee).await.ok()? else {
+        return Some(Joined::Unregistered);
+    };
+    let signer = live.chain.joined(payee).await.ok()?;
+    let spends = live
+        .purse
+        .as_ref()
+        .map(|purse| (purse.payer(), purse.signer()));
+    Some(match signer {
+        None if live.payout == Some(payout) => Joined::No,
+        Some(signer) if spends == Some((payout, signer)) => Joined::Yes,
+        None | Some(_) => Joined::Elsewhere,
+    })
+}
+
 async fn earned(live: &Live, now: u64) -> Result<Option<EarnedView>, LedgerError> {
     let Some(till) = &live.till else {
         return Ok(None);
@@ -186,14 +242,25 @@ async fn earned(live: &Live, now: u64) -> Result<Option<EarnedView>, LedgerError
         from_ms,
         until_ms: u64::MAX,
         utc_offset_s: 0,
-        worth: till.costs().claim.saturating_mul(WORTH_THE_GAS),
+        worth: live.worth_claiming(),
         now_s: live.chain_now(),
     };
     let today = now - now % DAY_MS;
     let sum = |from_ms| sum(live, query(from_ms));
     let ever = sum(0).await?;
     let vouchered = |earnings: &Earnings| earnings.vouchered().to_string();
+    let payee = till.payee().into_array();
+    let taken = live.ledger.balance(Account::Fees(payee)).await?;
+    let fees = taken.debit.saturating_sub(taken.credit);
+    let fee_bps = live
+        .rules
+        .borrow()
+        .as_ref()
+        .map(|rules| rules.params.fee.bps);
     Ok(Some(EarnedView {
+        available_net: fee_bps.map(|bps| rules::after_fee(ever.available, bps).to_string()),
+        fees: fees.to_string(),
+        paid_net: ever.paid_out.saturating_sub(fees).to_string(),
         checking: ever.checking.to_string(),
         available: ever.available.to_string(),
         too_small: ever.too_small.to_string(),

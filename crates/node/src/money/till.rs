@@ -36,6 +36,8 @@ const MAX_FACTS: usize = 1024;
 /// Takes money for what this computer serves.
 #[derive(Debug)]
 pub(crate) struct Till {
+    /// From then on no job that was answered before can be shown again, in milliseconds since 1970.
+    guarded_from_ms: u64,
     ledger: Ledger,
     chain: Chain,
     vault: Vault,
@@ -75,21 +77,30 @@ struct Job {
 }
 
 impl Till {
-    pub(crate) fn new(
+    /// # Errors
+    /// [`ledger::LedgerError`], where it cannot be read since when jobs are remembered.
+    pub(crate) async fn open(
         ledger: &Ledger,
         chain: Chain,
         vault: Vault,
         payee: Address,
         costs: Costs,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, ledger::LedgerError> {
+        Ok(Self {
+            guarded_from_ms: guarded_from_ms(ledger.guarded_since_ms().await?),
             ledger: ledger.clone(),
             chain,
             vault,
             payee,
             costs,
             state: Mutex::default(),
-        }
+        })
+    }
+
+    /// Until when no paid job is taken, in milliseconds since 1970: the list of jobs is new, and one of those that it does not know
+    /// could be shown again for a second final. `None`: they are taken.
+    pub(crate) fn closed_until_ms(&self) -> Option<u64> {
+        (clock::unix_ms() < self.guarded_from_ms).then_some(self.guarded_from_ms)
     }
 
     /// Who is paid: the operator key of this computer.
@@ -117,6 +128,11 @@ impl Till {
         job: &TillJob,
         voucher: &Voucher<Checked>,
     ) -> Result<(Standing, Option<[u8; VOUCHER_BYTES]>), Declined> {
+        if self.closed_until_ms().is_some() {
+            return Err(refused(
+                "the list of jobs is new here, and nothing is taken for money for some minutes",
+            ));
+        }
         // Asked first: who has no grant leaves no trace on the disk.
         let facts = self.facts(voucher.payer, voucher.signer()).await?;
         let line = self.line(voucher.payer, voucher.signer());
@@ -403,6 +419,14 @@ impl State {
     }
 }
 
+/// When every job that was named before `since_ms` has expired; 0 where the list is as old as this computer's name.
+fn guarded_from_ms(since_ms: u64) -> u64 {
+    match since_ms {
+        0 => 0,
+        since_ms => since_ms.saturating_add(ledger::MAX_EXPIRY_MS),
+    }
+}
+
 fn refused(why: &str) -> Declined {
     Declined {
         code: RefuseCode::PaymentRefused,
@@ -414,4 +438,16 @@ fn refused(why: &str) -> Declined {
 fn failed(error: ledger::LedgerError) -> Declined {
     tracing::warn!(%error, "a voucher could not be written down");
     refused("the voucher could not be written down")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_of_jobs_that_is_new_is_trusted_once_all_before_it_has_expired() {
+        assert_eq!(guarded_from_ms(0), 0, "it is as old as the computer's name");
+        assert_eq!(guarded_from_ms(5_000), 5_000 + ledger::MAX_EXPIRY_MS);
+        assert_eq!(guarded_from_ms(u64::MAX), u64::MAX);
+    }
 }

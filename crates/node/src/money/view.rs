@@ -108,6 +108,12 @@ pub struct EarnedView {
     pub too_small: String,
     /// Claimed in final blocks.
     pub paid_out: String,
+    /// What of that the network's fee took.
+    pub fees: String,
+    /// What of that reached the wallet.
+    pub paid_net: String,
+    /// What would reach it of what is collectable, at the fee of now; `None` while that is not known.
+    pub available_net: Option<String>,
     /// Never to be collected: its signer is over for too long.
     pub lost: String,
     /// Vouchered since midnight (UTC).
@@ -116,6 +122,66 @@ pub struct EarnedView {
     pub week: String,
     /// In the last thirty.
     pub month: String,
+}
+
+/// What votes have set, as of a final block. Shares are parts of 10,000.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RulesView {
+    /// The fee on claims: what is shown of earnings and what is worth claiming follow from it.
+    pub fee_bps: u16,
+    /// Audited jobs. Nothing here uses it.
+    pub audit_rate: u16,
+    /// The auditors' part of the fee. Nothing here uses it.
+    pub auditor_share_bps: u16,
+    /// The first slash of a stake. Nothing here uses it.
+    pub slash_bps: u16,
+    /// What is asked of a provider, in base units. Nothing here uses it.
+    pub minimum_stake: String,
+    /// The block that it was read at.
+    pub block: u64,
+    /// The models that are listed.
+    pub listed: Vec<ListedModel>,
+}
+
+/// A model that the vote lists: a list to follow, and no permission.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ListedModel {
+    /// SHA-256 of its file, in hexadecimal.
+    pub digest: String,
+    /// Its licence, as the list names it.
+    pub licence: String,
+    /// Its architecture, as the list names it.
+    pub family: String,
+    /// The id of its row among the models; `None`: no row here has that file.
+    pub model: Option<String>,
+}
+
+/// First steps that were signed here: a deposit and a grant, for whoever brings them to the chain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StartView {
+    /// What leaves the account.
+    pub deposit: String,
+    /// What of it who brings it gets.
+    pub fee: String,
+    /// Nobody can bring it afterwards, in Unix seconds.
+    pub deadline_unix_s: u64,
+}
+
+/// Where this node's claims go, as final blocks have it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Joined {
+    /// Its key never said where: it does so by itself, for a little coin.
+    Unregistered,
+    /// To the wallet's account.
+    No,
+    /// They stay in the vault and raise what this device's key may spend.
+    Yes,
+    /// To another wallet, or to another key than the one that pays here now.
+    Elsewhere,
 }
 
 /// Everything about money, whole.
@@ -136,10 +202,16 @@ pub struct MoneyStatus {
     pub vault: Option<VaultView>,
     /// What was earned; `None` where nothing can be.
     pub earned: Option<EarnedView>,
+    /// What votes have set; `None` before it was read.
+    pub rules: Option<RulesView>,
+    /// First steps that were signed here and wait for somebody to bring them.
+    pub start: Option<StartView>,
     /// Spent since midnight (UTC); `None` where nothing can be.
     pub spent_today: Option<String>,
     /// What the switch means.
     pub mode: Mode,
+    /// Where claims go; `None` where there are none, or the chain does not say now.
+    pub joined: Option<Joined>,
     /// What is missing, the most pressing first.
     pub problems: Vec<ErrorView>,
 }

@@ -1,12 +1,19 @@
 //! What is voted on, and what it would change here: decoded from the data of its calls, never from its description.
 
-use chain::{Change, Params, Proposal, ProposalState};
+use chain::{B256, Change, Proposal, ProposalState};
+use protocol::ModelDigest;
 use serde::{Deserialize, Serialize};
 
-use super::{ActError, EarningsBy, Live};
+use super::{
+    ActError, EarningsBy, Live,
+    rules::{self, PARTS, Rules},
+    view::RulesView,
+};
 use crate::{
     Node, clock,
     error::NodeError,
+    models::Model,
+    node::Inner,
     wallet::{NamedValue, WalletProblem, WalletRole},
 };
 
@@ -43,6 +50,16 @@ pub enum Outcome {
     Cancelled,
 }
 
+/// What has to be sent next for a carried proposal to take effect. Anybody may send it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NextStep {
+    /// Into its waiting time.
+    Queue,
+    /// Out of it: it has waited.
+    Execute,
+}
+
 /// One change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -53,6 +70,8 @@ pub struct ChangeView {
     pub now: Option<String>,
     /// What it would be.
     pub then: String,
+    /// Something on this computer follows it. What does not is read and shown, and that is all.
+    pub used: bool,
     /// What that means here, in figures of this computer; `None` where it means nothing.
     pub on_this_node: Option<String>,
 }
@@ -84,6 +103,8 @@ pub struct ProposalView {
     pub starts_unix_ms: u64,
     pub ends_unix_ms: u64,
     pub eta_unix_ms: Option<u64>,
+    /// What anybody can do now to bring it into force.
+    pub next: Option<NextStep>,
     pub r#for: String,
     pub against: String,
     pub abstain: String,
@@ -94,22 +115,6 @@ pub struct ProposalView {
     pub weight: String,
     pub changes: Vec<ChangeView>,
     pub calls: Vec<CallView>,
-}
-
-/// What votes have set.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ParamsView {
-    /// Audited jobs, in parts of 10,000.
-    pub audit_rate: u16,
-    /// The auditors' part of the fee, in parts of 10,000.
-    pub auditor_share_bps: u16,
-    /// What is asked of a provider, in base units.
-    pub minimum_stake: String,
-    /// The first slash of a stake, in parts of 10,000.
-    pub slash_bps: u16,
-    /// The fee on claims, in parts of 10,000.
-    pub fee_bps: u16,
 }
 
 /// Everything about votes.
@@ -129,12 +134,11 @@ pub struct VoteStatus {
     /// The newest first.
     pub proposals: Vec<ProposalView>,
     /// What votes have set.
-    pub params: ParamsView,
+    pub params: RulesView,
 }
 
 /// What this computer did in the last month.
 struct Month {
-    jobs: u64,
     earned: u128,
 }
 
@@ -158,7 +162,7 @@ impl Node {
             .into_iter()
             .find(|account| account.role == WalletRole::Wallet)
             .and_then(|account| account.address.parse().ok());
-        Ok(status(&live, wallet, &month)
+        Ok(status(&self.inner, &live, wallet, &month)
             .await
             .map_err(ActError::Chain)?)
     }
@@ -169,7 +173,6 @@ impl Node {
             .earnings(now.saturating_sub(MONTH_MS), now, EarningsBy::Device)
             .await?;
         Ok(Month {
-            jobs: rows.iter().map(|row| row.jobs).sum(),
             earned: rows
                 .iter()
                 .filter_map(|row| row.earned.parse::<u128>().ok())
@@ -179,12 +182,13 @@ impl Node {
 }
 
 async fn status(
+    inner: &Inner,
     live: &Live,
     wallet: Option<chain::Address>,
     month: &Month,
 ) -> Result<VoteStatus, chain::ChainError> {
     let chain = &live.chain;
-    let params = chain.params().await?;
+    let set = rules::read(chain).await?;
     let rules = chain.vote_rules().await?;
     let (power, mine) = match wallet {
         Some(address) => (
@@ -193,13 +197,19 @@ async fn status(
         ),
         None => (None, None),
     };
+    let here = Here {
+        live,
+        set: &set,
+        month,
+        model: &|digest| inner.models.by_digest(&ModelDigest::new(digest.0)),
+    };
     let mut proposals = Vec::new();
     for proposal in chain.proposals().await? {
         let (weight, voted) = match wallet {
             Some(address) => chain.standing(&proposal, address).await?,
             None => (0, false),
         };
-        proposals.push(view(live, &proposal, (weight, voted), &params, month));
+        proposals.push(view(&here, &proposal, (weight, voted)));
     }
     Ok(VoteStatus {
         wrapped: power.map_or(0, |power| power.wrapped).to_string(),
@@ -210,23 +220,21 @@ async fn status(
         mine: mine.map(|mine| mine.to_string()),
         threshold: rules.threshold.to_string(),
         proposals,
-        params: ParamsView {
-            audit_rate: params.audit_rate,
-            auditor_share_bps: params.auditor_share_bps,
-            minimum_stake: params.minimum_stake.to_string(),
-            slash_bps: params.slash_bps,
-            fee_bps: params.fee.bps,
-        },
+        params: rules::view(inner, &set),
     })
 }
 
-fn view(
-    live: &Live,
-    proposal: &Proposal,
-    (weight, voted): (u128, bool),
-    params: &Params,
-    month: &Month,
-) -> ProposalView {
+/// What a change is held against: what holds now, and what this computer has and did.
+struct Here<'a> {
+    live: &'a Live,
+    set: &'a Rules,
+    month: &'a Month,
+    /// The row here whose file has this digest.
+    model: &'a (dyn Fn(&B256) -> Option<Model> + Sync),
+}
+
+fn view(here: &Here<'_>, proposal: &Proposal, (weight, voted): (u128, bool)) -> ProposalView {
+    let network = here.live.network();
     let description = &proposal.motion.description;
     let (title, rest) = description.split_once('\n').unwrap_or((description, ""));
     let ms = |seconds: u64| seconds.saturating_mul(1000);
@@ -240,6 +248,7 @@ fn view(
         starts_unix_ms: ms(proposal.start),
         ends_unix_ms: ms(proposal.end),
         eta_unix_ms: proposal.eta.map(ms),
+        next: next_step(proposal, here.live.chain_now()),
         r#for: proposal.votes_for.to_string(),
         against: proposal.against.to_string(),
         abstain: proposal.abstain.to_string(),
@@ -250,11 +259,12 @@ fn view(
             .calls
             .iter()
             .map(|call| match &call.change {
-                Some(change) => meaning(live, change, params, month),
+                Some(change) => meaning(here, change),
                 None => ChangeView {
                     what: "other".to_owned(),
                     now: None,
-                    then: call.text(live.network()),
+                    then: call.text(network),
+                    used: false,
                     on_this_node: None,
                 },
             })
@@ -265,7 +275,7 @@ fn view(
             .map(|call| CallView {
                 to: call.target.to_checksum(None),
                 known: call.change.is_some(),
-                title: call.text(live.network()),
+                title: call.text(network),
                 fields: vec![NamedValue {
                     name: "data".to_owned(),
                     value: call.data.to_string(),
@@ -298,67 +308,172 @@ fn stage(proposal: &Proposal) -> (Stage, Option<Outcome>) {
     }
 }
 
-/// What a change means, beside what holds now and what this computer did in the last month.
-fn meaning(live: &Live, change: &Change, params: &Params, month: &Month) -> ChangeView {
-    let network = live.network();
-    let symbol = &network.token.symbol;
+/// What can be sent now. One that is queued waits for its time; one that waited too long is over.
+fn next_step(proposal: &Proposal, now_s: u64) -> Option<NextStep> {
+    match proposal.state {
+        ProposalState::Succeeded => Some(NextStep::Queue),
+        ProposalState::Queued if proposal.eta.is_some_and(|eta| eta <= now_s) => {
+            Some(NextStep::Execute)
+        }
+        ProposalState::Queued
+        | ProposalState::Pending
+        | ProposalState::Active
+        | ProposalState::Canceled
+        | ProposalState::Defeated
+        | ProposalState::Expired
+        | ProposalState::Executed => None,
+    }
+}
+
+/// What a change means, beside what holds now and what this computer has and did in the last month.
+fn meaning(here: &Here<'_>, change: &Change) -> ChangeView {
+    let network = here.live.network();
+    let params = &here.set.params;
     let percent = |bps: u16| format!("{}.{:02} %", bps / 100, bps % 100);
     let token = |amount: u128| {
-        chain::amount_text(chain::U256::from(amount), network.token.decimals, symbol)
+        let token = &network.token;
+        chain::amount_text(chain::U256::from(amount), token.decimals, &token.symbol)
     };
-    let of = |amount: u128, bps: u16| amount / 10_000 * u128::from(bps);
-    let (what, now, then, on_this_node) = match change {
-        Change::Fee { bps, .. } => (
-            "fee",
-            Some(percent(params.fee.bps)),
+    // Only what something here follows may claim to mean something here.
+    let unused = |what: &str, now: String, then: String| ChangeView {
+        what: what.to_owned(),
+        now: Some(now),
+        then,
+        used: false,
+        on_this_node: None,
+    };
+    match change {
+        Change::AuditRate(rate) => {
+            unused("audit_rate", percent(params.audit_rate), percent(*rate))
+        }
+        Change::AuditorShare(bps) => unused(
+            "auditor_share",
+            percent(params.auditor_share_bps),
             percent(*bps),
-            (month.earned > 0).then(|| {
+        ),
+        Change::Slash(bps) => unused("slash", percent(params.slash_bps), percent(*bps)),
+        Change::MinimumStake(amount) => unused(
+            "minimum_stake",
+            token(params.minimum_stake),
+            token(*amount),
+        ),
+        Change::Fee { bps, .. } => ChangeView {
+            what: "fee".to_owned(),
+            now: Some(percent(params.fee.bps)),
+            then: percent(*bps),
+            used: true,
+            on_this_node: fee_on_month(here.month.earned, params.fee.bps, *bps).map(|(then, now)| {
                 format!(
                     "Of the {} that your last 30 days earned, {} would have gone to the fee instead of {}.",
-                    token(month.earned),
-                    token(of(month.earned, *bps)),
-                    token(of(month.earned, params.fee.bps)),
+                    token(here.month.earned),
+                    token(then),
+                    token(now),
                 )
             }),
-        ),
-        Change::AuditRate(rate) => (
-            "audit_rate",
-            Some(percent(params.audit_rate)),
-            percent(*rate),
-            (month.jobs > 0).then(|| {
-                format!(
-                    "Of the {} paid jobs of your last 30 days, about {} would have been computed again instead of about {}.",
-                    month.jobs,
-                    month.jobs * u64::from(*rate) / 10_000,
-                    month.jobs * u64::from(params.audit_rate) / 10_000,
-                )
+        },
+        Change::ListModel(model) => ChangeView {
+            what: "model_add".to_owned(),
+            now: listed(here, &model.digest),
+            then: format!("{} ({}), {}", model.family, model.licence, model.digest),
+            used: true,
+            on_this_node: Some(match (here.model)(&model.digest) {
+                Some(row) => format!("You know it as {}; it would be marked as listed.", row.name),
+                None => "No model of your list has this file.".to_owned(),
             }),
-        ),
-        Change::AuditorShare(bps) => (
-            "auditor_share",
-            Some(percent(params.auditor_share_bps)),
-            percent(*bps),
-            None,
-        ),
-        Change::Slash(bps) => ("slash", Some(percent(params.slash_bps)), percent(*bps), None),
-        Change::MinimumStake(amount) => (
-            "minimum_stake",
-            Some(token(params.minimum_stake)),
-            token(*amount),
-            None,
-        ),
-        Change::ListModel(model) => (
-            "model_add",
-            None,
-            format!("{} ({}), {}", model.family, model.licence, model.digest),
-            None,
-        ),
-        Change::DropModel { digest } => ("model_remove", None, digest.to_string(), None),
-    };
-    ChangeView {
-        what: what.to_owned(),
-        now,
-        then,
-        on_this_node,
+        },
+        Change::DropModel { digest } => ChangeView {
+            what: "model_remove".to_owned(),
+            now: listed(here, digest),
+            then: digest.to_string(),
+            used: true,
+            on_this_node: Some(match (here.model)(digest) {
+                Some(row) => format!(
+                    "You know it as {}; it would lose its mark, and work as before.",
+                    row.name
+                ),
+                None => "No model of your list has this file.".to_owned(),
+            }),
+        },
+    }
+}
+
+/// How a file is listed now.
+fn listed(here: &Here<'_>, digest: &B256) -> Option<String> {
+    let mut models = here.set.models.iter();
+    models
+        .find(|model| model.digest == *digest)
+        .map(|model| format!("{} ({})", model.family, model.licence))
+}
+
+/// What the fee would have taken of a month's earnings, and what it takes of them now; `None` where nothing was earned.
+fn fee_on_month(earned: u128, now_bps: u16, then_bps: u16) -> Option<(u128, u128)> {
+    let of = |bps: u16| earned / PARTS * u128::from(bps);
+    (earned > 0).then(|| (of(then_bps), of(now_bps)))
+}
+
+#[cfg(test)]
+mod tests {
+    use chain::{Address, Motion, U256};
+
+    use super::*;
+
+    fn proposal(state: ProposalState, eta: Option<u64>) -> Proposal {
+        Proposal {
+            id: U256::from(1),
+            state,
+            proposer: Address::ZERO,
+            motion: Motion {
+                targets: Vec::new(),
+                values: Vec::new(),
+                calldatas: Vec::new(),
+                description: String::new(),
+            },
+            calls: Vec::new(),
+            start: 10,
+            end: 20,
+            votes_for: 5,
+            against: 1,
+            abstain: 0,
+            quorum: Some(4),
+            eta,
+            block: 1,
+        }
+    }
+
+    #[test]
+    fn a_carried_proposal_is_queued_then_waits_then_can_be_executed() {
+        let next = |state, eta, now| next_step(&proposal(state, eta), now);
+        assert_eq!(next(ProposalState::Active, None, 15), None);
+        assert_eq!(
+            next(ProposalState::Succeeded, None, 21),
+            Some(NextStep::Queue)
+        );
+        assert_eq!(next(ProposalState::Queued, Some(40), 39), None);
+        assert_eq!(
+            next(ProposalState::Queued, Some(40), 40),
+            Some(NextStep::Execute)
+        );
+        for over in [
+            ProposalState::Executed,
+            ProposalState::Expired,
+            ProposalState::Defeated,
+            ProposalState::Canceled,
+        ] {
+            assert_eq!(next(over, Some(40), 99), None, "{over:?}");
+        }
+    }
+
+    #[test]
+    fn a_defeat_says_whether_too_few_voted() {
+        let mut lost = proposal(ProposalState::Defeated, None);
+        assert_eq!(stage(&lost), (Stage::Closed, Some(Outcome::Rejected)));
+        lost.quorum = Some(6);
+        assert_eq!(stage(&lost), (Stage::Closed, Some(Outcome::NoQuorum)));
+    }
+
+    #[test]
+    fn a_fee_is_told_by_what_the_last_month_earned() {
+        assert_eq!(fee_on_month(0, 0, 100), None);
+        assert_eq!(fee_on_month(1_000_000, 25, 100), Some((10_000, 2_500)));
     }
 }

@@ -29,7 +29,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 pub(crate) use job::finish_of;
-pub(crate) use offers::ServedModel;
+pub(crate) use offers::{ServedModel, offered_by_others, prices_of};
 
 use self::swarm::Swarm;
 
@@ -504,7 +504,7 @@ impl Switch {
         self.offered = offers::basis(&self.inner);
         let offers = offers::build(&self.inner, &mut self.headers).await;
         self.publish(offers.envelopes).await;
-        self.refresh = Some(Instant::now() + offers::REFRESH);
+        self.refresh = Some(Instant::now() + offers::next(&self.inner));
         // Large files are hashed for minutes, and a chain is asked for seconds: until then it is no trouble that nothing is
         // offered.
         self.waits_for = match offers.served.is_empty() {

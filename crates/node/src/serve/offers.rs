@@ -7,7 +7,7 @@ use std::{
 };
 
 use protocol::{
-    ModelDigest, ModelRef, NetworkId,
+    ModelDigest, ModelRef, NetworkId, PeerId,
     binding::{Binding, OperatorSigner, SignedBinding},
     offer::{
         FEATURE_GRAMMAR, FEATURE_LOGPROBS, FEATURE_RESUME, Offer, PROTO, Payment, SignedEnvelope,
@@ -22,7 +22,7 @@ use crate::{clock, error::ErrorView, models::Model, money, node::Inner, status::
 const LIFETIME: Duration = Duration::from_secs(20 * 60);
 
 /// How often offers are made anew.
-pub(super) const REFRESH: Duration = Duration::from_secs(8 * 60);
+const REFRESH: Duration = Duration::from_secs(8 * 60);
 
 /// A binding is in force from a little before it was made, since clocks differ.
 const BINDING_BEFORE_MS: u64 = 60 * 1000;
@@ -77,6 +77,14 @@ pub(super) fn basis(inner: &Inner) -> Vec<Basis> {
         .collect()
 }
 
+/// When offers are to be made anew: in their own time, or as soon as money is taken again.
+pub(super) fn next(inner: &Inner) -> Duration {
+    let opens = inner.money.till().and_then(|till| till.closed_until_ms());
+    opens.map_or(REFRESH, |at| {
+        Duration::from_millis(at.saturating_sub(clock::unix_ms())).min(REFRESH)
+    })
+}
+
 /// What [`build`] found.
 #[derive(Debug)]
 pub(super) struct Offers {
@@ -94,8 +102,9 @@ pub(super) async fn build(inner: &Inner, headers: &mut Headers) -> Offers {
         served: Vec::new(),
         not_offered: Vec::new(),
     };
-    let charges = Charges::of(inner);
-    if charges.is_none() && !settings.serve_free {
+    let closed = inner.money.till().and_then(|till| till.closed_until_ms());
+    let charges = Charges::of(inner).filter(|_| closed.is_none());
+    if charges.is_none() && closed.is_none() && !settings.serve_free {
         return offers;
     }
     let speeds = speeds(inner);
@@ -155,6 +164,13 @@ pub(super) async fn build(inner: &Inner, headers: &mut Headers) -> Offers {
         let (prefill_tps, decode_tps) = speeds(&model);
         let now = clock::unix_ms();
         let prices = prices_of(inner, &reference.digest);
+        if let (Some(until), false) = (closed, prices.is_free()) {
+            let minutes = until.saturating_sub(now).div_ceil(60 * 1000);
+            offers.not_offered.push(why(&format!(
+                "The list of jobs that were answered here is new: in {minutes} min it is asked for money again."
+            )));
+            continue;
+        }
         if charges.is_none() && !prices.is_free() {
             offers.not_offered.push(why(
                 "It is to be paid for, and there is no network or wallet to be paid by yet.",
@@ -259,10 +275,11 @@ impl Charges {
     }
 }
 
-/// What is asked for a model: by the person's figure, or by what others ask for it.
-fn prices_of(inner: &Inner, model: &ModelDigest) -> Prices {
+/// What others ask for a model, as far as their offers are known.
+pub(crate) fn offered_by_others(inner: &Inner, model: &ModelDigest) -> Vec<Prices> {
     let own = inner.identity.peer_id();
-    let mut seen: Vec<Prices> = Vec::new();
+    // The swarm that serves and the one that asks may know the same offer.
+    let mut seen: BTreeMap<PeerId, Prices> = BTreeMap::new();
     let networks = [
         inner.serving.network(),
         Some(inner.asking.now().network.clone()),
@@ -273,9 +290,16 @@ fn prices_of(inner: &Inner, model: &ModelDigest) -> Prices {
             .iter()
             .map(|known| &known.offer)
             .filter(|offer| offer.model.digest == *model && offer.peer != own);
-        seen.extend(others.map(|offer| offer.prices));
+        seen.extend(others.map(|offer| (offer.peer, offer.prices)));
     }
-    money::asked(&inner.settings.borrow().money, &seen)
+    seen.into_values().collect()
+}
+
+/// What is asked for a model: by the person's figure, or by what others ask for it.
+pub(crate) fn prices_of(inner: &Inner, model: &ModelDigest) -> Prices {
+    let seen = offered_by_others(inner, model);
+    let id = inner.models.by_digest(model).map(|model| model.id);
+    money::asked(&inner.settings.borrow().money, id.as_deref(), &seen)
 }
 
 /// Why a node that is on has nothing to offer.

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::WalletProblem;
+use crate::money::Claims;
 
 /// An act that needs the wallet. Amounts are decimal strings of base units.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +61,10 @@ pub enum Intent {
     EndSigner,
     /// Register this node's operator key as a payee of the wallet.
     RegisterPayee,
+    /// Keep what this node earns in the vault, where this device's session key spends it at once.
+    Join,
+    /// Let it go to the wallet again.
+    Unjoin,
     /// Give the voting power to an address; one's own is to vote oneself.
     Delegate {
         /// The address.
@@ -87,12 +92,39 @@ pub enum Intent {
         /// Which.
         id: String,
     },
+    /// Bring vouchers that somebody handed over to the vault: it pays whoever earned them, and the fee is the sender's.
+    Claim {
+        /// What was handed over.
+        claims: Box<Claims>,
+    },
     /// Vote on a proposal.
     Vote {
         /// The proposal.
         id: String,
         /// How.
         support: Support,
+    },
+    /// Send a carried proposal into its waiting time. Anybody may.
+    Queue {
+        /// The proposal.
+        id: String,
+    },
+    /// Bring a carried proposal that has waited into force. Anybody may.
+    Execute {
+        /// The proposal.
+        id: String,
+    },
+    /// Sign a first deposit that somebody else brings to the chain: nothing is sent from here.
+    SignStart {
+        /// How much leaves the account.
+        amount: Amount,
+        /// How much of it is for who brings it.
+        fee: Amount,
+    },
+    /// Bring somebody's first deposit to the chain, for the share that was signed.
+    Relay {
+        /// What was signed, as text.
+        start: String,
     },
     /// Propose a change of the network's parameters.
     Propose {
@@ -187,15 +219,28 @@ impl Intent {
             | Self::Grant { .. }
             | Self::EndSigner
             | Self::RegisterPayee
+            | Self::Join
+            | Self::Unjoin
             | Self::Delegate { .. }
             | Self::Wrap { .. }
             | Self::Unwrap { .. }
             | Self::Faucet
             | Self::SpeedUp { .. }
             | Self::Cancel { .. }
+            | Self::Claim { .. }
             | Self::Vote { .. }
+            | Self::Queue { .. }
+            | Self::Execute { .. }
+            | Self::SignStart { .. }
+            | Self::Relay { .. }
             | Self::Propose { .. } => true,
         }
+    }
+
+    /// Whether what is signed is sent from here, as a transaction of this computer.
+    #[must_use]
+    pub fn is_sent(&self) -> bool {
+        self.is_signed() && !matches!(self, Self::SignStart { .. })
     }
 
     /// Why it cannot be signed where there is no network of money.
@@ -228,6 +273,10 @@ pub struct Preview {
     pub coin_after: Option<String>,
     /// The account's token afterwards, in base units; `None` where there is not enough.
     pub token_after: Option<String>,
+    /// What was asked for needs another transaction after this one, shown and signed the same way: an allowance before tokens are
+    /// wrapped, what an ended key left before it is withdrawn.
+    #[serde(default)]
+    pub more: bool,
     /// The decoded call, field by field.
     pub fields: Vec<NamedValue>,
     /// What a simulation of the call said.
@@ -280,6 +329,8 @@ pub enum Simulation {
     Ok,
     /// It would be refused.
     Reverts,
+    /// Nothing was tried: it is signed here, and tried by who sends it.
+    NotSent,
 }
 
 #[cfg(test)]

@@ -196,6 +196,27 @@ async fn a_wallet_is_taken_over_by_words_or_by_a_key_file() {
     );
 }
 
+/// One line for two machines would have each take the other's vouchers for its own.
+#[tokio::test]
+async fn two_computers_of_one_wallet_are_two_payees_and_two_signers() {
+    let words = "test test test test test test test test test test test junk";
+    let mut keys = Vec::new();
+    for _ in 0..2 {
+        let (_folder, data) = folder();
+        let wallet = Wallet::open(&data, None);
+        wallet
+            .import_words(typed(words), typed(PASSWORD))
+            .await
+            .unwrap();
+        keys.push((
+            wallet.operator_key().unwrap().address(),
+            wallet.session_key().unwrap().address(),
+        ));
+    }
+    assert_ne!(keys[0].0, keys[1].0, "operators");
+    assert_ne!(keys[0].1, keys[1].1, "session keys");
+}
+
 #[test]
 fn no_problem_shows_what_was_typed() {
     let problems = [

@@ -20,6 +20,7 @@ const REWARD: u128 = 500_000_000_000_000_000;
 const LINES: usize = 100;
 const UNIT: u128 = 1_000_000_000_000_000_000;
 const PAYEE: Address = Address::repeat_byte(0xbe);
+const PAYOUT: Address = Address::repeat_byte(0xc0);
 const ANYONE: Address = Address::repeat_byte(0xaa);
 
 /// Names and gas.
@@ -70,6 +71,14 @@ pub(crate) fn measured() -> Map<String, Value> {
         }
         put(&format!("row{size}_repeat"), desk.claim(lines, 2) / before);
     }
+    let mut joined = Desk::new();
+    joined.register();
+    joined.deposit(0);
+    joined.set_signer(0);
+    put("join", joined.join());
+    joined.claim(0..1, 1);
+    put("row1_joined", joined.claim(0..1, 2));
+    put("unjoin", joined.unjoin());
     put("prove_overdraft", desk.prove());
     desk.chain.now += DAY;
     put("settle_overdraft", desk.settle());
@@ -107,8 +116,22 @@ impl Desk {
     }
 
     fn register(&mut self) -> f64 {
-        let payout = Address::repeat_byte(0xc0);
+        let payout = PAYOUT;
         self.send(PAYEE, &PayVault::registerPayeeCall { payout })
+    }
+
+    /// To a signer that is new.
+    fn join(&mut self) -> f64 {
+        let call = PayVault::joinCall {
+            payee: PAYEE,
+            signer: key(0).address(),
+            until: START + 30 * DAY,
+        };
+        self.send(PAYOUT, &call)
+    }
+
+    fn unjoin(&mut self) -> f64 {
+        self.send(PAYOUT, &PayVault::unjoinCall { payee: PAYEE })
     }
 
     fn deposit(&mut self, line: usize) -> f64 {

@@ -18,10 +18,10 @@ use k256::{
 
 use super::{Unchecked, Vault, Voucher, VoucherError};
 
-/// Bits of a digit, for a signer: 84 kB of points, which live as long as its job.
-const SIGNER_BITS: usize = 4;
+/// Bits of a digit, for a signer: 73 kB of points, which live as long as its job.
+const SIGNER_BITS: usize = 5;
 /// And for the curve's own generator: 0.7 MB, once.
-const GENERATOR_BITS: usize = 8;
+const GENERATOR_BITS: usize = 9;
 /// Checks without a table. Making one costs what a few checks with it save, and a stranger who shows a single voucher shall not cost that.
 const PLAIN_CHECKS: u32 = 2;
 
@@ -105,39 +105,67 @@ fn verify(key: &Multiples<SIGNER_BITS>, digest: &B256, signature: &Signature) ->
     <Scalar as Reduce<k256::U256>>::reduce_bytes(&x) == *r
 }
 
-/// Every value of every digit of a scalar, times a point. Digits have 4 or 8 bits, the lowest first.
+/// Every value of every digit of a scalar, times a point. Digits have signs, which halves what there is to keep: a negative one is the
+/// point of its amount, taken off.
 struct Multiples<const BITS: usize>(Vec<AffinePoint>);
 
 impl<const BITS: usize> Multiples<BITS> {
-    /// Values of a digit but zero.
-    const VALUES: usize = (1 << BITS) - 1;
+    /// Values of a digit but zero and the negative ones.
+    const VALUES: usize = 1 << (BITS - 1);
+    /// Digits of a scalar: one more than its 256 bits fill, for what the highest carries.
+    const DIGITS: usize = 256 / BITS + 1;
 
     fn of(point: &ProjectivePoint) -> Self {
-        let digits = 256 / BITS;
-        let mut points = Vec::with_capacity(digits * Self::VALUES);
+        let mut points = Vec::with_capacity(Self::DIGITS * Self::VALUES);
         let mut unit = *point;
-        for _ in 0..digits {
+        for _ in 0..Self::DIGITS {
             let mut multiple = unit;
-            for _ in 0..Self::VALUES {
+            for _ in 1..Self::VALUES {
                 points.push(multiple);
                 multiple += unit;
             }
-            // The next digit's unit: one more than the highest value of this one.
-            unit = multiple;
+            points.push(multiple);
+            // The next digit's unit: twice the highest value of this one.
+            unit = multiple.double();
         }
         Self(<ProjectivePoint as BatchNormalize<[ProjectivePoint]>>::batch_normalize(&points))
     }
 
     /// Adds the point, times the scalar.
     fn add(&self, sum: &mut ProjectivePoint, scalar: &Scalar) {
-        let bytes = scalar.to_bytes();
-        let digits = bytes.iter().rev().flat_map(|byte| {
-            (0..8 / BITS).map(move |digit| usize::from(*byte) >> (digit * BITS) & Self::VALUES)
-        });
+        let digits = (0..Self::DIGITS).map(digits_of::<BITS>(scalar));
         for (row, digit) in self.0.chunks_exact(Self::VALUES).zip(digits) {
-            if let Some(multiple) = digit.checked_sub(1) {
-                *sum += &row[multiple];
+            match usize::try_from(digit) {
+                Ok(0) => {}
+                Ok(amount) => *sum += &row[amount - 1],
+                Err(_) => *sum -= &row[digit.unsigned_abs() as usize - 1],
             }
+        }
+    }
+}
+
+/// The digits of a scalar by their place, the lowest first, each between -2^(BITS-1) and 2^(BITS-1): Booth's recoding, by which a digit
+/// looks at its own bits and at the highest one below them.
+fn digits_of<const BITS: usize>(scalar: &Scalar) -> impl Fn(usize) -> i32 {
+    let bytes = scalar.to_bytes();
+    // Shifted by one bit, for the one below the lowest; a digit spans two bytes' end at most, and the highest reaches beyond.
+    let mut bits = [0u64; 6];
+    for (place, byte) in bytes.iter().rev().enumerate() {
+        let wide = u64::from(*byte) << 1;
+        let (limb, shift) = (place / 8, place % 8 * 8);
+        bits[limb] |= wide << shift;
+        if shift == 56 {
+            bits[limb + 1] |= wide >> 8;
+        }
+    }
+    move |place| {
+        let (limb, shift) = (place * BITS / 64, place * BITS % 64);
+        let wide = u128::from(bits[limb]) | u128::from(bits[limb + 1]) << 64;
+        let seen = (wide >> shift) as i32 & ((2 << BITS) - 1);
+        let carried = (seen + 1) >> 1;
+        match seen >> BITS {
+            0 => carried,
+            _ => carried - (1 << BITS),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use alloy_primitives::{Address, B256, Signature, U256};
+use alloy_primitives::{Address, B256, Signature, U256, keccak256};
 use alloy_sol_types::{Eip712Domain, SolStruct};
 use k256::ecdsa::{SigningKey, VerifyingKey};
 
@@ -90,33 +90,40 @@ impl CompactSignature {
 /// One vault on one chain: the domain in which a promise counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vault {
-    domain: Eip712Domain,
+    /// The hash of its domain: the same in every digest.
+    separator: B256,
 }
 
 impl Vault {
     /// The vault at this address.
     pub fn new(chain_id: u64, contract: Address) -> Self {
+        let domain = Eip712Domain::new(
+            Some(Cow::Borrowed(NAME)),
+            Some(Cow::Borrowed(VERSION)),
+            Some(U256::from(chain_id)),
+            Some(contract),
+            None,
+        );
         Self {
-            domain: Eip712Domain::new(
-                Some(Cow::Borrowed(NAME)),
-                Some(Cow::Borrowed(VERSION)),
-                Some(U256::from(chain_id)),
-                Some(contract),
-                None,
-            ),
+            separator: domain.separator(),
         }
     }
 
     /// The domain's hash, as the vault's `domainSeparator()` answers it.
     pub fn separator(&self) -> B256 {
-        self.domain.separator()
+        self.separator
     }
 
     pub(super) fn digest(&self, typed: &Typed) -> B256 {
-        match typed {
-            Typed::Voucher(voucher) => voucher.eip712_signing_hash(&self.domain),
-            Typed::Reservation(reservation) => reservation.eip712_signing_hash(&self.domain),
-        }
+        let content = match typed {
+            Typed::Voucher(voucher) => voucher.eip712_hash_struct(),
+            Typed::Reservation(reservation) => reservation.eip712_hash_struct(),
+        };
+        let mut signed = [0; 2 + 32 + 32];
+        signed[..2].copy_from_slice(&[0x19, 0x01]);
+        signed[2..34].copy_from_slice(self.separator.as_slice());
+        signed[34..].copy_from_slice(content.as_slice());
+        keccak256(signed)
     }
 
     pub(super) fn recover(

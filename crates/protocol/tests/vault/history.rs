@@ -11,7 +11,7 @@ use protocol::{
         payer::{Book, Grant},
     },
 };
-use revm::primitives::U256;
+use revm::primitives::{Log, U256};
 
 use crate::{
     chain::{Chain, DgcDev, Done, FEE_SETTER, PayVault, halves},
@@ -82,6 +82,11 @@ impl Tally {
             "decided",
             "mended",
             "all honest vouchers paid",
+            "move payout",
+            "join",
+            "unjoin",
+            "kept as grant",
+            "kept as balance",
         ] {
             assert!(
                 self.done.get(what).is_some_and(|count| *count > 20),
@@ -97,6 +102,9 @@ impl Tally {
             "thaw",
             "prove",
             "settle",
+            "move payout",
+            "join",
+            "unjoin",
         ] {
             assert!(
                 self.refused.get(what).is_some_and(|count| *count > 20),
@@ -215,6 +223,9 @@ impl History {
                 self.register(payee);
             }
             94..95 => self.set_fee(),
+            95..96 => self.move_payout(),
+            96..98 => self.join(),
+            98..99 => self.unjoin(),
             _ => self.wait(),
         }
         if self.steps.is_multiple_of(COMPARE_ALL) {
@@ -532,6 +543,7 @@ impl History {
                 // Events come row by row: the last of a line says where it stands.
                 assert!(event.claimed <= self.model.lines[&line].claimed);
             }
+            self.note_kept(&done.logs);
             // What was reserved is paid, whatever became of its signer.
             for row in &genuine {
                 let line = (row.payer, row.signer, payee);
@@ -547,8 +559,97 @@ impl History {
         }
     }
 
+    /// What stayed in the vault reaches the books of the devices that may spend it, and the events say whether it does.
+    fn note_kept(&mut self, logs: &[Log]) {
+        let raised = Chain::events::<PayVault::SignerSet>(logs);
+        for kept in Chain::events::<PayVault::Kept>(logs) {
+            let says =
+                |set: &&PayVault::SignerSet| (set.payer, set.signer) == (kept.payer, kept.signer);
+            self.tally.count(
+                match raised.iter().any(|set| says(&set)) {
+                    true => "kept as grant",
+                    false => "kept as balance",
+                },
+                true,
+            );
+            for set in raised.iter().filter(says) {
+                let grant = (set.payer, set.signer);
+                assert_eq!(set.granted, self.model.signers[&grant].granted);
+            }
+        }
+        for device in 0..self.devices.len() {
+            self.tell(device);
+            self.compare_signer(device);
+        }
+    }
+
+    /// A stranger's account, or that of somebody who also asks.
+    fn payout(&mut self) -> Address {
+        match self.dice.below(2) {
+            0 => self.payer(),
+            _ => Address::repeat_byte(0xc0 + self.dice.below(3) as u8),
+        }
+    }
+
+    /// Whom a payee's claims go to, or somebody who would like to be.
+    fn payout_of(&mut self, payee: Address) -> Address {
+        let payout = self.model.payouts.get(&payee).copied();
+        match (self.dice.below(6), payout) {
+            (0, _) | (_, None) => self.payout(),
+            (_, Some(payout)) => payout,
+        }
+    }
+
+    fn move_payout(&mut self) {
+        let payee = self.payee();
+        let (from, payout) = (self.payout_of(payee), self.payout());
+        let call = PayVault::movePayoutCall { payee, payout };
+        self.both("move payout", from, &call, |model| {
+            model.move_payout(from, payee, payout)
+        });
+        self.compare_payee(payee);
+    }
+
+    /// To a signer of the payout, mostly.
+    fn join(&mut self) {
+        let payee = self.payee();
+        let from = self.payout_of(payee);
+        let device = (0..self.devices.len())
+            .filter(|device| self.devices[*device].payer == from)
+            .nth(self.dice.below(SIGNERS as u64) as usize)
+            .unwrap_or(0);
+        let (_, signer) = self.grant(device);
+        let before = self.model.signers.get(&(from, signer));
+        let until = before.map_or(0, |signer| signer.until).max(self.chain.now);
+        let until = match self.dice.below(12) {
+            0 => u64::MAX,
+            _ => until + self.dice.below(30 * DAY),
+        };
+        let call = PayVault::joinCall {
+            payee,
+            signer,
+            until,
+        };
+        let rounds = self.round(device);
+        self.both("join", from, &call, |model| {
+            model.join(from, payee, signer, until)
+        });
+        self.note_mended(device, rounds);
+        self.tell(device);
+        self.compare_signer(device);
+        self.compare_payee(payee);
+    }
+
+    fn unjoin(&mut self) {
+        let payee = self.payee();
+        let from = self.payout_of(payee);
+        let call = PayVault::unjoinCall { payee };
+        self.both("unjoin", from, &call, |model| model.unjoin(from, payee));
+        self.compare_payee(payee);
+    }
+
     fn register(&mut self, payee: Address) {
-        let payout = Address::repeat_byte(0xc0 + self.dice.below(3) as u8);
+        let payout = self.payout();
         self.both(
             "register",
             payee,
@@ -651,10 +752,11 @@ impl History {
         let done = self.both("settle", PAYEES[1], &call, |model| {
             model.settle((payer, signer), &PAYEES)
         });
-        if let Some((_, done)) = done
-            && !Chain::events::<PayVault::OverdraftDecided>(&done.logs).is_empty()
-        {
-            self.tally.count("decided", true);
+        if let Some((_, done)) = done {
+            if !Chain::events::<PayVault::OverdraftDecided>(&done.logs).is_empty() {
+                self.tally.count("decided", true);
+            }
+            self.note_kept(&done.logs);
         }
         self.note_mended(device, rounds);
         self.compare_signer(device);
@@ -759,7 +861,20 @@ impl History {
         assert_eq!(read, ours, "step {}", self.steps);
     }
 
+    fn compare_payee(&mut self, payee: Address) {
+        let payout = self.chain.look(&PayVault::payoutOfCall { payee });
+        let joined = self.chain.look(&PayVault::joinedToCall { payee });
+        let of = |map: &BTreeMap<Address, Address>| map.get(&payee).copied().unwrap_or_default();
+        assert_eq!(
+            (payout, joined),
+            (of(&self.model.payouts), of(&self.model.joined))
+        );
+    }
+
     fn compare_all(&mut self) {
+        for payee in PAYEES {
+            self.compare_payee(payee);
+        }
         for device in 0..self.devices.len() {
             self.compare_signer(device);
             for payee in PAYEES {

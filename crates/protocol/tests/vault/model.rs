@@ -98,6 +98,8 @@ pub(crate) struct Vault {
     pub(crate) overdrafts: BTreeMap<Grant, Overdraft>,
     shown: BTreeMap<(LineOf, u32), Shown>,
     pub(crate) payouts: BTreeMap<Address, Address>,
+    /// The signer of its payout that a payee's claims are kept for.
+    pub(crate) joined: BTreeMap<Address, Address>,
 }
 
 /// It would not be done; which of its reasons it was is the original's business.
@@ -234,6 +236,36 @@ impl Vault {
         Ok(())
     }
 
+    pub(crate) fn move_payout(&mut self, from: Address, payee: Address, payout: Address) -> Done {
+        self.is_payout(from, payee)?;
+        must(payout != Address::ZERO)?;
+        self.joined.remove(&payee);
+        self.payouts.insert(payee, payout);
+        Ok(())
+    }
+
+    pub(crate) fn join(
+        &mut self,
+        from: Address,
+        payee: Address,
+        signer: Address,
+        until: u64,
+    ) -> Done {
+        self.is_payout(from, payee)?;
+        self.set_signer((from, signer), 0, until, 0, 0)?;
+        self.joined.insert(payee, signer);
+        Ok(())
+    }
+
+    pub(crate) fn unjoin(&mut self, from: Address, payee: Address) -> Done {
+        self.is_payout(from, payee)?;
+        must(self.joined.remove(&payee).is_some())
+    }
+
+    fn is_payout(&self, from: Address, payee: Address) -> Done {
+        must(self.payouts.get(&payee) == Some(&from))
+    }
+
     pub(crate) fn set_fee(&mut self, from: Address, bps: u16, to: Address) -> Done {
         must(from == FEE_SETTER && bps <= 1000 && (bps == 0 || to != Address::ZERO))?;
         (self.fee_bps, self.fee_to) = (bps, to);
@@ -339,7 +371,19 @@ impl Vault {
             self.give(self.fee_to, fee);
         }
         let payout = self.payouts[&payee];
-        *self.tokens.entry(payout).or_default() += for_work + for_gas - fee;
+        let rest = for_work + for_gas - fee;
+        let Some(signer) = self.joined.get(&payee) else {
+            *self.tokens.entry(payout).or_default() += rest;
+            return;
+        };
+        // It is the payout's in either case; only what a live signer was granted is promised to its vouchers.
+        let (now, grant) = (self.now, (payout, *signer));
+        let signer = self.signer(grant);
+        let raised = signer.granted.checked_add(rest);
+        match raised.filter(|_| now < signer.until && !signer.contested) {
+            Some(granted) => signer.granted = granted,
+            None => self.give(payout, rest),
+        }
     }
 
     pub(crate) fn prove(&mut self, from: Address, grant: Grant, rows: &[Evidence]) -> Done {

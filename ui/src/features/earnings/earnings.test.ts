@@ -48,15 +48,17 @@ describe("net of electricity", () => {
   const rows = [row({ earned: dgc("2"), energyWh: 1500 })];
 
   it("comes from the person's own two figures", () => {
-    expect(netOf(rows, { tariff: 0.31, worth: 0.35 })).toEqual({ kind: "net", cost: "0.465", net: "0.235" });
-    expect(netOf(rows, { tariff: 1, worth: 0.35 })).toEqual({ kind: "net", cost: "1.5", net: "−0.8" });
+    expect(netOf(rows, { tariff: 0.31, worth: 0.35 }, null)).toEqual({ kind: "net", cost: "0.465", net: "0.235" });
+    expect(netOf(rows, { tariff: 1, worth: 0.35 }, null)).toEqual({ kind: "net", cost: "1.5", net: "−0.8" });
+    // What the network's fee on claims takes is not the person's.
+    expect(netOf(rows, { tariff: 0.31, worth: 0.35 }, 1000)).toEqual({ kind: "net", cost: "0.465", net: "0.165" });
   });
 
   it("is not said without them, or without a measurement", () => {
-    expect(netOf(rows, { tariff: null, worth: 1 }).kind).toBe("not_set");
-    expect(netOf(rows, { tariff: 1, worth: null }).kind).toBe("no_worth");
-    expect(netOf([...rows, row({})], { tariff: 1, worth: 1 }).kind).toBe("no_energy");
-    expect(netOf(rows, { tariff: 1, worth: 1e-9 }).kind).toBe("no_worth");
+    expect(netOf(rows, { tariff: null, worth: 1 }, null).kind).toBe("not_set");
+    expect(netOf(rows, { tariff: 1, worth: null }, null).kind).toBe("no_worth");
+    expect(netOf([...rows, row({})], { tariff: 1, worth: 1 }, null).kind).toBe("no_energy");
+    expect(netOf(rows, { tariff: 1, worth: 1e-9 }, null).kind).toBe("no_worth");
   });
 });
 

@@ -42,17 +42,23 @@ export function total(rows: readonly EarningRow[]): bigint {
 /** What is left after electricity, or why that cannot be said. Nothing is estimated. */
 export type Net = { kind: "net"; cost: string; net: string } | { kind: "not_set" } | { kind: "no_worth" } | { kind: "no_energy" };
 
-export function netOf(rows: readonly EarningRow[], figures: Pick<MoneySettings, "tariff" | "worth">): Net {
+/** `feeBps` is what the network's fee on claims takes, in 1/10,000; null while it is not known, and then it counts as none. */
+export function netOf(rows: readonly EarningRow[], figures: Pick<MoneySettings, "tariff" | "worth">, feeBps: number | null): Net {
   if (rows.some((row) => (row.energyWh ?? null) === null)) return { kind: "no_energy" };
   if (figures.tariff === null) return { kind: "not_set" };
   if (figures.worth === null) return { kind: "no_worth" };
-  const worth = worthOf(total(rows), String(figures.worth));
+  const worth = worthOf(afterFee(total(rows), feeBps ?? 0), String(figures.worth));
   const cost = costOf(
     rows.reduce((wattHours, row) => wattHours + (row.energyWh ?? 0), 0),
     String(figures.tariff),
   );
   if (worth === null || cost === null) return { kind: "no_worth" };
   return { kind: "net", cost: amount(cost, "brief"), net: amount(worth - cost, "brief") };
+}
+
+/** The vault rounds its fee down. */
+export function afterFee(units: bigint, feeBps: number): bigint {
+  return units - (units * BigInt(feeBps)) / 10_000n;
 }
 
 export type Estimate = { low: bigint; high: bigint; days: number };

@@ -3,7 +3,7 @@ import type { VoteStatus } from "../../backend/types";
 import { dgc, moneyStatus, proposals, voteStatus, WALLET } from "../../demo/money";
 import { amount } from "../../lib/amount";
 import { t } from "../../text";
-import { inForce, inOrder, percent, proposed, tally, voteReasons, whyNoVote, whyPower } from "./states";
+import { hereWithout, inForce, inOrder, nextOf, percent, proposed, tally, voteReasons, whyNoVote, whyPower } from "./states";
 
 const NOW = 1_800_000_000_000;
 const OTHER = "0x08C5eA1b7F36d9420a8B7fE1c93d50462fBa9D31";
@@ -58,9 +58,25 @@ describe("a proposal", () => {
     expect(whyNoVote(one(), voteReasons(moneyStatus("offline", NOW), votes({}), say))).toBe(t.vote.whyWait);
   });
 
+  it("waits for what anybody can send once it was carried, and for its time", () => {
+    const carried = { ...one(), state: "counting" as const, outcome: "passed" as const };
+    expect(nextOf({ ...carried, next: "queue" })).toMatchObject({ intent: { kind: "queue", id: "p1" } });
+    expect(nextOf({ ...carried, next: "execute", etaUnixMs: NOW })).toMatchObject({ intent: { kind: "execute", id: "p1" } });
+    expect(nextOf({ ...carried, next: null, etaUnixMs: NOW })).toMatchObject({ intent: null });
+    expect(nextOf(one())).toBeNull();
+    expect(nextOf({ ...one(), state: "closed", outcome: "executed", etaUnixMs: NOW })).toBeNull();
+  });
+
+  it("claims nothing of a change that nothing here goes by", () => {
+    const change = { now: null, then: "", onThisNode: null };
+    expect(hereWithout({ ...change, what: "audit_rate", used: false })).toBe(t.vote.hereUnused);
+    expect(hereWithout({ ...change, what: "fee", used: true })).toBe(t.vote.hereNothing);
+    expect(hereWithout({ ...change, what: "other", used: false })).toBe(t.vote.hereUnknown);
+  });
+
   it("stands before others the sooner it needs a vote", () => {
-    expect(inOrder(proposals(NOW)).map(({ state }) => state)).toEqual(["open", "upcoming", "closed", "closed"]);
-    expect(inOrder(proposals(NOW)).map(({ id }) => id)).toEqual(["p1", "p2", "p3", "p4"]);
+    expect(inOrder(proposals(NOW)).map(({ state }) => state)).toEqual(["open", "counting", "counting", "counting", "upcoming", "closed", "closed"]);
+    expect(inOrder(proposals(NOW)).map(({ id }) => id)).toEqual(["p1", "p5", "p6", "p7", "p2", "p3", "p4"]);
   });
 });
 

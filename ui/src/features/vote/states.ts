@@ -1,7 +1,7 @@
 // Votes in words: my power and why, how far a proposal is, and what a new figure means on the chain.
-import type { MoneyStatus, NetworkParams, ProposalView, VoteStatus } from "../../backend/types";
+import type { Change, Intent, MoneyStatus, ProposalView, Rules, VoteStatus } from "../../backend/types";
 import { amount, isZero, parse, share } from "../../lib/amount";
-import { shortId } from "../../lib/format";
+import { exact, shortId } from "../../lib/format";
 import { t } from "../../text";
 import { offline } from "../wallet/states";
 
@@ -50,6 +50,26 @@ export function tally(proposal: ProposalView): Tally {
   return { for: share(proposal.for, cast), against: share(proposal.against, cast), missing: missing !== null && missing < 0n ? 0n : missing };
 }
 
+export type Next = { text: string } & ({ intent: Intent; name: string } | { intent: null });
+
+/** What a carried proposal waits for; anybody may send it, whatever their power. Null where it waits for nothing. */
+export function nextOf(proposal: ProposalView): Next | null {
+  switch (proposal.next) {
+    case "queue":
+      return { text: t.vote.nextQueue, intent: { kind: "queue", id: proposal.id }, name: t.vote.queue };
+    case "execute":
+      return { text: t.vote.nextExecute, intent: { kind: "execute", id: proposal.id }, name: t.vote.execute };
+    case null:
+      return proposal.state === "counting" && proposal.etaUnixMs !== null ? { text: t.vote.nextWait(exact(proposal.etaUnixMs)), intent: null } : null;
+  }
+}
+
+/** What stands where a change says nothing of this node: that nothing here goes by it is another thing than that nothing changes. */
+export function hereWithout(change: Change): string {
+  if (change.what === "other") return t.vote.hereUnknown;
+  return change.used ? t.vote.hereNothing : t.vote.hereUnused;
+}
+
 /** Open first, then what comes, then what is over; within each the nearest in time. */
 export function inOrder(proposals: readonly ProposalView[]): ProposalView[] {
   const rank = { open: 0, counting: 1, upcoming: 2, closed: 3 };
@@ -86,7 +106,7 @@ export function percent(tenThousandths: number): string {
   return amount((BigInt(tenThousandths) * ONE) / 100n);
 }
 
-export function inForce(what: Proposable, params: NetworkParams, say: (units: string) => string): string {
+export function inForce(what: Proposable, params: Rules, say: (units: string) => string): string {
   switch (what) {
     case "audit_rate":
       return t.vote.percent(percent(params.auditRate));

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import type { MoneyStatus, Problem } from "../../backend/types";
 import { dgc, type MoneyScene, moneyStatus } from "../../demo/money";
 import { t } from "../../text";
-import { addressProblem, amountProblem, dayCap, grantUsed, networkSaid, reasons, remedy, sayReasons, shownProblems } from "./states";
+import { addressProblem, amountProblem, dayCap, grantUsed, networkSaid, reasons, remedy, sayReasons, shareProblem, shownProblems, steps } from "./states";
 
 const NOW = 1_800_000_000_000;
 const status = (scene: MoneyScene) => moneyStatus(scene, NOW);
@@ -87,6 +87,46 @@ describe("problems", () => {
   it("are shown unless the page says them in a place of their own", () => {
     const shown = shownProblems({ ...status("paid"), problems: ["no_wallet", "not_backed_up", "chain_offline", "chain_disagrees", "no_coin", "new_one"].map(problem) });
     expect(shown.map(({ code }) => code)).toEqual(["no_coin", "new_one"]);
+  });
+});
+
+describe("what stands before the first paid answer", () => {
+  const buttons = (scene: MoneyScene) => steps(status(scene))?.map((step) => step.buttons);
+
+  it("is named in order, each with its button", () => {
+    expect(steps(status("nocoin"))?.map(({ what, done }) => [what, done])).toEqual([
+      ["coin", false],
+      ["token", false],
+      ["deposit", false],
+    ]);
+    expect(buttons("nocoin")).toEqual([["receive"], ["receive"], ["deposit"]]);
+    // The faucet takes a fee in coin.
+    expect(buttons("notoken")).toEqual([[], ["faucet", "receive"], ["deposit"]]);
+    expect(buttons("tokenonly")).toEqual([["receive", "sign_start"], [], ["deposit"]]);
+    expect(buttons("signed")?.[0]).toEqual(["receive"]);
+  });
+
+  it("lets the deposit wait for coin and token, and for nothing else", () => {
+    const deposit = (scene: MoneyScene) => steps(status(scene))?.at(-1);
+    expect(deposit("notoken")?.waits).toBe(true);
+    const ready = { ...status("notoken"), accounts: status("paid").accounts.map((account) => ({ ...account, token: dgc("1"), coin: dgc("1") })) };
+    expect(steps(ready)?.at(-1)?.waits).toBe(false);
+  });
+
+  it("is nothing after the first deposit, and nothing is guessed", () => {
+    expect(steps(status("paid"))).toBeNull();
+    expect(steps(status("nowallet"))).toBeNull();
+    expect(steps({ ...status("nocoin"), vault: null })).toBeNull();
+    expect(steps({ ...status("nocoin"), accounts: status("nocoin").accounts.map((account) => ({ ...account, coin: null })) })).toBeNull();
+    const { network } = status("nocoin");
+    expect(steps({ ...status("nocoin"), network: network && { ...network, state: "offline" } })).toBeNull();
+  });
+
+  it("takes no share that leaves nothing", () => {
+    expect(shareProblem(0n, 5n)).toBeNull();
+    expect(shareProblem(4n, 5n)).toBeNull();
+    expect(shareProblem(5n, 5n)).toBe(t.wallet.badShare);
+    expect(shareProblem(null, 5n)).toBe(t.money.badAmount);
   });
 });
 

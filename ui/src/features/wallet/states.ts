@@ -103,9 +103,33 @@ export function remedy(problem: Problem, status: MoneyStatus): Remedy {
   }
 }
 
-/** Without those that the page says in a place of their own. */
+export type StepButton = "receive" | "faucet" | "deposit" | "sign_start";
+
+/** `waits`: it needs what stands above it. */
+export type Step = { what: "coin" | "token" | "deposit"; done: boolean; waits: boolean; buttons: StepButton[] };
+
+/** What stands between this wallet and its first paid answer, in order; null where nothing does, or where it is not known. */
+export function steps(status: MoneyStatus): Step[] | null {
+  if (status.wallet === "none" || status.vault === null || !isZero(status.vault.granted) || offline(status.network) !== null) return null;
+  const payer = status.accounts.find((account) => account.role === payerRole(status));
+  if (!payer || payer.coin === null || payer.token === null) return null;
+  const coin = !isZero(payer.coin);
+  const token = !isZero(payer.token);
+  return [
+    { what: "coin", done: coin, waits: false, buttons: coin ? [] : token && status.start === null ? ["receive", "sign_start"] : ["receive"] },
+    // The faucet gives tokens alone, and asking it costs a fee.
+    { what: "token", done: token, waits: false, buttons: token ? [] : status.network?.faucet && coin ? ["faucet", "receive"] : ["receive"] },
+    { what: "deposit", done: false, waits: !coin || !token, buttons: ["deposit"] },
+  ];
+}
+
+/** Said in a place of their own. */
+const ELSEWHERE = ["no_wallet", "not_backed_up", "chain_offline", "chain_disagrees"];
+
+/** Without those that the page says in a place of their own; what is a step is said there. */
 export function shownProblems(status: MoneyStatus): Problem[] {
-  return status.problems.filter((problem) => !["no_wallet", "not_backed_up", "chain_offline", "chain_disagrees"].includes(problem.code));
+  const elsewhere = steps(status) === null ? ELSEWHERE : [...ELSEWHERE, "no_coin", "no_token"];
+  return status.problems.filter((problem) => !elsewhere.includes(problem.code));
 }
 
 export type Cap = { used: number; reached: boolean };
@@ -120,6 +144,12 @@ export function dayCap(spentToday: string | null, caps: Pick<MoneySettings, "dai
 export function amountProblem(value: bigint | null, most: string | null, unit: string): string | null {
   if (value === null || value === 0n) return t.money.badAmount;
   return most !== null && value > BigInt(most) ? t.money.tooMuch(`${amount(most)} ${unit}`) : null;
+}
+
+/** What a field for the share of who brings a deposit says about it; null where it is good. */
+export function shareProblem(share: bigint | null, deposit: bigint | null): string | null {
+  if (share === null) return t.money.badAmount;
+  return deposit !== null && share > 0n && share >= deposit ? t.wallet.badShare : null;
 }
 
 export function addressProblem(text: string): string | null {

@@ -155,6 +155,22 @@ impl Counted {
         if booked.mine.payee {
             self.of_payee(&booked.event);
         }
+        if let (
+            true,
+            ChainEvent::Kept {
+                payer,
+                payee,
+                amount,
+                ..
+            },
+        ) = (booked.mine.payer, &booked.event)
+        {
+            self.debit(Account::Free(*payer), *amount);
+            match booked.mine.payee {
+                true => self.credit(Account::PaidOut(*payee), *amount),
+                false => self.credit(Account::Outside(*payer), *amount),
+            }
+        }
     }
 
     #[allow(clippy::wildcard_enum_match_arm)] // The others move nothing of a payer's.

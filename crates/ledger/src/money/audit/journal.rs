@@ -103,6 +103,7 @@ fn fixed(event: &ChainEvent, mine: Mine) -> Vec<(&'static str, u128)> {
             vec![payer("gas_given", amount), payee("gas_share", amount)]
         }
         ChainEvent::PaidOut { fee, .. } => vec![payee("fee", fee)],
+        ChainEvent::Kept { amount, .. } => vec![payer("kept", amount)],
         ChainEvent::OverdraftPaid { amount, .. } => {
             vec![payer("shared_out", amount), payee("share", amount)]
         }

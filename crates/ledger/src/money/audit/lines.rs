@@ -179,6 +179,7 @@ fn line_of(event: &ChainEvent) -> Option<LineKey> {
         | ChainEvent::BondFreed { .. }
         | ChainEvent::GasShared { .. }
         | ChainEvent::PaidOut { .. }
+        | ChainEvent::Kept { .. }
         | ChainEvent::OverdraftShown { .. }
         | ChainEvent::OverdraftMended { .. }
         | ChainEvent::OverdraftDecided { .. } => None,

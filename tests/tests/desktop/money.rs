@@ -201,10 +201,6 @@ fn ask_and_pay(devnet: &DevChain, bench: &Bench, app: &App<'_>, address: &str) -
     app.click_button("Send to a peer");
     let answer = app.wait_for_answer();
     assert!(answer.footer.contains("A peer's computer"), "{answer:?}");
-    let paid = app.wait("the price of the answer", || {
-        let status = app.invoke("money_status", json!({})).ok()?;
-        Some(amount(&status["spentToday"])?).filter(|paid| *paid > 0)
-    });
     app.wait_for_text("paid");
     bench.pictures(app, "chat-paid");
     let footer = app.wait_for_answer().footer;
@@ -212,10 +208,14 @@ fn ask_and_pay(devnet: &DevChain, bench: &Bench, app: &App<'_>, address: &str) -
 
     app.click_button("Receipt");
     app.wait_for_text("signed by both sides · not checked");
-    let due = app.value_of("Due");
-    assert_eq!(units(&due, symbol), paid, "{due}");
+    let paid = units(&app.value_of("Due"), symbol);
+    assert!(paid > 0, "an answer for nothing");
     bench.pictures(app, "receipt-paid");
     app.close_dialog();
+    app.wait("the same sum in the wallet", || {
+        let status = app.invoke("money_status", json!({})).ok()?;
+        (amount(&status["spentToday"])? == paid).then_some(())
+    });
     app.go("Wallet");
     app.wait_for_text("Spent today");
     bench.pictures(app, "wallet-spent");

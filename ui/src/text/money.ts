@@ -177,7 +177,7 @@ export const wallet = {
   badAddress: "An address is 0x and 40 digits from 0 to 9 and a to f.",
   sendAsset: "What",
   depositTitle: "Deposit into the vault",
-  depositBody: "Peers are paid from the vault. What is not promised to anyone is withdrawn at once.",
+  depositBody: "This device pays peers from it without asking you each time, up to what you put in. What it did not spend is yours again two weeks after you stop its spending.",
   withdrawTitle: "Withdraw from the vault",
   withdrawBody: "What is free comes to your wallet at once.",
   grantTitle: "Allow this device to spend",

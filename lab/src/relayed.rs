@@ -382,11 +382,12 @@ fn ask(
     let tokens = reference.ids.len() as u32;
     let asker = namespace
         .run(move || {
-            Asker::start(&Question {
+            let question = Question {
                 peers: &peers,
                 prompt,
                 tokens,
-            })
+            };
+            Asker::start_in(matrix::abroad(), &question)
         })
         .map_err(LabError::system("a program does not ask in its namespace"))?;
     let begun = Instant::now();

@@ -91,12 +91,15 @@ impl Client {
     /// token that came last, so that one who stands still is not asked for ever. False: there is none.
     fn ask_again(&mut self, now: Clock, out: &mut Vec<Action>) -> bool {
         let emitted = self.emitted();
-        let silent = self.attempts.iter().position(|attempt| match &attempt.state {
-            State::Running { span, .. } => {
-                now.mono_ms >= span.silent_at() && span.is_resumable() && !span.is_settling()
-            }
-            State::Connecting { .. } | State::Opened { .. } | State::Local { .. } => false,
-        });
+        let silent = self
+            .attempts
+            .iter()
+            .position(|attempt| match &attempt.state {
+                State::Running { span, .. } => {
+                    now.mono_ms >= span.silent_at() && span.is_resumable() && !span.is_settling()
+                }
+                State::Connecting { .. } | State::Opened { .. } | State::Local { .. } => false,
+            });
         let Some(silent) = silent.filter(|_| self.asked_again_at != Some(emitted)) else {
             return false;
         };

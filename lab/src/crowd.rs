@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeMap,
     path::Path,
+    thread::ScopedJoinHandle,
     time::{Duration, Instant},
 };
 
@@ -78,9 +79,25 @@ const PLAN: [Kind; 6] = [
 /// # Errors
 /// [`LabError`]: the run could not be made, or an answer was lost. Tokens that are not as they should be are figures.
 pub fn run(starter: &Path, small_disks: bool) -> Result<Figures, LabError> {
-    let mut figures = Figures::default();
     let ready = Ready::of(starter)?;
-    let mut providers = providers(starter, &ready, small_disks)?;
+    std::thread::scope(|scope| {
+        // Until a machine behind a router is reached, half a minute passes in which nothing is computed.
+        let hidden = scope.spawn(|| relayed::hidden(starter, &ready));
+        crowd(starter, small_disks, &ready, hidden)
+    })
+}
+
+/// What becomes ready beside the others.
+type Hidden<'a> = ScopedJoinHandle<'a, Result<Result<relayed::World, relayed::NotHere>, LabError>>;
+
+fn crowd(
+    starter: &Path,
+    small_disks: bool,
+    ready: &Ready,
+    hidden: Hidden<'_>,
+) -> Result<Figures, LabError> {
+    let mut figures = Figures::default();
+    let mut providers = providers(starter, ready, small_disks)?;
     eprintln!("{SERVING} programs serve");
     let last = providers.len() - 1;
     let references = reference::references(starter, &providers[last].0, TOKENS)?;
@@ -155,7 +172,10 @@ pub fn run(starter: &Path, small_disks: bool) -> Result<Figures, LabError> {
         eprintln!("{why}");
     }
     drop(providers);
-    faults.add(relayed::short(starter, &ready, &references, &mut figures)?);
+    let hidden = hidden
+        .join()
+        .map_err(|_| LabError::Wrong("a provider behind a router does not start".to_owned()))??;
+    faults.add(relayed::short(hidden, &references, &mut figures)?);
     let count = |work: &str, number: usize| Row::new(work, "count", number as f64);
     figures.push(count("processes", SERVING + ASKING));
     figures.push(count("answers", ASKING - lost.len()));
@@ -228,7 +248,7 @@ fn providers(
                     scope.spawn(move || (Serving::start_offering(folder, starter), small))
                 })
                 .collect();
-            let serves = |thread: std::thread::ScopedJoinHandle<'_, _>| {
+            let serves = |thread: ScopedJoinHandle<'_, _>| {
                 thread
                     .join()
                     .map_err(|_| LabError::Wrong("a program does not serve".to_owned()))

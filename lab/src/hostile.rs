@@ -9,7 +9,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -40,8 +40,13 @@ const ATTACKERS: u8 = 4;
 const FLOOD: usize = 200;
 /// How long it holds those that it was given.
 const HELD: Duration = Duration::from_secs(5);
-/// Answers of the honest asker before the attack: their median is what the others are compared with.
-const ALONE: usize = 7;
+/// Answers of the honest asker each time the attackers rest: their median is what the others are compared with. They are spread over the
+/// whole run, since whatever else this machine does changes with time.
+const ALONE: usize = 3;
+/// So long the attackers attack before each rest.
+const ROUND: Duration = Duration::from_secs(45);
+/// A rest begins when no attack is under way; the longest ends by the attacked program's own deadlines.
+const DRAIN: Duration = Duration::from_secs(90);
 /// How often the memory is read.
 const LOOK: Duration = Duration::from_millis(500);
 /// The lowest priority.
@@ -72,17 +77,12 @@ pub fn run(starter: &Path, time: Duration) -> Result<Figures, LabError> {
     let (model, prompt) = job(starter)?;
     let question = |number: usize| QUESTIONS[number % QUESTIONS.len()];
     let place = Place::At(&provider.address);
-    let mut alone = Vec::new();
+    // The first one makes the connection.
     ask(honest.folder(), place, question(0))?;
-    for number in 0..ALONE {
-        let message = ask(honest.folder(), place, question(number))?;
-        alone.extend(message["tokensPerSecond"].as_f64());
-    }
     let id = provider.program.id();
     let rss_before = process::rss_bytes(id).unwrap_or(f64::NAN);
 
-    let over = Arc::new(AtomicBool::new(false));
-    let counts = Arc::new(Counts::default());
+    let ring = Arc::new(Ring::default());
     let mut attackers = Vec::new();
     for number in 0..ATTACKERS {
         let address = Ipv4Addr::new(198, 18, 100 + number, 1);
@@ -94,28 +94,36 @@ pub fn run(starter: &Path, time: Duration) -> Result<Figures, LabError> {
             model,
             prompt: prompt.clone(),
         };
-        let (over, counts) = (Arc::clone(&over), Arc::clone(&counts));
+        let ring = Arc::clone(&ring);
         let thread = namespace
-            .run(move || {
-                std::thread::spawn(move || attack(usize::from(number), &target, &over, &counts))
-            })
+            .run(move || std::thread::spawn(move || attack(usize::from(number), &target, &ring)))
             .map_err(system())?;
         attackers.push((thread, namespace));
     }
-    let highest = watch(id, Arc::clone(&over));
+    let highest = watch(id, Arc::clone(&ring));
 
-    let begun = Instant::now();
-    let (mut beside, mut unanswered) = (Vec::new(), 0_usize);
-    while begun.elapsed() < time {
-        match ask(honest.folder(), place, question(beside.len())) {
-            Ok(message) => beside.extend(message["tokensPerSecond"].as_f64()),
-            Err(error) => {
-                eprintln!("{error}");
-                unanswered += 1;
+    let mut attacked = Duration::ZERO;
+    let (mut alone, mut beside, mut unanswered) = (Vec::new(), Vec::new(), 0_usize);
+    while attacked < time {
+        ring.rest()?;
+        for number in 0..ALONE {
+            let message = ask(honest.folder(), place, question(number))?;
+            alone.extend(message["tokensPerSecond"].as_f64());
+        }
+        ring.open.store(true, Ordering::SeqCst);
+        let begun = Instant::now();
+        while begun.elapsed() < ROUND && attacked + begun.elapsed() < time {
+            match ask(honest.folder(), place, question(beside.len())) {
+                Ok(message) => beside.extend(message["tokensPerSecond"].as_f64()),
+                Err(error) => {
+                    eprintln!("{error}");
+                    unanswered += 1;
+                }
             }
         }
+        attacked += begun.elapsed();
     }
-    over.store(true, Ordering::Relaxed);
+    ring.over.store(true, Ordering::SeqCst);
     let attackers_lost = attackers
         .into_iter()
         .filter_map(|(thread, _namespace)| thread.join().err())
@@ -138,19 +146,15 @@ pub fn run(starter: &Path, time: Duration) -> Result<Figures, LabError> {
     );
     figures.push(count("honest_answers", beside.len() as f64));
     figures.push(count("honest_unanswered", unanswered as f64).goal("<= 0"));
-    figures.push(count(
-        "attacks",
-        counts.attacks.load(Ordering::Relaxed) as f64,
-    ));
-    figures.push(count(
-        "attackers_refused",
-        counts.refused.load(Ordering::Relaxed) as f64,
-    ));
-    figures.push(count(
-        "streams_opened",
-        counts.held.load(Ordering::Relaxed) as f64,
-    ));
-    figures.push(Row::new("time", "s", begun.elapsed().as_secs_f64()));
+    figures.push(count("answers_alone", alone.len() as f64));
+    for (work, number) in [
+        ("attacks", &ring.attacks),
+        ("attackers_refused", &ring.refused),
+        ("streams_opened", &ring.held),
+    ] {
+        figures.push(count(work, number.load(Ordering::Relaxed) as f64));
+    }
+    figures.push(Row::new("time", "s", attacked.as_secs_f64()));
     if attackers_lost > 0 {
         return Err(LabError::Wrong(format!(
             "{attackers_lost} attackers ended early"
@@ -159,11 +163,32 @@ pub fn run(starter: &Path, time: Duration) -> Result<Figures, LabError> {
     Ok(figures)
 }
 
+/// What the attackers share.
 #[derive(Debug, Default)]
-struct Counts {
+struct Ring {
+    over: AtomicBool,
+    /// Whether an attack may begin.
+    open: AtomicBool,
+    /// Attackers in the middle of an attack.
+    busy: AtomicUsize,
     attacks: AtomicU64,
     refused: AtomicU64,
     held: AtomicU64,
+}
+
+impl Ring {
+    /// No attack begins from now on; returns when none is under way.
+    fn rest(&self) -> Result<(), LabError> {
+        self.open.store(false, Ordering::SeqCst);
+        let begun = Instant::now();
+        while self.busy.load(Ordering::SeqCst) > 0 {
+            if begun.elapsed() > DRAIN {
+                return Err(LabError::Wrong("an attack does not end".to_owned()));
+            }
+            std::thread::sleep(LOOK);
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug)]
@@ -188,35 +213,45 @@ fn job(starter: &Path) -> Result<(ModelDigest, Vec<u32>), LabError> {
 }
 
 /// One attacker, until it is over. It begins with its own attack and goes round; the last of each round is a flood.
-fn attack(number: usize, target: &Target, over: &AtomicBool, counts: &Counts) {
+fn attack(number: usize, target: &Target, ring: &Ring) {
     lowest_priority();
     wire::block_on(async {
-        for turn in number.. {
-            if over.load(Ordering::Relaxed) {
-                return;
+        let mut turn = number;
+        while !ring.over.load(Ordering::SeqCst) {
+            // Busy before it looks whether it may: who waits for a rest misses nobody.
+            ring.busy.fetch_add(1, Ordering::SeqCst);
+            if ring.open.load(Ordering::SeqCst) {
+                once(turn, target, ring).await;
+                turn += 1;
             }
-            let network = wire::dialler().await;
-            match network.connect(&target.address).await {
-                Ok(peer) => {
-                    counts.attacks.fetch_add(1, Ordering::Relaxed);
-                    match ATTACKS.get(turn % (ATTACKS.len() + 1)) {
-                        Some(attack) => {
-                            attack(&network, peer, target.model, &target.prompt).await;
-                        }
-                        None => {
-                            let held = flood(&network, &peer).await;
-                            counts.held.fetch_add(held, Ordering::Relaxed);
-                        }
-                    }
-                }
-                Err(_) => {
-                    counts.refused.fetch_add(1, Ordering::Relaxed);
-                    tokio::time::sleep(LOOK).await;
-                }
+            ring.busy.fetch_sub(1, Ordering::SeqCst);
+            if !ring.open.load(Ordering::SeqCst) {
+                tokio::time::sleep(LOOK).await;
             }
-            network.shutdown().await;
         }
     });
+}
+
+/// One attack, from an identity of its own.
+async fn once(turn: usize, target: &Target, ring: &Ring) {
+    let network = wire::dialler().await;
+    match network.connect(&target.address).await {
+        Ok(peer) => {
+            ring.attacks.fetch_add(1, Ordering::Relaxed);
+            match ATTACKS.get(turn % (ATTACKS.len() + 1)) {
+                Some(attack) => attack(&network, peer, target.model, &target.prompt).await,
+                None => {
+                    let held = flood(&network, &peer).await;
+                    ring.held.fetch_add(held, Ordering::Relaxed);
+                }
+            }
+        }
+        Err(_) => {
+            ring.refused.fetch_add(1, Ordering::Relaxed);
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+    network.shutdown().await;
 }
 
 async fn flood(network: &network::Network, peer: &protocol::PeerId) -> u64 {
@@ -242,11 +277,11 @@ fn lowest_priority() {
 }
 
 /// The most memory that a program holds until it is over, in bytes.
-fn watch(id: u32, over: Arc<AtomicBool>) -> std::thread::JoinHandle<f64> {
+fn watch(id: u32, ring: Arc<Ring>) -> std::thread::JoinHandle<f64> {
     std::thread::spawn(move || {
         // The larger of a number and of none is the number.
         let mut highest = f64::NAN;
-        while !over.load(Ordering::Relaxed) {
+        while !ring.over.load(Ordering::SeqCst) {
             highest = process::rss_bytes(id).map_or(highest, |bytes| highest.max(bytes));
             std::thread::sleep(LOOK);
         }

@@ -274,6 +274,13 @@ pub(crate) fn serve(
         ))
 }
 
+/// The folder of a program that asks beyond its own machine.
+pub(crate) fn abroad() -> Folder {
+    let folder = Folder::new();
+    folder.set(&ANY_INTERFACE, "");
+    folder
+}
+
 /// A program that serves on loopback.
 pub(crate) fn here(starter: &Path, ready: &Ready) -> Result<Serving, LabError> {
     let folder = Folder::new();
@@ -305,14 +312,12 @@ fn row(
         let asker = machine
             .namespace
             .run(move || {
-                let folder = Folder::new();
-                folder.set(&ANY_INTERFACE, "");
                 let question = Question {
                     peers: &peers,
                     prompt,
                     tokens: TOKENS,
                 };
-                Asker::start_in(folder, &question)
+                Asker::start_in(abroad(), &question)
             })
             .map_err(LabError::system("a program does not ask in its namespace"))?;
         running.push((machine, asker, reference, Disturbance::default()));

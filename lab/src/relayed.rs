@@ -51,6 +51,8 @@ const DISTURB_AFTER: u64 = 16;
 /// And here it is looked whether the way is direct: a hole is punched in the first second, or not at all.
 const LOOK_AFTER: u64 = 96;
 const LOOK: Duration = Duration::from_millis(20);
+/// So long it is listened which relay an answer goes through: several frames of it.
+const LISTEN: Duration = Duration::from_millis(400);
 /// A provider looks for relays after twenty seconds without an address that others reach; a busy machine needs some more.
 const READY: Duration = Duration::from_secs(120);
 /// How often a provider is asked where it is reached.
@@ -58,13 +60,18 @@ const ASK_AGAIN: Duration = Duration::from_secs(2);
 /// An answer that is not whole by then never will be.
 const PATIENCE: Duration = Duration::from_secs(90);
 
+/// Why something is not shown on this machine.
+pub type NotHere = String;
+
 /// Everything behind the switch.
-struct World {
+#[derive(Debug)]
+pub struct World {
     switch: Switch,
     relays: Vec<Relay>,
     providers: Vec<Provider>,
 }
 
+#[derive(Debug)]
 struct Relay {
     port: Port,
     network: Network,
@@ -75,6 +82,7 @@ struct Relay {
     _namespace: Namespace,
 }
 
+#[derive(Debug)]
 struct Provider {
     name: &'static str,
     serving: Serving,
@@ -95,8 +103,12 @@ pub fn run(
     references: &[Reference],
     figures: &mut Figures,
 ) -> Result<(), LabError> {
-    let Some(mut world) = world(starter, ready, &PROVIDERS, figures)? else {
-        return Ok(());
+    let mut world = match world(starter, ready, &PROVIDERS)? {
+        Ok(world) => world,
+        Err(why) => {
+            figures.skip(why);
+            return Ok(());
+        }
     };
     let mut share = (0, 0);
     let mut faults = Faults::default();
@@ -148,40 +160,47 @@ pub fn run(
     Ok(())
 }
 
-/// A relay's death alone, in the middle of an answer that no hole can be punched for.
+/// Two relays, and a provider that no hole can be punched to; or why they cannot be made here.
+///
+/// # Errors
+/// [`LabError`] when one of them does not start.
+pub fn hidden(starter: &Path, ready: &Ready) -> Result<Result<World, NotHere>, LabError> {
+    world(starter, ready, &[("symmetric", Kind::Symmetric)])
+}
+
+/// A relay's death alone, in the middle of an answer of the provider behind it.
 ///
 /// # Errors
 /// As [`run`].
 pub fn short(
-    starter: &Path,
-    ready: &Ready,
+    world: Result<World, NotHere>,
     references: &[Reference],
     figures: &mut Figures,
 ) -> Result<Faults, LabError> {
-    let symmetric = [("symmetric", Kind::Symmetric)];
-    match world(starter, ready, &symmetric, figures)? {
-        Some(mut world) => death(&mut world, references, figures),
-        None => Ok(Faults::default()),
+    match world {
+        Ok(mut world) => death(&mut world, references, figures),
+        Err(why) => {
+            figures.skip(why);
+            Ok(Faults::default())
+        }
     }
 }
 
-/// Starts relays and providers. `None`: no namespace can be made here, which is noted.
+/// Starts relays and providers.
 fn world(
     starter: &Path,
     ready: &Ready,
     kinds: &[(&'static str, Kind)],
-    figures: &mut Figures,
-) -> Result<Option<World>, LabError> {
+) -> Result<Result<World, NotHere>, LabError> {
     let mut switch = Switch::new().map_err(LabError::system("no thread for the switch"))?;
     let mut places = Vec::new();
     for address in RELAYS {
         match switch.attach(address, line(), None) {
             Ok((port, namespace)) => places.push((address, port, namespace)),
             Err(error) => {
-                figures.skip(format!(
+                return Ok(Err(format!(
                     "providers behind a router, the share of direct connections, relay death (no network namespace can be made here: {error})"
-                ));
-                return Ok(None);
+                )));
             }
         }
     }
@@ -210,7 +229,7 @@ fn world(
     for provider in &mut providers {
         reached(provider)?;
     }
-    Ok(Some(World {
+    Ok(Ok(World {
         switch,
         relays,
         providers,
@@ -382,11 +401,12 @@ fn ask(
     let tokens = reference.ids.len() as u32;
     let asker = namespace
         .run(move || {
-            Asker::start(&Question {
+            let question = Question {
                 peers: &peers,
                 prompt,
                 tokens,
-            })
+            };
+            Asker::start_in(matrix::abroad(), &question)
         })
         .map_err(LabError::system("a program does not ask in its namespace"))?;
     let begun = Instant::now();
@@ -447,14 +467,12 @@ fn death(
     let (switch, relays) = (&world.switch, &world.relays);
     let mut died = false;
     let asked = ask(&namespace, provider, &references[0], |_| {
-        for relay in relays {
-            let carrying = relay.network.status().borrow().reach.relaying.circuits;
-            if carrying > 0 && !died {
-                switch.cut(relay.port, true);
-                died = true;
-            }
+        if let Some(relay) = carrying(switch, relays) {
+            switch.cut(relay, true);
+            died = true;
         }
     })?;
+    died &= asked.direct != Some(true);
     if !died {
         figures.skip("relay death (the answer went through no relay)");
     }
@@ -476,6 +494,22 @@ fn death(
             Ok(Faults::default())
         }
     }
+}
+
+/// The relay that the answer goes through: there may be a circuit through each, and most bytes pass the one that is used.
+fn carrying(switch: &Switch, relays: &[Relay]) -> Option<Port> {
+    let moved = |relay: &Relay| {
+        let (there, back) = switch.bytes(relay.port);
+        there + back
+    };
+    let before: Vec<u64> = relays.iter().map(moved).collect();
+    std::thread::sleep(LISTEN);
+    relays
+        .iter()
+        .zip(before)
+        .filter(|(relay, _)| relay.network.status().borrow().reach.relaying.circuits > 0)
+        .max_by_key(|(relay, before)| moved(relay) - before)
+        .map(|(relay, _)| relay.port)
 }
 
 /// The cells of the matrix that are about relays, without the others.

@@ -12,8 +12,12 @@ use super::packet::{Flow, Protocol};
 /// A mapping that is not used for this long is gone. RFC 4787 (REQ-5) asks for no less than two minutes, and home routers that give
 /// less are common enough that keep-alives must not rely on more.
 const LIVES: Duration = Duration::from_secs(120);
-/// Outer ports are given out from here on, as routers do with high ports.
+/// Outer ports are given out from here on, as routers do with high ports, and so many of them.
 const FIRST_PORT: u16 = 40_000;
+const PORTS: u16 = 20_000;
+/// From one outer port to the next one. A symmetric router's cannot be guessed from the last, or a hole would be punched by chance.
+const STEP: u16 = 1;
+const SYMMETRIC_STEP: u16 = 7_919;
 
 /// How a router translates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -122,18 +126,27 @@ impl Nat {
     pub fn rebind(&mut self) {
         self.ports.clear();
         self.mappings.clear();
-        self.next = self.next.wrapping_add(1000).max(FIRST_PORT);
+        self.next = after(self.next, 1000);
     }
 
     fn new_port(&mut self, inner: Inner) -> u16 {
         let port = self.next;
-        self.next = self.next.checked_add(1).unwrap_or(FIRST_PORT);
+        let step = match self.kind {
+            Kind::FullCone | Kind::PortRestricted => STEP,
+            Kind::Symmetric => SYMMETRIC_STEP,
+        };
+        self.next = after(self.next, step);
         if let Some(old) = self.mappings.remove(&(inner.protocol, port)) {
             self.ports.remove(&old.inner);
         }
         self.ports.insert(inner, port);
         port
     }
+}
+
+/// The port so many steps on, from the beginning again after the last one.
+fn after(port: u16, step: u16) -> u16 {
+    FIRST_PORT + (port - FIRST_PORT + step) % PORTS
 }
 
 #[cfg(test)]
@@ -245,7 +258,7 @@ mod tests {
         let mut nat = Nat::new(Kind::Symmetric, OUTSIDE);
         let mut now = Duration::ZERO;
         let first = nat.leaves(flow(HOME, ONE), now);
-        for number in 0..u32::from(u16::MAX - FIRST_PORT) + 1 {
+        for number in 0..u32::from(PORTS) {
             now += Duration::from_micros(1);
             let to = SocketAddrV4::new(Ipv4Addr::from(0xc612_0000 + number + 2), 7);
             let seen = nat.leaves(

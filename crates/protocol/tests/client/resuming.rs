@@ -9,8 +9,8 @@ use protocol::{
     job::{
         CloseWhy, RESUME_GRACE_MS,
         client::{
-            Action, AnswerPhase, AttemptEnd, Client, End, Event, Lie, Local, LocalEvent, MAX_CUTS,
-            RESUME_PATIENCE_MS, Request, SLEPT_MS,
+            Action, AnswerPhase, AttemptEnd, Client, End, Event, GIVE_UP_MS, Lie, Local,
+            LocalEvent, MAX_CUTS, MAX_SILENCE_MS, RESUME_PATIENCE_MS, Request, SLEPT_MS,
         },
     },
 };
@@ -221,6 +221,39 @@ fn the_only_provider_is_asked_for_its_job_until_the_grace_is_over() {
     }
     assert!((20..=40).contains(&tries), "{tries} tries");
     assert!(!client.is_finished());
+}
+
+#[test]
+fn a_silent_provider_is_asked_for_its_job_on_another_way_where_nobody_else_is_left() {
+    let (mut client, job) = midway(&[1]);
+    let silent = client.deadline().unwrap();
+    let (ms, clock) = (silent - 1_000, at(silent - 1_000));
+    let actions = client.step(Event::Tick, clock);
+    assert_eq!(ended(&actions), [AttemptEnd::Silent]);
+    assert_eq!(connects(&actions), [peer(1)]);
+    let open = connected(&mut client, 1, ms + 50);
+    assert_eq!(asks_for(&open, &job), 5);
+    say(&mut client, 1, Frame::Accept(keeps(30)), ms + 100);
+    // Once more silent, and nothing came: what the way may be blamed for, it was.
+    let actions = client.step(Event::Tick, at(ms + 100 + MAX_SILENCE_MS + 500));
+    assert_eq!((ended(&actions), connects(&actions)), (vec![], vec![]));
+    let actions = client.step(Event::Tick, at(ms + 100 + GIVE_UP_MS));
+    assert_eq!(ended(&actions), [AttemptEnd::Silent]);
+}
+
+#[test]
+fn a_silent_provider_is_asked_for_its_job_on_another_way_when_its_spare_cannot_be_reached() {
+    let (mut client, job) = midway(&[1, 2]);
+    let ms = client.deadline().unwrap() - 1_000;
+    assert_eq!(connects(&client.step(Event::Tick, at(ms))), [peer(2)]);
+    let why = "no address".to_owned();
+    let actions = client.step(Event::ConnectFailed { attempt: 1, why }, at(ms + 10));
+    assert_eq!(connects(&actions), [peer(1)]);
+    let open = connected(&mut client, 2, ms + 50);
+    assert_eq!(asks_for(&open, &job), 5);
+    // The spare gets its second chance meanwhile.
+    let actions = client.step(Event::Tick, at(ms + 1_000));
+    assert_eq!(connects(&actions), [peer(2)]);
 }
 
 #[test]

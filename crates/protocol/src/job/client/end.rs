@@ -72,8 +72,13 @@ impl Client {
                     && is_cut(&why)
                     && span.is_resumable();
                 if keep {
+                    // Of one that fell silent, the way was gone when it was heard last.
+                    let cut_ms = match why {
+                        AttemptEnd::Silent => span.heard_ms(),
+                        _ => now.mono_ms,
+                    };
                     self.seats
-                        .keep(seat, Kept::new(span, attempt, now.mono_ms), now.mono_ms);
+                        .keep(seat, Kept::new(span, attempt, cut_ms), now.mono_ms);
                     (None, true, checkpoint)
                 } else {
                     (Some(seat), true, checkpoint)

@@ -2,7 +2,8 @@
 //! is replaced.
 
 use super::{
-    Action, AnswerPhase, AttemptId, Candidate, End, Local, Place, Progress,
+    Action, AnswerPhase, AttemptEnd, AttemptId, Candidate, End, Local, Place, Progress,
+    end::Parting,
     machine::{Attempt, Client, Counted, LOCAL_STALL_MS, MAX_ATTEMPTS, Stage, State},
     seats::{Kept, SeatId},
     span::Span,
@@ -68,18 +69,44 @@ impl Client {
                     return;
                 }
                 if spare {
-                    self.launch_beside(now, out);
+                    // Who was not asked yet comes first: a dead provider answers on no way.
+                    let fresh = self.seats.fresh(self.n_in()).is_some();
+                    if fresh || !self.ask_again(now, out) {
+                        self.launch_beside(now, out);
+                    }
                 } else if hedge {
                     self.hedge(now, out);
                 }
             }
             several => {
                 let hopeless = several.iter().all(|attempt| attempt.wants_spare(now));
-                if hopeless && several.len() < MAX_ATTEMPTS {
+                let room = several.len() < MAX_ATTEMPTS;
+                if hopeless && !self.ask_again(now, out) && room {
                     self.launch_beside(now, out);
                 }
             }
         }
+    }
+
+    /// Asks a silent provider for its job on a stream of its own: it may live behind a way that does not. Once for each
+    /// token that came last, so that one who stands still is not asked for ever. False: there is none.
+    fn ask_again(&mut self, now: Clock, out: &mut Vec<Action>) -> bool {
+        let emitted = self.emitted();
+        let silent = self
+            .attempts
+            .iter()
+            .position(|attempt| match &attempt.state {
+                State::Running { span, .. } => {
+                    now.mono_ms >= span.silent_at() && span.is_resumable() && !span.is_settling()
+                }
+                State::Connecting { .. } | State::Opened { .. } | State::Local { .. } => false,
+            });
+        let Some(silent) = silent.filter(|_| self.asked_again_at != Some(emitted)) else {
+            return false;
+        };
+        self.asked_again_at = Some(emitted);
+        self.end(silent, AttemptEnd::Silent, Parting::Close, now, out);
+        self.take_up(now, out)
     }
 
     /// Asks somebody beside those of whom little is hoped. Where a job had begun, that is a failover.

@@ -45,6 +45,8 @@ pub struct Client {
     /// Failovers that came to nothing because the provider wrote on.
     pub(super) false_alarms: u32,
     pub(super) resumes: u32,
+    /// How many tokens there were when a silent provider was last asked for its job on another way.
+    pub(super) asked_again_at: Option<u32>,
     pub(super) hedged: bool,
     /// Base units promised for the answer.
     pub(super) promised: u128,
@@ -135,6 +137,7 @@ impl Client {
             failovers: 0,
             false_alarms: 0,
             resumes: 0,
+            asked_again_at: None,
             hedged: false,
             promised: 0,
             signing: BTreeMap::new(),

@@ -91,17 +91,15 @@ fn vault(computer: &Serving, what: &str) -> u128 {
     amount(&computer.folder().json(&["wallet", "balance"])["vault"][what])
 }
 
-/// Asks a peer, and says what the answer cost.
+/// Asks a peer, and says what the answer cost: by the answer itself.
 fn ask(asker: &Folder, peer: &Serving, max_out: u32) -> u128 {
-    let spent = || amount(&asker.json(&["wallet", "balance"])["spentToday"]);
-    let before = spent();
     let said = asker.asking(&[peer], max_out, LONG_QUESTION).wait();
     assert_eq!(said.code(), Some(0), "{}\n{}", said.out, said.err);
     let message = last_json(&said)["message"].clone();
     assert!(message["error"].is_null(), "{message}");
     let spans = message["spans"].as_array().unwrap();
     assert!(spans.iter().all(|span| span["peer"] == peer.peer.as_str()));
-    let paid = spent() - before;
+    let paid = spans.iter().map(|span| amount(&span["paid"])).sum();
     assert!(paid > 0, "{message}");
     paid
 }

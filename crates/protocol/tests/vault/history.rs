@@ -210,22 +210,22 @@ impl History {
             6..9 => self.withdraw(),
             9..18 => self.set_signer(),
             18..19 => self.end_signer(),
-            19..45 => self.promise(),
-            45..53 => self.hold(),
-            53..61 => self.reserve(),
-            61..65 => self.release(),
-            65..83 => self.claim(),
-            83..85 => self.thaw(),
-            85..89 => self.prove(),
-            89..92 => self.settle(),
-            92..94 => {
+            19..42 => self.promise(),
+            42..50 => self.hold(),
+            50..58 => self.reserve(),
+            58..62 => self.release(),
+            62..79 => self.claim(),
+            79..81 => self.thaw(),
+            81..85 => self.prove(),
+            85..88 => self.settle(),
+            88..89 => {
                 let payee = self.payee();
                 self.register(payee);
             }
-            94..95 => self.set_fee(),
-            95..96 => self.move_payout(),
-            96..98 => self.join(),
-            98..99 => self.unjoin(),
+            89..90 => self.set_fee(),
+            90..91 => self.move_payout(),
+            91..93 => self.join(),
+            93..94 => self.unjoin(),
             _ => self.wait(),
         }
         if self.steps.is_multiple_of(COMPARE_ALL) {

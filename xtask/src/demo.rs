@@ -33,11 +33,11 @@ const ANSWERING: [(&str, u128); 3] = [("bob", 400), ("cleo", 600), ("dan", 900)]
 const ASKING: &str = "ann";
 /// What ann puts into the vault. Its bond is worth more than a first credit at the dearest price: nobody asks for a reservation.
 const DEPOSIT: &str = "100";
-/// What bob turns into votes: twice what a proposer needs.
+/// What bob turns into votes for ann: twice what a proposer needs.
 const VOTES: &str = "20";
 /// One token.
 const ONE: u128 = 1_000_000_000_000_000_000;
-/// The first goes to whoever is taken of all three, the others to one each.
+/// The first goes to whoever is taken of all three, the others to one each that has earned nothing yet.
 const QUESTIONS: [&str; 3] = [
     "Tell me about the ocean.",
     "Write a short story about a ship and its crew.",
@@ -110,7 +110,7 @@ fn story(house: &House, stop: &Stop, once: bool) -> Result<(), Failure> {
     stage("what was earned is collected, unasked", || {
         world.collected(&paid)
     })?;
-    stage("bob proposes a fee, and the vote opens", || {
+    stage("ann proposes a fee, and the vote opens", || {
         world.proposes()
     })?;
     if once {
@@ -178,7 +178,7 @@ impl<'a> World<'a> {
             let mut nodes = Vec::new();
             for (person, (name, price)) in people.into_iter().zip(ANSWERING) {
                 let price = price * ONE;
-                // bob also asks and votes with what the faucet gives to one account.
+                // The faucet gives to the account that asks: bob's is the one that holds votes as well.
                 let mode = if name == ANSWERING[0].0 {
                     "lend_and_spend"
                 } else {
@@ -225,17 +225,20 @@ impl<'a> World<'a> {
     /// What was paid to whom, by the peer's id.
     fn asks(&self) -> Result<BTreeMap<String, u128>, Failure> {
         let addresses = self.addresses();
-        let mut paid = BTreeMap::new();
+        let mut paid: BTreeMap<String, u128> = BTreeMap::new();
         for (number, question) in QUESTIONS.iter().enumerate() {
-            // The cheapest of them had the first one most likely: the others are asked by name.
-            let asked = match number {
-                0 => addresses.as_slice(),
-                one => addresses.get(one..=one).unwrap_or_default(),
+            let without = self.nodes.iter();
+            let without = without
+                .filter(|node| !paid.contains_key(node.peer()))
+                .map(|node| node.program.address.as_str());
+            let asked: Vec<&str> = match number {
+                0 => addresses.clone(),
+                _ => without.take(1).collect(),
             };
             let Answered {
                 tokens,
                 paid: parts,
-            } = self.asker.ask(asked, question)?;
+            } = self.asker.ask(&asked, question)?;
             for (peer, part) in parts {
                 println!(
                     "   {tokens} tokens, {} to {}",
@@ -290,13 +293,11 @@ impl<'a> World<'a> {
                 node.person.short("wallet")?
             );
         }
-        let spent = &self.asker.json(&["wallet", "balance"])?["vault"]["spent"];
         let sum = paid.values().sum::<u128>();
         wait(self.stop, COLLECTED_WITHIN, "reaches ann's books", || {
             let balance = self.asker.json(&["wallet", "balance"])?;
             Ok(amount(&balance["vault"]["spent"]) == sum)
-        })
-        .map_err(|failure| failure.fix(format!("the vault says {spent}")))?;
+        })?;
         println!(
             "   the vault paid {}: not a unit more or less",
             self.unit().text(sum)
@@ -313,9 +314,16 @@ impl<'a> World<'a> {
         };
         bob.signed(&["wallet", "faucet", "--yes"])?;
         bob.signed(&["vote", "wrap", VOTES, "--yes"])?;
-        bob.signed(&["vote", "delegate", "--yes"])?;
-        println!("   bob turned {VOTES} of {} into votes", self.unit().symbol);
-        bob.signed(&[
+        // Lent to ann, they are what she votes with in the window.
+        let accounts = self.asker.accounts()?.into_iter();
+        let ann = accounts.filter(|(role, _)| role == "wallet").last();
+        let ann = ann.map(|(_, address)| address).unwrap_or_default();
+        bob.signed(&["vote", "delegate", &ann, "--yes"])?;
+        println!(
+            "   bob turned {VOTES} {} into votes, and lends them to ann",
+            self.unit().symbol
+        );
+        self.asker.signed(&[
             "vote",
             "propose",
             "fee",
@@ -338,7 +346,7 @@ impl<'a> World<'a> {
         let mut window = Kept::spawn(run::window(self.house).arg("--data").arg(&self.asker.data))?;
         stage("the window meets the three", || self.introduce())?;
         println!(
-            "   This is ann's window. Ask in a new chat with the place \"A peer\", look into Wallet and Vote.\n   \
+            "   This is ann's window. Ask in a new chat with the place \"A peer\", look into Wallet, vote in Vote.\n   \
              To sign something, her password is: {PASSWORD}\n   \
              Close the window, or press Ctrl-C here, to end everything."
         );

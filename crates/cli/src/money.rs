@@ -200,10 +200,7 @@ pub(crate) async fn reached(core: &Core, output: &mut Output) -> Result<MoneySta
 
 fn shown(preview: &Preview) -> Vec<String> {
     let symbol = &preview.network.symbol;
-    let worth = match preview.network.test {
-        true => " (worth nothing)",
-        false => "",
-    };
+    let worth = worth(preview.network.test);
     let mut lines = vec![preview.title.clone()];
     let known = match preview.known {
         true => "",
@@ -421,7 +418,12 @@ pub(crate) async fn earnings(
     if rows.is_empty() {
         return output.line("Nothing was earned in this time.");
     }
-    let rows: Vec<Vec<String>> = rows.iter().map(earned).collect();
+    // A command that was started just now may not know the network yet: then the amounts stand alone.
+    let status = core.client.money_status().await?;
+    let unit = status.network.map_or_else(String::new, |network| {
+        format!(" {}{}", network.symbol, worth(network.test))
+    });
+    let rows: Vec<Vec<String>> = rows.iter().map(|row| earned(row, &unit)).collect();
     columns(&rows).iter().try_for_each(|line| output.line(line))
 }
 
@@ -454,7 +456,15 @@ pub(crate) async fn claim(
     Ok(())
 }
 
-fn earned(row: &EarningView) -> Vec<String> {
+/// What stands behind every amount of a test network.
+fn worth(test: bool) -> &'static str {
+    match test {
+        true => " (worth nothing)",
+        false => "",
+    }
+}
+
+fn earned(row: &EarningView, unit: &str) -> Vec<String> {
     let name = row
         .model
         .clone()
@@ -465,9 +475,12 @@ fn earned(row: &EarningView) -> Vec<String> {
         .unwrap_or_default();
     vec![
         name,
-        format!("{} jobs", row.jobs),
+        match row.jobs {
+            1 => "1 job".to_owned(),
+            jobs => format!("{jobs} jobs"),
+        },
         format!("{} in, {} out", row.tokens_in, row.tokens_out),
-        tokens(&row.earned),
+        format!("{}{unit}", tokens(&row.earned)),
         row.state
             .and_then(|state| serde_json::to_value(state).ok())
             .and_then(|state| state.as_str().map(|state| state.replace('_', " ")))

@@ -295,26 +295,24 @@ mod tests {
     fn a_listener_that_does_not_lead_there_is_not_dialled_from() {
         let outside = "/ip4/192.0.2.1/udp/4001/quic-v1";
         let near = "/ip4/127.0.0.1/udp/4001/quic-v1";
-        for (listens, to, port) in [
-            (&[near][..], outside, PortUse::New),
-            (
-                &[near, "/ip4/0.0.0.0/udp/0/quic-v1"],
-                outside,
-                PortUse::New,
-            ),
+        let everywhere = "/ip4/0.0.0.0/udp/0/quic-v1";
+        let (home, office) = (
+            "/ip4/192.168.1.5/udp/0/quic-v1",
+            "/ip4/10.0.0.5/udp/0/quic-v1",
+        );
+        let cases: [(&[&str], &str, PortUse); 10] = [
+            (&[near], outside, PortUse::New),
+            (&[near, everywhere], outside, PortUse::New),
             (&[near], near, PortUse::Reuse),
-            (&["/ip4/0.0.0.0/udp/0/quic-v1"], outside, PortUse::Reuse),
-            (&["/ip4/192.168.1.5/udp/0/quic-v1"], outside, PortUse::Reuse),
-            (
-                &["/ip4/192.168.1.5/udp/0/quic-v1", "/ip4/10.0.0.5/udp/0/quic-v1"],
-                outside,
-                PortUse::New,
-            ),
+            (&[everywhere], outside, PortUse::Reuse),
+            (&[home], outside, PortUse::Reuse),
+            (&[home, office], outside, PortUse::New),
             (&["/ip6/::1/udp/0/quic-v1"], outside, PortUse::Reuse),
             (&["/ip4/127.0.0.1/tcp/1"], outside, PortUse::Reuse),
             (&[near], "/ip4/192.0.2.1/tcp/4001", PortUse::Reuse),
             (&[], outside, PortUse::Reuse),
-        ] {
+        ];
+        for (listens, to, port) in cases {
             assert_eq!(from_which_port(listens, to), port, "{listens:?} to {to}");
         }
     }

@@ -121,7 +121,11 @@ mod tests {
             list(1, Some(second.peer_id())).sign(&first),
             list(2, None).sign(&second),
         ];
-        std::fs::write(&path, format!("maker {}\n{}", first.peer_id(), lists.concat())).unwrap();
+        std::fs::write(
+            &path,
+            format!("maker {}\n{}", first.peer_id(), lists.concat()),
+        )
+        .unwrap();
         let read = built_in(&path).unwrap();
         assert_eq!(read.maker, first.peer_id());
         let counts = PeerList::verify(&read.list, read.maker, &NetworkId::MAIN, NOW);

@@ -270,7 +270,10 @@ mod tests {
         let place = rooms.place(peer(1), Kind::New).await.unwrap();
         let _other = rooms.place(peer(2), Kind::New).await.unwrap();
         let (known, mut calls) = rooms.started(&job(1), peer(1));
-        assert!(rooms.place(peer(3), Kind::New).await.is_none(), "it has its stream");
+        assert!(
+            rooms.place(peer(3), Kind::New).await.is_none(),
+            "it has its stream"
+        );
         known.parked(true);
         let leaving = tokio::spawn(async move {
             assert!(matches!(calls.recv().await, Some(Call::MakeRoom)));

@@ -122,10 +122,7 @@ fn a_spare_that_is_not_reached_beforehand_is_asked_last() {
     let mut client = client(Local::Never);
     let three = (1..=3).map(candidate).collect();
     client.step(Event::Start(three), at(0));
-    assert_eq!(
-        client.step(Event::NotReached { peer: peer(2) }, at(10)),
-        []
-    );
+    assert_eq!(client.step(Event::NotReached { peer: peer(2) }, at(10)), []);
     // One that is being asked shows by itself what it is.
     client.step(Event::NotReached { peer: peer(1) }, at(10));
     connected(&mut client, 0, 20);
@@ -254,6 +251,15 @@ fn a_silent_provider_is_asked_for_its_job_on_another_way_when_its_spare_cannot_b
     // The spare gets its second chance meanwhile.
     let actions = client.step(Event::Tick, at(ms + 1_000));
     assert_eq!(connects(&actions), [peer(2)]);
+}
+
+#[test]
+fn a_spare_that_says_nothing_leads_to_another_way_and_to_another_spare_at_once() {
+    let (mut client, _) = midway(&[1, 2, 3]);
+    let ms = client.deadline().unwrap() - 1_000;
+    assert_eq!(connects(&client.step(Event::Tick, at(ms))), [peer(2)]);
+    let actions = client.step(Event::Tick, at(ms + RESCUE_PATIENCE_MS));
+    assert_eq!(connects(&actions), [peer(1), peer(3)]);
 }
 
 #[test]

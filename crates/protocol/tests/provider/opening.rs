@@ -221,7 +221,10 @@ fn what_is_computed_before_the_job_is_on_disk_stays_here_until_it_is() {
     let actions = provider.step(Event::Recorded(Recorded::Fresh), at(3_001));
     assert!(matches!(
         &actions[..2],
-        [Action::Send(Frame::Accept(_)), Action::Send(Frame::Tokens(_))]
+        [
+            Action::Send(Frame::Accept(_)),
+            Action::Send(Frame::Tokens(_))
+        ]
     ));
     assert_eq!(tokens_in(&actions), [100, 101, 102]);
 }

@@ -7,8 +7,8 @@ use protocol::{
     job::{
         CloseWhy, Finish, RESUME_GRACE_MS,
         provider::{
-            ACK_MS, Action, BLOCKED_DROP_MS, Ended, EngineEvent, Event, MAX_RESUMES, MAX_WAITING, Provider,
-            Room, StartJob, resumes,
+            ACK_MS, Action, BLOCKED_DROP_MS, Ended, EngineEvent, Event, MAX_RESUMES, MAX_WAITING,
+            Provider, Room, StartJob, resumes,
         },
     },
     receipt::COUNTERSIGN_DOMAIN,
@@ -262,10 +262,7 @@ fn a_done_that_nobody_signs_waits_as_long_as_a_job_that_was_cut() {
     let done = engine(&mut provider, EngineEvent::Finished(Finish::Stop), 110);
     done_in(&done);
     // A connection that broke without a word is noticed late, or not at all.
-    assert_eq!(
-        provider.step(Event::Tick, at(110 + ACK_MS)),
-        [Action::Park]
-    );
+    assert_eq!(provider.step(Event::Tick, at(110 + ACK_MS)), [Action::Park]);
     let late = 110 + ACK_MS + RESUME_GRACE_MS - 1;
     let actions = take_up(&mut provider, &start, 0, late);
     assert_eq!(tokens_in(&actions), [100, 101, 102]);

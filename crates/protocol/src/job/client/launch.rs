@@ -80,9 +80,12 @@ impl Client {
             }
             several => {
                 let hopeless = several.iter().all(|attempt| attempt.wants_spare(now));
-                let room = several.len() < MAX_ATTEMPTS;
-                if hopeless && !self.ask_again(now, out) && room {
-                    self.launch_beside(now, out);
+                // That another way is tried to one says nothing for the others.
+                if hopeless {
+                    self.ask_again(now, out);
+                    if self.attempts.len() < MAX_ATTEMPTS {
+                        self.launch_beside(now, out);
+                    }
                 }
             }
         }

@@ -460,14 +460,14 @@ fn death(
 ) -> Result<Faults, LabError> {
     eprintln!("a relay dies");
     let outside = Ipv4Addr::new(198, 18, 30, 1);
-    let (_, namespace) = asker(&mut world.switch, outside, Some(Kind::Symmetric))?;
+    let (port, namespace) = asker(&mut world.switch, outside, Some(Kind::Symmetric))?;
     let Some(provider) = world.providers.last_mut() else {
         return Ok(Faults::default());
     };
     let (switch, relays) = (&world.switch, &world.relays);
     let mut died = false;
     let asked = ask(&namespace, provider, &references[0], |_| {
-        if let Some(relay) = carrying(switch, relays) {
+        if let Some(relay) = carrying(switch, port, relays) {
             switch.cut(relay, true);
             died = true;
         }
@@ -496,19 +496,18 @@ fn death(
     }
 }
 
-/// The relay that the answer goes through: there may be a circuit through each, and most bytes pass the one that is used.
-fn carrying(switch: &Switch, relays: &[Relay]) -> Option<Port> {
-    let moved = |relay: &Relay| {
-        let (there, back) = switch.bytes(relay.port);
-        there + back
-    };
+/// The relay that the answer goes through: there may be a circuit through each, and most bytes pass the one that is used. `None`:
+/// nothing passes either.
+fn carrying(switch: &Switch, asker: Port, relays: &[Relay]) -> Option<Port> {
+    let moved = |relay: &Relay| switch.between(asker, relay.port);
     let before: Vec<u64> = relays.iter().map(moved).collect();
     std::thread::sleep(LISTEN);
     relays
         .iter()
         .zip(before)
-        .filter(|(relay, _)| relay.network.status().borrow().reach.relaying.circuits > 0)
-        .max_by_key(|(relay, before)| moved(relay) - before)
+        .map(|(relay, before)| (relay, moved(relay) - before))
+        .filter(|(_, bytes)| *bytes > 0)
+        .max_by_key(|(_, bytes)| *bytes)
         .map(|(relay, _)| relay.port)
 }
 

@@ -37,7 +37,7 @@ const LOOK_MS: u16 = 200;
 const ON_THEIR_WAY: usize = 65_536;
 
 /// A machine's place at the switch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Port(usize);
 
 /// See the module. Ends when dropped.
@@ -59,6 +59,8 @@ struct State {
     machines: Vec<Machine>,
     by_address: HashMap<Ipv4Addr, usize>,
     apart: BTreeSet<(Port, Port)>,
+    /// Bytes that two machines sent each other.
+    between: HashMap<(Port, Port), u64>,
     on_their_way: BinaryHeap<Reverse<Parcel>>,
     sequence: u64,
     ended: bool,
@@ -70,6 +72,11 @@ struct Machine {
     up: Link,
     down: Link,
     nat: Option<Nat>,
+}
+
+/// Two machines, in whatever order they were named.
+fn pair(one: Port, other: Port) -> (Port, Port) {
+    (one.min(other), one.max(other))
 }
 
 /// A packet between two places, ordered by when it is due.
@@ -155,11 +162,10 @@ impl Switch {
     /// Keeps two machines from each other, or lets them meet again; the others are not concerned.
     pub fn part(&self, one: Port, other: Port, apart: bool) {
         let mut state = self.shared.lock();
-        let pair = (one.min(other), one.max(other));
         if apart {
-            state.apart.insert(pair);
+            state.apart.insert(pair(one, other));
         } else {
-            state.apart.remove(&pair);
+            state.apart.remove(&pair(one, other));
         }
     }
 
@@ -183,6 +189,13 @@ impl Switch {
             .machines
             .get(port.0)
             .map_or((0, 0), |machine| (machine.up.bytes, machine.down.bytes))
+    }
+
+    /// Bytes of IP packets that two machines sent each other so far.
+    #[must_use]
+    pub fn between(&self, one: Port, other: Port) -> u64 {
+        let state = self.shared.lock();
+        state.between.get(&pair(one, other)).copied().unwrap_or(0)
     }
 }
 
@@ -274,7 +287,8 @@ impl State {
         let Some(to) = self.by_address.get(flow.to.ip()).copied() else {
             return;
         };
-        let pair = (from.min(Port(to)), from.max(Port(to)));
+        let pair = pair(from, Port(to));
+        *self.between.entry(pair).or_default() += packet.len() as u64;
         if self.apart.contains(&pair) || self.on_their_way.len() >= ON_THEIR_WAY {
             return;
         }

@@ -267,6 +267,8 @@ impl<'d> App<'d> {
             Element::from_value(&found)
         });
         self.set_value(&field, value);
+        // A dialog that still comes in has its buttons elsewhere a moment later.
+        self.settle();
     }
 
     /// What stands beside a name in the open dialog.
@@ -292,6 +294,15 @@ impl<'d> App<'d> {
     /// The button with these words or this label, if there is one now.
     pub(crate) fn find_button(&self, words: &str) -> Option<Element> {
         self.find_by_text("button", words)
+    }
+
+    /// What the window says for some seconds, at its lower edge.
+    pub(crate) fn toasts(&self) -> String {
+        let said = self.script(
+            "return document.querySelector('[role=status].fixed')?.innerText.trim() ?? ''",
+            json!([]),
+        );
+        said.as_str().unwrap_or_default().to_owned()
     }
 
     /// Draws the page light or dark, whatever its setting is: both are looked at.

@@ -45,18 +45,19 @@ impl Process {
         self.name.starts_with("WebKitWebProces")
     }
 
-    /// Whether a text stands in its command line or environment.
-    pub(crate) fn was_told(&self, text: &str) -> bool {
-        ["cmdline", "environ"].iter().any(|file| {
+    /// The first of these texts that stands in its command line or environment.
+    pub(crate) fn was_told<'t>(&self, texts: &'t [String]) -> Option<&'t str> {
+        let wanted = Wanted::new(texts);
+        ["cmdline", "environ"].iter().find_map(|file| {
             let bytes = std::fs::read(format!("/proc/{}/{file}", self.id)).unwrap_or_default();
-            holds(&bytes, text.as_bytes())
+            wanted.find(&bytes)
         })
     }
 
-    /// Whether a text stands in its memory, in UTF-8 or in UTF-16. Only pages that are there are read: a page's process reserves
-    /// many gigabytes and touches few.
-    pub(crate) fn remembers(&self, text: &str) -> bool {
-        let wide: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    /// The first of these texts that stands in its memory, in UTF-8 or in UTF-16. Only pages that are there are read: a page's
+    /// process reserves many gigabytes and touches few.
+    pub(crate) fn remembers<'t>(&self, texts: &'t [String]) -> Option<&'t str> {
+        let wanted = Wanted::new(texts);
         let maps = File::open(format!("/proc/{}/maps", self.id)).expect("a process that runs");
         let memory = File::open(format!("/proc/{}/mem", self.id)).expect("its memory");
         let pages = File::open(format!("/proc/{}/pagemap", self.id)).expect("its pages");
@@ -85,14 +86,14 @@ impl Process {
                     before.clear();
                 }
                 before.extend_from_slice(&block);
-                if holds(&before, text.as_bytes()) || holds(&before, &wide) {
-                    return true;
+                if let Some(found) = wanted.find(&before) {
+                    return Some(found);
                 }
-                let kept = before.len().saturating_sub(wide.len());
+                let kept = before.len().saturating_sub(wanted.longest);
                 before.drain(..kept);
             }
         }
-        false
+        None
     }
 }
 
@@ -138,15 +139,45 @@ fn present(pages: &File, start: u64, end: u64) -> Vec<Run> {
     runs
 }
 
-fn holds(bytes: &[u8], wanted: &[u8]) -> bool {
-    let first = wanted[0];
-    let mut rest = bytes;
-    while let Some(at) = rest.iter().position(|byte| *byte == first) {
-        rest = &rest[at..];
-        if rest.starts_with(wanted) {
-            return true;
+/// Texts to look for, all in one pass: memory is large, and this code is not optimised.
+struct Wanted<'t> {
+    /// The forms of each text, with the text.
+    forms: Vec<(Vec<u8>, &'t str)>,
+    /// Which bytes a form begins with.
+    begins: [bool; 256],
+    longest: usize,
+}
+
+impl<'t> Wanted<'t> {
+    fn new(texts: &'t [String]) -> Self {
+        let mut forms = Vec::new();
+        let mut begins = [false; 256];
+        for text in texts {
+            let wide = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+            for form in [text.clone().into_bytes(), wide] {
+                begins[usize::from(form[0])] = true;
+                forms.push((form, text.as_str()));
+            }
         }
-        rest = &rest[1..];
+        let longest = forms.iter().map(|(form, _)| form.len()).max();
+        Self {
+            forms,
+            begins,
+            longest: longest.unwrap_or_default(),
+        }
     }
-    false
+
+    fn find(&self, bytes: &[u8]) -> Option<&'t str> {
+        for (at, byte) in bytes.iter().enumerate() {
+            if !self.begins[usize::from(*byte)] {
+                continue;
+            }
+            let rest = &bytes[at..];
+            let found = self.forms.iter().find(|(form, _)| rest.starts_with(form));
+            if let Some((_, text)) = found {
+                return Some(text);
+            }
+        }
+        None
+    }
 }

@@ -36,8 +36,9 @@ fn a_wallet_is_made_in_a_window_of_its_own_and_no_other_process_hears_of_it() {
             .find(|process| process.draws_pages() && !main_pages.contains(process))
     });
     // A search that cannot find proves nothing.
-    assert!(its_page.remembers(PASSWORD), "the search finds nothing");
-    nobody_knows(&app, &main_pages, &[PASSWORD.to_owned()]);
+    let typed = [PASSWORD.to_owned()];
+    assert_eq!(its_page.remembers(&typed), Some(PASSWORD), "the search");
+    nobody_knows(&app, &main_pages, &typed);
 
     app.click_button("Continue");
     let words = signing.words();

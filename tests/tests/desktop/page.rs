@@ -238,10 +238,10 @@ impl<'d> App<'d> {
     }
 
     fn find_by_text(&self, selector: &str, words: &str) -> Option<Element> {
-        // Menus and rails put more into a button than its words: the first line counts.
+        // Menus and rails put more into a button than its words: the first line counts. What cannot be pressed is waited for.
         let found = self.script(
-            "return [...document.querySelectorAll(arguments[0])].find(e => e.getAttribute('aria-label') === arguments[1] \
-             || e.innerText.trim().split('\\n')[0].trim() === arguments[1]) ?? null",
+            "return [...document.querySelectorAll(arguments[0])].find(e => !e.disabled && \
+             (e.getAttribute('aria-label') === arguments[1] || e.innerText.trim().split('\\n')[0].trim() === arguments[1])) ?? null",
             json!([selector, words]),
         );
         Element::from_value(&found)

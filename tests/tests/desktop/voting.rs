@@ -132,6 +132,7 @@ fn take_power(devnet: &DevChain, bench: &Bench, app: &App<'_>) {
         });
     }
     app.click_button("Delegate");
+    app.settle();
     app.click_button("Myself");
     bench.pictures(app, "delegate");
     app.click_button("Continue in the signing window");

@@ -7,7 +7,7 @@ use arbitrary::Arbitrary;
 use engine::text::Tokenizer;
 use libfuzzer_sys::fuzz_target;
 
-const MODELS: [&str; 4] = ["gpt2", "llama", "gemma4", "bert"];
+const MODELS: [&str; 5] = ["gpt2", "llama", "gemma4", "bert", "t5"];
 const RULES: [&str; 6] = ["gpt-2", "llama-bpe", "tekken", "deepseek-llm", "default", "glm4"];
 const PIECES: [&str; 14] = [
     "a", "b", "ab", "▁", "▁a", "Ġ", "Ċ", "<0x61>", "<|im_end|>", "<think>", "[UNK]", "é", "\n\n", "▁ab",

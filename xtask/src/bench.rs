@@ -1,5 +1,6 @@
 //! Measurements: medians against a named peer, shown as a table and written to target/bench/NAME.json.
 
+mod drafts;
 mod engine;
 mod files;
 mod measured;

@@ -28,9 +28,8 @@ const OWN_OUTPUT: u32 = 96;
 /// How long a rate is looked at.
 const LOOK: Duration = Duration::from_secs(6);
 
-/// The same where a share is kept: many of the bursts that it comes in, so that it does not matter how many are cut by its
-/// ends.
-const LOOK_AT_SHARE: Duration = Duration::from_secs(24);
+/// The same where a share is kept: some of the bursts that it comes in.
+const LOOK_AT_SHARE: Duration = Duration::from_secs(20);
 
 /// Until what was changed has had its effect.
 const SETTLE: Duration = Duration::from_millis(500);
@@ -98,7 +97,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         };
         engine.set_sharing(sharing).await?;
         tokio::time::sleep(SETTLE).await;
-        let part = crowd.rate(LOOK_AT_SHARE).await;
+        let part = crowd.rate_of_bursts(LOOK_AT_SHARE).await;
+        let part = part.ok_or("a share of the device does not come in bursts")?;
         engine.set_sharing(Sharing::default()).await?;
         tokio::time::sleep(SETTLE).await;
         let after = crowd.rate(LOOK).await;

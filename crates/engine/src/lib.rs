@@ -65,6 +65,8 @@ pub mod sampler;
 mod sandbox;
 #[cfg(feature = "worker")]
 pub mod scheduler;
+#[cfg(feature = "worker")]
+mod table;
 #[cfg(feature = "text")]
 pub mod text;
 pub mod wire;

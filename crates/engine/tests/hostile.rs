@@ -114,7 +114,7 @@ fn tables_that_contradict_themselves_are_refused() {
     refused(&|file| file.set("tokenizer.ggml.token_type", Meta::I32s(vec![1; 3])));
     refused(&|file| file.set("tokenizer.ggml.tokens", Meta::Texts(vec![])));
     refused(&|file| file.set("tokenizer.ggml.tokens", Meta::U32(7)));
-    refused(&|file| file.set("tokenizer.ggml.model", Meta::Text("t5".into())));
+    refused(&|file| file.set("tokenizer.ggml.model", Meta::Text("rwkv".into())));
     refused(&|file| file.set("tokenizer.ggml.pre", Meta::Text("unheard-of".into())));
     refused(&|file| file.set("general.alignment", Meta::U32(3)));
     refused(&|file| file.set("general.alignment", Meta::U32(0)));

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use super::{
-    Row,
+    Row, drafts,
     files::{File, files},
     median, report,
     sides::{Figures, Llama, ours},
@@ -64,6 +64,9 @@ pub(crate) fn bench(
             of_file(house, file, rounds, threads, &sides)
         })?);
     }
+    if files.iter().any(|file| file.name == "starter") {
+        rows.extend(stage("drafts", || drafts::rows(house, rounds))?);
+    }
     report(house, "engine", rows)
 }
 
@@ -111,7 +114,7 @@ struct Measure {
     of: fn(&Figures) -> Option<f64>,
 }
 
-const MEASURES: [Measure; 6] = [
+const MEASURES: [Measure; 7] = [
     Measure {
         work: "prefill512",
         unit: "tok/s",
@@ -121,6 +124,11 @@ const MEASURES: [Measure; 6] = [
         work: "decode",
         unit: "tok/s",
         of: |figures| figures.decode,
+    },
+    Measure {
+        work: "decode_deep",
+        unit: "tok/s",
+        of: |figures| figures.deep,
     },
     Measure {
         work: "batch8",

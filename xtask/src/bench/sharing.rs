@@ -1,7 +1,7 @@
 //! How a real worker shares the device between its owner and a network that never stops asking. What is measured and how
 //! stands in the engine's example of the same name.
 
-use std::process::Command;
+use std::{path::Path, process::Command};
 
 use serde::Deserialize;
 
@@ -78,9 +78,14 @@ pub(crate) fn build(house: &House, name: &str) -> Result<(), Failure> {
 
 /// The example, with the worker as its first argument.
 pub(crate) fn example(house: &House, name: &str) -> Command {
+    example_with(house, name, &house.program("decentralgpt-worker"))
+}
+
+/// The same with another worker.
+pub(crate) fn example_with(house: &House, name: &str, worker: &Path) -> Command {
     let folder = house.target.join("debug").join("examples");
     let mut command = Command::new(folder.join(format!("{name}{}", std::env::consts::EXE_SUFFIX)));
-    command.arg(house.program("decentralgpt-worker"));
+    command.arg(worker);
     command
 }
 

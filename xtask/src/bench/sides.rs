@@ -18,6 +18,8 @@ const DECODE: usize = 64;
 const BATCH: usize = 8;
 const BATCH_PROMPT: usize = 128;
 const CHAT: usize = 1024;
+/// Tokens behind which a long answer is produced: within what the files were trained for.
+const DEPTH: usize = 2048;
 /// As our worker's bench mode has it.
 const TURN: usize = 64;
 
@@ -28,6 +30,8 @@ pub(super) struct Figures {
     pub(super) prefill: Option<f64>,
     /// Tokens per second.
     pub(super) decode: Option<f64>,
+    /// The same behind a long context.
+    pub(super) deep: Option<f64>,
     /// Tokens per second, all sequences together.
     pub(super) batch: Option<f64>,
     /// From the start of the program to the end of one token read and one made, in milliseconds.
@@ -41,17 +45,13 @@ pub(super) struct Figures {
 /// Our worker in its bench mode.
 pub(super) fn ours(house: &House, file: &File, threads: usize) -> Result<Figures, Failure> {
     let program = house.shipped("decentralgpt-worker");
-    let run = |prefill: usize, decode: usize, batch: usize, turn: usize| {
+    let run = |parts: &[(&str, usize)]| {
         let mut command = Command::new(&program);
         command.arg("--bench").arg(&file.path);
-        for (name, value) in [
-            ("--threads", threads),
-            ("--prompt", prefill),
-            ("--gen", decode),
-            ("--batch", batch),
-            ("--turn", turn),
-        ] {
-            command.args([name, &value.to_string()]);
+        // What is not named is left out.
+        let none = [("--prompt", 0), ("--gen", 0), ("--threads", threads)];
+        for (name, value) in none.iter().chain(parts) {
+            command.args([(*name).to_owned(), value.to_string()]);
         }
         measured(&mut command)
     };
@@ -67,7 +67,7 @@ pub(super) fn ours(house: &House, file: &File, threads: usize) -> Result<Figures
             .as_f64()
             .ok_or_else(|| Failure::new(format!("The worker's bench line has no {name}: {line}")))
     };
-    let work = run(PREFILL, DECODE, 0, 0)?;
+    let work = run(&[("--prompt", PREFILL), ("--gen", DECODE)])?;
     let mut figures = Figures {
         prefill: Some(figure(&work.output, "prefill_tokens_per_second")?),
         decode: Some(figure(&work.output, "decode_tokens_per_second")?),
@@ -75,8 +75,14 @@ pub(super) fn ours(house: &House, file: &File, threads: usize) -> Result<Figures
     };
     if file.whole {
         figures.rss_bytes = Some(work.rss_bytes);
-        figures.load_ms = Some(run(1, 1, 0, 0)?.wall.as_secs_f64() * 1e3);
-        let many = run(0, DECODE, BATCH, CHAT)?;
+        figures.load_ms = Some(run(&[("--prompt", 1), ("--gen", 1)])?.wall.as_secs_f64() * 1e3);
+        let many = run(&[
+            ("--gen", DECODE),
+            ("--batch", BATCH),
+            ("--turn", CHAT),
+            ("--depth", DEPTH),
+        ])?;
+        figures.deep = Some(figure(&many.output, "decode_tokens_per_second")?);
         figures.batch = Some(figure(&many.output, "batch_tokens_per_second")?);
         figures.turn_ms = Some(figure(&many.output, "turn_ms")?);
     }
@@ -137,6 +143,8 @@ impl Llama {
             figures.load_ms = Some(run(1, 1, self.cold)?.wall.as_secs_f64() * 1e3);
             if self.depth {
                 // Its own prompt cache would leave the new tokens to be read behind the old ones: that is measured.
+                let deep = run(0, DECODE, &["-d", &DEPTH.to_string()])?;
+                figures.deep = Some(speed(&deep.output, "n_gen")?);
                 let turn = run(TURN, 0, &["-d", &CHAT.to_string()])?;
                 figures.turn_ms = Some(TURN as f64 / speed(&turn.output, "n_prompt")? * 1e3);
             }

@@ -128,7 +128,43 @@ impl Crowd {
         let produced = self.tokens.load(Ordering::Relaxed) - before;
         produced as f64 / begun.elapsed().as_secs_f64()
     }
+
+    /// The same where tokens come in bursts: from the beginning of one to the beginning of another, so that it does not
+    /// matter how many bursts the time would cut. `None` where they do not come so.
+    pub(crate) async fn rate_of_bursts(&self, time: Duration) -> Option<f64> {
+        let (begun, before) = self.next_burst().await?;
+        tokio::time::sleep(time).await;
+        let (ended, after) = self.next_burst().await?;
+        Some((after - before) as f64 / (ended - begun).as_secs_f64())
+    }
+
+    /// When the next burst begins, and the tokens before it.
+    async fn next_burst(&self) -> Option<(Instant, u64)> {
+        let begun = Instant::now();
+        let (mut tokens, mut since) = (self.tokens.load(Ordering::Relaxed), begun);
+        while begun.elapsed() < NO_BURST {
+            tokio::time::sleep(LOOK_FOR_BURST).await;
+            let now = self.tokens.load(Ordering::Relaxed);
+            if now == tokens {
+                continue;
+            }
+            if since.elapsed() >= PAUSE {
+                return Some((Instant::now(), tokens));
+            }
+            (tokens, since) = (now, Instant::now());
+        }
+        None
+    }
 }
+
+/// Silence that is a pause between two bursts, and not the time between two steps.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// How often the count is looked at while a burst is waited for.
+const LOOK_FOR_BURST: Duration = Duration::from_millis(2);
+
+/// No burst comes for so long: they stand still, or come without pauses.
+const NO_BURST: Duration = Duration::from_secs(10);
 
 async fn ask(
     engine: &EngineHandle,

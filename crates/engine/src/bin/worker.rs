@@ -18,9 +18,10 @@ const USAGE: &str = "decentralgpt-worker: the engine of DecentralGPT, started by
         opens its device, checks that it computes right, and prints a line of JSON
   decentralgpt-worker --inventory SOURCE
         prints the graphics adapters that a source (nvml, kernel, dxgi, metal, vulkan) knows as a line of JSON
-  decentralgpt-worker --bench FILE [--threads N] [--prompt 512] [--gen 64] [--batch 0] [--turn 0] [--repeat 1]
-        measures a model file and prints a line of JSON per run: reading a prompt, producing tokens, doing so in a batch
-        of sequences, the first token of a turn behind a chat of so many tokens; 0 leaves a part out";
+  decentralgpt-worker --bench FILE [--threads N] [--prompt 512] [--gen 64] [--depth 0] [--batch 0] [--turn 0]
+                      [--repeat 1]
+        measures a model file and prints a line of JSON per run: reading a prompt, producing tokens behind so many others,
+        doing so in a batch of sequences, the first token of a turn behind a chat of so many tokens; 0 leaves a part out";
 
 struct Arguments {
     task: Option<Task>,
@@ -88,6 +89,7 @@ fn arguments() -> Result<Arguments, String> {
         work: worker::bench::Work {
             prompt: 512,
             output: 64,
+            depth: 0,
             batch: 0,
             turn: 0,
         },
@@ -115,6 +117,9 @@ fn arguments() -> Result<Arguments, String> {
             }
             Some("--gen") => {
                 arguments.work.output = count(value()?).ok_or_else(|| USAGE.to_owned())?
+            }
+            Some("--depth") => {
+                arguments.work.depth = count(value()?).ok_or_else(|| USAGE.to_owned())?
             }
             Some("--batch") => {
                 arguments.work.batch = count(value()?).ok_or_else(|| USAGE.to_owned())?

@@ -206,18 +206,19 @@ impl<P> Prefixes<P> {
         self.nodes.get(&number).map_or(0, |node| node.ids.len())
     }
 
-    /// Whether a node that begins with these ids has all that their pages have. Of the same ids it takes over what had left
-    /// its window.
+    /// Whether a node that begins with these ids has all that their pages have. Of the same ids, where its own had left the
+    /// window, it takes these: a node has the pages of one sequence, so that what nobody reads of it can go.
     fn serves(&mut self, number: u64, ids: &[u32], pages: &Pages<P>) -> bool {
-        let (Some(node), Some(page)) = (self.nodes.get_mut(&number), pages.of(Reach::Window))
-        else {
+        let Some(node) = self.nodes.get_mut(&number) else {
             return true;
         };
-        let known = &mut node.pages.0[Reach::Window as usize];
-        if known.is_none() && node.ids.len() == ids.len() {
-            *known = Some(page.clone());
+        if pages.of(Reach::Window).is_none() {
+            return true;
         }
-        known.is_some()
+        if node.pages.of(Reach::Window).is_none() && node.ids.len() == ids.len() {
+            node.pages = pages.clone();
+        }
+        node.pages.of(Reach::Window).is_some()
     }
 
     fn add(&mut self, asker: &Asker, parent: Parent, ids: &[u32], pages: &Pages<P>) -> u64 {

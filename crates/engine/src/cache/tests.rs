@@ -229,6 +229,25 @@ fn a_dropped_sequence_gives_its_pages_back_too() {
 }
 
 #[test]
+fn what_a_prefix_holds_for_nobody_can_go_though_a_sequence_reads_its_window() {
+    let mut pool = PagePool::new(&windowed(), 0);
+    pool.set_bytes(PAGES * pool.page_bytes());
+    // The window of its first pages moves on.
+    let mut first = Running::default();
+    assert!(first.grow(&mut pool, &[0; 4 * PAGE]));
+    pool.retire(&Asker::OWNER, &first.ids, first.state);
+    // The same beginning, computed anew and known once more.
+    let mut second = Running::default();
+    assert!(second.grow(&mut pool, &[0; PAGE]));
+    pool.publish(&Asker::OWNER, &second.ids, &second.state);
+    assert_eq!(pool.free(), (PAGES - 1) * pool.page_bytes());
+    let mut all = SequenceState::default();
+    let rest = (PAGES as usize - 1) * PAGE;
+    pool.reserve(&mut all, rest).unwrap();
+    second.holds_what_it_should(&pool);
+}
+
+#[test]
 fn the_longest_unused_prefix_goes_first() {
     let mut pool = pool();
     for first in 0..3 {

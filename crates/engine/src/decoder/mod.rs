@@ -20,7 +20,7 @@ use crate::backend::{Backend, Here, HerePage, Turns, Weights};
 use crate::cache::{PagePool, SequenceState};
 use crate::families::{Rope, Shape};
 use crate::file::ModelFile;
-use crate::{EngineError, LoadProgress, kernels};
+use crate::{EngineError, LoadProgress, kernels, table};
 use block::{Block, Pass};
 
 /// Bytes of weights between two reports of a load.
@@ -31,7 +31,7 @@ const REPORT_EVERY: u64 = 16 << 20;
 pub struct Decoder<B: Backend = Here> {
     backend: B,
     shape: Shape,
-    /// Whose vocabulary's table is read where it lies.
+    /// Whose vocabulary's table is read row by row.
     file: Arc<ModelFile>,
     embedding: usize,
     blocks: Vec<Block<B::Matrix, B::Vector>>,
@@ -141,6 +141,7 @@ impl<B: Backend> Decoder<B> {
             shape,
             backend: backend.clone(),
         };
+        plan.file.loaded();
         loading.into_inner().finish()?;
         Ok(decoder)
     }
@@ -280,19 +281,15 @@ impl<B: Backend> Decoder<B> {
     /// Rows of the vocabulary's table: `[rows][hidden]`.
     fn embed(&self, spans: &[Span<'_, B::Page>]) -> Result<Vec<f32>, EngineError> {
         let entry = &self.file.header().tensors[self.embedding];
-        let bytes = self.file.tensor_bytes(entry)?;
-        let ids: Vec<u32> = spans.iter().flat_map(|span| span.ids).copied().collect();
-        let mut out = vec![0.0f32; ids.len() * self.shape.hidden];
-        for (row, &id) in out.chunks_exact_mut(self.shape.hidden).zip(&ids) {
-            kernels::row(entry.kind, bytes, id as usize, row).map_err(compute)?;
+        let ids = spans.iter().flat_map(|span| span.ids);
+        let rows: usize = spans.iter().map(|span| span.ids.len()).sum();
+        let mut out = vec![0.0f32; rows * self.shape.hidden];
+        for (row, &id) in out.chunks_exact_mut(self.shape.hidden).zip(ids) {
+            table::look_up(&self.file, entry, id, row)?;
             if self.shape.embedding_scale != 1.0 {
                 row.iter_mut()
                     .for_each(|value| *value *= self.shape.embedding_scale);
             }
-        }
-        // The rows of a prompt lie all over the table, and with each the system maps its neighbours.
-        if ids.len() > 1 {
-            self.file.used(entry, 0..bytes.len());
         }
         Ok(out)
     }

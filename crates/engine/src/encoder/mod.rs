@@ -15,7 +15,7 @@ use crate::families::bert::{ARCHITECTURE, Size};
 use crate::file::{ModelFile, TensorEntry};
 use crate::kernels::{self, Activations, Matrix, Store};
 use crate::pooling::Pooled;
-use crate::{EngineError, FileProblem, LoadProgress};
+use crate::{EngineError, FileProblem, LoadProgress, table};
 use layers::{Layer, Linear, Norm, attend, gelu};
 
 /// An encoder's file whose every tensor is understood.
@@ -114,6 +114,7 @@ impl Encoder {
             shape: *shape,
             file: file.clone(),
         };
+        file.loaded();
         report(LoadProgress { done: total, total })?;
         Ok(encoder)
     }
@@ -184,7 +185,6 @@ impl Encoder {
                 model: self.file.name(),
             });
         }
-        let bytes = self.file.tensor_bytes(&self.tokens)?;
         let mut rows = vec![0.0; ids.len() * hidden];
         let places = self.positions.chunks_exact(hidden);
         for ((row, &id), place) in rows.chunks_exact_mut(hidden).zip(ids).zip(places) {
@@ -194,8 +194,7 @@ impl Encoder {
                     vocabulary: u32::try_from(self.shape.rows).unwrap_or(u32::MAX),
                 });
             }
-            kernels::row(self.tokens.kind, bytes, id as usize, row)
-                .map_err(|problem| refused(&self.tokens.name, &problem))?;
+            table::look_up(&self.file, &self.tokens, id, row)?;
             for ((value, of_type), place) in row.iter_mut().zip(&self.of_type).zip(place) {
                 *value += of_type + place;
             }

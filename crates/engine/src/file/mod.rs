@@ -10,6 +10,7 @@ mod metadata;
 mod parts;
 
 use std::fs::File;
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -38,6 +39,8 @@ pub struct ModelFile {
 #[derive(Debug)]
 struct Part {
     map: Mmap,
+    /// The same bytes, to be read without becoming this process's memory.
+    file: File,
     /// Where its tensors' data begins.
     data_offset: u64,
 }
@@ -94,6 +97,30 @@ impl ModelFile {
         })
     }
 
+    /// Reads the bytes of a tensor of this file's table from that offset on.
+    pub(crate) fn read(
+        &self,
+        tensor: &TensorEntry,
+        offset: u64,
+        bytes: &mut [u8],
+    ) -> Result<(), EngineError> {
+        let inside = self.extent(tensor).filter(|(_, extent)| {
+            let end = offset.checked_add(bytes.len() as u64);
+            end.is_some_and(|end| end <= extent.len() as u64)
+        });
+        let Some((part, extent)) = inside else {
+            return Err(EngineError::UnsupportedTensor {
+                name: tensor.name.clone(),
+                kind: tensor.kind.to_string(),
+            });
+        };
+        read_at(&part.file, bytes, extent.start as u64 + offset).map_err(|error| {
+            self.bad(FileProblem::Io {
+                cause: error.to_string(),
+            })
+        })
+    }
+
     /// Says that these bytes of a tensor were taken over: their pages need not stay in memory.
     pub fn used(&self, tensor: &TensorEntry, bytes: Range<usize>) {
         #[cfg(unix)]
@@ -113,6 +140,18 @@ impl ModelFile {
         }
         #[cfg(not(unix))]
         let _ = (tensor, bytes);
+    }
+
+    /// Says that all that is computed with was taken over, whole pages or not: what is looked at once more is read again.
+    pub(crate) fn loaded(&self) {
+        #[cfg(unix)]
+        for part in &self.parts {
+            let advice = memmap2::UncheckedAdvice::DontNeed;
+            // SAFETY: as above.
+            #[allow(unsafe_code)]
+            let dropped = unsafe { part.map.unchecked_advise(advice) };
+            dropped.ok();
+        }
     }
 
     /// Where a tensor's bytes lie.
@@ -155,13 +194,13 @@ impl Part {
             file: path.to_owned(),
             problem,
         };
-        let io = |error: std::io::Error| {
+        let io = |error: io::Error| {
             bad(FileProblem::Io {
                 cause: error.to_string(),
             })
         };
         let file = match File::open(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 return Err(EngineError::NotReadable {
                     file: path.to_owned(),
                 });
@@ -178,6 +217,7 @@ impl Part {
         let header = parse(&map).map_err(bad)?;
         let part = Self {
             map,
+            file,
             data_offset: header.data_offset,
         };
         if part.has_weights() {
@@ -190,4 +230,23 @@ impl Part {
     fn has_weights(&self) -> bool {
         self.map.len() as u64 > self.data_offset
     }
+}
+
+#[cfg(unix)]
+fn read_at(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, bytes, offset)
+}
+
+#[cfg(windows)]
+fn read_at(file: &File, mut bytes: &mut [u8], mut offset: u64) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match std::os::windows::fs::FileExt::seek_read(file, bytes, offset)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            read => {
+                bytes = &mut bytes[read..];
+                offset += read as u64;
+            }
+        }
+    }
+    Ok(())
 }

@@ -307,6 +307,17 @@ pub(crate) fn row(
     Ok(())
 }
 
+/// Bytes of a row of so many weights in a tensor of that kind.
+pub(crate) fn row_length(kind: TensorKind, inputs: usize) -> Result<usize, PackError> {
+    let length = row_bytes(format_of(kind)?, inputs);
+    length.ok_or_else(|| PackError::Shape {
+        kind: kind.to_string(),
+        bytes: 0,
+        outputs: 1,
+        inputs,
+    })
+}
+
 fn format_of(kind: TensorKind) -> Result<Format, PackError> {
     Format::of(kind).ok_or_else(|| PackError::Unsupported {
         kind: kind.to_string(),

@@ -30,7 +30,7 @@ use half::{bf16, f16};
 pub(crate) use activations::Activations;
 pub(crate) use check::Selection;
 pub(crate) use format::Format;
-pub(crate) use matrix::{Matrix, PackError, Product, multiply, multiply_all, row};
+pub(crate) use matrix::{Matrix, PackError, Product, multiply, multiply_all, row, row_length};
 pub(crate) use memory::Store;
 pub(crate) use set::{Emulated, Fused, Level, MulAdd, Set, vectorised};
 use strips::{

@@ -7,8 +7,9 @@ const SAVED: f64 = 2.0 * BURST;
 
 /// Seconds of the device, for a share of one, that a spent budget gathers before it is used again. The first step after a
 /// pause is slower than those in a row, as threads sleep and caches are cold: computing in bursts gets more out of the same
-/// share. A pause of half a second is short beside a stranger's answer, and what the first step loses little beside a burst.
-const BURST: f64 = 0.5;
+/// share. A pause of a second is short beside a stranger's answer and beside what an asker waits before it thinks that a
+/// provider is gone, and what the first step loses is little beside a burst.
+const BURST: f64 = 1.0;
 
 /// A refilled budget. It may be overdrawn by a step, which the next ones wait for: over time the share is kept exactly.
 #[derive(Debug, Clone)]

@@ -330,7 +330,7 @@ proptest! {
     fn the_networks_share_is_kept(share in 0.1f32..0.9, count in 1u64..12, large in any::<bool>()) {
         let sharing = Sharing { network_share: share, ..Sharing::default() };
         let device = if large { LARGE } else { SMALL };
-        let (_, network) = run(device, sharing, saturating(count), device.step * 20_000.0);
+        let (_, network) = run(device, sharing, saturating(count), device.step * 40_000.0);
         let ratio = network / f64::from(share);
         prop_assert!((0.97..=1.03).contains(&ratio), "{ratio}");
     }
@@ -340,7 +340,7 @@ proptest! {
         let device = if large { LARGE } else { SMALL };
         let tokens = |network_share| {
             let sharing = Sharing { network_share, ..Sharing::default() };
-            let (jobs, _) = run(device, sharing, saturating(8), device.step * 20_000.0);
+            let (jobs, _) = run(device, sharing, saturating(8), device.step * 40_000.0);
             jobs.iter().map(|job| f64::from(job.produced)).sum::<f64>()
         };
         let ratio = tokens(share) / tokens(1.0) / f64::from(share);

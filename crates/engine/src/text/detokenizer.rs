@@ -144,7 +144,7 @@ pub(crate) fn push_bytes(vocabulary: &Vocabulary, id: u32, bytes: &mut Vec<u8>) 
         (PieceKind::Byte, _) => bytes.extend(byte_piece(piece)),
         (
             PieceKind::Normal | PieceKind::UserDefined,
-            Algorithm::Spm | Algorithm::SpelledBpe | Algorithm::WordPiece,
+            Algorithm::Spm | Algorithm::SpelledBpe | Algorithm::WordPiece | Algorithm::Unigram,
         ) => bytes.extend(piece.replace(SPACE, " ").bytes()),
         (PieceKind::Normal, Algorithm::Bpe) => {
             for character in piece.chars() {

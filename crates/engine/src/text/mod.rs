@@ -8,6 +8,7 @@ mod spm;
 mod template;
 mod tokenizer;
 mod typed;
+mod unigram;
 mod vocabulary;
 mod wordpiece;
 

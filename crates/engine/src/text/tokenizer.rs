@@ -4,6 +4,7 @@ use super::TextProblem;
 use super::bpe::Bpe;
 use super::specials::{Scope, Specials};
 use super::spm::{SPACE, Spm};
+use super::unigram::Unigram;
 use super::vocabulary::{Algorithm, Vocabulary};
 use super::wordpiece::WordPiece;
 use crate::file::Metadata;
@@ -26,22 +27,27 @@ enum Scheme {
     Bpe(Bpe),
     Spm(Spm),
     WordPiece(WordPiece),
+    Unigram(Unigram),
 }
 
 impl Tokenizer {
     /// Builds it from a file's metadata.
     pub fn from_metadata(metadata: &Metadata) -> Result<Self, TextProblem> {
         let vocabulary = Vocabulary::from_metadata(metadata)?;
-        let (scheme, adds_bos, adds_separator) = match vocabulary.algorithm {
+        let (scheme, adds_bos, [adds_separator, adds_eos]) = match vocabulary.algorithm {
             Algorithm::Bpe | Algorithm::SpelledBpe => {
                 let bpe = Bpe::from_metadata(metadata, &vocabulary)?;
                 let adds_bos = bpe.adds_bos();
-                (Scheme::Bpe(bpe), adds_bos, false)
+                (Scheme::Bpe(bpe), adds_bos, [false, false])
             }
-            Algorithm::Spm => (Scheme::Spm(Spm::new(&vocabulary)), true, false),
+            Algorithm::Spm => (Scheme::Spm(Spm::new(&vocabulary)), true, [false, false]),
             Algorithm::WordPiece => {
                 let words = WordPiece::from_metadata(metadata, &vocabulary)?;
-                (Scheme::WordPiece(words), true, true)
+                (Scheme::WordPiece(words), true, [true, false])
+            }
+            Algorithm::Unigram => {
+                let unigram = Unigram::from_metadata(metadata, &vocabulary)?;
+                (Scheme::Unigram(unigram), false, [false, true])
             }
         };
         let says = |what: &str, otherwise: bool| {
@@ -51,7 +57,7 @@ impl Tokenizer {
         let separator = vocabulary
             .separator
             .filter(|_| says("sep_token", adds_separator));
-        let eos = vocabulary.eos.filter(|_| says("eos_token", false));
+        let eos = vocabulary.eos.filter(|_| says("eos_token", adds_eos));
         Ok(Self {
             specials: Specials::of(&vocabulary, metadata),
             begin: vocabulary.bos.filter(|_| says("bos_token", adds_bos)),
@@ -144,6 +150,7 @@ impl Tokenizer {
                 spm.encode(&spelled, &self.vocabulary, ids);
             }
             Scheme::WordPiece(words) => words.encode(text, &self.vocabulary, ids),
+            Scheme::Unigram(unigram) => unigram.encode(text, &self.vocabulary, ids),
         }
     }
 }

@@ -117,6 +117,8 @@ pub(super) enum Algorithm {
     Spm,
     /// The longest pieces of each word, from its beginning on.
     WordPiece,
+    /// The likeliest pieces of a whole text.
+    Unigram,
 }
 
 /// The pieces of a tokenizer.
@@ -285,6 +287,7 @@ fn algorithm(metadata: &Metadata) -> Result<Algorithm, TextProblem> {
         Some("gemma4") => Ok(Algorithm::SpelledBpe),
         Some("llama") => Ok(Algorithm::Spm),
         Some("bert") => Ok(Algorithm::WordPiece),
+        Some("t5") => Ok(Algorithm::Unigram),
         Some(other) => Err(TextProblem::Unsupported {
             what: key.to_owned(),
             value: other.chars().take(64).collect(),

@@ -27,6 +27,8 @@ pub struct Work {
     pub prompt: usize,
     /// Tokens that are produced.
     pub output: usize,
+    /// Tokens that were read before them.
+    pub depth: usize,
     /// Sequences that produce as many tokens each, in the same steps.
     pub batch: usize,
     /// Tokens of a chat whose next turn is begun.
@@ -40,7 +42,7 @@ pub struct Figures {
     pub load_ms: f64,
     /// Tokens of a prompt read per second.
     pub prefill_tokens_per_second: Option<f64>,
-    /// Tokens produced per second, after an empty prompt.
+    /// Tokens produced per second.
     pub decode_tokens_per_second: Option<f64>,
     /// Tokens produced per second by all sequences of a batch together, after prompts of 128 tokens.
     pub batch_tokens_per_second: Option<f64>,
@@ -100,7 +102,7 @@ impl Bench {
             isolation: self.isolation,
             prefill_tokens_per_second: measured(work.prompt, || speed.prefill(work.prompt))?,
             decode_tokens_per_second: measured(work.output, || {
-                speed.decode(1, 0, work.output, Duration::MAX)
+                speed.decode(1, work.depth, work.output, Duration::MAX)
             })?,
             batch_tokens_per_second: measured(work.batch, || {
                 speed.decode(work.batch, BATCH_PROMPT, work.output, Duration::MAX)

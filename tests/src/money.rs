@@ -334,7 +334,7 @@ impl Folder {
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.decentralgpt();
         command.args(arguments).arg("--json");
-        if matches!(arguments[0], "wallet" | "vote") {
+        if matches!(arguments[0], "wallet" | "vote" | "claim") {
             command.args(["--password-file", &self.secret("password", PASSWORD)]);
         }
         command

@@ -108,8 +108,12 @@ async fn compare(chain: &Chain, ledger: &Ledger) -> Result<(), OtherChain> {
     let Some(head) = ledger.final_block().await? else {
         return Ok(());
     };
-    chain.reached().await;
-    let there = chain.health().borrow().final_block.unwrap_or(head.block);
+    let mut health = chain.health();
+    let there = match health.wait_for(|health| health.final_block.is_some()).await {
+        Ok(health) => health.final_block.unwrap_or_default(),
+        // The sender lives in `chain`: it cannot be gone.
+        Err(_) => return Ok(()),
+    };
     match chain.block_hash(head.block).await {
         Ok(hash) if hash == head.hash => Ok(()),
         Ok(_) => Err(OtherChain::Anew { block: head.block }),

@@ -512,6 +512,9 @@ impl Switch {
         self.waits_for = match offers.served.is_empty() {
             true if self.inner.models.checking() => Some("Checking the model files"),
             true if opened_later => Some("Asking the network that money is on"),
+            true if offers::is_closed(&self.inner) => {
+                Some("Waiting some minutes, since the list of answered jobs is new")
+            }
             true | false => None,
         };
         self.trouble = (offers.served.is_empty() && self.waits_for.is_none())

@@ -77,6 +77,12 @@ pub(super) fn basis(inner: &Inner) -> Vec<Basis> {
         .collect()
 }
 
+/// Whether nothing is taken for money yet, since jobs that were answered before could be shown again.
+pub(super) fn is_closed(inner: &Inner) -> bool {
+    let till = inner.money.till();
+    till.is_some_and(|till| till.closed_until_ms().is_some())
+}
+
 /// When offers are to be made anew: in their own time, or as soon as money is taken again.
 pub(super) fn next(inner: &Inner) -> Duration {
     let opens = inner.money.till().and_then(|till| till.closed_until_ms());

@@ -58,10 +58,7 @@ export const commands = {
 	peersBlock: (id: string, blocked: boolean) => typedError<null, ErrorView>(__TAURI_INVOKE("peers_block", { id, blocked })),
 	peersInvite: () => typedError<Invite, ErrorView>(__TAURI_INVOKE("peers_invite")),
 	peersLog: () => typedError<LogLine[], ErrorView>(__TAURI_INVOKE("peers_log")),
-	/**
-	 *  The known peers that offer a model (null: the one of new chats), best first, then those that are not taken, with the reason.
-	 *  Nobody is asked.
-	 */
+	/**  Who offers a model (null: the one of new chats), best first, then those that are not taken. Nobody is asked. */
 	peersCompare: (model: string | null) => typedError<PeerChoice[], ErrorView>(__TAURI_INVOKE("peers_compare", { model })),
 	/**  Peers are asked under another name from now on. */
 	peersNewName: () => typedError<null, ErrorView>(__TAURI_INVOKE("peers_new_name")),

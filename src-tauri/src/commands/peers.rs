@@ -37,8 +37,7 @@ pub(crate) async fn peers_log(shell: State<'_, Shell>) -> Answer<Vec<LogLine>> {
     Ok(log.into_iter().map(Into::into).collect())
 }
 
-/// The known peers that offer a model (null: the one of new chats), best first, then those that are not taken, with the reason.
-/// Nobody is asked.
+/// Who offers a model (null: the one of new chats), best first, then those that are not taken. Nobody is asked.
 #[tauri::command]
 #[specta::specta]
 pub(crate) async fn peers_compare(

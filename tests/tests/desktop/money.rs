@@ -96,8 +96,7 @@ fn take_test_money(devnet: &DevChain, bench: &Bench, app: &App<'_>) {
     app.wait("coin for the fee", || {
         (held(app, "spend", "coin")? == UNIT).then_some(())
     });
-    app.click_button("Get test tokens");
-    let signing = Signing::of(app);
+    let signing = Signing::by(app, "Get test tokens");
     let shown = signing.shown();
     bench.pictures(app, "signing-faucet");
     assert_eq!(shown.figure("Leaves"), ["Nothing but the fee"], "{shown:?}");
@@ -121,8 +120,7 @@ fn deposit(devnet: &DevChain, bench: &Bench, app: &App<'_>) {
     app.click_button("Deposit");
     app.fill(&format!("Amount in {symbol}"), DEPOSIT);
     bench.pictures(app, "deposit");
-    app.click_button("Continue in the signing window");
-    let signing = Signing::of(app);
+    let signing = Signing::by(app, "Continue in the signing window");
     let shown = signing.shown();
     bench.pictures(app, "signing-deposit");
     signing.sign();

@@ -296,15 +296,6 @@ impl<'d> App<'d> {
         self.find_by_text("button", words)
     }
 
-    /// What the window says for some seconds, at its lower edge.
-    pub(crate) fn toasts(&self) -> String {
-        let said = self.script(
-            "return document.querySelector('[role=status].fixed')?.innerText.trim() ?? ''",
-            json!([]),
-        );
-        said.as_str().unwrap_or_default().to_owned()
-    }
-
     /// Draws the page light or dark, whatever its setting is: both are looked at.
     pub(crate) fn paint(&self, dark: bool) {
         self.script(

@@ -1,6 +1,9 @@
 //! The signing window as a person uses it: what it shows is read, and confirmed or not.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use serde_json::{Value, json};
 
@@ -10,6 +13,9 @@ use crate::{
     processes::{Process, below},
     webdriver::Element,
 };
+
+/// A window opens in far less, also beside compilers.
+const AGAIN: Duration = Duration::from_secs(10);
 
 /// What the page shows before a signature: names and values, as they are read.
 const READ: &str = "
@@ -57,15 +63,25 @@ impl<'a, 'd> Signing<'a, 'd> {
     /// Waits for the window; the driver is in the main one until then.
     pub(crate) fn of(app: &'a App<'d>) -> Self {
         let main = app.window();
-        let mut said = String::new();
         let opened = app.wait("the signing window", || {
-            // A refusal is said for some seconds only.
-            let toasts = app.toasts();
-            if toasts != said && !toasts.is_empty() {
-                println!("the window says: {toasts}");
-                said = toasts;
-            }
             app.windows().into_iter().find(|window| *window != main)
+        });
+        app.take(&opened);
+        Self { app, main }
+    }
+
+    /// Opens the window by a button of the page. A click on a page that is just being drawn anew may go nowhere, and a person
+    /// clicks again; while the window opens, the button cannot be pressed.
+    pub(crate) fn by(app: &'a App<'d>, button: &str) -> Self {
+        let main = app.window();
+        let mut clicked: Option<Instant> = None;
+        let opened = app.wait(&format!("the signing window by {button:?}"), || {
+            let opened = app.windows().into_iter().find(|window| *window != main);
+            if opened.is_none() && clicked.is_none_or(|at| at.elapsed() > AGAIN) {
+                app.click(&app.find_button(button)?);
+                clicked = Some(Instant::now());
+            }
+            opened
         });
         app.take(&opened);
         Self { app, main }
@@ -143,8 +159,7 @@ impl<'a, 'd> Signing<'a, 'd> {
 
 /// Makes a wallet where the page offers it, and says its words.
 pub(crate) fn make_wallet(bench: &Bench, app: &App<'_>, password: &str) -> Vec<String> {
-    app.click_button("Create a wallet");
-    let signing = Signing::of(app);
+    let signing = Signing::by(app, "Create a wallet");
     app.wait_for_text("Create a wallet");
     signing.choose_password(password);
     bench.pictures(app, "signing-create");

@@ -55,8 +55,7 @@ fn a_vote_is_read_from_its_calls_and_counted_as_it_was_shown() {
 
     // The password is asked for, as on most days.
     app.invoke("wallet_lock", json!({})).unwrap();
-    app.click_button("For");
-    let signing = Signing::of(&app);
+    let signing = Signing::by(&app, "For");
     let shown = signing.shown();
     signing.type_password(PASSWORD);
     bench.pictures(&app, "signing-vote");
@@ -94,8 +93,7 @@ fn a_vote_is_read_from_its_calls_and_counted_as_it_was_shown() {
 /// Wraps tokens and delegates to oneself, each signed in the window. The first two signatures are an allowance and its use.
 fn take_power(devnet: &DevChain, bench: &Bench, app: &App<'_>) {
     app.go("Wallet");
-    app.click_button("Unlock");
-    let signing = Signing::of(app);
+    let signing = Signing::by(app, "Unlock");
     signing.type_password(PASSWORD);
     signing.end_with("Unlock");
     let symbol = &devnet.network().token.symbol;
@@ -110,8 +108,7 @@ fn take_power(devnet: &DevChain, bench: &Bench, app: &App<'_>) {
     ] {
         app.click_button("Wrap");
         app.fill(&format!("Amount in {symbol}"), &WRAPPED.to_string());
-        app.click_button("Continue in the signing window");
-        let signing = Signing::of(app);
+        let signing = Signing::by(app, "Continue in the signing window");
         let shown = signing.shown();
         assert_eq!(shown.title, title);
         match leaves {
@@ -132,11 +129,9 @@ fn take_power(devnet: &DevChain, bench: &Bench, app: &App<'_>) {
         });
     }
     app.click_button("Delegate");
-    app.settle();
-    app.click_button("Myself");
+    app.fill("Address", &wallet.to_checksum(None));
     bench.pictures(app, "delegate");
-    app.click_button("Continue in the signing window");
-    let signing = Signing::of(app);
+    let signing = Signing::by(app, "Continue in the signing window");
     let shown = signing.shown();
     assert_eq!(shown.call["To"], wallet.to_checksum(None));
     signing.sign();

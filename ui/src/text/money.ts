@@ -269,7 +269,7 @@ export const modes = {
   note: "applies to this computer",
   label: "Mode",
   free: "Free",
-  freeBody: "You answer for nothing and ask peers who ask nothing. No wallet, no chain.",
+  freeBody: "You answer for nothing, with no wallet and no chain. Asking is paid from a spend account apart, where it has a deposit.",
   lendAndSpend: "Lend and spend",
   lendAndSpendBody: "What you earn and what you ask with are one account. Once joined, what was claimed pays for answers at once.",
   earn: "Earn",

@@ -10,7 +10,8 @@ use protocol::{
         CloseWhy, RESUME_GRACE_MS,
         client::{
             Action, AnswerPhase, AttemptEnd, Client, End, Event, GIVE_UP_MS, Lie, Local,
-            LocalEvent, MAX_CUTS, MAX_SILENCE_MS, RESUME_PATIENCE_MS, Request, SLEPT_MS,
+            LocalEvent, MAX_CUTS, MAX_SILENCE_MS, RESCUE_PATIENCE_MS, RESUME_PATIENCE_MS, Request,
+            SLEPT_MS,
         },
     },
 };

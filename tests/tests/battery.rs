@@ -99,7 +99,7 @@ fn ask(asker: &Folder, peer: &Serving, max_out: u32) -> u128 {
     assert!(message["error"].is_null(), "{message}");
     let spans = message["spans"].as_array().unwrap();
     assert!(spans.iter().all(|span| span["peer"] == peer.peer.as_str()));
-    let paid = spans.iter().map(|span| amount(&span["paid"])).sum();
+    let paid: u128 = spans.iter().map(|span| amount(&span["paid"])).sum();
     assert!(paid > 0, "{message}");
     paid
 }

@@ -315,8 +315,8 @@ impl<'a> World<'a> {
         bob.signed(&["wallet", "faucet", "--yes"])?;
         bob.signed(&["vote", "wrap", VOTES, "--yes"])?;
         // Lent to ann, they are what she votes with in the window.
-        let accounts = self.asker.accounts()?.into_iter();
-        let ann = accounts.filter(|(role, _)| role == "wallet").last();
+        let mut accounts = self.asker.accounts()?.into_iter();
+        let ann = accounts.find(|(role, _)| role == "wallet");
         let ann = ann.map(|(_, address)| address).unwrap_or_default();
         bob.signed(&["vote", "delegate", &ann, "--yes"])?;
         println!(

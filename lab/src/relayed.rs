@@ -90,6 +90,8 @@ struct Provider {
     addresses: Vec<String>,
     /// Peers that are or were connected to it, besides who asks now.
     known: BTreeSet<String>,
+    /// The other providers: who is to be answered by this one must not ask them.
+    others: Vec<String>,
     _namespace: Namespace,
 }
 
@@ -226,7 +228,13 @@ fn world(
             .map_err(LabError::system("no namespace for a provider"))?;
         providers.push(serve(name, namespace, starter, ready, &relays)?);
     }
+    let all: Vec<String> = providers
+        .iter()
+        .map(|provider| provider.serving.peer.clone())
+        .collect();
     for provider in &mut providers {
+        let own = provider.serving.peer.clone();
+        provider.others = all.iter().filter(|id| **id != own).cloned().collect();
         reached(provider)?;
     }
     Ok(Ok(World {
@@ -325,6 +333,7 @@ fn serve(
         serving,
         addresses: Vec::new(),
         known,
+        others: Vec::new(),
         _namespace: namespace,
     })
 }
@@ -399,6 +408,14 @@ fn ask(
 ) -> Result<Asked, LabError> {
     let (peers, prompt) = (provider.addresses.clone(), reference.question);
     let tokens = reference.ids.len() as u32;
+    let folder = matrix::abroad();
+    for other in &provider.others {
+        let mut command = folder.decentralgpt();
+        let said = decentralgpt_tests::run(command.args(["peers", "block", other]));
+        if said.code() != Some(0) {
+            return Err(LabError::Wrong(said.err));
+        }
+    }
     let asker = namespace
         .run(move || {
             let question = Question {
@@ -406,7 +423,7 @@ fn ask(
                 prompt,
                 tokens,
             };
-            Asker::start_in(matrix::abroad(), &question)
+            Asker::start_in(folder, &question)
         })
         .map_err(LabError::system("a program does not ask in its namespace"))?;
     let begun = Instant::now();

@@ -42,7 +42,7 @@ fn a_journey_from_the_deposit_to_the_withdrawal_is_equal_to_the_last_unit() {
     drop(held);
     let killed = serve(killed, &model);
     let (spans, cost) = ask(&asker, &[&killed]);
-    assert_eq!(spans, [killed.peer.clone()]);
+    assert_eq!(spans, std::slice::from_ref(&killed.peer));
     paid += cost;
     let balance = asker.json(&["wallet", "balance"]);
     assert_eq!(amount(&balance["vault"]["promised"]), paid);
@@ -87,7 +87,11 @@ fn credit_that_is_used_up_in_the_middle_of_an_answer_is_reserved_and_it_goes_on(
     let provider = world.provider(&model, DEAR);
     let asker = world.asker(DEPOSIT);
     let (spans, paid) = ask(&asker, &[&provider]);
-    assert_eq!(spans, [provider.peer.clone()], "it did not move");
+    assert_eq!(
+        spans,
+        std::slice::from_ref(&provider.peer),
+        "it did not move"
+    );
     let line = world.line(&asker, provider.folder());
     assert!(line.nonce >= 1, "{line:?}");
     assert!(

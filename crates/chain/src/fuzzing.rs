@@ -1,7 +1,6 @@
 //! Entrances for the fuzzer to what reads the answers of endpoints. Not part of the product.
 
 use alloy::{primitives::Address, sol_types::SolEventInterface};
-use serde_json::Value;
 
 use crate::{
     abi::PayVault::PayVaultEvents,

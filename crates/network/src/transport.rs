@@ -204,8 +204,8 @@ impl<T: Transport<Error = io::Error> + Unpin> Transport for Gate<T> {
             return Err(refused(&address));
         }
         let port_use = match options.port_use {
-            PortUse::Reuse if !may_reuse(self.listens.values(), &address) => PortUse::New,
-            asked => asked,
+            PortUse::Reuse if may_reuse(self.listens.values(), &address) => PortUse::Reuse,
+            PortUse::Reuse | PortUse::New => PortUse::New,
         };
         self.inner.dial(
             address,

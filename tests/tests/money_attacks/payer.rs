@@ -199,7 +199,12 @@ impl Job {
                 | Frame::Reserve(_)
                 | Frame::Ping(_)
                 | Frame::Pong(_) => {}
-                other => panic!("from a provider: {other:?}"),
+                Frame::Open(_)
+                | Frame::Busy(_)
+                | Frame::Ack(_)
+                | Frame::Cancel(_)
+                | Frame::Pay(_)
+                | Frame::Reserved(_) => panic!("no provider says this here"),
             }
         }
     }

@@ -188,7 +188,8 @@ async fn devnet(own: &Own) -> Result<(), Box<dyn std::error::Error>> {
     println!("{} serves chain {}", devnet.url(), devnet.network.chain_id);
     // Whoever started this program ends it by closing its input, also where it was killed itself.
     let (sender, mut lines) = mpsc::channel(1);
-    tokio::task::spawn_blocking(move || {
+    // A thread of its own: a read of standard input that never ends must not hold the program.
+    std::thread::spawn(move || {
         for line in io::stdin().lines().map_while(Result::ok) {
             if sender.blocking_send(line).is_err() {
                 break;
@@ -211,8 +212,7 @@ async fn devnet(own: &Own) -> Result<(), Box<dyn std::error::Error>> {
         }
     }
     drop(devnet);
-    // A read of standard input that never ends must not hold the program.
-    std::process::exit(0);
+    Ok(())
 }
 
 fn write(file: &Path, network: &Network) -> Result<(), Box<dyn std::error::Error>> {

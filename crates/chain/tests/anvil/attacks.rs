@@ -48,6 +48,7 @@ async fn a_deposit_is_tried_without_its_permit_and_costs_no_more_than_was_shown(
     let world = World::new().await;
     let (key, device) = (world.key(1), voucher::device(9).address());
     let payer = key.address();
+    world.finish().await;
     let start = world.start(payer, device);
     // What the vault would refuse is refused in the preview.
     let poor = world.chain.preview_start(&start).await.unwrap();

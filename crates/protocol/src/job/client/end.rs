@@ -73,9 +73,9 @@ impl Client {
                     && span.is_resumable();
                 if keep {
                     // Of one that fell silent, the way was gone when it was heard last.
-                    let cut_ms = match why {
-                        AttemptEnd::Silent => span.heard_ms(),
-                        _ => now.mono_ms,
+                    let cut_ms = match matches!(why, AttemptEnd::Silent) {
+                        true => span.heard_ms(),
+                        false => now.mono_ms,
                     };
                     self.seats
                         .keep(seat, Kept::new(span, attempt, cut_ms), now.mono_ms);

@@ -59,10 +59,10 @@ fn a_journey_from_the_deposit_to_the_withdrawal_is_equal_to_the_last_unit() {
         amount(&asker.json(&["wallet", "balance"])["vault"]["spent"]) == paid
     });
 
+    let (payer, signer) = (asker.account("spend"), asker.account("session"));
     withdrawn(&world, &asker, paid);
     // Nobody has more or less than that, also in the books.
     assert_eq!(world.in_the_vault(), 0);
-    let (payer, signer) = (asker.account("spend"), asker.account("session"));
     for (provider, earned) in [killed, left].into_iter().zip(earned) {
         let (payee, wallet) = (
             provider.folder().account("operator"),
@@ -78,6 +78,9 @@ fn a_journey_from_the_deposit_to_the_withdrawal_is_equal_to_the_last_unit() {
     let promised = books.of_payer(payer, signer).lines;
     let promised: u128 = promised.iter().map(|line| line.cumulative).sum();
     assert_eq!(promised, paid);
+    // A key that has ended is granted nothing more: what is put in next is for another one.
+    asker.json(&["wallet", "deposit", "1", "--yes"]);
+    assert_ne!(asker.account("session"), signer);
 }
 
 #[test]
@@ -202,6 +205,9 @@ fn withdrawn(world: &World, asker: &Folder, paid: u128) {
     let text = tokens(rest);
     let early = run(&mut asker.command(&["wallet", "withdraw", &text, "--yes"]));
     early.is_a_failure_that_says(&["refuse", "balance"]);
+    let ended = asker.json(&["wallet", "balance"])["vault"]["ended"].clone();
+    assert_eq!(amount(&ended["left"]), DEPOSITED - paid);
+    assert_eq!(amount(&ended["due"]), 0);
 
     world.pass(THAW_S);
     asker.json(&["wallet", "withdraw", &text, "--yes"]);
@@ -211,6 +217,8 @@ fn withdrawn(world: &World, asker: &Folder, paid: u128) {
     asker.json(&["wallet", "withdraw", &tokens(bond), "--yes"]);
     assert_eq!(world.account(spend).token, PURSE - paid);
     assert_eq!(world.account(spend).vault_balance, 0);
+    let vault = asker.json(&["wallet", "balance"])["vault"].clone();
+    assert!(vault["ended"].is_null(), "{vault}");
 }
 
 /// As a person types it.

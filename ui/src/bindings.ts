@@ -302,6 +302,16 @@ export type EarningState = "checking" | "available" | "too_small" | "paid_out" |
 
 export type EarningsBy = "job" | "day" | "model" | "device";
 
+/**  What keys that have ended have left. */
+export type EndedView = {
+	/**  All of it; payees may still claim of it. */
+	left: string,
+	/**  The part that can be taken back now. */
+	due: string,
+	/**  When the next part can be, in Unix seconds. */
+	nextUnixS: number | null,
+};
+
 export type Endpoint = {
 	host: string,
 	block: number | null,
@@ -931,6 +941,8 @@ export type VaultView = {
 	spent: string,
 	untilUnixS: number | null,
 	bond: string,
+	/**  Null where keys that have ended have nothing left. */
+	ended: EndedView | null,
 };
 
 export type VoteOutcome = "passed" | "rejected" | "no_quorum" | "executed" | "cancelled";

@@ -298,6 +298,13 @@ pub(crate) async fn balance(core: &Core, json: bool, output: &mut Output) -> Res
             tokens(&vault.promised),
             tokens(&vault.granted)
         ))?;
+        if let Some(ended) = &vault.ended {
+            output.line(&format!(
+                "left of ended keys: {} {symbol}, of which {} can be withdrawn now",
+                tokens(&ended.left),
+                tokens(&ended.due)
+            ))?;
+        }
     }
     if let Some(earned) = &status.earned {
         output.line(&format!(

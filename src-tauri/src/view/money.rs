@@ -86,6 +86,20 @@ pub(crate) struct VaultView {
     pub spent: String,
     pub until_unix_s: Option<f64>,
     pub bond: String,
+    /// Null where keys that have ended have nothing left.
+    pub ended: Option<EndedView>,
+}
+
+/// What keys that have ended have left.
+#[derive(Debug, Clone, Serialize, Type)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct EndedView {
+    /// All of it; payees may still claim of it.
+    pub left: String,
+    /// The part that can be taken back now.
+    pub due: String,
+    /// When the next part can be, in Unix seconds.
+    pub next_unix_s: Option<f64>,
 }
 
 #[derive(Debug, Clone, Serialize, Type)]
@@ -245,6 +259,11 @@ impl From<from::MoneyStatus> for MoneyStatus {
                 spent: vault.spent,
                 until_unix_s: maybe(vault.until_unix_s),
                 bond: vault.bond,
+                ended: vault.ended.map(|ended| EndedView {
+                    left: ended.left,
+                    due: ended.due,
+                    next_unix_s: maybe(ended.next_unix_s),
+                }),
             }),
             earned: status.earned.map(|earned| Earned {
                 checking: earned.checking,

@@ -42,6 +42,15 @@ export type VaultView = {
   /** Null before there is a grant. */
   untilUnixS: number | null;
   bond: Units;
+  /** What keys that have ended have left; null where they have nothing. */
+  ended: {
+    /** All of it; payees may still claim of it. */
+    left: Units;
+    /** The part that can be taken back now. */
+    due: Units;
+    /** When the next part can be. */
+    nextUnixS: number | null;
+  } | null;
 };
 
 /** The four words, what is beneath them, and what was vouchered by days (UTC). */

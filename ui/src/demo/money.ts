@@ -101,7 +101,7 @@ export function moneyStatus(scene: MoneyScene, now: number): MoneyStatus {
   const fresh: MoneyStatus = {
     ...bare,
     rules: RULES,
-    vault: { free: "0", granted: "0", promised: "0", spent: "0", untilUnixS: null, bond: "0" },
+    vault: { free: "0", granted: "0", promised: "0", spent: "0", untilUnixS: null, bond: "0", ended: null },
     wallet: "unlocked",
     locksUnixMs: now + 11 * MINUTE,
     accounts: accounts(dgc("0"), dgc("0")).map((account) => ({ ...account, coin: account.coin && dgc("0") })),
@@ -133,7 +133,7 @@ export function moneyStatus(scene: MoneyScene, now: number): MoneyStatus {
   const full: MoneyStatus = {
     ...fresh,
     accounts: accounts(dgc("0.0412"), dgc("12.75")),
-    vault: { free: dgc("1.25"), granted: dgc("2"), promised: dgc("0.6134"), spent: dgc("0.6071"), untilUnixS: Math.floor((now + 23 * DAY) / 1000), bond: dgc("0.05") },
+    vault: { free: dgc("1.25"), granted: dgc("2"), promised: dgc("0.6134"), spent: dgc("0.6071"), untilUnixS: Math.floor((now + 23 * DAY) / 1000), bond: dgc("0.05"), ended: { left: dgc("0.34"), due: dgc("0.3"), nextUnixS: Math.floor((now + 9 * DAY) / 1000) } },
     earned: {
       checking: dgc("0.0412"),
       available: dgc("2.604"),

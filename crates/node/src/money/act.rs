@@ -2,11 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use chain::{Call, Key, SignerView, Spender, Start, U256};
-use ledger::THAW_S;
+use chain::{Call, Key, Spender, Start, U256};
 use protocol::voucher::Address;
 
-use super::{Live, Money, start};
+use super::{
+    Live, Money,
+    ended::{self, Rest},
+    start,
+};
 use crate::{
     Node, clock,
     error::{DISK_FULL_FIX, NodeError, is_disk_full},
@@ -515,23 +518,16 @@ fn comes_first(intent: &Intent, call: &Call) -> bool {
 async fn withdraw(live: &Live, payer: Address, amount: u128) -> Result<Call, ActError> {
     if live.chain.account(payer).await?.vault_balance < amount {
         let now = live.chain_now();
-        for signer in live.ledger.signers_begun_for(payer.into_array()).await? {
-            let signer = Address::from(signer);
-            let view = live.chain.signer(payer, signer).await?;
-            if view.is_some_and(|view| is_due_back(&view, now)) {
-                return Ok(Call::Thaw { payer, signer });
-            }
+        let ended = ended::signers(&live.chain, &live.ledger, payer).await?;
+        let due = ended.iter().find(|(_, view)| Rest::of(view, now).due > 0);
+        if let Some((signer, _)) = due {
+            return Ok(Call::Thaw {
+                payer,
+                signer: *signer,
+            });
         }
     }
     Ok(Call::Withdraw { amount })
-}
-
-/// Whether the vault gives something of this signer back: the rest of its grant one thaw after its end, bond and gas pot after two.
-fn is_due_back(view: &SignerView, now: u64) -> bool {
-    let since = |thaws: u64| now >= view.until.saturating_add(thaws * THAW_S);
-    let rest = view.granted > view.spent && since(1);
-    let bond = (view.bond > 0 || view.gas_pot > 0) && since(2);
-    !view.contested && (rest || bond)
 }
 
 fn address(text: &str) -> Result<Address, ActError> {
@@ -675,41 +671,5 @@ fn view(live: &Live, shown: &Shown) -> Preview {
             symbol: network.token.symbol.clone(),
             coin: network.coin.symbol.clone(),
         },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_rest_comes_back_after_one_thaw_and_the_bond_after_two() {
-        let view = SignerView {
-            granted: 10,
-            spent: 4,
-            locked: 0,
-            until: 1_000,
-            bond: 1,
-            gas_pot: 0,
-            ended: true,
-            thawed: false,
-            contested: false,
-        };
-        assert!(!is_due_back(&view, 1_000 + THAW_S - 1));
-        assert!(is_due_back(&view, 1_000 + THAW_S));
-        let thawed = SignerView {
-            spent: 10,
-            thawed: true,
-            ..view
-        };
-        assert!(!is_due_back(&thawed, 1_000 + 2 * THAW_S - 1));
-        assert!(is_due_back(&thawed, 1_000 + 2 * THAW_S));
-        let empty = SignerView { bond: 0, ..thawed };
-        assert!(!is_due_back(&empty, u64::MAX));
-        let contested = SignerView {
-            contested: true,
-            ..view
-        };
-        assert!(!is_due_back(&contested, u64::MAX));
     }
 }

@@ -85,20 +85,20 @@ pub(super) async fn wait(weak: &Weak<Live>, stop: &CancellationToken) -> bool {
     }
 }
 
-/// Waits until what is open cannot go on as it is: its session key was found to be lost, or its chain to be another one.
+/// Waits until what is open cannot go on as it is: its session key is lost or has ended, or its chain is another one.
 pub(super) async fn outlived(live: Option<Arc<Live>>) {
     let Some(live) = live else {
         return std::future::pending().await;
     };
-    let lost = async {
+    let key = async {
         match &live.purse {
-            Some(purse) => purse.lost().await,
+            Some(purse) => purse.over().await,
             None => std::future::pending().await,
         }
     };
     let mut other = live.other_chain.subscribe();
     tokio::select! {
-        () = lost => {}
+        () = key => {}
         // The sender lives in `live`: it cannot be gone.
         _ = other.wait_for(|other| *other) => {}
     }

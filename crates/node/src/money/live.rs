@@ -14,7 +14,7 @@ use tokio_util::sync::DropGuard;
 
 use super::{
     anew::{self, Compared},
-    purse::{Purse, PurseError},
+    purse::{Purse, PurseError, has_ended},
     rules::{self, Rules},
     settings::Mode,
     settle, status,
@@ -239,8 +239,8 @@ async fn open(
     Ok(live)
 }
 
-/// The purse of this computer's session key. `None` while it cannot be known whether its book is the newest one: a key with a
-/// grant whose book is not here is put aside for another.
+/// The purse of this computer's session key. A key with a grant whose book is not here, or is not the newest, is put aside for
+/// another, and so is one that has ended.
 async fn purse(
     inner: &Inner,
     chain: &Chain,
@@ -255,7 +255,7 @@ async fn purse(
     };
     let signer = secret.address();
     match known(signer).await? {
-        Some(rows) if rows.lost.is_none() => {}
+        Some(rows) if rows.lost.is_none() && !has_ended(rows.until_s, rows.chain_s) => {}
         Some(_) => secret = inner.wallet.renew_session_key()?,
         None => {
             tokio::time::timeout(RETRY, chain.reached())

@@ -21,6 +21,7 @@ mod act;
 mod anew;
 mod convert;
 mod earned;
+mod ended;
 mod handover;
 mod live;
 mod offered;

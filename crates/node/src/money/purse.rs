@@ -29,7 +29,7 @@ pub(crate) struct Purse {
     /// Or why nothing more is signed with this key.
     book: Mutex<Result<Book, Lost>>,
     /// Nothing more is signed with this key: another one is needed.
-    lost: watch::Sender<bool>,
+    over: watch::Sender<bool>,
 }
 
 /// What a raise of a line is for.
@@ -92,15 +92,15 @@ impl Purse {
             payer,
             key,
             book: Mutex::new(Ok(book)),
-            lost: watch::Sender::new(false),
+            over: watch::Sender::new(false),
         })
     }
 
-    /// Waits until its book turns out not to be the newest one.
-    pub(crate) async fn lost(&self) {
-        let mut lost = self.lost.subscribe();
+    /// Waits until another key is needed: the book of this one turns out not to be the newest, or its grant has ended.
+    pub(crate) async fn over(&self) {
+        let mut over = self.over.subscribe();
         // The sender lives in `self`: it cannot be gone.
-        let _ = lost.wait_for(|lost| *lost).await;
+        let _ = over.wait_for(|over| *over).await;
     }
 
     /// Whose balance pays.
@@ -197,6 +197,9 @@ impl Purse {
                 | VaultEvent::FeeSet { .. } => {}
             }
         }
+        if has_ended(book.grant().until, time) {
+            self.over.send_replace(true);
+        }
         // The books know whether more was drawn than was ever promised here.
         if drawn_on
             && let Err(PurseError::Lost(lost)) =
@@ -208,7 +211,7 @@ impl Purse {
 
     fn give_up(&self, held: &mut Result<Book, Lost>, lost: Lost) {
         *held = Err(lost);
-        self.lost.send_replace(true);
+        self.over.send_replace(true);
     }
 
     fn is_ours(&self, payer: &Address, signer: &Address) -> bool {
@@ -344,6 +347,11 @@ impl Purse {
         }
         Ok(())
     }
+}
+
+/// Whether a signer's time is over at a block of this time: an ended one is never granted more. One that was never registered has not begun.
+pub(super) fn has_ended(until_s: u64, block_s: u64) -> bool {
+    until_s != 0 && until_s <= block_s
 }
 
 async fn read_book(ledger: &Ledger, payer: Address, signer: Address) -> Result<Book, PurseError> {

@@ -10,10 +10,12 @@ use ledger::{Account, By, Earnings, EarningsQuery, LedgerError};
 use protocol::voucher::Address;
 
 use super::{
-    Live, rules, start,
+    Live,
+    ended::{self, Rest},
+    rules, start,
     view::{
-        ChainState, EarnedView, EndpointView, Joined, MoneyAccount, MoneyStatus, NetworkView,
-        TransactionView, VaultView,
+        ChainState, EarnedView, EndedView, EndpointView, Joined, MoneyAccount, MoneyStatus,
+        NetworkView, TransactionView, VaultView,
     },
 };
 use crate::{
@@ -206,6 +208,11 @@ async fn accounts(inner: &Inner, live: &Live) -> Vec<MoneyAccount> {
 async fn vault(live: &Live, payer: Address, signer: Address, promised: u128) -> Option<VaultView> {
     let account = live.chain.account(payer).await.ok()?;
     let signer = live.chain.signer(payer, signer).await.ok()?;
+    let ended = ended::signers(&live.chain, &live.ledger, payer)
+        .await
+        .ok()?;
+    let now = live.chain_now();
+    let rest = Rest::sum(ended.iter().map(|(_, view)| Rest::of(view, now)));
     let of = |amount: fn(&SignerView) -> u128| signer.as_ref().map_or(0, amount).to_string();
     Some(VaultView {
         free: account.vault_balance.to_string(),
@@ -214,6 +221,11 @@ async fn vault(live: &Live, payer: Address, signer: Address, promised: u128) -> 
         spent: of(|signer| signer.spent),
         until_unix_s: signer.as_ref().map(|signer| signer.until),
         bond: of(|signer| signer.bond),
+        ended: (rest.left > 0).then(|| EndedView {
+            left: rest.left.to_string(),
+            due: rest.due.to_string(),
+            next_unix_s: rest.next_s,
+        }),
     })
 }
 

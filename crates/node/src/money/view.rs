@@ -94,6 +94,20 @@ pub struct VaultView {
     pub until_unix_s: Option<u64>,
     /// What is lost if the key promises too much.
     pub bond: String,
+    /// What keys of this computer that have ended have left; `None` where they have nothing.
+    pub ended: Option<EndedView>,
+}
+
+/// What keys that have ended have left: rests of grants, bonds and gas pots.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EndedView {
+    /// All of it; payees may still claim of it.
+    pub left: String,
+    /// The part that can be taken back now.
+    pub due: String,
+    /// When the next part can be, in Unix seconds.
+    pub next_unix_s: Option<u64>,
 }
 
 /// What was earned, in the four words and what is beneath them.

@@ -43,7 +43,7 @@ describe("the price before sending", () => {
   });
 
   it("is paid from what this device was granted and has not promised", () => {
-    const vault = { free: "9", granted: "5", promised: "3", spent: "1", untilUnixS: null, bond: "1" };
+    const vault = { free: "9", granted: "5", promised: "3", spent: "1", untilUnixS: null, bond: "1", ended: null };
     expect(leftOf(vault)).toBe(2n);
     expect(leftOf(null)).toBe(0n);
   });

@@ -1,8 +1,9 @@
 import { describe, expect, it } from "vitest";
 import type { MoneyStatus, Problem } from "../../backend/types";
 import { dgc, type MoneyScene, moneyStatus } from "../../demo/money";
+import { exact } from "../../lib/format";
 import { t } from "../../text";
-import { addressProblem, amountProblem, dayCap, grantUsed, networkSaid, reasons, remedy, sayReasons, shareProblem, shownProblems, steps } from "./states";
+import { addressProblem, amountProblem, dayCap, endedNote, grantUsed, networkSaid, reasons, remedy, sayReasons, shareProblem, shownProblems, steps, withdrawable } from "./states";
 
 const NOW = 1_800_000_000_000;
 const status = (scene: MoneyScene) => moneyStatus(scene, NOW);
@@ -48,8 +49,20 @@ describe("what can be done with money", () => {
   it("withdraws nothing where nothing is free", () => {
     const vault = status("paid").vault;
     if (!vault) throw new Error("the scene has a vault");
-    expect(reasons({ ...status("paid"), vault: { ...vault, free: "0" } })).toMatchObject({ withdraw: t.wallet.whyVaultEmpty, grant: t.wallet.whyVaultEmpty, deposit: null });
+    expect(reasons({ ...status("paid"), vault: { ...vault, free: "0", ended: null } })).toMatchObject({ withdraw: t.wallet.whyVaultEmpty, grant: t.wallet.whyVaultEmpty, deposit: null });
     expect(reasons({ ...status("paid"), vault: null }).withdraw).toBe(t.wallet.whyVaultEmpty);
+  });
+
+  it("withdraws what a stopped key gives back, and says when the rest comes", () => {
+    const vault = status("paid").vault;
+    if (!vault) throw new Error("the scene has a vault");
+    const ended = { left: "30", due: "20", nextUnixS: 1_700_000_000 };
+    const back = { ...vault, free: "5", ended };
+    expect(withdrawable(back)).toBe("25");
+    expect(reasons({ ...status("paid"), vault: { ...back, free: "0" } })).toMatchObject({ withdraw: null, grant: t.wallet.whyVaultEmpty });
+    expect(endedNote(ended)).toBe(`${t.wallet.endedPart}; ${t.wallet.endedFrom(exact(1_700_000_000_000))}`);
+    expect(endedNote({ ...ended, due: "30", nextUnixS: null })).toBe(t.wallet.endedAll);
+    expect(endedNote({ ...ended, due: "0", nextUnixS: null })).toBe(t.wallet.endedWaits);
   });
 });
 
@@ -140,7 +153,7 @@ describe("meters", () => {
   });
 
   it("show how much of a grant is promised", () => {
-    const vault = { free: "0", granted: "200", promised: "50", spent: "20", untilUnixS: null, bond: "0" };
+    const vault = { free: "0", granted: "200", promised: "50", spent: "20", untilUnixS: null, bond: "0", ended: null };
     expect(grantUsed(vault)).toBe(0.25);
     expect(grantUsed({ ...vault, granted: "0" })).toBe(0);
   });

@@ -1,6 +1,7 @@
 // What can be done with money now, and why not: no button is dead without its reason.
 import type { Account, AccountRole, MoneySettings, MoneyStatus, NetworkView, Problem, TransactionState, VaultView } from "../../backend/types";
 import { amount, isZero, share } from "../../lib/amount";
+import { exact } from "../../lib/format";
 import { t } from "../../text";
 
 export type Action = "receive" | "send" | "deposit" | "withdraw" | "grant";
@@ -18,15 +19,27 @@ export function reasons(status: MoneyStatus): Reasons {
   const waits = none ?? offline(status.network);
   const fee = (account: Account | null) =>
     waits ?? (!account || account.coin === null ? t.wallet.whyNotKnown : isZero(account.coin) ? t.wallet.whyNoCoin(status.network?.coin ?? "", t.wallet.roles[account.role]) : null);
-  const vaultEmpty = isZero(status.vault?.free ?? null) ? t.wallet.whyVaultEmpty : null;
+  const vaultEmpty = (units: string | null) => (isZero(units) ? t.wallet.whyVaultEmpty : null);
   const noToken = !payer || payer.token === null ? t.wallet.whyNotKnown : isZero(payer.token) ? t.wallet.whyNoToken(symbol, t.wallet.roles[payer.role]) : null;
   return {
     receive: none,
     send: fee(wallet),
     deposit: fee(payer) ?? noToken,
-    withdraw: fee(payer) ?? vaultEmpty,
-    grant: fee(payer) ?? vaultEmpty,
+    withdraw: fee(payer) ?? vaultEmpty(withdrawable(status.vault)),
+    grant: fee(payer) ?? vaultEmpty(status.vault?.free ?? null),
   };
+}
+
+/** What can be withdrawn: what is free, and what ended keys give back, which is taken first. */
+export function withdrawable(vault: VaultView | null): string | null {
+  return vault === null ? null : String(BigInt(vault.free) + BigInt(vault.ended?.due ?? "0"));
+}
+
+/** When what ended keys have left can be taken out. */
+export function endedNote({ left, due, nextUnixS }: NonNullable<VaultView["ended"]>): string {
+  const now = isZero(due) ? null : due === left ? t.wallet.endedAll : t.wallet.endedPart;
+  const later = nextUnixS === null ? null : t.wallet.endedFrom(exact(nextUnixS * 1000));
+  return [now, later].filter((part) => part !== null).join("; ") || t.wallet.endedWaits;
 }
 
 /** Asking is paid from an account of its own, unless what is earned is spent. */

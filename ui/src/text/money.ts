@@ -124,7 +124,7 @@ export const wallet = {
   spent: "Claimed of it",
   bond: "Bond",
   bondNote: "burnt if this device signs more than it was granted",
-  ended: "Left of what was stopped",
+  ended: "Left of ended keys",
   endedAll: "can be withdrawn now",
   endedPart: "a part can be withdrawn now",
   endedFrom: (when: string) => `the next part from ${when}, less what is still claimed of it`,

@@ -254,14 +254,15 @@ fn a_payer_that_drains_its_grant_costs_one_credit_and_its_bond() {
         },
     );
     world.pass(24 * 60 * 60 + 1);
-    reader.send(
-        &accomplice,
-        &Call::SettleOverdraft {
-            payer: of,
-            signer,
-            payees,
-        },
-    );
+    let settle = Call::SettleOverdraft {
+        payer: of,
+        signer,
+        payees,
+    };
+    wait("its day is over for this reader too", || {
+        reader.would_send(&accomplice, &settle)
+    });
+    reader.send(&accomplice, &settle);
     assert_eq!(reader.signer(keys).bond, 0);
     runtime.block_on(payer.leave());
 }
@@ -545,6 +546,12 @@ impl Reader {
 
     fn payout(&self, payee: Address) -> Option<Address> {
         self.runtime.block_on(self.chain.payout(payee)).unwrap()
+    }
+
+    fn would_send(&self, key: &Key, call: &Call) -> bool {
+        let preview = self.chain.preview(key.address(), call);
+        let preview = self.runtime.block_on(preview).unwrap();
+        preview.simulation == Simulation::Ok
     }
 
     /// Sends it, and waits until it is final.

@@ -361,7 +361,13 @@ fn a_node_that_lost_its_list_of_jobs_takes_no_money_for_some_minutes() {
     let provider = world.provider(&model, CHEAP);
     assert!(ask(&asker, &[&provider.address]).status.success());
     let folder = provider.killed();
-    for file in ["ledger.db", "ledger.db-wal", "ledger.db-shm"] {
+    let socket = folder.path().join("control.sock");
+    for file in [
+        "ledger.db",
+        "ledger.db-wal",
+        "ledger.db-shm",
+        "control.sock",
+    ] {
         let _ = fs::remove_file(folder.path().join(file));
     }
     let before = amount(&asker.json(&["wallet", "balance"])["vault"]["promised"]);
@@ -369,7 +375,10 @@ fn a_node_that_lost_its_list_of_jobs_takes_no_money_for_some_minutes() {
     let provider = Running::start(folder.decentralgpt_with(&model).arg("serve"));
     let mut address = String::new();
     wait("it says why it offers nothing", || {
-        // Its socket is not there at once.
+        // Before that, a command would open the folder in its place.
+        if !socket.exists() {
+            return false;
+        }
         let asked = run(folder.decentralgpt().args(["status", "--json"]));
         let status: serde_json::Value = serde_json::from_str(&asked.out).unwrap_or_default();
         let offered = status["offered"].as_array().map_or(0, Vec::len);

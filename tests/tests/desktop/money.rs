@@ -149,14 +149,17 @@ fn deposit(devnet: &DevChain, bench: &Bench, app: &App<'_>) {
     );
     assert!(fee <= U256::from(most), "{fee} of {most}: {shown:?}");
 
-    let (after, signer) = devnet.ask(|chain| {
-        let chain = chain.clone();
-        async move {
-            let account = chain.account(payer).await?;
-            Ok::<_, chain::ChainError>((account, chain.signer(payer, device).await?))
-        }
+    // This test reads the chain for itself, perhaps a moment later.
+    let (after, signer) = app.wait("a device that may pay", || {
+        let (account, signer) = devnet.ask(|chain| {
+            let chain = chain.clone();
+            async move {
+                let account = chain.account(payer).await?;
+                Ok::<_, chain::ChainError>((account, chain.signer(payer, device).await?))
+            }
+        });
+        Some((account, signer?))
     });
-    let signer = signer.expect("a device that may pay");
     let left = shown.figure("Left after it");
     assert_eq!(units(&left[0], symbol), after.token, "{shown:?}");
     assert!(

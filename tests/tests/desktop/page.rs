@@ -230,11 +230,19 @@ impl<'d> App<'d> {
         self.click_by_text("button", words);
     }
 
+    /// Clicks a button that closes its window.
+    pub(crate) fn click_closing_button(&self, words: &str) {
+        self.click_closing(&self.wait_by_text("button", words));
+    }
+
     fn click_by_text(&self, selector: &str, words: &str) {
-        let button = self.wait(&format!("a button {words:?}"), || {
+        self.click(&self.wait_by_text(selector, words));
+    }
+
+    fn wait_by_text(&self, selector: &str, words: &str) -> Element {
+        self.wait(&format!("a button {words:?}"), || {
             self.find_by_text(selector, words)
-        });
-        self.click(&button);
+        })
     }
 
     fn find_by_text(&self, selector: &str, words: &str) -> Option<Element> {

@@ -144,7 +144,7 @@ impl<'a, 'd> Signing<'a, 'd> {
 
     /// Clicks the button that ends the window, and waits until it is gone.
     pub(crate) fn end_with(self, button: &str) {
-        self.app.click_button(button);
+        self.app.click_closing_button(button);
         self.app.take(&self.main);
         self.app.wait("the signing window to close", || {
             (self.app.windows().len() == 1).then_some(())

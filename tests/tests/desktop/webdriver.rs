@@ -294,6 +294,14 @@ impl Session<'_> {
         );
     }
 
+    /// Clicks what closes its window, which may be gone before the driver answers.
+    pub(crate) fn click_closing(&self, element: &Element) {
+        let path = format!("/element/{}/click", element.0);
+        if let Err(error) = self.request("POST", &path, Some(&json!({}))) {
+            assert!(error.contains("no such window"), "{error}");
+        }
+    }
+
     /// Waits for the element and clicks it.
     pub(crate) fn click_on(&self, selector: &str) {
         let element = self.wait_for(selector);

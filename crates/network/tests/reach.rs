@@ -51,10 +51,10 @@ async fn an_address_is_public_once_somebody_dialled_it_back() {
 
 #[tokio::test]
 async fn who_is_not_reached_is_told_what_to_do() {
-    let witness = TestNode::lab(3, &[TCP], |_| {}).await;
     // A router passes nothing on: the witness sees a port behind which nobody is. Here the node's own listener goes away between
-    // the moment it is seen and the moment it is tried, which has to be hit.
+    // the moment it is seen and the moment it is tried, which has to be hit. Each try has a witness that tried nobody yet.
     for seed in 4..24 {
+        let witness = TestNode::lab(100 + seed, &[TCP], |_| {}).await;
         let node = TestNode::lab(seed, &[TCP], |_| {}).await;
         node.connect(&witness).await;
         node.network

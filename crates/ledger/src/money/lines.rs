@@ -101,6 +101,20 @@ impl Signer {
         Self::by_id(connection, connection.last_insert_rowid())
     }
 
+    /// The row with what final blocks say of it, to be saved. A grant only grows; its end is the chain's.
+    pub(super) fn seen(
+        connection: &Connection,
+        payer: &Address,
+        signer: &Address,
+        granted: u128,
+        until_s: u64,
+    ) -> Result<Self, LedgerError> {
+        let mut row = Self::begin(connection, payer, signer, false)?;
+        row.granted = row.granted.max(granted);
+        row.until_s = until_s;
+        Ok(row)
+    }
+
     pub(super) fn save(&self, connection: &Connection) -> Result<(), LedgerError> {
         connection
             .prepare_cached(

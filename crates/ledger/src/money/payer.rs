@@ -225,9 +225,7 @@ impl Ledger {
     ) -> Result<(), LedgerError> {
         self.call(move |connection| {
             let transaction = connection.transaction()?;
-            let mut row = Signer::begin(&transaction, &payer, &signer, false)?;
-            row.granted = row.granted.max(granted);
-            row.until_s = until_s;
+            let row = Signer::seen(&transaction, &payer, &signer, granted, until_s)?;
             row.save(&transaction)?;
             Ok(transaction.commit()?)
         })
@@ -254,9 +252,7 @@ impl Ledger {
     ) -> Result<(), LedgerError> {
         self.call(move |connection| {
             let transaction = connection.transaction()?;
-            let mut row = Signer::begin(&transaction, &payer, &signer, false)?;
-            row.granted = row.granted.max(granted);
-            row.until_s = until_s;
+            let mut row = Signer::seen(&transaction, &payer, &signer, granted, until_s)?;
             mark_lost(&transaction, &mut row, &Lost::BookMissing)?;
             row.save(&transaction)?;
             Ok(transaction.commit()?)

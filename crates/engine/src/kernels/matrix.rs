@@ -217,7 +217,12 @@ pub(crate) fn multiply_all(set: Set, activations: &Activations<'_>, products: &m
     let together = WORTH_TAKING.div_ceil(cost.max(1));
     let together = together
         .min(strips.div_ceil(SHARES * parallel::threads()))
-        .max(1);
+        .max(1)
+        .next_multiple_of(if parts.iter().any(|part| part.format.is_float()) {
+            PAIR
+        } else {
+            1
+        });
     let units: Vec<(&Part, usize)> = parts
         .iter()
         .flat_map(|part| {
@@ -239,6 +244,9 @@ pub(crate) fn multiply_all(set: Set, activations: &Activations<'_>, products: &m
 
 /// Multiply-adds that are worth a look at the shared counter.
 const WORTH_TAKING: usize = 100_000;
+
+/// Strips of floats that kernels may compute as one.
+const PAIR: usize = 2;
 
 /// Into how many pieces per thread a product is cut at least, where it has as many strips.
 const SHARES: usize = 4;

@@ -38,11 +38,16 @@ pub(super) struct Work {
 
 /// A packed format, as the kernels see it.
 pub(super) trait Formatted {
-    /// Computes the first `M` rows from `rows` on with `PARTS · LANES` outputs of a strip, from lane `lane` on.
+    /// Whether a weight of a lane is a register of its own and not a share of one: there is room then for the sums of two
+    /// strips, so that each load of an activation serves both.
+    const PAIRS: bool;
+
+    /// Computes `M` rows from `row` on with `PARTS · LANES` outputs, from lane `lane` of a strip on. Where that is more
+    /// than a strip has, outputs of the next one follow.
     ///
     /// # Safety
     ///
-    /// As for [`strips`]; `strip` is one of the work's, and the rows are below its count and in one tile.
+    /// As for [`strips`]; the strips are the work's, and the rows are below its count and in one tile.
     unsafe fn tile<S: Isa, const M: usize, const PARTS: usize>(
         work: &Work,
         strip: usize,
@@ -59,24 +64,27 @@ pub(super) trait Formatted {
 /// extents that its numbers and the format name, and nobody else uses the outputs of its strips meanwhile.
 #[inline(always)]
 pub(super) unsafe fn strips<S: Isa, F: Formatted>(work: &Work) {
-    for strip in 0..work.strips {
+    let mut strip = 0;
+    while strip < work.strips {
+        let pair = F::PAIRS && S::LANES == STRIP && strip + 1 < work.strips;
         let mut row = 0;
         while row < work.count {
             let left = (TILE - row % TILE).min(work.count - row);
             // SAFETY: the caller's promises; `left` rows from `row` on are in one tile.
             unsafe {
                 row += match left {
-                    8.. if S::ROWS >= 8 => part::<S, F, 8>(work, strip, row),
-                    4.. => part::<S, F, 4>(work, strip, row),
-                    2.. => part::<S, F, 2>(work, strip, row),
-                    _ => part::<S, F, 1>(work, strip, row),
+                    8.. if S::ROWS >= 8 => part::<S, F, 8>(work, strip, pair, row),
+                    4.. => part::<S, F, 4>(work, strip, pair, row),
+                    2.. => part::<S, F, 2>(work, strip, pair, row),
+                    _ => part::<S, F, 1>(work, strip, pair, row),
                 }
             }
         }
+        strip += if pair { 2 } else { 1 };
     }
 }
 
-/// Computes `M` rows of a strip. Gives `M`.
+/// Computes `M` rows of a strip, or of a pair of them. Gives `M`.
 ///
 /// # Safety
 ///
@@ -85,11 +93,13 @@ pub(super) unsafe fn strips<S: Isa, F: Formatted>(work: &Work) {
 unsafe fn part<S: Isa, F: Formatted, const M: usize>(
     work: &Work,
     strip: usize,
+    pair: bool,
     row: usize,
 ) -> usize {
     // SAFETY: the caller's promises.
     unsafe {
         match (S::LANES, M) {
+            (STRIP, _) if F::PAIRS && pair => lanes::<S, F, M, 2>(work, strip, row),
             // Few rows leave registers for the whole strip, whose memory is then read in one go.
             (8, ..=2) => lanes::<S, F, M, 2>(work, strip, row),
             (4, ..=1) => lanes::<S, F, M, 4>(work, strip, row),
@@ -114,6 +124,7 @@ unsafe fn lanes<S: Isa, F: Formatted, const M: usize, const PARTS: usize>(
             let sums = F::tile::<S, M, PARTS>(work, strip, lane, row);
             for (at, sums) in sums.into_iter().enumerate() {
                 for (part, sum) in sums.into_iter().enumerate() {
+                    // Strips lie one after the other, as outputs do.
                     let first = work.first + strip * STRIP + lane + part * S::LANES;
                     let out = work.out.add((row + at) * work.outputs);
                     if first + S::LANES <= work.outputs {
@@ -175,6 +186,8 @@ pub(super) struct Steps<S: Isa> {
 }
 
 impl<P: Planes, C: Scales, const OFFSET: u32> Formatted for Integers<P, C, OFFSET> {
+    const PAIRS: bool = false;
+
     #[inline(always)]
     unsafe fn tile<S: Isa, const M: usize, const PARTS: usize>(
         work: &Work,
@@ -529,6 +542,8 @@ impl Element for half::bf16 {
 }
 
 impl<T: Element> Formatted for Floats<T> {
+    const PAIRS: bool = true;
+
     #[inline(always)]
     unsafe fn tile<S: Isa, const M: usize, const PARTS: usize>(
         work: &Work,
@@ -539,16 +554,22 @@ impl<T: Element> Formatted for Floats<T> {
         let bytes = STRIP * T::BYTES;
         // SAFETY: the caller's promises.
         unsafe {
-            let weights = work.weights.add(strip * work.stride + lane * T::BYTES);
+            let mut parts = [work.weights.add(strip * work.stride); PARTS];
+            for (part, weights) in parts.iter_mut().enumerate() {
+                let lane = lane + part * S::LANES;
+                *weights = weights.add(lane / STRIP * work.stride + lane % STRIP * T::BYTES);
+            }
             let rows = work.rows.add(row * work.inputs);
             let mut sums = [[S::splat(0.0); PARTS]; M];
             for input in 0..work.inputs {
-                for part in 0..PARTS {
-                    let weights = weights.add(input * bytes + part * S::LANES * T::BYTES);
-                    let weights = T::load::<S>(weights);
-                    for (at, sums) in sums.iter_mut().enumerate() {
-                        let activation = S::splat(*rows.add(at * work.inputs + input));
-                        sums[part] = S::mul_add(weights, activation, sums[part]);
+                let mut weights = [S::splat(0.0); PARTS];
+                for (weights, part) in weights.iter_mut().zip(parts) {
+                    *weights = T::load::<S>(part.add(input * bytes));
+                }
+                for (at, sums) in sums.iter_mut().enumerate() {
+                    let activation = S::splat(*rows.add(at * work.inputs + input));
+                    for (sum, weights) in sums.iter_mut().zip(weights) {
+                        *sum = S::mul_add(weights, activation, *sum);
                     }
                 }
             }

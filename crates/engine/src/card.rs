@@ -65,7 +65,12 @@ pub(crate) fn free_bytes(_place: &Place) -> Result<Option<u64>, EngineError> {
     Ok(None)
 }
 
-fn failed(error: candle_core::Error) -> EngineError {
+/// An error of the tensor library. What it adds where `RUST_BACKTRACE` is set helps nobody who reads a message.
+pub(crate) fn failed(error: candle_core::Error) -> EngineError {
+    let error = match error {
+        candle_core::Error::WithBacktrace { inner, .. } => *inner,
+        other => other,
+    };
     EngineError::Compute {
         detail: error.to_string(),
     }
@@ -183,6 +188,19 @@ mod tests {
     #[test]
     fn the_processor_passes_the_check_of_devices() {
         multiplies(&Place::Cpu).unwrap();
+    }
+
+    #[test]
+    fn an_error_is_one_line() {
+        let backtrace = Box::new(std::backtrace::Backtrace::force_capture());
+        let inner = Box::new(candle_core::Error::Msg("no device".to_owned()));
+        let told = failed(candle_core::Error::WithBacktrace { inner, backtrace });
+        assert_eq!(
+            told,
+            EngineError::Compute {
+                detail: "no device".to_owned()
+            }
+        );
     }
 
     #[test]

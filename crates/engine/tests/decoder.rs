@@ -40,7 +40,7 @@ fn load(path: &Path, context: u32) -> Result<Decoder, EngineError> {
 }
 
 fn pool(decoder: &Decoder) -> PagePool {
-    PagePool::new(decoder.shape(), 1 << 30)
+    decoder.pool(1 << 30)
 }
 
 fn logits(
@@ -403,7 +403,7 @@ fn what_left_the_window_is_given_back_and_changes_no_bit() {
         let part = if family == "gemma3" { 3 } else { 2 };
         assert!(most < without * part / 4, "{family}: {most} of {without}");
         // Room for what is promised, and for nothing more.
-        let mut pool = PagePool::new(decoder.shape(), most);
+        let mut pool = decoder.pool(most);
         let mut state = SequenceState::default();
         let mut last = Vec::new();
         for chunk in ids.chunks(PREFILL_CHUNK as usize) {
@@ -457,7 +457,7 @@ fn a_beginning_is_found_again_as_far_as_its_window_is_whole() {
 fn a_step_without_room_leaves_no_trace() {
     let (_dir, decoder) = open(&Tiny::model(model("llama", Kind::Q8_0), tiny::bpe()));
     let page = pool(&decoder).page_bytes();
-    let mut pool = PagePool::new(decoder.shape(), page * 2);
+    let mut pool = decoder.pool(page * 2);
     let (mut one, mut other) = (SequenceState::default(), SequenceState::default());
     let mut spans = [(&mut one, 20), (&mut other, 40)].map(|(state, tokens)| Span {
         state,

@@ -13,6 +13,7 @@ use candle_core::{D, DType, Device, Module as _, Tensor};
 use super::{Attention, Backend, Share, Turns, Weights};
 use crate::EngineError;
 use crate::cache::{PAGE, PageMemory, SequenceState};
+use crate::card::failed;
 use crate::decoder::Span;
 use crate::families::{Activation, Reach, RopePairs, Shape};
 use crate::file::TensorKind;
@@ -488,12 +489,6 @@ fn format(kind: TensorKind) -> Option<GgmlDType> {
         30 => GgmlDType::BF16,
         _ => return None,
     })
-}
-
-fn failed(error: candle_core::Error) -> EngineError {
-    EngineError::Compute {
-        detail: error.to_string(),
-    }
 }
 
 #[cfg(test)]

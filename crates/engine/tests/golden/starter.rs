@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use engine::GenerateRequest;
-use engine::cache::{PagePool, SequenceState, Sizes};
+use engine::cache::{SequenceState, Sizes};
 use engine::decoder::{Decoder, Plan, Span, Step, Wanted};
 use engine::file::ModelFile;
 use serde::Deserialize;
@@ -108,10 +108,7 @@ fn the_starter_is_as_surprised_by_a_text_as_llama_cpp() {
     let expected = Record::read(NAME).perplexity.unwrap();
     let plan = Plan::of(&Arc::new(ModelFile::open(&file).unwrap())).unwrap();
     let decoder: Decoder = Decoder::new(&plan, WINDOW as u32, &mut |_| Ok(())).unwrap();
-    let mut pool = PagePool::new(
-        decoder.shape(),
-        Sizes::of(decoder.shape()).bytes(WINDOW as u32),
-    );
+    let mut pool = decoder.pool(Sizes::of(decoder.shape()).bytes(WINDOW as u32));
     let (mut total, mut count) = (0.0, 0);
     for window in expected.ids.chunks_exact(expected.window) {
         let half = window.len() / 2;

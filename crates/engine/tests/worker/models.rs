@@ -90,6 +90,21 @@ async fn a_table_with_fewer_rows_than_pieces_is_refused() {
 }
 
 #[tokio::test]
+async fn a_context_of_nothing_or_of_everything_is_one_that_the_model_can_have() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.gguf");
+    let mut trained = model();
+    trained.set("qwen2.context_length", Meta::U32(300));
+    trained.write(&path);
+    let context = async |wanted| {
+        let load = engine(dir.path()).load(&path, Some(wanted)).await.unwrap();
+        load.finish().await.unwrap().context
+    };
+    assert_eq!(context(0).await, 1);
+    assert_eq!(context(u32::MAX).await, 300);
+}
+
+#[tokio::test]
 async fn an_id_outside_the_vocabulary_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("model.gguf");

@@ -1,6 +1,8 @@
 //! The process itself: that it ends at once, and what it cannot do any more.
 
 use std::path::Path;
+#[cfg(target_os = "linux")]
+use std::time::Duration;
 
 use engine::{EngineError, GenerateEvent, GenerateRequest};
 
@@ -31,6 +33,41 @@ async fn off_is_off_in_the_middle_of_a_prompt() {
             "the process is gone"
         );
     }
+}
+
+/// Threads watch memory for the next piece of a step for a moment; between steps nothing may run.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_worker_with_nothing_to_do_takes_no_time() {
+    // Processor time is counted in hundredths of a second: what a thread that spins takes of this is a multiple of what is
+    // allowed even where twenty programs want the processor.
+    const IDLE: Duration = Duration::from_secs(2);
+    const MOST_TICKS: u64 = 4;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.gguf");
+    model().write(&path);
+    let engine = engine(dir.path());
+    let request = GenerateRequest::new(&path, prompt(1, 250));
+    answer(engine.generate(request).await.unwrap())
+        .await
+        .unwrap();
+    let pid = engine.stats().borrow().worker_pid.unwrap();
+    // What ends an answer ends before this does.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let before = ticks(pid);
+    tokio::time::sleep(IDLE).await;
+    let taken = ticks(pid) - before;
+    assert!(taken <= MOST_TICKS, "{taken} hundredths of a second");
+}
+
+/// Processor time of a process so far, in the kernel's ticks (fields 14 and 15 of `proc_pid_stat(5)`).
+#[cfg(target_os = "linux")]
+fn ticks(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    // The name in brackets may hold spaces.
+    let (_, fields) = stat.rsplit_once(')').unwrap();
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
 }
 
 #[test]

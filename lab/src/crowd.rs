@@ -27,20 +27,26 @@ const SERVING: usize = 14;
 /// Programs that ask.
 const ASKING: usize = 16;
 /// Providers that each asking program knows. A provider lets eight connections in from one address, and here all come from one:
-/// this makes five to each.
-const KNOWN: usize = 4;
-/// Tokens of an answer.
-const TOKENS: u32 = 128;
+/// this makes six to each.
+const KNOWN: usize = 5;
+/// Tokens of an answer: enough that the last of the plan finds it in its middle.
+const TOKENS: u32 = 192;
 /// An answer is disturbed once this many of its tokens have come: past the first frames, well before the end.
 const DISTURB_AFTER: u64 = 16;
 /// And no later than this, so that there is something left to rescue.
-const DISTURB_BEFORE: u64 = 96;
+const DISTURB_BEFORE: u64 = 160;
 /// Programs that start to serve at once.
 const STARTING: usize = 2;
 /// How often the answers are looked at.
 const LOOK: Duration = Duration::from_millis(20);
 /// How long a slow reader does not read: longer than a provider's patience with silence, shorter than with a blocked writer.
 const NOT_READING: Duration = Duration::from_secs(5);
+/// Providers that are broken and whose answers have not moved yet, at a time: with more, what is measured is a network that falls.
+const AT_ONCE: usize = 2;
+/// An answer that has not moved by then is not waited for before the next one is disturbed.
+const MOVED: Duration = Duration::from_secs(10);
+/// A rescue that takes longer is told of, with what its program said meanwhile.
+const GOAL: Duration = Duration::from_secs(3);
 /// A run that takes longer hangs.
 const WHOLE: Duration = Duration::from_secs(420);
 
@@ -65,11 +71,17 @@ impl Kind {
 }
 
 /// In this order: each takes a provider whose answers are in the middle.
-const PLAN: [Kind; 6] = [
+const PLAN: [Kind; 12] = [
     Kind::Kill,
     Kind::Stop,
     Kind::SlowReader,
     Kind::FullDisk,
+    Kind::Kill,
+    Kind::Stop,
+    Kind::Kill,
+    Kind::Stop,
+    Kind::Kill,
+    Kind::Stop,
     Kind::Kill,
     Kind::Stop,
 ];
@@ -193,8 +205,8 @@ fn crowd(
     }
     if done
         .broken
-        .values()
-        .any(|(kind, _)| *kind == Kind::FullDisk)
+        .iter()
+        .any(|broken| broken.kind == Kind::FullDisk)
         && !rescues.contains_key(&Kind::FullDisk)
     {
         figures
@@ -207,12 +219,64 @@ fn crowd(
 /// What was done to whom.
 #[derive(Debug, Default)]
 struct Done {
-    /// Providers by their id: what happened, and when.
-    broken: BTreeMap<String, (Kind, Instant)>,
+    /// In the order in which it was done.
+    broken: Vec<Broken>,
     /// Readers by their number, with how long after they read again the next text came.
     readers: BTreeMap<usize, Duration>,
     /// What found no answer to disturb.
     never: Vec<Kind>,
+}
+
+/// What happened to a provider, and when.
+#[derive(Debug)]
+struct Broken {
+    /// Its id.
+    peer: String,
+    kind: Kind,
+    at: Instant,
+    /// When it went on, if it was stopped.
+    until: Option<Instant>,
+    /// The asking programs that it was answering, until they have moved.
+    answering: Vec<usize>,
+}
+
+impl Done {
+    fn is_broken(&self, peer: &str) -> bool {
+        let still = |broken: &Broken| broken.peer == peer && broken.until.is_none();
+        self.broken.iter().any(still)
+    }
+
+    /// Broken providers whose answers have not moved yet.
+    fn pending(&self) -> usize {
+        let pending =
+            |broken: &&Broken| !broken.answering.is_empty() && broken.at.elapsed() < MOVED;
+        self.broken.iter().filter(pending).count()
+    }
+
+    /// Notes which answers have moved, and lets those providers go on that were stopped and have none left.
+    fn look(
+        &mut self,
+        providers: &[(Serving, bool)],
+        askers: &[(Asker, Vec<String>, &Reference)],
+        progress: &[Progress],
+    ) {
+        for broken in &mut self.broken {
+            broken.answering.retain(|number| {
+                let stays = progress[*number].provider.as_deref() == Some(broken.peer.as_str());
+                stays && !askers[*number].0.ended()
+            });
+            let stopped = broken.kind == Kind::Stop && broken.until.is_none();
+            let provider = providers
+                .iter()
+                .find(|(serving, _)| serving.peer == broken.peer);
+            if let (true, true, Some((serving, _))) =
+                (stopped, broken.answering.is_empty(), provider)
+            {
+                serving.program.signal(libc::SIGCONT);
+                broken.until = Some(Instant::now());
+            }
+        }
+    }
 }
 
 fn providers(
@@ -276,6 +340,7 @@ fn disturb(
         }
         std::thread::sleep(LOOK);
         let progress: Vec<Progress> = askers.iter().map(|(asker, ..)| asker.progress()).collect();
+        done.look(providers, askers, &progress);
         if let Some((number, since)) = paused
             && since.elapsed() >= NOT_READING
         {
@@ -302,11 +367,26 @@ fn disturb(
             }
             continue;
         }
+        if done.pending() >= AT_ONCE {
+            continue;
+        }
         let Some(victim) = victim(providers, askers, &progress, &done, kind) else {
             continue;
         };
         let (serving, _) = &mut providers[victim];
-        eprintln!("{}: provider {victim}", kind.name());
+        let answering = (0..askers.len()).filter(|number| {
+            progress[*number].provider.as_deref() == Some(serving.peer.as_str())
+                && !askers[*number].0.ended()
+        });
+        // On a full disk they go on.
+        let answering: Vec<usize> = match kind {
+            Kind::Kill | Kind::Stop => answering.collect(),
+            Kind::FullDisk | Kind::SlowReader => Vec::new(),
+        };
+        eprintln!(
+            "{}: provider {victim}, answering {answering:?}",
+            kind.name()
+        );
         match kind {
             Kind::Kill => serving.program.kill(),
             Kind::Stop => serving.program.signal(libc::SIGSTOP),
@@ -314,8 +394,13 @@ fn disturb(
                 .map_err(LabError::system("a disk cannot be filled"))?,
             Kind::SlowReader => {}
         }
-        done.broken
-            .insert(serving.peer.clone(), (kind, Instant::now()));
+        done.broken.push(Broken {
+            peer: serving.peer.clone(),
+            kind,
+            at: Instant::now(),
+            until: None,
+            answering,
+        });
         plan.next();
     }
     done.never.extend(plan);
@@ -335,9 +420,9 @@ fn victim(
     kind: Kind,
 ) -> Option<usize> {
     let whole = |address: &String| {
-        providers.iter().any(|(serving, _)| {
-            serving.address == *address && !done.broken.contains_key(&serving.peer)
-        })
+        providers
+            .iter()
+            .any(|(serving, _)| serving.address == *address && !done.is_broken(&serving.peer))
     };
     let answers = |serving: &Serving| {
         progress
@@ -357,19 +442,25 @@ fn victim(
         .iter()
         .enumerate()
         .filter(|(_, (_, small))| kind != Kind::FullDisk || *small)
-        .filter(|(_, (serving, _))| !done.broken.contains_key(&serving.peer))
+        .filter(|(_, (serving, _))| !done.is_broken(&serving.peer))
         .filter(|(_, (serving, _))| answers(serving) > 0 && spared(serving))
         .max_by_key(|(_, (serving, _))| answers(serving))
         .map(|(number, _)| number)
 }
 
 /// How long each move away from a broken provider took, by what had happened to it.
-fn waits(answer: &Answer, broken: &BTreeMap<String, (Kind, Instant)>) -> Vec<(Kind, f64)> {
+fn waits(answer: &Answer, broken: &[Broken]) -> Vec<(Kind, f64)> {
     answer
         .rescues()
         .into_iter()
         .filter_map(|(moved, took)| {
-            let (kind, at) = broken.get(&moved.from)?;
+            // One that had left before it was broken left for another reason, and so did one that left behind.
+            let during = |broken: &&Broken| {
+                broken.peer == moved.from
+                    && broken.at < moved.lost + moved.gap
+                    && broken.until.is_none_or(|until| moved.lost < until)
+            };
+            let kind = broken.iter().find(during)?.kind;
             eprintln!(
                 "{}: moved at token {}, {:.1} s from text to text, {:.1} s of them ours",
                 kind.name(),
@@ -377,8 +468,10 @@ fn waits(answer: &Answer, broken: &BTreeMap<String, (Kind, Instant)>) -> Vec<(Ki
                 moved.gap.as_secs_f64(),
                 took.as_secs_f64()
             );
-            // One that had left before it was broken left for another reason.
-            (moved.lost + moved.gap > *at).then_some((*kind, took.as_secs_f64()))
+            if took > GOAL {
+                eprintln!("{}", answer.log.trim());
+            }
+            Some((kind, took.as_secs_f64()))
         })
         .collect()
 }

@@ -65,10 +65,10 @@ pub(crate) type Behaviour<E> = request_response::Behaviour<Codec<E>>;
 /// What the loop hears of it.
 pub(crate) type Event = request_response::Event<Bytes, Bytes>;
 
-/// Both asks and answers.
-pub(crate) fn behaviour<E: Exchange>() -> Behaviour<E> {
+/// Both asks and answers. A request without an answer fails after `timeout`.
+pub(crate) fn behaviour<E: Exchange>(timeout: Duration) -> Behaviour<E> {
     let config = request_response::Config::default()
-        .with_request_timeout(E::TIMEOUT)
+        .with_request_timeout(timeout)
         .with_max_concurrent_streams(STREAMS_PER_CONNECTION);
     let protocols = [(
         StreamProtocol::new(E::PROTOCOL),

@@ -9,6 +9,7 @@ use std::{
 };
 
 use decentralgpt_tests::{Folder, Serving};
+use protocol::job::HEARTBEAT_DECODE_MS;
 
 use crate::{
     answer::{Answer, Asker, Faults, Progress, Question},
@@ -37,6 +38,10 @@ const DISTURB_AFTER: u64 = 16;
 const DISTURB_BEFORE: u64 = 160;
 /// Programs that start to serve at once.
 const STARTING: usize = 2;
+/// One answer is disturbed so often at most: who goes on with it must live to sign how long it read the prompt.
+const DISTURBED: usize = 1;
+/// A provider that writes says something so often, a token or that it lives.
+const BEAT: Duration = Duration::from_millis(HEARTBEAT_DECODE_MS);
 /// How often the answers are looked at.
 const LOOK: Duration = Duration::from_millis(20);
 /// How long a slow reader does not read: longer than a provider's patience with silence, shorter than with a blocked writer.
@@ -411,7 +416,8 @@ fn in_the_middle(progress: &Progress) -> bool {
     (DISTURB_AFTER..DISTURB_BEFORE).contains(&progress.tokens) && progress.finished.is_none()
 }
 
-/// The provider with most answers in their middle, whose askers all know two others that are whole.
+/// The provider with fewest answers in their middle, so that there are enough for all of the plan; none of them was disturbed too often,
+/// and all askers that know it know two others that are whole.
 fn victim(
     providers: &[(Serving, bool)],
     askers: &[(Asker, Vec<String>, &Reference)],
@@ -431,6 +437,13 @@ fn victim(
             .filter(|progress| in_the_middle(progress))
             .count()
     };
+    let enough = |serving: &Serving| {
+        progress.iter().any(|progress| {
+            progress.provider.as_deref() == Some(serving.peer.as_str())
+                && progress.finished.is_none()
+                && progress.moves.len() >= DISTURBED
+        })
+    };
     let spared = |serving: &Serving| {
         askers.iter().all(|(asker, known, _)| {
             asker.ended()
@@ -443,8 +456,8 @@ fn victim(
         .enumerate()
         .filter(|(_, (_, small))| kind != Kind::FullDisk || *small)
         .filter(|(_, (serving, _))| !done.is_broken(&serving.peer))
-        .filter(|(_, (serving, _))| answers(serving) > 0 && spared(serving))
-        .max_by_key(|(_, (serving, _))| answers(serving))
+        .filter(|(_, (serving, _))| answers(serving) > 0 && spared(serving) && !enough(serving))
+        .min_by_key(|(_, (serving, _))| answers(serving))
         .map(|(number, _)| number)
 }
 
@@ -460,18 +473,22 @@ fn waits(answer: &Answer, broken: &[Broken]) -> Vec<(Kind, f64)> {
                     && broken.at < moved.lost + moved.gap
                     && broken.until.is_none_or(|until| moved.lost < until)
             };
-            let kind = broken.iter().find(during)?.kind;
+            let Broken { kind, at, .. } = broken.iter().find(during)?;
+            // One that had shown no text for a while lived until it was broken, and said so: its last byte came then.
+            let lived = at.saturating_duration_since(moved.lost).saturating_sub(BEAT);
+            let took = took.saturating_sub(lived);
             eprintln!(
-                "{}: moved at token {}, {:.1} s from text to text, {:.1} s of them ours",
+                "{}: moved at token {}, {:.1} s from text to text, {:.1} s of them before it was broken, {:.1} s ours",
                 kind.name(),
                 moved.index,
                 moved.gap.as_secs_f64(),
+                lived.as_secs_f64(),
                 took.as_secs_f64()
             );
             if took > GOAL {
                 eprintln!("{}", answer.log.trim());
             }
-            Some((kind, took.as_secs_f64()))
+            Some((*kind, took.as_secs_f64()))
         })
         .collect()
 }

@@ -32,7 +32,6 @@ use crate::{
     error::NetworkError,
     linger::Lingering,
     mux::Yamux,
-    providers,
     reach::ReachMode,
     traffic::Traffic,
 };

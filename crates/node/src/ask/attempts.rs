@@ -175,11 +175,12 @@ pub(super) async fn sound_out(
         },
         Err(error) => {
             tracing::debug!(%error, %peer, "a peer that may be needed does not answer");
-            let gone = matches!(
+            // Who does not speak of quotes, or gives none, is there.
+            let there = matches!(
                 error,
-                NodeError::Network(NetworkError::Timeout { .. } | NetworkError::Unreachable { .. })
+                NodeError::Network(NetworkError::Unsupported { .. } | NetworkError::Broken { .. })
             );
-            if !gone {
+            if there {
                 return;
             }
             Event::NotReached { peer }

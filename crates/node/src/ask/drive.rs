@@ -335,6 +335,7 @@ impl<'a> Drive<'a> {
                 rtt_ms,
                 writer,
             } => {
+                tracing::debug!(attempt, rtt_ms, "a peer is reached");
                 // Closed meanwhile: the writer is dropped, and the stream with it.
                 self.attempts.get_mut(&attempt)?.writer = Some(writer);
                 self.watched
@@ -367,6 +368,7 @@ impl<'a> Drive<'a> {
                 wants_quote,
             } => {
                 let peer = candidate.peer;
+                tracing::debug!(attempt, %peer, "asks a peer");
                 self.watched.begun(attempt, peer);
                 let doubted = self.doubted.remove(&candidate.peer);
                 let wanted = match wants_quote {
@@ -604,12 +606,21 @@ impl<'a> Drive<'a> {
 
     fn progress(&mut self, progress: Progress) {
         let Progress {
+            attempt,
             place,
             phase,
             done,
             total,
-            ..
+            queue_pos,
         } = progress;
+        tracing::debug!(
+            attempt,
+            ?phase,
+            done,
+            total,
+            queue_pos,
+            "an attempt goes on"
+        );
         let phase = match phase {
             AnswerPhase::Connecting | AnswerPhase::Resuming => Phase::Connecting,
             AnswerPhase::Waiting

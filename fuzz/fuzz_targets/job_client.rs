@@ -12,9 +12,9 @@ use protocol::{
     frame::{Accept, Busy, Cap, Done, Frame, JobError, Open, Progress, Refuse, Sampling, TokenLogprobs, Tokens},
     job::{
         CloseWhy, Finish,
-        client::{Action, AttemptId, Candidate, Client, Config, End, Event, Local, LocalEvent, Place, Request},
+        client::{Action, AttemptId, Candidate, Client, Config, End, Event, Local, LocalEvent, Place, Quoted, Request},
     },
-    price::{Prices, Totals},
+    price::{Price, Prices, Totals},
     receipt::{Checkpoint, Receipt, SAMPLER, SEED_FROM_JOB, prompt_hash, seed_of},
     tokens,
 };
@@ -43,6 +43,8 @@ enum Step {
     Local { attempt: u8, what: u8, count: u8 },
     Cancel,
     PathChanged,
+    NotReached(u8),
+    Sounded { peer: u8, dear: bool, queue_pos: u8 },
     ClockSet(i32),
     Wait(u16),
     Sleep,
@@ -158,6 +160,12 @@ impl World {
             Step::Closed(at) => Event::Closed { attempt: self.pick(at)?, why: CloseWhy::Ended },
             Step::Cancel => Event::Cancel,
             Step::PathChanged => Event::PathChanged,
+            Step::NotReached(peer) => Event::NotReached { peer: candidate(peer % PEERS).peer },
+            Step::Sounded { peer, dear, queue_pos } => {
+                let output = Price::new(u128::from(dear));
+                let quote = Quoted { prices: Prices { output, ..Prices::FREE }, quote_id: [peer; 16], queue_pos: queue_pos.into() };
+                Event::Sounded { peer: candidate(peer % PEERS).peer, quote }
+            }
             Step::ClockSet(by) => {
                 self.now.unix_ms = self.now.unix_ms.saturating_add_signed(by.into());
                 Event::Tick
@@ -338,7 +346,7 @@ impl World {
                     self.output.extend(ids);
                     assert!(self.output.len() <= self.request.resume.len() + self.request.max_out as usize);
                 }
-                Action::Progress(_) => {}
+                Action::Progress(_) | Action::SoundOut { .. } => {}
                 Action::Promise { .. } | Action::Reserve { .. } | Action::HeldMore { .. } => {
                     panic!("money for what costs nothing")
                 }

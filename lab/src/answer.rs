@@ -19,6 +19,9 @@ use serde_json::Value;
 
 use crate::{error::LabError, reference::Reference};
 
+/// What an asking program writes down of its own: whom it asked when, and what became of it.
+const LOG: &str = "node::ask=debug";
+
 /// What is asked, and how.
 #[derive(Debug, Clone)]
 pub struct Question<'a> {
@@ -143,7 +146,8 @@ impl Asker {
         }
         command
             .args(["--max-out", &question.tokens.to_string()])
-            .arg(question.prompt);
+            .arg(question.prompt)
+            .env("DECENTRALGPT_LOG", LOG);
         let mut running = Running::start(&mut command);
         let id = running.id();
         let progress = Arc::new(Mutex::new(Progress::default()));
@@ -211,6 +215,7 @@ impl Asker {
             message,
             ids,
             spans,
+            log: said.err,
         })
     }
 }
@@ -230,6 +235,8 @@ pub struct Answer {
     pub ids: Vec<u32>,
     /// Who gave which of them.
     pub spans: Vec<Span>,
+    /// What its program wrote on standard error.
+    pub log: String,
 }
 
 /// The tokens of one provider.

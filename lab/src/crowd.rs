@@ -9,6 +9,7 @@ use std::{
 };
 
 use decentralgpt_tests::{Folder, Serving};
+use protocol::job::HEARTBEAT_DECODE_MS;
 
 use crate::{
     answer::{Answer, Asker, Faults, Progress, Question},
@@ -27,20 +28,30 @@ const SERVING: usize = 14;
 /// Programs that ask.
 const ASKING: usize = 16;
 /// Providers that each asking program knows. A provider lets eight connections in from one address, and here all come from one:
-/// this makes five to each.
-const KNOWN: usize = 4;
-/// Tokens of an answer.
-const TOKENS: u32 = 128;
+/// this makes six to each.
+const KNOWN: usize = 5;
+/// Tokens of an answer: enough that the last of the plan finds it in its middle.
+const TOKENS: u32 = 192;
 /// An answer is disturbed once this many of its tokens have come: past the first frames, well before the end.
 const DISTURB_AFTER: u64 = 16;
 /// And no later than this, so that there is something left to rescue.
-const DISTURB_BEFORE: u64 = 96;
+const DISTURB_BEFORE: u64 = 160;
 /// Programs that start to serve at once.
 const STARTING: usize = 2;
+/// One answer is disturbed so often at most: who goes on with it must live to sign how long it read the prompt.
+const DISTURBED: usize = 1;
+/// A provider that writes says something so often, a token or that it lives.
+const BEAT: Duration = Duration::from_millis(HEARTBEAT_DECODE_MS);
 /// How often the answers are looked at.
 const LOOK: Duration = Duration::from_millis(20);
 /// How long a slow reader does not read: longer than a provider's patience with silence, shorter than with a blocked writer.
 const NOT_READING: Duration = Duration::from_secs(5);
+/// Providers that are broken and whose answers have not moved yet, at a time: with more, what is measured is a network that falls.
+const AT_ONCE: usize = 2;
+/// An answer that has not moved by then is not waited for before the next one is disturbed.
+const MOVED: Duration = Duration::from_secs(10);
+/// A rescue that takes longer is told of, with what its program said meanwhile.
+const GOAL: Duration = Duration::from_secs(3);
 /// A run that takes longer hangs.
 const WHOLE: Duration = Duration::from_secs(420);
 
@@ -65,11 +76,17 @@ impl Kind {
 }
 
 /// In this order: each takes a provider whose answers are in the middle.
-const PLAN: [Kind; 6] = [
+const PLAN: [Kind; 12] = [
     Kind::Kill,
     Kind::Stop,
     Kind::SlowReader,
     Kind::FullDisk,
+    Kind::Kill,
+    Kind::Stop,
+    Kind::Kill,
+    Kind::Stop,
+    Kind::Kill,
+    Kind::Stop,
     Kind::Kill,
     Kind::Stop,
 ];
@@ -193,8 +210,8 @@ fn crowd(
     }
     if done
         .broken
-        .values()
-        .any(|(kind, _)| *kind == Kind::FullDisk)
+        .iter()
+        .any(|broken| broken.kind == Kind::FullDisk)
         && !rescues.contains_key(&Kind::FullDisk)
     {
         figures
@@ -207,12 +224,64 @@ fn crowd(
 /// What was done to whom.
 #[derive(Debug, Default)]
 struct Done {
-    /// Providers by their id: what happened, and when.
-    broken: BTreeMap<String, (Kind, Instant)>,
+    /// In the order in which it was done.
+    broken: Vec<Broken>,
     /// Readers by their number, with how long after they read again the next text came.
     readers: BTreeMap<usize, Duration>,
     /// What found no answer to disturb.
     never: Vec<Kind>,
+}
+
+/// What happened to a provider, and when.
+#[derive(Debug)]
+struct Broken {
+    /// Its id.
+    peer: String,
+    kind: Kind,
+    at: Instant,
+    /// When it went on, if it was stopped.
+    until: Option<Instant>,
+    /// The asking programs that it was answering, until they have moved.
+    answering: Vec<usize>,
+}
+
+impl Done {
+    fn is_broken(&self, peer: &str) -> bool {
+        let still = |broken: &Broken| broken.peer == peer && broken.until.is_none();
+        self.broken.iter().any(still)
+    }
+
+    /// Broken providers whose answers have not moved yet.
+    fn pending(&self) -> usize {
+        let pending =
+            |broken: &&Broken| !broken.answering.is_empty() && broken.at.elapsed() < MOVED;
+        self.broken.iter().filter(pending).count()
+    }
+
+    /// Notes which answers have moved, and lets those providers go on that were stopped and have none left.
+    fn look(
+        &mut self,
+        providers: &[(Serving, bool)],
+        askers: &[(Asker, Vec<String>, &Reference)],
+        progress: &[Progress],
+    ) {
+        for broken in &mut self.broken {
+            broken.answering.retain(|number| {
+                let stays = progress[*number].provider.as_deref() == Some(broken.peer.as_str());
+                stays && !askers[*number].0.ended()
+            });
+            let stopped = broken.kind == Kind::Stop && broken.until.is_none();
+            let provider = providers
+                .iter()
+                .find(|(serving, _)| serving.peer == broken.peer);
+            if let (true, true, Some((serving, _))) =
+                (stopped, broken.answering.is_empty(), provider)
+            {
+                serving.program.signal(libc::SIGCONT);
+                broken.until = Some(Instant::now());
+            }
+        }
+    }
 }
 
 fn providers(
@@ -276,6 +345,7 @@ fn disturb(
         }
         std::thread::sleep(LOOK);
         let progress: Vec<Progress> = askers.iter().map(|(asker, ..)| asker.progress()).collect();
+        done.look(providers, askers, &progress);
         if let Some((number, since)) = paused
             && since.elapsed() >= NOT_READING
         {
@@ -302,11 +372,26 @@ fn disturb(
             }
             continue;
         }
+        if done.pending() >= AT_ONCE {
+            continue;
+        }
         let Some(victim) = victim(providers, askers, &progress, &done, kind) else {
             continue;
         };
         let (serving, _) = &mut providers[victim];
-        eprintln!("{}: provider {victim}", kind.name());
+        let answering = (0..askers.len()).filter(|number| {
+            progress[*number].provider.as_deref() == Some(serving.peer.as_str())
+                && !askers[*number].0.ended()
+        });
+        // On a full disk they go on.
+        let answering: Vec<usize> = match kind {
+            Kind::Kill | Kind::Stop => answering.collect(),
+            Kind::FullDisk | Kind::SlowReader => Vec::new(),
+        };
+        eprintln!(
+            "{}: provider {victim}, answering {answering:?}",
+            kind.name()
+        );
         match kind {
             Kind::Kill => serving.program.kill(),
             Kind::Stop => serving.program.signal(libc::SIGSTOP),
@@ -314,8 +399,13 @@ fn disturb(
                 .map_err(LabError::system("a disk cannot be filled"))?,
             Kind::SlowReader => {}
         }
-        done.broken
-            .insert(serving.peer.clone(), (kind, Instant::now()));
+        done.broken.push(Broken {
+            peer: serving.peer.clone(),
+            kind,
+            at: Instant::now(),
+            until: None,
+            answering,
+        });
         plan.next();
     }
     done.never.extend(plan);
@@ -326,7 +416,8 @@ fn in_the_middle(progress: &Progress) -> bool {
     (DISTURB_AFTER..DISTURB_BEFORE).contains(&progress.tokens) && progress.finished.is_none()
 }
 
-/// The provider with most answers in their middle, whose askers all know two others that are whole.
+/// The provider with fewest answers in their middle, so that there are enough for all of the plan; none of them was disturbed too often,
+/// and all askers that know it know two others that are whole.
 fn victim(
     providers: &[(Serving, bool)],
     askers: &[(Asker, Vec<String>, &Reference)],
@@ -335,9 +426,9 @@ fn victim(
     kind: Kind,
 ) -> Option<usize> {
     let whole = |address: &String| {
-        providers.iter().any(|(serving, _)| {
-            serving.address == *address && !done.broken.contains_key(&serving.peer)
-        })
+        providers
+            .iter()
+            .any(|(serving, _)| serving.address == *address && !done.is_broken(&serving.peer))
     };
     let answers = |serving: &Serving| {
         progress
@@ -345,6 +436,13 @@ fn victim(
             .filter(|progress| progress.provider.as_deref() == Some(serving.peer.as_str()))
             .filter(|progress| in_the_middle(progress))
             .count()
+    };
+    let enough = |serving: &Serving| {
+        progress.iter().any(|progress| {
+            progress.provider.as_deref() == Some(serving.peer.as_str())
+                && progress.finished.is_none()
+                && progress.moves.len() >= DISTURBED
+        })
     };
     let spared = |serving: &Serving| {
         askers.iter().all(|(asker, known, _)| {
@@ -357,28 +455,40 @@ fn victim(
         .iter()
         .enumerate()
         .filter(|(_, (_, small))| kind != Kind::FullDisk || *small)
-        .filter(|(_, (serving, _))| !done.broken.contains_key(&serving.peer))
-        .filter(|(_, (serving, _))| answers(serving) > 0 && spared(serving))
-        .max_by_key(|(_, (serving, _))| answers(serving))
+        .filter(|(_, (serving, _))| !done.is_broken(&serving.peer))
+        .filter(|(_, (serving, _))| answers(serving) > 0 && spared(serving) && !enough(serving))
+        .min_by_key(|(_, (serving, _))| answers(serving))
         .map(|(number, _)| number)
 }
 
 /// How long each move away from a broken provider took, by what had happened to it.
-fn waits(answer: &Answer, broken: &BTreeMap<String, (Kind, Instant)>) -> Vec<(Kind, f64)> {
+fn waits(answer: &Answer, broken: &[Broken]) -> Vec<(Kind, f64)> {
     answer
         .rescues()
         .into_iter()
         .filter_map(|(moved, took)| {
-            let (kind, at) = broken.get(&moved.from)?;
+            // One that had left before it was broken left for another reason, and so did one that left behind.
+            let during = |broken: &&Broken| {
+                broken.peer == moved.from
+                    && broken.at < moved.lost + moved.gap
+                    && broken.until.is_none_or(|until| moved.lost < until)
+            };
+            let Broken { kind, at, .. } = broken.iter().find(during)?;
+            // One that had shown no text for a while lived until it was broken, and said so: its last byte came then.
+            let lived = at.saturating_duration_since(moved.lost).saturating_sub(BEAT);
+            let took = took.saturating_sub(lived);
             eprintln!(
-                "{}: moved at token {}, {:.1} s from text to text, {:.1} s of them ours",
+                "{}: moved at token {}, {:.1} s from text to text, {:.1} s of them before it was broken, {:.1} s ours",
                 kind.name(),
                 moved.index,
                 moved.gap.as_secs_f64(),
+                lived.as_secs_f64(),
                 took.as_secs_f64()
             );
-            // One that had left before it was broken left for another reason.
-            (moved.lost + moved.gap > *at).then_some((*kind, took.as_secs_f64()))
+            if took > GOAL {
+                eprintln!("{}", answer.log.trim());
+            }
+            Some((*kind, took.as_secs_f64()))
         })
         .collect()
 }

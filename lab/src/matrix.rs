@@ -4,6 +4,8 @@
 //! each pair of round trip and loss; then the three ask at once, and the same thing happens to each in the middle of its answer.
 
 use std::{
+    ffi::OsString,
+    fs,
     net::Ipv4Addr,
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -113,9 +115,12 @@ pub fn run(starter: &Path, within: Duration) -> Result<Figures, LabError> {
         }
     };
     let ready = Ready::of(starter)?;
-    let references = {
+    let (references, head) = {
         let undisturbed = here(starter, &ready)?;
-        reference::references(starter, &undisturbed, TOKENS)?
+        (
+            reference::references(starter, &undisturbed, TOKENS)?,
+            Head::of(&undisturbed)?,
+        )
     };
     let mut providers = Vec::new();
     for address in PROVIDERS {
@@ -148,7 +153,7 @@ pub fn run(starter: &Path, within: Duration) -> Result<Figures, LabError> {
                 }
                 let cell = format!("rtt{round_trip}.loss{loss}");
                 eprintln!("{cell} {}", event.name());
-                let found = row(&switch, &providers, &askers, &references, event)?;
+                let found = row(&switch, &providers, &askers, (&references, &head), event)?;
                 totals.take(&cell, event, found, &mut figures);
             }
         }
@@ -160,6 +165,54 @@ pub fn run(starter: &Path, within: Duration) -> Result<Figures, LabError> {
         ));
     }
     Ok(figures)
+}
+
+/// What a program needs of a model's file to write to it. It is fetched once for a model, and over the worst of these lines for a
+/// minute and more: what is measured here is the answers.
+#[derive(Debug)]
+struct Head {
+    name: OsString,
+    bytes: Vec<u8>,
+}
+
+/// Where a program keeps it, in its folder.
+const HEADS: &str = "heads";
+
+impl Head {
+    /// Has a program fetch it.
+    fn of(provider: &Serving) -> Result<Self, LabError> {
+        let folder = Folder::new();
+        let mut command = folder.decentralgpt();
+        command.args([
+            "chat",
+            "--peer",
+            &provider.address,
+            "--max-out",
+            "1",
+            "Hello.",
+        ]);
+        let said = decentralgpt_tests::run(&mut command);
+        let kept = folder.files("gguf");
+        let (Some(path), Some(name)) =
+            (kept.first(), kept.first().and_then(|path| path.file_name()))
+        else {
+            return Err(LabError::Wrong(format!(
+                "no head was fetched: {}",
+                said.err.trim()
+            )));
+        };
+        Ok(Self {
+            name: name.to_owned(),
+            bytes: fs::read(path).map_err(LabError::system("a head cannot be read"))?,
+        })
+    }
+
+    fn put_into(&self, folder: &Folder) -> Result<(), LabError> {
+        let heads = folder.path().join(HEADS);
+        fs::create_dir_all(&heads)
+            .and_then(|()| fs::write(heads.join(&self.name), &self.bytes))
+            .map_err(LabError::system("a folder cannot be prepared"))
+    }
 }
 
 /// What became of one answer.
@@ -298,7 +351,7 @@ fn row(
     switch: &Switch,
     providers: &[(Port, Serving, Namespace)],
     askers: &[Machine],
-    references: &[Reference],
+    (references, head): (&[Reference], &Head),
     event: Event,
 ) -> Result<Vec<Cell>, LabError> {
     let peers: Vec<String> = providers
@@ -309,6 +362,8 @@ fn row(
     let chosen = askers.iter().filter(|asker| concerns(event, asker));
     for (machine, reference) in chosen.zip(references) {
         let (peers, prompt) = (peers.clone(), reference.question);
+        let folder = abroad();
+        head.put_into(&folder)?;
         let asker = machine
             .namespace
             .run(move || {
@@ -317,7 +372,7 @@ fn row(
                     prompt,
                     tokens: TOKENS,
                 };
-                Asker::start_in(abroad(), &question)
+                Asker::start_in(folder, &question)
             })
             .map_err(LabError::system("a program does not ask in its namespace"))?;
         running.push((machine, asker, reference, Disturbance::default()));

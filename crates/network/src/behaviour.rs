@@ -17,8 +17,8 @@ use crate::{
     error::NetworkError,
     guard::{Guard, Rule},
     limits::JobSlots,
-    messages::{self, Heads, Offers, Quotes},
-    providers::Kad,
+    messages::{self, Exchange, Heads, Offers, Quotes},
+    providers::{self, Kad},
     reach::{ReachMode, ReachPolicy, RelayServer, Role},
     relay::{Speakers, server},
     streams,
@@ -79,7 +79,14 @@ pub(crate) fn swarm(
     lines: Lines,
 ) -> Result<Swarm<Behaviour>, NetworkError> {
     let local = keypair.public().to_peer_id();
-    let query = lines.query();
+    let (query, request) = (
+        lines.patience(providers::QUERY),
+        lines.patience(providers::REQUEST),
+    );
+    let exchanges =
+        [Offers::TIMEOUT, Heads::TIMEOUT, Quotes::TIMEOUT].map(|limit| lines.patience(limit));
+    let [offers, heads, quotes] = exchanges;
+    let idle = lines.patience(IDLE);
     let Parts { policy, role, .. } = *parts;
     let (transport, relay_client) = transport::build(keypair, policy.mode, parts.traffic, lines)?;
     let identify = identify::Config::new(PROTOCOL_VERSION.to_owned(), keypair.public())
@@ -118,14 +125,14 @@ pub(crate) fn swarm(
         ),
         upnp: Toggle::from(None),
         mdns: Toggle::from(None),
-        kad: Kad::new(local, query),
-        offers: messages::behaviour(),
-        heads: messages::behaviour(),
-        quotes: messages::behaviour(),
+        kad: Kad::new(local, query, request),
+        offers: messages::behaviour(offers),
+        heads: messages::behaviour(heads),
+        quotes: messages::behaviour(quotes),
         streams: streams::Behaviour::default(),
     };
     let config = swarm::Config::with_tokio_executor()
-        .with_idle_connection_timeout(IDLE)
+        .with_idle_connection_timeout(idle)
         .with_max_negotiating_inbound_streams(NEGOTIATING)
         .with_smart_dial()
         // Saves each stream the round trip of naming its protocol. An open stream was therefore not confirmed yet: a peer

@@ -9,7 +9,7 @@ use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use libp2p::{StreamProtocol, request_response};
 use protocol::frame::{self, FrameBuf};
 
-/// A request that has no answer by then has failed. Offers are small; a piece of a head at 26 KiB/s takes as long.
+/// A request that has no answer by then has failed: offers are small.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Requests of one kind at a time on one connection, both directions.
 const STREAMS_PER_CONNECTION: usize = 16;
@@ -43,6 +43,8 @@ impl Exchange for Heads {
     const PROTOCOL: &'static str = protocol::head::PROTOCOL;
     const MAX_REQUEST: usize = protocol::head::MAX_REQUEST;
     const MAX_RESPONSE: usize = protocol::head::MAX_RESPONSE;
+    /// A piece at 13 KiB/s takes as long: what is left of a line of a long round trip that loses one packet in twenty.
+    const TIMEOUT: Duration = Duration::from_secs(20);
 }
 
 /// `/decentralgpt/quote/1`.
@@ -65,10 +67,10 @@ pub(crate) type Behaviour<E> = request_response::Behaviour<Codec<E>>;
 /// What the loop hears of it.
 pub(crate) type Event = request_response::Event<Bytes, Bytes>;
 
-/// Both asks and answers.
-pub(crate) fn behaviour<E: Exchange>() -> Behaviour<E> {
+/// Both asks and answers. A request without an answer fails after `timeout`.
+pub(crate) fn behaviour<E: Exchange>(timeout: Duration) -> Behaviour<E> {
     let config = request_response::Config::default()
-        .with_request_timeout(E::TIMEOUT)
+        .with_request_timeout(timeout)
         .with_max_concurrent_streams(STREAMS_PER_CONNECTION);
     let protocols = [(
         StreamProtocol::new(E::PROTOCOL),

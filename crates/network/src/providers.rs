@@ -44,6 +44,8 @@ const PUBLISH_EVERY: Duration = Duration::from_secs(20 * 60);
 const REFRESH_EVERY: Duration = Duration::from_secs(30 * 60);
 /// No person waits longer; who was found until then is told.
 pub(crate) const QUERY: Duration = Duration::from_secs(20);
+/// A peer that has not answered one question of a walk by then will not.
+pub(crate) const REQUEST: Duration = Duration::from_secs(10);
 /// Requests of one query at a time, and disjoint paths it takes: an attacker on one path does not hide what is on the others.
 const PARALLEL: NonZeroUsize = NonZeroUsize::new(6).unwrap();
 /// Addresses kept of one provider.
@@ -161,10 +163,12 @@ pub(crate) struct Kad {
 const OVER_RATE: usize = 256;
 
 impl Kad {
-    pub(crate) fn new(local: PeerId, query: Duration) -> Self {
+    /// A walk may take `query`, and one request of it `request`.
+    pub(crate) fn new(local: PeerId, query: Duration, request: Duration) -> Self {
         let mut config = kad::Config::new(PROTOCOL);
         config
             .set_query_timeout(query)
+            .set_substreams_timeout(request)
             .set_parallelism(PARALLEL)
             .disjoint_query_paths(true)
             .set_record_filtering(kad::StoreInserts::FilterBoth)
@@ -512,7 +516,7 @@ mod tests {
 
     #[test]
     fn a_record_is_kept_without_addresses_its_sender_could_not_have() {
-        let mut kad = Kad::new(PeerId::random(), QUERY);
+        let mut kad = Kad::new(PeerId::random(), QUERY, REQUEST);
         let (key, provider) = (key(NETWORK, Some(&model(1)), 1, 1), PeerId::random());
         let addresses = [
             "/ip4/198.51.100.1/tcp/1",
@@ -583,7 +587,7 @@ mod tests {
 
     #[test]
     fn one_site_takes_only_its_share_of_the_table() {
-        let mut kad = Kad::new(PeerId::random(), QUERY);
+        let mut kad = Kad::new(PeerId::random(), QUERY, REQUEST);
         let add = |kad: &mut Kad, address: &str| {
             (0..1000)
                 .filter(|_| kad.add(&PeerId::random(), address.parse().unwrap()))

@@ -75,6 +75,13 @@ async fn an_older_offer_does_not_take_the_place_of_a_newer() {
     let node = TestNode::dialing(3).await;
     let hostile = Hostile::start(4, vec![reply(vec![with_seq(7)]), reply(vec![with_seq(6)])]).await;
     node.network.connect(&hostile.address).await.unwrap();
+    // The node asks by itself as soon as the two know each other, and is told the newer one; only then the other is asked for.
+    within("the newer one", async {
+        while node.network.known_offers().is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
     node.network.offers(&hostile.peer).await.unwrap();
     let known = node
         .until("the refusal", |status| status.refusals.offers == 1)

@@ -9,7 +9,7 @@ use protocol::{
     frame::{Cap, RefuseCode},
     job::{
         CloseWhy,
-        client::{AttemptEnd, AttemptId, Candidate, Event, LocalEvent},
+        client::{self, AttemptEnd, AttemptId, Candidate, Event, LocalEvent},
     },
     quote::QuoteRequest,
 };
@@ -151,6 +151,43 @@ pub(super) async fn talk(
             return;
         }
     }
+}
+
+/// Asks a peer that may be needed in a moment whether it is there, and for what.
+pub(super) async fn sound_out(
+    inner: Arc<Inner>,
+    session: Arc<Session>,
+    (peer, request): (PeerId, QuoteRequest),
+    reports: mpsc::Sender<Report>,
+) {
+    let quote = async {
+        inner.reach(&session, &peer).await?;
+        Ok(session.network.quote(&peer, &request).await?)
+    };
+    let event = match quote.await {
+        Ok(quote) => Event::Sounded {
+            peer,
+            quote: client::Quoted {
+                prices: quote.prices,
+                quote_id: quote.quote_id,
+                queue_pos: quote.queue_pos,
+            },
+        },
+        Err(error) => {
+            tracing::debug!(%error, %peer, "a peer that may be needed does not answer");
+            // Who does not speak of quotes, or gives none, is there.
+            let there = matches!(
+                error,
+                NodeError::Network(NetworkError::Unsupported { .. } | NetworkError::Broken { .. })
+            );
+            if there {
+                return;
+            }
+            Event::NotReached { peer }
+        }
+    };
+    // The drive is gone only when the answer is over.
+    let _ = reports.send(Report::Event(event)).await;
 }
 
 /// A new connection in place of a doubted one is made within this time; after that the old one has another chance.

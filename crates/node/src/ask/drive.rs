@@ -22,12 +22,12 @@ use protocol::{
     offer::Offer,
     quote::QuoteRequest,
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
     OwnWork,
-    attempts::{Report, compute, error_of, talk},
+    attempts::{Report, compute, error_of, sound_out, talk},
     choose::{Chosen, random},
     events::Events,
     output::{End, Output},
@@ -96,6 +96,8 @@ pub(crate) struct Drive<'a> {
     late: Option<Late>,
     /// Makes connections beforehand, for the case that the first peer fails.
     _spares: AbortOnDropHandle<()>,
+    /// Ask those who come next whether they are there.
+    sounding: JoinSet<()>,
     /// Peers that did not answer on their connection.
     doubted: BTreeSet<PeerId>,
     /// Why the writer of before is no longer the writer.
@@ -144,6 +146,7 @@ impl<'a> Drive<'a> {
             watched: Attempts::new(std::mem::take(&mut work.chosen.first_token_ms)),
             late: work.late.take(),
             _spares: AbortOnDropHandle::new(spares),
+            sounding: JoinSet::new(),
             doubted: BTreeSet::new(),
             left: None,
             work,
@@ -332,6 +335,7 @@ impl<'a> Drive<'a> {
                 rtt_ms,
                 writer,
             } => {
+                tracing::debug!(attempt, rtt_ms, "a peer is reached");
                 // Closed meanwhile: the writer is dropped, and the stream with it.
                 self.attempts.get_mut(&attempt)?.writer = Some(writer);
                 self.watched
@@ -364,6 +368,7 @@ impl<'a> Drive<'a> {
                 wants_quote,
             } => {
                 let peer = candidate.peer;
+                tracing::debug!(attempt, %peer, "asks a peer");
                 self.watched.begun(attempt, peer);
                 let doubted = self.doubted.remove(&candidate.peer);
                 let wanted = match wants_quote {
@@ -473,6 +478,19 @@ impl<'a> Drive<'a> {
                 let reports = self.reports.clone();
                 self.payer
                     .reserve(self.inner, promise, (payee, least, rest), reports);
+            }
+            Action::SoundOut { candidate } => {
+                // Those of before have answered, or will not.
+                while self.sounding.try_join_next().is_some() {}
+                // Without random bytes nobody is asked beforehand.
+                if let Ok(request) = self.quote_request() {
+                    self.sounding.spawn(sound_out(
+                        Arc::clone(self.inner),
+                        Arc::clone(&self.session),
+                        (candidate.peer, request),
+                        self.reports.clone(),
+                    ));
+                }
             }
             Action::HeldMore {
                 attempt: _,
@@ -588,12 +606,21 @@ impl<'a> Drive<'a> {
 
     fn progress(&mut self, progress: Progress) {
         let Progress {
+            attempt,
             place,
             phase,
             done,
             total,
-            ..
+            queue_pos,
         } = progress;
+        tracing::debug!(
+            attempt,
+            ?phase,
+            done,
+            total,
+            queue_pos,
+            "an attempt goes on"
+        );
         let phase = match phase {
             AnswerPhase::Connecting | AnswerPhase::Resuming => Phase::Connecting,
             AnswerPhase::Waiting

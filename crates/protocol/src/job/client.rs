@@ -15,6 +15,8 @@
 //!   this computer's engine fails. After [`MAX_FAILOVERS`] the answer ends as interrupted.
 //! - Before the first token of an answer a second provider may be asked beside one that is slower than it should be,
 //!   once, where [`Config::hedge`] allows it.
+//! - When nothing has come for a while, those who come next are asked for a quote ([`Action::SoundOut`]): so it is known who of them
+//!   lives, and has the least to do, when one is needed.
 //! - A provider that falls silent keeps its chance: the spare is opened beside it, and whoever gives the next token
 //!   first goes on. The same holds for one that pauses for its owner's work for longer than [`PAUSE_PATIENCE_MS`],
 //!   if there is somebody to move to; if not, the answer waits as long as heartbeats come.
@@ -42,14 +44,14 @@ pub use bill::PromiseId;
 pub use ends::{AttemptEnd, End, Lie, Outcome};
 pub use launch::{
     ANSWER_PATIENCE_MS, HEDGE_MAX_INPUT, HEDGE_MIN_MS, MAX_FAILOVERS, MAX_FALSE_ALARMS, OPEN_MS,
-    RESCUE_PATIENCE_MS, RESUME_PATIENCE_MS,
+    RESCUE_PATIENCE_MS, RESUME_PATIENCE_MS, SOUNDED_MS, SOUNDED_OUT,
 };
 pub use machine::{
     CANCEL_LINGER_MS, Client, GIVE_UP_MS, LOCAL_STALL_MS, PAUSE_PATIENCE_MS, SLEPT_MS, STALL_MS,
 };
 pub use pay::SETTLE_MS;
 pub use seats::{MAX_BUSY, MAX_CANDIDATES, MAX_CUTS};
-pub use span::{MAX_SILENCE_MS, MIN_SILENCE_MS};
+pub use span::{MAX_RTT_MS, MAX_SILENCE_MS, MAX_WRITING_SILENCE_MS, MIN_SILENCE_MS};
 
 use super::{CloseWhy, Finish};
 use crate::{
@@ -196,6 +198,13 @@ pub enum Event {
         /// Who.
         peer: PeerId,
     },
+    /// A candidate gave the quote that [`Action::SoundOut`] wanted.
+    Sounded {
+        /// Who.
+        peer: PeerId,
+        /// What it said.
+        quote: Quoted,
+    },
     /// No stream could be opened.
     ConnectFailed {
         /// Whose.
@@ -230,6 +239,17 @@ pub enum Event {
     Cancel,
     /// Time passed.
     Tick,
+}
+
+/// A quote that was given beforehand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quoted {
+    /// The prices it binds to.
+    pub prices: Prices,
+    /// Its name.
+    pub quote_id: [u8; QUOTE_ID],
+    /// Jobs in front of the next one.
+    pub queue_pos: u32,
 }
 
 /// What this computer's engine says about a started attempt.
@@ -286,6 +306,12 @@ pub enum Action {
         /// Whether a quote is needed: to be asked for first, and told by [`Event::Quoted`]. Without one there is no stream
         /// either.
         wants_quote: bool,
+    },
+    /// Reach a candidate and ask it for a quote, since it may be needed in a moment. Answer with [`Event::Sounded`],
+    /// [`Event::NotReached`], or not at all.
+    SoundOut {
+        /// Whom.
+        candidate: Candidate,
     },
     /// Raise the line to this payee by so much, write that to disk, synced, sign the line's new total, and answer with
     /// [`Event::Promised`] or [`Event::NotPromised`], even when the attempt is closed meanwhile. `add` may be zero: a job

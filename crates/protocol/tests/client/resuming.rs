@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use protocol::{
-    JobId,
+    JobId, PeerId,
     frame::{
         Accept, Busy, Frame, Grammar, GrammarKind, Open, Refuse, RefuseCode, TokenLogprobs, Tokens,
     },
@@ -10,10 +10,11 @@ use protocol::{
         CloseWhy, RESUME_GRACE_MS,
         client::{
             Action, AnswerPhase, AttemptEnd, Client, End, Event, GIVE_UP_MS, Lie, Local,
-            LocalEvent, MAX_CUTS, MAX_SILENCE_MS, RESCUE_PATIENCE_MS, RESUME_PATIENCE_MS, Request,
-            SLEPT_MS,
+            LocalEvent, MAX_CUTS, MAX_SILENCE_MS, Quoted, RESCUE_PATIENCE_MS, RESUME_PATIENCE_MS,
+            Request, SLEPT_MS, SOUNDED_MS,
         },
     },
+    price::{Price, Prices},
 };
 
 use crate::desk::*;
@@ -40,6 +41,13 @@ fn keeps(max_out: u32) -> Accept {
         max_out,
         ..Accept::default()
     }
+}
+
+/// When the provider that writes counts as silent; on the way there it is doubted, and others are asked whether they are there.
+fn silent_ms(client: &mut Client) -> u64 {
+    let doubted_ms = client.deadline().unwrap() - at(0).mono_ms;
+    client.step(Event::Tick, at(doubted_ms));
+    client.deadline().unwrap() - at(0).mono_ms
 }
 
 fn cut(client: &mut Client, attempt: u32, ms: u64) -> Vec<Action> {
@@ -224,7 +232,7 @@ fn the_only_provider_is_asked_for_its_job_until_the_grace_is_over() {
 #[test]
 fn a_silent_provider_is_asked_for_its_job_on_another_way_where_nobody_else_is_left() {
     let (mut client, job) = midway(&[1]);
-    let silent = client.deadline().unwrap();
+    let silent = at(silent_ms(&mut client)).mono_ms;
     let (ms, clock) = (silent - 1_000, at(silent - 1_000));
     let actions = client.step(Event::Tick, clock);
     assert_eq!(ended(&actions), [AttemptEnd::Silent]);
@@ -242,7 +250,7 @@ fn a_silent_provider_is_asked_for_its_job_on_another_way_where_nobody_else_is_le
 #[test]
 fn a_silent_provider_is_asked_for_its_job_on_another_way_when_its_spare_cannot_be_reached() {
     let (mut client, job) = midway(&[1, 2]);
-    let ms = client.deadline().unwrap() - 1_000;
+    let ms = silent_ms(&mut client);
     assert_eq!(connects(&client.step(Event::Tick, at(ms))), [peer(2)]);
     let why = "no address".to_owned();
     let actions = client.step(Event::ConnectFailed { attempt: 1, why }, at(ms + 10));
@@ -257,10 +265,89 @@ fn a_silent_provider_is_asked_for_its_job_on_another_way_when_its_spare_cannot_b
 #[test]
 fn a_spare_that_says_nothing_leads_to_another_way_and_to_another_spare_at_once() {
     let (mut client, _) = midway(&[1, 2, 3]);
-    let ms = client.deadline().unwrap() - 1_000;
+    let ms = silent_ms(&mut client);
     assert_eq!(connects(&client.step(Event::Tick, at(ms))), [peer(2)]);
     let actions = client.step(Event::Tick, at(ms + RESCUE_PATIENCE_MS));
     assert_eq!(connects(&actions), [peer(1), peer(3)]);
+}
+
+fn sounded(actions: &[Action]) -> Vec<PeerId> {
+    let peers = actions.iter().filter_map(|action| match action {
+        Action::SoundOut { candidate } => Some(candidate.peer),
+        _ => None,
+    });
+    peers.collect()
+}
+
+fn there(number: u8, output: u128, queue_pos: u32) -> Event {
+    let prices = Prices {
+        output: Price::new(output),
+        ..Prices::FREE
+    };
+    let quote = Quoted {
+        prices,
+        quote_id: [number; 16],
+        queue_pos,
+    };
+    Event::Sounded {
+        peer: peer(number),
+        quote,
+    }
+}
+
+#[test]
+fn who_is_there_and_has_least_to_do_is_asked_when_the_writer_falls_silent() {
+    let silent_after = |events: Vec<Event>| {
+        let (mut client, _) = midway(&[1, 2, 3, 4]);
+        let doubted_ms = client.deadline().unwrap() - at(0).mono_ms;
+        let actions = client.step(Event::Tick, at(doubted_ms));
+        assert_eq!(sounded(&actions), [peer(2), peer(3)], "the next two");
+        assert_eq!(connects(&actions), []);
+        let ms = client.deadline().unwrap() - at(0).mono_ms;
+        for event in events {
+            assert_eq!(client.step(event, at(doubted_ms + 20)), []);
+        }
+        assert!(ms >= doubted_ms + RESCUE_PATIENCE_MS);
+        let actions = client.step(Event::Tick, at(ms));
+        assert_eq!(sounded(&actions), [], "once in a while");
+        connects(&actions)
+    };
+    assert_eq!(
+        silent_after(vec![there(2, 0, 0), there(3, 0, 0)]),
+        [peer(2)]
+    );
+    assert_eq!(
+        silent_after(vec![there(2, 0, 1), there(3, 0, 0)]),
+        [peer(3)]
+    );
+    assert_eq!(silent_after(vec![there(3, 0, 5)]), [peer(3)]);
+    // Neither of the two answers: somebody else.
+    assert_eq!(silent_after(Vec::new()), [peer(4)]);
+    let gone = Event::NotReached { peer: peer(2) };
+    assert_eq!(silent_after(vec![gone]), [peer(4)]);
+    // One has become dearer than the person saw, and the other one is mute.
+    assert_eq!(silent_after(vec![there(2, 1, 0)]), [peer(4)]);
+}
+
+#[test]
+fn a_writer_that_goes_on_has_nobody_asked_again_at_once() {
+    let (mut client, _) = midway(&[1, 2, 3]);
+    let token = |index| Frame::Tokens(Tokens::padded(index, &[5]));
+    let mut times = Vec::new();
+    for index in 5..25 {
+        let ms = u64::from(index - 4) * 1_000;
+        say(&mut client, 0, token(index), ms);
+        // Late enough to be doubted, and not yet silent.
+        let actions = client.step(Event::Tick, at(ms + 900));
+        assert_eq!(connects(&actions), []);
+        if !sounded(&actions).is_empty() {
+            times.push(ms);
+        }
+    }
+    assert!(times.len() > 2, "{times:?}");
+    for pair in times.windows(2) {
+        assert!(pair[1] - pair[0] >= SOUNDED_MS, "{times:?}");
+    }
 }
 
 #[test]

@@ -272,9 +272,15 @@ fn every_name_and_number_in_the_text_is_the_code_s() {
         format!("a stream opens | {} |", client::OPEN_MS),
         format!("bytes per second | {} |", job::ACCEPT_MS),
         format!(
-            "at least {0}, at most {1}, and the round trip | {0} |",
+            "at least {0}, at most {1} (before the first token: {2}), and the round trip, of which {3} are believed | {0} |",
             client::MIN_SILENCE_MS,
-            client::MAX_SILENCE_MS
+            client::MAX_WRITING_SILENCE_MS,
+            client::MAX_SILENCE_MS,
+            client::MAX_RTT_MS
+        ),
+        format!(
+            "the two next candidates are asked for a quote, once in {}:",
+            client::SOUNDED_MS
         ),
         format!("the same added | {} |", client::ANSWER_PATIENCE_MS),
         format!(

@@ -99,6 +99,8 @@ pub(crate) struct Story {
     pub(crate) stored: Vec<SignedReceipt>,
     /// When each attempt was begun, and when its last frame came.
     pub(crate) connects: Vec<(AttemptId, PeerId, u64)>,
+    /// Who was asked whether it is there, and when.
+    pub(crate) sounded: Vec<(PeerId, u64)>,
     pub(crate) heard: BTreeMap<AttemptId, u64>,
     /// The total of each provider's line in the end.
     pub(crate) held: Vec<u128>,
@@ -281,6 +283,7 @@ impl World {
                 receipts: Vec::new(),
                 stored: Vec::new(),
                 connects: Vec::new(),
+                sounded: Vec::new(),
                 heard: BTreeMap::new(),
                 held: Vec::new(),
                 stalls: 0,

@@ -24,6 +24,11 @@ pub const RESUME_PATIENCE_MS: u64 = 1_000;
 /// say whether it takes the job, before another one is asked beside it. Who lives says so at once, and after the longest silence
 /// that leaves time for one more within the three seconds.
 pub const RESCUE_PATIENCE_MS: u64 = 400;
+/// Candidates that are sounded out where whoever writes may be gone: one of them may be gone with him.
+pub const SOUNDED_OUT: usize = 2;
+/// What a candidate said, or did not say, when it was sounded out counts for this long, and nobody is sounded out again before: each
+/// time costs a quote.
+pub const SOUNDED_MS: u64 = 5_000;
 /// The same at the beginning of an answer, where nothing was shown yet and a way through a relay takes its time.
 pub const ANSWER_PATIENCE_MS: u64 = 2_000;
 /// A provider is not hedged against before this long without any progress.
@@ -65,12 +70,15 @@ impl Client {
             [] => self.launch_or_finish(now, out),
             [only] => {
                 let (spare, hedge) = (only.wants_spare(now), self.wants_hedge(only, now));
+                if only.is_doubted(now) {
+                    self.sound_out(now, out);
+                }
                 if self.take_up(now, out) {
                     return;
                 }
                 if spare {
                     // Who was not asked yet comes first: a dead provider answers on no way.
-                    let fresh = self.seats.fresh(self.n_in()).is_some();
+                    let fresh = self.seats.fresh(self.n_in(), now.mono_ms).is_some();
                     if fresh || !self.ask_again(now, out) {
                         self.launch_beside(now, out);
                     }
@@ -110,6 +118,20 @@ impl Client {
         self.asked_again_at = Some(emitted);
         self.end(silent, AttemptEnd::Silent, Parting::Close, now, out);
         self.take_up(now, out)
+    }
+
+    /// Asks those who come next whether they are there, before they are needed: of two that live the one with less to do is taken, and
+    /// nobody waits for one that is gone as well.
+    fn sound_out(&mut self, now: Clock, out: &mut Vec<Action>) {
+        if now.mono_ms < self.sound_again_at {
+            return;
+        }
+        let candidates = self.seats.sound_out(self.n_in(), now.mono_ms);
+        if !candidates.is_empty() {
+            self.sound_again_at = now.mono_ms + SOUNDED_MS;
+        }
+        let sound_out = |candidate| Action::SoundOut { candidate };
+        out.extend(candidates.into_iter().map(sound_out));
     }
 
     /// Asks somebody beside those of whom little is hoped. Where a job had begun, that is a failover.
@@ -160,8 +182,9 @@ impl Client {
 
     /// Asks a second provider beside one that is slow to begin.
     fn hedge(&mut self, now: Clock, out: &mut Vec<Action>) {
-        let seat = self.seats.fresh(self.n_in());
-        if let Some((seat, candidate)) = seat.and_then(|seat| Some((seat, self.seats.take(seat)?)))
+        let seat = self.seats.fresh(self.n_in(), now.mono_ms);
+        if let Some((seat, candidate)) =
+            seat.and_then(|seat| Some((seat, self.seats.take(seat, now.mono_ms)?)))
         {
             self.hedged = true;
             self.connect(seat, candidate, None, now, out);
@@ -193,7 +216,7 @@ impl Client {
         let local = self.config.local == Local::Fallback
             && !self.local_used
             && (alone || self.replacing.is_some());
-        let seat = self.seats.fresh(n_in).or_else(|| {
+        let seat = self.seats.fresh(n_in, now.mono_ms).or_else(|| {
             // Beside a provider that is merely slow, a busy one is tried before this computer's fans are heard.
             if local && alone {
                 None
@@ -201,7 +224,7 @@ impl Client {
                 self.seats.ready(n_in, now.mono_ms)
             }
         });
-        let candidate = seat.and_then(|seat| Some((seat, self.seats.take(seat)?)));
+        let candidate = seat.and_then(|seat| Some((seat, self.seats.take(seat, now.mono_ms)?)));
         if candidate.is_none() && !local {
             return false;
         }

@@ -48,6 +48,8 @@ pub struct Client {
     /// How many tokens there were when a silent provider was last asked for its job on another way.
     pub(super) asked_again_at: Option<u32>,
     pub(super) hedged: bool,
+    /// Nobody is sounded out before.
+    pub(super) sound_again_at: u64,
     /// Base units promised for the answer.
     pub(super) promised: u128,
     /// Of that, what is being signed.
@@ -139,6 +141,7 @@ impl Client {
             resumes: 0,
             asked_again_at: None,
             hedged: false,
+            sound_again_at: 0,
             promised: 0,
             signing: BTreeMap::new(),
             next_promise: 0,
@@ -208,9 +211,11 @@ impl Client {
                     None,
                     None,
                     None,
+                    None,
                 ],
-                State::Local { until } => [Some(*until), None, None, None, None, None, None],
+                State::Local { until } => [Some(*until), None, None, None, None, None, None, None],
                 State::Running { span, .. } => [
+                    Some(span.doubted_at().max(self.sound_again_at)),
                     Some(span.silent_at()),
                     Some(span.stalled_at()),
                     span.paused_until(),
@@ -243,7 +248,7 @@ impl Client {
     fn take(&mut self, event: Event, now: Clock, out: &mut Vec<Action>) {
         match event {
             Event::Start(candidates) => {
-                self.seats.add(candidates);
+                self.seats.add(candidates, now.mono_ms);
                 if self.stage == Stage::New {
                     self.stage = Stage::Going;
                     self.too_late_at = self
@@ -252,8 +257,9 @@ impl Client {
                         .map(|ms| now.mono_ms + u64::from(ms));
                 }
             }
-            Event::Candidates(candidates) => self.seats.add(candidates),
+            Event::Candidates(candidates) => self.seats.add(candidates, now.mono_ms),
             Event::NotReached { peer } => self.seats.not_reached(&peer, now.mono_ms),
+            Event::Sounded { peer, quote } => self.seats.sounded(&peer, quote, now.mono_ms),
             Event::Quoted {
                 attempt,
                 prices,
@@ -354,6 +360,14 @@ impl Attempt {
         match &self.state {
             State::Running { .. } | State::Local { .. } => true,
             State::Connecting { .. } | State::Opened { .. } => false,
+        }
+    }
+
+    /// Whether it is time to see who else would be there.
+    pub(super) fn is_doubted(&self, now: Clock) -> bool {
+        match &self.state {
+            State::Running { span, .. } => !span.is_settling() && now.mono_ms >= span.doubted_at(),
+            State::Connecting { .. } | State::Opened { .. } | State::Local { .. } => false,
         }
     }
 

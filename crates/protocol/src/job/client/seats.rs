@@ -1,11 +1,12 @@
 //! The candidates of one answer: who may be asked, who must be waited for, who is out.
 
 use super::{
-    AttemptEnd, AttemptId, Candidate,
+    AttemptEnd, AttemptId, Candidate, Quoted,
     bill::{Bill, PromiseId},
+    launch::{RESCUE_PATIENCE_MS, SOUNDED_MS, SOUNDED_OUT},
     span::Span,
 };
-use crate::{PeerId, frame::RefuseCode};
+use crate::{PeerId, frame::RefuseCode, quote::QUOTE_LIFETIME_MS};
 
 /// Candidates that are kept. Nobody waits for a thirty-third.
 pub const MAX_CANDIDATES: usize = 32;
@@ -18,6 +19,8 @@ const CUT_WAIT_MS: u64 = 500;
 /// The longest wait before a job that was cut is asked for again: short, since a person waits, and at most thirty dials in
 /// its minute of grace.
 const MAX_RESUME_WAIT_MS: u64 = 2_000;
+/// A quote that is older is not used: it is over by the time the job is asked for.
+const QUOTE_HOLDS_MS: u64 = QUOTE_LIFETIME_MS - 1_000;
 /// The shortest and longest wait that a busy provider can ask for.
 const BUSY_WAIT_MS: std::ops::RangeInclusive<u64> = 250..=10_000;
 
@@ -29,6 +32,26 @@ struct Seat {
     busy: u32,
     /// A job of ours that runs there without a stream. Only while `Waiting`.
     kept: Option<Kept>,
+    /// When its candidate's quote came.
+    quoted_ms: u64,
+    sounded: Option<Sounded>,
+}
+
+/// A candidate that was asked whether it is there.
+#[derive(Clone, Copy, Debug)]
+struct Sounded {
+    asked_ms: u64,
+    /// Jobs in front of the next one, as it says.
+    answer: Option<u32>,
+}
+
+/// In which order candidates that were not asked for the job yet are taken: who said that it is there, with the least to do; who
+/// was not asked that; who does not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    There(u32),
+    Unknown,
+    Mute,
 }
 
 /// A job whose stream was cut, and that its provider keeps for a while.
@@ -88,7 +111,7 @@ pub(super) type SeatId = usize;
 
 impl Seats {
     /// Adds candidates that are not known yet, behind the others.
-    pub(super) fn add(&mut self, candidates: Vec<Candidate>) {
+    pub(super) fn add(&mut self, candidates: Vec<Candidate>, now_ms: u64) {
         for candidate in candidates {
             let known = self
                 .0
@@ -108,8 +131,44 @@ impl Seats {
                 cuts: 0,
                 busy: 0,
                 kept: None,
+                quoted_ms: now_ms,
+                sounded: None,
             });
         }
+    }
+
+    /// The next candidates that were not asked for the job yet, to be asked whether they are there.
+    pub(super) fn sound_out(&mut self, n_in: usize, now_ms: u64) -> Vec<Candidate> {
+        let fresh = |seat: &&mut Seat| seat.state == SeatState::Fresh && fits(seat, n_in);
+        let next = self.0.iter_mut().filter(fresh).take(SOUNDED_OUT);
+        next.map(|seat| {
+            seat.sounded = Some(Sounded {
+                asked_ms: now_ms,
+                answer: None,
+            });
+            seat.candidate.clone()
+        })
+        .collect()
+    }
+
+    /// A candidate is there, at these prices. Who has become dearer is out: the person saw another price.
+    pub(super) fn sounded(&mut self, peer: &PeerId, quoted: Quoted, now_ms: u64) {
+        let seat = self.0.iter_mut().find(|seat| seat.candidate.peer == *peer);
+        let Some(seat) = seat.filter(|seat| seat.state == SeatState::Fresh) else {
+            return;
+        };
+        if quoted.prices.exceed(&seat.candidate.prices) {
+            seat.state = SeatState::Out;
+            return;
+        }
+        if !quoted.prices.is_free() {
+            seat.candidate.quote_id = Some(quoted.quote_id);
+        }
+        (seat.candidate.prices, seat.quoted_ms) = (quoted.prices, now_ms);
+        seat.sounded = Some(Sounded {
+            asked_ms: now_ms,
+            answer: Some(quoted.queue_pos),
+        });
     }
 
     /// Notes that a candidate does not answer the dial, unless it was asked already.
@@ -121,10 +180,12 @@ impl Seats {
     }
 
     /// The next candidate that was not asked yet and has room for more than `n_in` tokens.
-    pub(super) fn fresh(&self, n_in: usize) -> Option<SeatId> {
-        self.0
-            .iter()
-            .position(|seat| seat.state == SeatState::Fresh && fits(seat, n_in))
+    pub(super) fn fresh(&self, n_in: usize, now_ms: u64) -> Option<SeatId> {
+        let seats = self.0.iter().enumerate();
+        seats
+            .filter(|(_, seat)| seat.state == SeatState::Fresh && fits(seat, n_in))
+            .min_by_key(|(_, seat)| seat.rank(now_ms))
+            .map(|(id, _)| id)
     }
 
     /// The candidate that has waited longest for being asked again.
@@ -158,8 +219,11 @@ impl Seats {
             })
     }
 
-    pub(super) fn take(&mut self, id: SeatId) -> Option<Candidate> {
+    pub(super) fn take(&mut self, id: SeatId, now_ms: u64) -> Option<Candidate> {
         let seat = self.0.get_mut(id)?;
+        if now_ms >= seat.quoted_ms + QUOTE_HOLDS_MS {
+            seat.candidate.quote_id = None;
+        }
         seat.state = SeatState::InUse;
         Some(seat.candidate.clone())
     }
@@ -301,7 +365,24 @@ impl Seats {
     }
 }
 
+impl Sounded {
+    fn counts(&self, now_ms: u64) -> bool {
+        now_ms < self.asked_ms + SOUNDED_MS
+    }
+}
+
 impl Seat {
+    fn rank(&self, now_ms: u64) -> Rank {
+        match self.sounded.filter(|sounded| sounded.counts(now_ms)) {
+            Some(Sounded {
+                answer: Some(in_front),
+                ..
+            }) => Rank::There(in_front),
+            Some(Sounded { asked_ms, .. }) if now_ms >= asked_ms + RESCUE_PATIENCE_MS => Rank::Mute,
+            Some(_) | None => Rank::Unknown,
+        }
+    }
+
     /// It was cut off once more: it waits longer, or is out.
     fn cut(&mut self, now_ms: u64) {
         let wait = CUT_WAIT_MS << self.cuts.min(MAX_CUTS);

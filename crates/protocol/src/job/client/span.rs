@@ -16,8 +16,10 @@ use crate::{
 /// A provider that writes is silent when nothing came for this long, however even its pace was: it beats every half second
 /// when it has no token, and a stall of the network that swallows two beats is not yet the end of it.
 pub const MIN_SILENCE_MS: u64 = 1_200;
-/// And no more than this, however slow: a dropped provider costs its user three seconds at most, half a second of
-/// which is for reaching the next one. Before the first token, when it beats once a second, no less either.
+/// And no more than this, however slow: three beats in a row are missing then. A dropped provider costs its user three seconds at
+/// most, and with the longest round trip there are 700 ms left for reaching the next one.
+pub const MAX_WRITING_SILENCE_MS: u64 = 1_800;
+/// Before the first token, when it beats once a second, a provider is silent when nothing came for this long.
 pub const MAX_SILENCE_MS: u64 = 2_500;
 /// Silence is the usual gap between two frames and so many times its usual deviation, as a lost packet is told from a late
 /// one (RFC 6298).
@@ -26,8 +28,9 @@ const SILENT_DEVIATIONS: u64 = 4;
 const FIRST_GAP_MS: u64 = super::super::HEARTBEAT_BEFORE_MS;
 /// Progress within a phase is passed on this often: a screen shows no more, whatever a provider floods.
 const TELL_MS: u64 = 100;
-/// The longest round trip that is believed, so that a claimed one cannot stretch the silence.
-const MAX_RTT_MS: u64 = 1_000;
+/// The longest round trip that is believed, so that one that was measured in a busy moment cannot stretch the silence: around
+/// the world and through a relay.
+pub const MAX_RTT_MS: u64 = 500;
 
 /// An accepted job.
 #[derive(Debug)]
@@ -412,11 +415,16 @@ impl Span {
     pub(super) fn silent_at(&self) -> u64 {
         let patience = if self.phase == Phase::Decode {
             let late = self.gap_ms + SILENT_DEVIATIONS * self.deviation_ms;
-            late.clamp(MIN_SILENCE_MS, MAX_SILENCE_MS)
+            late.clamp(MIN_SILENCE_MS, MAX_WRITING_SILENCE_MS)
         } else {
             MAX_SILENCE_MS
         };
         self.heard_ms + patience + self.rtt_ms
+    }
+
+    /// When it is late enough to see who else would be there: half of the way to where it counts as silent.
+    pub(super) fn doubted_at(&self) -> u64 {
+        self.heard_ms.midpoint(self.silent_at())
     }
 
     /// When a provider that pauses has paused for long enough.

@@ -8,7 +8,7 @@ use super::{
     machine::{Attempt, Client, Stage, State},
     pay::pay,
     seats::Kept,
-    span::{Finished, Span},
+    span::{Finished, MAX_RTT_MS, Span},
 };
 use crate::{
     Clock, JobId,
@@ -81,8 +81,7 @@ impl Client {
         }
         let job = JobId::new(*blake3::hash(&bytes).as_bytes());
         let upload = open_frame_ms(bytes.len()) - open_frame_ms(0);
-        let on_the_way = upload + rtt_ms.min(ACCEPT_MS);
-        let until = now.mono_ms + ACCEPT_MS + on_the_way;
+        let until = now.mono_ms + ACCEPT_MS + upload + rtt_ms.min(ACCEPT_MS);
         let bill = self.bill(&candidate, &job, asked < wanted).map(Box::new);
         self.attempts[at].state = State::Opened {
             seat,
@@ -91,7 +90,7 @@ impl Client {
             asked,
             rtt_ms,
             until,
-            patient_until: now.mono_ms + patience_ms + on_the_way,
+            patient_until: now.mono_ms + patience_ms + upload + rtt_ms.min(MAX_RTT_MS),
             kept: None,
             bill,
         };

@@ -120,6 +120,7 @@ impl World {
                 rest,
                 ..
             } => self.sign_reservation(promise, payee, (least, rest)),
+            Action::SoundOut { candidate } => self.sound_out(&candidate),
             Action::HeldMore { .. } => panic!("the books are what they were"),
             Action::SpanDone { attempt, receipt } => self.span_done(attempt, &receipt),
             Action::Finish(outcome) => {

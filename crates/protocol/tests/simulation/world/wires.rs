@@ -4,9 +4,7 @@ use super::*;
 
 impl World {
     pub(super) fn connect(&mut self, attempt: AttemptId, candidate: &Candidate, wants_quote: bool) {
-        let peer = (0..self.scene.peers.len())
-            .find(|&peer| signer(peer).peer_id() == candidate.peer)
-            .unwrap();
+        let peer = self.number_of(candidate);
         let twice = self.live.iter().any(|live| {
             self.streams
                 .get(live)
@@ -41,6 +39,53 @@ impl World {
             }
             self.after(2 * latency, Event::Arrives(attempt));
         }
+    }
+
+    fn number_of(&self, candidate: &Candidate) -> usize {
+        (0..self.scene.peers.len())
+            .find(|&peer| signer(peer).peer_id() == candidate.peer)
+            .unwrap()
+    }
+
+    /// A peer that lives and can be reached gives its quote, and the dial to one that cannot fails.
+    pub(super) fn sound_out(&mut self, candidate: &Candidate) {
+        let peer = self.number_of(candidate);
+        self.story.sounded.push((candidate.peer, self.now));
+        self.first_ms[peer].get_or_insert(self.now);
+        let not_reached = client::Event::NotReached {
+            peer: candidate.peer,
+        };
+        for fault in self.scene.peers[peer].faults.clone() {
+            match fault {
+                Fault::Unreachable { after_ms } => {
+                    return self.after(after_ms, Event::Client(not_reached));
+                }
+                Fault::NeverConnects => return,
+                Fault::Outage { at_ms, for_ms }
+                    if (1_000 + at_ms..1_000 + at_ms + for_ms).contains(&self.now) =>
+                {
+                    return self.after(50, Event::Client(not_reached));
+                }
+                _ => {}
+            }
+        }
+        if self.wakes_at(peer) > self.now {
+            return;
+        }
+        let quote = client::Quoted {
+            prices: self
+                .scene
+                .money
+                .map_or(Prices::FREE, |money| money.prices()),
+            quote_id: [8; 16],
+            queue_pos: 0,
+        };
+        let sounded = client::Event::Sounded {
+            peer: candidate.peer,
+            quote,
+        };
+        let latency = self.scene.peers[peer].latency_ms;
+        self.after(2 * latency, Event::Client(sounded));
     }
 
     /// What will go wrong with a new stream. True if it never comes about.

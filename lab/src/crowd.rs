@@ -8,11 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use decentralgpt_tests::{Folder, Serving};
+use decentralgpt_tests::{Folder, Serving, disk};
 
 use crate::{
     answer::{Answer, Asker, Faults, Progress, Question},
-    disk,
     error::LabError,
     figures::{Figures, Row, quantile},
     process::signal,

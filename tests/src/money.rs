@@ -3,7 +3,7 @@
 use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
+    path::Path,
     process::Command,
     time::{Duration, Instant},
 };
@@ -183,6 +183,17 @@ impl Books<'_> {
             .last_voucher(payee.into_array(), payer.into_array());
         let held = self.world.runtime.block_on(last).unwrap();
         held.map_or(0, |held| held.cumulative)
+    }
+
+    /// Tokens of every answer that was given, paid or not.
+    ///
+    /// # Panics
+    /// When they cannot be read.
+    #[must_use]
+    pub fn tokens_given(&self) -> u64 {
+        let answered = self.ledger.answered(u32::MAX);
+        let answered = self.world.runtime.block_on(answered).unwrap();
+        answered.iter().map(|one| u64::from(one.tokens_out)).sum()
     }
 
     /// What the books say that the chain paid of it.

@@ -239,9 +239,10 @@ impl<'a> Table<'a> {
                 .json(&["wallet", "withdraw", &tokens(left), "--yes"]);
         }
         assert_eq!(self.withdrawable(), 0);
-        let again = run(&mut self
-            .asker
-            .command(&["wallet", "withdraw", "0.000000000000000001", "--yes"]));
+        let again =
+            run(&mut self
+                .asker
+                .command(&["wallet", "withdraw", "0.000000000000000001", "--yes"]));
         again.is_a_failure_that_says(&["refuse"]);
     }
 
@@ -316,7 +317,9 @@ impl<'a> Table<'a> {
         let spend = self.world.account(self.keys.payer);
         assert_eq!((spend.vault_balance, self.world.in_the_vault()), (0, 0));
         let wallets = self.keys.wallets.iter();
-        let earned: u128 = wallets.map(|wallet| self.world.account(*wallet).token).sum();
+        let earned: u128 = wallets
+            .map(|wallet| self.world.account(*wallet).token)
+            .sum();
         assert_eq!(spend.token + earned, PURSE);
         assert!(paid > 0);
         self.look_at_asker();
@@ -345,9 +348,7 @@ impl<'a> Table<'a> {
                 let earned = folder.json(&["wallet", "balance"])["earned"].clone();
                 amount(&earned["paidOut"]) == promised
             });
-            let line = self
-                .world
-                .ask_now(|chain| chain.line(payer, signer, payee));
+            let line = self.world.ask_now(|chain| chain.line(payer, signer, payee));
             assert_eq!(line.claimed, promised);
             let wallet = self.world.account(self.keys.wallets[at]).token;
             assert_eq!(wallet, promised + gas(&line), "{line:?}");

@@ -62,8 +62,9 @@ impl UnlockKey {
         Some(Self(key))
     }
 
-    /// The key itself. It is the caller's to wipe what it copies.
-    pub(crate) fn expose(&self) -> &[u8; KEY_BYTES] {
+    /// The key itself, for whoever keeps it. It is the caller's to wipe what it copies.
+    #[must_use]
+    pub fn expose(&self) -> &[u8; 32] {
         &self.0
     }
 }

@@ -76,7 +76,8 @@ pub(crate) async fn wallet(
         WalletAct::Remember { off: false } => {
             let password = secret(file, PASSWORD).await?;
             core.client.wallet_remember(password).await?;
-            output.news("The keychain keeps what opens the wallet. Its password opens it as before.");
+            output
+                .news("The keychain keeps what opens the wallet. Its password opens it as before.");
             show(&core.client.wallet_status().await?, json, output)
         }
         WalletAct::Remember { off: true } => {

@@ -309,8 +309,7 @@ impl WalletFile {
 
     fn key(&self, password: &Typed) -> Result<UnlockKey, WalletError> {
         let bound = &self.stored.bound;
-        let salt: [u8; SALT_BYTES] =
-            bytes(&bound.salt).ok_or(self.damaged("its salt is wrong"))?;
+        let salt: [u8; SALT_BYTES] = bytes(&bound.salt).ok_or(self.damaged("its salt is wrong"))?;
         kdf::derive(password, &salt, bound.cost)
     }
 

@@ -244,7 +244,10 @@ mod tests {
         ] {
             let shown = KeychainError::from(error);
             let shown = format!("{shown} {shown:?}");
-            assert!(!shown.contains("horse") && !shown.contains("99, 111"), "{shown}");
+            assert!(
+                !shown.contains("horse") && !shown.contains("99, 111"),
+                "{shown}"
+            );
         }
     }
 }

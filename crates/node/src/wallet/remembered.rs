@@ -57,7 +57,10 @@ impl Wallet {
             }
         };
         let of = file.clone();
-        let Some(key) = self.ask_keychain(move |keychain| keychain.find(&of)).await? else {
+        let Some(key) = self
+            .ask_keychain(move |keychain| keychain.find(&of))
+            .await?
+        else {
             self.change(|state| state.remembered = Some(false));
             return Ok(false);
         };
@@ -89,7 +92,9 @@ impl Wallet {
         let remembered = match (remembered, self.file()) {
             (Some(known), _) => known,
             (None, Ok(file)) => {
-                let found = self.ask_keychain(move |keychain| keychain.find(&file)).await;
+                let found = self
+                    .ask_keychain(move |keychain| keychain.find(&file))
+                    .await;
                 found.is_ok_and(|found| found.is_some())
             }
             (None, Err(_)) => false,

@@ -120,10 +120,7 @@ async fn a_device_goes_on_after_a_reboot_while_the_wallet_stays_locked() {
     let renewed = rebooted.renew_session_key().unwrap().address();
     assert_ne!(renewed, session);
     assert_eq!(rebooted.operator_key().unwrap().address(), operator);
-    assert_eq!(
-        open(&data, None).session_key().unwrap().address(),
-        renewed
-    );
+    assert_eq!(open(&data, None).session_key().unwrap().address(), renewed);
 }
 
 #[cfg(unix)]
@@ -288,7 +285,10 @@ async fn a_wallet_that_was_sealed_elsewhere_or_replaced_is_not_opened_by_an_old_
         .unwrap();
     let again = open_with(&data, &keychain, None);
     assert!(!again.open_remembered().await.unwrap());
-    assert!(keychain.find(&elsewhere).unwrap().is_none(), "it is removed");
+    assert!(
+        keychain.find(&elsewhere).unwrap().is_none(),
+        "it is removed"
+    );
 
     again.remember(typed("another password")).await.unwrap();
     std::fs::remove_file(&path).unwrap();

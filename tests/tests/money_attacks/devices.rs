@@ -6,9 +6,14 @@ use std::{fs, process::Command};
 use decentralgpt_tests::{
     Folder, LONG_QUESTION, Running, Said, Serving,
     money::{PURSE, World, amount, wait},
-    starter,
+    starter, wire,
 };
 use protocol::voucher::payee::{STREAM_WINDOW, UNBONDED_CREDIT_TOKENS};
+
+use crate::{
+    WINDOW,
+    payer::{self, Came, Payer},
+};
 
 /// Base units per million tokens. A first credit is worth more than the bond of [`SMALL`], so these payers get that of 64 tokens.
 const PRICE: u128 = 10_000_000_000_000_000_000;
@@ -115,6 +120,41 @@ fn two_copies_of_one_device_cost_each_provider_a_window_and_a_credit_at_most() {
         claimed += loss.claimed;
     }
     assert!(claimed <= view.granted, "{claimed} of {}", view.granted);
+}
+
+#[test]
+fn two_keys_of_one_payer_that_fall_silent_at_once_cost_one_window() {
+    let Some(model) = starter() else { return };
+    let Some(world) = World::start() else { return };
+    let provider = world.provider(&model, PRICE);
+    let first = world.asker("5");
+    let second = world.second_device(&first);
+    second.json(&["wallet", "deposit", "5", "--yes"]);
+    wire::block_on(async {
+        let prompt = payer::prompt(&model).await;
+        let mut asked = Vec::new();
+        for device in [&first, &second] {
+            let payer = Payer::new(device, &provider, prompt.clone()).await;
+            let mut job = payer.open(WHOLE).await;
+            job.pay(&payer.sign(0, &job.id));
+            job.accepted().await;
+            asked.push((payer, job));
+        }
+        // Both have paid for their prompts, and for nothing more.
+        for (payer, job) in &asked {
+            job.pay(&payer.sign(payer.due(0), &job.id));
+        }
+        let mut given = 0;
+        for (_, job) in &mut asked {
+            assert_eq!(job.until_quiet().await, Came::Nothing);
+            given += job.tokens;
+        }
+        println!("{given} tokens were given to both");
+        assert!(given > 0 && given <= WINDOW, "{given}");
+        for (payer, _) in asked {
+            payer.leave().await;
+        }
+    });
 }
 
 /// What a provider has of a payer, and what it gave.

@@ -8,12 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use decentralgpt_tests::{Folder, Serving};
+use decentralgpt_tests::{Folder, Serving, disk};
 use protocol::job::HEARTBEAT_DECODE_MS;
 
 use crate::{
     answer::{Answer, Asker, Faults, Progress, Question},
-    disk,
     error::LabError,
     figures::{Figures, Row, quantile},
     process::signal,

@@ -28,7 +28,6 @@ pub mod answer;
 #[cfg(target_os = "linux")]
 pub mod crowd;
 #[cfg(target_os = "linux")]
-pub mod disk;
 #[cfg(target_os = "linux")]
 pub mod hostile;
 #[cfg(target_os = "linux")]

@@ -91,7 +91,7 @@ fn run(what: What) -> Result<Figures, LabError> {
     let (_folder, starter) = alone(&starter)?;
     match what {
         What::Short => {
-            let small_disks = match lab::disk::own_mounts() {
+            let small_disks = match decentralgpt_tests::disk::own_mounts() {
                 Ok(()) => true,
                 Err(error) => {
                     eprintln!("no mounts of its own: {error}");

@@ -73,6 +73,7 @@ pub(crate) fn bindings() -> Builder<Wry> {
             settings::doctor,
             sign::sign_open,
             sign::wallet_lock,
+            sign::wallet_forget,
         ])
         .events(collect_events![
             StatusChanged,
@@ -99,6 +100,7 @@ pub(crate) fn signing_bindings() -> Builder<Wry> {
             sign::wallet_import,
             sign::wallet_import_v3,
             sign::wallet_unlock,
+            sign::wallet_remember,
             sign::wallet_change_password,
             sign::wallet_export,
             sign::words_show,

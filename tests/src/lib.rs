@@ -7,9 +7,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 pub mod attacks;
+#[cfg(target_os = "linux")]
+pub mod disk;
 #[cfg(unix)]
 pub mod money;
 pub mod wire;
+#[cfg(unix)]
+pub mod world;
 
 use std::{
     fs,
@@ -33,6 +37,8 @@ pub const LONG_QUESTION: &str = "Write a long story about a ship and its crew.";
 
 /// A test that waits longer than this for a line waits for ever. No test asserts that something is faster.
 const HANG: Duration = Duration::from_secs(120);
+/// Where a node of a test listens.
+const LISTEN: [&str; 2] = ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"];
 /// Lines of one program that wait to be read by its test.
 const LINES: usize = 4096;
 
@@ -121,10 +127,22 @@ impl Folder {
         let folder = Self {
             root: tempfile::tempdir().unwrap(),
         };
-        folder.set(
-            &["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"],
-            more,
-        );
+        folder.set(&LISTEN, more);
+        folder
+    }
+
+    /// With lines of TOML below the usual settings, on a disk of its own of a few megabytes.
+    ///
+    /// # Panics
+    /// Where the system does not allow it: see [`disk::own_mounts`].
+    #[cfg(target_os = "linux")]
+    #[must_use]
+    pub fn on_small_disk(more: &str) -> Self {
+        let folder = Self {
+            root: tempfile::tempdir().unwrap(),
+        };
+        disk::mount_small(folder.path()).unwrap();
+        folder.set(&LISTEN, more);
         folder
     }
 
@@ -151,6 +169,8 @@ impl Folder {
             .arg("--data")
             .arg(self.path())
             .env("DECENTRALGPT_MODELS", "")
+            // The keychain of whoever runs the tests is none of theirs.
+            .env("DBUS_SESSION_BUS_ADDRESS", "disabled:")
             .env("NO_COLOR", "1")
             .stdin(Stdio::null());
         command

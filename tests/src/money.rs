@@ -1,98 +1,42 @@
-//! Money between real programs: a chain of the test's own, computers with wallets on it, and the accounts of both compared.
+//! Money between real programs: computers with wallets on a chain of the test's own, and the accounts of both compared.
 
 use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
+    path::Path,
     process::Command,
     time::{Duration, Instant},
 };
 
-use chain::{
-    Account, Address, Call, Chain, LineView, SignerView,
-    dev::{Devnet, DevnetError, DevnetOptions},
-};
+use chain::{Address, Call, LineView, SignerView};
 use ledger::{AuditReport, BookRows, HeldVoucher, Ledger};
 use protocol::voucher::{self, B256, Vault, Voucher};
 use serde_json::Value;
 
+pub use crate::world::{UNIT, World};
 use crate::{Folder, Running, Said, Serving, run};
 
 /// Of every wallet here.
 const PASSWORD: &str = "correct horse battery staple";
-/// One token, in base units.
-pub const UNIT: u128 = 1_000_000_000_000_000_000;
 /// What an asker's account is given.
 pub const PURSE: u128 = 100 * UNIT;
-/// What gas is taken to cost here: little enough that a part of an answer is worth collecting.
-const TOKEN_PER_GAS: u128 = 10_000_000;
 /// What waits for a block waits some seconds; a test that waits for longer waits for ever.
 pub const HANG: Duration = Duration::from_secs(150);
 const LOOK: Duration = Duration::from_millis(200);
 
-/// The chain, and a runtime to ask it by.
-#[derive(Debug)]
-pub struct World {
-    devnet: Devnet,
-    chain: Chain,
-    runtime: tokio::runtime::Runtime,
-    folder: tempfile::TempDir,
-}
-
 impl World {
-    /// Says that the test is skipped where anvil is not here.
-    #[must_use]
-    pub fn start() -> Option<Self> {
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        let mut options = DevnetOptions::default();
-        options.deploy.token_per_gas = TOKEN_PER_GAS;
-        let devnet = match runtime.block_on(Devnet::start(&options)) {
-            Ok(devnet) => devnet,
-            Err(error @ DevnetError::Missing { .. }) => {
-                println!("skipped: money between programs ({error})");
-                return None;
-            }
-            Err(error) => panic!("{error:?}"),
-        };
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(
-            folder.path().join("devnet.toml"),
-            devnet.network.to_toml().unwrap(),
-        )
-        .unwrap();
-        let chain = {
-            let _inside = runtime.enter();
-            Chain::open(devnet.network.clone(), folder.path()).unwrap()
-        };
-        runtime.block_on(chain.reached());
-        Some(Self {
-            devnet,
-            chain,
-            runtime,
-            folder,
-        })
-    }
-
-    /// The network's file.
-    #[must_use]
-    pub fn file(&self) -> PathBuf {
-        self.folder.path().join("devnet.toml")
-    }
-
     /// A computer with a wallet whose words were typed, coin on every account, and these settings.
     #[must_use]
     pub fn computer(&self, settings: &str) -> Folder {
-        let folder = Folder::with_settings(settings);
-        let words = folder.json(&["wallet", "new"])["words"].clone();
-        let words: Vec<String> = serde_json::from_value(words).unwrap();
-        // Whoever types the words has a copy: taken over, the wallet signs above a small sum.
-        fs::remove_file(folder.path().join("wallet.json")).unwrap();
-        let typed = folder.secret("words", &words.join(" "));
-        folder.json(&["wallet", "import", "--words-file", &typed]);
-        folder.json(&["networks", "use", self.file().to_str().unwrap()]);
+        self.set_up(Folder::with_settings(settings))
+    }
+
+    /// The same, on a folder that was prepared.
+    #[must_use]
+    pub fn set_up(&self, folder: Folder) -> Folder {
+        self.wallet_on(&folder, PASSWORD);
         for account in accounts(&folder.json(&["wallet", "balance"])) {
-            let set = self.devnet.set_coin(account.1, UNIT);
-            self.runtime.block_on(set).unwrap();
+            self.set_coin(account.1, UNIT);
         }
         folder
     }
@@ -100,94 +44,64 @@ impl World {
     /// One that asks: [`PURSE`] came to it, and so many whole tokens of it lie in the vault.
     #[must_use]
     pub fn asker(&self, deposit: &str) -> Folder {
-        let folder = self.computer("");
+        self.asker_on(self.computer(""), deposit)
+    }
+
+    /// The same, on a computer that was set up.
+    #[must_use]
+    pub fn asker_on(&self, folder: Folder, deposit: &str) -> Folder {
         self.give(folder.account("spend"), PURSE);
         folder.json(&["wallet", "deposit", deposit, "--yes"]);
+        folder
+    }
+
+    /// Another computer of the person whose asker this is: it took the same words over.
+    ///
+    /// # Panics
+    /// When it does not.
+    #[must_use]
+    pub fn second_device(&self, of: &Folder) -> Folder {
+        let words = of.json(&["wallet", "words"])["words"].clone();
+        let words: Vec<String> = serde_json::from_value(words).unwrap();
+        let folder = Folder::new();
+        self.wallet_of(&folder, &words.join(" "), PASSWORD);
+        assert_eq!(folder.account("spend"), of.account("spend"));
         folder
     }
 
     /// One that answers, at this price in base units per million tokens written.
     #[must_use]
     pub fn provider(&self, model: &Path, price: u128) -> Serving {
-        let settings =
-            format!("serve_max_out = 256\n[money]\nmode = \"earn\"\nprice = \"{price}\"\n");
-        serve(self.computer(&settings), model)
+        serve(self.computer(&earns(price)), model)
     }
 
     /// Tokens from the faucet, to an account.
     fn give(&self, to: Address, amount: u128) {
-        let key = self.devnet.key(0).unwrap();
-        for call in [
-            Call::Faucet { to: key.address() },
-            Call::TransferToken { to, amount },
-        ] {
-            self.runtime.block_on(async {
-                let preview = self.chain.preview(key.address(), &call).await.unwrap();
-                let id = self.chain.send(&key, preview).await.unwrap();
-                self.chain.settled(id).await.unwrap();
-            });
+        let to_maker = Call::Faucet { to: self.maker() };
+        for call in [to_maker, Call::TransferToken { to, amount }] {
+            self.send(&call);
         }
-    }
-
-    /// Gives an account exactly this much of the coin.
-    pub fn set_coin(&self, of: Address, amount: u128) {
-        let set = self.devnet.set_coin(of, amount);
-        self.runtime.block_on(set).unwrap();
-    }
-
-    /// Lets time pass on the chain, until it is final.
-    pub fn pass(&self, seconds: u64) {
-        let confirmations = self.devnet.network.confirmations;
-        self.runtime.block_on(async {
-            self.devnet.pass(seconds).await.unwrap();
-            self.devnet.mine(confirmations).await.unwrap();
-        });
-    }
-
-    /// Waits until this side sees as much as any program can have seen.
-    fn catch_up(&self) {
-        let number = self
-            .devnet
-            .control("eth_blockNumber", Value::Array(Vec::new()));
-        let number = self.runtime.block_on(number).unwrap();
-        let digits = number.as_str().unwrap().trim_start_matches("0x");
-        let head = u64::from_str_radix(digits, 16).unwrap();
-        let needed = head.saturating_sub(self.devnet.network.confirmations);
-        let health = self.chain.health();
-        wait("the newest block is final", || {
-            health.borrow().final_block >= Some(needed)
-        });
-    }
-
-    /// What the newest final block says of an account.
-    #[must_use]
-    pub fn account(&self, address: Address) -> Account {
-        self.catch_up();
-        self.runtime.block_on(self.chain.account(address)).unwrap()
     }
 
     /// Of the key that an asker promises by.
     #[must_use]
     pub fn signer(&self, asker: &Folder) -> SignerView {
         let (payer, signer) = (asker.account("spend"), asker.account("session"));
-        self.catch_up();
-        let view = self.chain.signer(payer, signer);
-        self.runtime.block_on(view).unwrap().unwrap()
+        self.ask_now(|chain| chain.signer(payer, signer)).unwrap()
     }
 
     /// Of what an asker owes a provider.
     #[must_use]
     pub fn line(&self, asker: &Folder, provider: &Folder) -> LineView {
         let (payer, signer) = (asker.account("spend"), asker.account("session"));
-        self.catch_up();
-        let line = self.chain.line(payer, signer, provider.account("operator"));
-        self.runtime.block_on(line).unwrap()
+        let payee = provider.account("operator");
+        self.ask_now(|chain| chain.line(payer, signer, payee))
     }
 
     /// All tokens that the vault has.
     #[must_use]
     pub fn in_the_vault(&self) -> u128 {
-        self.account(self.devnet.network.vault).token
+        self.account(self.network().vault).token
     }
 
     /// The books of a folder whose program was ended, counted again: every sum, and every signature of a held voucher.
@@ -196,7 +110,7 @@ impl World {
     /// When they do not agree.
     #[must_use]
     pub fn audited(&self, folder: &Folder) -> Books<'_> {
-        let network = &self.devnet.network;
+        let network = self.network();
         let vault = Vault::new(network.chain_id, network.vault);
         let ledger = self.runtime.block_on(async {
             let ledger = Ledger::open(folder.path().join("ledger.db"), now_ms())
@@ -271,6 +185,17 @@ impl Books<'_> {
         held.map_or(0, |held| held.cumulative)
     }
 
+    /// Tokens of every answer that was given, paid or not.
+    ///
+    /// # Panics
+    /// When they cannot be read.
+    #[must_use]
+    pub fn tokens_given(&self) -> u64 {
+        let answered = self.ledger.answered(u32::MAX);
+        let answered = self.world.runtime.block_on(answered).unwrap();
+        answered.iter().map(|one| u64::from(one.tokens_out)).sum()
+    }
+
     /// What the books say that the chain paid of it.
     #[must_use]
     pub fn claimed(&self, payee: Address, payer: Address) -> u128 {
@@ -284,6 +209,12 @@ impl Drop for Books<'_> {
         // Whoever is started next has the file alone.
         let _ = self.world.runtime.block_on(self.ledger.close());
     }
+}
+
+/// The settings of one that answers, at this price in base units per million tokens written.
+#[must_use]
+pub fn earns(price: u128) -> String {
+    format!("serve_max_out = 256\n[money]\nmode = \"earn\"\nprice = \"{price}\"\n")
 }
 
 /// Starts serving on a folder, and waits until a model is offered: before that every question is turned away.
@@ -399,6 +330,12 @@ pub fn amount(value: &Value) -> u128 {
         .as_str()
         .unwrap_or_else(|| panic!("no amount: {value}"));
     text.parse().unwrap()
+}
+
+/// Tokens as a person types them.
+#[must_use]
+pub fn tokens(units: u128) -> String {
+    format!("{}.{:018}", units / UNIT, units % UNIT)
 }
 
 fn accounts(balance: &Value) -> Vec<(String, Address)> {

@@ -5,7 +5,7 @@
 
 use decentralgpt_tests::{
     Folder, LONG_QUESTION, Serving,
-    money::{PURSE, UNIT, World, amount, earned_in_full, last_json, serve, wait},
+    money::{PURSE, UNIT, World, amount, earned_in_full, last_json, serve, tokens, wait},
     run, starter,
 };
 use serde_json::Value;
@@ -219,9 +219,4 @@ fn withdrawn(world: &World, asker: &Folder, paid: u128) {
     assert_eq!(world.account(spend).vault_balance, 0);
     let vault = asker.json(&["wallet", "balance"])["vault"].clone();
     assert!(vault["ended"].is_null(), "{vault}");
-}
-
-/// As a person types it.
-fn tokens(units: u128) -> String {
-    format!("{}.{:018}", units / UNIT, units % UNIT)
 }

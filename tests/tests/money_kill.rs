@@ -1,5 +1,5 @@
-//! kill -9 at random moments of paying and being paid, on both sides: after each of them the books are whole, and in the end not a
-//! unit is lost or doubled.
+//! kill -9 at random moments of paying and being paid, on both sides, from the deposit to the withdrawal of everything: after each of
+//! them the books are whole, and in the end not a unit is lost or doubled.
 //!
 //! `cargo xtask soak --money` asks for more kills than CI takes.
 #![cfg(unix)]
@@ -11,17 +11,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chain::Address;
+use chain::{Address, LineView, SignerView};
 use decentralgpt_tests::{
     Folder, LONG_QUESTION, Running, Serving,
-    money::{PURSE, UNIT, World, amount, serve, wait},
-    starter,
+    money::{PURSE, UNIT, World, amount, serve, tokens, wait},
+    run, starter,
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
 /// Base units per million tokens written. Answers are cheap, so that one deposit lasts for all of them.
 const PRICE: u128 = 10 * UNIT;
-/// Kills, unless the environment asks for more of them.
+/// Kills, unless the environment asks for more of them; whole journeys, so it may be some more.
 const KILLS: u64 = 8;
 const KILLS_SET: &str = "DECENTRALGPT_MONEY_KILLS";
 /// The same moments everywhere, unless the environment says otherwise.
@@ -34,36 +34,35 @@ const MORE: &str = "0.05";
 /// A provider looks for something to claim when it starts, and claims are mined in seconds: a kill in this time lands before, in
 /// and after it.
 const CLAIM: Duration = Duration::from_secs(5);
-/// After so many kills everything is compared in between.
-const COMPARE: u64 = 40;
+/// How long what an ended key left stays for its payees: the vault's own constant.
+const THAW_S: u64 = 14 * 24 * 60 * 60;
 
 #[test]
 fn no_kill_at_any_moment_loses_or_doubles_a_unit() {
     let Some(model) = starter() else { return };
-    let Some(world) = World::start() else { return };
     let number = |name, or| std::env::var(name).map_or(or, |text| text.parse().unwrap());
     let (kills, seed) = (number(KILLS_SET, KILLS), number(SEED_SET, SEED));
-    println!("{kills} kills, seed {seed}");
-    let mut table = Table::new(&world, &model);
+    let journeys = kills.div_ceil(Step::JOURNEY.len() as u64);
+    println!("{journeys} journeys, seed {seed}");
     let mut chance = StdRng::seed_from_u64(seed);
     let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
-    for round in 1..=kills {
-        let moment = chance.random_range(0.0..1.1);
-        let of = chance.random_range(0..2);
-        // Every kind comes, whatever chance says: each is a different program in a different step.
-        let step = Step::ALL[usize::try_from(round).unwrap() % Step::ALL.len()];
-        table.kill(step, of, moment);
-        *counts.entry(step.name()).or_default() += 1;
-        println!(
-            "kill {round}: {} at {:.0} % of its usual time",
-            step.name(),
-            moment * 100.0
-        );
-        if round % COMPARE == 0 {
-            table.compare();
+    for journey in 1..=journeys {
+        // What has ended thaws for weeks of the chain's time: each journey has a chain of its own.
+        let Some(world) = World::start() else { return };
+        let mut table = Table::new(&world, &model);
+        for step in Step::JOURNEY {
+            let moment = chance.random_range(0.0..1.1);
+            let of = chance.random_range(0..2);
+            println!(
+                "journey {journey}: {} is killed at {:.0} % of its usual time",
+                step.name(),
+                moment * 100.0
+            );
+            table.kill(step, of, moment);
+            *counts.entry(step.name()).or_default() += 1;
         }
+        table.all_is_out();
     }
-    table.compare();
     println!("{counts:?}");
 }
 
@@ -78,17 +77,27 @@ enum Step {
     Depositing,
     /// A provider, while it collects.
     Claiming,
+    /// The asker, while it ends its key.
+    Ending,
+    /// A provider, while it collects from a key that has ended.
+    Closing,
+    /// The asker, while it takes out what the key left; later, while it takes out the bond.
+    Withdrawing,
 }
 
 impl Step {
-    /// Asking and answering more often: they have the most writes.
-    const ALL: [Self; 6] = [
+    /// Asking and answering twice: they have the most writes.
+    const JOURNEY: [Self; 10] = [
         Self::Answering,
         Self::Asking,
         Self::Claiming,
         Self::Answering,
-        Self::Asking,
         Self::Depositing,
+        Self::Asking,
+        Self::Ending,
+        Self::Closing,
+        Self::Withdrawing,
+        Self::Withdrawing,
     ];
 
     fn name(self) -> &'static str {
@@ -97,6 +106,9 @@ impl Step {
             Self::Answering => "answering",
             Self::Depositing => "depositing",
             Self::Claiming => "claiming",
+            Self::Ending => "ending a key",
+            Self::Closing => "closing an ended key's lines",
+            Self::Withdrawing => "withdrawing",
         }
     }
 }
@@ -164,12 +176,19 @@ impl<'a> Table<'a> {
                 drop(chat);
                 self.look_at_asker();
             }
-            Step::Depositing => {
-                let mut command = self.asker.command(&["wallet", "deposit", MORE, "--yes"]);
-                let deposit = Running::start(&mut command);
-                std::thread::sleep(self.deposit.mul_f64(moment));
-                drop(deposit);
-                self.look_at_asker();
+            Step::Depositing => self.kill_signing(&["wallet", "deposit", MORE, "--yes"], moment),
+            Step::Ending => {
+                self.compare();
+                // Something is owed when it ends.
+                self.undisturbed(of);
+                self.kill_signing(&["wallet", "end-key", "--yes"], moment);
+                self.end();
+            }
+            Step::Withdrawing => {
+                self.world.pass(THAW_S);
+                let due = tokens(self.withdrawable());
+                self.kill_signing(&["wallet", "withdraw", &due, "--yes"], moment);
+                self.withdraw();
             }
             Step::Answering => {
                 let chat = self.ask();
@@ -179,12 +198,59 @@ impl<'a> Table<'a> {
                 let _ = chat.wait();
                 self.look_at_asker();
             }
-            Step::Claiming => {
+            Step::Claiming | Step::Closing => {
                 // Started anew, it finds what is due at once.
                 std::thread::sleep(CLAIM.mul_f64(moment));
                 self.kill_provider(of);
             }
         }
+    }
+
+    /// Kills the asker while it signs and sends something.
+    fn kill_signing(&mut self, arguments: &[&str], moment: f64) {
+        let signing = Running::start(&mut self.asker.command(arguments));
+        std::thread::sleep(self.deposit.mul_f64(moment));
+        drop(signing);
+        self.look_at_asker();
+        self.nothing_waits();
+    }
+
+    /// The key ends, if what was killed has not ended it.
+    fn end(&mut self) {
+        if !self.signer().ended {
+            self.asker.json(&["wallet", "end-key", "--yes"]);
+        }
+        assert!(self.signer().ended);
+    }
+
+    /// What can be taken out now, by the asker's own account of it.
+    fn withdrawable(&self) -> u128 {
+        let vault = self.asker.json(&["wallet", "balance"])["vault"].clone();
+        let ended = &vault["ended"]["due"];
+        let due = if ended.is_null() { 0 } else { amount(ended) };
+        amount(&vault["free"]) + due
+    }
+
+    /// Takes out what is there. What was killed may have done all of it, a half (what thaws is free first), or nothing.
+    fn withdraw(&mut self) {
+        let left = self.withdrawable();
+        if left > 0 {
+            self.asker
+                .json(&["wallet", "withdraw", &tokens(left), "--yes"]);
+        }
+        assert_eq!(self.withdrawable(), 0);
+        let again =
+            run(&mut self
+                .asker
+                .command(&["wallet", "withdraw", "0.000000000000000001", "--yes"]));
+        again.is_a_failure_that_says(&["refuse"]);
+    }
+
+    fn signer(&self) -> SignerView {
+        let Keys { payer, signer, .. } = self.keys;
+        self.world
+            .ask_now(|chain| chain.signer(payer, signer))
+            .unwrap()
     }
 
     /// Both are asked, and the better one answers.
@@ -233,15 +299,42 @@ impl<'a> Table<'a> {
         for at in 0..self.providers.len() {
             self.undisturbed(at);
         }
-        wait("no transaction of the asker waits", || {
-            let all = self.asker.json(&["wallet", "history"]);
-            let over = ["final", "failed", "lost", "replaced"];
-            let mut all = all.as_array().unwrap().iter();
-            all.all(|tx| over.contains(&tx["state"].as_str().unwrap()))
-        });
+        self.nothing_waits();
+        let claimed = self.all_is_paid_out(|_| 0);
+        let signer = self.signer();
+        assert_eq!((signer.spent, signer.locked), (claimed, 0));
+        let spend = self.world.account(self.keys.payer);
+        assert_eq!(spend.vault_balance, 0);
+        let in_vault = signer.granted - signer.spent + signer.bond + signer.gas_pot;
+        assert_eq!(spend.token + in_vault + claimed, PURSE);
+        assert_eq!(self.world.in_the_vault(), in_vault);
+    }
+
+    /// The end of the journey: what was promised was paid, and everything else is the asker's again.
+    fn all_is_out(&mut self) {
+        let gas = self.world.ask_now(chain::Chain::vault_terms).gas_share;
+        let paid = self.all_is_paid_out(|line| if line.gas_paid { gas } else { 0 });
+        let spend = self.world.account(self.keys.payer);
+        assert_eq!((spend.vault_balance, self.world.in_the_vault()), (0, 0));
+        let wallets = self.keys.wallets.iter();
+        let earned: u128 = wallets
+            .map(|wallet| self.world.account(*wallet).token)
+            .sum();
+        assert_eq!(spend.token + earned, PURSE);
+        assert!(paid > 0);
+        self.look_at_asker();
+        for at in 0..self.providers.len() {
+            self.kill_provider(at);
+        }
+    }
+
+    /// Waits until each provider is paid what was promised to it, to the unit; and says how much that is. Beside it stands in its
+    /// wallet what the key's pot gave it for the gas.
+    fn all_is_paid_out(&mut self, gas: impl Fn(&LineView) -> u128) -> u128 {
         let books = self.world.audited(&self.asker);
         let rows = books.of_payer(self.keys.payer, self.keys.signer);
         drop(books);
+        let Keys { payer, signer, .. } = self.keys;
         let mut claimed = 0;
         for at in 0..self.providers.len() {
             let payee = self.keys.payees[at];
@@ -255,21 +348,25 @@ impl<'a> Table<'a> {
                 let earned = folder.json(&["wallet", "balance"])["earned"].clone();
                 amount(&earned["paidOut"]) == promised
             });
-            assert_eq!(self.world.line(&self.asker, folder).claimed, promised);
-            assert_eq!(self.world.account(self.keys.wallets[at]).token, promised);
+            let line = self.world.ask_now(|chain| chain.line(payer, signer, payee));
+            assert_eq!(line.claimed, promised);
+            let wallet = self.world.account(self.keys.wallets[at]).token;
+            assert_eq!(wallet, promised + gas(&line), "{line:?}");
             let problems = folder.json(&["wallet", "balance"])["problems"].clone();
             let mut problems = problems.as_array().unwrap().iter();
             assert!(problems.all(|problem| problem["code"] != "books_disagree"));
             claimed += promised;
         }
-        let signer = self.world.signer(&self.asker);
-        assert_eq!((signer.spent, signer.locked), (claimed, 0));
-        assert_eq!(signer.granted, rows.granted);
-        let spend = self.world.account(self.keys.payer);
-        assert_eq!(spend.vault_balance, 0);
-        let in_vault = signer.granted - signer.spent + signer.bond + signer.gas_pot;
-        assert_eq!(spend.token + in_vault + claimed, PURSE);
-        assert_eq!(self.world.in_the_vault(), in_vault);
+        claimed
+    }
+
+    fn nothing_waits(&self) {
+        wait("no transaction of the asker waits", || {
+            let all = self.asker.json(&["wallet", "history"]);
+            let over = ["final", "failed", "lost", "replaced"];
+            let mut all = all.as_array().unwrap().iter();
+            all.all(|tx| over.contains(&tx["state"].as_str().unwrap()))
+        });
     }
 }
 

@@ -88,6 +88,8 @@ export const commands = {
 	signOpen: (intent: Intent) => typedError<Outcome, ErrorView>(__TAURI_INVOKE("sign_open", { intent })),
 	/**  Wipes the wallet's keys from memory. */
 	walletLock: () => typedError<null, ErrorView>(__TAURI_INVOKE("wallet_lock")),
+	/**  Removes what the keychain of this computer keeps of the wallet: the password is asked again. */
+	walletForget: () => typedError<null, ErrorView>(__TAURI_INVOKE("wallet_forget")),
 };
 
 /** Events */
@@ -357,7 +359,7 @@ export type Fit = {
 export type FitKind = "fits" | "tight" | "too_large" | "unknown";
 
 /**  An act that needs the wallet. Amounts are decimal digits of base units. */
-export type Intent = { kind: "create" } | { kind: "import" } | { kind: "unlock" } | { kind: "show_words" } | { kind: "confirm_words" } | { kind: "export" } | { kind: "change_password" } | { kind: "send"; to: string; asset: Asset; amount: string } | { kind: "deposit"; amount: string } | { kind: "withdraw"; amount: string } | { kind: "grant"; amount: string; days: number } | { kind: "end_signer" } | { kind: "register_payee" } | { kind: "join" } | { kind: "unjoin" } | { kind: "delegate"; to: string } | { kind: "wrap"; amount: string } | { kind: "unwrap"; amount: string } | { kind: "faucet" } | { kind: "speed_up"; id: string } | { kind: "cancel"; id: string } | { kind: "vote"; id: string; support: Support } | { kind: "queue"; id: string } | { kind: "execute"; id: string } | { kind: "sign_start"; amount: string; fee: string } | { kind: "relay"; start: string } | { kind: "propose"; title: string; description: string; changes: Change[] };
+export type Intent = { kind: "create" } | { kind: "import" } | { kind: "unlock" } | { kind: "show_words" } | { kind: "confirm_words" } | { kind: "export" } | { kind: "remember" } | { kind: "change_password" } | { kind: "send"; to: string; asset: Asset; amount: string } | { kind: "deposit"; amount: string } | { kind: "withdraw"; amount: string } | { kind: "grant"; amount: string; days: number } | { kind: "end_signer" } | { kind: "register_payee" } | { kind: "join" } | { kind: "unjoin" } | { kind: "delegate"; to: string } | { kind: "wrap"; amount: string } | { kind: "unwrap"; amount: string } | { kind: "faucet" } | { kind: "speed_up"; id: string } | { kind: "cancel"; id: string } | { kind: "vote"; id: string; support: Support } | { kind: "queue"; id: string } | { kind: "execute"; id: string } | { kind: "sign_start"; amount: string; fee: string } | { kind: "relay"; start: string } | { kind: "propose"; title: string; description: string; changes: Change[] };
 
 /**  What another computer needs to connect to this one. */
 export type Invite = {
@@ -538,6 +540,7 @@ export type MoneyStatus = {
 	wallet: WalletState,
 	backedUp: boolean,
 	locksUnixMs: number | null,
+	remembered: boolean,
 	accounts: Account[],
 	vault: VaultView | null,
 	earned: Earned | null,

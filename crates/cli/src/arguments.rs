@@ -284,8 +284,14 @@ pub(crate) enum WalletAct {
     Addresses,
     /// Open the wallet of the window or `serve` that runs, until it is idle
     Unlock,
-    /// Close it: its keys leave the memory of the window or `serve`
+    /// Close it: its keys leave the memory of the window or `serve`, until its password is typed again
     Lock,
+    /// Have this computer's keychain keep what opens the wallet: no password is asked after a start
+    Remember {
+        /// Ask for the password again; what the keychain keeps is removed
+        #[arg(long)]
+        off: bool,
+    },
     /// Show the words
     Words {
         /// Ask three of them back instead, and keep that a copy exists

@@ -80,7 +80,10 @@ async fn sign_one(
     stop: &Stop,
 ) -> Result<bool, Failure> {
     let status = reached(core, output).await?;
-    if status.wallet == WalletState::Locked {
+    // A keychain that is closed or gone is no reason not to type the password.
+    if status.wallet == WalletState::Locked
+        && !core.client.wallet_open_remembered().await.unwrap_or(false)
+    {
         let password = secret(act.password_file, PASSWORD).await?;
         core.client.wallet_unlock(password).await?;
     }

@@ -73,6 +73,18 @@ pub(crate) async fn wallet(
             core.client.wallet_lock().await?;
             show(&core.client.wallet_status().await?, json, output)
         }
+        WalletAct::Remember { off: false } => {
+            let password = secret(file, PASSWORD).await?;
+            core.client.wallet_remember(password).await?;
+            output
+                .news("The keychain keeps what opens the wallet. Its password opens it as before.");
+            show(&core.client.wallet_status().await?, json, output)
+        }
+        WalletAct::Remember { off: true } => {
+            core.client.wallet_forget().await?;
+            output.news("The keychain keeps nothing of the wallet.");
+            show(&core.client.wallet_status().await?, json, output)
+        }
         WalletAct::Words { confirm: false } => {
             let password = secret(file, PASSWORD).await?;
             words(words_of(core, password).await?, json, output)
@@ -331,6 +343,12 @@ fn show(status: &WalletStatus, json: bool, output: &mut Output) -> Result<(), Fa
             "not confirmed: `decentralgpt wallet words --confirm`"
         };
         rows.push(vec!["words".to_owned(), words.to_owned()]);
+        let remembered = if status.remembered {
+            "keeps what opens it"
+        } else {
+            "keeps nothing of it: `decentralgpt wallet remember`"
+        };
+        rows.push(vec!["keychain".to_owned(), remembered.to_owned()]);
     }
     columns(&rows).iter().try_for_each(|line| output.line(line))
 }

@@ -89,8 +89,10 @@ impl LedgerError {
     /// Sorts what SQLite reported into what a caller can act on.
     pub(crate) fn from_sqlite(path: &Path, error: rusqlite::Error) -> Self {
         let path = path.to_path_buf();
+        if is_disk_full(&error) {
+            return LedgerError::DiskFull { path };
+        }
         match error.sqlite_error_code() {
-            Some(ErrorCode::DiskFull) => LedgerError::DiskFull { path },
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => LedgerError::Corrupt {
                 path,
                 detail: error.to_string(),
@@ -108,4 +110,12 @@ impl LedgerError {
             _ => LedgerError::Sqlite(error),
         }
     }
+}
+
+/// A full disk has two faces: the file cannot grow, or the index beside its log cannot.
+fn is_disk_full(error: &rusqlite::Error) -> bool {
+    error.sqlite_error().is_some_and(|error| {
+        error.code == ErrorCode::DiskFull
+            || error.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE
+    })
 }

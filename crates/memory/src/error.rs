@@ -95,8 +95,10 @@ impl MemoryError {
     /// Sorts what SQLite reported into what a caller can act on.
     pub(crate) fn from_sqlite(path: &Path, error: rusqlite::Error) -> Self {
         let path = path.to_path_buf();
+        if is_disk_full(&error) {
+            return MemoryError::DiskFull { path };
+        }
         match error.sqlite_error_code() {
-            Some(ErrorCode::DiskFull) => MemoryError::DiskFull { path },
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => MemoryError::Corrupt {
                 path,
                 detail: error.to_string(),
@@ -114,4 +116,12 @@ impl MemoryError {
             _ => MemoryError::Sqlite(error),
         }
     }
+}
+
+/// A full disk has two faces: the file cannot grow, or the index beside its log cannot.
+fn is_disk_full(error: &rusqlite::Error) -> bool {
+    error.sqlite_error().is_some_and(|error| {
+        error.code == ErrorCode::DiskFull
+            || error.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE
+    })
 }

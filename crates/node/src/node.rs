@@ -211,7 +211,11 @@ impl Node {
         let reach = Outside::at_start(&settings, &data, &book);
         let asking = Session::start(&agent, &settings, &data, &book, reach).await?;
 
-        let wallet = Wallet::open(&data, settings.money.lock_after());
+        let wallet = Wallet::open(
+            &data,
+            ::wallet::Keychain::of_system(),
+            settings.money.lock_after(),
+        );
         notices.extend(wallet.status().problem);
         let (serving, orders) = Serving::new();
         let stop = CancellationToken::new();

@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 use crate::{
     disk,
     error::WalletError,
-    kdf::{self, Cost, SALT_BYTES},
+    kdf::{self, Cost, SALT_BYTES, UnlockKey},
     phrase::{Account, Phrase},
     secret::Secret,
     typed::Typed,
@@ -283,12 +283,40 @@ impl WalletFile {
     /// # Errors
     /// Those of [`WalletFile::unlock`].
     pub fn open(&self, password: &Typed) -> Result<Contents, WalletError> {
-        let damaged = |why| WalletError::Damaged {
-            path: self.path.clone(),
-            why,
-        };
+        self.contents(&self.key(password)?)?
+            .ok_or(WalletError::WrongPassword)
+    }
+
+    /// What opens it in the place of its password, until it is sealed anew.
+    ///
+    /// # Errors
+    /// Those of [`WalletFile::unlock`].
+    pub fn unlock_key(&self, password: &Typed) -> Result<UnlockKey, WalletError> {
+        let key = self.key(password)?;
+        self.contents(&key)?.ok_or(WalletError::WrongPassword)?;
+        Ok(key)
+    }
+
+    /// Opens it by what was kept of it; `None` when it was sealed anew since.
+    ///
+    /// # Errors
+    /// [`WalletError::Damaged`] when what it holds does not give its addresses.
+    pub fn unlock_with(&self, key: &UnlockKey) -> Result<Option<Unlocked>, WalletError> {
+        self.contents(key)?
+            .map(|contents| Unlocked::of(&contents))
+            .transpose()
+    }
+
+    fn key(&self, password: &Typed) -> Result<UnlockKey, WalletError> {
         let bound = &self.stored.bound;
-        let salt: [u8; SALT_BYTES] = bytes(&bound.salt).ok_or(damaged("its salt is wrong"))?;
+        let salt: [u8; SALT_BYTES] = bytes(&bound.salt).ok_or(self.damaged("its salt is wrong"))?;
+        kdf::derive(password, &salt, bound.cost)
+    }
+
+    /// `None` where the key does not open it.
+    fn contents(&self, key: &UnlockKey) -> Result<Option<Contents>, WalletError> {
+        let damaged = |why| self.damaged(why);
+        let bound = &self.stored.bound;
         let nonce: [u8; NONCE_BYTES] =
             bytes(&self.stored.nonce).ok_or(damaged("its nonce is wrong"))?;
         if self.stored.sealed.len() > 2 * MAX_SEALED_BYTES {
@@ -296,17 +324,16 @@ impl WalletFile {
         }
         let sealed =
             hex::decode(&self.stored.sealed).map_err(|_| damaged("its sealed part is wrong"))?;
-        let key = kdf::derive(password, &salt, bound.cost)?;
-        let plain = XChaCha20Poly1305::new((&*key).into())
-            .decrypt(
-                XNonce::from_slice(&nonce),
-                Payload {
-                    msg: &sealed,
-                    aad: &bound.bytes(),
-                },
-            )
-            .map(Zeroizing::new)
-            .map_err(|_| WalletError::WrongPassword)?;
+        let opened = XChaCha20Poly1305::new(key.expose().into()).decrypt(
+            XNonce::from_slice(&nonce),
+            Payload {
+                msg: &sealed,
+                aad: &bound.bytes(),
+            },
+        );
+        let Ok(plain) = opened.map(Zeroizing::new) else {
+            return Ok(None);
+        };
         let contents = Contents::from_plain(bound.kind, &plain)
             .map_err(|_| damaged("what it holds is neither words nor a key"))?;
         for account in [Account::Wallet, Account::Spend] {
@@ -314,7 +341,14 @@ impl WalletFile {
                 return Err(damaged("its keys do not give its addresses"));
             }
         }
-        Ok(contents)
+        Ok(Some(contents))
+    }
+
+    fn damaged(&self, why: &'static str) -> WalletError {
+        WalletError::Damaged {
+            path: self.path.clone(),
+            why,
+        }
     }
 
     /// Seals it anew under another password, at the cost of a new file.
@@ -403,7 +437,7 @@ fn seal(
         salt: hex::encode(salt),
     };
     let key = kdf::derive(password, &salt, cost)?;
-    let sealed = XChaCha20Poly1305::new((&*key).into())
+    let sealed = XChaCha20Poly1305::new(key.expose().into())
         .encrypt(
             XNonce::from_slice(&nonce),
             Payload {

@@ -41,7 +41,37 @@ impl Cost {
     }
 
     fn params(self) -> Option<Params> {
-        Params::new(self.memory_kib, self.passes, self.lanes, Some(32)).ok()
+        Params::new(self.memory_kib, self.passes, self.lanes, Some(KEY_BYTES)).ok()
+    }
+}
+
+/// What opens one file as it is sealed now. Sealed anew, even under the same password, the file has another one.
+pub struct UnlockKey(Zeroizing<[u8; KEY_BYTES]>);
+
+/// What XChaCha20-Poly1305 takes.
+pub(crate) const KEY_BYTES: usize = 32;
+
+impl UnlockKey {
+    /// From what was kept; `None` for another length.
+    pub(crate) fn from_slice(bytes: &[u8]) -> Option<Self> {
+        if bytes.len() != KEY_BYTES {
+            return None;
+        }
+        let mut key = Zeroizing::new([0; KEY_BYTES]);
+        key.copy_from_slice(bytes);
+        Some(Self(key))
+    }
+
+    /// The key itself, for whoever keeps it. It is the caller's to wipe what it copies.
+    #[must_use]
+    pub fn expose(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for UnlockKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("UnlockKey(…)")
     }
 }
 
@@ -53,7 +83,7 @@ pub(crate) fn derive(
     password: &Typed,
     salt: &[u8; SALT_BYTES],
     cost: Cost,
-) -> Result<Zeroizing<[u8; 32]>, WalletError> {
+) -> Result<UnlockKey, WalletError> {
     let password = password.password_bytes()?;
     let memory = WalletError::Memory {
         mebibytes: cost.memory_kib as usize / 1024,
@@ -66,12 +96,12 @@ pub(crate) fn derive(
         return Err(memory);
     }
     blocks.resize(params.block_count(), Block::new());
-    let mut key = Zeroizing::new([0; 32]);
+    let mut key = Zeroizing::new([0; KEY_BYTES]);
     let derived = Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
         .hash_password_into_with_memory(&password, salt, &mut key[..], &mut blocks);
     // The last blocks give the key away.
     blocks.iter_mut().for_each(Block::zeroize);
-    derived.map(|()| key).map_err(|_| memory)
+    derived.map(|()| UnlockKey(key)).map_err(|_| memory)
 }
 
 #[cfg(test)]
@@ -88,7 +118,9 @@ pub(crate) mod tests {
     #[test]
     fn another_password_or_salt_is_another_key() {
         let key = |password: &str, salt: u8| {
-            *derive(&password.into(), &[salt; SALT_BYTES], CHEAP).unwrap()
+            *derive(&password.into(), &[salt; SALT_BYTES], CHEAP)
+                .unwrap()
+                .expose()
         };
         assert_eq!(key("correct horse", 1), key("correct horse", 1));
         assert_ne!(key("correct horse", 1), key("correct horsf", 1));

@@ -2,7 +2,7 @@
 //!
 //! What it is: plain functions over secrets that are wiped when they go. [`Phrase`] is the words and the keys that follow
 //! from them, [`WalletFile`] the file that keeps them under a password, [`KeyFile`] a key of this device that no password
-//! guards, [`v3`] the format in which other wallets give and take one key.
+//! guards, [`Keychain`] the place where a system keeps what opens the file without its password, [`v3`] the format in which other wallets give and take one key.
 //!
 //! What it owns: the format of the wallet's file, and the paths by which keys follow from the words.
 //!
@@ -22,6 +22,7 @@ mod error;
 mod file;
 mod kdf;
 mod key_file;
+mod keychain;
 mod phrase;
 mod secret;
 mod typed;
@@ -31,7 +32,9 @@ pub use alloy_primitives::Address;
 
 pub use error::WalletError;
 pub use file::{Contents, Kind, Unlocked, WalletFile};
+pub use kdf::UnlockKey;
 pub use key_file::{KeyFile, KeyRole};
+pub use keychain::{Keychain, KeychainError};
 pub use phrase::{Account, Phrase, WORDS};
 pub use secret::Secret;
 pub use typed::{PASSWORD_CHARACTERS, Typed};

@@ -30,14 +30,25 @@ pub(crate) async fn wallet_lock(shell: State<'_, Shell>) -> Answer<()> {
     Ok(())
 }
 
+/// Removes what the keychain of this computer keeps of the wallet: the password is asked again.
+#[tauri::command]
+#[specta::specta]
+pub(crate) async fn wallet_forget(shell: State<'_, Shell>) -> Answer<()> {
+    Ok(shell.node().await?.wallet().forget().await?)
+}
+
 /// What the window is open for.
 #[tauri::command]
 #[specta::specta]
 pub(crate) async fn sign_intent(window: WebviewWindow, shell: State<'_, Shell>) -> Answer<Asked> {
     only_here(&window)?;
     let (intent, _) = shell.signing().intent()?;
-    let status = shell.node().await?.wallet().status();
-    Ok(Asked::new(intent, status))
+    let node = shell.node().await?;
+    // A keychain that is closed or gone is no reason not to type the password.
+    if let Err(problem) = node.wallet().open_remembered().await {
+        tracing::info!("the wallet was not opened by the keychain: {problem}");
+    }
+    Ok(Asked::new(intent, node.wallet().status()))
 }
 
 /// What the intent would do.
@@ -157,6 +168,21 @@ pub(crate) async fn wallet_unlock(
     only_here(&window)?;
     let password = Typed::new(password);
     shell.node().await?.wallet().unlock(password).await?;
+    shell.signing().worked();
+    Ok(())
+}
+
+/// Has the keychain of this computer keep what opens the wallet.
+#[tauri::command]
+#[specta::specta]
+pub(crate) async fn wallet_remember(
+    window: WebviewWindow,
+    shell: State<'_, Shell>,
+    password: String,
+) -> Answer<()> {
+    only_here(&window)?;
+    let password = Typed::new(password);
+    shell.node().await?.wallet().remember(password).await?;
     shell.signing().worked();
     Ok(())
 }

@@ -212,6 +212,7 @@ pub(crate) struct MoneyStatus {
     pub wallet: WalletState,
     pub backed_up: bool,
     pub locks_unix_ms: Option<f64>,
+    pub remembered: bool,
     pub accounts: Vec<Account>,
     pub vault: Option<VaultView>,
     pub earned: Option<Earned>,
@@ -236,6 +237,7 @@ impl From<from::MoneyStatus> for MoneyStatus {
             },
             backed_up: status.backed_up,
             locks_unix_ms: maybe(status.locks_unix_ms),
+            remembered: status.remembered,
             accounts: status
                 .accounts
                 .into_iter()

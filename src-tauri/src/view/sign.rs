@@ -20,6 +20,7 @@ pub(crate) enum Intent {
     ShowWords,
     ConfirmWords,
     Export,
+    Remember,
     ChangePassword,
     Send {
         to: String,
@@ -136,6 +137,7 @@ impl TryFrom<Intent> for wallet::Intent {
             Intent::ShowWords => Self::ShowWords,
             Intent::ConfirmWords => Self::ConfirmWords,
             Intent::Export => Self::Export,
+            Intent::Remember => Self::Remember,
             Intent::ChangePassword => Self::ChangePassword,
             Intent::Send {
                 to,

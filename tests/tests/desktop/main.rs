@@ -6,7 +6,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 mod desk;
-mod devchain;
 mod money;
 mod page;
 mod processes;

@@ -2,12 +2,14 @@
 //! shown before a signature is compared with what the chain then says, and what one window paid with what the other earned.
 
 use chain::{Address, U256};
-use decentralgpt_tests::{Folder, QUESTION};
+use decentralgpt_tests::{
+    Folder, QUESTION,
+    world::{UNIT, World},
+};
 use serde_json::{Value, json};
 
 use crate::{
     Bench,
-    devchain::{DevChain, UNIT},
     page::App,
     signature::{Signing, make_wallet, nobody_knows, nothing_is_written, pages, secrets},
 };
@@ -21,7 +23,7 @@ const DEPOSIT: &str = "5.5";
 
 #[test]
 fn a_wallet_is_made_filled_and_pays_for_an_answer_that_another_window_earns() {
-    let Some(devnet) = DevChain::start() else {
+    let Some(devnet) = World::start() else {
         return;
     };
     let Some(asking) = Bench::new() else { return };
@@ -60,7 +62,7 @@ fn a_wallet_is_made_filled_and_pays_for_an_answer_that_another_window_earns() {
 }
 
 /// A computer that is paid for what it lends, in a dark window.
-fn lender(devnet: &DevChain) -> Bench {
+fn lender(devnet: &World) -> Bench {
     let bench = Bench::on(Folder::with_settings(&format!(
         "theme = \"dark\"\nserve_max_out = 256\n[money]\nmode = \"earn\"\nprice = \"{PRICE}\"\n"
     )))
@@ -70,8 +72,8 @@ fn lender(devnet: &DevChain) -> Bench {
 }
 
 /// Switches it on, and says where it is reached once it offers its model.
-fn lend(devnet: &DevChain, bench: &Bench, app: &App<'_>) -> String {
-    devnet.give_coin(account(app, "operator"));
+fn lend(devnet: &World, bench: &Bench, app: &App<'_>) -> String {
+    devnet.set_coin(account(app, "operator"), UNIT);
     app.go("Node");
     app.switch(true);
     app.wait("an offer", || {
@@ -87,11 +89,11 @@ fn lend(devnet: &DevChain, bench: &Bench, app: &App<'_>) -> String {
 }
 
 /// Coin from somebody, and tokens from the faucet, which the signing window shows first.
-fn take_test_money(devnet: &DevChain, bench: &Bench, app: &App<'_>) {
+fn take_test_money(devnet: &World, bench: &Bench, app: &App<'_>) {
     let spend = account(app, "spend");
     bench.pictures(app, "wallet-empty");
     for role in ["wallet", "spend"] {
-        devnet.give_coin(account(app, role));
+        devnet.set_coin(account(app, role), UNIT);
     }
     app.wait("coin for the fee", || {
         (held(app, "spend", "coin")? == UNIT).then_some(())
@@ -109,7 +111,7 @@ fn take_test_money(devnet: &DevChain, bench: &Bench, app: &App<'_>) {
 }
 
 /// Puts money in, and compares what was shown with what the chain then says.
-fn deposit(devnet: &DevChain, bench: &Bench, app: &App<'_>) {
+fn deposit(devnet: &World, bench: &Bench, app: &App<'_>) {
     let payer = account(app, "spend");
     let device = account(app, "session");
     let symbol = &devnet.network().token.symbol;
@@ -187,7 +189,7 @@ fn deposit(devnet: &DevChain, bench: &Bench, app: &App<'_>) {
 }
 
 /// Asks the other window's computer, and says what the answer cost.
-fn ask_and_pay(devnet: &DevChain, bench: &Bench, app: &App<'_>, address: &str) -> u128 {
+fn ask_and_pay(devnet: &World, bench: &Bench, app: &App<'_>, address: &str) -> u128 {
     let symbol = &devnet.network().token.symbol;
     app.connect(address);
     app.wait_for_text("Connected to");
@@ -224,7 +226,7 @@ fn ask_and_pay(devnet: &DevChain, bench: &Bench, app: &App<'_>, address: &str) -
 }
 
 /// What the asker paid is a row here, and the row opens what proves it.
-fn earns(devnet: &DevChain, bench: &Bench, app: &App<'_>, paid: u128) {
+fn earns(devnet: &World, bench: &Bench, app: &App<'_>, paid: u128) {
     let symbol = &devnet.network().token.symbol;
     app.go("Wallet");
     let row = app.wait("a row that was paid out", || {

@@ -2,12 +2,14 @@
 //! is the one that the chain counts.
 
 use chain::{Call, Change, Spender};
-use decentralgpt_tests::QUESTION;
+use decentralgpt_tests::{
+    QUESTION,
+    world::{UNIT, World},
+};
 use serde_json::json;
 
 use crate::{
     Bench,
-    devchain::{DevChain, UNIT},
     money::{account, held, newest, units},
     page::App,
     signature::{Signing, nobody_knows, nothing_is_written, pages},
@@ -17,12 +19,18 @@ use crate::{
 const PASSWORD: &str = "amber-quarry-63-whistle";
 /// Whole tokens that are turned into votes.
 const WRAPPED: u128 = 40;
+/// Voting begins soon enough after a proposal to be waited for, and late enough to be seen before; it stays open for longer than
+/// a test takes.
+const VOTING_DELAY_S: u32 = 20;
+const VOTING_PERIOD_S: u32 = 3600;
 
 #[test]
 fn a_vote_is_read_from_its_calls_and_counted_as_it_was_shown() {
-    let Some(devnet) = DevChain::start() else {
-        return;
-    };
+    let devnet = World::start_with(|options| {
+        options.deploy.voting.delay_s = VOTING_DELAY_S;
+        options.deploy.voting.period_s = VOTING_PERIOD_S;
+    });
+    let Some(devnet) = devnet else { return };
     let Some(bench) = Bench::new() else { return };
     devnet.wallet_on(&bench.folder, PASSWORD);
     let driver = bench.driver();
@@ -35,7 +43,7 @@ fn a_vote_is_read_from_its_calls_and_counted_as_it_was_shown() {
     let secrets = [PASSWORD.to_owned()];
 
     let wallet = account(&app, "wallet");
-    devnet.give_coin(wallet);
+    devnet.set_coin(wallet, UNIT);
     devnet.send(&Call::Faucet { to: wallet });
     app.go("Vote");
     app.wait_for_text("No proposals");
@@ -91,7 +99,7 @@ fn a_vote_is_read_from_its_calls_and_counted_as_it_was_shown() {
 }
 
 /// Wraps tokens and delegates to oneself, each signed in the window. The first two signatures are an allowance and its use.
-fn take_power(devnet: &DevChain, bench: &Bench, app: &App<'_>) {
+fn take_power(devnet: &World, bench: &Bench, app: &App<'_>) {
     app.go("Wallet");
     let signing = Signing::by(app, "Unlock");
     signing.type_password(PASSWORD);
@@ -140,7 +148,7 @@ fn take_power(devnet: &DevChain, bench: &Bench, app: &App<'_>) {
 }
 
 /// Somebody else with enough of a weight proposes.
-fn propose(devnet: &DevChain) {
+fn propose(devnet: &World) {
     let maker = devnet.maker();
     let amount = 20 * UNIT;
     devnet.send(&Call::Faucet { to: maker });

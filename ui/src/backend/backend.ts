@@ -123,6 +123,8 @@ export interface Backend {
   startText(): Promise<string>;
   voteStatus(): Promise<VoteStatus>;
   walletLock(): Promise<void>;
+  /** The keychain of this computer keeps nothing of the wallet any more. */
+  walletForget(): Promise<void>;
   /** Opens the signing window and resolves when it has closed. */
   signOpen(intent: Intent): Promise<Signed>;
 

@@ -120,6 +120,8 @@ export type MoneyStatus = {
   wallet: WalletState;
   backedUp: boolean;
   locksUnixMs: number | null;
+  /** The keychain of this computer keeps what opens it. */
+  remembered: boolean;
   accounts: Account[];
   vault: VaultView | null;
   earned: Earned | null;
@@ -263,6 +265,7 @@ export type Intent =
   | { kind: "show_words" }
   | { kind: "confirm_words" }
   | { kind: "export" }
+  | { kind: "remember" }
   | { kind: "change_password" }
   | { kind: "send"; to: string; asset: "token" | "coin"; amount: Units }
   | { kind: "deposit"; amount: Units }

@@ -85,6 +85,7 @@ export const tauriBackend: Backend = {
   startText: () => value(commands.startText()),
   voteStatus: () => value(commands.voteStatus()),
   walletLock: () => done(commands.walletLock()),
+  walletForget: () => done(commands.walletForget()),
   signOpen: (intent) => value(commands.signOpen(intent)),
 
   settingsGet: () => value(commands.settingsGet()),

@@ -403,6 +403,7 @@ export function demoBackend(scenario: Scenario = "full", pieceMs = 12, settings:
       return voteStatus(scene, now);
     },
     walletLock: async () => setMoney({ wallet: "locked", locksUnixMs: null }),
+    walletForget: async () => setMoney({ remembered: false }),
     signOpen: async (intent) => {
       await wait(pieceMs * 10);
       if (intent.kind === "create" || intent.kind === "import") {
@@ -413,6 +414,7 @@ export function demoBackend(scenario: Scenario = "full", pieceMs = 12, settings:
       if (intent.kind === "cancel") setSent(intent.id, { state: "replaced", replaceable: false, why: "An empty transaction took its place." });
       if (intent.kind === "sign_start") setMoney({ start: { deposit: intent.amount, fee: intent.fee, deadlineUnixS: Math.floor(Date.now() / 1000) + 7 * 24 * 60 * 60 } });
       if (intent.kind === "confirm_words") setMoney({ backedUp: true });
+      if (intent.kind === "remember") setMoney({ remembered: true });
       if (intent.kind === "unlock") setMoney({ wallet: "unlocked", locksUnixMs: Date.now() + 15 * 60_000 });
       return "done";
     },

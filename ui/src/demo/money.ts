@@ -69,6 +69,7 @@ export function moneyStatus(scene: MoneyScene, now: number): MoneyStatus {
     wallet: "none",
     backedUp: false,
     locksUnixMs: null,
+    remembered: false,
     accounts: [],
     vault: null,
     earned: null,

@@ -25,6 +25,8 @@ export const commands = {
 	walletImportV3: (file: string, filePassword: string, password: string) => typedError<null, ErrorView>(__TAURI_INVOKE("wallet_import_v3", { file, filePassword, password })),
 	/**  Opens the wallet until it is idle. */
 	walletUnlock: (password: string) => typedError<null, ErrorView>(__TAURI_INVOKE("wallet_unlock", { password })),
+	/**  Has the keychain of this computer keep what opens the wallet. */
+	walletRemember: (password: string) => typedError<null, ErrorView>(__TAURI_INVOKE("wallet_remember", { password })),
 	/**  Seals the wallet under another password. */
 	walletChangePassword: (old: string, fresh: string) => typedError<null, ErrorView>(__TAURI_INVOKE("wallet_change_password", { old, fresh })),
 	/**  Saves the wallet key as a Web3 key file under a password of its own; the path, or null when the person saved nothing. */
@@ -75,7 +77,7 @@ export type ErrorView = {
 };
 
 /**  An act that needs the wallet. Amounts are decimal digits of base units. */
-export type Intent = { kind: "create" } | { kind: "import" } | { kind: "unlock" } | { kind: "show_words" } | { kind: "confirm_words" } | { kind: "export" } | { kind: "change_password" } | { kind: "send"; to: string; asset: Asset; amount: string } | { kind: "deposit"; amount: string } | { kind: "withdraw"; amount: string } | { kind: "grant"; amount: string; days: number } | { kind: "end_signer" } | { kind: "register_payee" } | { kind: "join" } | { kind: "unjoin" } | { kind: "delegate"; to: string } | { kind: "wrap"; amount: string } | { kind: "unwrap"; amount: string } | { kind: "faucet" } | { kind: "speed_up"; id: string } | { kind: "cancel"; id: string } | { kind: "vote"; id: string; support: Support } | { kind: "queue"; id: string } | { kind: "execute"; id: string } | { kind: "sign_start"; amount: string; fee: string } | { kind: "relay"; start: string } | { kind: "propose"; title: string; description: string; changes: Change[] };
+export type Intent = { kind: "create" } | { kind: "import" } | { kind: "unlock" } | { kind: "show_words" } | { kind: "confirm_words" } | { kind: "export" } | { kind: "remember" } | { kind: "change_password" } | { kind: "send"; to: string; asset: Asset; amount: string } | { kind: "deposit"; amount: string } | { kind: "withdraw"; amount: string } | { kind: "grant"; amount: string; days: number } | { kind: "end_signer" } | { kind: "register_payee" } | { kind: "join" } | { kind: "unjoin" } | { kind: "delegate"; to: string } | { kind: "wrap"; amount: string } | { kind: "unwrap"; amount: string } | { kind: "faucet" } | { kind: "speed_up"; id: string } | { kind: "cancel"; id: string } | { kind: "vote"; id: string; support: Support } | { kind: "queue"; id: string } | { kind: "execute"; id: string } | { kind: "sign_start"; amount: string; fee: string } | { kind: "relay"; start: string } | { kind: "propose"; title: string; description: string; changes: Change[] };
 
 /**  An amount that leaves. */
 export type Leaves = {

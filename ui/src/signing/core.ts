@@ -21,6 +21,7 @@ export interface Core {
   importWords(words: string, password: string): Promise<void>;
   importFile(file: string, filePassword: string, password: string): Promise<void>;
   unlock(password: string): Promise<void>;
+  remember(password: string): Promise<void>;
   changePassword(old: string, fresh: string): Promise<void>;
   words(password: string): Promise<string[]>;
   /** Positions of the words to ask back, from 1. The password is needed where they were not shown before. */
@@ -59,6 +60,7 @@ export const tauriCore: Core = {
   importWords: (words, password) => done(commands.walletImport(words, password)),
   importFile: (file, filePassword, password) => done(commands.walletImportV3(file, filePassword, password)),
   unlock: (password) => done(commands.walletUnlock(password)),
+  remember: (password) => done(commands.walletRemember(password)),
   changePassword: (old, fresh) => done(commands.walletChangePassword(old, fresh)),
   words: (password) => value(commands.wordsShow(password)),
   ask: (password) => value(commands.wordsAsk(password)),

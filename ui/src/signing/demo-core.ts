@@ -72,6 +72,10 @@ export function demoCore(intent: Intent, wallet: WalletState, previews: Preview[
       state = "unlocked";
       note("unlock");
     },
+    remember: async (password) => {
+      open(password);
+      note("remember");
+    },
     changePassword: async (old) => {
       open(old);
       note("change");

@@ -112,6 +112,19 @@ describe("the words of a wallet", () => {
     expect(root.querySelectorAll(".words li")).toHaveLength(24);
   });
 
+  it("are not needed to be remembered, and the password is", async () => {
+    await open({ kind: "remember" }, "unlocked");
+    type(t.password, "wrong password");
+    await press(t.remember);
+    expect(said()).toContain("The password is wrong.");
+    expect(log).toEqual([]);
+    type(t.password, PASSWORD);
+    await press(t.remember);
+    expect(root.textContent).toContain(t.doneRemembered);
+    await press(t.close);
+    expect(log.map((entry) => entry.name)).toEqual(["remember", "finish"]);
+  });
+
   it("are confirmed from paper, or cancelled", async () => {
     await open({ kind: "confirm_words" }, "locked");
     await press(t.askHave);

@@ -3,7 +3,7 @@ import { confirm, noWallet } from "./confirm";
 import { type Core, refusal } from "./core";
 import { Page } from "./page";
 import { t } from "./text";
-import { changePassword, confirmWords, create, exportFile, importWallet, showOnly, unlock } from "./wallet";
+import { changePassword, confirmWords, create, exportFile, importWallet, remember, showOnly, unlock } from "./wallet";
 
 export async function start(core: Core, root: HTMLElement): Promise<void> {
   const page = new Page(root, core);
@@ -40,6 +40,8 @@ async function open(page: Page): Promise<void> {
       return confirmWords(page);
     case "export":
       return exportFile(page);
+    case "remember":
+      return remember(page);
     case "change_password":
       return changePassword(page);
     // Everything else moves something on the chain.

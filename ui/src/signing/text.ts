@@ -39,6 +39,7 @@ export const t = {
   doneConfirmed: "The words are confirmed.",
   doneImported: "The wallet is here.",
   doneChanged: "The password is changed.",
+  doneRemembered: "This computer opens the wallet without its password, as long as you are logged in. Keep the password: a lost keychain does not bring it back.",
   doneExported: (path: string) => `Saved to ${path}`,
   doneTitle: "Done",
 
@@ -64,6 +65,9 @@ export const t = {
   exportPassword: "Password for the file",
   exportSave: "Save the file",
   exportNothing: "Nothing was saved.",
+  rememberTitle: "Remember on this computer",
+  rememberBody: "The keychain of this computer keeps what opens the wallet. Whoever uses your account here can then sign without the password.",
+  remember: "Remember",
   changeTitle: "Change the password",
   changeOld: "Password until now",
   change: "Change",

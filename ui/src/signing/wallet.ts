@@ -111,6 +111,13 @@ export function unlock(page: Page, then: () => Promise<void> = () => page.core.f
   });
 }
 
+export function remember(page: Page): void {
+  askPassword(page, { title: t.rememberTitle, body: t.rememberBody, act: t.remember }, async (password) => {
+    await page.core.remember(password);
+    page.finished(t.doneRemembered);
+  });
+}
+
 export function importWallet(page: Page, from: "words" | "file" = "words"): void {
   const password = new NewPassword();
   const choice = el("div", { class: "choice", role: "radiogroup", "aria-label": t.importHow });

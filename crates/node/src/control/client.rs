@@ -317,6 +317,9 @@ wallet_calls! {
     wallet_import_key_file(text: Typed, file_password: Typed, password: Typed) -> () = WalletImportKeyFile, "import_key_file";
     wallet_unlock(password: Typed) -> () = WalletUnlock, "unlock";
     wallet_lock() -> () = WalletLock, "lock";
+    wallet_remember(password: Typed) -> () = WalletRemember, "remember";
+    wallet_forget() -> () = WalletForget, "forget";
+    wallet_open_remembered() -> bool = WalletOpenRemembered, "open_remembered";
     wallet_change_password(old: Typed, fresh: Typed) -> () = WalletChangePassword, "change_password";
     wallet_ask(password: Option<Typed>) -> Vec<usize> = WalletAsk, "ask";
     wallet_check(words: Vec<Typed>) -> bool = WalletCheck, "check";

@@ -214,6 +214,11 @@ pub enum Request {
         password: Typed,
     },
     WalletLock,
+    WalletRemember {
+        password: Typed,
+    },
+    WalletForget,
+    WalletOpenRemembered,
     WalletChangePassword {
         old: Typed,
         fresh: Typed,
@@ -346,6 +351,7 @@ impl Request {
                 | Self::WalletImportWords { .. }
                 | Self::WalletImportKeyFile { .. }
                 | Self::WalletUnlock { .. }
+                | Self::WalletRemember { .. }
                 | Self::WalletChangePassword { .. }
                 | Self::WalletAsk { .. }
                 | Self::WalletCheck { .. }

@@ -278,6 +278,9 @@ async fn answer(node: &Node, request: Request, out: &Out) -> Result<serde_json::
             node.wallet().lock();
             value(())
         }
+        Request::WalletRemember { password } => value(node.wallet().remember(password).await?),
+        Request::WalletForget => value(node.wallet().forget().await?),
+        Request::WalletOpenRemembered => value(node.wallet().open_remembered().await?),
         Request::WalletChangePassword { old, fresh } => {
             value(node.wallet().change_password(old, fresh).await?)
         }

@@ -256,6 +256,7 @@ impl Node {
             | Intent::ShowWords
             | Intent::ConfirmWords
             | Intent::Export
+            | Intent::Remember
             | Intent::ChangePassword
             | Intent::EndSigner
             | Intent::RegisterPayee
@@ -406,6 +407,7 @@ impl Node {
             | Intent::ShowWords
             | Intent::ConfirmWords
             | Intent::Export
+            | Intent::Remember
             | Intent::ChangePassword
             | Intent::SignStart { .. }
             | Intent::Deposit { .. }

@@ -40,6 +40,7 @@ pub(super) fn without(inner: &Inner) -> MoneyStatus {
         wallet: wallet.state,
         backed_up: wallet.backed_up,
         locks_unix_ms: wallet.locks_unix_ms,
+        remembered: wallet.remembered,
         accounts: Vec::new(),
         vault: None,
         earned: None,

@@ -223,7 +223,7 @@ impl Till {
         self.stands(job, facts).await
     }
 
-    /// How many tokens of a job no voucher covers now. The other jobs of its line are told.
+    /// How many tokens of a job no voucher covers now. The other jobs of its payer are told.
     pub(crate) fn unvouchered(&self, job: &JobId, tokens: u32) {
         let mut state = self.state();
         let Some(this) = state.jobs.get_mut(job) else {
@@ -233,10 +233,10 @@ impl Till {
             return;
         }
         this.unvouchered = tokens;
-        let line = this.line;
-        let sum = state.unvouchered_of(&line);
+        let payer = this.line.payer;
+        let sum = state.unvouchered_of(payer);
         for (other, of) in &state.jobs {
-            if of.line == line && other != job {
+            if of.line.payer == payer && other != job {
                 of.standing.send_if_modified(|standing| {
                     let elsewhere = sum.saturating_sub(of.unvouchered);
                     match standing {
@@ -376,7 +376,9 @@ impl Till {
         };
         let standing = Standing {
             paid: of.split.paid(job),
-            elsewhere: state.unvouchered_of(&line).saturating_sub(this.unvouchered),
+            elsewhere: state
+                .unvouchered_of(line.payer)
+                .saturating_sub(this.unvouchered),
             signer,
             debt: Debt {
                 open: debt.open,
@@ -411,10 +413,11 @@ impl Till {
 }
 
 impl State {
-    fn unvouchered_of(&self, line: &LineKey) -> u32 {
+    /// Of all keys of a payer: who pays by many has one window all the same.
+    fn unvouchered_of(&self, payer: [u8; 20]) -> u32 {
         self.jobs
             .values()
-            .filter(|job| job.line == *line)
+            .filter(|job| job.line.payer == payer)
             .fold(0, |sum: u32, job| sum.saturating_add(job.unvouchered))
     }
 }

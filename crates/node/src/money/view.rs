@@ -210,6 +210,8 @@ pub struct MoneyStatus {
     pub backed_up: bool,
     /// When the wallet locks by itself, in milliseconds since 1970.
     pub locks_unix_ms: Option<u64>,
+    /// The keychain of this computer keeps what opens it.
+    pub remembered: bool,
     /// The accounts that are known.
     pub accounts: Vec<MoneyAccount>,
     /// `None` before the chain was read.

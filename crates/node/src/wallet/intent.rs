@@ -29,6 +29,8 @@ pub enum Intent {
     ConfirmWords,
     /// Write the wallet key as a Web3 key file.
     Export,
+    /// Have the keychain of this computer keep what opens it.
+    Remember,
     /// Another password.
     ChangePassword,
     /// Send token or coin.
@@ -212,6 +214,7 @@ impl Intent {
             | Self::ShowWords
             | Self::ConfirmWords
             | Self::Export
+            | Self::Remember
             | Self::ChangePassword => false,
             Self::Send { .. }
             | Self::Deposit { .. }

@@ -7,12 +7,16 @@
 //! [`Wallet`] is a handle; the state lies behind one mutex that is never held while a password is checked (that takes a
 //! tenth of a second and 64 MiB, in a thread of its own). What others see of it is one snapshot, [`WalletStatus`].
 //!
+//! Whoever wants that has what opens the wallet kept in the system's keychain ([`Wallet::remember`]): it is opened by that
+//! when the node starts, and again when something must be signed, unless it was locked by hand.
+//!
 //! Words and passwords come in as [`Typed`], which no log and no error shows. Words leave through [`Wallet::words`] and
 //! [`words_of`] alone.
 
 mod backup;
 mod intent;
 mod problem;
+mod remembered;
 mod view;
 
 use std::{
@@ -22,7 +26,7 @@ use std::{
 };
 
 pub use ::wallet::{Account, Secret, Typed, WalletError};
-use ::wallet::{Contents, KeyFile, KeyRole, Phrase, Unlocked, WalletFile};
+use ::wallet::{Contents, KeyFile, KeyRole, Keychain, Phrase, Unlocked, WalletFile};
 use tokio::sync::watch;
 
 use self::backup::Backup;
@@ -54,10 +58,13 @@ pub struct Wallet {
 #[derive(Debug)]
 struct Shared {
     files: Files,
+    keychain: Keychain,
     state: Mutex<State>,
     status: watch::Sender<WalletStatus>,
     /// One change of the wallet's file at a time.
     changing: tokio::sync::Mutex<()>,
+    /// One question to the keychain at a time: it may ask its owner something for each.
+    asking: tokio::sync::Mutex<()>,
 }
 
 /// Where the keys of a data folder lie.
@@ -96,6 +103,10 @@ struct State {
     operator: Option<KeyFile>,
     /// Never when `None`.
     lock_after: Option<Duration>,
+    /// Whether the keychain keeps what opens the file; `None` before it was asked.
+    remembered: Option<bool>,
+    /// A person locked it: from then on it takes a password, whatever the keychain keeps.
+    by_hand: bool,
 }
 
 /// Keys in memory, and when they go. Both clocks count: whichever comes first.
@@ -129,8 +140,13 @@ impl Open {
 }
 
 impl Wallet {
-    /// Reads what is in the data folder. A damaged file is no reason not to start: it is a problem of the status.
-    pub(crate) fn open(data: &DataFolder, lock_after: Option<Duration>) -> Self {
+    /// Reads what is in the data folder. A damaged file is no reason not to start: it is a problem of the status. The
+    /// keychain is not asked yet.
+    pub(crate) fn open(
+        data: &DataFolder,
+        keychain: Keychain,
+        lock_after: Option<Duration>,
+    ) -> Self {
         let files = Files::of(data.root());
         let mut state = State {
             lock_after,
@@ -157,9 +173,11 @@ impl Wallet {
         Self {
             shared: Arc::new(Shared {
                 files,
+                keychain,
                 state: Mutex::new(state),
                 status,
                 changing: tokio::sync::Mutex::default(),
+                asking: tokio::sync::Mutex::default(),
             }),
         }
     }
@@ -230,6 +248,8 @@ impl Wallet {
             state.file = Some(file);
             state.backup = None;
             state.problem = None;
+            state.remembered = None;
+            state.by_hand = false;
         });
         Ok(())
     }
@@ -241,31 +261,38 @@ impl Wallet {
     pub async fn unlock(&self, password: Typed) -> Result<(), WalletProblem> {
         let file = self.file()?;
         let keys = blocking(move || file.unlock(&password)).await?;
-        self.change(|state| state.open = Some(Open::new(keys, state.lock_after)));
+        self.change(|state| state.unlocked(keys));
         Ok(())
     }
 
-    /// Wipes the keys of the wallet from memory. The session and operator keys stay.
+    /// Wipes the keys of the wallet from memory, until its password is typed again. The session and operator keys stay.
     pub fn lock(&self) {
         self.change(|state| {
-            state.open = None;
-            state.backup = None;
+            state.wipe();
+            state.by_hand = true;
         });
     }
 
-    /// Seals the wallet under another password.
+    /// The same, when nobody asked for it: what is remembered opens it again.
+    fn close(&self) {
+        self.change(State::wipe);
+    }
+
+    /// Seals the wallet under another password. What is remembered follows.
     ///
     /// # Errors
     /// [`WalletProblem::None`]; [`WalletProblem::File`], and the old password holds.
     pub async fn change_password(&self, old: Typed, fresh: Typed) -> Result<(), WalletProblem> {
         let _one = self.shared.changing.lock().await;
         let mut file = self.file()?;
+        let typed = fresh.clone();
         let file = blocking(move || {
             file.change_password(&old, &fresh)?;
             Ok(file)
         })
         .await?;
         self.change(|state| state.file = Some(file));
+        self.remember_anew(typed).await;
         Ok(())
     }
 
@@ -457,7 +484,7 @@ impl Wallet {
     fn lock_if_over(&self) {
         let over = self.state().open.as_ref().is_some_and(Open::is_over);
         if over {
-            self.lock();
+            self.close();
         }
     }
 
@@ -501,6 +528,16 @@ impl Wallet {
 }
 
 impl State {
+    fn unlocked(&mut self, keys: Unlocked) {
+        self.open = Some(Open::new(keys, self.lock_after));
+        self.by_hand = false;
+    }
+
+    fn wipe(&mut self) {
+        self.open = None;
+        self.backup = None;
+    }
+
     fn key_mut(&mut self, role: KeyRole) -> &mut Option<KeyFile> {
         match role {
             KeyRole::Session => &mut self.session,
@@ -509,14 +546,22 @@ impl State {
     }
 }
 
-/// Closes the wallet when its time is over, and when the node stops.
+/// Opens the wallet by what is remembered, closes it when its time is over, and when the node stops.
 pub(crate) async fn keep(inner: Arc<Inner>) {
     let mut status = inner.wallet.watch();
+    tokio::select! {
+        () = inner.stop.cancelled() => return,
+        opened = inner.wallet.open_remembered() => {
+            if let Err(problem) = opened {
+                tracing::debug!("the wallet was not opened by the keychain: {problem}");
+            }
+        }
+    }
     loop {
         let open = status.borrow_and_update().state == WalletState::Unlocked;
         tokio::select! {
             () = inner.stop.cancelled() => {
-                inner.wallet.lock();
+                inner.wallet.close();
                 return;
             }
             changed = status.changed() => {

@@ -1,6 +1,6 @@
 //! Why the wallet did not do what was asked, and what a person does next.
 
-use ::wallet::WalletError;
+use ::wallet::{KeychainError, WalletError};
 
 use crate::error::{DISK_FULL_FIX, ErrorView, is_disk_full, sentence};
 
@@ -10,6 +10,15 @@ pub enum WalletProblem {
     /// Words, a password or a file.
     #[error(transparent)]
     File(#[from] WalletError),
+    /// The keychain that should keep what opens it.
+    #[error(transparent)]
+    Keychain(#[from] KeychainError),
+    /// The keychain did not answer.
+    #[error("the keychain gave no answer for {seconds} seconds")]
+    KeychainSilent {
+        /// How long it was waited for.
+        seconds: u64,
+    },
     /// There is no wallet.
     #[error("there is no wallet yet")]
     None,
@@ -67,6 +76,12 @@ impl WalletProblem {
                 WalletError::File { source, .. } if is_disk_full(source) => "disk_full",
                 WalletError::File { .. } => "file",
             },
+            Self::Keychain(error) => match error {
+                KeychainError::Absent { .. } => "keychain_absent",
+                KeychainError::Locked { .. } => "keychain_locked",
+                KeychainError::Failed { .. } => "keychain_failed",
+            },
+            Self::KeychainSilent { .. } => "keychain_silent",
             Self::None => "wallet_missing",
             Self::Unusable(_) => "wallet_unusable",
             Self::Locked => "wallet_locked",
@@ -137,6 +152,18 @@ impl WalletProblem {
                     return format!("Check the rights on {}.", path.display());
                 }
             },
+            Self::Keychain(error) => match error {
+                KeychainError::Absent { .. } => {
+                    "The password opens the wallet, as before. On Linux a keychain is a Secret Service in your session: GNOME Keyring, KWallet or KeePassXC."
+                }
+                KeychainError::Locked { .. } => "Unlock the keychain, then try again.",
+                KeychainError::Failed { .. } => {
+                    "The password opens the wallet, as before. Look at the keychain in your system's own program for it."
+                }
+            },
+            Self::KeychainSilent { .. } => {
+                "It may be waiting for its own password: answer it, then try again."
+            }
             Self::None => "Make a wallet, or import one.",
             Self::Unusable(problem) => {
                 return problem.fix.clone().unwrap_or_default();

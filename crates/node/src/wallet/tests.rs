@@ -1,3 +1,5 @@
+use keyring_core::mock;
+
 use super::*;
 
 const PASSWORD: &str = "correct horse battery staple";
@@ -8,6 +10,19 @@ fn folder() -> (tempfile::TempDir, DataFolder) {
     (folder, data)
 }
 
+/// On a computer whose keychain keeps nothing.
+fn open(data: &DataFolder, lock_after: Option<Duration>) -> Wallet {
+    open_with(data, &keychain(), lock_after)
+}
+
+fn open_with(data: &DataFolder, keychain: &Keychain, lock_after: Option<Duration>) -> Wallet {
+    Wallet::open(data, keychain.clone(), lock_after)
+}
+
+fn keychain() -> Keychain {
+    Keychain::of_store(mock::Store::new().unwrap())
+}
+
 fn typed(text: &str) -> Typed {
     Typed::from(text)
 }
@@ -15,7 +30,7 @@ fn typed(text: &str) -> Typed {
 #[tokio::test]
 async fn made_shown_asked_back_and_locked() {
     let (_folder, data) = folder();
-    let wallet = Wallet::open(&data, None);
+    let wallet = open(&data, None);
     assert_eq!(wallet.status().state, WalletState::None);
     assert!(matches!(
         wallet.key(Account::Wallet),
@@ -66,7 +81,7 @@ async fn made_shown_asked_back_and_locked() {
         Err(WalletProblem::Locked)
     ));
     // What was locked and backed up is so after a restart.
-    let again = Wallet::open(&data, None);
+    let again = open(&data, None);
     assert_eq!(again.status(), wallet.status());
     assert_eq!(again.status().state, WalletState::Locked);
     again.unlock(typed(PASSWORD)).await.unwrap();
@@ -77,7 +92,7 @@ async fn made_shown_asked_back_and_locked() {
 #[tokio::test]
 async fn a_device_goes_on_after_a_reboot_while_the_wallet_stays_locked() {
     let (_folder, data) = folder();
-    let wallet = Wallet::open(&data, None);
+    let wallet = open(&data, None);
     wallet.create(typed(PASSWORD)).await.unwrap();
     assert_eq!(
         wallet.status().accounts.len(),
@@ -93,7 +108,7 @@ async fn a_device_goes_on_after_a_reboot_while_the_wallet_stays_locked() {
     assert_eq!(wallet.status().accounts.len(), 4);
     drop(wallet);
 
-    let rebooted = Wallet::open(&data, None);
+    let rebooted = open(&data, None);
     assert_eq!(rebooted.status().state, WalletState::Locked);
     assert_eq!(rebooted.session_key().unwrap().address(), session);
     assert_eq!(rebooted.operator_key().unwrap().address(), operator);
@@ -105,10 +120,7 @@ async fn a_device_goes_on_after_a_reboot_while_the_wallet_stays_locked() {
     let renewed = rebooted.renew_session_key().unwrap().address();
     assert_ne!(renewed, session);
     assert_eq!(rebooted.operator_key().unwrap().address(), operator);
-    assert_eq!(
-        Wallet::open(&data, None).session_key().unwrap().address(),
-        renewed
-    );
+    assert_eq!(open(&data, None).session_key().unwrap().address(), renewed);
 }
 
 #[cfg(unix)]
@@ -116,24 +128,24 @@ async fn a_device_goes_on_after_a_reboot_while_the_wallet_stays_locked() {
 async fn a_key_that_others_can_read_is_not_used() {
     use std::os::unix::fs::PermissionsExt as _;
     let (_folder, data) = folder();
-    let wallet = Wallet::open(&data, None);
+    let wallet = open(&data, None);
     wallet.create(typed(PASSWORD)).await.unwrap();
     wallet.operator_key().unwrap();
     for name in ["operator.key", "wallet.json"] {
         let open = std::fs::Permissions::from_mode(0o644);
         std::fs::set_permissions(data.root().join(name), open).unwrap();
     }
-    let again = Wallet::open(&data, None);
+    let again = open(&data, None);
     assert_eq!(again.status().problem.unwrap().code, "wallet_too_open");
     assert_eq!(again.operator_key().unwrap_err().code(), "wallet_too_open");
-    let refused = Wallet::open(&data, None).unlock(typed(PASSWORD)).await;
+    let refused = open(&data, None).unlock(typed(PASSWORD)).await;
     assert_eq!(refused.unwrap_err().code(), "wallet_unusable");
 }
 
 #[tokio::test]
 async fn it_locks_by_itself_when_its_time_is_over() {
     let (_folder, data) = folder();
-    let wallet = Wallet::open(&data, Some(Duration::from_millis(150)));
+    let wallet = open(&data, Some(Duration::from_millis(150)));
     wallet.create(typed(PASSWORD)).await.unwrap();
     assert!(wallet.status().locks_unix_ms.is_some());
     wallet.key(Account::Wallet).unwrap();
@@ -151,7 +163,7 @@ async fn it_locks_by_itself_when_its_time_is_over() {
 #[tokio::test]
 async fn a_wallet_is_taken_over_by_words_or_by_a_key_file() {
     let (_one, data) = folder();
-    let wallet = Wallet::open(&data, None);
+    let wallet = open(&data, None);
     let words = "test test test test test test test test test test test junk";
     assert_eq!(
         wallet
@@ -181,7 +193,7 @@ async fn a_wallet_is_taken_over_by_words_or_by_a_key_file() {
         .unwrap();
 
     let (_two, data) = folder();
-    let other = Wallet::open(&data, None);
+    let other = open(&data, None);
     other
         .import_key_file(typed(&text), typed("for another wallet"), typed(PASSWORD))
         .await
@@ -196,6 +208,99 @@ async fn a_wallet_is_taken_over_by_words_or_by_a_key_file() {
     );
 }
 
+#[tokio::test]
+async fn what_is_remembered_opens_it_after_a_reboot_until_it_is_forgotten() {
+    let (_folder, data) = folder();
+    let keychain = keychain();
+    let wallet = open_with(&data, &keychain, None);
+    assert!(!wallet.open_remembered().await.unwrap(), "there is none");
+    wallet.create(typed(PASSWORD)).await.unwrap();
+    let wrong = wallet.remember(typed("wrong horse battery")).await;
+    assert_eq!(wrong.unwrap_err().code(), "wallet_wrong_password");
+    assert!(!wallet.status().remembered);
+    wallet.remember(typed(PASSWORD)).await.unwrap();
+    assert!(wallet.status().remembered);
+    let address = wallet.key(Account::Wallet).unwrap().address();
+
+    let rebooted = open_with(&data, &keychain, None);
+    assert_eq!(rebooted.status().state, WalletState::Locked);
+    assert!(rebooted.open_remembered().await.unwrap());
+    assert!(rebooted.status().remembered);
+    assert_eq!(rebooted.key(Account::Wallet).unwrap().address(), address);
+
+    // Another password is remembered in the place of the old one.
+    let fresh = "another password";
+    rebooted
+        .change_password(typed(PASSWORD), typed(fresh))
+        .await
+        .unwrap();
+    let again = open_with(&data, &keychain, None);
+    assert!(again.open_remembered().await.unwrap());
+
+    again.forget().await.unwrap();
+    assert!(!again.status().remembered);
+    let after = open_with(&data, &keychain, None);
+    assert!(!after.open_remembered().await.unwrap());
+    after.unlock(typed(fresh)).await.unwrap();
+    assert!(matches!(
+        WalletFile::read(&data.root().join("wallet.json"))
+            .unwrap()
+            .unlock(&typed(PASSWORD)),
+        Err(WalletError::WrongPassword)
+    ));
+}
+
+#[tokio::test]
+async fn who_locks_by_hand_is_asked_and_an_idle_wallet_opens_again() {
+    let (_folder, data) = folder();
+    let wallet = open_with(&data, &keychain(), Some(Duration::from_millis(1)));
+    wallet.create(typed(PASSWORD)).await.unwrap();
+    wallet.remember(typed(PASSWORD)).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert!(matches!(
+        wallet.key(Account::Wallet),
+        Err(WalletProblem::Locked)
+    ));
+    wallet.set_lock_after(None);
+    assert!(wallet.open_remembered().await.unwrap());
+
+    wallet.lock();
+    assert!(!wallet.open_remembered().await.unwrap());
+    assert!(wallet.status().remembered);
+    assert_eq!(wallet.status().state, WalletState::Locked);
+    wallet.unlock(typed(PASSWORD)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_wallet_that_was_sealed_elsewhere_or_replaced_is_not_opened_by_an_old_key() {
+    let (_folder, data) = folder();
+    let keychain = keychain();
+    let wallet = open_with(&data, &keychain, None);
+    wallet.create(typed(PASSWORD)).await.unwrap();
+    wallet.remember(typed(PASSWORD)).await.unwrap();
+    let path = data.root().join("wallet.json");
+    let mut elsewhere = WalletFile::read(&path).unwrap();
+    elsewhere
+        .change_password(&typed(PASSWORD), &typed("another password"))
+        .unwrap();
+    let again = open_with(&data, &keychain, None);
+    assert!(!again.open_remembered().await.unwrap());
+    assert!(
+        keychain.find(&elsewhere).unwrap().is_none(),
+        "it is removed"
+    );
+
+    again.remember(typed("another password")).await.unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let fresh = open_with(&data, &keychain, None);
+    fresh.create(typed(PASSWORD)).await.unwrap();
+    let address = fresh.key(Account::Wallet).unwrap().address();
+    let rebooted = open_with(&data, &keychain, None);
+    assert!(!rebooted.open_remembered().await.unwrap());
+    rebooted.unlock(typed(PASSWORD)).await.unwrap();
+    assert_eq!(rebooted.key(Account::Wallet).unwrap().address(), address);
+}
+
 /// One line for two machines would have each take the other's vouchers for its own.
 #[tokio::test]
 async fn two_computers_of_one_wallet_are_two_payees_and_two_signers() {
@@ -203,7 +308,7 @@ async fn two_computers_of_one_wallet_are_two_payees_and_two_signers() {
     let mut keys = Vec::new();
     for _ in 0..2 {
         let (_folder, data) = folder();
-        let wallet = Wallet::open(&data, None);
+        let wallet = open(&data, None);
         wallet
             .import_words(typed(words), typed(PASSWORD))
             .await

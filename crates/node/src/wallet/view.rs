@@ -67,6 +67,8 @@ pub struct WalletStatus {
     pub backed_up: bool,
     /// When it closes unless it is used, in milliseconds since 1970; `None` while it is closed, or when it never does.
     pub locks_unix_ms: Option<u64>,
+    /// The keychain of this computer keeps what opens it.
+    pub remembered: bool,
     /// The addresses that exist so far, the wallet's first.
     pub accounts: Vec<AccountView>,
     /// Why a file of keys cannot be used.
@@ -116,6 +118,7 @@ impl State {
                 .as_ref()
                 .and_then(|open| open.until)
                 .map(|(_, unix_ms)| unix_ms),
+            remembered: self.remembered == Some(true),
             accounts,
             problem: self.problem.clone(),
         }

@@ -1,4 +1,5 @@
-//! A disk that can be made full: a file system in memory of a few megabytes, mounted where only the lab and its programs see it.
+//! A disk that can be made full: a file system in memory of a few megabytes, mounted where only this process and the programs that it
+//! starts see it.
 
 use std::{fs, io, path::Path};
 
@@ -11,9 +12,10 @@ use nix::{
 const SIZE: &str = "size=8m";
 /// What it is filled with, by the block, until nothing more fits.
 const BLOCK: usize = 4096;
+const FILLER: &str = "full";
 
-/// Gives this process a view of the mounts of its own, so that what it mounts ends with it. To be called while the process has one
-/// thread: only that thread, and those it starts later, see it.
+/// Gives this thread a view of the mounts of its own, so that what it mounts ends with it. The threads and programs that it starts
+/// later have the same view, and nobody else.
 ///
 /// # Errors
 /// Where the system does not allow it: then no disk can be made full here.
@@ -50,7 +52,7 @@ pub fn mount_small(folder: &Path) -> io::Result<()> {
 /// Anything but that it is full.
 pub fn fill(folder: &Path) -> io::Result<()> {
     use std::io::Write;
-    let mut file = fs::File::create(folder.join("full"))?;
+    let mut file = fs::File::create(folder.join(FILLER))?;
     let block = [0x55_u8; BLOCK];
     loop {
         match file.write_all(&block) {
@@ -59,4 +61,12 @@ pub fn fill(folder: &Path) -> io::Result<()> {
             Err(error) => return Err(error),
         }
     }
+}
+
+/// Takes what [`fill`] wrote away again.
+///
+/// # Errors
+/// What the system says.
+pub fn make_room(folder: &Path) -> io::Result<()> {
+    fs::remove_file(folder.join(FILLER))
 }

@@ -193,10 +193,28 @@ fn open_window(app: &AppHandle, theme: Theme) -> tauri::Result<()> {
 
 /// The page has no command for settings; the one it needs comes with its address.
 fn address(theme: Theme) -> String {
+    format!("{PAGE}?theme={}", word(theme))
+}
+
+fn word(theme: Theme) -> &'static str {
     match theme {
-        Theme::System => PAGE.to_owned(),
-        Theme::Light => format!("{PAGE}?theme=light"),
-        Theme::Dark => format!("{PAGE}?theme=dark"),
+        Theme::System => "system",
+        Theme::Light => "light",
+        Theme::Dark => "dark",
+    }
+}
+
+/// The theme was changed while the window may be open. It hears no event of ours, so it is told as the document that it is.
+pub(crate) fn wear(app: &AppHandle, theme: Theme) {
+    let Some(window) = app.get_webview_window(LABEL) else {
+        return;
+    };
+    let told = window.eval(format!(
+        "document.dispatchEvent(new CustomEvent('theme', {{ detail: '{}' }}))",
+        word(theme)
+    ));
+    if let Err(error) = told {
+        tracing::warn!("the signing window keeps its theme: {error}");
     }
 }
 

@@ -17,6 +17,8 @@ use crate::{
 const PASSWORD: &str = "amber-quarry-63-whistle";
 /// Whole tokens that are turned into votes.
 const WRAPPED: u128 = 40;
+/// Of the proposal.
+const TITLE: &str = "Lower the share of the audits";
 
 #[test]
 fn a_vote_is_read_from_its_calls_and_counted_as_it_was_shown() {
@@ -43,7 +45,7 @@ fn a_vote_is_read_from_its_calls_and_counted_as_it_was_shown() {
     take_power(&devnet, &bench, &app);
     propose(&devnet);
 
-    app.wait_for_text("Lower the share of the audits");
+    app.wait_for_text(TITLE);
     app.wait_for_text("Upcoming");
     bench.pictures_down(&app, "vote-upcoming");
     app.wait("an open vote", || app.find_button("For"));
@@ -64,6 +66,9 @@ fn a_vote_is_read_from_its_calls_and_counted_as_it_was_shown() {
     let governor = devnet.network().governor;
     assert_eq!(shown.figure("To")[0], governor.to_checksum(None));
     assert_eq!(shown.call["Vote"], "for");
+    assert_eq!(shown.call["Title"], TITLE);
+    let change = &shown.call["Change"];
+    assert!(change.contains("0.50 %"), "what would change: {change}");
     assert!(shown.passes, "{shown:?}");
     signing.sign();
     app.wait("a final vote", || {
@@ -152,8 +157,6 @@ fn propose(devnet: &DevChain) {
     devnet.send(&Call::Delegate { to: maker });
     devnet.send(&Call::Propose {
         changes: vec![Change::AuditRate(50)],
-        description:
-            "# Lower the share of the audits\n\nHalf of it is enough by what was found so far."
-                .to_owned(),
+        description: format!("# {TITLE}\n\nHalf of it is enough by what was found so far."),
     });
 }

@@ -274,6 +274,15 @@ describe("the look of this window", () => {
     followTheme("");
     expect(dark()).toBe(false);
   });
+
+  it("follows a change of the app while the window is open", () => {
+    const tell = (theme: string) => document.dispatchEvent(new CustomEvent("theme", { detail: theme }));
+    followTheme("?theme=light");
+    tell("dark");
+    expect(dark()).toBe(true);
+    tell("system");
+    expect(dark()).toBe(false);
+  });
 });
 
 describe("the file of this window", () => {

@@ -132,9 +132,7 @@ export const wallet = {
   vaultBar: "Share of the grant that is promised",
   spending: "Spending",
   spentToday: "Spent today",
-  capDay: "Cap per day",
-  capChat: "Cap per chat",
-  capPrice: "Highest price",
+  caps: { daily: "Cap per day", chat: "Cap per chat", price: "Highest price" },
   capNone: "no cap",
   usedToday: (used: string, cap: string) => `${used} of ${cap} used today`,
   capReached: "The cap of the day is reached. Peers are paid again tomorrow, or when you raise it.",
@@ -267,6 +265,24 @@ export const proof = {
   atBlock: "At block",
   seenBy: (n: number, when: string) => `${plural(n, "endpoint", "endpoints")}, ${when}`,
   source: "Asked",
+};
+
+export const payment = {
+  open: "What paid for it",
+  title: "What paid for this answer",
+  none: "Nothing was signed for this answer: it cost nothing.",
+  voucher: "What this computer signed",
+  made: "This device signed this voucher. Its signature was made anew and checked just now.",
+  keyGone: "The key that signed it is not on this computer any more: this is what the books say, and the signature cannot be shown.",
+  meaning: "A voucher is a running total of all that was promised between these two keys. Whoever is paid keeps it, and the vault takes it for what was not claimed yet.",
+  thisAnswer: "This answer",
+  when: "Signed",
+  reservation: "The reservation that stood then",
+  reservationMade: "Its signature was made anew and checked just now.",
+  reservationOver: "It is over or was given up; its signature is not made again.",
+  upto: "Held up to a running total of",
+  until: "Until",
+  number: "Number",
 };
 
 export const modes = {

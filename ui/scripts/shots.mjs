@@ -132,7 +132,7 @@ const pictures = [
   { name: "receipt", does: step(open("Why bread dough tears"), (page) => page.getByRole("button", { name: "Receipt" }).click(), (page) => page.waitForTimeout(200)) },
   { name: "link", does: step(open("Regex for ISO dates"), (page) => page.getByRole("link", { name: "RFC 3339" }).click(), (page) => page.waitForTimeout(200)) },
   { name: "models", does: place("Models") },
-  { name: "models-details", does: step(place("Models"), (page) => page.getByRole("button", { name: "Details of Llama 3.2 3B" }).click()) },
+  { name: "models-details", does: step(place("Models"), (page) => page.getByRole("button", { name: "Details of Llama 3.2 3B" }).click()), tall: true },
   { name: "models-first", query: "scenario=first", does: place("Models") },
   { name: "models-empty", query: "scenario=first", does: step(place("Models"), (page) => page.getByRole("button", { name: "Offered by peers" }).click()) },
   { name: "models-refused", does: step(place("Models"), (page) => page.getByRole("button", { name: "Add a file" }).click(), (page) => page.waitForTimeout(150)) },
@@ -203,6 +203,37 @@ const pictures = [
   { name: "vote-propose", does: step(place("Vote"), (page) => page.getByRole("button", { name: "Propose", exact: true }).click(), (page) => page.waitForTimeout(200)) },
   { name: "settings", does: place("Settings"), tall: true },
   { name: "broken", query: "scenario=broken" },
+  { name: "invited", query: "link=invite", does: (page) => page.getByText("Addresses that would be dialled").waitFor() },
+  { name: "invited-own", query: "link=own&scenario=first", does: (page) => page.getByText("This is your own invite").waitFor() },
+  { name: "invited-refused", query: "link=refused", does: (page) => page.getByText("This link was not opened").waitFor() },
+  {
+    name: "payment",
+    does: step(open("Why bread dough tears"), async (page) => {
+      await page.getByRole("button", { name: "Receipt" }).click();
+      await page.getByRole("button", { name: "What paid for it" }).click();
+      await page.getByText("This device signed this voucher").waitFor();
+      await page.waitForTimeout(200);
+    }),
+  },
+  {
+    name: "toast-dialog",
+    does: step(
+      open("Letter to the landlord"),
+      async (page) => {
+        await page.getByRole("button", { name: "More for this chat" }).click();
+        await page.getByRole("menuitem", { name: "Delete" }).click();
+        await page.getByRole("button", { name: "Undo" }).waitFor();
+      },
+      place("Node"),
+      (page) => page.getByRole("button", { name: "Show my invite" }).click(),
+      (page) => page.waitForTimeout(250),
+    ),
+    holds: async (page) => {
+      const dialog = await page.getByRole("dialog").boundingBox();
+      const toast = await page.locator("[data-toasts] > div").boundingBox();
+      if (dialog.y + dialog.height > toast.y) throw new Error("a toast lies over a dialog");
+    },
+  },
   { name: "signing-send", page: "demo-signing.html", query: "intent=send&wallet=locked" },
   { name: "signing-unknown", page: "demo-signing.html", query: "intent=send&preview=unknown" },
   { name: "signing-start", page: "demo-signing.html", query: "intent=sign_start&preview=start" },
@@ -238,18 +269,19 @@ const frames = [
 ];
 /** The size that the signing window opens with. */
 const signing = { width: 560, height: 720 };
-const narrow = ["chat", "chat-first", "chat-consent", "models", "node", "wallet", "vote", "settings"];
-const scaled = ["chat", "models", "node", "wallet", "vote", "settings"];
+const narrow = ["toast-dialog", "chat", "chat-first", "chat-consent", "models", "models-details", "node", "wallet", "vote", "settings", "invited", "payment", "receipt"];
+const scaled = ["chat", "chat-first", "models", "models-details", "node", "wallet", "vote", "settings", "invited", "payment", "signing-send"];
 
 function planned() {
   const plan = [];
   for (const picture of pictures) {
     for (const frame of frames) plan.push({ ...picture, ...frame, ...(picture.page ? signing : {}) });
     if (narrow.includes(picture.name)) {
+      plan.push({ ...picture, suffix: "480", width: 480, height: 800, theme: "light" });
       plan.push({ ...picture, suffix: "640", width: 640, height: 800, theme: "light" });
       plan.push({ ...picture, suffix: "900", width: 900, height: 800, theme: "dark" });
     }
-    if (scaled.includes(picture.name)) plan.push({ ...picture, suffix: "200", width: 1280, height: 800, theme: "light", scale: 2 });
+    if (scaled.includes(picture.name)) plan.push({ ...picture, suffix: "200", ...(picture.page ? signing : { width: 1280, height: 800 }), theme: "light", scale: 2 });
   }
   return plan.filter((entry) => `${entry.name}-${entry.suffix}`.includes(only));
 }

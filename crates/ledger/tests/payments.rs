@@ -21,7 +21,10 @@ async fn an_answer_shows_its_last_voucher_and_all_that_it_cost() {
     assert_eq!(of_two.len(), 1);
     let two = &of_two[0];
     assert_eq!((two.line, two.paid, two.cumulative), (key(A), 50, 150));
-    assert_eq!((two.work, two.tokens, two.at_ms), ([2; 32], tokens(), NOW));
+    assert_eq!(
+        (two.work, two.tokens, two.at_ms),
+        ([2; 32], desk.promise_of(A, 0, 2).tokens, NOW)
+    );
     assert_eq!((two.peer.clone(), two.hold), (job(2).peer, None));
     assert_eq!(paid(1).await.unwrap()[0].cumulative, 100);
     assert_eq!(paid(3).await.unwrap()[0].line, key(B));

@@ -21,9 +21,9 @@ pub(crate) async fn settings_set(
     settings: Settings,
 ) -> Answer<()> {
     let settings = node::Settings::from(settings);
-    let theme = settings.theme;
+    let appearance = signing::Appearance::from(&settings);
     shell.node().await?.settings_set(settings).await?;
-    signing::wear(&app, theme);
+    signing::wear(&app, appearance);
     Ok(())
 }
 

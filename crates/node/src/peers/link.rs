@@ -111,7 +111,7 @@ mod tests {
             ("decentralgpt://invite/2/aaaa", InviteError::Newer),
             ("decentralgpt://invite/1", InviteError::CutShort),
             ("decentralgpt://invite/1/", InviteError::CutShort),
-            ("decentralgpt://invite/1/%61%61", InviteError::Alphabet),
+            ("decentralgpt://invite/1/%61%61aa", InviteError::Alphabet),
         ] {
             assert_eq!(read_link(text), Err(why), "{text}");
         }

@@ -18,9 +18,8 @@ export function youAsk(asked: AskedPrice | null, say: Say): string | null {
   return isZero(asked.output) ? t.price.free : say(asked.output);
 }
 
-/** Both in one line under the model's name; null where there is nothing to say. */
-export function priceLine(asked: AskedPrice | null, offer: OfferPrice | null, say: Say): string | null {
+/** Both, a line each under the model's name. */
+export function priceLines(asked: AskedPrice | null, offer: OfferPrice | null, say: Say): string[] {
   const [own, others] = [youAsk(asked, say), othersAsk(offer, say)];
-  const parts = [own === null ? null : t.models.youAsk(own), others === null ? null : t.models.othersAsk(others)].filter((part) => part !== null);
-  return parts.length > 0 ? parts.join(" · ") : null;
+  return [own === null ? null : t.models.youAsk(own), others === null ? null : t.models.othersAsk(others)].filter((line) => line !== null);
 }

@@ -337,7 +337,7 @@ if (failures > 0) {
 
 /** Where the sidebar is folded, it is opened before a chat is chosen; choosing one folds it again. */
 async function unfold(page, picture) {
-  if (!picture.does || !["chat"].includes(picture.name)) return;
+  if (!picture.does || !["chat", "receipt", "payment", "toast-dialog"].includes(picture.name)) return;
   const button = page.getByRole("button", { name: "Show chats" });
   if (await button.isVisible()) await button.click();
 }

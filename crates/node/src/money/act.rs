@@ -8,7 +8,7 @@ use protocol::voucher::Address;
 use super::{
     Live, Money,
     ended::{self, Rest},
-    start,
+    start, votes,
 };
 use crate::{
     Node, clock,
@@ -615,9 +615,8 @@ async fn about(live: &Live, intent: &Intent) -> Result<Vec<NamedValue>, ActError
     let mut about = vec![named("Title", title)];
     // The other two say their changes by themselves.
     if matches!(intent, Intent::Vote { .. }) {
-        let network = live.network();
-        let calls = motion.decode(network);
-        about.extend(calls.iter().map(|call| named("Change", call.text(network))));
+        let changes = votes::changes(live, &motion.decode(live.network())).await?;
+        about.extend(changes.into_iter().map(|change| named("Change", change)));
     }
     Ok(about)
 }

@@ -12,7 +12,7 @@ describe("the price lines of a model", () => {
     expect(priceLines(null, null, say)).toEqual([]);
     expect(priceLines(asked("4"), null, say)).toEqual([t.models.youAsk("4 u")]);
     expect(priceLines(null, offer("3", "3"), say)).toEqual([t.models.othersAsk("3 u")]);
-    expect(priceLines(asked("0"), offer("0", "0"), say)).toEqual([t.models.youAsk(t.price.free), t.models.othersAsk(t.price.free)]);
+    expect(priceLines(asked("0"), offer("0", "0"), say)).toEqual([t.models.youAsk(t.price.nothing), t.models.othersAsk(t.price.nothing)]);
     expect(priceLines(null, offer("3000000000000000000", "4"), say)).toEqual([t.models.othersAsk("3 – 4 u")]);
   });
 });

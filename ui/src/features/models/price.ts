@@ -21,5 +21,6 @@ export function youAsk(asked: AskedPrice | null, say: Say): string | null {
 /** Both, a line each under the model's name. */
 export function priceLines(asked: AskedPrice | null, offer: OfferPrice | null, say: Say): string[] {
   const [own, others] = [youAsk(asked, say), othersAsk(offer, say)];
-  return [own === null ? null : t.models.youAsk(own), others === null ? null : t.models.othersAsk(others)].filter((line) => line !== null);
+  const word = (amount: string) => (amount === t.price.free ? t.price.nothing : amount);
+  return [own === null ? null : t.models.youAsk(word(own)), others === null ? null : t.models.othersAsk(word(others))].filter((line) => line !== null);
 }

@@ -104,6 +104,21 @@ mod tests {
         assert_eq!(found(&[]), None);
     }
 
+    /// The bundler's own entry names the scheme and forgets to hand the link over.
+    #[test]
+    fn the_entry_of_a_linux_menu_hands_the_link_over() {
+        let conf: serde_json::Value =
+            serde_json::from_str(include_str!("../tauri.conf.json")).unwrap();
+        assert_eq!(
+            conf["bundle"]["linux"]["deb"]["desktopTemplate"],
+            "decentralgpt.desktop"
+        );
+        let entry = include_str!("../decentralgpt.desktop");
+        for line in ["Exec={{exec}} %u", "MimeType={{mime_type}}"] {
+            assert!(entry.lines().any(|one| one == line), "{line}");
+        }
+    }
+
     #[test]
     fn the_system_is_told_of_this_scheme_and_no_other() {
         let conf = include_str!("../tauri.conf.json");

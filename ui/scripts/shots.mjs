@@ -1,9 +1,11 @@
 // Pictures of every place over the demo backend, in light and dark, for a person to look at (ui/shots/, not kept),
 // and the checks that only a browser can make: the policy refuses nothing the window needs, hostile text stays text,
-// nothing is written to the console, and nothing but the window's own files is asked for.
+// nothing is written to the console, nothing but the window's own files is asked for, and axe finds no fault: names, roles,
+// order, contrast.
 //
 // npm run shots [-- NAME]   takes only the pictures whose name contains NAME. CHROMIUM names another browser.
-import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -14,6 +16,8 @@ const root = fileURLToPath(new URL("..", import.meta.url));
 const out = join(root, "shots");
 const only = process.argv[2] ?? "";
 const flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
+
+const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
 const open = (name) => async (page) => {
   await page.getByRole("navigation", { name: "Chats" }).getByText(name, { exact: true }).click();
@@ -315,6 +319,7 @@ for (const picture of planned()) {
     const wide = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
     if (wide > 0) throw new Error(`the page is ${wide} px too wide`);
     if (picture.tall) await grow(page, picture);
+    complaints.push(...(await faults(page)));
     await page.mouse.move(0, 0);
     await page.screenshot({ path: join(out, `${name}.png`) });
     if (complaints.length > 0) throw new Error(complaints.join("\n"));
@@ -333,6 +338,16 @@ rmSync(profile, { recursive: true, force: true });
 if (failures > 0) {
   console.log(`${failures} of the pictures failed`);
   process.exit(1);
+}
+
+/** What axe finds, each with the element it is about. It runs beside the page: the policy does not let the page load it. */
+async function faults(page) {
+  await page.evaluate(axe);
+  // A menu hangs over the page, and belongs to none of its regions.
+  const rules = { region: { enabled: false } };
+  const runOnly = ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa", "best-practice"];
+  const { violations } = await page.evaluate((options) => window.axe.run(document, options), { runOnly, rules });
+  return violations.flatMap(({ id, nodes }) => nodes.map(({ html, any }) => `${id}: ${html.slice(0, 160)} ${any[0]?.message ?? ""}`));
 }
 
 /** Where the sidebar is folded, it is opened before a chat is chosen; choosing one folds it again. */

@@ -9,6 +9,7 @@ export const en = {
   app: {
     places: { chat: "Chat", models: "Models", node: "Node", wallet: "Wallet", vote: "Vote", settings: "Settings" },
     navigation: "Places",
+    notStarted: "DecentralGPT could not start",
     openChats: "Show chats",
     closeChats: "Hide chats",
     tryAgain: "Try again",

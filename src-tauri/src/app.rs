@@ -7,12 +7,12 @@ use node::installed::default_data_folder;
 use tauri::{AppHandle, Manager, RunEvent, WebviewWindowBuilder, WindowEvent};
 
 use crate::shell::Shell;
-use crate::{bindings, close, events, signing, tray};
+use crate::{bindings, close, events, links, signing, tray};
 
 /// The main window's label, as in tauri.conf.json.
 pub(crate) const MAIN: &str = "main";
 
-/// Opens the window on a data folder and runs until the person quits.
+/// Opens the window on a data folder and runs until the person quits. It begins with a question where a link started it.
 ///
 /// # Errors
 /// When there is no display, or the web view cannot be made.
@@ -20,8 +20,9 @@ pub(crate) const MAIN: &str = "main";
     clippy::disallowed_methods,
     reason = "generate_context! holds an exit for a broken bundle, and nothing runs yet"
 )]
-pub(crate) fn run(data: PathBuf) -> tauri::Result<()> {
+pub(crate) fn run(data: PathBuf, link: Option<&str>) -> tauri::Result<()> {
     let usual = default_data_folder();
+    let link = link.map(str::to_owned);
     let (bindings, of_signing) = (bindings::bindings(), bindings::signing_bindings());
     let (of_main, of_signing) = (bindings.invoke_handler(), of_signing.invoke_handler());
     let context = tauri::generate_context!();
@@ -30,7 +31,10 @@ pub(crate) fn run(data: PathBuf) -> tauri::Result<()> {
         // First, so that a second start ends before it touches anything.
         .plugin(
             tauri_plugin_single_instance::Builder::new()
-                .callback(|app, _arguments, _folder| show(app))
+                .callback(|app, arguments, _folder| match links::among(&arguments) {
+                    Some(link) => links::arrived(app, link),
+                    None => show(app),
+                })
                 .dbus_id(instance)
                 .build(),
         )
@@ -56,7 +60,11 @@ pub(crate) fn run(data: PathBuf) -> tauri::Result<()> {
         })
         .setup(move |app| {
             bindings.mount_events(app);
-            app.manage(Shell::start(options(data.clone())));
+            let shell = Shell::start(options(data.clone()));
+            if let Some(link) = &link {
+                shell.links().offer(link);
+            }
+            app.manage(shell);
             open_window(app.handle(), &data)?;
             tray::install(app.handle());
             tell_the_page(app.handle());
@@ -79,6 +87,13 @@ pub(crate) fn run(data: PathBuf) -> tauri::Result<()> {
         })
         .build(context)?;
     app.run(|app, event| {
+        // macOS hands links over as events; the other systems start the program once more.
+        #[cfg(target_os = "macos")]
+        if let RunEvent::Opened { urls } = &event {
+            for url in urls {
+                links::arrived(app, url.as_str());
+            }
+        }
         if let RunEvent::ExitRequested {
             code: None, api, ..
         } = event

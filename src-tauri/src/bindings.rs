@@ -6,7 +6,7 @@ use tauri::Wry;
 use tauri_specta::{Builder, collect_commands, collect_events};
 
 use crate::commands::{chat, models, money, node, peers, settings, sign, system};
-use crate::events::{ChatsChanged, ModelsChanged, MoneyChanged, StatusChanged};
+use crate::events::{ChatsChanged, LinkArrived, ModelsChanged, MoneyChanged, StatusChanged};
 
 /// Every command that the page of the main window may call and every event that it hears.
 pub(crate) fn bindings() -> Builder<Wry> {
@@ -58,9 +58,12 @@ pub(crate) fn bindings() -> Builder<Wry> {
             peers::peers_new_name,
             peers::peers_forget_records,
             peers::peers_woke,
+            peers::link_waiting,
+            peers::link_done,
             money::money_status,
             money::earnings,
             money::proof_open,
+            money::payment_open,
             money::statement_save,
             money::transactions,
             money::money_receive,
@@ -79,7 +82,8 @@ pub(crate) fn bindings() -> Builder<Wry> {
             StatusChanged,
             ModelsChanged,
             MoneyChanged,
-            ChatsChanged
+            ChatsChanged,
+            LinkArrived
         ])
         // What the page sends and what it hears have one shape each.
         .disable_serde_phases()

@@ -31,6 +31,10 @@ pub(crate) struct MoneyChanged(pub MoneyStatus);
 #[derive(Debug, Clone, Serialize, Type, Event)]
 pub(crate) struct ChatsChanged(pub Vec<ChatSummary>);
 
+/// A link was handed over, and waits to be asked for.
+#[derive(Debug, Clone, Serialize, Type, Event)]
+pub(crate) struct LinkArrived(pub ());
+
 /// Sends the page every change of `node`'s snapshots, until the node is gone.
 pub(crate) fn forward(app: &AppHandle, node: &Node) {
     follow(app.clone(), node.status(), |status| {

@@ -15,6 +15,7 @@ mod close;
 mod commands;
 mod events;
 mod graphics;
+mod links;
 mod merge;
 mod shell;
 mod signing;
@@ -52,7 +53,7 @@ fn main() -> ExitCode {
         error!("this system knows no folder for a program's data: name one with --data DIR");
         return ExitCode::FAILURE;
     };
-    match app::run(data) {
+    match app::run(data, arguments.link.as_deref()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             error!("the window could not be opened: {failure}");

@@ -1,4 +1,4 @@
-//! What Tauri keeps for the commands: a way to the node, what is being signed, and the clipboard.
+//! What Tauri keeps for the commands: a way to the node, what is being signed, a link that waits, and the clipboard.
 
 use std::path::{Path, PathBuf};
 
@@ -7,6 +7,7 @@ use futures::future::{BoxFuture, Shared};
 use node::{Node, NodeOptions};
 
 use crate::clipboard::Clipboard;
+use crate::links::Links;
 use crate::signing::Signing;
 use crate::view::ErrorView;
 
@@ -16,6 +17,7 @@ pub(crate) struct Shell {
     /// The node's start, the same for everybody who asks: the window opens while it runs, and the first command waits.
     started: Shared<BoxFuture<'static, Result<Node, ErrorView>>>,
     clipboard: Clipboard,
+    links: Links,
     signing: Signing,
 }
 
@@ -48,6 +50,7 @@ impl Shell {
             data,
             started: started.boxed().shared(),
             clipboard: Clipboard::default(),
+            links: Links::default(),
             signing: Signing::default(),
         }
     }
@@ -63,6 +66,11 @@ impl Shell {
     /// The data folder that this window was started for.
     pub(crate) fn data(&self) -> &Path {
         &self.data
+    }
+
+    /// The link that waits for an answer.
+    pub(crate) fn links(&self) -> &Links {
+        &self.links
     }
 
     /// What the signing window is open for.

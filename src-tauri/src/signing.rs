@@ -7,8 +7,8 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use node::Theme;
 use node::wallet::Preview;
+use node::{Settings, Theme};
 use serde::Serialize;
 use specta::Type;
 use tauri::{AppHandle, Manager, WebviewUrl, WebviewWindow, WebviewWindowBuilder};
@@ -151,7 +151,7 @@ impl Signing {
 pub(crate) async fn open(app: &AppHandle, intent: Intent) -> Answer<Outcome> {
     let shell = app.state::<Shell>();
     // A page without a core could say nothing but that.
-    let theme = shell.node().await?.settings_get().theme;
+    let appearance = Appearance::from(&shell.node().await?.settings_get());
     let ended = match shell.signing().begin(intent) {
         Ok(ended) => ended,
         Err(error) => {
@@ -161,7 +161,7 @@ pub(crate) async fn open(app: &AppHandle, intent: Intent) -> Answer<Outcome> {
             return Err(error);
         }
     };
-    if let Err(error) = open_window(app, theme) {
+    if let Err(error) = open_window(app, appearance) {
         shell.signing().end(Outcome::Cancelled);
         return Err(refused(
             "window_failed",
@@ -172,9 +172,9 @@ pub(crate) async fn open(app: &AppHandle, intent: Intent) -> Answer<Outcome> {
     Ok(ended.await.unwrap_or(Outcome::Cancelled))
 }
 
-fn open_window(app: &AppHandle, theme: Theme) -> tauri::Result<()> {
+fn open_window(app: &AppHandle, appearance: Appearance) -> tauri::Result<()> {
     let data = app.state::<Shell>().data().to_owned();
-    let page = WebviewUrl::App(address(theme).into());
+    let page = WebviewUrl::App(address(appearance).into());
     let mut builder = WebviewWindowBuilder::new(app, LABEL, page)
         .title("DecentralGPT Wallet")
         .inner_size(SIZE.0, SIZE.1)
@@ -191,12 +191,42 @@ fn open_window(app: &AppHandle, theme: Theme) -> tauri::Result<()> {
     Ok(())
 }
 
-/// The page has no command for settings; the one it needs comes with its address.
-fn address(theme: Theme) -> String {
-    match theme {
-        Theme::System => PAGE.to_owned(),
-        Theme::Light => format!("{PAGE}?theme=light"),
-        Theme::Dark => format!("{PAGE}?theme=dark"),
+/// How the window looks: its page has no command for settings.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Appearance {
+    theme: &'static str,
+    /// 1 is the normal size of text.
+    scale: f64,
+}
+
+impl From<&Settings> for Appearance {
+    fn from(settings: &Settings) -> Self {
+        Self {
+            theme: match settings.theme {
+                Theme::System => "system",
+                Theme::Light => "light",
+                Theme::Dark => "dark",
+            },
+            scale: settings.text_scale,
+        }
+    }
+}
+
+/// It comes with the page's address.
+fn address(Appearance { theme, scale }: Appearance) -> String {
+    format!("{PAGE}?theme={theme}&scale={scale}")
+}
+
+/// It was changed while the window may be open. That hears no event of ours, so it is told as the document that it is.
+pub(crate) fn wear(app: &AppHandle, Appearance { theme, scale }: Appearance) {
+    let Some(window) = app.get_webview_window(LABEL) else {
+        return;
+    };
+    let told = window.eval(format!(
+        "document.dispatchEvent(new CustomEvent('appearance', {{ detail: {{ theme: '{theme}', scale: {scale} }} }}))"
+    ));
+    if let Err(error) = told {
+        tracing::warn!("the signing window keeps its appearance: {error}");
     }
 }
 
@@ -352,7 +382,14 @@ mod tests {
         assert!(its("tauri://localhost/signing.html"));
         assert!(its("http://tauri.localhost/signing.html"));
         for theme in [Theme::System, Theme::Light, Theme::Dark] {
-            assert!(its(&format!("tauri://localhost/{}", address(theme))));
+            let settings = Settings {
+                theme,
+                text_scale: 1.25,
+                ..Settings::default()
+            };
+            let address = address(Appearance::from(&settings));
+            assert!(address.ends_with("&scale=1.25"), "{address}");
+            assert!(its(&format!("tauri://localhost/{address}")));
         }
         for other in [
             "tauri://localhost/",

@@ -40,9 +40,10 @@ pub(crate) use chat::{
 };
 pub(crate) use models::{ModelRow, ModelsView};
 pub(crate) use money::{
-    AskedPrice, EarningRow, EarningsBy, MoneyStatus, OfferPrice, Proof, Receiving, TransactionView,
+    AskedPrice, EarningRow, EarningsBy, MoneyStatus, OfferPrice, Payment, Proof, Receiving,
+    TransactionView,
 };
-pub(crate) use peers::{Invite, LogLine, Peer, PeerChoice};
+pub(crate) use peers::{Invite, Link, LogLine, Peer, PeerChoice};
 pub(crate) use settings::Settings;
 pub(crate) use sign::{Asked, Intent, Preview};
 pub(crate) use status::{Answered, Check, NodeStatus, Receipt};

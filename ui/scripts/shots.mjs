@@ -1,9 +1,11 @@
 // Pictures of every place over the demo backend, in light and dark, for a person to look at (ui/shots/, not kept),
 // and the checks that only a browser can make: the policy refuses nothing the window needs, hostile text stays text,
-// nothing is written to the console, and nothing but the window's own files is asked for.
+// nothing is written to the console, nothing but the window's own files is asked for, and axe finds no fault: names, roles,
+// order, contrast.
 //
 // npm run shots [-- NAME]   takes only the pictures whose name contains NAME. CHROMIUM names another browser.
-import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -14,6 +16,8 @@ const root = fileURLToPath(new URL("..", import.meta.url));
 const out = join(root, "shots");
 const only = process.argv[2] ?? "";
 const flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
+
+const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
 const open = (name) => async (page) => {
   await page.getByRole("navigation", { name: "Chats" }).getByText(name, { exact: true }).click();
@@ -132,7 +136,7 @@ const pictures = [
   { name: "receipt", does: step(open("Why bread dough tears"), (page) => page.getByRole("button", { name: "Receipt" }).click(), (page) => page.waitForTimeout(200)) },
   { name: "link", does: step(open("Regex for ISO dates"), (page) => page.getByRole("link", { name: "RFC 3339" }).click(), (page) => page.waitForTimeout(200)) },
   { name: "models", does: place("Models") },
-  { name: "models-details", does: step(place("Models"), (page) => page.getByRole("button", { name: "Details of Llama 3.2 3B" }).click()) },
+  { name: "models-details", does: step(place("Models"), (page) => page.getByRole("button", { name: "Details of Llama 3.2 3B" }).click()), tall: true },
   { name: "models-first", query: "scenario=first", does: place("Models") },
   { name: "models-empty", query: "scenario=first", does: step(place("Models"), (page) => page.getByRole("button", { name: "Offered by peers" }).click()) },
   { name: "models-refused", does: step(place("Models"), (page) => page.getByRole("button", { name: "Add a file" }).click(), (page) => page.waitForTimeout(150)) },
@@ -203,6 +207,37 @@ const pictures = [
   { name: "vote-propose", does: step(place("Vote"), (page) => page.getByRole("button", { name: "Propose", exact: true }).click(), (page) => page.waitForTimeout(200)) },
   { name: "settings", does: place("Settings"), tall: true },
   { name: "broken", query: "scenario=broken" },
+  { name: "invited", query: "link=invite", does: (page) => page.getByText("Addresses that would be dialled").waitFor() },
+  { name: "invited-own", query: "link=own&scenario=first", does: (page) => page.getByText("This is your own invite").waitFor() },
+  { name: "invited-refused", query: "link=refused", does: (page) => page.getByText("This link was not opened").waitFor() },
+  {
+    name: "payment",
+    does: step(open("Why bread dough tears"), async (page) => {
+      await page.getByRole("button", { name: "Receipt" }).click();
+      await page.getByRole("button", { name: "What paid for it" }).click();
+      await page.getByText("This device signed this voucher").waitFor();
+      await page.waitForTimeout(200);
+    }),
+  },
+  {
+    name: "toast-dialog",
+    does: step(
+      open("Letter to the landlord"),
+      async (page) => {
+        await page.getByRole("button", { name: "More for this chat" }).click();
+        await page.getByRole("menuitem", { name: "Delete" }).click();
+        await page.getByRole("button", { name: "Undo" }).waitFor();
+      },
+      place("Node"),
+      (page) => page.getByRole("button", { name: "Show my invite" }).click(),
+      (page) => page.waitForTimeout(250),
+    ),
+    holds: async (page) => {
+      const dialog = await page.getByRole("dialog").boundingBox();
+      const toast = await page.locator("[data-toasts] > div").boundingBox();
+      if (dialog.y + dialog.height > toast.y) throw new Error("a toast lies over a dialog");
+    },
+  },
   { name: "signing-send", page: "demo-signing.html", query: "intent=send&wallet=locked" },
   { name: "signing-unknown", page: "demo-signing.html", query: "intent=send&preview=unknown" },
   { name: "signing-start", page: "demo-signing.html", query: "intent=sign_start&preview=start" },
@@ -238,18 +273,19 @@ const frames = [
 ];
 /** The size that the signing window opens with. */
 const signing = { width: 560, height: 720 };
-const narrow = ["chat", "chat-first", "chat-consent", "models", "node", "wallet", "vote", "settings"];
-const scaled = ["chat", "models", "node", "wallet", "vote", "settings"];
+const narrow = ["toast-dialog", "chat", "chat-first", "chat-consent", "models", "models-details", "node", "wallet", "vote", "settings", "invited", "payment", "receipt"];
+const scaled = ["chat", "chat-first", "models", "models-details", "node", "wallet", "vote", "settings", "invited", "payment", "signing-send"];
 
 function planned() {
   const plan = [];
   for (const picture of pictures) {
     for (const frame of frames) plan.push({ ...picture, ...frame, ...(picture.page ? signing : {}) });
     if (narrow.includes(picture.name)) {
+      plan.push({ ...picture, suffix: "480", width: 480, height: 800, theme: "light" });
       plan.push({ ...picture, suffix: "640", width: 640, height: 800, theme: "light" });
       plan.push({ ...picture, suffix: "900", width: 900, height: 800, theme: "dark" });
     }
-    if (scaled.includes(picture.name)) plan.push({ ...picture, suffix: "200", width: 1280, height: 800, theme: "light", scale: 2 });
+    if (scaled.includes(picture.name)) plan.push({ ...picture, suffix: "200", ...(picture.page ? signing : { width: 1280, height: 800 }), theme: "light", scale: 2 });
   }
   return plan.filter((entry) => `${entry.name}-${entry.suffix}`.includes(only));
 }
@@ -283,6 +319,7 @@ for (const picture of planned()) {
     const wide = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
     if (wide > 0) throw new Error(`the page is ${wide} px too wide`);
     if (picture.tall) await grow(page, picture);
+    complaints.push(...(await faults(page)));
     await page.mouse.move(0, 0);
     await page.screenshot({ path: join(out, `${name}.png`) });
     if (complaints.length > 0) throw new Error(complaints.join("\n"));
@@ -303,9 +340,19 @@ if (failures > 0) {
   process.exit(1);
 }
 
+/** What axe finds, each with the element it is about. It runs beside the page: the policy does not let the page load it. */
+async function faults(page) {
+  await page.evaluate(axe);
+  // A menu hangs over the page, and belongs to none of its regions.
+  const rules = { region: { enabled: false } };
+  const runOnly = ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa", "best-practice"];
+  const { violations } = await page.evaluate((options) => window.axe.run(document, options), { runOnly, rules });
+  return violations.flatMap(({ id, nodes }) => nodes.map(({ html, any }) => `${id}: ${html.slice(0, 160)} ${any[0]?.message ?? ""}`));
+}
+
 /** Where the sidebar is folded, it is opened before a chat is chosen; choosing one folds it again. */
 async function unfold(page, picture) {
-  if (!picture.does || !["chat"].includes(picture.name)) return;
+  if (!picture.does || !["chat", "receipt", "payment", "toast-dialog"].includes(picture.name)) return;
   const button = page.getByRole("button", { name: "Show chats" });
   if (await button.isVisible()) await button.click();
 }

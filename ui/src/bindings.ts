@@ -66,10 +66,16 @@ export const commands = {
 	peersForgetRecords: () => typedError<null, ErrorView>(__TAURI_INVOKE("peers_forget_records")),
 	/**  All connections begin anew, as after sleep. */
 	peersWoke: () => typedError<null, ErrorView>(__TAURI_INVOKE("peers_woke")),
+	/**  What the link proposes that waits for an answer; null where none does. Nobody is dialled for it. */
+	linkWaiting: () => typedError<Link | null, ErrorView>(__TAURI_INVOKE("link_waiting")),
+	/**  The person answered the link that waited. */
+	linkDone: () => typedError<null, ErrorView>(__TAURI_INVOKE("link_done")),
 	moneyStatus: () => typedError<MoneyStatus, ErrorView>(__TAURI_INVOKE("money_status")),
 	/**  Times are milliseconds since 1970. */
 	earnings: (fromUnixMs: number, toUnixMs: number, by: EarningsBy) => typedError<EarningRow[], ErrorView>(__TAURI_INVOKE("earnings", { fromUnixMs, toUnixMs, by })),
 	proofOpen: (job: string) => typedError<Proof, ErrorView>(__TAURI_INVOKE("proof_open", { job })),
+	/**  What paid for an answer that this computer asked for. */
+	paymentOpen: (job: string) => typedError<Payment, ErrorView>(__TAURI_INVOKE("payment_open", { job })),
 	/**  Writes every row of the books where the person says. Null when they say nowhere. */
 	statementSave: (csv: boolean) => typedError<string | null, ErrorView>(__TAURI_INVOKE("statement_save", { csv })),
 	transactions: () => typedError<TransactionView[], ErrorView>(__TAURI_INVOKE("transactions")),
@@ -95,6 +101,7 @@ export const commands = {
 /** Events */
 export const events = {
 	chatsChanged: makeEvent<ChatsChanged, ChatsChanged>("chats-changed"),
+	linkArrived: makeEvent<LinkArrived, LinkArrived>("link-arrived"),
 	modelsChanged: makeEvent<ModelsChanged, ModelsChanged>("models-changed"),
 	moneyChanged: makeEvent<MoneyChanged, MoneyChanged>("money-changed"),
 	statusChanged: makeEvent<StatusChanged, StatusChanged>("status-changed"),
@@ -364,6 +371,8 @@ export type Intent = { kind: "create" } | { kind: "import" } | { kind: "unlock" 
 /**  What another computer needs to connect to this one. */
 export type Invite = {
 	text: string,
+	/**  The same as a link, which opens the app where it is installed. */
+	link: string,
 	qrSvg: string,
 	addresses: string[],
 };
@@ -392,6 +401,20 @@ export type Lender = {
 	/**  What off means. */
 	stops: string,
 };
+
+/**  What a link says that the system handed over. */
+export type Link = 
+/**  Somebody's invite. */
+{ kind: "invite"; 
+/**  As it is connected with. */
+text: string; peer: string; name: string; addresses: string[]; 
+/**  It leads to this computer itself. */
+own: boolean; blocked: boolean; connected: boolean } | 
+/**  Nothing that this app does. */
+{ kind: "refused"; error: ErrorView };
+
+/**  A link was handed over, and waits to be asked for. */
+export type LinkArrived = null;
 
 /**  A model that the vote lists. */
 export type ListedModel = {
@@ -645,6 +668,32 @@ export type Outcome =
 /**  Nothing was done, or not all of it. */
 "cancelled";
 
+/**  A voucher that was signed here. */
+export type PaidVoucher = {
+	payer: string,
+	payee: string,
+	signer: string,
+	vault: string,
+	chainId: number,
+	atUnixMs: number,
+	paid: string,
+	cumulative: string,
+	work: string,
+	/**  Made anew and checked; null where that key is not here any more. */
+	signature: string | null,
+	reservation: ReservationView | null,
+	/**  Null: not checked. */
+	chain: OnChain | null,
+};
+
+/**  What paid for an answer. */
+export type Payment = {
+	job: string,
+	receipt: boolean,
+	/**  Empty: it cost nothing. */
+	vouchers: PaidVoucher[],
+};
+
 /**  A connected peer. */
 export type Peer = {
 	id: string,
@@ -784,6 +833,14 @@ export type ReceiptRole = "provider" | "client";
 export type Receiving = {
 	address: string,
 	qrSvg: string,
+};
+
+/**  The reservation that stood when a voucher was signed. */
+export type ReservationView = {
+	upto: string,
+	untilUnixS: number,
+	nonce: number,
+	signature: string | null,
 };
 
 /**  Who speaks. */

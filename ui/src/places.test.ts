@@ -3,14 +3,18 @@ import { mount, unmount } from "svelte";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import App from "./App.svelte";
 import { type Backend, useBackend } from "./backend/backend";
-import type { Intent } from "./backend/types";
-import { demoBackend, type Scenario } from "./demo/backend";
-import { type MoneyScene, moneyStatus } from "./demo/money";
+import type { Intent, Link, Payment } from "./backend/types";
+import { demoBackend, type LinkScene, type Scenario } from "./demo/backend";
+import { type MoneyScene, moneyStatus, payment } from "./demo/money";
+import { INVITED } from "./demo/world";
+import { invites } from "./features/peers/invites.svelte";
 import { receipts } from "./features/receipts/receipts.svelte";
+import { payments } from "./features/wallet/payments.svelte";
 import { proofs } from "./features/wallet/proofs.svelte";
 import { models } from "./lib/models.svelte";
 import { money } from "./lib/money.svelte";
 import { settings } from "./lib/settings.svelte";
+import { toasts } from "./lib/toasts.svelte";
 import { t } from "./text";
 
 let app: ReturnType<typeof mount> | null = null;
@@ -25,11 +29,14 @@ afterEach(async () => {
   settings.value = null;
   proofs.open = null;
   receipts.open = null;
+  payments.open = null;
+  invites.link = null;
+  toasts.list = [];
 });
 
-async function open(place: keyof typeof t.app.places, scene: MoneyScene, change: Partial<Backend> = {}, scenario: Scenario = "full"): Promise<HTMLElement> {
+async function open(place: keyof typeof t.app.places, scene: MoneyScene, change: Partial<Backend> = {}, scenario: Scenario = "full", link: LinkScene | null = null): Promise<HTMLElement> {
   signed = [];
-  core = { ...demoBackend(scenario, 0, {}, scene), ...change };
+  core = { ...demoBackend(scenario, 0, {}, scene, link), ...change };
   const { signOpen } = core;
   useBackend({ ...core, signOpen: (intent) => (signed.push(intent), signOpen(intent)) });
   document.body.replaceChildren();
@@ -217,8 +224,8 @@ describe("the wallet's place", () => {
     const main = await open("wallet", "paid");
     button(t.wallet.changeLimits, main).click();
     const shown = await dialog();
-    await fill(shown, t.wallet.capDay, "0.250000000000000001");
-    await fill(shown, t.wallet.capChat, "");
+    await fill(shown, t.wallet.caps.daily, "0.250000000000000001");
+    await fill(shown, t.wallet.caps.chat, "");
     button(t.wallet.save, shown).click();
     await vi.waitFor(() => expect(settings.money).toMatchObject({ daily: "250000000000000001", chat: null, mode: "lend_and_spend" }));
   });
@@ -370,5 +377,133 @@ describe("every place of money", () => {
     // What cannot be pressed says why, somewhere in sight.
     const dead = [...main.querySelectorAll<HTMLButtonElement>("button:disabled")].filter((one) => one.textContent?.trim() !== t.peers.connectButton);
     for (const one of dead) expect(text(main), one.textContent ?? "").toMatch(new RegExp(`${one.textContent?.trim()}[^.]*: [a-zA-Z]`));
+  });
+});
+
+describe("a link that was followed", () => {
+  const dialled = (): [string[], Partial<Backend>] => {
+    const texts: string[] = [];
+    return [texts, { peersConnect: (text) => (texts.push(text), demoBackend("full", 0).peersConnect(text)) }];
+  };
+
+  it("is shown with all that it would dial, and dials nobody before the person says so", async () => {
+    const [texts, change] = dialled();
+    await open("chat", "off", change, "full", "invite");
+    const shown = await dialog();
+    expect(text(shown)).toContain(t.peers.linkTitle);
+    for (const part of [INVITED.peer, ...INVITED.addresses]) expect(text(shown)).toContain(part);
+    expect(texts).toEqual([]);
+    button(t.peers.connectButton, shown).click();
+    await vi.waitFor(() => expect(texts).toEqual([INVITED.text]));
+    await vi.waitFor(() => expect(document.querySelector("[role=dialog]")).toBeNull());
+    expect(await core.linkWaiting()).toBeNull();
+  });
+
+  it("dials nobody where the person says no", async () => {
+    const [texts, change] = dialled();
+    await open("chat", "off", change, "full", "invite");
+    button(t.common.cancel, await dialog()).click();
+    await vi.waitFor(() => expect(document.querySelector("[role=dialog]")).toBeNull());
+    expect(await core.linkWaiting()).toBeNull();
+    expect(texts).toEqual([]);
+  });
+
+  it("offers nothing to press where it leads to this computer, or is refused", async () => {
+    for (const [scene, said] of [
+      ["own", t.peers.linkOwn],
+      ["refused", t.peers.linkRefused],
+    ] as const) {
+      const [, change] = dialled();
+      await open("chat", "off", change, "full", scene);
+      const shown = await dialog();
+      expect(text(shown)).toContain(said);
+      expect(() => button(t.peers.connectButton, shown)).toThrow();
+      if (app) await unmount(app);
+      app = null;
+      invites.link = null;
+    }
+  });
+
+  it("says in place why the computer was not reached, and can be tried again", async () => {
+    await open("chat", "off", { peersConnect: () => Promise.reject(new Error("Nobody answered there.")) }, "full", "invite");
+    const shown = await dialog();
+    button(t.peers.connectButton, shown).click();
+    await vi.waitFor(() => expect(text(shown)).toContain("Nobody answered there."));
+    button(t.peers.connectButton, shown);
+  });
+
+  it("that comes while the window is open is asked for", async () => {
+    let tell = () => {};
+    let waiting: Link | null = null;
+    await open("chat", "off", { onLink: async (listener) => ((tell = listener), () => {}), linkWaiting: async () => waiting });
+    expect(document.querySelector("[role=dialog]")).toBeNull();
+    waiting = INVITED;
+    tell();
+    expect(text(await dialog())).toContain(INVITED.peer);
+  });
+});
+
+describe("what paid for an answer", () => {
+  it("opens from its receipt: what was signed, for whom, and what the chain says", async () => {
+    await open("chat", "paid");
+    await receipts.show("of-mine");
+    button(t.payment.open, await dialog()).click();
+    await vi.waitFor(() => expect(text(document.body)).toContain(t.payment.made));
+    const shown = text(await dialog());
+    for (const part of [t.payment.title, t.proof.covered, t.payment.reservation, "0.00056 DGC", "0.041256 DGC"]) expect(shown).toContain(part);
+    button(t.proof.openReceipt, await dialog()).click();
+    await vi.waitFor(() => expect(receipts.open).not.toBeNull());
+  });
+
+  it("claims no signature where the key is gone, and is not offered where nothing was paid", async () => {
+    const bare = (job: string): Payment => ({ job, receipt: false, vouchers: payment(job, Date.now()).vouchers.map((voucher) => ({ ...voucher, signature: null, reservation: null, chain: null })) });
+    await open("chat", "paid", { paymentOpen: async (job) => bare(job) });
+    await payments.show("of-mine");
+    const shown = text(await dialog());
+    expect(shown).toContain(t.payment.keyGone);
+    expect(shown).not.toContain(t.payment.made);
+    expect(shown).toContain(t.proof.notChecked);
+    payments.open = null;
+    await vi.waitFor(() => expect(document.querySelector("[role=dialog]")).toBeNull());
+    await receipts.show("job-1");
+    expect(() => button(t.payment.open)).toThrow();
+  });
+});
+
+describe("the price at the model", () => {
+  it("says what is asked here and by others, and is set there", async () => {
+    const main = await open("models", "paid");
+    const name = models.find("llama-3.2-3b-instruct")?.name ?? "";
+    expect(text(main)).toContain(t.models.youAsk("0.4 DGC (worth nothing)"));
+    button(t.models.details(name), main).click();
+    await vi.waitFor(() => expect(text(main)).toContain(t.models.payMost));
+    button(t.modes.changeModel(name), main).click();
+    const shown = await dialog();
+    await fill(shown, t.modes.priceOwn, "0.7");
+    button(t.wallet.save, shown).click();
+    await vi.waitFor(async () => expect((await core.settingsGet()).money.models["llama-3.2-3b-instruct"]?.price).toBe("700000000000000000"));
+  });
+
+  it("is not there where money is off", async () => {
+    const main = await open("models", "off");
+    button(t.models.details(models.rows[0]?.name ?? ""), main).click();
+    await vi.waitFor(() => expect(text(main)).toContain(t.models.digest));
+    expect(text(main)).not.toContain(t.models.payMost);
+  });
+});
+
+describe("a toast", () => {
+  it("is read and dismissed beside an open dialog, which stays", async () => {
+    await open("wallet", "paid");
+    proofs.open = { proof: await core.proofOpen("paid-1"), paid: "1" };
+    await dialog();
+    toasts.warn({ message: "Something went wrong.", fix: null });
+    const dismiss = await vi.waitFor(() => button(t.common.dismiss));
+    expect(document.documentElement.style.getPropertyValue("--toasts")).not.toBe("0px");
+    dismiss.dispatchEvent(new PointerEvent("pointerdown", { bubbles: true }));
+    dismiss.click();
+    await vi.waitFor(() => expect(toasts.list).toEqual([]));
+    expect(proofs.open).not.toBeNull();
+    expect(document.documentElement.style.getPropertyValue("--toasts")).toBe("0px");
   });
 });

@@ -314,6 +314,11 @@ pub(crate) enum WalletAct {
     Balance,
     /// The transactions of this computer, the newest first
     History,
+    /// What paid for an answer: what was signed, for whom, and what the chain says of it
+    Payment {
+        /// The answer's job, as its receipt names it
+        job: String,
+    },
     /// Put tokens into the vault, and let this computer pay out of them
     Deposit {
         /// In tokens, as 12.5

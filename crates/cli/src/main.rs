@@ -16,6 +16,7 @@ mod listing;
 mod models;
 mod money;
 mod output;
+mod payment;
 mod peers;
 mod prices;
 mod serve;

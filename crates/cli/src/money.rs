@@ -467,7 +467,7 @@ pub(crate) async fn claim(
 }
 
 /// What stands behind every amount of a test network.
-fn worth(test: bool) -> &'static str {
+pub(crate) fn worth(test: bool) -> &'static str {
     match test {
         true => " (worth nothing)",
         false => "",

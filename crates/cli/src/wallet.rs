@@ -15,6 +15,7 @@ use crate::{
     failure::Failure,
     money::{self, Act},
     output::Output,
+    payment,
     stop::Stop,
     wallet_typed::{new_password, secret},
     words::columns,
@@ -106,6 +107,7 @@ pub(crate) async fn wallet(
         }
         WalletAct::Balance => money::balance(core, json, output).await,
         WalletAct::History => money::history(core, json, output).await,
+        WalletAct::Payment { job } => payment::payment(core, &job, json, output).await,
         WalletAct::Deposit { amount, sure } => {
             let amount = money::amount(&amount)?;
             let act = Act::new(Intent::Deposit { amount }, sure, file, json);

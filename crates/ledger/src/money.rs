@@ -5,6 +5,7 @@
 //! count it again.
 //!
 //! - `payer`: promises, reservations and grants of a signer that lives here; what was spent, for caps.
+//! - `paid`: by which promises an answer was paid.
 //! - `payee`: the highest voucher of each line, what a payer owes, what is due to be claimed.
 //! - `chain`: events of final blocks, each once.
 //! - `earnings`, `statement`, `audit`: the books, read.
@@ -15,6 +16,7 @@ mod chain;
 mod earnings;
 mod journal;
 mod lines;
+mod paid;
 mod payee;
 mod payer;
 mod posting;
@@ -24,6 +26,7 @@ pub use audit::{AuditReport, Disagreement};
 pub use chain::{ChainBlock, ChainEvent, ChainRow, Head, Mine};
 pub use earnings::{By, EarningKey, EarningRow, Earnings, EarningsQuery, JobEarning};
 pub use journal::{Account, Balance};
+pub use paid::JobPayment;
 pub use payee::{Debt, DueWhy, HeldReservation, HeldVoucher, LineState, OpenLine, VoucherRow};
 pub use payer::{BookLine, BookRows, Hold, HoldRow, Lost, LostSigner, Promise, Seen};
 pub use statement::{StatementFormat, StatementRow};

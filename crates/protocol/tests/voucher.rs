@@ -11,7 +11,7 @@ use protocol::{
         Address, B256, RESERVATION_BYTES, Reservation, SessionKey, VOUCHER_BYTES, Vault, Voucher,
         VoucherError,
         payee::{self, Costs, Debt, KnownSigner, LineOfJob, Next, NotServed, SignerFacts},
-        payer::{Book, FIRST_RESERVATION_S, Grant, MAX_RESERVATION_S, Refused},
+        payer::{Book, FIRST_RESERVATION_S, Grant, Hold, MAX_RESERVATION_S, Refused},
     },
 };
 
@@ -493,4 +493,47 @@ fn nothing_is_asked_for_what_is_free() {
         payee::next(&Prices::FREE, &over, &Debt::default(), &COSTS, &line, NOW),
         Ok(Next::Serve)
     );
+}
+
+#[test]
+fn what_was_signed_before_is_signed_again_to_the_byte_and_nothing_else_is() {
+    let mut book = book(1_000);
+    let (payee, work) = (address(2), B256::repeat_byte(9));
+    let promised = book.promise(payee, 100, work, NOW).unwrap();
+    let signed = key().sign(&vault(), promised).unwrap();
+    let held = book.hold(payee, 150, NOW + 60, 100, NOW).unwrap();
+    let reserved = key().sign_reservation(&vault(), held).unwrap();
+    let hold = Hold {
+        upto: 150,
+        until: NOW + 60,
+        nonce: 1,
+    };
+
+    let again = book.again(payee, 100, work).unwrap();
+    assert_eq!(key().sign(&vault(), again).unwrap(), signed);
+    let again = book.hold_again(payee, hold).unwrap();
+    assert_eq!(key().sign_reservation(&vault(), again).unwrap(), reserved);
+
+    // More than was promised, to somebody else, or held otherwise: no.
+    assert_eq!(book.again(payee, 101, work), None);
+    assert_eq!(book.again(address(3), 1, work), None);
+    let longer = Hold {
+        until: NOW + 61,
+        ..hold
+    };
+    let higher = Hold { upto: 151, ..hold };
+    let next = Hold { nonce: 2, ..hold };
+    for other in [longer, higher, next] {
+        assert_eq!(book.hold_again(payee, other), None, "{other:?}");
+    }
+    assert_eq!(book.hold_again(address(3), hold), None);
+    assert_eq!(book.promised(), 150, "nothing more is promised by it");
+
+    // Given up, it may be signed again only where the line has come that far.
+    book.released(&payee, 1);
+    assert_eq!(book.hold_again(payee, hold), None);
+    let promised = book.promise(payee, 150, work, NOW).unwrap();
+    assert_eq!(promised.cumulative(), 150);
+    assert!(book.hold_again(payee, hold).is_some());
+    assert_eq!(book.hold_again(payee, next), None);
 }

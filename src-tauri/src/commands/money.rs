@@ -8,8 +8,8 @@ use super::Answer;
 use super::system::path_of;
 use crate::shell::Shell;
 use crate::view::{
-    AskedPrice, EarningRow, EarningsBy, MoneyStatus, OfferPrice, Proof, Receiving, TransactionView,
-    VoteStatus,
+    AskedPrice, EarningRow, EarningsBy, MoneyStatus, OfferPrice, Payment, Proof, Receiving,
+    TransactionView, VoteStatus,
 };
 
 #[tauri::command]
@@ -43,6 +43,13 @@ pub(crate) async fn earnings(
 #[specta::specta]
 pub(crate) async fn proof_open(shell: State<'_, Shell>, job: String) -> Answer<Proof> {
     Ok(shell.node().await?.proof_open(&job).await?.into())
+}
+
+/// What paid for an answer that this computer asked for.
+#[tauri::command]
+#[specta::specta]
+pub(crate) async fn payment_open(shell: State<'_, Shell>, job: String) -> Answer<Payment> {
+    Ok(shell.node().await?.payment_open(&job).await?.into())
 }
 
 /// Writes every row of the books where the person says. Null when they say nowhere.

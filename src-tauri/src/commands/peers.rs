@@ -4,7 +4,7 @@ use tauri::State;
 
 use super::Answer;
 use crate::shell::Shell;
-use crate::view::{Invite, LogLine, Peer, PeerChoice};
+use crate::view::{Invite, Link, LogLine, Peer, PeerChoice};
 
 #[tauri::command]
 #[specta::specta]
@@ -67,5 +67,25 @@ pub(crate) async fn peers_forget_records(shell: State<'_, Shell>) -> Answer<()> 
 #[specta::specta]
 pub(crate) async fn peers_woke(shell: State<'_, Shell>) -> Answer<()> {
     shell.node().await?.peers_woke().await;
+    Ok(())
+}
+
+/// What the link proposes that waits for an answer; null where none does. Nobody is dialled for it.
+#[tauri::command]
+#[specta::specta]
+pub(crate) async fn link_waiting(shell: State<'_, Shell>) -> Answer<Option<Link>> {
+    let node = shell.node().await?;
+    let read = shell.links().waiting();
+    Ok(read.map(|read| match read {
+        Ok(invite) => node.invite_look(&invite).into(),
+        Err(error) => node::NodeError::from(error).into(),
+    }))
+}
+
+/// The person answered the link that waited.
+#[tauri::command]
+#[specta::specta]
+pub(crate) fn link_done(shell: State<'_, Shell>) -> Answer<()> {
+    shell.links().done();
     Ok(())
 }

@@ -1,9 +1,10 @@
 //! The settings file, and the checks that say what is wrong with this computer.
 
-use tauri::State;
+use tauri::{AppHandle, State};
 
 use super::Answer;
 use crate::shell::Shell;
+use crate::signing;
 use crate::view::{Check, Settings};
 
 #[tauri::command]
@@ -14,8 +15,16 @@ pub(crate) async fn settings_get(shell: State<'_, Shell>) -> Answer<Settings> {
 
 #[tauri::command]
 #[specta::specta]
-pub(crate) async fn settings_set(shell: State<'_, Shell>, settings: Settings) -> Answer<()> {
-    Ok(shell.node().await?.settings_set(settings.into()).await?)
+pub(crate) async fn settings_set(
+    app: AppHandle,
+    shell: State<'_, Shell>,
+    settings: Settings,
+) -> Answer<()> {
+    let settings = node::Settings::from(settings);
+    let appearance = signing::Appearance::from(&settings);
+    shell.node().await?.settings_set(settings).await?;
+    signing::wear(&app, appearance);
+    Ok(())
 }
 
 #[tauri::command]

@@ -447,13 +447,93 @@ impl From<money::Proof> for Proof {
                 signature: signed.signature,
                 valid: signed.valid,
             }),
-            chain: proof.chain.map(|chain| OnChain {
-                claimed: chain.claimed,
-                covered: chain.covered,
-                block: number(chain.block),
-                checked_unix_ms: number(chain.checked_unix_ms),
-                endpoints: chain.endpoints,
+            chain: proof.chain.map(Into::into),
+        }
+    }
+}
+
+impl From<money::ChainView> for OnChain {
+    fn from(chain: money::ChainView) -> Self {
+        Self {
+            claimed: chain.claimed,
+            covered: chain.covered,
+            block: number(chain.block),
+            checked_unix_ms: number(chain.checked_unix_ms),
+            endpoints: chain.endpoints,
+        }
+    }
+}
+
+/// What paid for an answer.
+#[derive(Debug, Clone, Serialize, Type)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Payment {
+    pub job: String,
+    pub receipt: bool,
+    /// Empty: it cost nothing.
+    pub vouchers: Vec<PaidVoucher>,
+}
+
+/// A voucher that was signed here.
+#[derive(Debug, Clone, Serialize, Type)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct PaidVoucher {
+    pub payer: String,
+    pub payee: String,
+    pub signer: String,
+    pub vault: String,
+    pub chain_id: f64,
+    pub at_unix_ms: f64,
+    pub paid: String,
+    pub cumulative: String,
+    pub work: String,
+    /// Made anew and checked; null where that key is not here any more.
+    pub signature: Option<String>,
+    pub reservation: Option<ReservationView>,
+    /// Null: not checked.
+    pub chain: Option<OnChain>,
+}
+
+/// The reservation that stood when a voucher was signed.
+#[derive(Debug, Clone, Serialize, Type)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ReservationView {
+    pub upto: String,
+    pub until_unix_s: f64,
+    pub nonce: f64,
+    pub signature: Option<String>,
+}
+
+impl From<money::Payment> for Payment {
+    fn from(payment: money::Payment) -> Self {
+        Self {
+            job: payment.job,
+            receipt: payment.receipt,
+            vouchers: payment.vouchers.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<money::PaidVoucher> for PaidVoucher {
+    fn from(voucher: money::PaidVoucher) -> Self {
+        Self {
+            payer: voucher.payer,
+            payee: voucher.payee,
+            signer: voucher.signer,
+            vault: voucher.vault,
+            chain_id: number(voucher.chain_id),
+            at_unix_ms: number(voucher.at_unix_ms),
+            paid: voucher.paid,
+            cumulative: voucher.cumulative,
+            work: voucher.work,
+            signature: voucher.signature,
+            reservation: voucher.reservation.map(|held| ReservationView {
+                upto: held.upto,
+                until_unix_s: number(held.until_unix_s),
+                nonce: number(held.nonce),
+                signature: held.signature,
             }),
+            chain: voucher.chain.map(Into::into),
         }
     }
 }

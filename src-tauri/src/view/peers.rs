@@ -3,7 +3,7 @@
 use serde::Serialize;
 use specta::Type;
 
-use super::{maybe, number};
+use super::{ErrorView, maybe, number};
 
 /// Who dialled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Type)]
@@ -133,8 +133,34 @@ pub(crate) struct PeerChoice {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Invite {
     pub text: String,
+    /// The same as a link, which opens the app where it is installed.
+    pub link: String,
     pub qr_svg: String,
     pub addresses: Vec<String>,
+}
+
+/// What a link says that the system handed over.
+#[derive(Debug, Clone, Serialize, Type)]
+#[serde(
+    tag = "kind",
+    rename_all = "snake_case",
+    rename_all_fields = "camelCase"
+)]
+pub(crate) enum Link {
+    /// Somebody's invite.
+    Invite {
+        /// As it is connected with.
+        text: String,
+        peer: String,
+        name: String,
+        addresses: Vec<String>,
+        /// It leads to this computer itself.
+        own: bool,
+        blocked: bool,
+        connected: bool,
+    },
+    /// Nothing that this app does.
+    Refused { error: ErrorView },
 }
 
 same_variants!(from node::Direction { In, Out });
@@ -235,8 +261,31 @@ impl From<node::Invite> for Invite {
     fn from(invite: node::Invite) -> Self {
         Self {
             text: invite.text,
+            link: invite.link,
             qr_svg: invite.qr_svg,
             addresses: invite.addresses,
+        }
+    }
+}
+
+impl From<node::peers::Invited> for Link {
+    fn from(invited: node::peers::Invited) -> Self {
+        Self::Invite {
+            text: invited.text,
+            peer: invited.peer,
+            name: invited.name,
+            addresses: invited.addresses,
+            own: invited.own,
+            blocked: invited.blocked,
+            connected: invited.connected,
+        }
+    }
+}
+
+impl From<node::NodeError> for Link {
+    fn from(error: node::NodeError) -> Self {
+        Self::Refused {
+            error: error.into(),
         }
     }
 }

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 mod desk;
+mod links;
 mod money;
 mod page;
 mod processes;
@@ -294,13 +295,21 @@ impl Bench {
     }
 
     fn open_on<'d>(&self, driver: &'d Driver, folder: &Path) -> App<'d> {
+        self.start(driver, folder, &[])
+    }
+
+    /// With what the system adds to the command line.
+    fn open_with<'d>(&self, driver: &'d Driver, more: &[&str]) -> App<'d> {
+        self.start(driver, self.folder.path(), more)
+    }
+
+    fn start<'d>(&self, driver: &'d Driver, folder: &Path, more: &[&str]) -> App<'d> {
         let binary = program("decentralgpt-desktop");
+        let folder = folder.display().to_string();
+        let arguments = [&["--data", &folder], more].concat();
         App::new(
             driver,
-            driver.open(
-                &binary.display().to_string(),
-                &["--data", &folder.display().to_string()],
-            ),
+            driver.open(&binary.display().to_string(), &arguments),
         )
     }
 

@@ -52,7 +52,7 @@ fn a_wallet_is_made_filled_and_pays_for_an_answer_that_another_window_earns() {
     deposit(&devnet, &asking, &app);
 
     let paid = ask_and_pay(&devnet, &asking, &app, &address);
-    earns(&devnet, &lending, &lender, paid);
+    earns(&devnet, &lending, &lender, &paid);
 
     nobody_knows(&app, &main_pages, &secrets);
     nothing_is_written(&asking, &secrets);
@@ -189,7 +189,7 @@ fn deposit(devnet: &World, bench: &Bench, app: &App<'_>) {
 }
 
 /// Asks the other window's computer, and says what the answer cost.
-fn ask_and_pay(devnet: &World, bench: &Bench, app: &App<'_>, address: &str) -> u128 {
+fn ask_and_pay(devnet: &World, bench: &Bench, app: &App<'_>, address: &str) -> Paid {
     let symbol = &devnet.network().token.symbol;
     app.connect(address);
     app.wait_for_text("Connected to");
@@ -214,6 +214,12 @@ fn ask_and_pay(devnet: &World, bench: &Bench, app: &App<'_>, address: &str) -> u
     let paid = units(&app.value_of("Due"), symbol);
     assert!(paid > 0, "an answer for nothing");
     bench.pictures(app, "receipt-paid");
+    app.click_button("What paid for it");
+    app.wait_for_text("This device signed this voucher.");
+    assert_eq!(units(&app.value_of("This answer"), symbol), paid);
+    assert_eq!(units(&app.value_of("Running total"), symbol), paid);
+    let signature = app.value_of("Signature");
+    bench.pictures(app, "payment");
     app.close_dialog();
     app.wait("the same sum in the wallet", || {
         let status = app.invoke("money_status", json!({})).ok()?;
@@ -222,11 +228,22 @@ fn ask_and_pay(devnet: &World, bench: &Bench, app: &App<'_>, address: &str) -> u
     app.go("Wallet");
     app.wait_for_text("Spent today");
     bench.pictures(app, "wallet-spent");
-    paid
+    Paid {
+        units: paid,
+        signature,
+    }
+}
+
+/// What an answer cost, and the signature by which its asker proves that.
+struct Paid {
+    units: u128,
+    signature: String,
 }
 
 /// What the asker paid is a row here, and the row opens what proves it.
-fn earns(devnet: &World, bench: &Bench, app: &App<'_>, paid: u128) {
+fn earns(devnet: &World, bench: &Bench, app: &App<'_>, paid: &Paid) {
+    let signature = &paid.signature;
+    let paid = paid.units;
     let symbol = &devnet.network().token.symbol;
     app.go("Wallet");
     let row = app.wait("a row that was paid out", || {
@@ -245,6 +262,8 @@ fn earns(devnet: &World, bench: &Bench, app: &App<'_>, paid: u128) {
     app.wait_for_text("Paid: what was claimed reaches this running total.");
     let total = app.value_of("Running total");
     assert_eq!(units(&total, symbol), paid, "one answer was asked: {total}");
+    // The payee has the very bytes that the payer shows, which were made anew.
+    assert_eq!(&app.value_of("Signature"), signature);
     bench.pictures(app, "voucher-proof");
     app.click_button("Open the receipt");
     app.wait_for_text("You answered");

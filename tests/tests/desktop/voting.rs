@@ -23,6 +23,8 @@ const WRAPPED: u128 = 40;
 /// a test takes.
 const VOTING_DELAY_S: u32 = 20;
 const VOTING_PERIOD_S: u32 = 3600;
+/// Of the proposal.
+const TITLE: &str = "Lower the share of the audits";
 
 #[test]
 fn a_vote_is_read_from_its_calls_and_counted_as_it_was_shown() {
@@ -51,7 +53,7 @@ fn a_vote_is_read_from_its_calls_and_counted_as_it_was_shown() {
     take_power(&devnet, &bench, &app);
     propose(&devnet);
 
-    app.wait_for_text("Lower the share of the audits");
+    app.wait_for_text(TITLE);
     app.wait_for_text("Upcoming");
     bench.pictures_down(&app, "vote-upcoming");
     app.wait("an open vote", || app.find_button("For"));
@@ -72,19 +74,28 @@ fn a_vote_is_read_from_its_calls_and_counted_as_it_was_shown() {
     let governor = devnet.network().governor;
     assert_eq!(shown.figure("To")[0], governor.to_checksum(None));
     assert_eq!(shown.call["Vote"], "for");
+    assert_eq!(shown.call["Title"], TITLE);
+    let change = &shown.call["Change"];
+    for words in ["0.50 %", "now 1.00 %"] {
+        assert!(change.contains(words), "what would change: {change}");
+    }
     assert!(shown.passes, "{shown:?}");
     signing.sign();
     app.wait("a final vote", || {
         newest(&app, "final").filter(|sent| sent["title"] == "Vote")
     });
 
-    let (proposal, standing) = devnet.ask(|chain| {
-        let chain = chain.clone();
-        async move {
-            let proposal = chain.proposals().await?.remove(0);
-            let standing = chain.standing(&proposal, wallet).await?;
-            Ok::<_, chain::ChainError>((proposal, standing))
-        }
+    // This test reads the chain for itself, perhaps a moment later.
+    let (proposal, standing) = app.wait("a vote that the chain counts", || {
+        let (proposal, standing) = devnet.ask(|chain| {
+            let chain = chain.clone();
+            async move {
+                let proposal = chain.proposals().await?.remove(0);
+                let standing = chain.standing(&proposal, wallet).await?;
+                Ok::<_, chain::ChainError>((proposal, standing))
+            }
+        });
+        standing.1.then_some((proposal, standing))
     });
     assert_eq!(shown.call["Proposal"], proposal.id.to_string());
     assert_eq!(proposal.votes_for, WRAPPED * UNIT);
@@ -160,8 +171,6 @@ fn propose(devnet: &World) {
     devnet.send(&Call::Delegate { to: maker });
     devnet.send(&Call::Propose {
         changes: vec![Change::AuditRate(50)],
-        description:
-            "# Lower the share of the audits\n\nHalf of it is enough by what was found so far."
-                .to_owned(),
+        description: format!("# {TITLE}\n\nHalf of it is enough by what was found so far."),
     });
 }

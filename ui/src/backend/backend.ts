@@ -14,12 +14,14 @@ import type {
   ErrorView,
   Intent,
   Invite,
+  Link,
   LogLine,
   ModelRow,
   ModelsView,
   MoneyStatus,
   NodeStatus,
   OfferPrice,
+  Payment,
   Peer,
   PeerChoice,
   Proof,
@@ -107,11 +109,17 @@ export interface Backend {
   peersForgetRecords(): Promise<void>;
   /** All connections begin anew. */
   peersWoke(): Promise<void>;
+  /** What the link says that the system handed over and nobody answered yet. Nobody is dialled for it. */
+  linkWaiting(): Promise<Link | null>;
+  /** It was answered: the next one may come. */
+  linkDone(): Promise<void>;
 
   moneyStatus(): Promise<MoneyStatus>;
   /** The newest first. */
   earnings(fromUnixMs: number, toUnixMs: number, by: EarningsBy): Promise<EarningRow[]>;
   proofOpen(job: string): Promise<Proof>;
+  /** What paid for an answer that this computer asked for. */
+  paymentOpen(job: string): Promise<Payment>;
   /** The whole ledger as a file; null when the person saved nothing. */
   statementSave(format: "csv" | "json"): Promise<string | null>;
   transactions(): Promise<TransactionView[]>;
@@ -136,6 +144,8 @@ export interface Backend {
   onModels(listener: (models: ModelsView) => void): Promise<Unlisten>;
   onMoney(listener: (money: MoneyStatus) => void): Promise<Unlisten>;
   onChats(listener: (chats: ChatSummary[]) => void): Promise<Unlisten>;
+  /** A link was handed over; `linkWaiting` says which. */
+  onLink(listener: () => void): Promise<Unlisten>;
 }
 
 let chosen: Backend | null = null;

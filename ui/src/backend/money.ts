@@ -175,8 +175,33 @@ export type Proof = {
     signature: string;
     valid: boolean;
   } | null;
-  /** What the chain says; null is not checked. Covered is what is paid already, or what the signer has left pays. */
-  chain: { claimed: Units; covered: boolean; block: number; checkedUnixMs: number; endpoints: number } | null;
+  chain: OnChain | null;
+};
+
+/** What the chain says of a voucher's line; null is not checked. Covered is what is paid already, or what the signer has left pays. */
+export type OnChain = { claimed: Units; covered: boolean; block: number; checkedUnixMs: number; endpoints: number };
+
+/** What paid for an answer that this computer asked for; no voucher: it cost nothing. */
+export type Payment = { job: string; receipt: boolean; vouchers: PaidVoucher[] };
+
+/** The last voucher that one key of this computer signed for it. */
+export type PaidVoucher = {
+  payer: string;
+  payee: string;
+  signer: string;
+  vault: string;
+  chainId: number;
+  atUnixMs: number;
+  /** What this answer cost by it. */
+  paid: Units;
+  /** All that was promised between the two until then. */
+  cumulative: Units;
+  work: string;
+  /** Made anew and checked; null where that key is not here any more. */
+  signature: string | null;
+  /** The reservation that stood when it was signed. */
+  reservation: { upto: Units; untilUnixS: number; nonce: number; signature: string | null } | null;
+  chain: OnChain | null;
 };
 
 export type Asset = { amount: Units; symbol: string };

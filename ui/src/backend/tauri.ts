@@ -73,10 +73,13 @@ export const tauriBackend: Backend = {
   peersNewName: () => done(commands.peersNewName()),
   peersForgetRecords: () => done(commands.peersForgetRecords()),
   peersWoke: () => done(commands.peersWoke()),
+  linkWaiting: () => value(commands.linkWaiting()),
+  linkDone: () => done(commands.linkDone()),
 
   moneyStatus: () => value(commands.moneyStatus()),
   earnings: (fromUnixMs, toUnixMs, by) => value(commands.earnings(fromUnixMs, toUnixMs, by)),
   proofOpen: (job) => value(commands.proofOpen(job)),
+  paymentOpen: (job) => value(commands.paymentOpen(job)),
   statementSave: (format) => value(commands.statementSave(format === "csv")),
   transactions: () => value(commands.transactions()),
   moneyReceive: (role) => value(commands.moneyReceive(role === "spend")),
@@ -96,4 +99,5 @@ export const tauriBackend: Backend = {
   onModels: (listener) => events.modelsChanged.listen((event) => listener(event.payload)),
   onMoney: (listener) => events.moneyChanged.listen((event) => listener(event.payload)),
   onChats: (listener) => events.chatsChanged.listen((event) => listener(event.payload)),
+  onLink: (listener) => events.linkArrived.listen(() => listener()),
 };

@@ -13,6 +13,7 @@ export type {
   ErrorView,
   Fit,
   Invite,
+  Link,
   LogLine,
   Message,
   MessageState,

@@ -7,6 +7,7 @@ import {
   type ChatSummary,
   type ChatView,
   type ErrorView,
+  type Link,
   type Message,
   type ModelRow,
   type ModelState,
@@ -19,11 +20,14 @@ import {
 } from "../backend/types";
 import { blankChat } from "../features/chat/session.svelte";
 import { conversations, type Draft, EARLIER, message, paid, PEERS } from "./chats";
-import { grouped, jobs, LIMITS, type MoneyScene, moneyStatus, offers, PRICE_CAP, prices, proof, transactions, voteStatus, WALLET } from "./money";
-import { answered, CHECKS, modelRows, modelsView, peers, receipt, SETTINGS, status } from "./world";
+import { grouped, jobs, LIMITS, type MoneyScene, moneyStatus, offers, payment, PRICE_CAP, prices, proof, transactions, voteStatus, WALLET } from "./money";
+import { answered, CHECKS, INVITED, modelRows, modelsView, peers, receipt, SETTINGS, status } from "./world";
 
 /** full: a month of use. first: the first start. bare: no model and nobody. broken: the core does not start. */
 export type Scenario = "full" | "first" | "bare" | "broken";
+
+/** A link that was followed: an invite, one's own, or something that no link may ask for. */
+export type LinkScene = "invite" | "own" | "refused";
 
 export const ANSWER =
   "The sky is blue because air scatters **short** waves more than long ones. This is *Rayleigh scattering*: its strength falls with the fourth power of the wavelength.\n\nAt sunset the light crosses more air, and what is left is red.";
@@ -32,7 +36,7 @@ const refuse = (view: ErrorView): never => {
   throw new BackendError(view);
 };
 
-export function demoBackend(scenario: Scenario = "full", pieceMs = 12, settings: Partial<Settings> = {}, scene: MoneyScene = scenario === "full" ? "paid" : "off"): Backend {
+export function demoBackend(scenario: Scenario = "full", pieceMs = 12, settings: Partial<Settings> = {}, scene: MoneyScene = scenario === "full" ? "paid" : "off", asked: LinkScene | null = null): Backend {
   const now = Date.now();
   const bare = scenario === "bare";
   const full = scenario === "full";
@@ -66,6 +70,8 @@ export function demoBackend(scenario: Scenario = "full", pieceMs = 12, settings:
   const earned = sent.length > 0 ? jobs(now) : [];
   const chats = new Map<string, Draft>(full ? conversations(now).map((chat) => [chat.id, chat]) : []);
   const deleted = new Map<string, Draft>();
+  let link: Link | null =
+    asked === null ? null : asked === "refused" ? { kind: "refused", error: { code: "link_refused", message: "This link is no invite, and nothing else can be opened by a link.", fix: "Ask for the invite again and paste all of it, or paste an address that begins with /ip4 or /ip6." } } : { ...INVITED, own: asked === "own" };
   const samplings = new Map<string, Sampling>();
   const stopping = new Set<string>();
   let made = 0;
@@ -337,7 +343,10 @@ export function demoBackend(scenario: Scenario = "full", pieceMs = 12, settings:
       tellStatus();
     },
     nodeAnswers: () => soon(full ? answered(now) : []),
-    receiptOpen: (job) => soon(receipt(job, now)),
+    receiptOpen: async (job) => {
+      const shown = receipt(job, now);
+      return money.network !== null && shown.role === "client" ? { ...shown, due: payment(job, now).vouchers[0]?.paid ?? "0" } : shown;
+    },
 
     peersConnect: async (text) => {
       await wait(pieceMs * 10);
@@ -375,13 +384,16 @@ export function demoBackend(scenario: Scenario = "full", pieceMs = 12, settings:
       ]),
     peersNewName: async () => {},
     peersWoke: async () => {},
+    linkWaiting: () => soon(link),
+    linkDone: async () => void (link = null),
     peersForgetRecords: async () => {
       node = { ...node, peers: node.peers.map((peer) => ({ ...peer, record: null })) };
       tellStatus();
     },
     peersInvite: () =>
       soon({
-        text: "dgpt1qyqszqgpqyqszqgpqyqszqgpqyqszqgpqyqszqgpqyqszqgpqyqs0v9wz7x3k2m8d4c6t5r",
+        text: INVITED.text,
+        link: INVITED.text.replace("dgpt1:", "decentralgpt://invite/1/"),
         qrSvg: squares(),
         addresses: node.listening.map((address) => `${address}/p2p/${node.peerId}`),
       }),
@@ -389,6 +401,7 @@ export function demoBackend(scenario: Scenario = "full", pieceMs = 12, settings:
     moneyStatus: () => soon(money),
     earnings: async (from, to, by) => grouped(earned.filter((row) => (row.atUnixMs ?? 0) >= from && (row.atUnixMs ?? 0) <= to), by),
     proofOpen: (job) => soon(proof(job, now)),
+    paymentOpen: (job) => soon(payment(job, now)),
     statementSave: (format) => soon(`~/Documents/statement.${format}`),
     transactions: () => soon(sent),
     moneyReceive: async (role) => {
@@ -437,6 +450,7 @@ export function demoBackend(scenario: Scenario = "full", pieceMs = 12, settings:
     onModels: listening(heard.models),
     onMoney: listening(heard.money),
     onChats: listening(heard.chats),
+    onLink: async () => () => {},
   };
 }
 

@@ -1,9 +1,9 @@
 import type { Theme } from "../backend/types";
 import { start } from "../start";
-import { demoBackend, type Scenario } from "./backend";
+import { demoBackend, type LinkScene, type Scenario } from "./backend";
 import type { MoneyScene } from "./money";
 
-// demo.html?scenario=first&money=nowallet&theme=dark&scale=2&pace=30
+// demo.html?scenario=first&money=nowallet&theme=dark&scale=2&pace=30&link=invite
 const query = new URLSearchParams(location.search);
 start(
   demoBackend(
@@ -11,5 +11,6 @@ start(
     Number(query.get("pace") ?? 12),
     { theme: (query.get("theme") as Theme | null) ?? "light", textScale: Number(query.get("scale") ?? 1) },
     (query.get("money") as MoneyScene | null) ?? undefined,
+    query.get("link") as LinkScene | null,
   ),
 );

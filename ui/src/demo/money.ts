@@ -7,6 +7,7 @@ import type {
   EarningsBy,
   MoneyStatus,
   OfferPrice,
+  Payment,
   Problem,
   Proof,
   ProposalView,
@@ -246,6 +247,29 @@ export function proof(job: string, now: number): Proof {
       valid: true,
     },
     chain: number < 3 ? null : { claimed: dgc(number < 40 ? "0.31" : "0.44"), covered: true, block: 18_204, checkedUnixMs: now - 2 * MINUTE, endpoints: 2 },
+  };
+}
+
+export function payment(job: string, now: number): Payment {
+  return {
+    job,
+    receipt: true,
+    vouchers: [
+      {
+        payer: WALLET,
+        payee: PAYER,
+        signer: SESSION,
+        vault: VAULT,
+        chainId: 31_337,
+        atUnixMs: now - 14 * MINUTE,
+        paid: dgc("0.00056"),
+        cumulative: dgc("0.041256"),
+        work: "0x4d1f0e2d7a93b5c84410fa9e6d2b7c5803f1a9d4e6b27c0581f3a49d6e2b7c05",
+        signature: "0x17d3e5a9c1f04b86d2e7a3950cb84f16e2d97a053c81b4f6e09d2a7c5b83f1406c1f0e2d7a93b5c84410fa9e6d2b7c5803f1a9d4e6b27c0581f3a49d6e2b7c05",
+        reservation: { upto: dgc("0.05"), untilUnixS: Math.floor(now / 1000) + 6 * 24 * 60 * 60, nonce: 2, signature: "0xb8a2c0f41d93e85b6a07f1d28c4e59a306fd7e906c1f0e2d7a93b5c84410fa9e6d2b7c5803f1a9d4e6b27c0581f3a49d6e2b7c0517d3e5a9c1f04b86d2e7a395" },
+        chain: { claimed: dgc("0.0398"), covered: true, block: 18_204, checkedUnixMs: now - MINUTE, endpoints: 2 },
+      },
+    ],
   };
 }
 

@@ -1,5 +1,5 @@
 // Models, peers and settings of the demo.
-import type { Answered, Check, ModelRow, ModelsView, NodeStatus, Peer, Receipt, Settings } from "../backend/types";
+import type { Answered, Check, Link, ModelRow, ModelsView, NodeStatus, Peer, Receipt, Settings } from "../backend/types";
 import { DAY, MINUTE, PEERS } from "./chats";
 
 const GB = 1e9;
@@ -261,6 +261,18 @@ export const CHECKS: Check[] = [
   { name: "Reachable", state: "warn", detail: "only on this network", fix: "Forward UDP port 4101 on your router, or ask on the same network." },
   { name: "Display", state: "skip", detail: "not needed", fix: null },
 ];
+
+/** Somebody's invite, as a link proposes it. */
+export const INVITED = {
+  kind: "invite",
+  text: "dgpt1:g4zq3tvb5nfhyq6qj2b7kxw4m5c3r2d6s7t5u4v3w2x6y7z5a4b3c2d6e7f5g4h3i2j6k7l5m4n3o2p6q7r5s4t3u2v6w7x5y4z3a2b6",
+  peer: "12D3KooWHq7sT2bVnYx4mKc9dPzRw8aLfGj5eUt3iQoN6vB1kXyA",
+  name: "bXyA1",
+  addresses: ["/ip4/203.0.113.7/udp/4001/quic-v1", "/ip4/203.0.113.7/tcp/4001"],
+  own: false,
+  blocked: false,
+  connected: false,
+} satisfies Link;
 
 export const SETTINGS: Settings = {
   theme: "system",

@@ -1,7 +1,7 @@
 import type { Intent, WalletState } from "./core";
 import { demoCore, PREVIEW } from "./demo-core";
 import { start } from "./start";
-import { followTheme } from "./theme";
+import { followAppearance } from "./appearance";
 
 // demo-signing.html?intent=send&wallet=locked&preview=unknown
 const query = new URLSearchParams(location.search);
@@ -21,7 +21,7 @@ const preview = {
   },
   reverts: { ...PREVIEW, simulation: "reverts" as const, reason: "The receiver is locked by the token's admins." },
 }[query.get("preview") ?? ""];
-followTheme(location.search);
+followAppearance(location.search);
 
 const root = document.getElementById("page");
 if (root) void start(demoCore({ kind, to: "", asset: "token", amount: "0" } as Intent, wallet, [preview ?? PREVIEW]), root);

@@ -1,7 +1,7 @@
 import { tauriCore } from "./core";
 import { start } from "./start";
-import { followTheme } from "./theme";
+import { followAppearance } from "./appearance";
 
-followTheme(location.search);
+followAppearance(location.search);
 const root = document.getElementById("page");
 if (root) void start(tauriCore, root);

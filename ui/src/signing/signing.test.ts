@@ -4,7 +4,7 @@ import { beforeEach, describe, expect, it, vi } from "vitest";
 import { demoCore, type Log, PASSWORD, PREVIEW, WORDS } from "./demo-core";
 import type { Intent, Preview, WalletState } from "./core";
 import { start } from "./start";
-import { followTheme } from "./theme";
+import { followAppearance } from "./appearance";
 import { t } from "./text";
 
 let root: HTMLElement;
@@ -276,16 +276,29 @@ describe("the look of this window", () => {
   const dark = () => document.documentElement.classList.contains("dark");
 
   it("is the one that the app is set to, else the system's", () => {
-    followTheme("?theme=dark");
+    followAppearance("?theme=dark");
     expect(dark()).toBe(true);
-    followTheme("?theme=light");
+    followAppearance("?theme=light");
     expect(dark()).toBe(false);
     const asked = vi.spyOn(globalThis, "matchMedia").mockReturnValue({ matches: true, addEventListener: () => {} } as unknown as MediaQueryList);
-    followTheme("");
+    followAppearance("");
     expect(dark()).toBe(true);
     asked.mockRestore();
-    followTheme("");
+    followAppearance("");
     expect(dark()).toBe(false);
+  });
+
+  it("follows a change of the app while the window is open", () => {
+    const tell = (theme: string, scale: number) => document.dispatchEvent(new CustomEvent("appearance", { detail: { theme, scale } }));
+    const size = () => document.documentElement.style.fontSize;
+    followAppearance("?theme=light&scale=1.5");
+    expect(size()).toBe("24px");
+    tell("dark", 2);
+    expect([dark(), size()]).toEqual([true, "32px"]);
+    tell("system", 1);
+    expect([dark(), size()]).toEqual([false, "16px"]);
+    tell("light", Number.NaN);
+    expect(size()).toBe("16px");
   });
 });
 

@@ -1,7 +1,7 @@
 // Every English word of the window. A language is another file of this shape (see `Text`).
 // Sentence case, no exclamation marks, verbs on buttons; say what is known and no more.
 
-import { earnings, modes, money, price, proof, vote, wallet } from "./money";
+import { earnings, modes, money, payment, price, proof, vote, wallet } from "./money";
 
 const plural = (n: number, one: string, many: string): string => `${n.toLocaleString("en-US")} ${n === 1 ? one : many}`;
 
@@ -9,6 +9,7 @@ export const en = {
   app: {
     places: { chat: "Chat", models: "Models", node: "Node", wallet: "Wallet", vote: "Vote", settings: "Settings" },
     navigation: "Places",
+    notStarted: "DecentralGPT could not start",
     openChats: "Show chats",
     closeChats: "Hide chats",
     tryAgain: "Try again",
@@ -211,6 +212,18 @@ export const en = {
   models: {
     title: "Models",
     computerNote: "speeds measured on this computer",
+    price: "Price",
+    youAsk: (amount: string) => `You ask ${amount}`,
+    othersAsk: (amount: string) => `Others ask ${amount}`,
+    askHere: "You ask",
+    askNever: "Nothing: its licence does not allow to lend it for pay.",
+    askFree: "Nothing: lending is set to Free.",
+    askMode: "Choose what lending is for",
+    askNotLent: "It is not lent now.",
+    othersNone: "No offer of it is seen now.",
+    offers: (n: number) => plural(n, "offer", "offers"),
+    payMost: "You pay at most",
+    payMostNote: "for any model, where a peer answers",
     add: "Add a file",
     added: (name: string) => `Added ${name}`,
     betterTitle: (name: string) => `Better on this computer: ${name}`,
@@ -402,6 +415,19 @@ export const en = {
     addresses: "Addresses",
     addressesNone: "This computer listens on no address now.",
     copyInvite: "Copy invite",
+    copyLink: "Copy as a link",
+    inviteLinkNote: "As a link it opens this app, where it is installed, and asks there first.",
+    linkTitle: "Connect to this computer?",
+    linkBody: "A link that you followed asks for it. Nothing was sent there yet. Connect only if you know who gave it to you.",
+    linkSeen: "You followed an invite",
+    linkRefused: "This link was not opened",
+    linkName: "Computer",
+    linkId: "Its whole name",
+    linkAddresses: "Addresses that would be dialled",
+    linkNoAddress: "None: it is looked for by its name.",
+    linkOwn: "This is your own invite: it leads to this computer.",
+    linkBlocked: "You blocked this computer. Unblock it under Node first.",
+    linkConnected: "It is connected already.",
     copyAddress: "Copy address",
     rtt: "Round trip",
     rttValue: (ms: number) => `${ms} ms`,
@@ -544,6 +570,11 @@ export const en = {
     serveModelsHint: "None chosen: every model that may be lent.",
     serveModelsNone: "No model here may be lent.",
     mayNot: "licence does not allow it",
+    region: "Where this computer is",
+    regionHint: "A code like DE, US or EU, told to who asks. It is your word: nothing proves it. Empty says nothing.",
+    regionUnsaid: "unsaid",
+    share: "Share of this computer's time",
+    shareHint: "in percent; what others get at most. Your own answers always go first.",
     serveMaxOut: "Longest answer for others",
     serveMaxOutHint: "in tokens; protects your time",
     money: "Money",
@@ -566,6 +597,12 @@ export const en = {
     routingFast: "Speed",
     explore: "Try new peers",
     exploreHint: "A few small questions go to peers that this computer has not measured yet.",
+    regionsAllow: "Only from these regions",
+    regionsAllowHint: "Codes like DE, EU. Peers say themselves where they are; nothing proves it.",
+    regionsAny: "everywhere",
+    regionsDeny: "Never from these regions",
+    regionsDenyHint: "Peers that say nothing are asked, unless regions are chosen above.",
+    regionsNone: "none",
     lanOnly: "This local network alone",
     lanOnlyHint: "Peers are found and asked here only. Downloads of models still come from the internet.",
     savedPeers: "Remember peers",
@@ -605,6 +642,7 @@ export const en = {
   earnings,
   modes,
   money,
+  payment,
   price,
   proof,
   vote,

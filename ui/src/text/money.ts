@@ -135,9 +135,7 @@ export const wallet = {
   vaultBar: "Share of the grant that is promised",
   spending: "Spending",
   spentToday: "Spent today",
-  capDay: "Cap per day",
-  capChat: "Cap per chat",
-  capPrice: "Highest price",
+  caps: { daily: "Cap per day", chat: "Cap per chat", price: "Highest price" },
   capNone: "no cap",
   usedToday: (used: string, cap: string) => `${used} of ${cap} used today`,
   capReached: "The cap of the day is reached. Peers are paid again tomorrow, or when you raise it.",
@@ -272,6 +270,24 @@ export const proof = {
   source: "Asked",
 };
 
+export const payment = {
+  open: "What paid for it",
+  title: "What paid for this answer",
+  none: "Nothing was signed for this answer: it cost nothing.",
+  voucher: "What this computer signed",
+  made: "This device signed this voucher. Its signature was made anew and checked just now.",
+  keyGone: "The key that signed it is not on this computer any more: this is what the books say, and the signature cannot be shown.",
+  meaning: "A voucher is a running total of all that was promised between these two keys. Whoever is paid keeps it, and the vault takes it for what was not claimed yet.",
+  thisAnswer: "This answer",
+  when: "Signed",
+  reservation: "The reservation that stood then",
+  reservationMade: "Its signature was made anew and checked just now.",
+  reservationOver: "It is over or was given up; its signature is not made again.",
+  upto: "Held up to a running total of",
+  until: "Until",
+  number: "Number",
+};
+
 export const modes = {
   title: "What lending is for",
   note: "applies to this computer",
@@ -335,6 +351,7 @@ export const price = {
   most: (amount: string) => `At most ${amount} for this answer`,
   cap: (amount: string) => `${amount} cap per chat`,
   free: "Free",
+  nothing: "nothing",
   onlyFree: "Only peers who ask nothing are asked: nothing is left to pay others with.",
   nothingLeft: "Every peer asks a price, and nothing is left to pay with.",
   above: (cap: string) => `Every offer is above your highest price of ${cap}.`,
@@ -385,6 +402,7 @@ export const vote = {
   ends: (when: string) => `closes ${when}`,
   ended: (when: string) => `closed ${when}`,
   changesTitle: "What it changes",
+  changesOf: (title: string) => `What it changes: ${title}`,
   changesNote: "read from the call itself, not from the description",
   now: "Now",
   then: "Then",

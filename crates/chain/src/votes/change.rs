@@ -2,7 +2,7 @@
 
 use alloy::{
     primitives::{Address, B256, Bytes, U256, keccak256},
-    sol_types::SolCall,
+    sol_types::{SolCall, SolValue as _},
 };
 
 use crate::{
@@ -222,6 +222,23 @@ impl Motion {
             calldatas,
             description: description.to_owned(),
         }
+    }
+
+    /// The number that the governor gives it: it binds every call and the whole description.
+    pub fn id(&self) -> U256 {
+        let content = (
+            self.targets.clone(),
+            self.values.clone(),
+            self.calldatas.clone(),
+            self.description_hash(),
+        );
+        U256::from_be_bytes(keccak256(content.abi_encode_params()).0)
+    }
+
+    /// Its title, which its proposer wrote: the first line of the description.
+    pub fn title(&self) -> &str {
+        let line = self.description.lines().next().unwrap_or_default();
+        line.trim_start_matches('#').trim()
     }
 
     pub(crate) fn description_hash(&self) -> B256 {

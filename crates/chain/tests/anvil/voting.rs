@@ -68,6 +68,11 @@ async fn a_vote_changes_what_nodes_read() {
     world.run(1, &vote).await;
     let proposal = world.chain.proposals().await.unwrap().remove(0);
     assert_eq!(proposal.state, ProposalState::Active);
+    // What is signed is the number: it stands for this text and no other.
+    assert_eq!(proposal.motion.id(), proposal.id);
+    let mut other = proposal.motion.clone();
+    other.description.push('.');
+    assert_ne!(other.id(), proposal.id);
     assert_eq!(
         (proposal.votes_for, proposal.quorum),
         (100 * UNIT, Some(4 * UNIT))

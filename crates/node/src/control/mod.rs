@@ -180,6 +180,9 @@ pub enum Request {
     ProofOpen {
         job: String,
     },
+    PaymentOpen {
+        job: String,
+    },
     Statement {
         path: PathBuf,
         csv: bool,

@@ -250,6 +250,7 @@ async fn answer(node: &Node, request: Request, out: &Out) -> Result<serde_json::
             by,
         } => value(node.earnings(from_ms, until_ms, by).await?),
         Request::ProofOpen { job } => value(node.proof_open(&job).await?),
+        Request::PaymentOpen { job } => value(node.payment_open(&job).await?),
         Request::Statement { path, csv } => value(node.statement(&path, csv).await?),
         Request::MoneyPrices => value(node.money_prices()),
         Request::StartText => value(node.start_text()?),

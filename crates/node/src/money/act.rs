@@ -8,7 +8,7 @@ use protocol::voucher::Address;
 use super::{
     Live, Money,
     ended::{self, Rest},
-    start,
+    start, votes,
 };
 use crate::{
     Node, clock,
@@ -32,12 +32,19 @@ const PERMIT_LIFE_S: u64 = 60 * 60;
 /// The longest grant, in days: what the vault allows.
 const MAX_DAYS: u32 = 365;
 
+/// Characters of a proposal's title: its proposer wrote it, and nobody held them to a line.
+const MAX_TITLE: usize = 200;
+/// In the place of a title that cannot be checked.
+const UNBOUND: &str = "not shown: the text that was read is not what this number stands for";
+
 /// What is shown, kept for as long as it may be confirmed.
 #[derive(Debug)]
 pub(crate) struct Shown {
     pub(super) digest: String,
     pub(super) role: WalletRole,
     pub(super) preview: chain::Preview,
+    /// What the call is about, where its own fields are numbers alone.
+    pub(super) about: Vec<NamedValue>,
     /// What was asked for needs another transaction after this one.
     pub(super) more: bool,
     /// A deposit whose permit is signed once it is confirmed.
@@ -285,6 +292,7 @@ impl Node {
             digest: preview.digest.to_string(),
             role,
             preview,
+            about: about(live, intent).await?,
             start,
             more,
         })
@@ -591,6 +599,30 @@ async fn motion(live: &Live, id: &str) -> Result<chain::Motion, ActError> {
         .ok_or_else(none)
 }
 
+/// What a vote is about, in words: the proposal's title, and what its calls change. Its number, which is what is signed, binds
+/// both; a text that it does not bind is an endpoint's own, and is not shown.
+async fn about(live: &Live, intent: &Intent) -> Result<Vec<NamedValue>, ActError> {
+    let (Intent::Vote { id, .. } | Intent::Queue { id } | Intent::Execute { id }) = intent else {
+        return Ok(Vec::new());
+    };
+    let named = |name: &str, value: String| NamedValue {
+        name: name.to_owned(),
+        value,
+    };
+    let motion = motion(live, id).await?;
+    if motion.id().to_string() != *id {
+        return Ok(vec![named("Title", UNBOUND.to_owned())]);
+    }
+    let title = motion.title().chars().take(MAX_TITLE).collect();
+    let mut about = vec![named("Title", title)];
+    // The other two say their changes by themselves.
+    if matches!(intent, Intent::Vote { .. }) {
+        let changes = votes::changes(live, &motion.decode(live.network())).await?;
+        about.extend(changes.into_iter().map(|change| named("Change", change)));
+    }
+    Ok(about)
+}
+
 /// A model as it is proposed: digest of the file, licence, family and digest of its card, with a blank between them.
 fn listing(value: &str) -> Option<chain::Model> {
     let parts: Vec<&str> = value.split_whitespace().collect();
@@ -656,14 +688,20 @@ fn view(live: &Live, shown: &Shown) -> Preview {
         coin_after: preview.coin_after.map(|left| left.to_string()),
         token_after: preview.token_after.map(|left| left.to_string()),
         more: shown.more,
-        fields: preview
-            .described
-            .fields
+        fields: shown
+            .about
             .iter()
-            .map(|(name, value)| NamedValue {
-                name: name.clone(),
-                value: value.clone(),
-            })
+            .cloned()
+            .chain(
+                preview
+                    .described
+                    .fields
+                    .iter()
+                    .map(|(name, value)| NamedValue {
+                        name: name.clone(),
+                        value: value.clone(),
+                    }),
+            )
             .collect(),
         simulation,
         reason,

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ledger::{By, EarningKey, Earnings, EarningsQuery, JobEarning, StatementFormat};
+use ledger::{By, EarningKey, Earnings, EarningsQuery, JobEarning, LineKey, StatementFormat};
 use protocol::{
     JobId,
     voucher::{self, Address, B256, Vault, Voucher},
@@ -168,7 +168,14 @@ impl Node {
             Some(live) => {
                 let (signed, signer) = signed(live, &earning);
                 let chain = match signer {
-                    Some(signer) => on_chain(live, &earning, signer).await,
+                    Some(signer) => {
+                        let line = LineKey {
+                            payer: earning.payer,
+                            signer: signer.into_array(),
+                            payee: earning.device,
+                        };
+                        on_chain(live, &line, earning.cumulative).await
+                    }
                     None => None,
                 };
                 (Some(signed), chain)
@@ -335,11 +342,12 @@ fn signed(live: &Live, earning: &JobEarning) -> (SignedView, Option<Address>) {
     (view, signer)
 }
 
-async fn on_chain(live: &Live, earning: &JobEarning, signer: Address) -> Option<ChainView> {
-    let (payer, payee) = (Address::from(earning.payer), Address::from(earning.device));
+/// What the chain says now of a voucher of this total; `None` where it does not answer.
+pub(super) async fn on_chain(live: &Live, line: &LineKey, cumulative: u128) -> Option<ChainView> {
+    let [payer, signer, payee] = [line.payer, line.signer, line.payee].map(Address::from);
     let line = live.chain.line(payer, signer, payee).await.ok()?;
     let grant = live.chain.signer(payer, signer).await.ok()?;
-    let open = earning.cumulative.saturating_sub(line.claimed);
+    let open = cumulative.saturating_sub(line.claimed);
     let left = grant.map_or(0, |grant| grant.granted.saturating_sub(grant.spent));
     let health = live.chain.health();
     let health = health.borrow();

@@ -15,7 +15,7 @@
 //! | `act` | what the person asks the wallet to do, as transactions |
 //! | `start` | first steps that are signed here and brought to the chain by somebody else |
 //! | `handover` | vouchers handed to somebody who brings them to the vault |
-//! | `status`, `earned`, `offered`, `votes`, [`view`] | what a shell sees |
+//! | `status`, `earned`, `paid`, `offered`, `votes`, [`view`] | what a shell sees |
 
 mod act;
 mod anew;
@@ -25,6 +25,7 @@ mod ended;
 mod handover;
 mod live;
 mod offered;
+mod paid;
 mod price;
 mod purse;
 mod rules;
@@ -46,6 +47,7 @@ pub use handover::{ClaimRow, Claims, ClaimsError, MAX_CLAIM_ROWS};
 pub use live::keep_network;
 pub(crate) use live::{Live, keep};
 pub use offered::{AskedPrice, OfferPrice};
+pub use paid::{PaidVoucher, Payment, ReservationView};
 pub(crate) use price::{allowance, asked};
 pub(crate) use purse::{Promising, Purse, PurseError};
 pub(crate) use till::{Till, TillJob};

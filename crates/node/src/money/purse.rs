@@ -12,7 +12,7 @@ use protocol::{
     price::Totals,
     voucher::{
         Address, B256, Checked, Reservation, SessionKey, Unchecked, Vault, Voucher,
-        payer::{Book, FIRST_RESERVATION_S, Grant, MAX_RESERVATION_S, Refused},
+        payer::{Book, FIRST_RESERVATION_S, Grant, Hold, MAX_RESERVATION_S, Refused},
     },
 };
 use tokio::sync::{Mutex, watch};
@@ -254,6 +254,37 @@ impl Purse {
             return Err(error.into());
         }
         Ok(self.key.sign(&self.vault, promised)?)
+    }
+
+    /// The voucher and the reservation of a payment that was made, signed again: a signature is a function of what is signed. None
+    /// where another key signed them, or where the book is not the newest one.
+    pub(crate) async fn again(
+        &self,
+        payment: &ledger::JobPayment,
+    ) -> (Option<Voucher<Checked>>, Option<Reservation<Checked>>) {
+        let payee = Address::from(payment.line.payee);
+        let held = self.book.lock().await;
+        let Ok(book) = held.as_ref() else {
+            return (None, None);
+        };
+        if self.line(payee) != payment.line {
+            return (None, None);
+        }
+        let voucher = book
+            .again(payee, payment.cumulative, B256::from(payment.work))
+            .and_then(|promised| self.key.sign(&self.vault, promised).ok());
+        let reservation = payment
+            .hold
+            .and_then(|hold| {
+                let hold = Hold {
+                    upto: hold.upto,
+                    until: hold.until_s,
+                    nonce: hold.nonce,
+                };
+                book.hold_again(payee, hold)
+            })
+            .and_then(|held| self.key.sign_reservation(&self.vault, held).ok());
+        (voucher, reservation)
     }
 
     /// Holds a part of the grant for one payee.

@@ -224,6 +224,29 @@ async fn status(
     })
 }
 
+/// Calls in words, each beside what holds now where it changes that.
+pub(super) async fn changes(
+    live: &Live,
+    calls: &[chain::DecodedCall],
+) -> Result<Vec<String>, chain::ChainError> {
+    let set = rules::read(&live.chain).await?;
+    let here = Here {
+        live,
+        set: &set,
+        month: &Month { earned: 0 },
+        model: &|_| None,
+    };
+    let said = calls.iter().map(|call| {
+        let text = call.text(live.network());
+        let change = call.change.as_ref();
+        match change.and_then(|change| meaning(&here, change).now) {
+            Some(now) => format!("{text} (now {now})"),
+            None => text,
+        }
+    });
+    Ok(said.collect())
+}
+
 /// What a change is held against: what holds now, and what this computer has and did.
 struct Here<'a> {
     live: &'a Live,

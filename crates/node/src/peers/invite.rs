@@ -7,7 +7,9 @@
 use data_encoding::BASE32_NOPAD;
 use protocol::PeerId;
 
-const PREFIX: &str = "dgpt1:";
+use super::link;
+
+pub(super) const PREFIX: &str = "dgpt1:";
 
 /// An invite is shown as one QR code: more addresses than this make it unreadable for a camera.
 pub const MAX_ADDRESSES: usize = 6;
@@ -16,7 +18,7 @@ pub const MAX_ADDRESSES: usize = 6;
 const MAX_ADDRESS_BYTES: usize = 255;
 
 /// What a person may paste: the longest invite, with the line breaks a mail program adds.
-const MAX_TEXT_BYTES: usize = 8 * 1024;
+pub(super) const MAX_TEXT_BYTES: usize = 8 * 1024;
 
 /// Four bytes: a mistyped invite is noticed but for one in four thousand million.
 const CHECKSUM_BYTES: usize = 4;
@@ -63,6 +65,9 @@ pub enum InviteError {
     /// It is of a form that this version does not know.
     #[error("this invite is of a newer form")]
     Newer,
+    /// A link to this app that asks for something else.
+    #[error("this link is no invite, and nothing else can be opened by a link")]
+    NoInvite,
 }
 
 impl InviteError {
@@ -72,6 +77,7 @@ impl InviteError {
         match self {
             Self::Empty => "nothing_to_connect",
             Self::Newer => "invite_newer",
+            Self::NoInvite => "link_refused",
             Self::TooLong | Self::Alphabet | Self::CutShort | Self::Checksum | Self::Damaged => {
                 "invite_damaged"
             }
@@ -100,9 +106,9 @@ impl InviteText {
         format!("{PREFIX}{}", BASE32_NOPAD.encode(&bytes).to_lowercase())
     }
 
-    fn decode(body: &str) -> Result<Self, InviteError> {
+    pub(super) fn decode(body: &str) -> Result<Self, InviteError> {
         let bytes = BASE32_NOPAD
-            .decode(body.to_uppercase().as_bytes())
+            .decode(body.to_ascii_uppercase().as_bytes())
             .map_err(|error| match error.kind {
                 data_encoding::DecodeKind::Length => InviteError::CutShort,
                 data_encoding::DecodeKind::Symbol
@@ -149,7 +155,7 @@ impl InviteText {
     }
 }
 
-/// Reads what a person pasted: an invite in any case and with line breaks, an address, or a peer's id.
+/// Reads what a person pasted: an invite in any case and with line breaks, an invite's link, an address, or a peer's id.
 ///
 /// # Errors
 /// [`InviteError`] when it is empty, or begins like an invite and is none.
@@ -163,6 +169,9 @@ pub fn read(text: &str) -> Result<Pasted, InviteError> {
         .collect();
     if text.is_empty() {
         return Err(InviteError::Empty);
+    }
+    if link::is_link(&text) {
+        return link::read_link(&text).map(Pasted::Invite);
     }
     let scheme = text
         .split(':')
@@ -267,6 +276,11 @@ mod tests {
         assert_eq!(read(" \n"), Err(InviteError::Empty));
         assert_eq!(read("dgpt2:aaaa"), Err(InviteError::Newer));
         assert_eq!(read(&"x".repeat(100_000)), Err(InviteError::TooLong));
+        assert_eq!(
+            read(&invite().link()),
+            Ok(Pasted::Invite(invite())),
+            "a link may be pasted as well"
+        );
         assert_eq!(
             read("/ip4/127.0.0.1/tcp/1"),
             Ok(Pasted::Address("/ip4/127.0.0.1/tcp/1".to_owned()))

@@ -4,6 +4,7 @@ mod book;
 mod compare;
 mod first;
 mod invite;
+mod link;
 mod measured;
 pub(crate) mod swarms;
 
@@ -22,6 +23,7 @@ pub(crate) use book::{PeerBook, write as write_book};
 pub use compare::PeerChoice;
 pub(crate) use invite::qr_svg;
 pub use invite::{InviteError, InviteText, MAX_ADDRESSES, Pasted, qr_text, read};
+pub use link::{LINK_SCHEME, is_link, read_link};
 pub(crate) use measured::Measurements;
 
 use crate::{
@@ -46,13 +48,54 @@ const COUNT_EVERY: Duration = Duration::from_secs(2);
 pub struct Invite {
     /// One line to send or read out.
     pub text: String,
+    /// The same as a link, which opens the app where it is installed.
+    pub link: String,
     /// The same as a QR code, as an SVG document.
     pub qr_svg: String,
     /// The addresses in it, each with `/p2p/…`.
     pub addresses: Vec<String>,
 }
 
+/// An invite of somebody, looked at and not followed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Invited {
+    /// The invite as one line, as [`Node::peers_connect`] takes it.
+    pub text: String,
+    /// Who answers there.
+    pub peer: String,
+    /// A short form of that.
+    pub name: String,
+    /// Where it would be dialled, as the invite says.
+    pub addresses: Vec<String>,
+    /// It leads to this computer itself.
+    pub own: bool,
+    /// The person blocked this peer.
+    pub blocked: bool,
+    /// It is connected already.
+    pub connected: bool,
+}
+
 impl Node {
+    /// What an invite proposes. Nobody is dialled and nothing is remembered.
+    #[must_use]
+    pub fn invite_look(&self, invite: &InviteText) -> Invited {
+        let inner = &self.inner;
+        let peer = invite.peer;
+        let session = inner.asking.now();
+        let network = session.network.status();
+        let connected = network.borrow().peers.iter().any(|met| met.peer == peer);
+        Invited {
+            text: invite.encode(),
+            peer: peer.to_string(),
+            name: peer.short(),
+            addresses: invite.addresses.clone(),
+            own: peer == inner.identity.peer_id(),
+            blocked: inner.book().is_blocked(&peer),
+            connected,
+        }
+    }
+
     /// Connects to a peer by an invite, a multiaddr, or its id when its address is known. The peer is remembered.
     ///
     /// # Errors
@@ -178,14 +221,15 @@ impl Node {
         let bare = addresses
             .iter()
             .map(|address| address.split("/p2p/").next().unwrap_or(address).to_owned());
-        let text = InviteText {
+        let invite = InviteText {
             peer: inner.identity.peer_id(),
             addresses: bare.collect(),
-        }
-        .encode();
+        };
+        let text = invite.encode();
         // Capitals alone use the dense alphanumeric form; reading is case-blind.
         let qr_svg = invite::qr_svg(&text.to_uppercase()).ok_or(NodeError::NoAddress)?;
         Ok(Invite {
+            link: invite.link(),
             text,
             qr_svg,
             addresses,

@@ -249,6 +249,33 @@ impl Book {
         })
     }
 
+    /// A total that a line reached before, to be signed again: whoever has it can claim no more by it. `None` where the line did
+    /// not reach it.
+    pub fn again(&self, payee: Address, cumulative: u128, work: B256) -> Option<Promised> {
+        (cumulative <= self.cumulative(&payee)).then_some(Promised {
+            payer: self.payer,
+            signer: self.signer,
+            payee,
+            cumulative,
+            work,
+        })
+    }
+
+    /// A reservation that was signed before, to be signed again. `None` where it is not one that still counts, nor one whose level
+    /// the line has reached.
+    pub fn hold_again(&self, payee: Address, hold: Hold) -> Option<Held> {
+        let line = self.lines.get(&payee)?;
+        let reached = hold.nonce <= line.nonce && hold.upto <= line.cumulative;
+        (reached || line.holds.contains(&hold)).then_some(Held {
+            payer: self.payer,
+            signer: self.signer,
+            payee,
+            upto: hold.upto,
+            until: hold.until,
+            nonce: hold.nonce,
+        })
+    }
+
     /// Holds a line up to a level, for what a job may still cost (`rest`, base units).
     ///
     /// # Errors

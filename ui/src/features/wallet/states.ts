@@ -1,5 +1,5 @@
 // What can be done with money now, and why not: no button is dead without its reason.
-import type { Account, AccountRole, MoneySettings, MoneyStatus, NetworkView, Problem, TransactionState, VaultView } from "../../backend/types";
+import type { Account, AccountRole, MoneySettings, MoneyStatus, NetworkView, Problem, Settings, TransactionState, VaultView } from "../../backend/types";
 import { amount, isZero, share } from "../../lib/amount";
 import { exact } from "../../lib/format";
 import { t } from "../../text";
@@ -145,10 +145,17 @@ export function shownProblems(status: MoneyStatus): Problem[] {
   return status.problems.filter((problem) => !elsewhere.includes(problem.code));
 }
 
-export type Cap = { used: number; reached: boolean };
+/** What limits spending. */
+export type Cap = "daily" | "chat" | "price";
+
+export function caps(settings: Settings): Record<Cap, string | null> {
+  return { daily: settings.money.daily, chat: settings.money.chat, price: settings.priceCap };
+}
+
+export type DayCap = { used: number; reached: boolean };
 
 /** How far the cap of the day is used; null without a cap or without a figure. */
-export function dayCap(spentToday: string | null, caps: Pick<MoneySettings, "daily">): Cap | null {
+export function dayCap(spentToday: string | null, caps: Pick<MoneySettings, "daily">): DayCap | null {
   if (caps.daily === null || spentToday === null) return null;
   return { used: Math.min(1, share(spentToday, caps.daily)), reached: BigInt(spentToday) >= BigInt(caps.daily) };
 }

@@ -1,0 +1,26 @@
+// What a model costs, in the words of its row: what is asked for it here, and what others ask.
+import type { AskedPrice, OfferPrice } from "../../backend/types";
+import { amount, isZero } from "../../lib/amount";
+import { t } from "../../text";
+
+type Say = (units: string) => string;
+
+/** What others ask, from the lowest to the highest; null where nobody offers it. */
+export function othersAsk(offer: OfferPrice | null, say: Say): string | null {
+  if (offer === null) return null;
+  if (isZero(offer.outputHigh)) return t.price.free;
+  return offer.outputLow === offer.outputHigh ? say(offer.outputLow) : t.wallet.range(amount(offer.outputLow, "brief"), say(offer.outputHigh));
+}
+
+/** What is asked here; null where it is not lent for anything. */
+export function youAsk(asked: AskedPrice | null, say: Say): string | null {
+  if (asked === null) return null;
+  return isZero(asked.output) ? t.price.free : say(asked.output);
+}
+
+/** Both, a line each under the model's name. */
+export function priceLines(asked: AskedPrice | null, offer: OfferPrice | null, say: Say): string[] {
+  const [own, others] = [youAsk(asked, say), othersAsk(offer, say)];
+  const word = (amount: string) => (amount === t.price.free ? t.price.nothing : amount);
+  return [own === null ? null : t.models.youAsk(word(own)), others === null ? null : t.models.othersAsk(word(others))].filter((line) => line !== null);
+}

@@ -7,12 +7,14 @@
 //! - `payer`: promises, reservations and grants of a signer that lives here; what was spent, for caps.
 //! - `payee`: the highest voucher of each line, what a payer owes, what is due to be claimed.
 //! - `chain`: events of final blocks, each once.
+//! - `energy`: what paid jobs took.
 //! - `earnings`, `statement`, `audit`: the books, read.
 
 mod amount;
 mod audit;
 mod chain;
 mod earnings;
+mod energy;
 mod journal;
 mod lines;
 mod payee;
@@ -22,7 +24,9 @@ mod statement;
 
 pub use audit::{AuditReport, Disagreement};
 pub use chain::{ChainBlock, ChainEvent, ChainRow, Head, Mine};
+pub(crate) use earnings::vouchered_for;
 pub use earnings::{By, EarningKey, EarningRow, Earnings, EarningsQuery, JobEarning};
+pub use energy::{Drawn, EnergySum, JobEnergy};
 pub use journal::{Account, Balance};
 pub use payee::{Debt, DueWhy, HeldReservation, HeldVoucher, LineState, OpenLine, VoucherRow};
 pub use payer::{BookLine, BookRows, Hold, HoldRow, Lost, LostSigner, Promise, Seen};

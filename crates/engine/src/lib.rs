@@ -79,9 +79,9 @@ pub use greeting::Greeting;
 #[cfg(feature = "worker")]
 pub use greeting::greet;
 pub use handle::{
-    EngineHandle, EngineOptions, EnginePhase, EngineStats, Generation, Isolation, Loading,
-    ProbedWorker, TextPiece, TextStream, WorkerKind, WorkerProgram, locate_worker, physical_cores,
-    processor,
+    CardMeter, EngineHandle, EngineOptions, EnginePhase, EngineStats, Generation, Isolation,
+    Loading, ProbedWorker, TextPiece, TextStream, WorkerKind, WorkerProgram, locate_worker,
+    physical_cores, processor,
 };
 pub use model::{BatchRate, Benchmark, LoadProgress, ModelInfo, TextInfo};
 pub use request::{

@@ -5,7 +5,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use engine::adapters::{AdapterKind, Device, Probe, Source, choose};
+use engine::adapters::{AdapterKind, CardEnergy, Device, Probe, Reading, Source, choose};
 use engine::{EngineHandle, EngineOptions, WorkerKind};
 
 const WORKER: &str = env!("CARGO_BIN_EXE_decentralgpt-worker");
@@ -154,4 +154,62 @@ esac"#
     engine.open_text(&file).await.unwrap_err();
     assert_eq!(engine.stats().borrow().worker, Some(WorkerKind::Processor));
     engine.shutdown().await;
+}
+
+/// A worker program that is this script.
+fn scripted(script: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("decentralgpt-worker");
+    std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    folder
+}
+
+#[tokio::test]
+async fn a_cards_counter_is_read_again_and_again_from_one_process() {
+    let folder = scripted(
+        r#"n=0; while read -r ask; do n=$((n + 7)); echo '{"cards":[{"name":"Card","pci":"0000:01:00.0","millijoules":'$n'}]}'; done"#,
+    );
+    let mut meter = engine(folder.path()).card_meter().unwrap();
+    for millijoules in [7, 14, 21] {
+        assert_eq!(
+            meter.read().await.unwrap(),
+            Reading::Cards(vec![CardEnergy {
+                name: "Card".to_owned(),
+                pci: Some("0000:01:00.0".parse().unwrap()),
+                millijoules: Some(millijoules),
+            }])
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_meter_that_dies_or_lies_is_an_error_and_no_reading() {
+    for script in [
+        "exit 0",
+        "read -r ask; exit 1",
+        "read -r ask; echo nonsense",
+        "read -r ask; head -c 300000 /dev/zero",
+    ] {
+        let folder = scripted(script);
+        let mut meter = engine(folder.path()).card_meter().unwrap();
+        assert!(meter.read().await.is_err(), "{script}");
+    }
+}
+
+/// This build's own worker: a machine without the driver says so, and one with it counts upwards.
+#[tokio::test]
+async fn the_worker_reads_the_cards_of_this_machine() {
+    let folder = installed(None);
+    let mut meter = engine(folder.path()).card_meter().unwrap();
+    let (first, second) = (meter.read().await.unwrap(), meter.read().await.unwrap());
+    match (first, second) {
+        (Reading::Cards(first), Reading::Cards(second)) => {
+            for (before, now) in first.iter().zip(&second) {
+                assert!(now.millijoules >= before.millijoules, "{before:?} {now:?}");
+            }
+        }
+        (Reading::Absent(first), Reading::Absent(second)) => assert_eq!(first, second),
+        other => panic!("{other:?}"),
+    }
 }

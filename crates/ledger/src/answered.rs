@@ -4,6 +4,7 @@ use rusqlite::{Connection, Row, params};
 use serde::{Deserialize, Serialize};
 
 use crate::handle::{blob32, from_sql, to_sql};
+use crate::money::vouchered_for;
 use crate::{Job, LedgerError};
 
 /// Rows of the list that are kept. Older ones go; their receipts stay.
@@ -79,6 +80,8 @@ pub struct Answered {
     pub finish: String,
     /// How far it is.
     pub state: AnsweredState,
+    /// What was vouchered for it so far, in base units; `None` where it was for nothing.
+    pub earned: Option<u128>,
 }
 
 /// Sums over a stretch of time.
@@ -149,15 +152,16 @@ pub(crate) fn list(connection: &Connection, limit: u32) -> Result<Vec<Answered>,
     let mut rows = statement.query([limit]).map_err(LedgerError::Sqlite)?;
     let mut answered = Vec::new();
     while let Some(row) = rows.next().map_err(LedgerError::Sqlite)? {
-        answered.push(read(row)?);
+        answered.push(read(connection, row)?);
     }
     Ok(answered)
 }
 
-fn read(row: &Row<'_>) -> Result<Answered, LedgerError> {
+fn read(connection: &Connection, row: &Row<'_>) -> Result<Answered, LedgerError> {
     let get = LedgerError::Sqlite;
+    let job = blob32(row, 0)?;
     Ok(Answered {
-        job: blob32(row, 0)?,
+        job,
         at_ms: from_sql(row.get(1).map_err(get)?),
         peer: row.get(2).map_err(get)?,
         model: row.get(3).map_err(get)?,
@@ -166,6 +170,7 @@ fn read(row: &Row<'_>) -> Result<Answered, LedgerError> {
         tokens_out: row.get(6).map_err(get)?,
         finish: row.get(7).map_err(get)?,
         state: AnsweredState::parse(&row.get::<_, String>(8).map_err(get)?)?,
+        earned: vouchered_for(connection, &job)?,
     })
 }
 

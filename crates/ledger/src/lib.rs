@@ -42,9 +42,9 @@ pub use handle::{Ledger, QUEUE};
 pub use measured::{MAX_MEASURED, Measured};
 pub use money::{
     Account, Address, AuditReport, Balance, BookLine, BookRows, By, ChainBlock, ChainEvent,
-    ChainRow, Debt, Disagreement, DueWhy, EarningKey, EarningRow, Earnings, EarningsQuery, Head,
-    HeldReservation, HeldVoucher, Hold, HoldRow, JobEarning, JobPayment, JobTokens, LineKey,
-    LineState, Lost, LostSigner, Mine, MoneyError, OpenLine, PaidJob, Promise, Seen,
+    ChainRow, Debt, Disagreement, Drawn, DueWhy, EarningKey, EarningRow, Earnings, EarningsQuery,
+    EnergySum, Head, HeldReservation, HeldVoucher, Hold, HoldRow, JobEarning, JobEnergy, JobPayment,
+    JobTokens, LineKey, LineState, Lost, LostSigner, Mine, MoneyError, OpenLine, PaidJob, Promise, Seen,
     StatementFormat, StatementRow, THAW_S, VoucherRow,
 };
 pub use receipts::{MAX_RECEIPT_BYTES, Receipt, ReceiptRole};

@@ -8,12 +8,14 @@
 //! - `paid`: by which promises an answer was paid.
 //! - `payee`: the highest voucher of each line, what a payer owes, what is due to be claimed.
 //! - `chain`: events of final blocks, each once.
+//! - `energy`: what paid jobs took.
 //! - `earnings`, `statement`, `audit`: the books, read.
 
 mod amount;
 mod audit;
 mod chain;
 mod earnings;
+mod energy;
 mod journal;
 mod lines;
 mod paid;
@@ -24,7 +26,9 @@ mod statement;
 
 pub use audit::{AuditReport, Disagreement};
 pub use chain::{ChainBlock, ChainEvent, ChainRow, Head, Mine};
+pub(crate) use earnings::vouchered_for;
 pub use earnings::{By, EarningKey, EarningRow, Earnings, EarningsQuery, JobEarning};
+pub use energy::{Drawn, EnergySum, JobEnergy};
 pub use journal::{Account, Balance};
 pub use paid::JobPayment;
 pub use payee::{Debt, DueWhy, HeldReservation, HeldVoucher, LineState, OpenLine, VoucherRow};

@@ -10,6 +10,7 @@ const STEPS: &[&str] = &[
     include_str!("../migrations/0001_jobs_and_receipts.sql"),
     include_str!("../migrations/0002_measured.sql"),
     include_str!("../migrations/0003_money.sql"),
+    include_str!("../migrations/0004_energy.sql"),
 ];
 
 /// The version that this program writes.

@@ -107,7 +107,7 @@ async fn a_full_disk_at_any_write_of_money_leaves_the_books_whole() {
             .await
             .unwrap();
     };
-    let mut refused = [false; 5];
+    let mut refused = [false; 6];
     let mut total = 500u128;
     for round in 0..40u64 {
         limit(Some(0)).await;
@@ -176,6 +176,11 @@ async fn one_write(
                 at_ms: NOW,
             };
             desk.ledger.own_voucher_seen(seen).await.map(|_| ())
+        }
+        4 => {
+            let mut energy = desk.metered(1);
+            energy.job[..16].copy_from_slice(&total.to_be_bytes());
+            desk.ledger.energy_counted(energy).await
         }
         _ => {
             let block = ChainBlock {

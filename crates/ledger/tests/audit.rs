@@ -119,6 +119,25 @@ const PLANTED: &[(&str, &str)] = &[
         "UPDATE account SET name = 'earned/0x00' WHERE name LIKE 'earned/%'",
         "earned/0x00",
     ),
+    // Energy.
+    (
+        "UPDATE energy SET drawn_mj = drawn_mj + 1 WHERE source = 'metered'",
+        "energy of the job",
+    ),
+    (
+        "UPDATE energy SET share_ms = 0 WHERE source = 'stated'",
+        "energy of the job",
+    ),
+    (
+        "UPDATE energy SET power_mw = power_mw * 2 WHERE source = 'stated'",
+        "energy of the job",
+    ),
+    (
+        "DELETE FROM energy WHERE source = 'metered'",
+        "jobs whose energy is known",
+    ),
+    ("UPDATE energy_total SET taken_mj = 1", "energy of all jobs"),
+    ("DELETE FROM energy_total", "energy of all jobs"),
     // Events of the chain.
     (
         "DELETE FROM chain_event WHERE body LIKE '%claimed%' AND mine_payee = 1",

@@ -12,10 +12,11 @@ const NOW: u64 = 1_700_000_000_000;
 const MINUTE: u64 = 60_000;
 
 /// A file of every released version, written by that version's code.
-const FIXTURES: [(u32, &str); 3] = [
+const FIXTURES: [(u32, &str); 4] = [
     (1, include_str!("fixtures/v1.sql")),
     (2, include_str!("fixtures/v2.sql")),
     (3, include_str!("fixtures/v3.sql")),
+    (4, include_str!("fixtures/v4.sql")),
 ];
 
 fn job(n: u64) -> Job {
@@ -446,6 +447,14 @@ async fn every_earlier_version_opens_with_all_it_held() {
         let report = desk::audit(&ledger).await;
         assert!(report.passed(), "{:#?}", report.disagreements);
         assert_eq!(report.vouchers, if version < 3 { 0 } else { 7 });
+        let known: u64 = ledger
+            .job_earnings(desk::everything(), 9)
+            .await
+            .unwrap()
+            .iter()
+            .map(|job| job.energy.known())
+            .sum();
+        assert_eq!(known, if version < 4 { 0 } else { 2 });
         ledger.close().await.unwrap();
         let desk = desk::Desk::at(path.clone()).await;
         if version < 3 {
@@ -506,6 +515,8 @@ async fn write_the_fixture_of_this_version() {
         "account",
         "journal",
         "audit",
+        "energy",
+        "energy_total",
     ] {
         let mut columns: Vec<String> = Vec::new();
         raw.pragma(None, "table_info", table, |row| {

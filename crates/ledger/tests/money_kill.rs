@@ -63,10 +63,14 @@ async fn child_pays_until_killed() {
             };
             desk.ledger.voucher_held(row).await.unwrap();
             tell(format!("voucher {total}"));
+            let mut energy = desk.metered(1);
+            energy.job[..16].copy_from_slice(&total.to_be_bytes());
+            desk.ledger.energy_counted(energy).await.unwrap();
+            tell(format!("energy {total}"));
             nonce += 1;
             desk.hold(A, total + 5, CHAIN_S + 9, nonce).await.unwrap();
             tell(format!("hold {nonce}"));
-            told += 3;
+            told += 4;
         }
         let both = |event| ChainRow {
             mine: Mine {
@@ -108,6 +112,7 @@ async fn no_kill_loses_or_doubles_a_unit() {
     ledger.signer_begun(PAYER, SIGNER).await.unwrap();
     ledger.close().await.unwrap();
     let (mut promised, mut held, mut nonce, mut claimed) = (0, 0, 0, 0);
+    let mut counted = Vec::new();
     for round in 0..rounds {
         let dies = (round * 7_919 + u64::from(std::process::id()) * 104_729).to_string();
         for line in killed::until_it_dies(
@@ -122,6 +127,7 @@ async fn no_kill_loses_or_doubles_a_unit() {
                 "voucher" => held = value,
                 "hold" => nonce = value,
                 "claim" => claimed = value,
+                "energy" => counted.push(value),
                 other => panic!("{other}"),
             }
         }
@@ -149,6 +155,18 @@ async fn no_kill_loses_or_doubles_a_unit() {
             }
         );
         desk.audited().await;
-        desk.ledger.close().await.unwrap();
+        let raw = desk.raw().await;
+        for total in &counted {
+            let mut name = desk.metered(1).job;
+            name[..16].copy_from_slice(&total.to_be_bytes());
+            let taken: i64 = raw
+                .query_row(
+                    "SELECT taken_mj FROM energy WHERE job = ?1",
+                    [name],
+                    |row| row.get(0),
+                )
+                .unwrap();
+            assert_eq!(taken, 7_000, "the energy told with {total}");
+        }
     }
 }

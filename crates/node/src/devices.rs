@@ -130,6 +130,9 @@ async fn choose_worker(inner: &Inner) -> Result<bool, EngineError> {
     tracing::info!(reason = %found.choice.reason, "a device was chosen");
     if let Some(worker) = found.chosen() {
         inner.engine.set_worker(worker.program.kind).await?;
+        if let Ok(greeting) = &worker.greeting {
+            inner.energy.set_device(&greeting.device);
+        }
     }
     Ok(true)
 }

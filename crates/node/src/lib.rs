@@ -34,6 +34,7 @@
 //! | `serve` | the switch, the offers, the jobs of others |
 //! | [`peers`] | connecting by address or invite, the book of known and blocked peers, what was measured of them |
 //! | `devices` | the adapters of the machine, measured rates, which device computes |
+//! | [`energy`] | what the computer's meters count while it computes for others |
 //! | [`models`] | the catalogue, files, downloads, fit |
 //! | [`mod@wallet`] | whether there is a wallet, whether it is open, the keys of this device |
 //! | [`settings`], [`identity`], [`data`] | the files of the data folder |
@@ -56,6 +57,7 @@ pub mod control;
 pub mod data;
 mod devices;
 pub mod doctor;
+pub mod energy;
 mod error;
 pub mod identity;
 pub mod installed;

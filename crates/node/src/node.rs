@@ -31,6 +31,7 @@ use crate::{
     chat::ChatSummary,
     clock, control,
     data::DataFolder,
+    energy::{self, Energy},
     error::{ErrorView, NodeError},
     identity::{Identity, IdentityError},
     installed,
@@ -124,6 +125,8 @@ pub(crate) struct Inner {
     pub(crate) measured: Measurements,
     pub(crate) answers: Answers,
     pub(crate) serving: Serving,
+    /// What jobs of others take.
+    pub(crate) energy: Energy,
     pub(crate) status: watch::Sender<NodeStatus>,
     pub(crate) chats: watch::Sender<Vec<ChatSummary>>,
     pub(crate) chats_dirty: Notify,
@@ -218,6 +221,7 @@ impl Node {
         );
         notices.extend(wallet.status().problem);
         let (serving, orders) = Serving::new();
+        let (energy, metering) = Energy::new();
         let stop = CancellationToken::new();
         let inner = Arc::new(Inner {
             status: watch::Sender::new(status::first(&data, &identity, asking.peer_id(), &notices)),
@@ -243,6 +247,7 @@ impl Node {
             measured,
             answers: Answers::default(),
             serving,
+            energy,
             chats_dirty: Notify::new(),
             cuts: Mutex::default(),
             warming: Warming::default(),
@@ -255,6 +260,9 @@ impl Node {
         inner.tasks.spawn(status::keep(Arc::clone(&inner)));
         inner.tasks.spawn(wallet::keep(Arc::clone(&inner)));
         inner.tasks.spawn(money::keep(Arc::clone(&inner)));
+        inner
+            .tasks
+            .spawn(energy::keep(Arc::clone(&inner), metering));
         inner.tasks.spawn(Arc::clone(&inner).keep_chats());
         inner.tasks.spawn(crate::peers::keep(Arc::clone(&inner)));
         inner.tasks.spawn(crate::devices::keep(Arc::clone(&inner)));

@@ -247,6 +247,7 @@ fn answered(stored: ledger::Answered) -> Answered {
             ledger::AnsweredState::Signed => AnsweredState::Signed,
             ledger::AnsweredState::Unsigned => AnsweredState::Unsigned,
         },
+        earned: stored.earned.map(|units| units.to_string()),
         peer: stored.peer,
     }
 }

@@ -217,6 +217,8 @@ pub struct Answered {
     pub finish: String,
     /// Whether it runs, and whether the asker signed for it.
     pub state: AnsweredState,
+    /// What was vouchered for it so far, in base units; `None` where it was for nothing.
+    pub earned: Option<String>,
     /// Who asked.
     pub peer: String,
 }

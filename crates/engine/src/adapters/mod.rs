@@ -14,6 +14,7 @@ mod kernel;
 mod merge;
 #[cfg(all(feature = "worker", target_os = "macos"))]
 mod metal;
+mod meter;
 #[cfg(all(feature = "worker", any(target_os = "linux", windows)))]
 mod nvml;
 #[cfg(all(feature = "worker", any(target_os = "linux", windows)))]
@@ -27,6 +28,9 @@ use serde::{Deserialize, Serialize};
 
 pub use choice::{Candidate, Choice, Device, Probe, Rates, choose};
 pub use merge::merge;
+#[cfg(feature = "worker")]
+pub use meter::serve_readings;
+pub use meter::{CardEnergy, Reading};
 
 /// Adapters that one source may tell of. A mining rig has a dozen; more is a source that has lost its way.
 pub const MAX_ADAPTERS: usize = 64;
@@ -211,7 +215,7 @@ pub struct Sighting {
 }
 
 impl Sighting {
-    /// Cuts what a driver could make arbitrarily long, and drops what cannot be printed.
+    /// With its texts [tidied](tidy), and no share above the whole.
     pub(crate) fn tidy(mut self) -> Self {
         for text in [&mut self.name, &mut self.driver] {
             *text = text
@@ -224,6 +228,7 @@ impl Sighting {
     }
 }
 
+/// Cuts what a driver could make arbitrarily long, and drops what cannot be printed.
 fn tidy(text: &str) -> String {
     let printable = text.chars().filter(|c| !c.is_control()).take(MAX_NAME);
     printable.collect::<String>().trim().to_owned()

@@ -18,6 +18,8 @@ const USAGE: &str = "decentralgpt-worker: the engine of DecentralGPT, started by
         opens its device, checks that it computes right, and prints a line of JSON
   decentralgpt-worker --inventory SOURCE
         prints the graphics adapters that a source (nvml, kernel, dxgi, metal, vulkan) knows as a line of JSON
+  decentralgpt-worker --meter
+        prints, for each line of its input, what NVIDIA's cards count of their energy as a line of JSON
   decentralgpt-worker --bench FILE [--threads N] [--prompt 512] [--gen 64] [--depth 0] [--batch 0] [--turn 0]
                       [--repeat 1]
         measures a model file and prints a line of JSON per run: reading a prompt, producing tokens behind so many others,
@@ -30,10 +32,11 @@ struct Arguments {
     repeat: usize,
 }
 
-/// What is answered with a line of JSON; nothing: the app's calls are served.
+/// What is answered with lines of JSON; nothing: the app's calls are served.
 enum Task {
     Greet,
     Inventory(Source),
+    Meter,
     Bench(PathBuf),
 }
 
@@ -65,6 +68,7 @@ fn run(arguments: Arguments) -> Result<(), String> {
     match task {
         Task::Greet => print(&engine::greet().map_err(|error| error.to_string())?),
         Task::Inventory(source) => print(&engine::adapters::look(source)),
+        Task::Meter => engine::adapters::serve_readings().map_err(|error| error.to_string()),
         Task::Bench(file) => {
             let bench = worker::bench::Bench::confine(&file, arguments.threads);
             let bench = bench.map_err(|error| error.to_string())?;
@@ -102,6 +106,7 @@ fn arguments() -> Result<Arguments, String> {
             |value: std::ffi::OsString| value.to_str().and_then(|text| text.parse::<usize>().ok());
         match name.to_str() {
             Some("--greet") => arguments.task = Some(Task::Greet),
+            Some("--meter") => arguments.task = Some(Task::Meter),
             Some("--inventory") => {
                 let source = value()?.to_str().and_then(Source::of_argument);
                 arguments.task = Some(Task::Inventory(source.ok_or_else(|| USAGE.to_owned())?));

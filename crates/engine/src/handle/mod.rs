@@ -9,6 +9,7 @@ mod actor;
 mod child;
 mod locate;
 mod mailbox;
+mod meter;
 mod process;
 mod survey;
 
@@ -30,6 +31,7 @@ use crate::{
 use actor::{Actor, Message, Waiter};
 pub use locate::{WorkerKind, WorkerProgram, locate_worker};
 use mailbox::{Mailbox, Wish};
+pub use meter::CardMeter;
 pub use survey::ProbedWorker;
 
 /// Messages that wait for the actor. It never blocks, so more than a burst does not gather.
@@ -342,6 +344,11 @@ impl EngineHandle {
     /// so a driver that crashes is a reason in the answer and disturbs nobody.
     pub async fn adapters(&self) -> Result<Inventory, EngineError> {
         survey::adapters(&self.worker_dirs).await
+    }
+
+    /// Starts a process that reads what NVIDIA's cards count of their energy. It ends with the meter.
+    pub fn card_meter(&self) -> Result<CardMeter, EngineError> {
+        CardMeter::start(&locate_worker(&self.worker_dirs)?)
     }
 
     /// Every worker program that is installed, the processor's first, each started to check itself and ended.

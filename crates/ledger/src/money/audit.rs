@@ -4,6 +4,7 @@
 //! out the same. So a row that was changed, lost or doubled on either side is a [`Disagreement`].
 
 mod accounts;
+mod energy;
 mod journal;
 mod lines;
 
@@ -109,6 +110,7 @@ fn run(
     let vouchers = lines::check(connection, &events, &mut found)?;
     let entries = journal::check(connection, &events, &mut found)?;
     accounts::check(connection, &events, &mut found)?;
+    energy::check(connection, &mut found)?;
     for voucher in held_vouchers(connection)? {
         if !genuine(&voucher) {
             let what = format!("signature of the voucher on {}", line_name(&voucher.line));

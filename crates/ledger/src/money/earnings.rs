@@ -1,4 +1,4 @@
-//! What was earned by serving, per day, model or device, and in which of its states every unit of it is.
+//! What was earned by serving, per day, model or device, in which of its states every unit of it is, and what it took in energy.
 
 use std::collections::BTreeMap;
 
@@ -6,6 +6,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
 use super::amount::{Sum, amount};
+use super::energy::{self, EnergySum};
 use super::lines::{Line, Side, Signer, many};
 use super::{Address, JobTokens, THAW_S};
 use crate::handle::{blob, from_sql, to_sql};
@@ -26,6 +27,8 @@ pub enum By {
     Model,
     /// A node's operator address: one machine.
     Device,
+    /// All of them together, in one row.
+    Total,
 }
 
 /// Which jobs, and by what they are judged.
@@ -98,9 +101,11 @@ pub enum EarningKey {
     Model(String),
     /// An operator address.
     Device(#[serde(with = "super::amount::hexadecimal")] Address),
+    /// All there is.
+    Total,
 }
 
-/// Sums of a day, model or device.
+/// Sums of a day, a model, a device, or of all.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EarningRow {
     /// Of which.
@@ -113,6 +118,8 @@ pub struct EarningRow {
     pub tokens_out: u64,
     /// What they earned.
     pub earned: Earnings,
+    /// What they took.
+    pub energy: EnergySum,
 }
 
 /// What one job earned, with the voucher that proves it.
@@ -136,6 +143,8 @@ pub struct JobEarning {
     pub tokens: JobTokens,
     /// What it earned.
     pub earned: Earnings,
+    /// What it took.
+    pub energy: EnergySum,
     /// The total of its last voucher.
     pub cumulative: u128,
     /// That voucher's signature.
@@ -145,7 +154,7 @@ pub struct JobEarning {
 }
 
 impl Ledger {
-    /// Sums per day (the newest first), model or device.
+    /// Sums per day (the newest first), model or device, or one of all; no row where there was no job.
     pub async fn earnings(
         &self,
         query: EarningsQuery,
@@ -195,6 +204,7 @@ fn grouped(
             By::Day => EarningKey::Day(day_of(job.at_ms, query.utc_offset_s)),
             By::Model => EarningKey::Model(job.model.clone()),
             By::Device => EarningKey::Device(job.device),
+            By::Total => EarningKey::Total,
         };
         let row = rows.entry(key.clone()).or_insert_with(|| EarningRow {
             key,
@@ -202,6 +212,7 @@ fn grouped(
             tokens_in: 0,
             tokens_out: 0,
             earned: Earnings::default(),
+            energy: EnergySum::default(),
         });
         row.jobs += 1;
         row.tokens_in = row
@@ -210,11 +221,12 @@ fn grouped(
             .saturating_add(job.tokens.cached);
         row.tokens_out = row.tokens_out.saturating_add(job.tokens.output);
         row.earned.add(&job.earned);
+        row.energy.add(&job.energy);
     })?;
     let rows = rows.into_values();
     Ok(match by {
         By::Day => rows.rev().collect(),
-        By::Model | By::Device => rows.collect(),
+        By::Model | By::Device | By::Total => rows.collect(),
     })
 }
 
@@ -271,6 +283,7 @@ fn each_job(
             continue;
         };
         give(JobEarning {
+            energy: energy::of_job(connection, &job)?,
             job,
             at_ms: from_sql(row.get(2)?),
             peer: row.get(3)?,
@@ -318,6 +331,21 @@ fn vouchers_of(connection: &Connection, job: i64) -> Result<Vec<Increment>, Ledg
             })
         },
     )
+}
+
+/// What was vouchered for a job so far, in base units; `None` where no voucher came for it.
+pub(crate) fn vouchered_for(
+    connection: &Connection,
+    job: &Job,
+) -> Result<Option<u128>, LedgerError> {
+    let id = connection
+        .prepare_cached("SELECT id FROM paid_job WHERE side = 'payee' AND job = ?1")?
+        .query_row([job], |row| row.get(0))
+        .optional()?;
+    let Some(id) = id else { return Ok(None) };
+    let vouchers = vouchers_of(connection, id)?;
+    let amounts = vouchers.iter().map(|voucher| voucher.amount);
+    Ok(Some(amounts.sum::<Sum>().clamped()))
 }
 
 fn runs(connection: &Connection, job: &Job) -> Result<bool, LedgerError> {

@@ -141,6 +141,28 @@ impl Desk {
         }
     }
 
+    /// 10 J over 2 s at an idle of 1.5 W: 7 J are the job's.
+    pub(crate) fn metered(&self, n: u8) -> JobEnergy {
+        JobEnergy {
+            job: job(n).job,
+            at_ms: NOW,
+            share_ms: 2_000,
+            drawn: Drawn::Metered {
+                drawn_mj: 10_000,
+                idle_mw: 1_500,
+            },
+        }
+    }
+
+    /// 3 s at the person's 20 W: 60 J.
+    pub(crate) fn stated(&self, n: u8) -> JobEnergy {
+        JobEnergy {
+            share_ms: 3_000,
+            drawn: Drawn::Stated { power_mw: 20_000 },
+            ..self.metered(n)
+        }
+    }
+
     pub(crate) async fn held(&self, payee: Address, cumulative: u128, n: u8) -> LineState {
         self.ledger
             .voucher_held(self.voucher_of(payee, cumulative, n))
@@ -248,6 +270,9 @@ impl Desk {
             self.promise(A, u128::from(n) * 100, n).await.unwrap();
             self.held(B, u128::from(n) * 70, n).await;
         }
+        for energy in [self.metered(1), self.stated(2)] {
+            self.ledger.energy_counted(energy).await.unwrap();
+        }
         self.hold(A, 500, CHAIN_S + DAY_S, 1).await.unwrap();
         self.block(vec![
             self.payers(reserved(A, 500, CHAIN_S + DAY_S, 1)),
@@ -271,6 +296,17 @@ pub(crate) async fn audit(ledger: &Ledger) -> AuditReport {
         .unwrap();
     assert_eq!(ledger.last_audit().await.unwrap(), Some(report.clone()));
     report
+}
+
+/// All jobs, whatever they owe.
+pub(crate) fn everything() -> EarningsQuery {
+    EarningsQuery {
+        from_ms: 0,
+        until_ms: u64::MAX,
+        utc_offset_s: 0,
+        worth: 1,
+        now_s: CHAIN_S,
+    }
 }
 
 pub(crate) fn key(payee: Address) -> LineKey {

@@ -2,14 +2,19 @@
 
 use std::path::{Path, PathBuf};
 
-use ledger::{By, EarningKey, Earnings, EarningsQuery, JobEarning, LineKey, StatementFormat};
+use ledger::{
+    By, EarningKey, Earnings, EarningsQuery, EnergySum, JobEarning, LineKey, StatementFormat,
+};
 use protocol::{
     JobId,
     voucher::{self, Address, B256, Vault, Voucher},
 };
 use serde::{Deserialize, Serialize};
 
-use super::{ActError, Live};
+use super::{
+    ActError, Live,
+    electricity::{Figures, kilowatt_hours},
+};
 use crate::{Node, clock, error::NodeError, wallet::WalletProblem};
 
 /// A list on a screen is not longer; who wants all of it saves a statement.
@@ -27,6 +32,8 @@ pub enum EarningsBy {
     Model,
     /// Device by device.
     Device,
+    /// All of it in one row.
+    Total,
 }
 
 /// In which state an amount is, all of it or the largest part.
@@ -46,7 +53,7 @@ pub enum EarningState {
 }
 
 /// One row. Fields that a grouping puts together are `None`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EarningView {
     /// The job, in hexadecimal: its receipt and its proof have the same name.
@@ -67,6 +74,17 @@ pub struct EarningView {
     pub tokens_out: u64,
     /// What was vouchered, in base units.
     pub earned: String,
+    /// Energy of those jobs whose energy is known, in kilowatt-hours beyond what idle draws; `None` where none is.
+    pub energy_kwh: Option<f64>,
+    /// Jobs that the computer's meters counted.
+    pub metered: u64,
+    /// Jobs whose energy follows from the person's own figure.
+    pub stated: u64,
+    /// What the energy cost, in the person's own money by their figure of now; `None` without that figure, or where the energy of a job is
+    /// not known.
+    pub cost: Option<f64>,
+    /// What is left after the network's fee and that cost, in the person's own money.
+    pub net: Option<f64>,
     /// Where most of it is.
     pub state: Option<EarningState>,
 }
@@ -138,17 +156,19 @@ impl Node {
     ) -> Result<Vec<EarningView>, NodeError> {
         let ledger = &self.inner.ledger;
         let query = self.query(from_ms, until_ms);
+        let figures = self.figures();
         let by = match by {
             EarningsBy::Job => {
                 let rows = ledger.job_earnings(query, MAX_ROWS).await?;
-                return Ok(rows.into_iter().map(job).collect());
+                return Ok(rows.into_iter().map(|row| job(row, &figures)).collect());
             }
             EarningsBy::Day => By::Day,
             EarningsBy::Model => By::Model,
             EarningsBy::Device => By::Device,
+            EarningsBy::Total => By::Total,
         };
         let rows = ledger.earnings(query, by).await?;
-        Ok(rows.into_iter().map(grouped).collect())
+        Ok(rows.into_iter().map(|row| grouped(row, &figures)).collect())
     }
 
     /// What proves the earnings of one job. The chain is asked now; where it does not answer, it says so by `None`.
@@ -219,6 +239,13 @@ impl Node {
         Ok(path.to_owned())
     }
 
+    /// What the person set, and the fee; a fee that is not known yet is none.
+    fn figures(&self) -> Figures {
+        let live = self.inner.money.live();
+        let fee_bps = live.map_or(0, |live| live.fee_bps());
+        Figures::of(&self.inner.settings.borrow().money, fee_bps)
+    }
+
     fn query(&self, from_ms: u64, until_ms: u64) -> EarningsQuery {
         let live = self.inner.money.live();
         EarningsQuery {
@@ -283,7 +310,8 @@ fn state(earned: &Earnings) -> Option<EarningState> {
     largest.1
 }
 
-fn job(row: JobEarning) -> EarningView {
+fn job(row: JobEarning, figures: &Figures) -> EarningView {
+    let cost = figures.cost(1, &row.energy);
     EarningView {
         job: Some(JobId::new(row.job).to_string()),
         day: None,
@@ -294,16 +322,23 @@ fn job(row: JobEarning) -> EarningView {
         tokens_in: row.tokens.input + row.tokens.cached,
         tokens_out: row.tokens.output,
         earned: row.earned.vouchered().to_string(),
+        energy_kwh: energy_kwh(&row.energy),
+        metered: row.energy.metered,
+        stated: row.energy.stated,
+        cost,
+        net: figures.net(&row.earned, cost),
         state: state(&row.earned),
     }
 }
 
-fn grouped(row: ledger::EarningRow) -> EarningView {
+fn grouped(row: ledger::EarningRow, figures: &Figures) -> EarningView {
+    let cost = figures.cost(row.jobs, &row.energy);
     let (mut day, mut model, mut device) = (None, None, None);
     match row.key {
         EarningKey::Day(first_ms) => day = Some(first_ms),
         EarningKey::Model(name) => model = Some(name),
         EarningKey::Device(address) => device = Some(Address::from(address).to_checksum(None)),
+        EarningKey::Total => {}
     }
     EarningView {
         job: None,
@@ -315,8 +350,18 @@ fn grouped(row: ledger::EarningRow) -> EarningView {
         tokens_in: row.tokens_in,
         tokens_out: row.tokens_out,
         earned: row.earned.vouchered().to_string(),
+        energy_kwh: energy_kwh(&row.energy),
+        metered: row.energy.metered,
+        stated: row.energy.stated,
+        cost,
+        net: figures.net(&row.earned, cost),
         state: state(&row.earned),
     }
+}
+
+/// Nothing where it is not known of any job.
+fn energy_kwh(energy: &EnergySum) -> Option<f64> {
+    (energy.known() > 0).then(|| kilowatt_hours(energy.taken_mj))
 }
 
 /// The voucher of a job, its signature checked anew; and who signed it.

@@ -15,12 +15,14 @@
 //! | `act` | what the person asks the wallet to do, as transactions |
 //! | `start` | first steps that are signed here and brought to the chain by somebody else |
 //! | `handover` | vouchers handed to somebody who brings them to the vault |
+//! | `electricity` | what energy cost, and what is left after it, by the person's own figures; pure |
 //! | `status`, `earned`, `paid`, `offered`, `votes`, [`view`] | what a shell sees |
 
 mod act;
 mod anew;
 mod convert;
 mod earned;
+mod electricity;
 mod ended;
 mod handover;
 mod live;

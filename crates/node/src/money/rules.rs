@@ -71,12 +71,13 @@ impl Live {
     /// What has to be owed for its claim to be worth its gas, the fee on claims included; zero where nobody is paid here.
     pub(super) fn worth_claiming(&self) -> u128 {
         let Some(till) = &self.till else { return 0 };
-        let fee_bps = self
-            .rules
-            .borrow()
-            .as_ref()
-            .map_or(0, |rules| rules.params.fee.bps);
-        worth_claiming(till.costs().claim, fee_bps)
+        worth_claiming(till.costs().claim, self.fee_bps())
+    }
+
+    /// What is taken of claims, in parts of 10,000; none before it was read.
+    pub(super) fn fee_bps(&self) -> u16 {
+        let rules = self.rules.borrow();
+        rules.as_ref().map_or(0, |rules| rules.params.fee.bps)
     }
 }
 

@@ -50,6 +50,10 @@ pub struct MoneySettings {
     pub tariff: Option<f64>,
     /// What one DGC is worth to the person, in the same money.
     pub worth: Option<f64>,
+    /// What that money is called.
+    pub currency: Option<String>,
+    /// Watts that this computer draws more while it answers than while it does nothing: for one without a meter.
+    pub watts: Option<f64>,
     /// Other figures for single models, by their ids in the list of models.
     pub models: BTreeMap<String, ModelPrice>,
 }
@@ -99,6 +103,25 @@ impl MoneySettings {
         if let Some((name, _)) = no_figure {
             return Some((name, "must be a figure of zero or more"));
         }
+        if self.watts.is_some_and(|watts| !WATTS.contains(&watts)) {
+            return Some(("money.watts", "must be 0 to 100000 watts"));
+        }
+        let is_currency = |name: &String| {
+            (1..=MAX_CURRENCY).contains(&name.chars().count())
+                && name
+                    .chars()
+                    .all(|mark| !mark.is_control() && !mark.is_ascii_digit())
+        };
+        if self
+            .currency
+            .as_ref()
+            .is_some_and(|name| !is_currency(name))
+        {
+            return Some((
+                "money.currency",
+                "must be a sign or a short name, as € or EUR",
+            ));
+        }
         let is_name = |name: &String| {
             !name.is_empty()
                 && name.len() <= MAX_NAME
@@ -118,6 +141,12 @@ impl MoneySettings {
 
 /// Models with a price of their own: a list that a person sees is shorter.
 const MAX_MODELS: usize = 1000;
+
+/// A figure of watts: no computer of a person draws more.
+const WATTS: std::ops::RangeInclusive<f64> = 0.0..=100_000.0;
+
+/// Characters of a currency: a sign, or a code of three letters and something beside it.
+const MAX_CURRENCY: usize = 8;
 
 /// Characters of a network's name: it is the name of a file.
 const MAX_NAME: usize = 64;
@@ -171,6 +200,22 @@ mod tests {
         assert_eq!(told(|s| s.chat = Some("9".repeat(40))), Some("money.chat"));
         assert_eq!(told(|s| s.tariff = Some(-0.1)), Some("money.tariff"));
         assert_eq!(told(|s| s.worth = Some(f64::NAN)), Some("money.worth"));
+        assert_eq!(told(|s| s.watts = Some(-1.0)), Some("money.watts"));
+        assert_eq!(told(|s| s.watts = Some(f64::NAN)), Some("money.watts"));
+        assert_eq!(told(|s| s.watts = Some(1e9)), Some("money.watts"));
+        assert_eq!(told(|s| s.watts = Some(65.5)), None);
+        for no_name in ["", "1", "a\nb", "much too long"] {
+            let settings = MoneySettings {
+                currency: Some(no_name.to_owned()),
+                ..MoneySettings::default()
+            };
+            assert_eq!(
+                settings.problem().map(|(name, _)| name),
+                Some("money.currency"),
+                "{no_name}"
+            );
+        }
+        assert_eq!(told(|s| s.currency = Some("€".into())), None);
         assert_eq!(
             told(|s| s.network = Some("../etc".into())),
             Some("money.network")

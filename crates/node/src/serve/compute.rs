@@ -36,6 +36,8 @@ pub(super) async fn compute(
     mut wishes: watch::Receiver<Wish>,
     reports: &mpsc::Sender<Report>,
 ) -> Result<(), EngineError> {
+    // From the loading of its model to its end, however it ends.
+    let mut counting = inner.energy.count(job.job, class == Class::Paid);
     let tell = async |event| {
         // The job is over already, and this task about to be ended.
         let _ = reports.send(Report::Engine(event)).await;
@@ -95,6 +97,9 @@ pub(super) async fn compute(
             match now {
                 Wish::Run => generation.resume(),
                 Wish::Pause => generation.pause(),
+            }
+            if let Some(counting) = &mut counting {
+                counting.set_still(now == Wish::Pause);
             }
             wished = now;
         }

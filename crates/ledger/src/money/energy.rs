@@ -1,0 +1,131 @@
+//! What paid jobs took in energy. Nothing here is estimated: a job without a row was not measured.
+
+use rusqlite::{Connection, OptionalExtension, params};
+use serde::{Deserialize, Serialize};
+
+use crate::handle::{from_sql, to_sql};
+use crate::{Job, Ledger, LedgerError};
+
+/// Milliseconds times milliwatts are microjoules: so many of them are a millijoule.
+const MW_MS_PER_MJ: u128 = 1000;
+
+/// How the energy of a job is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drawn {
+    /// The computer's meters counted it.
+    Metered {
+        /// Its part of what they counted while it was computed, in millijoules.
+        drawn_mj: u64,
+        /// What they count while nothing is computed, in milliwatts. That much would have been drawn without the job too.
+        idle_mw: u64,
+    },
+    /// There is no meter, and the person said what computing takes.
+    Stated {
+        /// The person's figure, in milliwatts above what is drawn while nothing is computed.
+        power_mw: u64,
+    },
+}
+
+/// What one job took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JobEnergy {
+    /// The job.
+    pub job: Job,
+    /// When it was counted to its end, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// Its part of the time in milliseconds: of n that were computed at once, each has an n-th.
+    pub share_ms: u64,
+    /// How its energy is known.
+    pub drawn: Drawn,
+}
+
+impl JobEnergy {
+    /// What it took beyond what would have been drawn without it, in millijoules.
+    pub fn taken_mj(&self) -> u64 {
+        let over_time = |power_mw: u64| {
+            let millijoules = u128::from(power_mw) * u128::from(self.share_ms) / MW_MS_PER_MJ;
+            u64::try_from(millijoules).unwrap_or(u64::MAX)
+        };
+        match self.drawn {
+            Drawn::Metered { drawn_mj, idle_mw } => drawn_mj.saturating_sub(over_time(idle_mw)),
+            Drawn::Stated { power_mw } => over_time(power_mw),
+        }
+    }
+}
+
+/// Energy of some jobs, and of how many of them it is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnergySum {
+    /// Jobs that meters counted.
+    pub metered: u64,
+    /// Jobs whose energy follows from the person's figure.
+    pub stated: u64,
+    /// What all of these took, in millijoules.
+    pub taken_mj: u64,
+}
+
+impl EnergySum {
+    /// Jobs whose energy is known.
+    pub fn known(&self) -> u64 {
+        self.metered.saturating_add(self.stated)
+    }
+
+    pub(super) fn add(&mut self, other: &Self) {
+        self.metered = self.metered.saturating_add(other.metered);
+        self.stated = self.stated.saturating_add(other.stated);
+        self.taken_mj = self.taken_mj.saturating_add(other.taken_mj);
+    }
+}
+
+impl Ledger {
+    /// Books what a paid job took, once: a job that has its row keeps it.
+    pub async fn energy_counted(&self, energy: JobEnergy) -> Result<(), LedgerError> {
+        self.call(move |connection| {
+            let transaction = connection.transaction()?;
+            let (source, drawn_mj, power_mw) = match energy.drawn {
+                Drawn::Metered { drawn_mj, idle_mw } => {
+                    ("metered", Some(to_sql(drawn_mj)), idle_mw)
+                }
+                Drawn::Stated { power_mw } => ("stated", None, power_mw),
+            };
+            let taken_mj = to_sql(energy.taken_mj());
+            let added = transaction.execute(
+                "INSERT INTO energy (job, at_ms, source, share_ms, drawn_mj, power_mw, taken_mj)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (job) DO NOTHING",
+                params![
+                    energy.job,
+                    to_sql(energy.at_ms),
+                    source,
+                    to_sql(energy.share_ms),
+                    drawn_mj,
+                    to_sql(power_mw),
+                    taken_mj
+                ],
+            )?;
+            if added == 1 {
+                transaction.execute(
+                    "UPDATE energy_total SET jobs = jobs + 1, taken_mj = taken_mj + ?1",
+                    [taken_mj],
+                )?;
+            }
+            transaction.commit()?;
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// What a job took; nothing where that is not known.
+pub(super) fn of_job(connection: &Connection, job: &Job) -> Result<EnergySum, LedgerError> {
+    let row = connection
+        .prepare_cached("SELECT source = 'metered', taken_mj FROM energy WHERE job = ?1")?
+        .query_row([job], |row| Ok((row.get::<_, bool>(0)?, row.get(1)?)))
+        .optional()?;
+    Ok(
+        row.map_or_else(EnergySum::default, |(metered, taken_mj)| EnergySum {
+            metered: u64::from(metered),
+            stated: u64::from(!metered),
+            taken_mj: from_sql(taken_mj),
+        }),
+    )
+}

@@ -1,0 +1,129 @@
+//! What paid jobs took: once for each, in the sums of every grouping, and on disk when it is told.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+#[path = "money/desk.rs"]
+mod desk;
+
+use desk::*;
+use ledger::*;
+
+#[tokio::test]
+async fn what_jobs_took_stands_beside_what_they_earned() {
+    let desk = Desk::new().await;
+    desk.grant(10_000).await;
+    for n in 1..=3 {
+        desk.held(A, u128::from(n) * 10, n).await;
+    }
+    desk.ledger.energy_counted(desk.metered(1)).await.unwrap();
+    desk.ledger.energy_counted(desk.stated(2)).await.unwrap();
+    let known = EnergySum {
+        metered: 1,
+        stated: 1,
+        taken_mj: 67_000,
+    };
+    for by in [By::Day, By::Model, By::Device, By::Total] {
+        let rows = desk.ledger.earnings(everything(), by).await.unwrap();
+        let [row] = rows.as_slice() else {
+            panic!("{rows:?}");
+        };
+        // The third was not measured, and is not taken for nothing.
+        assert_eq!((row.jobs, row.energy), (3, known));
+        assert_eq!(row.energy.known(), 2);
+    }
+    let jobs = desk.ledger.job_earnings(everything(), 9).await.unwrap();
+    let of = |energy: EnergySum| (energy.metered, energy.stated, energy.taken_mj);
+    assert_eq!(
+        jobs.iter().map(|job| of(job.energy)).collect::<Vec<_>>(),
+        [(0, 0, 0), (0, 1, 60_000), (1, 0, 7_000)]
+    );
+    desk.audited().await;
+}
+
+#[tokio::test]
+async fn a_job_takes_its_energy_once_also_after_a_restart() {
+    let desk = Desk::new().await;
+    desk.grant(10_000).await;
+    desk.held(A, 10, 1).await;
+    desk.ledger.energy_counted(desk.metered(1)).await.unwrap();
+    let desk = desk.restarted().await;
+    desk.ledger.energy_counted(desk.stated(1)).await.unwrap();
+    let rows = desk.ledger.earnings(everything(), By::Total).await.unwrap();
+    assert_eq!(
+        rows[0].energy,
+        EnergySum {
+            metered: 1,
+            stated: 0,
+            taken_mj: 7_000
+        }
+    );
+    desk.audited().await;
+}
+
+#[tokio::test]
+async fn what_idle_would_have_drawn_is_no_jobs_and_never_a_debt_of_it() {
+    let desk = Desk::new().await;
+    let taken = |drawn_mj, idle_mw, share_ms| {
+        JobEnergy {
+            share_ms,
+            drawn: Drawn::Metered { drawn_mj, idle_mw },
+            ..desk.metered(1)
+        }
+        .taken_mj()
+    };
+    assert_eq!(taken(10_000, 1_500, 2_000), 7_000);
+    // It drew less than idle did: a governor that slept deeper meanwhile.
+    assert_eq!(taken(2_000, 1_500, 2_000), 0);
+    assert_eq!(taken(u64::MAX, u64::MAX, u64::MAX), 0);
+    assert_eq!(taken(u64::MAX, 0, 1), u64::MAX);
+    // The books hold the largest figures too, and count them again.
+    for (n, energy) in [
+        (
+            1,
+            JobEnergy {
+                drawn: Drawn::Metered {
+                    drawn_mj: 4 << 60,
+                    idle_mw: 0,
+                },
+                ..desk.metered(1)
+            },
+        ),
+        (2, desk.stated(2)),
+    ] {
+        desk.ledger.energy_counted(energy).await.unwrap();
+        desk.held(A, n * 10, u8::try_from(n).unwrap()).await;
+    }
+    desk.audited().await;
+}
+
+#[tokio::test]
+async fn recent_answers_say_what_was_vouchered_for_them() {
+    let desk = Desk::new().await;
+    for n in 1..=2 {
+        let PaidJob {
+            job,
+            peer,
+            model,
+            model_digest,
+            ..
+        } = job(n);
+        let new = NewAnswer {
+            job,
+            at_ms: NOW + u64::from(n),
+            peer,
+            model,
+            model_digest,
+        };
+        desk.ledger.answer_started(new).await.unwrap();
+    }
+    desk.held(A, 100, 1).await;
+    desk.held(A, 250, 1).await;
+    let earned = async || {
+        let answers = desk.ledger.answered(9).await.unwrap();
+        let of = |answer: &Answered| (answer.job[0], answer.earned);
+        answers.iter().map(of).collect::<Vec<_>>()
+    };
+    // The second was for nothing.
+    assert_eq!(earned().await, [(2, None), (1, Some(250))]);
+    desk.held(A, 300, 1).await;
+    assert_eq!(earned().await, [(2, None), (1, Some(300))]);
+}

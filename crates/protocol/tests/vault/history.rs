@@ -684,6 +684,18 @@ impl History {
                 continue;
             }
             let line = (payer, signer, payee);
+            if self.dice.below(6) == 0 {
+                // What the vault holds of it already.
+                rows.push(promise_of(payee, 0, 0, 0, B256::ZERO, [0; 64]));
+                evidence.push(Evidence {
+                    payee,
+                    signer: Address::ZERO,
+                    amount: 0,
+                    until: 0,
+                    nonce: 0,
+                });
+                continue;
+            }
             let held = self
                 .reservations
                 .iter()
@@ -927,7 +939,9 @@ impl History {
                 "step {}: {signer:?}",
                 self.steps
             );
-            inside += U256::from(signer.granted - signer.spent);
+            if !signer.thawed {
+                inside += U256::from(signer.granted - signer.spent);
+            }
             inside += U256::from(signer.bond) + U256::from(signer.gas_pot);
             if let Some(case) = self.model.overdrafts.get(grant) {
                 inside += U256::from(case.share);

@@ -167,6 +167,13 @@ contract Players is Base {
         }
     }
 
+    /// What was paid on all lines of a signer.
+    function claimedOf(uint256 s) external view returns (uint128 sum) {
+        for (uint256 p = 0; p < PAYEES; ++p) {
+            sum += vault.lineOf(payer, VM.addr(keys[s]), _payee(p)).claimed;
+        }
+    }
+
     function owed() external view returns (uint256 sum) {
         sum = uint256(vault.balanceOf(payer)) + vault.balanceOf(vault.BURNT()) + vault.balanceOf(address(this))
             + vault.balanceOf(timelock);
@@ -178,7 +185,7 @@ contract Players is Base {
 
     function _ofSigner(address who) internal view returns (uint256) {
         PayVault.Signer memory s = vault.signerOf(payer, who);
-        return uint256(s.granted - s.spent) + s.bond + s.gasPot;
+        return uint256(s.thawed ? 0 : s.granted - s.spent) + s.bond + s.gasPot;
     }
 }
 
@@ -224,6 +231,7 @@ contract InvariantsTest {
         for (uint256 i = 0; i < 3; ++i) {
             PayVault.Signer memory s = players.theVault().signerOf(players.thePayer(), _signer(i));
             if (s.spent > s.granted || s.locked > s.granted - s.spent) revert Broken("locks", s.locked, s.granted - s.spent);
+            if (!s.contested && players.claimedOf(i) != s.spent) revert Broken("spent", players.claimedOf(i), s.spent);
         }
     }
 

@@ -163,6 +163,89 @@ contract OverdraftTest is Base {
         _check(vault.signerOf(payer, signer).bond == 0, "it costs the bond");
     }
 
+    /// What a payer paid to itself over many lines stands in the vault: one promise that is left over shows the rest.
+    function test_what_was_paid_out_needs_no_rows() public {
+        for (uint256 i = 0; i < 40; ++i) {
+            address own = VM.addr(500 + i);
+            _register(own, payer);
+            _check(_claim(own, 2 ether) == 2 ether, "a line of its own");
+        }
+        _check(_claim(b, 30 ether) == 20 ether, "what is left");
+        PayVault.Promise[] memory rows = new PayVault.Promise[](1);
+        rows[0] = _promise(b, 30 ether);
+        VM.prank(stranger);
+        vault.proveOverdraft(payer, signer, rows);
+        _check(vault.overdraftOf(payer, signer).promised == 110 ether, "forty lines and the one");
+        VM.warp(block.timestamp + 1 days);
+        _settle();
+        _check(vault.signerOf(payer, signer).bond == 0, "it costs the bond");
+    }
+
+    function test_what_was_claimed_of_a_shown_line_counts_once() public {
+        _claim(a, 60 ether);
+        PayVault.Promise[] memory rows = new PayVault.Promise[](2);
+        rows[0] = _promise(a, 70 ether);
+        rows[1] = _promise(b, 30 ether);
+        VM.expectPartialRevert(PayVault.NoOverdraft.selector);
+        vault.proveOverdraft(payer, signer, rows);
+        rows[0] = _promise(a, 50 ether);
+        rows[1] = _promise(b, 40 ether);
+        VM.expectPartialRevert(PayVault.NoOverdraft.selector);
+        vault.proveOverdraft(payer, signer, rows);
+        rows[1] = _promise(b, 40 ether + 1);
+        vault.proveOverdraft(payer, signer, rows);
+    }
+
+    /// The rest of a grant that was given back was never paid to anybody.
+    function test_a_promise_that_nobody_redeemed_in_time_is_no_overdraft() public {
+        _claim(a, 20 ether);
+        VM.prank(payer);
+        vault.endSigner(signer);
+        VM.warp(block.timestamp + 14 days);
+        vault.thaw(payer, signer);
+        _check(vault.freeOf(payer, signer) == 0, "nothing is drawn any more");
+        PayVault.Promise[] memory rows = new PayVault.Promise[](2);
+        rows[0] = _promise(a, 60 ether);
+        rows[1] = _promise(b, 40 ether);
+        VM.expectPartialRevert(PayVault.NoOverdraft.selector);
+        vault.proveOverdraft(payer, signer, rows);
+        rows[1] = _promise(b, 40 ether + 1);
+        vault.proveOverdraft(payer, signer, rows);
+    }
+
+    /// A reservation that the vault took was signed: who only saw its event can show it.
+    function test_a_reservation_in_the_vault_is_shown_without_its_signature() public {
+        _reserve(b, 60 ether, _in(2 days), 1);
+        PayVault.Promise[] memory rows = new PayVault.Promise[](2);
+        rows[0] = _promise(a, 50 ether);
+        rows[1] = PayVault.Promise({payee: b, amount: 0, until: 0, nonce: 0, work: 0, r: 0, vs: 0});
+        VM.warp(block.timestamp + 2 days);
+        VM.expectPartialRevert(PayVault.NoOverdraft.selector);
+        vault.proveOverdraft(payer, signer, rows);
+        VM.warp(block.timestamp - 1 days);
+        rows[1].amount = 1;
+        VM.expectPartialRevert(PayVault.BadSignature.selector);
+        vault.proveOverdraft(payer, signer, rows);
+        rows[1].amount = 0;
+        vault.proveOverdraft(payer, signer, rows);
+        _check(vault.overdraftOf(payer, signer).promised == 110 ether, "the voucher and the reservation");
+    }
+
+    /// A reservation over many lines is shown in one transaction, up to some hundred of them.
+    function test_two_hundred_reservations_fit_one_transaction() public {
+        uint256 lines = 200;
+        PayVault.Promise[] memory rows = new PayVault.Promise[](lines + 1);
+        for (uint256 i = 0; i < lines; ++i) {
+            address own = address(uint160(0x100000 + i));
+            _reserve(own, 0.5 ether, _in(7 days), 1);
+            rows[i] = PayVault.Promise({payee: own, amount: 0, until: 0, nonce: 0, work: 0, r: 0, vs: 0});
+        }
+        rows[lines] = _promise(b, 1 ether);
+        uint256 before = gasleft();
+        vault.proveOverdraft(payer, signer, rows);
+        _check(before - gasleft() < 13_000_000, "too dear for one transaction");
+    }
+
     function test_a_reservation_that_was_given_up_is_no_promise() public {
         _reserve(a, 90 ether, _in(7 days), 1);
         VM.prank(a);

@@ -263,7 +263,7 @@ impl World {
             client: if wrong == 1 { mirror.signer.peer_id() } else { me },
             model: MODEL,
             template: None,
-            prompt_hash: prompt_hash(&prompt, &resume),
+            prompt_hash: prompt_hash(&open.nonce.as_ref().try_into().ok()?, &prompt, &resume),
             totals: mirror.totals(open, wrong == 2),
             first_index: resume.len() as u32,
             h: chain::extend(&chain::start(job), &mirror.ids),

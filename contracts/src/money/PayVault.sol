@@ -32,7 +32,8 @@ contract PayVault is TypedData, ReentrancyGuard {
         bytes32 vs;
     }
 
-    /// One promise of a signer, as evidence: a voucher, or (where `until` is not zero) a reservation that is still live.
+    /// One promise of a signer, as evidence: a voucher, or (where `until` is not zero) a reservation that is still live. With an
+    /// amount of zero it is the reservation that the line holds already, and needs no signature.
     struct Promise {
         address payee;
         uint128 amount;
@@ -69,12 +70,13 @@ contract PayVault is TypedData, ReentrancyGuard {
     struct Signer {
         /// What it may sign for in all; only grows.
         uint128 granted;
-        /// What was paid out, and after the thaw what was given back.
+        /// What was paid out of it: on each line no more than was signed for.
         uint128 spent;
         /// The part of the rest that reservations hold.
         uint128 locked;
         /// From then on it signs nothing that counts.
         uint64 until;
+        /// What was left was given back.
         bool thawed;
         /// An overdraft is shown: what is not reserved waits, and once it is decided, is shared and over.
         bool contested;
@@ -110,7 +112,7 @@ contract PayVault is TypedData, ReentrancyGuard {
         /// After a mend the payees have a day to redeem before the next case can hold them up.
         uint64 calmUntil;
         address reporter;
-        /// The sum of all shown promises.
+        /// What was promised at least: what was spent when the case began, and what shown promises are above it.
         uint256 promised;
         /// The sum of what is open of them, beyond what reservations hold.
         uint256 open;
@@ -329,8 +331,8 @@ contract PayVault is TypedData, ReentrancyGuard {
         if (!s.thawed) {
             s.thawed = true;
             // Every reservation is over by now: none outlives the signer by more than MAX_RESERVATION.
+            // What was given back is not spent: a promise that nobody redeemed in time is no overdraft.
             uint128 left = s.granted - s.spent;
-            s.spent = s.granted;
             s.locked = 0;
             balanceOf[payer] += left;
             emit GrantFreed(payer, signer, left);
@@ -451,6 +453,9 @@ contract PayVault is TypedData, ReentrancyGuard {
     /// Shows by its own signatures that a signer promised more than it was granted. From then on its unreserved grant is
     /// held for a day in which the payer may raise it; further promises of the same signer may be added in that time.
     /// Rows are sorted by payee, one each.
+    ///
+    /// What was paid out was signed for, whoever brought it: it counts without its rows. So a signer that spent its grant over
+    /// thousands of lines is shown by a single promise that is left over.
     function proveOverdraft(address payer, address signer, Promise[] calldata rows) external {
         Signer storage s = _signers[payer][signer];
         require(s.until != 0, SignerUnknown(payer, signer));
@@ -459,6 +464,7 @@ contract PayVault is TypedData, ReentrancyGuard {
         require(!od.decided, CaseOpen(payer, signer));
         require(block.timestamp >= od.calmUntil, TooEarly(od.calmUntil));
         require(od.mendBy == 0 || block.timestamp < od.mendBy, Late(od.mendBy));
+        if (od.mendBy == 0) od.promised = s.spent;
         address before = address(0);
         for (uint256 i = 0; i < rows.length; ++i) {
             Promise calldata row = rows[i];
@@ -623,7 +629,7 @@ contract PayVault is TypedData, ReentrancyGuard {
     }
 
     function _free(Signer storage s) private view returns (uint128) {
-        return s.granted - s.spent - s.locked;
+        return s.thawed ? 0 : s.granted - s.spent - s.locked;
     }
 
     /// Takes what a line's reservation holds out of the signer's lock.
@@ -676,10 +682,12 @@ contract PayVault is TypedData, ReentrancyGuard {
     }
 
     function _show(Overdraft storage od, address payer, address signer, Promise calldata row) private {
-        bytes32 digest = row.until == 0
-            ? _voucherDigest(payer, row.payee, row.amount, row.work)
-            : _reservationDigest(payer, row.payee, row.amount, row.until, row.nonce);
-        require(_recover(digest, row.r, row.vs) == signer, BadSignature());
+        if (row.amount != 0) {
+            bytes32 digest = row.until == 0
+                ? _voucherDigest(payer, row.payee, row.amount, row.work)
+                : _reservationDigest(payer, row.payee, row.amount, row.until, row.nonce);
+            require(_recover(digest, row.r, row.vs) == signer, BadSignature());
+        }
         require(row.until == 0 || row.until > block.timestamp, BadUntil(row.until));
         bytes32 id = _lineId(payer, signer, row.payee);
         Line storage line = _lines[id];
@@ -688,10 +696,12 @@ contract PayVault is TypedData, ReentrancyGuard {
         uint128 amount = row.until != 0 && row.nonce <= line.nonce ? 0 : row.amount;
         uint128 promised = amount > held ? amount : held;
         Shown storage shown = _shown[_shownId(id, od.round)];
-        if (promised <= shown.promised) return;
+        // What was claimed before it was shown counts as spent.
+        uint128 counted = shown.promised == 0 ? line.claimed : shown.promised;
+        if (promised <= counted) return;
         uint128 covered = held > line.claimed ? held : line.claimed;
         uint128 open = promised > covered ? promised - covered : 0;
-        od.promised += promised - shown.promised;
+        od.promised += promised - counted;
         od.open = od.open + open - shown.open;
         shown.promised = promised;
         shown.open = open;

@@ -1,6 +1,11 @@
 //! What the contracts say, at the newest final block.
 
-use alloy::primitives::{Address, B256, U256};
+use std::collections::BTreeSet;
+
+use alloy::{
+    primitives::{Address, B256, U256},
+    sol_types::SolEvent,
+};
 use futures::try_join;
 
 use crate::{
@@ -8,8 +13,12 @@ use crate::{
     call::Spender,
     chain::Chain,
     error::ChainError,
+    events::ranges::{self, Length},
     reason::amount,
 };
+
+/// No reservation lives longer: the vault's bound, in milliseconds.
+const MAX_RESERVATION_MS: u64 = 7 * 24 * 60 * 60 * 1000;
 
 /// What an account has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +40,7 @@ pub struct Account {
 pub struct SignerView {
     /// What it may sign for in all; only grows.
     pub granted: u128,
-    /// What was paid out, and after the thaw what was given back.
+    /// What was paid out of it.
     pub spent: u128,
     /// The part of the rest that reservations hold.
     pub locked: u128,
@@ -73,8 +82,12 @@ pub struct OverdraftView {
     pub calm_until: u64,
     /// Who showed it.
     pub reporter: Address,
-    /// The sum of all shown promises.
+    /// What was promised at least: what was spent, and what shown promises are above it.
     pub promised: U256,
+    /// What is open of the shown promises, beyond what reservations hold.
+    pub open: U256,
+    /// What there is to share of them, once it is decided; base units.
+    pub share: u128,
     /// What is left of the grant is being shared.
     pub decided: bool,
 }
@@ -273,8 +286,41 @@ impl Chain {
             calm_until: it.calmUntil,
             reporter: it.reporter,
             promised: it.promised,
+            open: it.open,
+            share: it.share,
             decided: it.decided,
         })
+    }
+
+    /// For whom a signer's reservations were brought that may still be live, by the vault's events: sorted, each once. One that was
+    /// given up is among them.
+    ///
+    /// # Errors
+    /// As [`Chain::account`].
+    pub async fn reserved_payees(
+        &self,
+        payer: Address,
+        signer: Address,
+    ) -> Result<Vec<Address>, ChainError> {
+        let chain = &self.inner;
+        let last = chain.last_final()?;
+        let blocks = MAX_RESERVATION_MS / chain.network.block_ms.max(1);
+        let first = last.saturating_sub(blocks);
+        let mut next = first.max(chain.network.gas.first_block);
+        let mut length = Length::default();
+        let mut payees = BTreeSet::new();
+        while next <= last {
+            let (at, topics) = (chain.network.vault, [PayVault::Reserved::SIGNATURE_HASH]);
+            let (events, end) =
+                ranges::next(&chain.endpoints, &mut length, at, &topics, next, last).await?;
+            let reserved = events.iter().filter_map(|event| {
+                let held = PayVault::Reserved::decode_log(&event.log).ok()?.data;
+                (held.payer == payer && held.signer == signer).then_some(held.payee)
+            });
+            payees.extend(reserved);
+            next = end.saturating_add(1);
+        }
+        Ok(payees.into_iter().collect())
     }
 
     /// Where the claims of a payee go; `None` where it never said.

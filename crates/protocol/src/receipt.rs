@@ -340,9 +340,12 @@ pub fn seed_of(job: &JobId) -> u64 {
     u64::from_le_bytes([a, b, c, d, e, f, g, h])
 }
 
-/// Hash of a job's input: its ids as u32 little-endian, prompt first, resumed output behind it.
-pub fn prompt_hash(prompt: &[u32], resume: &[u32]) -> [u8; 32] {
+/// Hash of a job's input: the nonce of its first frame, then its ids as u32 little-endian, prompt first, resumed output behind it.
+///
+/// The nonce is known to both sides of the job and stands in no receipt: whoever finds a receipt cannot try prompts against it.
+pub fn prompt_hash(nonce: &[u8; 32], prompt: &[u32], resume: &[u32]) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new_derive_key(PROMPT_CONTEXT);
+    hasher.update(nonce);
     for id in prompt.iter().chain(resume) {
         hasher.update(&id.to_le_bytes());
     }

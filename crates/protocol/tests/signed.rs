@@ -119,7 +119,7 @@ fn the_chain_is_the_known_one() {
     assert_eq!(receipt::seed_of(&job()), 11_227_046_630_672_835_207);
     let prompt = "c98b866c6246f8636b23e4e3fa1319f41f00c41de0429e9bc64f470bc8634b10";
     assert_eq!(
-        hex::encode(receipt::prompt_hash(&[1, 2, 3], &[4, 5])),
+        hex::encode(receipt::prompt_hash(&[9; 32], &[1, 2, 3], &[4, 5])),
         prompt
     );
 }
@@ -183,7 +183,7 @@ fn receipt() -> Receipt {
         client: Signer::from_seed([2; 32]).peer_id(),
         model: ModelDigest::new([3; 32]),
         template: Some([4; 32]),
-        prompt_hash: receipt::prompt_hash(&[1, 2], &[]),
+        prompt_hash: receipt::prompt_hash(&[9; 32], &[1, 2], &[]),
         totals: Totals {
             input: 2,
             cached: 0,

@@ -160,6 +160,7 @@ async fn answer(stream: JobStream, cheat: Arc<Cheat>) {
     };
     let job = JobId::new(*blake3::hash(&bytes).as_bytes());
     let prompt = tokens::unpack(&open.prompt_tokens, u32::MAX).unwrap_or_default();
+    let nonce: [u8; 32] = open.nonce.as_ref().try_into().unwrap();
     let n_in = prompt.len() as u32;
     {
         let mut held = cheat.held.lock().unwrap();
@@ -194,7 +195,7 @@ async fn answer(stream: JobStream, cheat: Arc<Cheat>) {
             2 if cheat.trick != Trick::SendsNothing => {
                 say(Frame::Tokens(Tokens::padded(0, &ids)));
                 if cheat.trick == Trick::OverCounts {
-                    let receipt = receipt(&cheat, job, client, &prompt, h);
+                    let receipt = receipt(&cheat, job, client, (&nonce, &prompt), h);
                     say(Frame::Done(Done {
                         receipt: Some(receipt),
                     }));
@@ -210,7 +211,7 @@ fn receipt(
     cheat: &Cheat,
     job: JobId,
     client: protocol::PeerId,
-    prompt: &[u32],
+    (nonce, prompt): (&[u8; 32], &[u32]),
     h: ChainHash,
 ) -> Signed {
     let totals = Totals {
@@ -224,7 +225,7 @@ fn receipt(
         client,
         model: cheat.model.digest,
         template: None,
-        prompt_hash: prompt_hash(prompt, &[]),
+        prompt_hash: prompt_hash(nonce, prompt, &[]),
         totals,
         first_index: 0,
         h,

@@ -183,6 +183,20 @@ pub struct PromiseRow {
     pub signature: CompactSignature,
 }
 
+impl PromiseRow {
+    /// The reservation that the vault holds for a payee already: its signature was checked when it was brought.
+    pub fn held(payee: Address) -> Self {
+        Self {
+            payee,
+            amount: 0,
+            until: 0,
+            nonce: 0,
+            work: B256::ZERO,
+            signature: [0; 64],
+        }
+    }
+}
+
 /// A final receipt in its on-chain form, signed by an operator key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "as in what was signed")]

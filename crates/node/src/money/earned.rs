@@ -393,7 +393,9 @@ pub(super) async fn on_chain(live: &Live, line: &LineKey, cumulative: u128) -> O
     let line = live.chain.line(payer, signer, payee).await.ok()?;
     let grant = live.chain.signer(payer, signer).await.ok()?;
     let open = cumulative.saturating_sub(line.claimed);
-    let left = grant.map_or(0, |grant| grant.granted.saturating_sub(grant.spent));
+    let left = grant
+        .filter(|grant| !grant.thawed)
+        .map_or(0, |grant| grant.granted.saturating_sub(grant.spent));
     let health = live.chain.health();
     let health = health.borrow();
     Some(ChainView {

@@ -35,11 +35,19 @@ pub(super) async fn signers(
     Ok(ended)
 }
 
+/// What of a grant was neither paid out nor given back.
+fn grant_left(view: &SignerView) -> u128 {
+    match view.thawed {
+        true => 0,
+        false => view.granted.saturating_sub(view.spent),
+    }
+}
+
 impl Rest {
     /// Of one key: the rest of its grant comes back one thaw after its end, bond and gas pot after two.
     pub(super) fn of(view: &SignerView, now_s: u64) -> Self {
         let parts = [
-            (view.granted.saturating_sub(view.spent), 1),
+            (grant_left(view), 1),
             (view.bond.saturating_add(view.gas_pot), 2),
         ];
         let mut rest = Self::default();
@@ -93,7 +101,6 @@ mod tests {
         assert_eq!(Rest::of(&view, first), rest(6, Some(second)));
         assert_eq!(Rest::of(&view, second), rest(9, None));
         let thawed = SignerView {
-            spent: 10,
             thawed: true,
             ..view
         };

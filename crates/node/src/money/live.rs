@@ -14,6 +14,7 @@ use tokio_util::sync::DropGuard;
 
 use super::{
     anew::{self, Compared},
+    overdraft::Overdrafts,
     purse::{Purse, PurseError, has_ended},
     rules::{self, Rules},
     settings::Mode,
@@ -49,6 +50,8 @@ pub(crate) struct Live {
     pub(super) problem: watch::Sender<Option<String>>,
     /// What the last audit found first.
     pub(super) disagrees: watch::Sender<Option<String>>,
+    /// Keys that promised more than they were granted.
+    pub(super) overdrafts: Overdrafts,
     /// A final block was booked.
     pub(super) moved: Notify,
     /// Ends what settles, with the last handle.
@@ -226,6 +229,7 @@ async fn open(
         other_chain: watch::Sender::new(false),
         problem: watch::Sender::new(None),
         disagrees: watch::Sender::new(None),
+        overdrafts: Overdrafts::default(),
         moved: Notify::new(),
         _settling: stop.clone().drop_guard(),
     });

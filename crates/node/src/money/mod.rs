@@ -11,6 +11,7 @@
 //! | `live` | both of them on one network, opened and closed as settings and keys come and go |
 //! | `anew` | whether the chain is the one that the books were written on |
 //! | `settle` | what goes on with the chain by itself: events into the books, claims to it |
+//! | `overdraft` | keys that promised more than they were granted, shown to the vault |
 //! | `rules` | what votes have set, and what of it is obeyed here |
 //! | `act` | what the person asks the wallet to do, as transactions |
 //! | `start` | first steps that are signed here and brought to the chain by somebody else |
@@ -27,6 +28,7 @@ mod ended;
 mod handover;
 mod live;
 mod offered;
+mod overdraft;
 mod paid;
 mod price;
 mod purse;

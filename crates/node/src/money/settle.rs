@@ -5,8 +5,8 @@
 
 use std::{sync::Weak, time::Duration};
 
-use chain::{Call, Chain, ChainError, Key, MAX_ROWS, Simulation};
-use ledger::{ChainBlock, HeldVoucher, OpenLine};
+use chain::{Call, Chain, ChainError, Key, MAX_ROWS, Preview, Simulation};
+use ledger::{ChainBlock, DueWhy, HeldVoucher, OpenLine};
 use protocol::voucher::{Address, Vault, Voucher};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Live,
     convert::{self, Ours},
+    overdraft,
 };
 use crate::clock;
 
@@ -93,6 +94,7 @@ async fn book(live: &Live, block: chain::Final) -> Result<(), ledger::LedgerErro
     if let Some(purse) = &live.purse {
         purse.chain_moved(block.time, &block.events).await;
     }
+    live.overdrafts.stirred(&block);
     if let (true, Some(till)) = (moved, &live.till) {
         till.chain_moved().await;
     }
@@ -134,7 +136,7 @@ async fn audit(live: &Live) {
     }));
 }
 
-/// Sends what is due: the payee's registration, reservations that were given, claims.
+/// Sends what is due: the payee's registration, reservations that were given, claims, proofs of what was promised too often.
 async fn send(live: &Live) -> Result<(), SettleError> {
     let (Some(till), Some(operator)) = (&live.till, &live.operator) else {
         return Ok(());
@@ -181,14 +183,11 @@ async fn send(live: &Live) -> Result<(), SettleError> {
             }
         }
     }
-    let now_s = live.chain_now();
-    let worth = live.worth_claiming();
-    let rows: Vec<&OpenLine> = open
-        .iter()
-        .filter(|line| line.due(worth, now_s).is_some())
-        .take(MAX_ROWS)
-        .collect();
+    let rows = due(live, &open).await?;
     if rows.is_empty() {
+        if !overdraft::look(live, operator, payee, &open).await? {
+            overdraft::collect(live, operator, payee).await?;
+        }
         return Ok(());
     }
     let call = Call::Claim {
@@ -201,7 +200,45 @@ async fn send(live: &Live) -> Result<(), SettleError> {
     go(&live.chain, operator, payee, &call).await
 }
 
+/// Lines to claim now, and of which the vault has something for it: one that was drained meanwhile would cost its gas for nothing.
+async fn due<'a>(live: &Live, open: &'a [OpenLine]) -> Result<Vec<&'a OpenLine>, SettleError> {
+    let (now_s, worth) = (live.chain_now(), live.worth_claiming());
+    let mut rows = Vec::new();
+    for line in open {
+        let Some(why) = line.due(worth, now_s) else {
+            continue;
+        };
+        let key = &line.voucher.line;
+        let signer = live.chain.signer(key.payer.into(), key.signer.into());
+        let Some(signer) = signer.await? else {
+            continue;
+        };
+        let pays = overdraft::covered(line, &signer, now_s);
+        let enough = match why {
+            DueWhy::Worth => pays >= worth,
+            DueWhy::SignerEnds | DueWhy::ReservationEnds => pays > 0,
+        };
+        if enough {
+            rows.push(line);
+        }
+        if rows.len() == MAX_ROWS {
+            break;
+        }
+    }
+    Ok(rows)
+}
+
 async fn go(chain: &Chain, key: &Key, from: Address, call: &Call) -> Result<(), SettleError> {
+    let preview = prepare(chain, from, call).await?;
+    sent(chain, key, preview).await
+}
+
+/// What would be sent, where the chain takes it and its fee is there.
+pub(super) async fn prepare(
+    chain: &Chain,
+    from: Address,
+    call: &Call,
+) -> Result<Preview, SettleError> {
     let preview = chain.preview(from, call).await?;
     if let Simulation::Reverted { reason } = &preview.simulation {
         return Err(SettleError::Reverts {
@@ -214,6 +251,10 @@ async fn go(chain: &Chain, key: &Key, from: Address, call: &Call) -> Result<(), 
             needs: preview.fee_max,
         });
     }
+    Ok(preview)
+}
+
+pub(super) async fn sent(chain: &Chain, key: &Key, preview: Preview) -> Result<(), SettleError> {
     let title = preview.described.title.clone();
     let id = chain.send(key, preview).await?;
     tracing::info!(%id, title, at = clock::unix_ms(), "sent to the chain");

@@ -327,6 +327,13 @@ fn problems(status: &MoneyStatus, live: &Live) -> Vec<ErrorView> {
             "Keep a copy of the ledger's file. The log names every one of them.",
         );
     }
+    if let Some(what) = live.overdrafts.said() {
+        say(
+            "overdraft",
+            what,
+            "Nothing is to be done: the computer shows it where that is worth its fee, and serves this payer no more.",
+        );
+    }
     let health = live.chain.health();
     let health = health.borrow();
     match health.state {

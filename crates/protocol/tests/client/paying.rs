@@ -201,6 +201,11 @@ impl Payer {
         JobId::new(*blake3::hash(&bytes).as_bytes())
     }
 
+    fn nonce(&self) -> [u8; 32] {
+        let open = self.open.as_ref().unwrap();
+        open.nonce.as_ref().try_into().unwrap()
+    }
+
     fn total(&self) -> u128 {
         self.promises.iter().sum()
     }
@@ -216,7 +221,7 @@ impl Payer {
             client: Signer::from_seed([99; 32]).peer_id(),
             model: MODEL,
             template: None,
-            prompt_hash: prompt_hash(&self.prompt, &[]),
+            prompt_hash: prompt_hash(&self.nonce(), &self.prompt, &[]),
             totals: Totals {
                 input: u64::from(n_in),
                 cached: 0,

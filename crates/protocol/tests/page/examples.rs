@@ -35,6 +35,7 @@ const NOW: Clock = Clock {
     unix_ms: UNIX_MS,
 };
 const MODEL: ModelDigest = ModelDigest::new([0x22; 32]);
+const NONCE: [u8; 32] = [0x77; 32];
 const PROMPT: [u32; 3] = [11, 12, 13];
 const RESUME: [u32; 2] = [5, 6];
 const OUTPUT: [u32; 3] = [7, 8, 9];
@@ -241,7 +242,7 @@ fn grammar() -> Grammar {
 fn full_open() -> Open {
     Open {
         provider: id_of(&provider()),
-        nonce: Bytes::from(vec![0x77; 32]),
+        nonce: Bytes::copy_from_slice(&NONCE),
         expires_unix_ms: ENDS,
         model_digest: Bytes::copy_from_slice(MODEL.as_bytes()),
         quote_id: Bytes::from(vec![0x66; 16]),
@@ -305,7 +306,7 @@ fn receipt_with(finish: Finish) -> SignedReceipt {
         client: client().peer_id(),
         model: MODEL,
         template: Some([0x99; 32]),
-        prompt_hash: receipt::prompt_hash(&PROMPT, &RESUME),
+        prompt_hash: receipt::prompt_hash(&NONCE, &PROMPT, &RESUME),
         totals: totals(),
         first_index: RESUME.len() as u32,
         h: chain::extend(&chain::start(&job()), &OUTPUT),

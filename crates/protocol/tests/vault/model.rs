@@ -153,6 +153,7 @@ impl Vault {
     pub(crate) fn free(&self, grant: Grant) -> u128 {
         self.signers
             .get(&grant)
+            .filter(|signer| !signer.thawed)
             .map_or(0, |signer| signer.granted - signer.spent - signer.locked)
     }
 
@@ -219,7 +220,6 @@ impl Vault {
             self.give(grant.0, signer.granted - signer.spent);
             let signer = self.signer(grant);
             signer.thawed = true;
-            signer.spent = signer.granted;
             signer.locked = 0;
         }
         if now >= signer.until + 2 * THAW {
@@ -393,9 +393,16 @@ impl Vault {
         let case = self.overdrafts.entry(grant).or_default().clone();
         must(!case.decided && now >= case.calm_until)?;
         must(case.mend_by == 0 || now < case.mend_by)?;
+        if case.mend_by == 0 {
+            // All that was paid on its lines was signed for.
+            let of_signer = |(payer, signer, _): &LineOf| (*payer, *signer) == grant;
+            let lines = self.lines.iter().filter(|(line, _)| of_signer(line));
+            let paid = lines.map(|(_, line)| U256::from(line.claimed)).sum();
+            self.overdrafts.entry(grant).or_default().promised = paid;
+        }
         let mut before = Address::ZERO;
         for row in rows {
-            must(row.payee > before && row.signer == grant.1)?;
+            must(row.payee > before && (row.signer == grant.1 || row.amount == 0))?;
             before = row.payee;
             self.show(grant, row)?;
         }
@@ -424,11 +431,15 @@ impl Vault {
         let promised = if brought { held } else { row.amount.max(held) };
         let case = self.overdrafts.entry(grant).or_default();
         let shown = self.shown.entry((id, case.round)).or_default();
-        if promised <= shown.promised {
+        let counted = match shown.promised {
+            0 => line.claimed,
+            level => level,
+        };
+        if promised <= counted {
             return Ok(());
         }
         let open = promised.saturating_sub(held.max(line.claimed));
-        case.promised += U256::from(promised - shown.promised);
+        case.promised += U256::from(promised - counted);
         case.open = case.open + U256::from(open) - U256::from(shown.open);
         (shown.promised, shown.open) = (promised, open);
         Ok(())

@@ -100,7 +100,7 @@ signed(1, "decentralgpt/receipt/1", done[1], done[2])
 client = signed(2, "decentralgpt/receipt-client/1", done[1], fields(example["Ack"])[1])
 assert (receipt[11], receipt[12]) == (provider, client)
 assert receipt[23] == derive("decentralgpt/ssr/v1/seed", example["job"])[:8]
-assert receipt[15] == derive("decentralgpt/ssr/v1/prompt", ids(11, 12, 13, 5, 6))
+assert receipt[15] == derive("decentralgpt/ssr/v1/prompt", fields(example["Open"])[2] + ids(11, 12, 13, 5, 6))
 due = -(-(receipt[3] * 50_000 + receipt[4] * 5_000 + receipt[5] * 200_000) // 10**6)
 assert receipt[7] == due.to_bytes(16, "big")
 

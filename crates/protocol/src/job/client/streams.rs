@@ -105,12 +105,9 @@ impl Client {
         asked: u32,
         now: Clock,
     ) -> Open {
-        let mut seed = [0; 36];
-        seed[..32].copy_from_slice(&self.config.entropy);
-        seed[32..].copy_from_slice(&id.to_le_bytes());
         Open {
             provider: Bytes::copy_from_slice(candidate.peer.as_bytes()),
-            nonce: Bytes::copy_from_slice(&blake3::derive_key(NONCE_CONTEXT, &seed)),
+            nonce: Bytes::copy_from_slice(&self.nonce(id)),
             expires_unix_ms: now.unix_ms.saturating_add(OPEN_EXPIRY_MS),
             model_digest: Bytes::copy_from_slice(self.request.model.digest.as_bytes()),
             prompt_tokens: tokens::pack(&self.request.prompt),
@@ -133,6 +130,13 @@ impl Client {
             want_logprobs_k: self.request.want_logprobs_k,
             ignore_eog: self.request.ignore_eog,
         }
+    }
+
+    fn nonce(&self, id: AttemptId) -> [u8; 32] {
+        let mut seed = [0; 36];
+        seed[..32].copy_from_slice(&self.config.entropy);
+        seed[32..].copy_from_slice(&id.to_le_bytes());
+        blake3::derive_key(NONCE_CONTEXT, &seed)
     }
 
     pub(super) fn frame(&mut self, at: usize, frame: Frame, now: Clock, out: &mut Vec<Action>) {
@@ -198,6 +202,7 @@ impl Client {
 
     /// The provider takes the job, or takes it up again.
     fn accepted(&mut self, at: usize, accept: &Accept, now: Clock, out: &mut Vec<Action>) {
+        let nonce = self.nonce(self.attempts[at].id);
         let Attempt {
             id, place, state, ..
         } = &mut self.attempts[at];
@@ -218,7 +223,7 @@ impl Client {
         let span = match kept.take() {
             Some(Kept { mut span, .. }) => span.resumed(accept, *rtt_ms, now).map(|()| span),
             None => {
-                let facts = (&self.request, self.output.as_slice());
+                let facts = (&self.request, self.output.as_slice(), &nonce);
                 Span::accepted(accept, *job, candidate, facts, *asked, *rtt_ms, now)
                     .and_then(|span| span.paid_by(bill.take(), accept, *asked))
                     .map(Box::new)

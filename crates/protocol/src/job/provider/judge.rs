@@ -24,6 +24,7 @@ pub(super) struct Taken {
     pub(super) job: JobId,
     pub(super) client: PeerId,
     pub(super) served: Served,
+    pub(super) nonce: [u8; 32],
     pub(super) expires_unix_ms: u64,
     pub(super) prompt: Vec<u32>,
     pub(super) resume: Vec<u32>,
@@ -72,7 +73,7 @@ pub(super) fn judge(config: &Config, opened: Opened<'_>, now: Clock) -> Result<T
     let open = decoded(bytes)?;
     addressed(&open, config)?;
     in_time(&open, now)?;
-    new_job(&open)?;
+    let nonce = new_job(&open)?;
     let served = model(&open, config)?;
     let prices = prices(served, quoted)?;
     let sampling = sampling(&open)?;
@@ -88,6 +89,7 @@ pub(super) fn judge(config: &Config, opened: Opened<'_>, now: Clock) -> Result<T
             prices,
             ..served.clone()
         },
+        nonce,
         expires_unix_ms: open.expires_unix_ms,
         prompt,
         resume,
@@ -147,23 +149,23 @@ pub(super) fn in_time(open: &Open, now: Clock) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn new_job(open: &Open) -> Result<(), Refusal> {
+/// The nonce of a new job.
+fn new_job(open: &Open) -> Result<[u8; 32], Refusal> {
     if open.resume_of.is_some() {
         return Err(RefuseCode::ResumeUnknown.into());
     }
-    if open.nonce.len() != 32 {
-        return Err(Refusal::No(
-            RefuseCode::BadOpen,
-            "the nonce has 32 bytes".into(),
-        ));
-    }
+    let nonce = open
+        .nonce
+        .as_ref()
+        .try_into()
+        .map_err(|_| Refusal::No(RefuseCode::BadOpen, "the nonce has 32 bytes".into()))?;
     if ![0, QUOTE_ID].contains(&open.quote_id.len()) {
         return Err(Refusal::No(
             RefuseCode::BadOpen,
             format!("a quote's id has {QUOTE_ID} bytes"),
         ));
     }
-    Ok(())
+    Ok(nonce)
 }
 
 fn model<'a>(open: &Open, config: &'a Config) -> Result<&'a Served, Refusal> {

@@ -92,7 +92,7 @@ impl Run {
             (taken.prompt.len() + taken.resume.len()) as u32,
             taken.resume.len() as u32,
         );
-        let prompt_hash = prompt_hash(&taken.prompt, &taken.resume);
+        let prompt_hash = prompt_hash(&taken.nonce, &taken.prompt, &taken.resume);
         let start = StartJob {
             job: taken.job,
             model: taken.served.model,

@@ -32,6 +32,18 @@ impl History {
                 continue;
             }
             let line = (payer, signer, payee);
+            if self.dice.below(6) == 0 {
+                // What the vault holds of it already.
+                rows.push(promise_of(payee, 0, 0, 0, B256::ZERO, [0; 64]));
+                evidence.push(Evidence {
+                    payee,
+                    signer: Address::ZERO,
+                    amount: 0,
+                    until: 0,
+                    nonce: 0,
+                });
+                continue;
+            }
             let held = self
                 .reservations
                 .iter()

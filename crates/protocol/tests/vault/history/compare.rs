@@ -142,7 +142,9 @@ impl History {
                 "step {}: {signer:?}",
                 self.steps
             );
-            inside += U256::from(signer.granted - signer.spent);
+            if !signer.thawed {
+                inside += U256::from(signer.granted - signer.spent);
+            }
             inside += U256::from(signer.bond) + U256::from(signer.gas_pot);
             if let Some(case) = self.model.overdrafts.get(grant) {
                 inside += U256::from(case.share);

@@ -529,6 +529,12 @@ impl Reader {
         }
     }
 
+    /// What the vault's terms give at most to who shows an overdraft.
+    fn report_reward(&self) -> u128 {
+        let terms = self.chain.vault_terms();
+        self.runtime.block_on(terms).unwrap().report_reward
+    }
+
     fn signer(&self, (payer, signer): Keys) -> SignerView {
         let view = self.chain.signer(payer, signer);
         self.runtime.block_on(view).unwrap().unwrap()

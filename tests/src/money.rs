@@ -79,10 +79,23 @@ impl World {
         self.folder.path().join("devnet.toml")
     }
 
+    /// Where on loopback the chain is asked.
+    #[must_use]
+    pub fn ports(&self) -> Vec<u16> {
+        let rpc = self.devnet.network.rpc.iter();
+        rpc.filter_map(|url| url.trim_end_matches('/').rsplit(':').next()?.parse().ok())
+            .collect()
+    }
+
     /// A computer with a wallet whose words were typed, coin on every account, and these settings.
     #[must_use]
     pub fn computer(&self, settings: &str) -> Folder {
-        let folder = Folder::with_settings(settings);
+        self.equip(Folder::with_settings(settings))
+    }
+
+    /// The same, on a folder that was prepared.
+    #[must_use]
+    pub fn equip(&self, folder: Folder) -> Folder {
         let words = folder.json(&["wallet", "new"])["words"].clone();
         let words: Vec<String> = serde_json::from_value(words).unwrap();
         // Whoever types the words has a copy: taken over, the wallet signs above a small sum.
@@ -100,7 +113,12 @@ impl World {
     /// One that asks: [`PURSE`] came to it, and so many whole tokens of it lie in the vault.
     #[must_use]
     pub fn asker(&self, deposit: &str) -> Folder {
-        let folder = self.computer("");
+        self.fund(self.computer(""), deposit)
+    }
+
+    /// The same, on a computer that is here.
+    #[must_use]
+    pub fn fund(&self, folder: Folder, deposit: &str) -> Folder {
         self.give(folder.account("spend"), PURSE);
         folder.json(&["wallet", "deposit", deposit, "--yes"]);
         folder

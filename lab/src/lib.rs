@@ -11,6 +11,7 @@
 //! | `switch` | TUN devices in network namespaces, and what lies between them: delay, loss, rate, cuts, NAT |
 //! | `matrix` | the same answer over many such networks |
 //! | `relayed` | providers behind routers, through relays and past them |
+//! | `paid` | the pace of an answer that is paid for |
 //! | `remote` | what a remote answer costs against a local one |
 //! | `hostile` | an honest job beside peers that attack |
 //! | `simulate` | ten thousand nodes in virtual time, beside five hundred real ones in one process |
@@ -32,6 +33,8 @@ pub mod crowd;
 pub mod hostile;
 #[cfg(target_os = "linux")]
 pub mod matrix;
+#[cfg(target_os = "linux")]
+mod paid;
 #[cfg(target_os = "linux")]
 pub mod process;
 #[cfg(target_os = "linux")]

@@ -1,9 +1,9 @@
 //! What a remote answer costs against a local one.
 //!
 //! Both are asked of running nodes through their control sockets, by the same command, by turns: the one that has the weights
-//! answers itself, the other one asks it. So both are warm, and what differs is the network. Three parts: over loopback, for the pace and
-//! the processor's time; over the switch with a round trip of 100 ms, for the first token and the bytes; and then nothing, for what
-//! nodes send that are merely connected.
+//! answers itself, the other one asks it. So both are warm, and what differs is the network. Four parts: over loopback, for the pace and
+//! the processor's time; over the switch with a round trip of 100 ms, for the first token and the bytes; then nothing, for what
+//! nodes send that are merely connected; and over the switch again, paid for (`paid`).
 
 use std::{net::Ipv4Addr, path::Path, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::{
     error::LabError,
     figures::{Figures, Row, quantile},
     matrix::{here, serve},
-    process,
+    paid, process,
     ready::Ready,
     reference::QUESTIONS,
     switch::{Port, Switch, link::Line, namespace::Namespace},
@@ -41,35 +41,33 @@ pub fn run(starter: &Path, rounds: usize, idle: Duration) -> Result<Figures, Lab
     let ready = Ready::of(starter)?;
     loopback(starter, &ready, rounds, &mut figures)?;
     let mut switch = Switch::new().map_err(LabError::system("no thread for the switch"))?;
-    match over_the_switch(&mut switch, starter, &ready, rounds, idle, &mut figures) {
+    let free = over_the_switch(&mut switch, starter, &ready, rounds, idle, &mut figures);
+    match free.and_then(|()| paid::run(&mut switch, starter, &ready, rounds, &mut figures)) {
         Err(LabError::System { what, source }) => {
-            figures.skip(format!(
-                "first token, bytes and idle traffic ({what}: {source})"
-            ));
+            figures.skip(format!("what wants the switch ({what}: {source})"));
         }
         other => other?,
     }
-    figures.skip("tokens a second at 100 ms with paid windows (the product has no payments yet)");
     Ok(figures)
 }
 
 /// Pace and first token of several answers of one side.
 #[derive(Debug, Default)]
-struct Side {
-    pace: Vec<f64>,
-    first_ms: Vec<f64>,
+pub(crate) struct Side {
+    pub(crate) pace: Vec<f64>,
+    pub(crate) first_ms: Vec<f64>,
     tokens: f64,
 }
 
 impl Side {
-    fn take(&mut self, message: &Value) {
+    pub(crate) fn take(&mut self, message: &Value) {
         self.pace.extend(message["tokensPerSecond"].as_f64());
         self.first_ms.extend(message["firstTokenMs"].as_f64());
         self.tokens += message["outputTokens"].as_f64().unwrap_or(0.0);
     }
 }
 
-fn median(values: &[f64]) -> f64 {
+pub(crate) fn median(values: &[f64]) -> f64 {
     quantile(values, 0.5).unwrap_or(f64::NAN)
 }
 
@@ -112,6 +110,14 @@ fn cpu(id: u32) -> f64 {
     process::cpu_time(id).unwrap_or_default().as_secs_f64()
 }
 
+/// The line of a machine at that round trip from every other.
+pub(crate) fn line() -> Line {
+    Line {
+        delay: ROUND_TRIP / LINES,
+        ..Line::CLEAR
+    }
+}
+
 fn over_the_switch(
     switch: &mut Switch,
     starter: &Path,
@@ -120,13 +126,9 @@ fn over_the_switch(
     idle: Duration,
     figures: &mut Figures,
 ) -> Result<(), LabError> {
-    let line = Line {
-        delay: ROUND_TRIP / LINES,
-        ..Line::CLEAR
-    };
     let mut attach = |address| -> Result<(Port, Serving, Namespace), LabError> {
         let (port, namespace) = switch
-            .attach(address, line, None)
+            .attach(address, line(), None)
             .map_err(LabError::system("no network namespace can be made here"))?;
         Ok((port, serve(&namespace, address, starter, ready)?, namespace))
     };

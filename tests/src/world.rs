@@ -77,6 +77,14 @@ impl World {
         &self.devnet.network
     }
 
+    /// Where on loopback the chain is asked.
+    #[must_use]
+    pub fn ports(&self) -> Vec<u16> {
+        let urls = self.devnet.network.rpc.iter();
+        urls.filter_map(|url| url.trim_end_matches('/').rsplit(':').next()?.parse().ok())
+            .collect()
+    }
+
     /// The account that made the contracts.
     #[must_use]
     pub fn maker(&self) -> Address {

@@ -5,6 +5,7 @@
 //! the middle, down the other's line and in through its router, each at its own time, so that holes are punched, or not, in the order
 //! in which packets meet.
 
+pub mod door;
 pub mod link;
 pub mod namespace;
 pub mod nat;

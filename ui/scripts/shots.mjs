@@ -164,6 +164,7 @@ const pictures = [
   { name: "node-joined", query: "money=paid", does: place("Node") },
   { name: "node-apart", query: "money=locked", does: place("Node") },
   { name: "wallet", does: step(place("Wallet"), (page) => page.getByText("earned in 30 days").first().waitFor()), tall: true },
+  { name: "wallet-electricity", query: "money=locked", does: step(place("Wallet"), (page) => page.getByRole("button", { name: "Change figures" }).click(), (page) => page.waitForTimeout(250)) },
   { name: "wallet-off", query: "money=off", does: place("Wallet") },
   { name: "wallet-none", query: "money=nowallet", does: place("Wallet") },
   { name: "wallet-coinless", query: "money=nocoin", does: place("Wallet") },

@@ -142,6 +142,8 @@ export type Answered = {
 	tokensOut: number,
 	finish: string,
 	state: AnsweredState,
+	/**  In base units; null where it was for nothing. */
+	earned: string | null,
 	peer: string,
 };
 
@@ -304,12 +306,22 @@ export type EarningRow = {
 	tokensIn: number,
 	tokensOut: number,
 	earned: string,
+	/**  Of the jobs whose energy is known; null where none is. */
+	energyKwh: number | null,
+	/**  Jobs that meters counted. */
+	metered: number,
+	/**  Jobs that the person's own figure stands for. */
+	stated: number,
+	/**  In the person's own money; null where it cannot be said. */
+	cost: number | null,
+	/**  What is left after the fee and that cost; null where it cannot be said. */
+	net: number | null,
 	state: EarningState | null,
 };
 
 export type EarningState = "checking" | "available" | "too_small" | "paid_out" | "lost";
 
-export type EarningsBy = "job" | "day" | "model" | "device";
+export type EarningsBy = "job" | "day" | "model" | "device" | "total";
 
 /**  What keys that have ended have left. */
 export type EndedView = {
@@ -471,6 +483,20 @@ export type Message = {
 /**  How far a message got. */
 export type MessageState = "streaming" | "complete" | "stopped" | "interrupted" | "length" | "failed";
 
+/**  What counts energy here, or why nothing does. */
+export type Meter = {
+	kind: MeterKind,
+	/**  The meter that counts, or why none does. */
+	detail: string,
+	/**  What would make a meter readable. */
+	fix: string | null,
+	/**  What is drawn while nothing is computed; null before it was measured. */
+	idleMw: number | null,
+};
+
+/**  How the energy of jobs becomes known. */
+export type MeterKind = "none" | "metered" | "stated";
+
 /**  What the switch means when it is on. */
 export type Mode = "free" | "lend_and_spend" | "earn";
 
@@ -550,6 +576,10 @@ export type Money = {
 	tariff: number | null,
 	/**  What one token is worth to the person, in the same money. */
 	worth: number | null,
+	/**  What that money is called. */
+	currency: string | null,
+	/**  Watts that this computer draws more while it answers, where it has no meter. */
+	watts: number | null,
 	/**  Other figures for single models, by their ids. */
 	models: { [key in string]: ModelPrice },
 };
@@ -574,6 +604,7 @@ export type MoneyStatus = {
 	mode: Mode,
 	/**  Null where there are no claims, or the chain does not say now. */
 	joined: Joined | null,
+	meter: Meter,
 	problems: ErrorView[],
 };
 

@@ -220,6 +220,38 @@ describe("the wallet's place", () => {
     await vi.waitFor(async () => expect(text(await dialog())).toContain(t.receipt.title));
   });
 
+  it("says what measures energy, how it could, and takes the person's own figures", async () => {
+    const main = await open("wallet", "locked");
+    (await vi.waitFor(() => button(t.earnings.netChange, main))).click();
+    const shown = await dialog();
+    expect(text(shown)).toContain("only root may read it");
+    expect(text(shown)).toContain("sudo chmod a+r");
+    await fill(shown, t.earnings.watts, "6,5");
+    button(t.wallet.save, shown).click();
+    await vi.waitFor(() => expect(text(shown)).toContain(t.earnings.badFigure));
+    await fill(shown, t.earnings.watts, "65");
+    await fill(shown, t.earnings.currency, "EUR");
+    button(t.wallet.save, shown).click();
+    await vi.waitFor(() => expect(settings.money).toMatchObject({ watts: 65, currency: "EUR", tariff: 0.31, worth: 0.35 }));
+  });
+
+  it("asks for no watts where a meter counts, and tells what idle draws", async () => {
+    const main = await open("wallet", "paid");
+    await vi.waitFor(() => expect(text(main)).toMatch(/kWh.*electricity .* €.*net /s));
+    button(t.earnings.netChange, main).click();
+    const shown = await dialog();
+    expect(text(shown)).toContain(t.earnings.idle("11.4"));
+    expect(text(shown)).not.toContain(t.earnings.watts);
+  });
+
+  it("shows what each recent answer has earned, and which were for nothing", async () => {
+    const main = await open("node", "paid");
+    await vi.waitFor(() => expect(text(main)).toContain(t.modes.earned));
+    const rows = [...main.querySelectorAll("tr")].map((row) => text(row));
+    expect(rows.some((row) => row.includes("640") && /0\.000128/.test(row))).toBe(true);
+    expect(rows.some((row) => row.includes("96") && row.includes(t.node.forFree))).toBe(true);
+  });
+
   it("keeps limits to the last unit", async () => {
     const main = await open("wallet", "paid");
     button(t.wallet.changeLimits, main).click();

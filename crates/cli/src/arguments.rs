@@ -40,6 +40,8 @@ pub(crate) enum Command {
     Wallet(Wallet),
     /// What this computer earned, and the proof of it
     Earnings(Earnings),
+    /// What energy costs you, and what measures it: for earnings net of electricity
+    Electricity(Electricity),
     /// Bring vouchers that somebody handed over to the vault; the fee is yours, what they are worth is theirs
     Claim(Claim),
     /// What the network votes on, and your vote
@@ -414,7 +416,7 @@ pub(crate) struct Earnings {
     /// Put together by
     #[arg(long, value_enum, default_value = "day")]
     pub(crate) by: ByArgument,
-    /// Of so many days
+    /// Of so many days, today the last of them
     #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=36500))]
     pub(crate) days: u32,
     /// The proof of one job: what was signed, and what the chain says
@@ -457,6 +459,31 @@ pub(crate) enum ByArgument {
     Model,
     /// Device by device
     Device,
+    /// All of it in one row
+    Total,
+}
+
+/// The person's own figures about energy; nobody else is asked for any.
+#[derive(Debug, Args)]
+pub(crate) struct Electricity {
+    /// What a kilowatt-hour costs you
+    #[arg(long, value_name = "FIGURE")]
+    pub(crate) tariff: Option<f64>,
+    /// What one token is worth to you, in the same money
+    #[arg(long, value_name = "FIGURE")]
+    pub(crate) worth: Option<f64>,
+    /// What that money is called, as € or EUR
+    #[arg(long, value_name = "NAME")]
+    pub(crate) currency: Option<String>,
+    /// Watts that this computer draws more while it answers than while it does nothing; counts only where there is no meter
+    #[arg(long, value_name = "W")]
+    pub(crate) watts: Option<f64>,
+    /// Forget all of them
+    #[arg(long, conflicts_with_all = ["tariff", "worth", "currency", "watts"])]
+    pub(crate) forget: bool,
+    /// As JSON, for programs
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -11,6 +11,7 @@ mod arguments;
 mod chat;
 mod core;
 mod doctor;
+mod earnings;
 mod failure;
 mod listing;
 mod models;
@@ -88,6 +89,9 @@ async fn act(arguments: Arguments, output: &mut Output) -> Result<(), Failure> {
         Command::Peers(peers) => peers::peers(&core, peers, output, &stop).await,
         Command::Wallet(wallet) => wallet::wallet(&core, wallet, output, &stop).await,
         Command::Earnings(earnings) => money::earnings(&core, earnings, output).await,
+        Command::Electricity(electricity) => {
+            earnings::electricity(&core, electricity, output).await
+        }
         Command::Claim(claim) => money::claim(&core, claim, output, &stop).await,
         Command::Vote(vote) => vote::vote(&core, vote, output, &stop).await,
         Command::Networks(networks) => money::networks(&core, networks, output).await,
@@ -105,6 +109,7 @@ fn wants_json(command: &Command) -> bool {
         Command::Serve(serve) => serve.json,
         Command::Wallet(wallet) => wallet.json,
         Command::Earnings(earnings) => earnings.json,
+        Command::Electricity(electricity) => electricity.json,
         Command::Claim(claim) => claim.json,
         Command::Vote(vote) => vote.json,
         Command::Networks(networks) => networks.json,

@@ -3,20 +3,21 @@
 use std::{
     io::{IsTerminal as _, Write as _},
     path::Path,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use node::{
     money::{
-        Claims, ClaimsError, EarningView, EarningsBy, Proof,
+        Claims, ClaimsError, Proof,
         view::{Joined, MoneyStatus},
     },
     wallet::{Amount, Intent, Preview, Simulation, WalletRole, WalletState},
 };
 
 use crate::{
-    arguments::{ByArgument, Claim, Earnings, Networks, NetworksAct, Sure},
+    arguments::{Claim, Earnings, Networks, NetworksAct, Sure},
     core::Core,
+    earnings,
     failure::Failure,
     output::Output,
     stop::Stop,
@@ -33,8 +34,6 @@ const FIRST_BLOCK: Duration = Duration::from_secs(20);
 const WATCH: Duration = Duration::from_secs(180);
 /// How often.
 const LOOK: Duration = Duration::from_millis(300);
-
-const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// Something to be signed.
 pub(crate) struct Act<'a> {
@@ -413,28 +412,7 @@ pub(crate) async fn earnings(
             )),
         };
     }
-    let by = match command.by {
-        ByArgument::Job => EarningsBy::Job,
-        ByArgument::Day => EarningsBy::Day,
-        ByArgument::Model => EarningsBy::Model,
-        ByArgument::Device => EarningsBy::Device,
-    };
-    let now = now_ms();
-    let from = now.saturating_sub(u64::from(command.days) * DAY_MS);
-    let rows = core.client.earnings(from, u64::MAX, by).await?;
-    if command.json {
-        return output.json(&rows);
-    }
-    if rows.is_empty() {
-        return output.line("Nothing was earned in this time.");
-    }
-    // A command that was started just now may not know the network yet: then the amounts stand alone.
-    let status = core.client.money_status().await?;
-    let unit = status.network.map_or_else(String::new, |network| {
-        format!(" {}{}", network.symbol, worth(network.test))
-    });
-    let rows: Vec<Vec<String>> = rows.iter().map(|row| earned(row, &unit)).collect();
-    columns(&rows).iter().try_for_each(|line| output.line(line))
+    earnings::list(core, &command, output).await
 }
 
 /// Brings what somebody handed over, in as many transactions as it takes.
@@ -472,38 +450,6 @@ pub(crate) fn worth(test: bool) -> &'static str {
         true => " (worth nothing)",
         false => "",
     }
-}
-
-fn earned(row: &EarningView, unit: &str) -> Vec<String> {
-    let name = row
-        .model
-        .clone()
-        .filter(|_| row.job.is_none())
-        .or_else(|| row.device.clone().filter(|_| row.job.is_none()))
-        .or_else(|| row.job.clone())
-        .or_else(|| row.day.map(day))
-        .unwrap_or_default();
-    vec![
-        name,
-        match row.jobs {
-            1 => "1 job".to_owned(),
-            jobs => format!("{jobs} jobs"),
-        },
-        format!("{} in, {} out", row.tokens_in, row.tokens_out),
-        format!("{}{unit}", tokens(&row.earned)),
-        row.state
-            .and_then(|state| serde_json::to_value(state).ok())
-            .and_then(|state| state.as_str().map(|state| state.replace('_', " ")))
-            .unwrap_or_default(),
-    ]
-}
-
-/// A day as people write it, of UTC.
-fn day(first_ms: u64) -> String {
-    let at = i64::try_from(first_ms / 1000)
-        .ok()
-        .and_then(|seconds| time::OffsetDateTime::from_unix_timestamp(seconds).ok());
-    at.map_or_else(String::new, |at| at.date().to_string())
 }
 
 fn proven(proof: &Proof) -> Vec<String> {
@@ -640,13 +586,6 @@ pub(crate) fn parts(bps: u16) -> String {
     format!("{}.{:02} %", bps / 100, bps % 100)
 }
 
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| {
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -672,12 +611,5 @@ mod tests {
         assert_eq!(tokens("12500000000000000000"), "12.5");
         assert_eq!(tokens("1"), "0.000000000000000001");
         assert_eq!(tokens("0"), "0");
-    }
-
-    #[test]
-    fn days_are_those_of_the_calendar() {
-        assert_eq!(day(0), "1970-01-01");
-        assert_eq!(day(951_782_400_000), "2000-02-29");
-        assert_eq!(day(1_795_651_200_000), "2026-11-26");
     }
 }

@@ -1,6 +1,7 @@
 //! Money, as the page draws it. Amounts are decimal digits of base units: no double holds them.
 
 use node::{
+    energy::MeterView,
     money::{self, view as from},
     wallet,
 };
@@ -204,6 +205,43 @@ impl From<from::Joined> for Joined {
     }
 }
 
+/// How the energy of jobs becomes known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Type)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum MeterKind {
+    None,
+    Metered,
+    Stated,
+}
+
+/// What counts energy here, or why nothing does.
+#[derive(Debug, Clone, Serialize, Type)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Meter {
+    pub kind: MeterKind,
+    /// The meter that counts, or why none does.
+    pub detail: String,
+    /// What would make a meter readable.
+    pub fix: Option<String>,
+    /// What is drawn while nothing is computed; null before it was measured.
+    pub idle_mw: Option<f64>,
+}
+
+impl From<MeterView> for Meter {
+    fn from(meter: MeterView) -> Self {
+        Self {
+            kind: match meter.kind {
+                node::energy::MeterKind::None => MeterKind::None,
+                node::energy::MeterKind::Metered => MeterKind::Metered,
+                node::energy::MeterKind::Stated => MeterKind::Stated,
+            },
+            detail: meter.detail,
+            fix: meter.fix,
+            idle_mw: maybe(meter.idle_mw),
+        }
+    }
+}
+
 /// Everything about money, whole.
 #[derive(Debug, Clone, Serialize, Type)]
 #[serde(rename_all = "camelCase")]
@@ -223,6 +261,7 @@ pub(crate) struct MoneyStatus {
     pub mode: Mode,
     /// Null where there are no claims, or the chain does not say now.
     pub joined: Option<Joined>,
+    pub meter: Meter,
     pub problems: Vec<ErrorView>,
 }
 
@@ -289,6 +328,7 @@ impl From<from::MoneyStatus> for MoneyStatus {
             spent_today: status.spent_today,
             mode: status.mode.into(),
             joined: status.joined.map(Into::into),
+            meter: status.meter.into(),
             problems: status.problems.into_iter().map(Into::into).collect(),
         }
     }
@@ -332,6 +372,7 @@ pub(crate) enum EarningsBy {
     Day,
     Model,
     Device,
+    Total,
 }
 
 impl From<EarningsBy> for money::EarningsBy {
@@ -341,6 +382,7 @@ impl From<EarningsBy> for money::EarningsBy {
             EarningsBy::Day => Self::Day,
             EarningsBy::Model => Self::Model,
             EarningsBy::Device => Self::Device,
+            EarningsBy::Total => Self::Total,
         }
     }
 }
@@ -368,6 +410,16 @@ pub(crate) struct EarningRow {
     pub tokens_in: f64,
     pub tokens_out: f64,
     pub earned: String,
+    /// Of the jobs whose energy is known; null where none is.
+    pub energy_kwh: Option<f64>,
+    /// Jobs that meters counted.
+    pub metered: f64,
+    /// Jobs that the person's own figure stands for.
+    pub stated: f64,
+    /// In the person's own money; null where it cannot be said.
+    pub cost: Option<f64>,
+    /// What is left after the fee and that cost; null where it cannot be said.
+    pub net: Option<f64>,
     pub state: Option<EarningState>,
 }
 
@@ -383,6 +435,11 @@ impl From<money::EarningView> for EarningRow {
             tokens_in: number(row.tokens_in),
             tokens_out: number(row.tokens_out),
             earned: row.earned,
+            energy_kwh: row.energy_kwh,
+            metered: number(row.metered),
+            stated: number(row.stated),
+            cost: row.cost,
+            net: row.net,
             state: row.state.map(|state| match state {
                 money::EarningState::Checking => EarningState::Checking,
                 money::EarningState::Available => EarningState::Available,

@@ -66,6 +66,10 @@ pub(crate) struct Money {
     pub tariff: Option<f64>,
     /// What one token is worth to the person, in the same money.
     pub worth: Option<f64>,
+    /// What that money is called.
+    pub currency: Option<String>,
+    /// Watts that this computer draws more while it answers, where it has no meter.
+    pub watts: Option<f64>,
     /// Other figures for single models, by their ids.
     pub models: BTreeMap<String, ModelPrice>,
 }
@@ -229,6 +233,8 @@ impl From<settings::MoneySettings> for Money {
             lock: money.lock,
             tariff: money.tariff,
             worth: money.worth,
+            currency: money.currency,
+            watts: money.watts,
             models: money
                 .models
                 .into_iter()
@@ -250,6 +256,8 @@ impl From<Money> for settings::MoneySettings {
             lock: money.lock,
             tariff: money.tariff,
             worth: money.worth,
+            currency: money.currency,
+            watts: money.watts,
             models: money
                 .models
                 .into_iter()

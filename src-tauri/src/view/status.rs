@@ -135,6 +135,8 @@ pub(crate) struct Answered {
     pub tokens_out: f64,
     pub finish: String,
     pub state: AnsweredState,
+    /// In base units; null where it was for nothing.
+    pub earned: Option<String>,
     pub peer: String,
 }
 
@@ -329,6 +331,7 @@ impl From<node::Answered> for Answered {
             tokens_out: number(answered.tokens_out),
             finish: answered.finish,
             state: answered.state.into(),
+            earned: answered.earned,
             peer: answered.peer,
         }
     }

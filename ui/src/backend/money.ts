@@ -105,6 +105,10 @@ export type MoneySettings = {
   /** The person's own two figures: what a kilowatt-hour costs, and what one token is worth to them. */
   tariff: number | null;
   worth: number | null;
+  /** What that money is called. */
+  currency: string | null;
+  /** Watts that this computer draws more while it answers; counts where it has no meter. */
+  watts: number | null;
   /** Other prices for single models, by their ids. */
   models: Record<string, ModelPrice>;
 };
@@ -114,6 +118,16 @@ export type ListedModel = { digest: string; licence: string; family: string; mod
 
 /** What votes have set, as of a final block. Shares are parts of 10,000. */
 export type Rules = { feeBps: number; auditRate: number; auditorShareBps: number; slashBps: number; minimumStake: Units; block: number; listed: ListedModel[] };
+
+/** What counts the energy of answers, or why nothing does. */
+export type Meter = {
+  kind: "none" | "metered" | "stated";
+  detail: string;
+  /** What would make a meter readable. */
+  fix: string | null;
+  /** What is drawn while nothing is computed; null before it was measured. */
+  idleMw: number | null;
+};
 
 export type MoneyStatus = {
   network: NetworkView | null;
@@ -133,10 +147,11 @@ export type MoneyStatus = {
   mode: Mode;
   /** Null where there are no claims, or the chain does not say now. */
   joined: Joined | null;
+  meter: Meter;
   problems: Problem[];
 };
 
-export type EarningsBy = "job" | "day" | "model" | "device";
+export type EarningsBy = "job" | "day" | "model" | "device" | "total";
 
 export type EarningState = "checking" | "available" | "too_small" | "paid_out" | "lost";
 
@@ -153,8 +168,15 @@ export type EarningRow = {
   tokensIn: number;
   tokensOut: number;
   earned: Units;
-  /** Measured; absent or null where it was not. */
-  energyWh?: number | null;
+  /** Of the answers whose energy is known; null where none is. */
+  energyKwh: number | null;
+  /** Answers that meters counted, and answers that the person's own figure stands for. */
+  metered: number;
+  stated: number;
+  /** In the person's own money; null where it cannot be said. */
+  cost: number | null;
+  /** What is left after the fee and that cost. */
+  net: number | null;
   /** Where most of it is. */
   state: EarningState | null;
 };

@@ -46,11 +46,6 @@ export function paidOf(span: Span): string | null {
   return (span as Span & { paid?: string | null }).paid ?? null;
 }
 
-/** What an answered request has earned, in base units; null where that is not known. */
-export function earnedOf(answered: Answered): string | null {
-  return (answered as Answered & { earned?: string | null }).earned ?? null;
-}
-
 /** The change of the settings that changes this about money. */
 export function withMoney(settings: Settings, change: Partial<MoneySettings>): Partial<Settings> {
   return { money: { ...settings.money, ...change } };

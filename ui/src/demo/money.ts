@@ -5,6 +5,7 @@ import type {
   DecodedCall,
   EarningRow,
   EarningsBy,
+  Meter,
   MoneyStatus,
   OfferPrice,
   Payment,
@@ -30,7 +31,7 @@ export function dgc(text: string): Units {
 }
 
 /** What the person of the demo set. */
-export const LIMITS = { daily: dgc("0.5"), chat: dgc("0.05"), floor: dgc("0.1"), tariff: 0.31, worth: 0.35, models: { "llama-3.2-3b-instruct": { price: dgc("0.4"), floor: null } } };
+export const LIMITS = { daily: dgc("0.5"), chat: dgc("0.05"), floor: dgc("0.1"), tariff: 0.31, worth: 0.35, currency: "€", models: { "llama-3.2-3b-instruct": { price: dgc("0.4"), floor: null } } };
 export const PRICE_CAP = dgc("4");
 
 const HOUR = 60 * MINUTE;
@@ -62,6 +63,14 @@ const RULES: Rules = {
   ],
 };
 
+const METERED: Meter = { kind: "metered", detail: "The processor's own meter counts (RAPL).", fix: null, idleMw: 11_400 };
+const UNREADABLE: Meter = {
+  kind: "none",
+  detail: "The processor has a meter (RAPL), and only root may read it.",
+  fix: "Let it be read until the next start: sudo chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj. Every program here can read it then, and from it guess at what others compute.",
+  idleMw: null,
+};
+
 const problem = (code: string, message: string, fix: string | null): Problem => ({ code, message, fix });
 
 export function moneyStatus(scene: MoneyScene, now: number): MoneyStatus {
@@ -79,6 +88,7 @@ export function moneyStatus(scene: MoneyScene, now: number): MoneyStatus {
     spentToday: null,
     mode: "free",
     joined: null,
+    meter: scene === "paid" ? METERED : UNREADABLE,
     problems: [],
   };
   if (scene === "off") return nothing;
@@ -200,7 +210,11 @@ export function jobs(now: number): EarningRow[] {
       tokensIn: 60 + ((n * 104_729) % 900),
       tokensOut,
       earned: (BigInt(tokensOut) * 47_000_000_000_000n + BigInt((n * 31) % 1000)).toString(),
-      energyWh: tokensOut * 0.011,
+      energyKwh: tokensOut * 0.000_011,
+      metered: 1,
+      stated: 0,
+      cost: tokensOut * 0.000_011 * LIMITS.tariff,
+      net: tokensOut * (0.000_047 * 0.98 * LIMITS.worth - 0.000_011 * LIMITS.tariff),
       state: at > midnight ? (n < 3 ? "checking" : "available") : n < 40 ? "available" : "paid_out",
     });
   }
@@ -211,7 +225,7 @@ export function grouped(rows: EarningRow[], by: EarningsBy): EarningRow[] {
   if (by === "job") return rows;
   const groups = new Map<string, EarningRow[]>();
   for (const row of rows) {
-    const key = String(row[by]);
+    const key = by === "total" ? by : String(row[by]);
     groups.set(key, [...(groups.get(key) ?? []), row]);
   }
   return [...groups.values()].map((list) => ({
@@ -224,7 +238,11 @@ export function grouped(rows: EarningRow[], by: EarningsBy): EarningRow[] {
     tokensIn: list.reduce((all, row) => all + row.tokensIn, 0),
     tokensOut: list.reduce((all, row) => all + row.tokensOut, 0),
     earned: sum(list.map((row) => row.earned)).toString(),
-    energyWh: list.reduce((all, row) => all + (row.energyWh ?? 0), 0),
+    energyKwh: list.reduce((all, row) => all + (row.energyKwh ?? 0), 0),
+    metered: list.reduce((all, row) => all + row.metered, 0),
+    stated: list.reduce((all, row) => all + row.stated, 0),
+    cost: list.reduce((all, row) => all + (row.cost ?? 0), 0),
+    net: list.reduce((all, row) => all + (row.net ?? 0), 0),
     state: null,
   }));
 }

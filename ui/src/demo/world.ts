@@ -221,7 +221,7 @@ export function answered(now: number): Answered[] {
     finish: "stop",
     state,
     peer,
-    ...(state === "signed" ? { earned: (BigInt(tokensOut) * 200_000_000_000n).toString() } : {}),
+    earned: state === "signed" ? (BigInt(tokensOut) * 200_000_000_000n).toString() : null,
   });
   return [
     entry("job-1", 8_000, 212, "answering", PEERS.PEER),
@@ -300,5 +300,5 @@ export const SETTINGS: Settings = {
   relay: true,
   threads: null,
   closeToTray: null,
-  money: { network: null, mode: "free", price: null, floor: null, daily: null, chat: null, lock: null, tariff: null, worth: null, models: {} },
+  money: { network: null, mode: "free", price: null, floor: null, daily: null, chat: null, lock: null, tariff: null, worth: null, currency: null, watts: null, models: {} },
 };

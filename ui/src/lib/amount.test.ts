@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { amount, costOf, due, marked, parse, share, sum, worthOf } from "./amount";
+import { amount, due, marked, parse, share, sum } from "./amount";
 
 describe("amounts", () => {
   it("are exact to the last unit, also where a float is not", () => {
@@ -73,19 +73,5 @@ describe("what is due", () => {
     expect(due(1_000_000, 0, "1", "0")).toBe(1n);
     expect(due(412, 96, "800000000000000000", "2400000000000000000")).toBe(560_000_000_000_000n);
     expect(due(0, 0, "1", "1")).toBe(0n);
-  });
-});
-
-describe("the person's own two figures", () => {
-  it("turn amounts and energy into their money", () => {
-    expect(worthOf(2_000_000_000_000_000_000n, "0.35")).toBe(700_000_000_000_000_000n);
-    expect(costOf(1500, "0.31")).toBe(465_000_000_000_000_000n);
-    expect(costOf(0, "0.31")).toBe(0n);
-  });
-
-  it("say nothing where a figure is none", () => {
-    expect(worthOf(1n, "much")).toBeNull();
-    expect(costOf(1, "")).toBeNull();
-    expect(costOf(Number.NaN, "0.3")).toBeNull();
   });
 });

@@ -76,17 +76,3 @@ export function due(tokensIn: number, tokensOut: number, input: string, output: 
   const exact = BigInt(tokensIn) * BigInt(input) + BigInt(tokensOut) * BigInt(output);
   return (exact + TOKENS_PER_PRICE - 1n) / TOKENS_PER_PRICE;
 }
-
-/** What an amount is worth in the person's own money, times 10^18; `worth` is their figure for one token. */
-export function worthOf(units: bigint, worth: string): bigint | null {
-  const each = parse(worth);
-  return each === null ? null : (units * each) / ONE;
-}
-
-/** What measured energy costs in the person's own money, times 10^18; `tariff` is theirs for a kilowatt-hour. */
-export function costOf(energyWh: number, tariff: string): bigint | null {
-  const each = parse(tariff);
-  if (each === null || !Number.isFinite(energyWh) || energyWh < 0) return null;
-  const milliwattHours = BigInt(Math.round(energyWh * 1000));
-  return (milliwattHours * each) / 1_000_000n;
-}

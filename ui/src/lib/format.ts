@@ -4,6 +4,14 @@ import { t } from "../text";
 const whole = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
 const tenth = new Intl.NumberFormat("en-US", { minimumFractionDigits: 1, maximumFractionDigits: 1 });
 
+const hundredth = new Intl.NumberFormat("en-US", { maximumFractionDigits: 2 });
+const digits = new Intl.NumberFormat("en-US", { maximumSignificantDigits: 3 });
+
+/** A figure of the person's own money, or of energy: two decimals, and of what is smaller than one three digits. */
+export function figure(value: number): string {
+  return (Math.abs(value) >= 1 ? hundredth : digits).format(value).replace("-", "−");
+}
+
 export function count(value: number): string {
   return whole.format(value);
 }

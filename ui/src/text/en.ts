@@ -380,6 +380,7 @@ export const en = {
     tokensWritten: "Written",
     for: "For",
     record: "Record",
+    forFree: "free",
     stateAnswering: "answering",
     stateSigned: "signed",
     stateUnsigned: "one signature",

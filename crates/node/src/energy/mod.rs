@@ -89,12 +89,14 @@ pub(crate) enum Said {
 }
 
 impl Energy {
-    pub(crate) fn new() -> (Self, Inbox) {
+    /// `stated`: there is a figure of the person's. Until it is known what else computes here, it is the processor.
+    pub(crate) fn new(stated: bool) -> (Self, Inbox) {
         let (said, inbox) = mpsc::channel(INBOX);
+        let view = Desk::new(Computes::Processor).view(stated);
         let energy = Self {
             said,
             computes: watch::Sender::new(Computes::Processor),
-            view: watch::Sender::default(),
+            view: watch::Sender::new(view),
         };
         (energy, inbox)
     }

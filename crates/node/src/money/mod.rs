@@ -128,7 +128,11 @@ impl crate::Node {
     /// Everything about money, now.
     #[must_use]
     pub fn money_status(&self) -> MoneyStatus {
-        self.inner.money.status.borrow().clone()
+        MoneyStatus {
+            // Of a device, and there without money too.
+            meter: self.inner.energy.view(),
+            ..self.inner.money.status.borrow().clone()
+        }
     }
 
     /// Everything about money, as it changes.

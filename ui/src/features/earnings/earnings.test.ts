@@ -1,13 +1,15 @@
 import { describe, expect, it } from "vitest";
 import type { EarningRow } from "../../backend/types";
-import { dgc, grouped, jobs } from "../../demo/money";
-import { buckets, estimateOf, netOf, startOf, total } from "./earnings";
+import { grouped, jobs } from "../../demo/money";
+import { sum } from "../../lib/amount";
+import { t } from "../../text";
+import { buckets, electricitySaid, energySaid, estimateOf, startOf } from "./earnings";
 
 const NOW = new Date(2026, 10, 26, 14, 30).getTime();
 const day = (date: number) => new Date(2026, 10, date).getTime();
 
 function row(part: Partial<EarningRow>): EarningRow {
-  return { job: null, day: null, atUnixMs: null, model: null, device: null, jobs: 1, tokensIn: 0, tokensOut: 0, earned: "1", energyWh: null, state: null, ...part };
+  return { job: null, day: null, atUnixMs: null, model: null, device: null, jobs: 1, tokensIn: 0, tokensOut: 0, earned: "1", energyKwh: null, metered: 0, stated: 0, cost: null, net: null, state: null, ...part };
 }
 
 describe("periods", () => {
@@ -34,31 +36,37 @@ describe("periods", () => {
   });
 });
 
+const total = (rows: readonly EarningRow[]) => sum(rows.map((row) => row.earned));
+
 describe("sums", () => {
   it("are the same by whatever they are grouped, to the last unit", () => {
     const all = jobs(NOW);
     const exact = all.reduce((sum, entry) => sum + BigInt(entry.earned), 0n);
-    for (const by of ["job", "day", "model", "device"] as const) expect(total(grouped(all, by))).toBe(exact);
+    for (const by of ["job", "day", "model", "device", "total"] as const) expect(total(grouped(all, by))).toBe(exact);
     const month = all.filter((entry) => (entry.atUnixMs ?? 0) >= startOf("month", NOW));
     expect(buckets(grouped(month, "day"), "month", NOW).reduce((sum, bar) => sum + bar.units, 0n)).toBe(total(month));
   });
 });
 
-describe("net of electricity", () => {
-  const rows = [row({ earned: dgc("2"), energyWh: 1500 })];
+describe("electricity", () => {
+  const figures = { worth: 0.35, currency: "€" };
+  const measured = { energyKwh: 1.5, metered: 1, cost: 0.465, net: 0.235 };
 
-  it("comes from the person's own two figures", () => {
-    expect(netOf(rows, { tariff: 0.31, worth: 0.35 }, null)).toEqual({ kind: "net", cost: "0.465", net: "0.235" });
-    expect(netOf(rows, { tariff: 1, worth: 0.35 }, null)).toEqual({ kind: "net", cost: "1.5", net: "−0.8" });
-    // What the network's fee on claims takes is not the person's.
-    expect(netOf(rows, { tariff: 0.31, worth: 0.35 }, 1000)).toEqual({ kind: "net", cost: "0.465", net: "0.165" });
+  it("is said with its cost and what is left, in the person's own money", () => {
+    expect(electricitySaid(row(measured), figures, "DGC")).toEqual(["1.5 kWh", "electricity 0.465 €", "net 0.235 €"]);
+    expect(electricitySaid(row({ ...measured, net: -0.8 }), { worth: 0.35, currency: null }, "DGC")).toEqual(["1.5 kWh", "electricity 0.465 of your money", "net −0.8 of your money"]);
   });
 
-  it("is not said without them, or without a measurement", () => {
-    expect(netOf(rows, { tariff: null, worth: 1 }, null).kind).toBe("not_set");
-    expect(netOf(rows, { tariff: 1, worth: null }, null).kind).toBe("no_worth");
-    expect(netOf([...rows, row({})], { tariff: 1, worth: 1 }, null).kind).toBe("no_energy");
-    expect(netOf(rows, { tariff: 1, worth: 1e-9 }, null).kind).toBe("no_worth");
+  it("says whose figure it is, and of how many answers it is known", () => {
+    expect(energySaid(row({ energyKwh: 0.000_012_34, metered: 0, stated: 1 }))).toBe("0.0000123 kWh by your own figure");
+    expect(energySaid(row({ energyKwh: 2, jobs: 5, metered: 1, stated: 1 }))).toBe("2 kWh for 2 of 5 answers partly by your own figure");
+  });
+
+  it("is neither guessed nor set against earnings where it is not known", () => {
+    expect(electricitySaid(row({}), figures, "DGC")).toEqual([t.earnings.notMeasured]);
+    expect(electricitySaid(row({ energyKwh: 2, jobs: 2, metered: 1 }), figures, "DGC")).toEqual(["2 kWh for 1 of 2 answers", t.earnings.netPart]);
+    expect(electricitySaid(row({ ...measured, net: null }), { worth: null, currency: "€" }, "DGC")).toEqual(["1.5 kWh", "electricity 0.465 €", t.earnings.netNoWorth("DGC")]);
+    expect(electricitySaid(row({ energyKwh: 2, metered: 1 }), { worth: null, currency: "€" }, "DGC")).toEqual(["2 kWh"]);
   });
 });
 

@@ -1,6 +1,7 @@
-// Earnings of a time, put into buckets for the chart and set against electricity for the sentence below it.
+// Earnings of a time, put into buckets for the chart and put into words beside electricity.
 import type { EarningRow, MoneySettings } from "../../backend/types";
-import { amount, costOf, sum, worthOf } from "../../lib/amount";
+import { figure } from "../../lib/format";
+import { t } from "../../text";
 
 export type Period = "today" | "week" | "month";
 
@@ -35,30 +36,33 @@ export function buckets(rows: readonly EarningRow[], period: Period, now: number
   return period === "today" ? list.filter((bucket) => bucket.startMs <= now) : list;
 }
 
-export function total(rows: readonly EarningRow[]): bigint {
-  return sum(rows.map((row) => row.earned));
+/** What answers took and cost, and what is left, each in words; then why nothing is said net, where that needs a word. Nothing is estimated. */
+export function electricitySaid(row: EarningRow, figures: Figures, symbol: string): string[] {
+  const said = [energySaid(row)];
+  if (row.cost !== null) said.push(t.earnings.cost(ownMoney(row.cost, figures.currency)));
+  if (row.net !== null) said.push(t.earnings.net(ownMoney(row.net, figures.currency)));
+  if (row.cost !== null && figures.worth === null) said.push(t.earnings.netNoWorth(symbol));
+  if (row.energyKwh !== null && known(row) < row.jobs) said.push(t.earnings.netPart);
+  return said;
 }
 
-/** What is left after electricity, or why that cannot be said. Nothing is estimated. */
-export type Net = { kind: "net"; cost: string; net: string } | { kind: "not_set" } | { kind: "no_worth" } | { kind: "no_energy" };
+type Figures = Pick<MoneySettings, "worth" | "currency">;
 
-/** `feeBps` is what the network's fee on claims takes, in 1/10,000; null while it is not known, and then it counts as none. */
-export function netOf(rows: readonly EarningRow[], figures: Pick<MoneySettings, "tariff" | "worth">, feeBps: number | null): Net {
-  if (rows.some((row) => (row.energyWh ?? null) === null)) return { kind: "no_energy" };
-  if (figures.tariff === null) return { kind: "not_set" };
-  if (figures.worth === null) return { kind: "no_worth" };
-  const worth = worthOf(afterFee(total(rows), feeBps ?? 0), String(figures.worth));
-  const cost = costOf(
-    rows.reduce((wattHours, row) => wattHours + (row.energyWh ?? 0), 0),
-    String(figures.tariff),
-  );
-  if (worth === null || cost === null) return { kind: "no_worth" };
-  return { kind: "net", cost: amount(cost, "brief"), net: amount(worth - cost, "brief") };
+/** Energy with how it is known, and of how many answers where it is not known of all. */
+export function energySaid(row: EarningRow): string {
+  if (row.energyKwh === null) return t.earnings.notMeasured;
+  const part = known(row) < row.jobs ? t.earnings.ofAnswers(known(row), row.jobs) : null;
+  const how = row.stated === 0 ? null : row.metered === 0 ? t.earnings.ownFigure : t.earnings.partlyOwnFigure;
+  return [t.earnings.kwh(figure(row.energyKwh)), part, how].filter((word) => word !== null).join(" ");
 }
 
-/** The vault rounds its fee down. */
-export function afterFee(units: bigint, feeBps: number): bigint {
-  return units - (units * BigInt(feeBps)) / 10_000n;
+/** An amount of the person's own money. */
+export function ownMoney(value: number, currency: string | null): string {
+  return currency === null ? t.earnings.yourMoney(figure(value)) : `${figure(value)} ${currency}`;
+}
+
+function known(row: EarningRow): number {
+  return row.metered + row.stated;
 }
 
 export type Estimate = { low: bigint; high: bigint; days: number };

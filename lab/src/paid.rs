@@ -5,8 +5,7 @@ use std::{net::Ipv4Addr, path::Path};
 
 use decentralgpt_tests::{
     Folder, Serving,
-    money::{UNIT, amount},
-    world::World,
+    money::{UNIT, World, amount},
 };
 
 use crate::{

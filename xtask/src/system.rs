@@ -15,10 +15,11 @@ const TO_BUILD: &[&str] = &[
     "pkg-config",
 ];
 
-/// And for what drives it in a test.
+/// And for what drives it in a test, with a keychain beside it.
 const TO_TEST: &[&str] = &[
     "dbus",
     "dbus-x11",
+    "gnome-keyring",
     "imagemagick",
     "webkit2gtk-driver",
     "xauth",

@@ -328,7 +328,7 @@ pub(super) fn error_of(why: AttemptEnd, engine: Option<EngineError>) -> ErrorVie
             return ErrorView::new("too_dear", sentence(&why), Some(fix.to_owned()));
         }
         AttemptEnd::Unpaid(_) => {
-            let fix = "Look at the wallet: what may be spent is set and filled up there.";
+            let fix = "Look at the wallet: what may be spent is set and filled up there. Where the disk is full, make room first.";
             return ErrorView::new("not_paid", sentence(&why), Some(fix.to_owned()));
         }
         AttemptEnd::LostRace | AttemptEnd::Stopped => "answer_lost",

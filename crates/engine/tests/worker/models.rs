@@ -97,7 +97,8 @@ async fn a_context_of_nothing_or_of_everything_is_one_that_the_model_can_have() 
     trained.set("qwen2.context_length", Meta::U32(300));
     trained.write(&path);
     let context = async |wanted| {
-        let load = engine(dir.path()).load(&path, Some(wanted)).await.unwrap();
+        let engine = engine(dir.path());
+        let load = engine.load(&path, Some(wanted)).await.unwrap();
         load.finish().await.unwrap().context
     };
     assert_eq!(context(0).await, 1);

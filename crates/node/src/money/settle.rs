@@ -6,7 +6,7 @@
 use std::{sync::Weak, time::Duration};
 
 use chain::{Call, Chain, ChainError, Key, MAX_ROWS, Preview, Simulation};
-use ledger::{ChainBlock, DueWhy, HeldVoucher, OpenLine};
+use ledger::{ChainBlock, DueWhy, HeldVoucher, LedgerError, OpenLine};
 use protocol::voucher::{Address, Vault, Voucher};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -53,17 +53,14 @@ pub(super) async fn run(weak: Weak<Live>, stop: CancellationToken) {
                 continue;
             }
         };
-        let Some(live) = weak.upgrade() else { return };
         match block {
             Some(block) => {
-                if let Err(error) = book(&live, block).await {
-                    // Nothing after it is booked either: the next start reads on from the same block.
-                    tracing::error!(%error, "a final block could not be booked, and nothing more is settled");
-                    live.problem.send_replace(Some(error.to_string()));
+                if !booked(&weak, &stop, &block).await {
                     return;
                 }
             }
             None => {
+                let Some(live) = weak.upgrade() else { return };
                 if let Err(error) = send(&live).await {
                     tracing::debug!(%error, "nothing was sent to the chain");
                 }
@@ -72,7 +69,34 @@ pub(super) async fn run(weak: Weak<Live>, stop: CancellationToken) {
     }
 }
 
-async fn book(live: &Live, block: chain::Final) -> Result<(), ledger::LedgerError> {
+/// Books a block, again and again while there is no room for it: nothing after it is booked before. `false` where it cannot be
+/// booked at all; the next start reads on from the same block.
+async fn booked(weak: &Weak<Live>, stop: &CancellationToken, block: &chain::Final) -> bool {
+    loop {
+        let Some(live) = weak.upgrade() else {
+            return false;
+        };
+        let Err(error) = book(&live, block).await else {
+            live.problem.send_replace(None);
+            return true;
+        };
+        tracing::error!(%error, "a final block could not be booked, and nothing more is settled");
+        live.problem.send_replace(Some(error.to_string()));
+        if !matches!(
+            error,
+            LedgerError::DiskFull { .. } | LedgerError::Busy { .. }
+        ) {
+            return false;
+        }
+        drop(live);
+        tokio::select! {
+            () = stop.cancelled() => return false,
+            () = tokio::time::sleep(LOOK) => {}
+        }
+    }
+}
+
+async fn book(live: &Live, block: &chain::Final) -> Result<(), LedgerError> {
     let ours = Ours {
         payer: live.purse.as_ref().map(|purse| purse.payer()),
         payee: live.till.as_ref().map(|till| till.payee()),
@@ -94,7 +118,7 @@ async fn book(live: &Live, block: chain::Final) -> Result<(), ledger::LedgerErro
     if let Some(purse) = &live.purse {
         purse.chain_moved(block.time, &block.events).await;
     }
-    live.overdrafts.stirred(&block);
+    live.overdrafts.stirred(block);
     if let (true, Some(till)) = (moved, &live.till) {
         till.chain_moved().await;
     }

@@ -185,6 +185,8 @@ impl<'a> Table<'a> {
                 self.end();
             }
             Step::Withdrawing => {
+                // Who has not claimed by then has lost it: two weeks are what a payee has.
+                self.closed();
                 self.world.pass(THAW_S);
                 let due = tokens(self.withdrawable());
                 self.kill_signing(&["wallet", "withdraw", &due, "--yes"], moment);
@@ -312,8 +314,7 @@ impl<'a> Table<'a> {
 
     /// The end of the journey: what was promised was paid, and everything else is the asker's again.
     fn all_is_out(&mut self) {
-        let gas = self.world.ask_now(chain::Chain::vault_terms).gas_share;
-        let paid = self.all_is_paid_out(|line| if line.gas_paid { gas } else { 0 });
+        let paid = self.closed();
         let spend = self.world.account(self.keys.payer);
         assert_eq!((spend.vault_balance, self.world.in_the_vault()), (0, 0));
         let wallets = self.keys.wallets.iter();
@@ -326,6 +327,12 @@ impl<'a> Table<'a> {
         for at in 0..self.providers.len() {
             self.kill_provider(at);
         }
+    }
+
+    /// Waits until each provider is paid what the ended key promised to it; some of it came with gas from the key's pot.
+    fn closed(&mut self) -> u128 {
+        let gas = self.world.ask_now(chain::Chain::vault_terms).gas_share;
+        self.all_is_paid_out(|line| if line.gas_paid { gas } else { 0 })
     }
 
     /// Waits until each provider is paid what was promised to it, to the unit; and says how much that is. Beside it stands in its

@@ -77,7 +77,8 @@ async fn booked(weak: &Weak<Live>, stop: &CancellationToken, block: &chain::Fina
             return false;
         };
         let Err(error) = book(&live, block).await else {
-            live.problem.send_if_modified(|problem| problem.take().is_some());
+            live.problem
+                .send_if_modified(|problem| problem.take().is_some());
             return true;
         };
         tracing::error!(%error, "a final block could not be booked, and nothing more is settled");

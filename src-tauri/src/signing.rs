@@ -27,6 +27,8 @@ const PAGE: &str = "signing.html";
 /// Room for a preview's fields without scrolling, and for 24 words in three columns.
 const SIZE: (f64, f64) = (560.0, 720.0);
 const LEAST: (f64, f64) = (420.0, 480.0);
+/// It grows with the size of text as far as a small laptop's screen (1366 × 768) has room.
+const MOST: (f64, f64) = (840.0, 720.0);
 
 /// How a signing window ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Type)]
@@ -174,10 +176,14 @@ pub(crate) async fn open(app: &AppHandle, intent: Intent) -> Answer<Outcome> {
 
 fn open_window(app: &AppHandle, appearance: Appearance) -> tauri::Result<()> {
     let data = app.state::<Shell>().data().to_owned();
+    let size = (
+        (SIZE.0 * appearance.scale).clamp(SIZE.0, MOST.0),
+        (SIZE.1 * appearance.scale).clamp(SIZE.1, MOST.1),
+    );
     let page = WebviewUrl::App(address(appearance).into());
     let mut builder = WebviewWindowBuilder::new(app, LABEL, page)
         .title("DecentralGPT Wallet")
-        .inner_size(SIZE.0, SIZE.1)
+        .inner_size(size.0, size.1)
         .min_inner_size(LEAST.0, LEAST.1)
         .center()
         // Where the system can, what is shown here is left out of recordings of the screen.

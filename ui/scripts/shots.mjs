@@ -274,6 +274,8 @@ const frames = [
 ];
 /** The size that the signing window opens with. */
 const signing = { width: 560, height: 720 };
+/** And with twice the size of text. */
+const largeSigning = { width: 840, height: 720 };
 const narrow = ["toast-dialog", "chat", "chat-first", "chat-consent", "models", "models-details", "node", "wallet", "vote", "settings", "invited", "payment", "receipt"];
 const scaled = ["chat", "chat-first", "models", "models-details", "node", "wallet", "vote", "settings", "invited", "payment", "signing-send"];
 
@@ -286,7 +288,7 @@ function planned() {
       plan.push({ ...picture, suffix: "640", width: 640, height: 800, theme: "light" });
       plan.push({ ...picture, suffix: "900", width: 900, height: 800, theme: "dark" });
     }
-    if (scaled.includes(picture.name)) plan.push({ ...picture, suffix: "200", ...(picture.page ? signing : { width: 1280, height: 800 }), theme: "light", scale: 2 });
+    if (scaled.includes(picture.name)) plan.push({ ...picture, suffix: "200", ...(picture.page ? largeSigning : { width: 1280, height: 800 }), theme: "light", scale: 2 });
   }
   return plan.filter((entry) => `${entry.name}-${entry.suffix}`.includes(only));
 }

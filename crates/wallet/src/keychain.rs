@@ -120,18 +120,21 @@ impl Keychain {
 
 impl From<StoreError> for KeychainError {
     fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::NoStorageAccess(why) => Self::Locked {
+        if let StoreError::NoStorageAccess(why) = &error {
+            return Self::Locked {
                 why: why.to_string(),
-            },
-            // These carry what was read: it is in no text of ours.
-            StoreError::BadEncoding(_) | StoreError::BadDataFormat(..) => Self::Failed {
-                why: "what it holds cannot be read".to_owned(),
-            },
-            other => Self::Failed {
-                why: other.to_string(),
-            },
+            };
         }
+        // These carry what was read: it is in no text of ours.
+        let reads = matches!(
+            error,
+            StoreError::BadEncoding(_) | StoreError::BadDataFormat(..)
+        );
+        let why = match reads {
+            true => "what it holds cannot be read".to_owned(),
+            false => error.to_string(),
+        };
+        Self::Failed { why }
     }
 }
 

@@ -178,7 +178,7 @@ pub(crate) async fn keep(inner: Arc<Inner>, mut inbox: Inbox) {
                 desk.quiet = false;
             }
             Ok(()) = stats.changed() => {
-                desk.quiet &= !computes_now(stats.borrow_and_update().phase.clone());
+                desk.quiet &= !computes_now(stats.borrow_and_update().phase);
             }
             Ok(()) = device.changed() => {
                 desk.look(&inner).await;
@@ -257,7 +257,7 @@ impl Desk {
         let counted = self.look(inner).await;
         let now_quiet = self.shares.is_empty()
             && self.own == 0
-            && !computes_now(inner.engine.stats().borrow().phase.clone());
+            && !computes_now(inner.engine.stats().borrow().phase);
         if let Some((stretch, counted)) = counted.filter(|_| was_quiet && now_quiet)
             && stretch >= SHORTEST_QUIET
         {

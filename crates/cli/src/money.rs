@@ -100,6 +100,19 @@ async fn sign_one(
             "Nothing was sent.",
         ));
     }
+    if act.intent.is_sent() && preview.coin_after.is_none() {
+        let coin = &preview.network.coin;
+        return Err(Failure::new(
+            "no_coin",
+            format!(
+                "There is not enough {coin} for the fee of at most {}.",
+                tokens(&preview.fee_max)
+            ),
+            format!(
+                "Send some {coin} to the account that pays: `decentralgpt wallet balance` shows its address. Nothing was sent."
+            ),
+        ));
+    }
     let question = match act.intent.is_sent() {
         true => "Send it? [y/N] ",
         false => "Sign it? [y/N] ",
@@ -234,12 +247,12 @@ fn shown(preview: &Preview) -> Vec<String> {
     lines
 }
 
-fn asked(question: &str) -> Result<bool, Failure> {
+pub(crate) fn asked(question: &str) -> Result<bool, Failure> {
     if !std::io::stdin().is_terminal() {
         return Err(Failure::new(
             "not_confirmed",
             "There is no terminal to ask in.",
-            "Give --yes to send what is shown.",
+            "Give --yes to do it without being asked.",
         ));
     }
     let mut err = std::io::stderr();

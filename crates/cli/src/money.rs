@@ -241,6 +241,12 @@ fn shown(preview: &Preview) -> Vec<String> {
         left(&preview.token_after, symbol),
         left(&preview.coin_after, coin)
     ));
+    if preview.simulation == Simulation::NotTried {
+        lines.push(
+            "  not simulated: no endpoint can before it is signed; it is tried then, and not sent if it would be refused"
+                .to_owned(),
+        );
+    }
     for field in &preview.fields {
         lines.push(format!("  {}: {}", field.name, field.value));
     }

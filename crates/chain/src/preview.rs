@@ -54,6 +54,8 @@ pub enum Simulation {
         /// Why.
         reason: String,
     },
+    /// It was not tried: no endpoint tries a call under other circumstances. What is signed is tried before it is sent.
+    NotTried,
 }
 
 /// A price for gas, in the coin's smallest unit.
@@ -129,7 +131,7 @@ impl Chain {
     /// the deposit. It cannot be sent: [`Chain::signed_start`] makes the transaction of it.
     ///
     /// # Errors
-    /// As [`Chain::preview`]; [`ChainError::Answer`] where endpoints cannot try a call under other circumstances.
+    /// As [`Chain::preview`]. Where endpoints cannot try a call under other circumstances, it was [`Simulation::NotTried`].
     pub async fn preview_start(&self, start: &Start) -> Result<Preview, ChainError> {
         let network = &self.inner.network;
         let call = Call::Start {
@@ -148,7 +150,15 @@ impl Chain {
                 &allowed::circumstances(network, start.payer),
                 tip.head.number,
             )
-            .await?;
+            .await;
+        let simulation = match tried {
+            Ok(tried) => simulated(tried),
+            // Endpoints that are there refuse it, or all but one do. Where none is there, the account is not known either.
+            Err(ChainError::Offline { .. } | ChainError::Unconfirmed { .. }) => {
+                Simulation::NotTried
+            }
+            Err(error) => return Err(error),
+        };
         let draft = Draft {
             from: start.payer,
             described: call.describe(network),
@@ -159,7 +169,7 @@ impl Chain {
         };
         let gas = START_GAS;
         let account = self.account_at(draft.from, tip.head.number).await?;
-        let mut preview = self.completed(draft, account, simulated(tried), gas);
+        let mut preview = self.completed(draft, account, simulation, gas);
         preview.unsigned = true;
         preview.digest = preview.computed(network.chain_id);
         Ok(preview)
@@ -261,7 +271,7 @@ impl Chain {
         let gas = match simulation {
             Simulation::Ok => self.estimate(&request).await?,
             // It is not for sending; what it would cost is not known.
-            Simulation::Reverted { .. } => 0,
+            Simulation::Reverted { .. } | Simulation::NotTried => 0,
         };
         Ok(self.completed(draft, account, simulation, gas))
     }
@@ -364,7 +374,7 @@ impl Chain {
             });
         }
         match &preview.simulation {
-            Simulation::Ok => Ok(()),
+            Simulation::Ok | Simulation::NotTried => Ok(()),
             Simulation::Reverted { reason } => Err(ChainError::Reverted {
                 what: preview.described.title.clone(),
                 reason: reason.clone(),
@@ -399,6 +409,7 @@ impl Preview {
         let after = |amount: Option<u128>| (amount.is_some(), amount.unwrap_or_default());
         let simulation = match &self.simulation {
             Simulation::Ok => (true, String::new()),
+            Simulation::NotTried => (true, "not tried".to_owned()),
             Simulation::Reverted { reason } => (false, reason.clone()),
         };
         let shown = (

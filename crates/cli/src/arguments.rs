@@ -52,7 +52,7 @@ pub(crate) enum Command {
     Status(Listing),
     /// Check this computer, and say how to mend what is wrong
     #[command(after_help = "Exits with 1 when a check fails; a warning is no failure.")]
-    Doctor(Listing),
+    Doctor(Doctor),
 }
 
 const CHAT_EXAMPLES: &str = "\
@@ -596,6 +596,19 @@ pub(crate) enum NetworksAct {
     },
     /// Choose none: money is off, and everything else works
     Off,
+}
+
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Doctor {
+    /// Start the clock of the list of jobs over, where this computer's was once far ahead and every job is refused since. For ten
+    /// minutes none is taken for money then
+    #[arg(long)]
+    pub(crate) forget_clock: bool,
+    /// Forget it without asking
+    #[arg(long, requires = "forget_clock")]
+    pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) listing: Listing,
 }
 
 #[derive(Debug, Clone, Copy, Args)]

@@ -2,7 +2,14 @@
 
 use node::CheckState;
 
-use crate::{arguments::Listing, core::Core, failure::Failure, listing, output::Output};
+use crate::{
+    arguments::{Doctor, Listing},
+    core::Core,
+    failure::Failure,
+    listing,
+    money::asked,
+    output::Output,
+};
 
 pub(crate) async fn status(core: &Core, how: Listing, output: &mut Output) -> Result<(), Failure> {
     let status = core.client.node_status().await?;
@@ -14,7 +21,11 @@ pub(crate) async fn status(core: &Core, how: Listing, output: &mut Output) -> Re
         .try_for_each(|line| output.line(line))
 }
 
-pub(crate) async fn doctor(core: &Core, how: Listing, output: &mut Output) -> Result<(), Failure> {
+pub(crate) async fn doctor(core: &Core, how: Doctor, output: &mut Output) -> Result<(), Failure> {
+    if how.forget_clock {
+        forget_clock(core, how.yes, output).await?;
+    }
+    let how = how.listing;
     output.progress("checking");
     let checks = core.client.doctor().await?;
     if how.json {
@@ -29,4 +40,21 @@ pub(crate) async fn doctor(core: &Core, how: Listing, output: &mut Output) -> Re
     } else {
         Ok(())
     }
+}
+
+async fn forget_clock(core: &Core, yes: bool, output: &mut Output) -> Result<(), Failure> {
+    output.news(
+        "Forget that this computer's clock was once ahead only if it is right now. For ten minutes a job that was answered before could \
+         be asked again: none is taken for money until then, and one that costs nothing may be computed twice.",
+    );
+    if !yes && !asked("Forget it? [y/N] ")? {
+        return Err(Failure::new(
+            "not_forgotten",
+            "Nothing was changed.",
+            "Run it again and answer y, or give --yes.",
+        ));
+    }
+    core.client.forget_clock().await?;
+    output.news("Forgotten.");
+    Ok(())
 }

@@ -96,7 +96,7 @@ async fn act(arguments: Arguments, output: &mut Output) -> Result<(), Failure> {
         Command::Vote(vote) => vote::vote(&core, vote, output, &stop).await,
         Command::Networks(networks) => money::networks(&core, networks, output).await,
         Command::Status(listing) => doctor::status(&core, listing, output).await,
-        Command::Doctor(listing) => doctor::doctor(&core, listing, output).await,
+        Command::Doctor(how) => doctor::doctor(&core, how, output).await,
     };
     output.clear_progress();
     core.close().await;
@@ -125,8 +125,8 @@ fn wants_json(command: &Command) -> bool {
             | arguments::Peers::Invite(listing)
             | arguments::Peers::Compare { listing, .. },
         )
-        | Command::Status(listing)
-        | Command::Doctor(listing) => listing.json,
+        | Command::Status(listing) => listing.json,
+        Command::Doctor(doctor) => doctor.listing.json,
         Command::Models(
             arguments::Models::Pull { .. }
             | arguments::Models::Remove { .. }

@@ -102,6 +102,19 @@ async fn sign_one(
             "Nothing was sent.",
         ));
     }
+    if act.intent.is_sent() && preview.coin_after.is_none() {
+        let coin = &preview.network.coin;
+        return Err(Failure::new(
+            "no_coin",
+            format!(
+                "There is not enough {coin} for the fee of at most {}.",
+                tokens(&preview.fee_max)
+            ),
+            format!(
+                "Send some {coin} to the account that pays: `decentralgpt wallet balance` shows its address. Nothing was sent."
+            ),
+        ));
+    }
     let question = match act.intent.is_sent() {
         true => "Send it? [y/N] ",
         false => "Sign it? [y/N] ",
@@ -230,18 +243,24 @@ fn shown(preview: &Preview) -> Vec<String> {
         left(&preview.token_after, symbol),
         left(&preview.coin_after, coin)
     ));
+    if preview.simulation == Simulation::NotTried {
+        lines.push(
+            "  not simulated: no endpoint can before it is signed; it is tried then, and not sent if it would be refused"
+                .to_owned(),
+        );
+    }
     for field in &preview.fields {
         lines.push(format!("  {}: {}", field.name, field.value));
     }
     lines
 }
 
-fn asked(question: &str) -> Result<bool, Failure> {
+pub(crate) fn asked(question: &str) -> Result<bool, Failure> {
     if !std::io::stdin().is_terminal() {
         return Err(Failure::new(
             "not_confirmed",
             "There is no terminal to ask in.",
-            "Give --yes to send what is shown.",
+            "Give --yes to do it without being asked.",
         ));
     }
     let mut err = std::io::stderr();

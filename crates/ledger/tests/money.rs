@@ -765,3 +765,15 @@ async fn the_file_itself_refuses_to_change_what_happened() {
         assert!(done.is_err(), "{sql}");
     }
 }
+
+#[tokio::test]
+async fn a_signer_without_its_book_is_still_one_of_this_computer() {
+    let desk = Desk::new().await;
+    let (lost, strange) = ([77; 20], [78; 20]);
+    desk.ledger.signer_lost(PAYER, lost, 100, 5).await.unwrap();
+    desk.ledger
+        .signer_seen(PAYER, strange, 100, 5)
+        .await
+        .unwrap();
+    assert_eq!(desk.ledger.signers_of(PAYER).await.unwrap(), [SIGNER, lost]);
+}

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     clock,
     data::{self, AtomicWrite},
-    error::sentence,
+    error::{NodeError, sentence},
     node::{Inner, Node},
     status::{ReachKind, Reachability, ServingState, SourceView},
 };
@@ -110,6 +110,36 @@ impl Node {
         checks.extend(status.sources.iter().map(source));
         checks.push(clock(inner).await);
         checks
+    }
+
+    /// Starts the clock of the list of jobs over, where it is ahead of this computer's: then it was once set wrong, and every job of
+    /// others looks expired.
+    ///
+    /// What is given up: for ten minutes a job that was answered before could be asked again. None is taken for money until then; one
+    /// that costs nothing may be computed twice.
+    ///
+    /// # Errors
+    /// [`NodeError::ClockInOrder`] where there is nothing to forget, [`NodeError::ClockWrong`] where the network of money says that this
+    /// computer's clock is the wrong one, [`NodeError::Ledger`].
+    pub async fn forget_clock(&self) -> Result<(), NodeError> {
+        let inner = &self.inner;
+        let now_ms = clock::unix_ms();
+        let highest_ms = inner.ledger.highest_clock_ms().await?;
+        if highest_ms.saturating_sub(now_ms) <= CLOCK_BACK_MS {
+            return Err(NodeError::ClockInOrder);
+        }
+        let chain_ms = inner.money.chain_time_ms().unwrap_or(0);
+        let behind_ms = chain_ms.saturating_sub(now_ms);
+        if behind_ms > CLOCK_BACK_MS {
+            return Err(NodeError::ClockWrong {
+                minutes: behind_ms / 60_000,
+            });
+        }
+        inner.ledger.forget_clock(now_ms).await?;
+        if let Some(till) = inner.money.till() {
+            till.guarded_since(now_ms);
+        }
+        Ok(())
     }
 }
 
@@ -483,7 +513,7 @@ async fn clock(inner: &Inner) -> Check {
                         "This computer's clock is {} minutes behind what it once was.",
                         behind / 60_000
                     ),
-                    "Set the clock: signed offers and jobs carry times, and are refused when they are wrong.",
+                    "Set the clock: signed offers and jobs carry times, and are refused when they are wrong. Where it is right now, and was once ahead: `decentralgpt doctor --forget-clock`.",
                 )
             } else {
                 Check::pass(name, "The clock has not gone back.")

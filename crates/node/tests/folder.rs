@@ -210,3 +210,41 @@ async fn nonsense_on_the_socket_is_answered_and_survived() {
     );
     test.node.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_was_once_ahead_is_forgotten_when_a_person_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("settings.toml"), loopback("")).unwrap();
+    let start = async || Node::start(options(folder.path(), &[])).await.unwrap();
+    start().await.stop().await;
+    let books = folder.path().join("ledger.db");
+    let now = u64::try_from(std::time::UNIX_EPOCH.elapsed().unwrap().as_millis()).unwrap();
+    let ahead = now + 24 * 60 * 60 * 1000;
+    let ledger = ledger::Ledger::open(&books, now).await.unwrap();
+    let noted = ledger.record_job([1; 32], ahead + 1_000, ahead).await;
+    assert!(noted.unwrap().is_fresh());
+    ledger.close().await.unwrap();
+
+    let node = start().await;
+    let clock = async || {
+        let checks = node.doctor().await;
+        checks
+            .into_iter()
+            .find(|check| check.name == "Clock")
+            .unwrap()
+    };
+    let wrong = clock().await;
+    assert_eq!(wrong.state, CheckState::Fail);
+    assert!(wrong.fix.unwrap().contains("doctor --forget-clock"));
+    node.forget_clock().await.unwrap();
+    assert_eq!(clock().await.state, CheckState::Pass);
+    let again = node.forget_clock().await.unwrap_err();
+    assert_eq!(again.view().code, "clock_in_order");
+    node.stop().await;
+
+    // Jobs of before may be shown again: none is taken for money until they have expired.
+    let ledger = ledger::Ledger::open(&books, now).await.unwrap();
+    assert!(ledger.guarded_since_ms().await.unwrap() >= now);
+    let job = ledger.record_job([2; 32], now + 60_000, now).await;
+    assert!(job.unwrap().is_fresh(), "jobs are taken again");
+}

@@ -318,6 +318,8 @@ pub(crate) struct NamedValue {
 pub(crate) enum Simulation {
     Ok,
     Reverts,
+    /// It is tried once it is signed: no endpoint can before.
+    NotTried,
     /// It is signed here, and tried by who sends it.
     NotSent,
 }
@@ -356,6 +358,7 @@ impl From<wallet::Preview> for Preview {
             simulation: match preview.simulation {
                 wallet::Simulation::Ok => Simulation::Ok,
                 wallet::Simulation::Reverts => Simulation::Reverts,
+                wallet::Simulation::NotTried => Simulation::NotTried,
                 wallet::Simulation::NotSent => Simulation::NotSent,
             },
             reason: preview.reason,

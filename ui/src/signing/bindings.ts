@@ -126,6 +126,8 @@ export type Role = "wallet" | "spend" | "operator" | "session";
 
 /**  What a simulation of the call said. */
 export type Simulation = "ok" | "reverts" | 
+/**  It is tried once it is signed: no endpoint can before. */
+"not_tried" | 
 /**  It is signed here, and tried by who sends it. */
 "not_sent";
 

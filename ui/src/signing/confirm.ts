@@ -109,6 +109,7 @@ function readable({ name, value }: Field, { network }: Preview): Field {
 function simulation(preview: Preview): HTMLElement {
   // It is signed and not sent: who sends it tries it first.
   if (preview.simulation === "not_sent") return el("p", { class: "quiet" }, t.notSent);
+  if (preview.simulation === "not_tried") return el("p", { class: "quiet" }, t.notTried);
   const ok = preview.simulation === "ok";
   return el("p", { class: ok ? "good" : "bad" }, `${t.simulation}: ${ok ? t.simulationOk : t.simulationReverts}`, ok || preview.reason === null ? null : el("span", { class: "block" }, preview.reason));
 }

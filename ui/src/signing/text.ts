@@ -88,6 +88,7 @@ export const t = {
   simulationReverts: "It would fail.",
   digest: "Digest",
   digestNote: "Your signature is bound to all that stands here.",
+  notTried: "Not simulated: this network's endpoints cannot try it before it is signed. It is tried then, and not sent if it would be refused.",
   notSent: "Nothing is sent from here. Who brings it pays the fee, and tries it first.",
   confirm: "Sign and send",
   confirmSign: "Sign",

@@ -92,7 +92,7 @@ async fn round(chain: &Inner, tip: Tip, memory: &mut Memory) {
         let outcomes = if nonce < at_head {
             mined(chain, &slot, tip, nonce < at_final, memory).await
         } else {
-            Ok(waiting(chain, &slot, memory).await)
+            Ok(waiting(chain, &slot, tip, memory).await)
         };
         match outcomes {
             Ok(outcomes) => write(chain, outcomes),
@@ -182,7 +182,7 @@ fn unless_refused(record: &Record, state: TxState) -> TxState {
 }
 
 /// The slot's nonce is not used: what is in it is sent, again where it was before.
-async fn waiting(chain: &Inner, slot: &[Record], memory: &mut Memory) -> Vec<Outcome> {
+async fn waiting(chain: &Inner, slot: &[Record], tip: Tip, memory: &mut Memory) -> Vec<Outcome> {
     let mut outcomes = Vec::new();
     for record in slot {
         memory.missing.remove(&record.id);
@@ -201,6 +201,25 @@ async fn waiting(chain: &Inner, slot: &[Record], memory: &mut Memory) -> Vec<Out
             .is_none_or(|at| at.elapsed() > AGAIN);
         if !due && !fell_out {
             continue;
+        }
+        match same_chain(chain, record, tip).await {
+            Ok(true) => {}
+            Ok(false) => {
+                outcomes.push(Outcome {
+                    id: record.id,
+                    state: TxState::Failed {
+                        why: "it was signed for this network before that was started anew"
+                            .to_owned(),
+                    },
+                    settled: true,
+                    note: None,
+                });
+                continue;
+            }
+            Err(error) => {
+                tracing::debug!(%error, "it is not known whether this is the chain that a transaction is for");
+                continue;
+            }
         }
         memory.sent.insert(form.hash, Instant::now());
         let answers = chain
@@ -242,6 +261,18 @@ async fn waiting(chain: &Inner, slot: &[Record], memory: &mut Memory) -> Vec<Out
         });
     }
     outcomes
+}
+
+/// Whether the block that was final when a transaction was signed is still there.
+async fn same_chain(chain: &Inner, record: &Record, tip: Tip) -> Result<bool, ChainError> {
+    let Some(seen) = record.seen else {
+        return Ok(true);
+    };
+    if seen.block > tip.last_final.number {
+        // What was final once is not yet: endpoints are behind, or the chain is a young one.
+        return Err(ChainError::NotYet);
+    }
+    Ok(chain.endpoints.block(seen.block).await?.hash == seen.hash)
 }
 
 /// One that was refused and came to nothing for this long will not come to anything.

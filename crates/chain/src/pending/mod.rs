@@ -21,7 +21,7 @@ use tokio::sync::watch;
 
 pub(crate) use follow::follow;
 
-use self::store::{Form, Record, Store};
+use self::store::{Form, Record, Seen, Store};
 use crate::{
     call::{Described, Request},
     chain::Chain,
@@ -202,8 +202,8 @@ impl Chain {
 
     async fn add(&self, key: &Key, preview: Preview) -> Result<TxId, ChainError> {
         let chain = &self.inner;
-        let head = chain.tip().ok_or(ChainError::NotYet)?.head.number;
-        let on_chain = chain.endpoints.nonce(preview.from, head).await?;
+        let tip = chain.tip().ok_or(ChainError::NotYet)?;
+        let on_chain = chain.endpoints.nonce(preview.from, tip.head.number).await?;
         let mut store = chain.pending.store();
         let waiting = store
             .records
@@ -233,6 +233,10 @@ impl Chain {
             settled: false,
             note: None,
             sent_unix_ms: unix_ms(),
+            seen: Some(Seen {
+                block: tip.last_final.number,
+                hash: tip.last_final.hash,
+            }),
         });
         store.put(records)?;
         chain.pending.show(&store);

@@ -37,6 +37,16 @@ pub(super) struct Record {
     pub(super) settled: bool,
     pub(super) note: Option<String>,
     pub(super) sent_unix_ms: u64,
+    /// The newest final block when it was signed: on a chain that has another one there, it means nothing.
+    #[serde(default)]
+    pub(super) seen: Option<Seen>,
+}
+
+/// A final block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Seen {
+    pub(super) block: u64,
+    pub(super) hash: B256,
 }
 
 /// One signed form.

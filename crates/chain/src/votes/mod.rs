@@ -26,8 +26,9 @@ use crate::{
 const MAX_PROPOSALS: usize = 200;
 /// So many proposals are read at once: public endpoints count questions.
 const READS_AT_ONCE: usize = 4;
-/// What of a foreign description is kept.
-const MAX_DESCRIPTION: usize = 16 * 1024;
+/// What of a foreign description is kept: all of any that came in a transaction, since nodes pass on none of more. Without its last byte
+/// its proposal could not be queued from here.
+const MAX_DESCRIPTION: usize = 128 * 1024;
 
 /// An account's weight. Amounts in base units.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

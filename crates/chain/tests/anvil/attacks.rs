@@ -4,8 +4,9 @@ use chain::{Call, ChainError, Permit, Simulation, U256};
 use serde_json::json;
 
 use crate::{
+    liar::{Liar, Said},
     voucher,
-    world::{UNIT, World, until},
+    world::{self, UNIT, World, until},
 };
 
 /// A payee that served on a grant in a block that is replaced would hold nothing.
@@ -105,4 +106,43 @@ async fn a_deposit_is_tried_without_its_permit_and_costs_no_more_than_was_shown(
     assert_eq!(account.token, 500 * UNIT);
     let signer = world.chain.signer(payer, device).await.unwrap().unwrap();
     assert_eq!(signer.granted, 100 * UNIT);
+}
+
+/// Where no endpoint can try it before it is signed, the preview says so, and what is signed is tried before it is sent.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deposit_that_cannot_be_tried_says_so_and_is_tried_before_it_is_sent() {
+    let world = World::new().await;
+    let plain = Liar::new(&world.devnet.url(), |method, params, result| {
+        let presumes = params.as_array().is_some_and(|params| params.len() > 2);
+        match method == "eth_call" && presumes {
+            true => Said::Refused(json!({ "code": -32602, "message": "too many arguments" })),
+            false => Said::Result(result),
+        }
+    })
+    .await;
+    let mut network = world.network().clone();
+    network.rpc = vec![plain.url.clone()];
+    let folder = tempfile::tempdir().unwrap();
+    let chain = world::open(&network, &folder).await;
+    let (key, device) = (world.key(1), voucher::device(9).address());
+    let payer = key.address();
+    world.run(1, &Call::Faucet { to: payer }).await;
+    world::finish(&world.devnet, &chain).await;
+    let nonce = chain.account(payer).await.unwrap().token_nonce;
+    let permit = || key.permit(&network, 500 * UNIT, nonce, U256::MAX).unwrap();
+    let start = world.start(payer, device);
+
+    let late = chain::Start { until: 1, ..start };
+    let shown = chain.preview_start(&late).await.unwrap();
+    assert_eq!(shown.simulation, Simulation::NotTried);
+    let unsigned = chain.send(&key, shown.clone()).await.unwrap_err();
+    assert!(matches!(unsigned, ChainError::PreviewChanged));
+    let signed = chain.signed_start(&shown, &late, permit()).await.unwrap();
+    let refused = chain.send(&key, signed).await.unwrap_err();
+    assert!(matches!(refused, ChainError::Reverted { .. }), "{refused}");
+
+    let shown = chain.preview_start(&start).await.unwrap();
+    let signed = chain.signed_start(&shown, &start, permit()).await.unwrap();
+    assert_eq!(signed.simulation, Simulation::Ok);
+    chain.send(&key, signed).await.unwrap();
 }

@@ -64,6 +64,29 @@ async fn one_that_no_endpoint_heard_is_sent_after_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_for_a_network_that_was_started_anew_is_not_sent_to_it() {
+    let world = World::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    // What is final when it is signed has a time that the new one's blocks have not.
+    world.devnet.pass(1_000).await.unwrap();
+    world.finish().await;
+    let chain = open(world.network(), &folder).await;
+    let (key, to) = (world.key(1), world.address(2));
+    let call = Call::TransferCoin { to, amount: 5 };
+    let preview = chain.preview(key.address(), &call).await.unwrap();
+    let id = chain.send(&key, preview).await.unwrap();
+    drop(chain);
+
+    let anew = World::new().await;
+    anew.devnet.mine(64).await.unwrap();
+    anew.finish().await;
+    let chain = open(anew.network(), &folder).await;
+    until(&chain, id, |state| matches!(state, TxState::Failed { .. })).await;
+    anew.finish().await;
+    assert_eq!(chain.account(to).await.unwrap().coin, 10_000 * UNIT);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stuck_one_is_sped_up_and_done_once() {
     let world = World::new().await;
     stop_mining(&world).await;

@@ -203,12 +203,13 @@ impl Ledger {
         .await
     }
 
-    /// The signers of this payer whose books began here, the oldest first. One that ended may still have something to take back.
-    pub async fn signers_begun_for(&self, payer: Address) -> Result<Vec<Address>, LedgerError> {
+    /// The signers of this payer that are this computer's, the oldest first: those whose books began here, and those that were put aside
+    /// since theirs are elsewhere. One that ended may still have something to take back.
+    pub async fn signers_of(&self, payer: Address) -> Result<Vec<Address>, LedgerError> {
         self.call(move |connection| {
             let own = Signer::all(connection)?.into_iter();
             Ok(own
-                .filter(|row| row.own && row.payer == payer)
+                .filter(|row| (row.own || row.lost.is_some()) && row.payer == payer)
                 .map(|row| row.signer)
                 .collect())
         })

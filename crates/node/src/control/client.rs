@@ -283,6 +283,7 @@ calls! {
     settings_get() -> Settings = SettingsGet;
     settings_set(settings: Settings => Box::new(settings)) -> () = SettingsSet;
     doctor() -> Vec<Check> = Doctor;
+    forget_clock() -> () = ForgetClock;
     money_status() -> MoneyStatus = MoneyStatus;
     transactions() -> Vec<TransactionView> = Transactions;
     earnings(from_ms: u64 => from_ms, until_ms: u64 => until_ms, by: EarningsBy => by) -> Vec<EarningView> = Earnings;

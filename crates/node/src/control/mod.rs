@@ -170,6 +170,7 @@ pub enum Request {
         settings: Box<Settings>,
     },
     Doctor,
+    ForgetClock,
     MoneyStatus,
     Transactions,
     Earnings {

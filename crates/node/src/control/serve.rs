@@ -242,6 +242,7 @@ async fn answer(node: &Node, request: Request, out: &Out) -> Result<serde_json::
         Request::SettingsGet => value(node.settings_get()),
         Request::SettingsSet { settings } => value(node.settings_set(*settings).await?),
         Request::Doctor => value(node.doctor().await),
+        Request::ForgetClock => value(node.forget_clock().await?),
         Request::MoneyStatus => value(node.money_status()),
         Request::Transactions => value(node.transactions()),
         Request::Earnings {

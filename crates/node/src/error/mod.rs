@@ -240,6 +240,15 @@ pub enum NodeError {
     /// A stored receipt cannot be read.
     #[error("the stored receipt of this job is damaged")]
     ReceiptDamaged,
+    /// The clock of the list of jobs is not ahead of this computer's.
+    #[error("the clock has not gone back, and there is nothing to forget")]
+    ClockInOrder,
+    /// This computer's clock is behind that of the network of money.
+    #[error("this computer's clock is {minutes} minutes behind the network's")]
+    ClockWrong {
+        /// By how much.
+        minutes: u64,
+    },
     /// The id is not a peer's.
     #[error("{id} is not a peer's id")]
     NotAPeer {
@@ -345,6 +354,8 @@ impl NodeError {
             Self::NoAddress => "no_address",
             Self::ReceiptMissing => "receipt_missing",
             Self::ReceiptDamaged => "receipt_damaged",
+            Self::ClockInOrder => "clock_in_order",
+            Self::ClockWrong { .. } => "clock_wrong",
             Self::NotAPeer { .. } => "not_a_peer",
             Self::File { source, .. } if is_disk_full(source) => "disk_full",
             Self::File { .. } => "file",
@@ -418,7 +429,8 @@ impl NodeError {
             Self::NoAddress => {
                 fixed("Switch the node on, and check the listening addresses in the settings.")
             }
-            Self::ReceiptMissing | Self::ReceiptDamaged => None,
+            Self::ReceiptMissing | Self::ReceiptDamaged | Self::ClockInOrder => None,
+            Self::ClockWrong { .. } => fixed("Set this computer's clock."),
             Self::NotAPeer { .. } => fixed("Copy the whole id; it begins with 12D3Koo."),
             Self::File { path, .. } => Some(format!("Check the rights on {}.", path.display())),
             Self::Stopping => fixed("Start the program again."),

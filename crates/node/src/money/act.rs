@@ -668,6 +668,7 @@ fn view(live: &Live, shown: &Shown) -> Preview {
     let preview = &shown.preview;
     let (simulation, reason) = match &preview.simulation {
         chain::Simulation::Ok => (Simulation::Ok, None),
+        chain::Simulation::NotTried => (Simulation::NotTried, None),
         chain::Simulation::Reverted { reason } => (Simulation::Reverts, Some(reason.clone())),
     };
     Preview {

@@ -17,14 +17,14 @@ pub(super) struct Rest {
     pub(super) next_s: Option<u64>,
 }
 
-/// Every key that this computer began for a payer and whose time is over, as the chain has it.
+/// Every key of this computer for a payer whose time is over, as the chain has it: also one whose books were lost.
 pub(super) async fn signers(
     chain: &Chain,
     ledger: &Ledger,
     payer: Address,
 ) -> Result<Vec<(Address, SignerView)>, ActError> {
     let mut ended = Vec::new();
-    for signer in ledger.signers_begun_for(payer.into_array()).await? {
+    for signer in ledger.signers_of(payer.into_array()).await? {
         let signer = Address::from(signer);
         if let Some(view) = chain.signer(payer, signer).await?
             && view.ended

@@ -101,6 +101,14 @@ impl Money {
         }
     }
 
+    /// The time of the newest final block, in milliseconds since 1970.
+    pub(crate) fn chain_time_ms(&self) -> Option<u64> {
+        let live = self.live()?;
+        let health = live.chain.health();
+        let time_s = health.borrow().final_time?;
+        Some(time_s.saturating_mul(1000))
+    }
+
     /// Who pays, if anybody can.
     pub(crate) fn purse(&self) -> Option<Arc<Purse>> {
         self.live.borrow().as_ref()?.purse.clone()

@@ -5,7 +5,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -37,7 +40,7 @@ const MAX_FACTS: usize = 1024;
 #[derive(Debug)]
 pub(crate) struct Till {
     /// From then on no job that was answered before can be shown again, in milliseconds since 1970.
-    guarded_from_ms: u64,
+    guarded_from_ms: AtomicU64,
     ledger: Ledger,
     chain: Chain,
     vault: Vault,
@@ -87,7 +90,7 @@ impl Till {
         costs: Costs,
     ) -> Result<Self, ledger::LedgerError> {
         Ok(Self {
-            guarded_from_ms: guarded_from_ms(ledger.guarded_since_ms().await?),
+            guarded_from_ms: AtomicU64::new(guarded_from_ms(ledger.guarded_since_ms().await?)),
             ledger: ledger.clone(),
             chain,
             vault,
@@ -100,7 +103,14 @@ impl Till {
     /// Until when no paid job is taken, in milliseconds since 1970: the list of jobs is new, and one of those that it does not know
     /// could be shown again for a second final. `None`: they are taken.
     pub(crate) fn closed_until_ms(&self) -> Option<u64> {
-        (clock::unix_ms() < self.guarded_from_ms).then_some(self.guarded_from_ms)
+        let from_ms = self.guarded_from_ms.load(Ordering::Relaxed);
+        (clock::unix_ms() < from_ms).then_some(from_ms)
+    }
+
+    /// The list of jobs began anew at this time.
+    pub(crate) fn guarded_since(&self, since_ms: u64) {
+        let from_ms = guarded_from_ms(since_ms);
+        self.guarded_from_ms.store(from_ms, Ordering::Relaxed);
     }
 
     /// Who is paid: the operator key of this computer.

@@ -1,29 +1,31 @@
 //! One job of a stranger: drives the provider machine of `protocol`.
 //!
-//! Three tasks: this one steps the machine and writes, one reads the stream, one computes. The engine task is told to
+//! Its stream is `link`'s, how it is paid is `paying`'s. Three tasks: this one steps the machine and writes, one reads the stream, one computes. The engine task is told to
 //! pause, go on or end through a `watch`; its events and the stream's frames come back through one bounded channel.
 //!
 //! A job whose stream is cut is kept for its asker, without a stream, until he comes back with another one ([`Call::Take`]),
 //! its time is over, or its place is needed.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+mod link;
+mod paying;
+
+use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 use engine::Class;
 use ledger::{AnsweredState, JobRecord, NewAnswer};
-use network::{Flow, FrameReader, FrameWriter, JobStream, ReadError, WriteError};
+use network::{Flow, JobStream, WriteError};
 use protocol::{
     JobId, ModelDigest, PeerId,
-    frame::{Cap, Frame, RefuseCode},
+    frame::Frame,
     job::{
         CloseWhy, Finish, RESUME_GRACE_MS,
         provider::{
-            ADMIT_MS, Action, Config, Declined, Ended, EngineEvent, Event, Provider, Recorded,
-            Room, Served, Standing, StartJob, goes_on, quote_of, resumes,
+            Action, Config, Ended, EngineEvent, Event, Provider, Recorded, Room, Served, StartJob,
+            goes_on, quote_of, resumes,
         },
     },
     price::Prices,
-    voucher::Voucher,
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -31,18 +33,16 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
+use link::{Link, flow_of};
+pub(super) use link::{Report, Said};
+
 use super::{
     ServedModel,
     charge::{Charge, standing_of},
     compute::{Asked, Wish, compute},
     rooms::{Call, Kind, Known, Place, Rooms, Taking},
 };
-use crate::{
-    clock,
-    money::{Till, TillJob},
-    node::Inner,
-    receipts,
-};
+use crate::{clock, money::Till, node::Inner, receipts};
 
 /// What the reading and the computing task have told and the machine has not taken. They wait beyond it.
 const INBOX: usize = 32;
@@ -147,32 +147,6 @@ pub(super) async fn run(context: Context, stream: JobStream) {
         rooms.quoted.take(&id, (peer, model), clock::unix_ms())
     });
     job.run(bytes, prices).await;
-}
-
-/// What the two tasks tell.
-#[derive(Debug)]
-pub(super) enum Report {
-    /// From the stream of this number: what comes late from a former one means nothing.
-    Stream(u32, Said),
-    Engine(EngineEvent),
-}
-
-/// What a stream brought.
-#[derive(Debug)]
-pub(super) enum Said {
-    Frame(Frame),
-    Closed(CloseWhy),
-}
-
-/// The stream that a job has.
-#[derive(Debug)]
-struct Link {
-    number: u32,
-    writer: FrameWriter,
-    flow: watch::Receiver<Flow>,
-    /// The flow ended: it has nothing more to say.
-    flow_over: bool,
-    _reading: AbortOnDropHandle<()>,
 }
 
 #[derive(Debug)]
@@ -317,26 +291,6 @@ impl Job {
         }
     }
 
-    /// Gives the job a stream, in place of the one it had.
-    fn attach(&mut self, reader: FrameReader, writer: FrameWriter) {
-        self.links += 1;
-        let number = self.links;
-        self.link = Some(Link {
-            number,
-            flow: writer.flow(),
-            flow_over: false,
-            writer,
-            _reading: AbortOnDropHandle::new(tokio::spawn(read(
-                number,
-                reader,
-                self.reports.clone(),
-            ))),
-        });
-        if let Some(known) = &self.known {
-            known.parked(false);
-        }
-    }
-
     /// Whether this peer is served at all.
     fn willing(&self) -> Room {
         if !self.context.open || self.context.off.is_cancelled() {
@@ -409,18 +363,10 @@ impl Job {
             }
             Action::Admit { job, voucher } => return Step::Then(self.admit(job, &voucher).await),
             Action::HoldVoucher { voucher, totals } => {
-                let held = match &self.charge {
-                    Some(charge) => charge.hold(&voucher, totals).await,
-                    None => Err(not_charged()),
-                };
-                return Step::Then(stands(held));
+                return Step::Then(self.hold(&voucher, totals).await);
             }
             Action::HoldReservation { reservation } => {
-                let held = match &self.charge {
-                    Some(charge) => charge.hold_reservation(&reservation).await,
-                    None => Err(not_charged()),
-                };
-                return Step::Then(stands(held));
+                return Step::Then(self.hold_reservation(&reservation).await);
             }
             Action::Start(job) => return self.start(*job),
             Action::Park => {
@@ -467,36 +413,6 @@ impl Job {
             Action::Close(ended) => return Step::Over(ended),
         }
         Step::On
-    }
-
-    /// Asks books and chain about who pays, and looks for a place where they have nothing against him.
-    async fn admit(&mut self, job: JobId, voucher: &Voucher) -> Event {
-        let (Some(till), Some(model)) = (self.till.clone(), self.model) else {
-            return Event::Declined(not_charged());
-        };
-        let job = TillJob {
-            job,
-            peer: self.peer.to_string(),
-            model: self.name_of(&model),
-            model_digest: *model.as_bytes(),
-        };
-        let limit = Duration::from_millis(ADMIT_MS);
-        let admitted = tokio::time::timeout(limit, Charge::admit(till, job, voucher)).await;
-        match admitted {
-            Ok(Ok((charge, standing, last_held))) => {
-                self.charge = Some(charge);
-                Event::Admitted {
-                    standing,
-                    last_held,
-                    room: self.room().await,
-                }
-            }
-            Ok(Err(declined)) => Event::Declined(declined),
-            Err(_) => Event::Declined(Declined {
-                code: RefuseCode::Internal,
-                msg: "the chain could not be asked in time".to_owned(),
-            }),
-        }
     }
 
     fn start(&mut self, job: StartJob) -> Step {
@@ -642,17 +558,6 @@ enum Step {
     Over(Ended),
 }
 
-fn not_charged() -> Declined {
-    Declined::because(&"nothing is paid for here")
-}
-
-fn stands(held: Result<Standing, Declined>) -> Event {
-    match held {
-        Ok(standing) => Event::Standing(standing),
-        Err(declined) => Event::Declined(declined),
-    }
-}
-
 fn config(context: &Context, till: Option<&Till>) -> Config {
     Config {
         signer: context.inner.identity.signer(),
@@ -684,42 +589,12 @@ fn recorded_of(record: JobRecord) -> Recorded {
     }
 }
 
-async fn read(number: u32, mut reader: FrameReader, reports: mpsc::Sender<Report>) {
-    loop {
-        let said = match reader.next(Cap::Client).await {
-            Ok(frame) => Said::Frame(frame),
-            Err(ReadError::Closed) => Said::Closed(CloseWhy::Ended),
-            Err(ReadError::Violation(error)) => Said::Closed(CloseWhy::Violation(error)),
-            Err(error @ ReadError::TooSlow { .. }) => {
-                Said::Closed(CloseWhy::Cut(error.to_string()))
-            }
-        };
-        let over = matches!(said, Said::Closed(_));
-        if reports.send(Report::Stream(number, said)).await.is_err() || over {
-            return;
-        }
-    }
-}
-
 /// The next call, of a job that can be called.
 async fn next_call(calls: &mut Option<mpsc::Receiver<Call>>) -> Option<Call> {
     match calls {
         Some(calls) => calls.recv().await,
         None => std::future::pending().await,
     }
-}
-
-/// How the stream takes what is written to it, when that changes.
-async fn flow_of(link: &mut Option<Link>) -> Flow {
-    let Some(link) = link.as_mut().filter(|link| !link.flow_over) else {
-        return std::future::pending().await;
-    };
-    let flow = match link.flow.changed().await {
-        Ok(()) => *link.flow.borrow_and_update(),
-        Err(_) => Flow::Closed,
-    };
-    link.flow_over = matches!(flow, Flow::Closed);
-    flow
 }
 
 async fn sleep_until(mono_ms: Option<u64>) {

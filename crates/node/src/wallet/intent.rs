@@ -332,6 +332,8 @@ pub enum Simulation {
     Ok,
     /// It would be refused.
     Reverts,
+    /// It could not be tried yet: no endpoint can. It is tried once it is signed, and not sent where it would be refused.
+    NotTried,
     /// Nothing was tried: it is signed here, and tried by who sends it.
     NotSent,
 }

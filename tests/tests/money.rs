@@ -31,6 +31,12 @@ fn a_journey_from_the_deposit_to_the_withdrawal_is_equal_to_the_last_unit() {
     let Some(world) = World::start() else { return };
     let first = world.provider(&model, PRICE);
     let second = world.provider(&model, PRICE);
+    for provider in [&first, &second] {
+        let figures = ["--watts", "60", "--tariff", "0.3", "--worth", "1"];
+        let mut said = vec!["electricity", "--currency", "EUR"];
+        said.extend(figures);
+        provider.folder().json(&said);
+    }
     let asker = world.asker(DEPOSIT);
     put_in(&asker);
 
@@ -55,6 +61,7 @@ fn a_journey_from_the_deposit_to_the_withdrawal_is_equal_to_the_last_unit() {
         .map(|provider| collected(&world, &asker, provider.folder()))
         .collect();
     assert_eq!(earned.iter().sum::<u128>(), paid, "{earned:?}");
+    is_net_of_energy(left.folder());
     wait("the asker sees what was claimed", || {
         amount(&asker.json(&["wallet", "balance"])["vault"]["spent"]) == paid
     });
@@ -194,6 +201,22 @@ fn collected(world: &World, asker: &Folder, provider: &Folder) -> u128 {
     assert_eq!(world.account(provider.account("wallet")).token, earned);
     assert_eq!(world.line(asker, provider).claimed, earned);
     earned
+}
+
+/// Its one answer took energy by its owner's figure, which is worth more than nothing and is taken off.
+fn is_net_of_energy(provider: &Folder) {
+    let rows = provider.json(&["earnings", "--by", "job"]);
+    let row = &rows.as_array().unwrap()[0];
+    let figure = |name: &str| row[name].as_f64().unwrap_or_else(|| panic!("{row}"));
+    assert_eq!((&row["metered"], &row["stated"]), (&0.into(), &1.into()));
+    // Of an answer of seconds to minutes at 60 W.
+    assert!((1e-6..1e-2).contains(&figure("energyKwh")), "{row}");
+    assert!(
+        (figure("cost") - figure("energyKwh") * 0.3).abs() < 1e-9,
+        "{row}"
+    );
+    let gross = amount(&row["earned"]) as f64 / UNIT as f64;
+    assert!(figure("net") < gross - figure("cost") + 1e-9, "{row}");
 }
 
 /// Ends the key, lets its time pass, and takes out what it left; then its bond.

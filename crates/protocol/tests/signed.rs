@@ -117,7 +117,7 @@ fn the_chain_is_the_known_one() {
         h
     );
     assert_eq!(receipt::seed_of(&job()), 11_227_046_630_672_835_207);
-    let prompt = "c98b866c6246f8636b23e4e3fa1319f41f00c41de0429e9bc64f470bc8634b10";
+    let prompt = "4ac332e2b05e52190011066f7149a8addb625f02bfb655898503ff0e98be7c4b";
     assert_eq!(
         hex::encode(receipt::prompt_hash(&[9; 32], &[1, 2, 3], &[4, 5])),
         prompt

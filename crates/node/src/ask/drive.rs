@@ -198,6 +198,7 @@ impl<'a> Drive<'a> {
             .max()
             .unwrap_or(0);
         let candidates = std::mem::take(&mut self.work.chosen.candidates);
+        tracing::debug!(candidates = candidates.len(), "an answer is begun");
         let mut actions = client.step(Event::Start(candidates), clock::now());
         let mut cancelled = false;
         loop {
@@ -222,7 +223,10 @@ impl<'a> Drive<'a> {
                     }
                 },
                 offer = next_of(&mut self.late) => match self.taken(&offer) {
-                    Some(candidate) => Event::Candidates(vec![candidate]),
+                    Some(candidate) => {
+                        tracing::debug!(peer = %candidate.peer, "one more may be asked");
+                        Event::Candidates(vec![candidate])
+                    }
                     None => {
                         actions = Vec::new();
                         continue;
@@ -480,6 +484,7 @@ impl<'a> Drive<'a> {
                     .reserve(self.inner, promise, (payee, least, rest), reports);
             }
             Action::SoundOut { candidate } => {
+                tracing::debug!(peer = %candidate.peer, "sounds a peer out");
                 // Those of before have answered, or will not.
                 while self.sounding.try_join_next().is_some() {}
                 // Without random bytes nobody is asked beforehand.

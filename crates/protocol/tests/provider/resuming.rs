@@ -7,15 +7,16 @@ use protocol::{
     job::{
         CloseWhy, Finish, RESUME_GRACE_MS,
         provider::{
-            ACK_MS, Action, BLOCKED_DROP_MS, Ended, EngineEvent, Event, MAX_RESUMES, MAX_WAITING,
-            Provider, Room, StartJob, resumes,
+            ACK_MS, Action, BLOCKED_DROP_MS, Config, Ended, EngineEvent, Event, MAX_RESUMES,
+            MAX_WAITING, Provider, Room, StartJob, resumes,
         },
     },
     receipt::COUNTERSIGN_DOMAIN,
 };
 
 use crate::desk::{
-    UNIX_MS, at, client, done_in, engine, me, open, opened, resumable, running, tokens_in, write,
+    UNIX_MS, accepted, at, client, config, done_in, engine, me, open, opened, resumable, running,
+    tokens_in, write,
 };
 
 fn cut() -> Event {
@@ -317,6 +318,29 @@ fn a_stream_that_is_not_read_is_dropped_and_the_job_kept() {
     assert_eq!(provider.step(Event::Drained, at(dropped + 1)), []);
     assert_eq!(provider.step(cut(), at(dropped + 1)), []);
     take_up(&mut provider, &start, 10, dropped + 2);
+}
+
+#[test]
+fn a_stream_that_is_dropped_behind_the_end_of_its_job_is_not_waited_for() {
+    let config = Config {
+        resume_grace_ms: RESUME_GRACE_MS,
+        ..config()
+    };
+    let open = Open {
+        deadline_ms: (BLOCKED_DROP_MS / 2) as u32,
+        ..open()
+    };
+    let (mut provider, _) = accepted(Provider::new(config, false, at(0)), open);
+    write(&mut provider, 0, 10, 100);
+    provider.step(Event::WriteBlocked, at(200));
+    let dropped = 200 + BLOCKED_DROP_MS;
+    provider.step(Event::Tick, at(dropped - 1));
+    let actions = provider.step(Event::Tick, at(dropped));
+    assert!(
+        matches!(actions.last(), Some(Action::Close(Ended::ClientGone(_)))),
+        "{actions:?}"
+    );
+    assert_eq!(provider.deadline(), None);
 }
 
 #[test]

@@ -59,6 +59,7 @@ impl Provider {
         let State::Running(run) = &mut self.state else {
             return;
         };
+        let too_long = now.mono_ms >= run.too_long_at();
         match &self.link {
             Link::Flowing => {}
             Link::Parked(parked) => {
@@ -77,11 +78,14 @@ impl Provider {
                     // A network that broke without a word looks the same as a client that does not read.
                     self.closed(CloseWhy::Cut("it does not read".to_owned()), now, out);
                     self.start_or_pause(now, out);
+                    // The job's own time may be over: then nobody is waited for.
+                    if too_long {
+                        self.give_up_waiting(now, out);
+                    }
                 }
                 return;
             }
         }
-        let too_long = now.mono_ms >= run.too_long_at();
         if run.over.is_none() && too_long {
             run.cancel_engine(out);
             run.over = Some(Finish::Abort);

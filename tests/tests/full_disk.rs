@@ -101,7 +101,16 @@ fn equal(world: &World, asker: &Folder, provider: Serving) {
 }
 
 fn ask(asker: &Folder, provider: &Serving) -> Said {
-    asker.asking(&[provider], WHOLE, LONG_QUESTION).wait()
+    let mut said = asker.asking(&[provider], WHOLE, LONG_QUESTION).wait();
+    // Every question is a program with a connection of its own, and a node lets in only so many of one address in a while.
+    wait("another connection is let in", || {
+        let let_in = !said.out.contains("\"unreachable\"");
+        if !let_in {
+            said = asker.asking(&[provider], WHOLE, LONG_QUESTION).wait();
+        }
+        let_in
+    });
+    said
 }
 
 /// Fills a disk when an answer has begun. It may end whole where everything fitted in time.

@@ -30,6 +30,7 @@ fn a_link_of_a_second_start_is_asked_about_before_anybody_is_dialled() {
     follow(&bench, "decentralgpt://pay/1/everything");
     std::thread::sleep(A_DIAL);
     assert!(app.text().contains(&peer.peer), "{}", app.text());
+    app.settle();
     app.click_button("Cancel");
     closed(&app);
     std::thread::sleep(A_DIAL);
@@ -52,6 +53,7 @@ fn a_link_of_a_second_start_is_asked_about_before_anybody_is_dialled() {
     }
     follow(&bench, &link);
     app.wait_for_text(QUESTION);
+    app.settle();
     app.click_button("Connect");
     app.wait_for_text("Connected to");
     closed(&app);
@@ -71,6 +73,7 @@ fn a_link_that_starts_the_app_is_asked_about_as_well() {
     std::thread::sleep(A_DIAL);
     assert_eq!(knows(&app, &peer), (false, false), "it was dialled unasked");
     bench.pictures(&app, "link-start");
+    app.settle();
     app.click_button("Connect");
     app.wait_for_text("Connected to");
     assert_eq!(knows(&app, &peer), (true, true));

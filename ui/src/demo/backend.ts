@@ -154,7 +154,7 @@ export function demoBackend(scenario: Scenario = "full", pieceMs = 12, settings:
     tell({ kind: "started", chat: chat.id, user: user && { ...user }, answer: { ...reply } });
     tellChats();
     const phases: AnswerEvent[] = remote
-      ? [{ kind: "phase", phase: "connecting", done: 0, total: 0, peer: PEERS.PEER }]
+      ? [{ kind: "phase", phase: "connecting", done: 0, total: 0, peer: PEERS.PEER }, ...[2, 1].map((done): AnswerEvent => ({ kind: "phase", phase: "queued", done, total: 0, peer: PEERS.PEER }))]
       : [40, 80, 100].map((done) => ({ kind: "phase", phase: "loading", done, total: 100, peer: null }));
     for (const phase of phases) {
       tell(phase);

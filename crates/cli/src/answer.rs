@@ -274,7 +274,13 @@ mod tests {
         assert_eq!(at(0), "peer p: waiting until it has time");
         assert_eq!(at(1), "peer p: next in line");
         assert_eq!(at(2), "peer p: 2nd in line");
-        for (number, said) in [(3, "3rd"), (4, "4th"), (11, "11th"), (12, "12th"), (21, "21st")] {
+        for (number, said) in [
+            (3, "3rd"),
+            (4, "4th"),
+            (11, "11th"),
+            (12, "12th"),
+            (21, "21st"),
+        ] {
             assert_eq!(ordinal(number), said);
         }
     }

@@ -1,7 +1,8 @@
 //! One job of a stranger: drives the provider machine of `protocol`.
 //!
-//! Its place is `seat`'s, its stream `link`'s, its books are `books`', how it is paid is `paying`'s. Three tasks: this one steps the machine and writes, one reads the stream, one computes. The engine task is told to
-//! pause, go on or end through a `watch`; its events and the stream's frames come back through one bounded channel.
+//! Its place is `seat`'s, its stream `link`'s, its books are `books`', how it is paid is `paying`'s. Three tasks: this one steps the
+//! machine and writes, one reads the stream, one computes. The engine task is told to pause, go on or end through a `watch`; its
+//! events and the stream's frames come back through one bounded channel.
 //!
 //! A job whose stream is cut is kept for its asker, without a stream, until he comes back with another one ([`Call::Take`]),
 //! its time is over, or its place is needed.
@@ -22,15 +23,13 @@ use protocol::{
     job::{
         CloseWhy, Finish, RESUME_GRACE_MS,
         provider::{
-            Action, Config, Ended, EngineEvent, Event, Provider, Served, StartJob, Wanted, quote_of,
-            resumes,
+            Action, Config, Ended, EngineEvent, Event, Provider, Served, StartJob, Wanted,
+            quote_of, resumes,
         },
     },
     price::Prices,
 };
-use tokio::{
-    sync::{mpsc, watch},
-};
+use tokio::sync::{mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use books::{Begun, Entered};
@@ -42,7 +41,7 @@ use super::{
     charge::{Charge, standing_of},
     compute::{Asked, Wish, compute},
     payer::Payer,
-    rooms::{Call, Known, Place, Rooms, Taking},
+    rooms::{Call, Known, Place, Rooms, Taking, needed},
 };
 use crate::{clock, money::Till, node::Inner, receipts};
 use seat::turn_of;
@@ -255,6 +254,7 @@ impl Job {
                         event
                     }
                 },
+                () = needed(&self.known) => Event::Evicted,
                 turn = turn_of(&mut self.place) => Event::Room(self.room(turn)),
                 standing = standing_of(&mut self.charge) => Event::Standing(standing),
                 Ok(()) = self.context.own_work.changed() => Event::OwnWork(*self.context.own_work.borrow_and_update() > 0),
@@ -304,7 +304,7 @@ impl Job {
             Action::Start(job) => return self.start(*job),
             Action::Park => {
                 self.link = None;
-                if let Some(known) = &self.known {
+                if let Some(known) = &mut self.known {
                     known.parked(true);
                 }
             }

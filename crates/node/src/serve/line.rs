@@ -112,12 +112,18 @@ impl Line {
             return Err(full);
         }
         // Who gets a place at once does not stand in line.
-        let passes = self.waiting.values().all(|other| self.place(other).is_none());
+        let passes = self
+            .waiting
+            .values()
+            .all(|other| self.place(other).is_none());
         if passes && self.place(&asker).is_some() && self.fits(&asker) {
             return Ok(self.take(asker, None));
         }
         let same = |same: fn(&Asker, &Asker) -> bool| {
-            self.waiting.values().filter(|other| same(other, &asker)).count()
+            self.waiting
+                .values()
+                .filter(|other| same(other, &asker))
+                .count()
         };
         let of_payer = same(|a, b| a.payer == b.payer);
         let of_peer = same(|a, b| a.peer == b.peer);
@@ -130,7 +136,10 @@ impl Line {
         // Who pays, and is there to wait, does not stay outside for who does not.
         let last = self.order().pop();
         let displaced = last.filter(|last| {
-            let pays = self.waiting.get(last).is_some_and(|other| other.payer.pays());
+            let pays = self
+                .waiting
+                .get(last)
+                .is_some_and(|other| other.payer.pays());
             asker.payer.pays() && asker.may_wait && !pays
         });
         let Some(displaced) = displaced else {
@@ -193,9 +202,8 @@ impl Line {
 
     /// The place that is free for a job, and that its payer and its peer may have.
     fn place(&self, asker: &Asker) -> Option<Place> {
-        let count = |of: &dyn Fn(&Seated) -> bool| {
-            self.seated.values().filter(|seated| of(seated)).count()
-        };
+        let count =
+            |of: &dyn Fn(&Seated) -> bool| self.seated.values().filter(|seated| of(seated)).count();
         let of_peer = count(&|seated| seated.asker.peer == asker.peer);
         if !asker.payer.pays() && of_peer >= PER_FREE_PEER {
             return None;
@@ -214,7 +222,10 @@ impl Line {
         let Some(memory) = asker.memory else {
             return true;
         };
-        let held = self.seated.values().filter_map(|seated| seated.asker.memory);
+        let held = self
+            .seated
+            .values()
+            .filter_map(|seated| seated.asker.memory);
         let held: u64 = held.map(|held| held.needs).sum();
         held.saturating_add(memory.needs) <= memory.of
     }

@@ -55,18 +55,33 @@ mod tests {
     #[test]
     fn a_household_is_an_address_or_a_network_of_sixty_four_bits() {
         let same = |a: &str, b: &str| Payer::of(a) == Payer::of(b);
-        assert!(same("/ip4/203.0.113.5/tcp/1", "/ip4/203.0.113.5/udp/2/quic-v1"));
+        assert!(same(
+            "/ip4/203.0.113.5/tcp/1",
+            "/ip4/203.0.113.5/udp/2/quic-v1"
+        ));
         assert!(!same("/ip4/203.0.113.5/tcp/1", "/ip4/203.0.113.6/tcp/1"));
-        assert!(same("/ip6/2001:db8:1:2::9/tcp/1", "/ip6/2001:db8:1:2:ffff::1/tcp/1"));
-        assert!(!same("/ip6/2001:db8:1:2::9/tcp/1", "/ip6/2001:db8:1:3::9/tcp/1"));
-        assert!(same("/ip6/::ffff:203.0.113.5/tcp/1", "/ip4/203.0.113.5/tcp/1"));
+        assert!(same(
+            "/ip6/2001:db8:1:2::9/tcp/1",
+            "/ip6/2001:db8:1:2:ffff::1/tcp/1"
+        ));
+        assert!(!same(
+            "/ip6/2001:db8:1:2::9/tcp/1",
+            "/ip6/2001:db8:1:3::9/tcp/1"
+        ));
+        assert!(same(
+            "/ip6/::ffff:203.0.113.5/tcp/1",
+            "/ip4/203.0.113.5/tcp/1"
+        ));
     }
 
     #[test]
     fn who_comes_through_a_relay_has_no_address_of_its_own() {
         let through = "/ip4/203.0.113.5/tcp/1/p2p/12D3KooWGzxzKZYveHXtpG6AsrUJBcWxHBFS2HsEoGTxrMLvKXtf/p2p-circuit";
         assert_eq!(Payer::of(through), Payer::Relayed);
-        assert_eq!(Payer::of("/p2p/12D3KooWGzxzKZYveHXtpG6AsrUJBcWxHBFS2HsEoGTxrMLvKXtf"), Payer::Relayed);
+        assert_eq!(
+            Payer::of("/p2p/12D3KooWGzxzKZYveHXtpG6AsrUJBcWxHBFS2HsEoGTxrMLvKXtf"),
+            Payer::Relayed
+        );
         assert_eq!(Payer::of(""), Payer::Relayed);
         assert!(!Payer::Relayed.pays() && Payer::Wallet(Address::ZERO).pays());
     }

@@ -6,12 +6,7 @@ use network::QuoteAsked;
 use protocol::quote::{QUOTE_LIFETIME_MS, Quote};
 use tokio::sync::{mpsc, watch};
 
-use super::{
-    ServedModel, ServingView,
-    line::SLOTS,
-    offers,
-    rooms::Rooms,
-};
+use super::{ServedModel, ServingView, line::SLOTS, offers, rooms::Rooms};
 use crate::{clock, node::Inner};
 
 /// Output tokens of the job in front, of which nobody knows how long it still takes: half of a page.

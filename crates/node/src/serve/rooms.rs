@@ -12,7 +12,7 @@ use network::{FrameReader, FrameWriter};
 use protocol::{JobId, PeerId};
 use tokio::{
     sync::{mpsc, watch},
-    time::timeout,
+    time::{Instant, sleep_until, timeout},
 };
 
 use super::{
@@ -26,6 +26,9 @@ const CALLS: usize = 2;
 /// How long a newcomer waits, without a word, for the place of a job that was told to make room, or of its own last one: such a job
 /// ends within milliseconds.
 const EVICTION: Duration = Duration::from_millis(300);
+
+/// How long a job that lost its stream keeps its place while others wait in line: a computer that changes its network is back by then.
+const PARKED_BESIDE_A_LINE: Duration = Duration::from_secs(5);
 
 /// A stream that asks to take up a job.
 #[derive(Debug)]
@@ -68,6 +71,8 @@ pub(super) enum Turn {
 struct Places {
     line: Line,
     turns: BTreeMap<Ticket, watch::Sender<Turn>>,
+    /// How many wait.
+    waiting: watch::Sender<u32>,
 }
 
 /// The places for jobs, and the quotes by which jobs may still come, shared by their tasks.
@@ -100,6 +105,8 @@ impl Places {
         for (in_front, ticket) in (0u32..).zip(self.line.order()) {
             self.tell(ticket, Turn::Waits(in_front));
         }
+        let waiting = u32::try_from(self.line.waiting()).unwrap_or(u32::MAX);
+        self.waiting.send_replace(waiting);
     }
 
     fn tell(&self, ticket: Ticket, turn: Turn) {
@@ -172,8 +179,7 @@ impl Rooms {
 
     /// Jobs that wait in line.
     pub(super) fn waiting(&self) -> u32 {
-        let waiting = lock(&self.places).line.waiting();
-        u32::try_from(waiting).unwrap_or(u32::MAX)
+        *lock(&self.places).waiting.borrow()
     }
 
     /// Makes a job known by its id, so that its asker's next stream finds it.
@@ -189,6 +195,7 @@ impl Rooms {
         let known = Known {
             id,
             rooms: self.clone(),
+            parked: None,
         };
         (known, inbox)
     }
@@ -271,14 +278,33 @@ impl Drop for Place {
 pub(super) struct Known {
     id: [u8; 32],
     rooms: Rooms,
+    /// Since when it has no stream.
+    parked: Option<Instant>,
 }
 
 impl Known {
     /// Whether it has a stream now.
-    pub(super) fn parked(&self, parked: bool) {
+    pub(super) fn parked(&mut self, parked: bool) {
+        self.parked = parked.then(Instant::now);
         if let Some(job) = lock(&self.rooms.jobs).get_mut(&self.id) {
             job.parked = parked;
         }
+    }
+}
+
+/// Waits until the place of a job without a stream is needed by somebody in line, and its asker had time to come back.
+pub(super) async fn needed(known: &Option<Known>) {
+    let parked = known
+        .as_ref()
+        .and_then(|known| Some((known, known.parked?)));
+    let Some((known, since)) = parked else {
+        return std::future::pending().await;
+    };
+    sleep_until(since + PARKED_BESIDE_A_LINE).await;
+    let mut waiting = lock(&known.rooms.places).waiting.subscribe();
+    if waiting.wait_for(|waiting| *waiting > 0).await.is_err() {
+        // The line is gone, and nobody in it.
+        std::future::pending().await
     }
 }
 
@@ -334,7 +360,10 @@ mod tests {
         assert_eq!(rooms.place(hasty(3)).await.unwrap_err().waiting, 0);
         let mut third = rooms.place(asks(3)).await.unwrap();
         let mut fourth = rooms.place(asks(4)).await.unwrap();
-        assert_eq!((third.turn(), fourth.turn()), (Turn::Waits(0), Turn::Waits(1)));
+        assert_eq!(
+            (third.turn(), fourth.turn()),
+            (Turn::Waits(0), Turn::Waits(1))
+        );
         assert_eq!(rooms.waiting(), 2);
         drop(first);
         assert_eq!(third.changed().await, Turn::Seated);
@@ -350,11 +379,8 @@ mod tests {
         let rooms = Rooms::default();
         let place = rooms.place(asks(1)).await.unwrap();
         let _other = rooms.place(asks(2)).await.unwrap();
-        let (known, mut calls) = rooms.started(&job(1), peer(1));
-        assert!(
-            rooms.place(hasty(3)).await.is_err(),
-            "it has its stream"
-        );
+        let (mut known, mut calls) = rooms.started(&job(1), peer(1));
+        assert!(rooms.place(hasty(3)).await.is_err(), "it has its stream");
         known.parked(true);
         let leaving = tokio::spawn(async move {
             assert!(matches!(calls.recv().await, Some(Call::MakeRoom)));
@@ -369,13 +395,31 @@ mod tests {
     async fn a_peer_that_begins_anew_loses_its_own_waiting_job_and_no_other() {
         let rooms = Rooms::default();
         let _mine = rooms.place(asks(1)).await.unwrap();
-        let (known, mut calls) = rooms.started(&job(1), peer(2));
+        let (mut known, mut calls) = rooms.started(&job(1), peer(2));
         known.parked(true);
         assert!(rooms.place(hasty(1)).await.is_err());
         assert!(
             calls.try_recv().is_err(),
             "somebody else's job is left alone"
         );
+    }
+
+    #[tokio::test]
+    async fn a_job_without_a_stream_makes_room_for_who_waits_once_its_asker_had_time() {
+        let rooms = Rooms::default();
+        let _place = rooms.place(asks(1)).await.unwrap();
+        let _other = rooms.place(asks(2)).await.unwrap();
+        let (mut known, _calls) = rooms.started(&job(1), peer(1));
+        let moment = Duration::from_millis(10);
+        let waits = rooms.place(asks(3)).await.unwrap();
+        known.parked(true);
+        let mut known = Some(known);
+        assert!(timeout(moment, needed(&known)).await.is_err(), "too early");
+        known.as_mut().unwrap().parked = Instant::now().checked_sub(PARKED_BESIDE_A_LINE);
+        needed(&known).await;
+        drop(waits);
+        let nobody = timeout(moment, needed(&known)).await;
+        assert!(nobody.is_err(), "nobody waits");
     }
 
     #[tokio::test]

@@ -53,11 +53,18 @@ fn left(actions: &[Action]) -> Vec<u32> {
 /// The first of these candidates lets us wait behind one other, and the second is being asked.
 fn waiting(candidates: u8) -> Client {
     let mut client = client(Local::Never);
-    client.step(Event::Start((1..=candidates).map(candidate).collect()), at(0));
+    client.step(
+        Event::Start((1..=candidates).map(candidate).collect()),
+        at(0),
+    );
     assert!(connected(&mut client, 0, 0).may_wait);
     let actions = say(&mut client, 0, queued(1), 5);
     assert_eq!(shown(&actions), [(0, 1)]);
-    let next = if candidates > 1 { vec![peer(2)] } else { vec![] };
+    let next = if candidates > 1 {
+        vec![peer(2)]
+    } else {
+        vec![]
+    };
     assert_eq!(connects(&actions), next, "asked beside it at once");
     client
 }
@@ -65,7 +72,11 @@ fn waiting(candidates: u8) -> Client {
 #[test]
 fn a_place_in_line_is_shown_and_goes_on_when_its_turn_comes() {
     let mut client = waiting(1);
-    assert_eq!(shown(&say(&mut client, 0, queued(1), 1_005)), [], "as before");
+    assert_eq!(
+        shown(&say(&mut client, 0, queued(1), 1_005)),
+        [],
+        "as before"
+    );
     assert_eq!(shown(&say(&mut client, 0, queued(0), 2_005)), [(0, 0)]);
     // As long as heartbeats come it waits.
     for second in 3..30 {
@@ -162,7 +173,11 @@ fn this_computer_answers_while_everybody_lets_us_wait() {
             .any(|action| matches!(action, Action::StartLocal { attempt: 1, .. })),
         "{actions:?}"
     );
-    assert_eq!(shown(&say(&mut client, 0, queued(2), 900)), [], "it computes");
+    assert_eq!(
+        shown(&say(&mut client, 0, queued(2), 900)),
+        [],
+        "it computes"
+    );
 }
 
 #[test]

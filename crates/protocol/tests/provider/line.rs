@@ -81,10 +81,7 @@ fn a_job_moves_on_when_a_slot_is_free_and_nothing_of_it_is_done_before() {
     let mut provider = waiting();
     let actions = provider.step(Event::Room(Room::Free), at(7_000));
     assert!(
-        matches!(
-            actions[..],
-            [Action::Start(_), Action::Record { .. }]
-        ),
+        matches!(actions[..], [Action::Start(_), Action::Record { .. }]),
         "{actions:?}"
     );
     let actions = provider.step(Event::Recorded(Recorded::Fresh), at(7_001));
@@ -170,7 +167,11 @@ fn nobody_waits_for_longer_than_the_first_frame_holds() {
 fn who_does_not_read_its_place_loses_it() {
     let mut provider = waiting();
     provider.step(Event::WriteBlocked, at(100));
-    assert_eq!(provider.step(in_line(1), at(200)), [], "it could not hear it");
+    assert_eq!(
+        provider.step(in_line(1), at(200)),
+        [],
+        "it could not hear it"
+    );
     let deadline = at(100 + BLOCKED_DROP_MS).mono_ms;
     assert_eq!(provider.deadline(), Some(deadline));
     let actions = provider.step(Event::Tick, at(100 + BLOCKED_DROP_MS));

@@ -37,7 +37,10 @@ fn paid(number: u8) -> Asker {
 fn ask(line: &mut Line, asker: Asker) -> Result<(Ticket, bool), Full> {
     let joined = line.join(asker)?;
     let seated = line.seat();
-    assert!(seated.is_empty() || seated == [joined.ticket], "it passes somebody");
+    assert!(
+        seated.is_empty() || seated == [joined.ticket],
+        "it passes somebody"
+    );
     Ok((joined.ticket, !seated.is_empty()))
 }
 
@@ -49,7 +52,10 @@ fn of_one_household_two_compute_two_wait_and_a_fifth_is_told_so_at_once() {
     let waiting = [3, 4].map(|number| ask(&mut line, free(number, 1)).unwrap());
     assert!(waiting.iter().all(|(_, seated)| !*seated));
     assert_eq!(line.join(free(5, 1)), Err(Full { waiting: 2 }));
-    assert!(line.join(free(6, 2)).is_ok(), "somebody else is not held up");
+    assert!(
+        line.join(free(6, 2)).is_ok(),
+        "somebody else is not held up"
+    );
     // A peer does not wait twice.
     let mut line = Line::default();
     for asker in [free(1, 1), free(2, 2), free(1, 1)] {
@@ -87,7 +93,10 @@ fn who_pays_comes_first_and_finds_room_in_a_full_line() {
         may_wait: false,
         ..paid(1)
     };
-    assert!(line.join(hasty).is_err(), "nobody makes room for who does not stay");
+    assert!(
+        line.join(hasty).is_err(),
+        "nobody makes room for who does not stay"
+    );
     let payer = line.join(paid(1)).unwrap();
     assert_eq!(payer.displaced, waiting.last().copied());
     line.leave(seated[0]);
@@ -142,7 +151,8 @@ fn any_asker() -> impl Strategy<Value = Asker> {
         (1u8..4).prop_map(|number| Payer::Wallet(Address::repeat_byte(number))),
         Just(Payer::Relayed),
     ];
-    let memory = prop::option::of((1u64..MEMORY + 20).prop_map(|needs| Memory { needs, of: MEMORY }));
+    let memory =
+        prop::option::of((1u64..MEMORY + 20).prop_map(|needs| Memory { needs, of: MEMORY }));
     (payer, 1u8..9, any::<bool>(), memory, any::<bool>()).prop_map(
         |(payer, number, broken, memory, may_wait)| Asker {
             payer,
@@ -166,7 +176,10 @@ fn any_steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 fn held(line: &Line) -> u64 {
-    let memory = line.seated.values().filter_map(|seated| seated.asker.memory);
+    let memory = line
+        .seated
+        .values()
+        .filter_map(|seated| seated.asker.memory);
     memory.map(|memory| memory.needs).sum()
 }
 
@@ -177,7 +190,11 @@ fn is_bounded(line: &Line) {
     assert!(slots.count() <= SLOTS && seated.len() <= SLOTS + RESCUES);
     assert!(line.waiting.len() <= WAITING);
     let mine = |asker: &Asker, of: &Asker| asker.payer == of.payer;
-    for of in line.waiting.values().chain(seated.iter().map(|seated| &seated.asker)) {
+    for of in line
+        .waiting
+        .values()
+        .chain(seated.iter().map(|seated| &seated.asker))
+    {
         let slots = seated.iter().filter(|seated| seated.place == Place::Slot);
         assert!(slots.filter(|seated| mine(&seated.asker, of)).count() <= PER_PAYER);
         let waiting = line.waiting.values();
@@ -198,7 +215,10 @@ fn is_busy(line: &Line) {
     });
     if let Some(asker) = first {
         let memory = asker.memory.expect("a place is left free");
-        assert!(held(line) + memory.needs > memory.of, "a place is left free");
+        assert!(
+            held(line) + memory.needs > memory.of,
+            "a place is left free"
+        );
     }
 }
 
@@ -209,7 +229,10 @@ fn is_fair(before: &Line, seated: Ticket) {
         if ticket == seated || before.place(other).is_none() {
             continue;
         }
-        assert!(asker.payer.pays() || !other.payer.pays(), "a payer is passed by");
+        assert!(
+            asker.payer.pays() || !other.payer.pays(),
+            "a payer is passed by"
+        );
         if asker.payer.pays() != other.payer.pays() {
             continue;
         }
@@ -224,7 +247,10 @@ fn is_fair(before: &Line, seated: Ticket) {
         // Who has less, or as little and came before, is not passed.
         let (mine, theirs) = (has(&asker.payer), has(&other.payer));
         if is_first(ticket, &other.payer) {
-            assert!(mine < theirs || (mine == theirs && seated < ticket), "it is passed by");
+            assert!(
+                mine < theirs || (mine == theirs && seated < ticket),
+                "it is passed by"
+            );
         }
     }
 }

@@ -168,10 +168,9 @@ impl Client {
                     until,
                     line: Some(line),
                     ..
-                } if ms >= *until => Some((
-                    line.given_up(ms),
-                    Parting::Cancel(CancelReason::LostRace),
-                )),
+                } if ms >= *until => {
+                    Some((line.given_up(ms), Parting::Cancel(CancelReason::LostRace)))
+                }
                 State::Opened { until, .. } if ms >= *until => {
                     Some((AttemptEnd::NoAnswer, Parting::Close))
                 }

@@ -140,7 +140,8 @@ impl Client {
         }
         let lines = self.attempts.iter();
         let lines = lines.filter_map(|attempt| Some((attempt.line()?.in_front, attempt)));
-        let Some((in_front, best)) = lines.min_by_key(|(in_front, attempt)| (*in_front, attempt.id))
+        let Some((in_front, best)) =
+            lines.min_by_key(|(in_front, attempt)| (*in_front, attempt.id))
         else {
             return;
         };

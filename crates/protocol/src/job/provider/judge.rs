@@ -243,10 +243,7 @@ fn input(open: &Open, served: &Served) -> Result<(Vec<u32>, Vec<u32>), Refusal> 
     let prompt = unpacked(&open.prompt_tokens, served)?;
     let resume = unpacked(&open.resume_tokens, served)?;
     if prompt.is_empty() {
-        return Err(Refusal(
-            RefuseCode::BadOpen,
-            "the prompt is empty".into(),
-        ));
+        return Err(Refusal(RefuseCode::BadOpen, "the prompt is empty".into()));
     }
     // One token of context must be left to write into.
     if prompt.len() + resume.len() >= served.ctx_max as usize {

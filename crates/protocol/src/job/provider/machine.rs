@@ -438,7 +438,7 @@ impl Provider {
             (
                 State::Unvouched { .. }
                 | State::Admitting { .. }
-            | State::Seeking(_)
+                | State::Seeking(_)
                 | State::Recording { .. }
                 | State::Running(_)
                 | State::Signing { .. },

@@ -149,7 +149,9 @@ impl World {
                         left => Room::InLine { in_front: left - 1 },
                     };
                     let steps = (0..=*in_front).rev().zip(0u64..);
-                    say = steps.map(|(left, step)| (step * each_ms, place(left))).collect();
+                    say = steps
+                        .map(|(left, step)| (step * each_ms, place(left)))
+                        .collect();
                 }
                 _ => {}
             }

@@ -272,7 +272,8 @@ fn the_quote_binds_the_prices_and_nothing_else_does() {
     // What was quoted for nothing costs nothing, whatever is asked by now.
     let mut provider = Provider::new(charging(), false, at(0));
     let (open, _) = opened(paid_open(3), Some(Prices::FREE));
-    let actions = provider.step(open, at(0));
+    provider.step(open, at(0));
+    let actions = provider.step(Event::Room(Room::Free), at(0));
     assert!(matches!(
         &actions[..],
         [Action::Start(_), Action::Record { .. }]

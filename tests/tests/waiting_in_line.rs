@@ -79,7 +79,7 @@ impl Asker {
 fn askers_wait_in_line_see_their_place_and_are_answered_in_their_order() {
     let Some(starter) = starter() else { return };
     let folder = Folder::with_settings(&format!("serve_max_out = {LONG}\n"));
-    let serving = Serving::start_offering(folder, &starter);
+    let serving = Serving::start_in(folder, &starter);
 
     // Two answers come at once.
     let mut computing = [LONG, LONG].map(|max_out| Asker::of(&serving, max_out));
@@ -108,7 +108,7 @@ fn askers_wait_in_line_see_their_place_and_are_answered_in_their_order() {
 fn whoever_goes_is_out_of_the_line_at_once() {
     let Some(starter) = starter() else { return };
     let folder = Folder::with_settings(&format!("serve_max_out = {LONG}\n"));
-    let serving = Serving::start_offering(folder, &starter);
+    let serving = Serving::start_in(folder, &starter);
     let mut computing = [LONG, LONG].map(|max_out| Asker::of(&serving, max_out));
     computing.iter_mut().for_each(Asker::begins);
     let mut third = Asker::of(&serving, SHORT);

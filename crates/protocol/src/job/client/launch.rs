@@ -211,7 +211,8 @@ impl Client {
     /// computer, then those that may be asked again. True if one was started.
     fn launch(&mut self, now: Clock, out: &mut Vec<Action>) -> bool {
         let n_in = self.n_in();
-        let alone = self.attempts.is_empty();
+        // Who waits in line does nothing for the answer yet.
+        let alone = self.attempts.iter().all(Attempt::is_in_line);
         // Beside candidates that were not heard yet, and with nothing lost, this computer waits for them.
         let local = self.config.local == Local::Fallback
             && !self.local_used
@@ -261,7 +262,7 @@ impl Client {
     }
 
     fn next_attempt(&mut self) -> AttemptId {
-        self.said_busy = false;
+        (self.said_busy, self.shown_line) = (false, None);
         let attempt = self.next_id;
         self.next_id += 1;
         attempt

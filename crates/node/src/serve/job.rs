@@ -52,8 +52,9 @@ const RETRY_AFTER_MS: u32 = 2_000;
 /// The same for somebody whose answer broke elsewhere: a second later somebody else has it, or nobody.
 const RETRY_BROKEN_AFTER_MS: u32 = 500;
 
-/// How this engine counts, for offers and receipts: activations and cache in 32-bit floats.
-const NUMERICS_CLASS: &str = "A32";
+/// How this engine counts, for offers and receipts: quantised weights meet activations that were rounded to eight bits, and the
+/// cache holds 32-bit floats. Files of floats alone are counted finer than this says.
+const NUMERICS_CLASS: &str = "A8";
 const KV_TYPE: &str = "f32";
 
 /// Name and version of what computes.

@@ -453,7 +453,8 @@ impl SettingsFile {
         };
         let text = toml::to_string_pretty(&on_disk)
             .map_err(|error| write(io::Error::new(io::ErrorKind::InvalidData, error)))?;
-        data::write_atomically(&self.path, text.as_bytes(), AtomicWrite::Plain).map_err(write)
+        // A proxy's address may carry a password.
+        data::write_atomically(&self.path, text.as_bytes(), AtomicWrite::Secret).map_err(write)
     }
 
     /// Keys of the file that this version does not know.
@@ -588,6 +589,12 @@ mod tests {
         SettingsFile::open(&path).file.write(&settings).unwrap();
         assert_eq!(SettingsFile::open(&path).settings, settings);
         assert_eq!(settings.price_cap(), Some(u128::MAX));
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "a proxy may carry a password");
+        }
     }
 
     #[test]

@@ -203,7 +203,7 @@ pub(super) fn memory_fix(error: &MemoryError) -> Option<String> {
         }
         MemoryError::NotAMemory { path } | MemoryError::Corrupt { path, .. } => {
             return Some(format!(
-                "Put your backup of {} back, or move the file away to start with no chats.",
+                "Put your backup of {0} back, or move it away to start with no chats; and with it {0}-wal and {0}-shm, where they are there.",
                 path.display()
             ));
         }
@@ -260,7 +260,7 @@ pub(super) fn ledger_fix(error: &LedgerError) -> Option<String> {
         }
         LedgerError::NotALedger { path } | LedgerError::Corrupt { path, .. } => {
             return Some(format!(
-                "Put your backup of {} back, or move the file away to start with empty books.",
+                "Put your backup of {0} back, or move it away to start with empty books; and with it {0}-wal and {0}-shm, where they are there.",
                 path.display()
             ));
         }

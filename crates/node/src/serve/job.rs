@@ -49,8 +49,9 @@ use seat::turn_of;
 /// What the reading and the computing task have told and the machine has not taken. They wait beyond it.
 const INBOX: usize = 32;
 
-/// How this engine counts, for offers and receipts: activations and cache in 32-bit floats.
-const NUMERICS_CLASS: &str = "A32";
+/// How this engine counts, for offers and receipts: quantised weights meet activations that were rounded to eight bits, and the
+/// cache holds 32-bit floats. Files of floats alone are counted finer than this says.
+const NUMERICS_CLASS: &str = "A8";
 const KV_TYPE: &str = "f32";
 
 /// Name and version of what computes.

@@ -6,7 +6,7 @@
 //!
 //! - A candidate that refuses, is busy or cannot be reached is passed over; that is no failover. One of which nothing is
 //!   heard for [`ANSWER_PATIENCE_MS`], or [`RESCUE_PATIENCE_MS`] when an answer broke, keeps its chance, and the next one is
-//!   asked beside it.
+//!   asked beside it. Where an answer broke and all who may be asked at a time say nothing, the first of them makes room.
 //! - A provider whose stream breaks is asked first to go on where it was, if it said that it keeps jobs. Whoever else
 //!   there is gets his chance when that takes longer than [`RESUME_PATIENCE_MS`], and the first with the next token
 //!   goes on. Until its grace is over, or somebody else has written, it is asked again and again. A computer that

@@ -43,6 +43,7 @@ pub(super) fn network_code(error: &NetworkError) -> &'static str {
         NetworkError::TooManyConnections { .. }
         | NetworkError::Busy { .. }
         | NetworkError::HeadBusy { .. } => "network_busy",
+        NetworkError::TurnedAway { .. } => "turned_away",
         NetworkError::Unsupported { .. } => "peer_too_different",
         NetworkError::Malformed { .. } => "peer_broke_protocol",
         NetworkError::HeadNotHeld { .. }
@@ -82,6 +83,9 @@ pub(super) fn network_fix(error: &NetworkError) -> Option<String> {
         NetworkError::TooManyConnections { .. }
         | NetworkError::Busy { .. }
         | NetworkError::HeadBusy { .. } => "Try again in a moment.",
+        NetworkError::TurnedAway { .. } => {
+            "Wait ten seconds, then try again. Close programs here that are connected to it and not needed."
+        }
         NetworkError::Unsupported { .. } => "One of the two programs is too old: update both.",
         NetworkError::Malformed { .. } => "Choose another peer; this one may be broken or hostile.",
         NetworkError::HeadNotHeld { .. }

@@ -6,7 +6,7 @@
 //!
 //! - A candidate that refuses, is busy or cannot be reached is passed over; that is no failover. One of which nothing is
 //!   heard for [`ANSWER_PATIENCE_MS`], or [`RESCUE_PATIENCE_MS`] when an answer broke, keeps its chance, and the next one is
-//!   asked beside it.
+//!   asked beside it. Where an answer broke and all who may be asked at a time say nothing, the first of them makes room.
 //! - A candidate without a free slot may let the job wait in its line. The next one is asked beside it all the same; whoever takes
 //!   the job first has it, and the other places are left. Nothing is paid in line, and a place that is lost is no failover.
 //! - A provider whose stream breaks is asked first to go on where it was, if it said that it keeps jobs. Whoever else

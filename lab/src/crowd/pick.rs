@@ -113,11 +113,10 @@ mod tests {
     }
 
     fn answered_by(peer: &str, tokens: u64) -> Progress {
-        Progress {
-            provider: Some(peer.to_owned()),
-            tokens,
-            ..Progress::default()
-        }
+        let mut progress = Progress::default();
+        progress.provider = Some(peer.to_owned());
+        progress.tokens = tokens;
+        progress
     }
 
     /// Programs that know everybody; the numbers are of those that stand.

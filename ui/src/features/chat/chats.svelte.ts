@@ -24,6 +24,8 @@ class Chats {
   target = $state<string | null>(null);
   /** Chats with a running answer stay alive while another one is shown. */
   private running = new SvelteMap<string, Session>();
+  /** Words that were typed and not sent, by the chat they were typed in; they live as long as the window. */
+  private drafts = new Map<string, string>();
 
   async load(): Promise<void> {
     const list = await attempt(backend().chatsList());
@@ -44,14 +46,14 @@ class Chats {
   }
 
   fresh(temporary = false): void {
-    this.keepRunning();
-    this.open = new Session(this.blank(temporary));
+    this.leave();
+    this.open = this.enter(this.blank(temporary));
     this.shown();
   }
 
   async show(id: string, message: string | null = null): Promise<void> {
     if (this.open.view.id !== id) {
-      this.keepRunning();
+      this.leave();
       const running = this.running.get(id);
       if (running) {
         this.open = running;
@@ -59,7 +61,7 @@ class Chats {
       } else {
         const view = await attempt(message ? backend().chatChoose(id, message) : backend().chatOpen(id));
         if (!view) return;
-        this.open = new Session(view);
+        this.open = this.enter(view);
       }
     } else if (message && !this.open.turns.some((turn) => turn.id === message)) {
       await this.open.choose(message);
@@ -70,7 +72,7 @@ class Chats {
 
   /** After a summary: the new chat with the question that did not fit. */
   showView(session: Session): void {
-    this.keepRunning();
+    this.leave();
     this.open = session;
     this.shown();
   }
@@ -97,9 +99,10 @@ class Chats {
     if (!done) return;
     this.list = this.list?.filter((chat) => chat.id !== id) ?? null;
     this.hits = this.hits?.filter((hit) => hit.chat !== id) ?? null;
+    if (wasOpen) this.leave();
     this.running.delete(id);
     if (wasOpen) {
-      this.open = new Session(this.blank(false));
+      this.open = this.enter(this.blank(false));
       this.focusComposer++;
     }
     toasts.say(t.chats.deleted(title), {
@@ -144,9 +147,24 @@ class Chats {
     return blankChat(temporary, settings.value?.place ?? "local", models.preferred);
   }
 
-  private keepRunning(): void {
+  /** What of the open chat must not be lost when another one is shown. */
+  private leave(): void {
     for (const [id, session] of this.running) if (!session.answering) this.running.delete(id);
-    if (this.open.answering && this.open.saved) this.running.set(this.open.view.id, this.open);
+    const { view, draft } = this.open;
+    if (this.open.answering && this.open.saved) this.running.set(view.id, this.open);
+    // Of a temporary chat nothing is kept.
+    if (view.temporary) return;
+    if (draft.trim()) this.drafts.set(view.id, draft);
+    else this.drafts.delete(view.id);
+  }
+
+  /** A chat with the words that were typed in it and not sent. */
+  private enter(view: ChatView): Session {
+    const session = new Session(view);
+    if (view.temporary) return session;
+    session.draft = this.drafts.get(view.id) ?? "";
+    this.drafts.delete(view.id);
+    return session;
   }
 
   private shown(): void {

@@ -83,6 +83,11 @@ export class Session {
     if (this.saved && !this.view.temporary) this.take(await backend().chatOpen(this.view.id));
   }
 
+  /** A chat that is not written to disk; chosen before the first message, and what was typed and set stays. */
+  setTemporary(temporary: boolean): void {
+    if (!this.saved) this.view = { ...this.view, temporary };
+  }
+
   async update(patch: ChatPatch): Promise<void> {
     if (!this.saved) {
       this.unsaved = { ...this.unsaved, ...patch };

@@ -19,6 +19,8 @@ class Chats {
   /** Raised to ask the composer and the search field for the focus. */
   focusComposer = $state(0);
   focusSearch = $state(0);
+  /** Words are looked for in the open chat; raised to ask for the focus again, 0 while it is not done. */
+  finding = $state(0);
   renaming = $state<string | null>(null);
   /** The message that a search hit points to. */
   target = $state<string | null>(null);
@@ -149,6 +151,7 @@ class Chats {
 
   /** What of the open chat must not be lost when another one is shown. */
   private leave(): void {
+    this.finding = 0;
     for (const [id, session] of this.running) if (!session.answering) this.running.delete(id);
     const { view, draft } = this.open;
     if (this.open.answering && this.open.saved) this.running.set(view.id, this.open);

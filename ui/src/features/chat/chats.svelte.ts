@@ -9,6 +9,8 @@ import { attempt, toasts } from "../../lib/toasts.svelte";
 import { t } from "../../text";
 import { blankChat, Session } from "./session.svelte";
 
+const ALL_CHATS = "chats.json";
+
 class Chats {
   /** Null until the core has answered once. */
   list = $state.raw<ChatSummary[] | null>(null);
@@ -117,6 +119,40 @@ class Chats {
             .then(() => (wasOpen ? this.show(id) : undefined)),
         ),
     });
+  }
+
+  /** All of them, with the same way back. */
+  async removeAll(): Promise<void> {
+    const ids = (this.list ?? []).map((chat) => chat.id);
+    const open = ids.includes(this.open.view.id) ? this.open.view.id : null;
+    if (open !== null) this.leave();
+    const gone: string[] = [];
+    for (const id of ids) {
+      if (!(await attempt(backend().chatDelete(id).then(() => true)))) break;
+      this.running.delete(id);
+      gone.push(id);
+    }
+    this.hits = null;
+    await this.load();
+    if (open !== null && gone.includes(open)) this.open = this.enter(this.blank(false));
+    if (gone.length > 0) toasts.say(t.chats.allDeleted(gone.length), { label: t.common.undo, run: () => void this.restore(gone) });
+  }
+
+  private async restore(ids: string[]): Promise<void> {
+    for (const id of ids) await attempt(backend().chatRestore(id));
+    await this.load();
+  }
+
+  /** Every chat in one file. */
+  async exportAll(): Promise<void> {
+    const texts: string[] = [];
+    for (const { id } of this.list ?? []) {
+      const text = await attempt(backend().chatExport(id, "json"));
+      if (text === null) return;
+      texts.push(text.trim());
+    }
+    const path = await attempt(backend().saveText(ALL_CHATS, `[\n${texts.join(",\n")}\n]\n`));
+    if (path) toasts.say(t.chats.exported(path));
   }
 
   async export(id: string, title: string, format: "markdown" | "json"): Promise<void> {

@@ -1,6 +1,7 @@
-import { beforeEach, describe, expect, it } from "vitest";
+import { beforeEach, describe, expect, it, vi } from "vitest";
 import { backend, useBackend } from "../../backend/backend";
 import { demoBackend } from "../../demo/backend";
+import { toasts } from "../../lib/toasts.svelte";
 import { chats } from "./chats.svelte";
 
 beforeEach(async () => {
@@ -51,5 +52,39 @@ describe("words that were typed and not sent", () => {
     chats.fresh();
     expect(chats.open.draft).toBe("");
     expect(chats.open.view.temporary).toBe(false);
+  });
+});
+
+describe("all chats", () => {
+  it("go into one file that is read as JSON", async () => {
+    const core = backend();
+    const saved = vi.spyOn(core, "saveText");
+    const titles = chats.list?.map((chat) => chat.title);
+    await chats.exportAll();
+    const [name, text] = saved.mock.calls[0] ?? [];
+    expect(name).toBe("chats.json");
+    expect((JSON.parse(text ?? "") as { title: string }[]).map((chat) => chat.title)).toEqual(titles);
+  });
+
+  it("are deleted together, and all come back", async () => {
+    const before = chats.list?.map((chat) => chat.id);
+    await chats.show("bread");
+    toasts.list = [];
+    await chats.removeAll();
+    expect(chats.list).toEqual([]);
+    expect(chats.open.saved).toBe(false);
+    toasts.list.at(-1)?.action?.run();
+    await vi.waitFor(() => expect(chats.list?.map((chat) => chat.id).sort()).toEqual(before?.sort()));
+  });
+
+  it("stay where one cannot be deleted, and say which are gone", async () => {
+    const core = backend();
+    const all = chats.list?.length ?? 0;
+    const really = core.chatDelete;
+    let times = 0;
+    vi.spyOn(core, "chatDelete").mockImplementation((id) => (++times > 2 ? Promise.reject(new Error("The disk is full.")) : really(id)));
+    await chats.removeAll();
+    expect(chats.list).toHaveLength(all - 2);
+    expect(toasts.list.some((toast) => toast.text === "The disk is full.")).toBe(true);
   });
 });

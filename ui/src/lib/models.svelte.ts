@@ -1,7 +1,8 @@
 import { backend } from "../backend/backend";
 import type { ModelRow, ModelsView } from "../backend/types";
+import { t } from "../text";
 import { settings } from "./settings.svelte";
-import { attempt } from "./toasts.svelte";
+import { attempt, toasts } from "./toasts.svelte";
 
 class Models {
   /** Null until the core has answered once. */
@@ -17,6 +18,18 @@ class Models {
 
   async load(): Promise<void> {
     this.view = await attempt(backend().modelsList());
+  }
+
+  /** A snapshot of the core; a download that has come to its end is said where it is not in sight. */
+  take(view: ModelsView): void {
+    const before = this.view?.rows ?? [];
+    this.view = view;
+    for (const row of view.rows) {
+      const was = before.find((other) => other.id === row.id)?.state.kind;
+      if (row.state.kind !== "ready" || (was !== "downloading" && was !== "verifying")) continue;
+      const use = row.isDefault ? null : { label: t.chat.betterUse, run: () => void this.makeDefault(row.id) };
+      toasts.say(t.chat.betterReady(row.name), use);
+    }
   }
 
   find(id: string | null): ModelRow | null {

@@ -150,7 +150,7 @@ const pictures = [
   { name: "models-first", query: "scenario=first", does: place("Models") },
   { name: "models-empty", query: "scenario=first", does: step(place("Models"), (page) => page.getByRole("button", { name: "Offered by peers" }).click()) },
   { name: "models-refused", does: step(place("Models"), (page) => page.getByRole("button", { name: "Add a file" }).click(), (page) => page.waitForTimeout(150)) },
-  { name: "node", does: step(place("Node"), (page) => page.getByRole("button", { name: "Check now" }).click(), (page) => page.getByText("only on this network").waitFor()), tall: true },
+  { name: "node", does: step(place("Node"), (page) => page.getByRole("button", { name: "Check now" }).click(), (page) => page.getByText("Pass UDP port 4101").waitFor()), tall: true },
   { name: "node-off", query: "scenario=first", does: place("Node"), tall: true },
   {
     name: "node-switched-off",

@@ -170,6 +170,13 @@ const pictures = [
     name: "models-discard",
     does: step(place("Models"), (page) => page.getByRole("button", { name: "Cancel the download" }).first().click(), (page) => page.getByText("What has come so far").waitFor(), (page) => page.waitForTimeout(200)),
   },
+  {
+    name: "models-drop",
+    does: async (page) => {
+      await page.evaluate(() => window.dispatchEvent(new CustomEvent("demo-drag", { detail: { kind: "over" } })));
+      await page.getByText("Drop the model file here").waitFor();
+    },
+  },
   { name: "models-first", query: "scenario=first", does: place("Models") },
   { name: "models-empty", query: "scenario=first", does: step(place("Models"), (page) => page.getByRole("button", { name: "Offered by peers" }).click()) },
   { name: "models-refused", does: step(place("Models"), (page) => page.getByRole("button", { name: "Add a file" }).click(), (page) => page.waitForTimeout(150)) },

@@ -6,6 +6,7 @@ import {
   type ChatPatch,
   type ChatSummary,
   type ChatView,
+  type Dragged,
   type ErrorView,
   type Link,
   type Message,
@@ -28,6 +29,9 @@ export type Scenario = "full" | "first" | "bare" | "broken";
 
 /** A link that was followed: an invite, one's own, or something that no link may ask for. */
 export type LinkScene = "invite" | "own" | "refused";
+
+/** The event by which a test drags files over the window. */
+export const DRAG = "demo-drag";
 
 export const ANSWER =
   "The sky is blue because air scatters **short** waves more than long ones. This is *Rayleigh scattering*: its strength falls with the fourth power of the wavelength.\n\nAt sunset the light crosses more air, and what is left is red.";
@@ -452,6 +456,11 @@ export function demoBackend(scenario: Scenario = "full", pieceMs = 12, settings:
     onMoney: listening(heard.money),
     onChats: listening(heard.chats),
     onLink: async () => () => {},
+    onFiles: async (listener) => {
+      const hear = (event: Event) => listener((event as CustomEvent<Dragged>).detail);
+      window.addEventListener(DRAG, hear);
+      return () => window.removeEventListener(DRAG, hear);
+    },
   };
 }
 

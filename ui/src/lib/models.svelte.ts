@@ -1,12 +1,18 @@
-import { backend } from "../backend/backend";
-import type { ModelRow, ModelsView } from "../backend/types";
+import { backend, errorView } from "../backend/backend";
+import type { ErrorView, ModelRow, ModelsView } from "../backend/types";
 import { t } from "../text";
+import { places } from "./places.svelte";
 import { settings } from "./settings.svelte";
 import { attempt, toasts } from "./toasts.svelte";
 
 class Models {
   /** Null until the core has answered once. */
   view = $state.raw<ModelsView | null>(null);
+
+  /** A file of the person's is being read, to be added. */
+  adding = $state(false);
+  /** Why the last one was not added. */
+  refused = $state.raw<ErrorView | null>(null);
 
   rows = $derived(this.view?.rows ?? []);
   ready = $derived(this.rows.filter((row) => row.state.kind === "ready"));
@@ -29,6 +35,32 @@ class Models {
       if (row.state.kind !== "ready" || (was !== "downloading" && was !== "verifying")) continue;
       const use = row.isDefault ? null : { label: t.chat.betterUse, run: () => void this.makeDefault(row.id) };
       toasts.say(t.chat.betterReady(row.name), use);
+    }
+  }
+
+  async add(path: string): Promise<void> {
+    this.refused = null;
+    this.adding = true;
+    try {
+      toasts.say(t.models.added((await backend().modelAdd(path)).name));
+    } catch (cause) {
+      this.refused = errorView(cause);
+    } finally {
+      this.adding = false;
+    }
+  }
+
+  /** Model files that were let go over the window; the first that cannot be added is said, and the rest wait for it. */
+  async addDropped(paths: string[]): Promise<void> {
+    const files = paths.filter((path) => /\.gguf$/i.test(path));
+    if (files.length === 0) {
+      toasts.warn({ message: t.models.dropOther, fix: t.models.dropOtherFix });
+      return;
+    }
+    places.go("models");
+    for (const file of files) {
+      await this.add(file);
+      if (this.refused) return;
     }
   }
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { ago, bytes, bytesOf, context, dayGroup, duration, peerName, short, shortId, speed } from "./format";
+import { ago, bytes, bytesOf, context, dayGroup, duration, shortPeer, short, shortId, speed } from "./format";
 
 describe("figures", () => {
   it("sizes are decimal", () => {
@@ -28,7 +28,7 @@ describe("figures", () => {
     expect(ago(noon - 90_000, noon)).toBe("1 min ago");
   });
   it("peers are named by what differs", () => {
-    expect(peerName("12D3KooWQ7oAhtZ8wGqJ5nVbXk3fRz2yPdLcEmT4uNsY6aKjx9Qa")).toBe("Kjx9Qa");
+    expect(shortPeer("12D3KooWQ7oAhtZ8wGqJ5nVbXk3fRz2yPdLcEmT4uNsY6aKjx9Qa")).toBe("Kjx9Qa");
   });
   it("identifiers keep both ends", () => {
     expect(shortId("12D3KooWQ7oAhtZ8wGq9Qa")).toBe("12D3Ko…q9Qa");

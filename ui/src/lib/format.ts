@@ -99,7 +99,7 @@ export function dayGroup(ms: number, now: number): DayGroup {
 }
 
 /** What the core calls a peer: all of their identifiers begin alike, so the end of it. */
-export function peerName(id: string): string {
+export function shortPeer(id: string): string {
   return id.slice(-6);
 }
 

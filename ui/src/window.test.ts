@@ -157,8 +157,13 @@ describe("a download", () => {
   it("is said to be ready when it is, once, and can be used from there", async () => {
     const view = await core.modelsList();
     const ready: ModelsView = { ...view, rows: view.rows.map((row) => (row.id === "qwen2.5-7b-instruct" ? { ...row, state: { kind: "ready", path: "/q.gguf", loaded: false } } : row)) };
+    tellModels(view);
     tellModels(ready);
     tellModels(ready);
+    // The added file was being read when the window opened: that is no download.
+    const read: ModelsView = { ...ready, rows: ready.rows.map((row) => (row.id === "ministral-8b" ? { ...row, state: { kind: "verifying", done: 1, total: 2 } } : row)) };
+    tellModels(read);
+    tellModels({ ...read, rows: read.rows.map((row) => (row.id === "ministral-8b" ? { ...row, state: { kind: "ready", path: "/m.gguf", loaded: false } } : row)) });
     const name = rowOf("qwen2.5-7b-instruct").name;
     expect(toasts.list.map((toast) => toast.text)).toEqual([t.chat.betterReady(name)]);
     toasts.list[0]?.action?.run();

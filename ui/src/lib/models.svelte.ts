@@ -14,6 +14,9 @@ class Models {
   /** Why the last one was not added. */
   refused = $state.raw<ErrorView | null>(null);
 
+  /** Downloads that were seen under way: a file that is only read again at the start is no news. */
+  private coming = new Set<string>();
+
   rows = $derived(this.view?.rows ?? []);
   ready = $derived(this.rows.filter((row) => row.state.kind === "ready"));
   /** What a new chat uses: the chosen default, or the first that is here. */
@@ -28,11 +31,11 @@ class Models {
 
   /** A snapshot of the core; a download that has come to its end is said where it is not in sight. */
   take(view: ModelsView): void {
-    const before = this.view?.rows ?? [];
     this.view = view;
     for (const row of view.rows) {
-      const was = before.find((other) => other.id === row.id)?.state.kind;
-      if (row.state.kind !== "ready" || (was !== "downloading" && was !== "verifying")) continue;
+      if (row.state.kind === "downloading") this.coming.add(row.id);
+      if (row.state.kind === "absent") this.coming.delete(row.id);
+      if (row.state.kind !== "ready" || !this.coming.delete(row.id)) continue;
       const use = row.isDefault ? null : { label: t.chat.betterUse, run: () => void this.makeDefault(row.id) };
       toasts.say(t.chat.betterReady(row.name), use);
     }

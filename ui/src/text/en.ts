@@ -376,6 +376,7 @@ export const en = {
     offeredNothing: "No model can be offered.",
     offeredYes: "offered",
     notOffered: "not offered",
+    notOfferedMore: (n: number) => `Show ${n} more that ${n === 1 ? "is" : "are"} not offered`,
     lender: "What a lender asks",
     lenderReads: "What of their text is seen here?",
     lenderReaches: "What can it reach on this computer?",

@@ -83,6 +83,8 @@ pub(crate) fn run(data: PathBuf, link: Option<&str>) -> tauri::Result<()> {
                 if let Some(window) = window.app_handle().get_webview_window(window.label()) {
                     close::requested(window);
                 }
+            } else if let WindowEvent::DragDrop(event) = event {
+                events::dragged(window.app_handle(), event);
             }
         })
         .build(context)?;

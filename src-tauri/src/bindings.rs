@@ -6,7 +6,9 @@ use tauri::Wry;
 use tauri_specta::{Builder, collect_commands, collect_events};
 
 use crate::commands::{chat, models, money, node, peers, settings, sign, system};
-use crate::events::{ChatsChanged, LinkArrived, ModelsChanged, MoneyChanged, StatusChanged};
+use crate::events::{
+    ChatsChanged, FilesDragged, LinkArrived, ModelsChanged, MoneyChanged, StatusChanged,
+};
 
 /// Every command that the page of the main window may call and every event that it hears.
 pub(crate) fn bindings() -> Builder<Wry> {
@@ -83,7 +85,8 @@ pub(crate) fn bindings() -> Builder<Wry> {
             ModelsChanged,
             MoneyChanged,
             ChatsChanged,
-            LinkArrived
+            LinkArrived,
+            FilesDragged
         ])
         // What the page sends and what it hears have one shape each.
         .disable_serde_phases()

@@ -76,6 +76,25 @@ const pictures = [
     }),
   },
   {
+    name: "chat-find",
+    does: step(open("Thesis outline"), async (page) => {
+      await page.keyboard.press("Control+f");
+      await page.keyboard.type("evidence");
+      await page.keyboard.press("Enter");
+      await page.getByText("2 of 120").waitFor();
+    }),
+  },
+  {
+    name: "chat-rename",
+    does: step(open("Letter to the landlord"), async (page) => {
+      await page.getByRole("button", { name: "More for this chat" }).click();
+      await page.getByRole("menuitem", { name: "Rename" }).click();
+      await page.waitForTimeout(200);
+      await page.getByLabel("Title of the chat").waitFor();
+    }),
+  },
+  { name: "keys", does: step((page) => page.keyboard.press("Control+/"), (page) => page.getByRole("dialog").waitFor(), (page) => page.waitForTimeout(200)) },
+  {
     name: "chat-consent",
     does: async (page) => {
       await page.keyboard.press("Control+n");
@@ -147,10 +166,21 @@ const pictures = [
   { name: "link", does: step(open("Regex for ISO dates"), (page) => page.getByRole("link", { name: "RFC 3339" }).click(), (page) => page.waitForTimeout(200)) },
   { name: "models", does: place("Models") },
   { name: "models-details", does: step(place("Models"), (page) => page.getByRole("button", { name: "Details of Llama 3.2 3B" }).click()), tall: true },
+  {
+    name: "models-discard",
+    does: step(place("Models"), (page) => page.getByRole("button", { name: "Cancel the download" }).first().click(), (page) => page.getByText("What has come so far").waitFor(), (page) => page.waitForTimeout(200)),
+  },
+  {
+    name: "models-drop",
+    does: async (page) => {
+      await page.evaluate(() => window.dispatchEvent(new CustomEvent("demo-drag", { detail: { kind: "over" } })));
+      await page.getByText("Drop the model file here").waitFor();
+    },
+  },
   { name: "models-first", query: "scenario=first", does: place("Models") },
   { name: "models-empty", query: "scenario=first", does: step(place("Models"), (page) => page.getByRole("button", { name: "Offered by peers" }).click()) },
   { name: "models-refused", does: step(place("Models"), (page) => page.getByRole("button", { name: "Add a file" }).click(), (page) => page.waitForTimeout(150)) },
-  { name: "node", does: step(place("Node"), (page) => page.getByRole("button", { name: "Check now" }).click(), (page) => page.getByText("only on this network").waitFor()), tall: true },
+  { name: "node", does: step(place("Node"), (page) => page.getByRole("button", { name: "Check now" }).click(), (page) => page.getByText("Pass UDP port 4101").waitFor()), tall: true },
   { name: "node-off", query: "scenario=first", does: place("Node"), tall: true },
   {
     name: "node-switched-off",
@@ -286,7 +316,7 @@ const frames = [
 const signing = { width: 560, height: 720 };
 /** And with twice the size of text. */
 const largeSigning = { width: 840, height: 720 };
-const narrow = ["toast-dialog", "chat", "chat-first", "chat-consent", "models", "models-details", "node", "wallet", "vote", "settings", "invited", "payment", "receipt"];
+const narrow = ["toast-dialog", "chat", "chat-find", "chat-rename", "chat-first", "chat-consent", "models", "models-details", "node", "wallet", "vote", "settings", "invited", "payment", "receipt"];
 const scaled = ["chat", "chat-first", "models", "models-details", "node", "wallet", "vote", "settings", "invited", "payment", "signing-send"];
 
 function planned() {
@@ -365,7 +395,7 @@ async function faults(page) {
 
 /** Where the sidebar is folded, it is opened before a chat is chosen; choosing one folds it again. */
 async function unfold(page, picture) {
-  if (!picture.does || !["chat", "receipt", "payment", "toast-dialog"].includes(picture.name)) return;
+  if (!picture.does || !["chat", "chat-find", "chat-rename", "receipt", "payment", "toast-dialog"].includes(picture.name)) return;
   const button = page.getByRole("button", { name: "Show chats" });
   if (await button.isVisible()) await button.click();
 }

@@ -101,6 +101,7 @@ export const commands = {
 /** Events */
 export const events = {
 	chatsChanged: makeEvent<ChatsChanged, ChatsChanged>("chats-changed"),
+	filesDragged: makeEvent<FilesDragged, FilesDragged>("files-dragged"),
 	linkArrived: makeEvent<LinkArrived, LinkArrived>("link-arrived"),
 	modelsChanged: makeEvent<ModelsChanged, ModelsChanged>("models-changed"),
 	moneyChanged: makeEvent<MoneyChanged, MoneyChanged>("money-changed"),
@@ -278,6 +279,15 @@ export type ContextUse = {
 /**  Who dialled. */
 export type Direction = "in" | "out";
 
+/**  What became of files that were dragged over the window. */
+export type Dragged = 
+/**  They are over it. */
+{ kind: "over" } | 
+/**  They were let go over it. Nothing was opened: the page asks for what it wants, as of a file that was chosen. */
+{ kind: "dropped"; paths: string[] } | 
+/**  They are gone again. */
+{ kind: "left" };
+
 export type Earned = {
 	checking: string,
 	available: string,
@@ -365,6 +375,9 @@ export type ErrorView = {
 
 /**  The form of an exported chat. */
 export type ExportFormat = "markdown" | "json";
+
+/**  The person drags files over the window. */
+export type FilesDragged = Dragged;
 
 /**  The numbers behind [`FitKind`], and the sentence to show. */
 export type Fit = {

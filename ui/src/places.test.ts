@@ -506,7 +506,7 @@ describe("the price at the model", () => {
   it("says what is asked here and by others, and is set there", async () => {
     const main = await open("models", "paid");
     const name = models.find("llama-3.2-3b-instruct")?.name ?? "";
-    expect(text(main)).toContain(t.models.youAsk("0.4 DGC (worth nothing)"));
+    expect(text(main)).toContain(`${t.models.youAsk("0.4 DGC")} · ${t.models.othersAsk("0.2 DGC")} · ${t.modes.written} · ${t.money.worthNothing}`);
     button(t.models.details(name), main).click();
     await vi.waitFor(() => expect(text(main)).toContain(t.models.payMost));
     button(t.modes.changeModel(name), main).click();

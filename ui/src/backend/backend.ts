@@ -9,6 +9,7 @@ import type {
   ChatSummary,
   ChatView,
   Check,
+  Dragged,
   EarningRow,
   EarningsBy,
   ErrorView,
@@ -146,6 +147,8 @@ export interface Backend {
   onChats(listener: (chats: ChatSummary[]) => void): Promise<Unlisten>;
   /** A link was handed over; `linkWaiting` says which. */
   onLink(listener: () => void): Promise<Unlisten>;
+  /** Files are dragged over the window. */
+  onFiles(listener: (drag: Dragged) => void): Promise<Unlisten>;
 }
 
 let chosen: Backend | null = null;

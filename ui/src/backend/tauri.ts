@@ -100,4 +100,5 @@ export const tauriBackend: Backend = {
   onMoney: (listener) => events.moneyChanged.listen((event) => listener(event.payload)),
   onChats: (listener) => events.chatsChanged.listen((event) => listener(event.payload)),
   onLink: (listener) => events.linkArrived.listen(() => listener()),
+  onFiles: (listener) => events.filesDragged.listen((event) => listener(event.payload)),
 };

@@ -10,6 +10,7 @@ export type {
   ChatSummary,
   ChatView,
   Check,
+  Dragged,
   ErrorView,
   Fit,
   Invite,

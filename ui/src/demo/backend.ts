@@ -6,6 +6,7 @@ import {
   type ChatPatch,
   type ChatSummary,
   type ChatView,
+  type Dragged,
   type ErrorView,
   type Link,
   type Message,
@@ -28,6 +29,9 @@ export type Scenario = "full" | "first" | "bare" | "broken";
 
 /** A link that was followed: an invite, one's own, or something that no link may ask for. */
 export type LinkScene = "invite" | "own" | "refused";
+
+/** The event by which a test drags files over the window. */
+export const DRAG = "demo-drag";
 
 export const ANSWER =
   "The sky is blue because air scatters **short** waves more than long ones. This is *Rayleigh scattering*: its strength falls with the fourth power of the wavelength.\n\nAt sunset the light crosses more air, and what is left is red.";
@@ -292,7 +296,7 @@ export function demoBackend(scenario: Scenario = "full", pieceMs = 12, settings:
       tellChats();
       return view(id);
     },
-    chatExport: async (id) => `# ${chatOf(id).title}\n`,
+    chatExport: async (id, format) => (format === "json" ? `${JSON.stringify({ title: chatOf(id).title })}\n` : `# ${chatOf(id).title}\n`),
 
     modelsList: () => soon(modelsView(rows)),
     modelDownload: async (id) => {
@@ -369,17 +373,17 @@ export function demoBackend(scenario: Scenario = "full", pieceMs = 12, settings:
     peersLog: () =>
       soon([
         { atMs: Date.now() - 40_000, serving: true, peer: node.peerId, direction: "in", code: "refused", text: "The connection from somebody over the internet (QUIC) did not come about: your settings do not allow it." },
-        { atMs: Date.now() - 120_000, serving: true, peer: fullStatus.peers[1]?.id ?? null, direction: "in", code: "opened", text: "The connection from x3mPf over the internet (TCP) was opened." },
-        { atMs: Date.now() - 14 * 60_000, serving: false, peer: fullStatus.peers[0]?.id ?? null, direction: "out", code: "upgraded", text: "The connection to x9Qa over the internet (QUIC) goes directly now, no longer through a relay." },
-        { atMs: Date.now() - 15 * 60_000, serving: false, peer: fullStatus.peers[0]?.id ?? null, direction: "out", code: "opened", text: "The connection to x9Qa through a relay (QUIC) was opened." },
+        { atMs: Date.now() - 120_000, serving: true, peer: fullStatus.peers[1]?.id ?? null, direction: "in", code: "opened", text: "The connection from Ee3mPf over the internet (TCP) was opened." },
+        { atMs: Date.now() - 14 * 60_000, serving: false, peer: fullStatus.peers[0]?.id ?? null, direction: "out", code: "upgraded", text: "The connection to Kjx9Qa over the internet (QUIC) goes directly now, no longer through a relay." },
+        { atMs: Date.now() - 15 * 60_000, serving: false, peer: fullStatus.peers[0]?.id ?? null, direction: "out", code: "opened", text: "The connection to Kjx9Qa through a relay (QUIC) was opened." },
       ]),
     peersCompare: () =>
       soon([
         ...node.peers.slice(0, 1).map(({ id, name }) => ({ id, name, connected: true, chance: 0.83, firstTokenMs: 620, tokensPerSecond: 31.4, reliability: 0.93, region: "eu", notTaken: null })),
         ...(full
           ? [
-              { id: "12D3KooWR7", name: "12D3Ko…k2Lm", connected: false, chance: 0.17, firstTokenMs: null, tokensPerSecond: null, reliability: 0.8, region: null, notTaken: null },
-              { id: "12D3KooWS8", name: "12D3Ko…t4Vb", connected: false, chance: 0, firstTokenMs: null, tokensPerSecond: null, reliability: 0.41, region: null, notTaken: "it asks more than your highest price" },
+              { id: "12D3KooWR7", name: "eWk2Lm", connected: false, chance: 0.17, firstTokenMs: null, tokensPerSecond: null, reliability: 0.8, region: null, notTaken: null },
+              { id: "12D3KooWS8", name: "sNt4Vb", connected: false, chance: 0, firstTokenMs: null, tokensPerSecond: null, reliability: 0.41, region: null, notTaken: "it asks more than your highest price" },
             ]
           : []),
       ]),
@@ -452,6 +456,11 @@ export function demoBackend(scenario: Scenario = "full", pieceMs = 12, settings:
     onMoney: listening(heard.money),
     onChats: listening(heard.chats),
     onLink: async () => () => {},
+    onFiles: async (listener) => {
+      const hear = (event: Event) => listener((event as CustomEvent<Dragged>).detail);
+      window.addEventListener(DRAG, hear);
+      return () => window.removeEventListener(DRAG, hear);
+    },
   };
 }
 

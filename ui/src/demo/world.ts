@@ -1,8 +1,20 @@
 // Models, peers and settings of the demo.
 import type { Answered, Check, Link, ModelRow, ModelsView, NodeStatus, Peer, Receipt, Settings } from "../backend/types";
+import { bytes } from "../lib/format";
 import { DAY, MINUTE, PEERS } from "./chats";
 
 const GB = 1e9;
+
+const HAVE = 23 * GB;
+
+/** What a file needs beside itself: room for a conversation and for computing. */
+function fit(sizeBytes: number): ModelRow["fit"] {
+  const needBytes = sizeBytes * 1.12 + 0.2 * GB;
+  const need = bytes(needBytes);
+  if (needBytes > HAVE) return { kind: "too_large", needBytes, haveBytes: HAVE, sentence: `Too large: it needs about ${need} of memory, and 23 GB are free.` };
+  if (needBytes > 0.8 * HAVE) return { kind: "tight", needBytes, haveBytes: HAVE, sentence: `Tight: it needs about ${need} of memory, and 23 GB are free.` };
+  return { kind: "fits", needBytes, haveBytes: HAVE, sentence: `Fits: it needs about ${need} of memory, and 23 GB are free.` };
+}
 
 function row(part: Partial<ModelRow> & Pick<ModelRow, "id" | "name" | "about" | "sizeBytes">): ModelRow {
   return {
@@ -19,7 +31,7 @@ function row(part: Partial<ModelRow> & Pick<ModelRow, "id" | "name" | "about" | 
     origin: "catalogue",
     digest: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
     state: { kind: "absent" },
-    fit: { kind: "fits", needBytes: 3 * GB, haveBytes: 23 * GB, sentence: "Fits: it needs about 3.0 GB of memory, and 23 GB are free." },
+    fit: fit(part.sizeBytes),
     measured: null,
     peers: 0,
     isDefault: false,
@@ -63,13 +75,12 @@ export function modelRows(first: boolean): ModelRow[] {
       peers: 1,
     }),
     row({
-      id: "mistral-7b-instruct-v0.3",
-      name: "Mistral 7B v0.3",
-      about: "General chat, concise",
-      parameters: "7.2B",
-      sizeBytes: 4.37 * GB,
+      id: "mistral-small-24b-instruct",
+      name: "Mistral Small 24B",
+      about: "Long texts, many languages",
+      parameters: "24B",
+      sizeBytes: 18.3 * GB,
       contextMax: 32_768,
-      fit: { kind: "tight", needBytes: 22 * GB, haveBytes: 23 * GB, sentence: "Tight: it needs about 22 GB of memory, and 23 GB are free." },
     }),
     row({
       id: "ministral-8b",
@@ -89,7 +100,6 @@ export function modelRows(first: boolean): ModelRow[] {
       sizeBytes: 42.5 * GB,
       licence: "Llama 3.3 Community",
       serveForPay: "unknown",
-      fit: { kind: "too_large", needBytes: 46 * GB, haveBytes: 23 * GB, sentence: "Too large: it needs about 46 GB of memory, and 23 GB are free." },
       peers: 2,
     }),
   ];
@@ -104,7 +114,7 @@ export function modelRows(first: boolean): ModelRow[] {
     },
     { ...qwen, state: { kind: "downloading", done: 1.02 * GB, total: 4.68 * GB, bytesPerSecond: 9.1e6, secondsLeft: 402, source: "huggingface.co" } },
     deepseek,
-    { ...mistral, state: { kind: "paused", done: 2.1 * GB, total: 4.37 * GB } },
+    { ...mistral, state: { kind: "paused", done: 8.4 * GB, total: 18.3 * GB } },
     {
       ...ministral,
       state: {
@@ -130,7 +140,7 @@ export function peers(now: number): Peer[] {
   return [
     {
       id: PEERS.PEER,
-      name: "12D3Ko…x9Qa",
+      name: "Kjx9Qa",
       address: "/ip4/192.168.1.20/udp/4101/quic-v1",
       direction: "out",
       transport: "quic",
@@ -147,7 +157,7 @@ export function peers(now: number): Peer[] {
     },
     {
       id: PEERS.OTHER,
-      name: "12D3Ko…3mPf",
+      name: "Ee3mPf",
       address: "/ip6/2001:db8:85a3:8d3:1319:8a2e:370:7348/tcp/4102",
       direction: "in",
       transport: "tcp",
@@ -182,7 +192,7 @@ export function status(now: number): NodeStatus {
       fixes: ["Switch on UPnP in your router, or pass the listening port on to this computer by hand."],
       nat: "The router gives this computer one port for all peers.",
       upnp: "No router here passes ports on by UPnP.",
-      relays: ["12D3Ko…7vRt"],
+      relays: ["uQ7vRt"],
       carries: null,
       testedMs: now - 4 * MINUTE,
     },
@@ -258,7 +268,7 @@ export const CHECKS: Check[] = [
   { name: "Data folder", state: "pass", detail: "writable, 61.4 GB free", fix: null },
   { name: "Engine", state: "pass", detail: "AVX2, isolated", fix: null },
   { name: "Model", state: "pass", detail: "SmolLM2 135M", fix: null },
-  { name: "Reachable", state: "warn", detail: "only on this network", fix: "Forward UDP port 4101 on your router, or ask on the same network." },
+  { name: "Reachable", state: "warn", detail: "through relays", fix: "Pass UDP port 4101 on to this computer in your router, or switch on UPnP there." },
   { name: "Display", state: "skip", detail: "not needed", fix: null },
 ];
 
@@ -267,7 +277,7 @@ export const INVITED = {
   kind: "invite",
   text: "dgpt1:g4zq3tvb5nfhyq6qj2b7kxw4m5c3r2d6s7t5u4v3w2x6y7z5a4b3c2d6e7f5g4h3i2j6k7l5m4n3o2p6q7r5s4t3u2v6w7x5y4z3a2b6",
   peer: "12D3KooWHq7sT2bVnYx4mKc9dPzRw8aLfGj5eUt3iQoN6vB1kXyA",
-  name: "bXyA1",
+  name: "B1kXyA",
   addresses: ["/ip4/203.0.113.7/udp/4001/quic-v1", "/ip4/203.0.113.7/tcp/4001"],
   own: false,
   blocked: false,

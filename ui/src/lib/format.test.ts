@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { ago, bytes, bytesOf, context, dayGroup, duration, short, shortId, speed } from "./format";
+import { ago, bytes, bytesOf, context, dayGroup, duration, shortPeer, short, shortId, speed } from "./format";
 
 describe("figures", () => {
   it("sizes are decimal", () => {
@@ -26,6 +26,9 @@ describe("figures", () => {
     expect(dayGroup(noon - 37 * hour, noon)).toBe("week");
     expect(dayGroup(noon - 9 * 24 * hour, noon)).toBe("older");
     expect(ago(noon - 90_000, noon)).toBe("1 min ago");
+  });
+  it("peers are named by what differs", () => {
+    expect(shortPeer("12D3KooWQ7oAhtZ8wGqJ5nVbXk3fRz2yPdLcEmT4uNsY6aKjx9Qa")).toBe("Kjx9Qa");
   });
   it("identifiers keep both ends", () => {
     expect(shortId("12D3KooWQ7oAhtZ8wGq9Qa")).toBe("12D3Ko…q9Qa");

@@ -98,6 +98,11 @@ export function dayGroup(ms: number, now: number): DayGroup {
   return days <= 7 ? "week" : "older";
 }
 
+/** What the core calls a peer: all of their identifiers begin alike, so the end of it. */
+export function shortPeer(id: string): string {
+  return id.slice(-6);
+}
+
 /** The middle of a long identifier left out: `12D3Ko…x9Qa`. */
 export function shortId(id: string): string {
   return id.length <= 14 ? id : `${id.slice(0, 6)}…${id.slice(-4)}`;

@@ -69,6 +69,17 @@ class Money {
     return this.test ? t.money.inSentence(said) : said;
   }
 
+  /** An amount in a line that says once, at its end, what all of its amounts are worth. */
+  plain(units: string | bigint): string {
+    return `${amount(units, "brief")} ${this.symbol}`;
+  }
+
+  /** Such a line; on a test network it says that its amounts are worth nothing. */
+  line(parts: readonly string[]): string {
+    const marked = this.test && parts.some((part) => part.includes(this.symbol));
+    return (marked ? [...parts, t.money.worthNothing] : parts).join(" · ");
+  }
+
   /** A sentence of the core, with what every amount on a test network must say. */
   label(text: string): string {
     if (!this.test || !this.network) return text;

@@ -1,6 +1,6 @@
 // The English words of money: wallet, earnings, prices, votes. Part of en.ts.
 
-const plural = (n: number, one: string, many: string): string => `${n.toLocaleString("en-US")} ${n === 1 ? one : many}`;
+import { plural } from "./plural";
 
 export const money = {
   worthNothing: "worth nothing",

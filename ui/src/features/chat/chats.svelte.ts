@@ -9,6 +9,8 @@ import { attempt, toasts } from "../../lib/toasts.svelte";
 import { t } from "../../text";
 import { blankChat, Session } from "./session.svelte";
 
+const ALL_CHATS = "chats.json";
+
 class Chats {
   /** Null until the core has answered once. */
   list = $state.raw<ChatSummary[] | null>(null);
@@ -19,11 +21,15 @@ class Chats {
   /** Raised to ask the composer and the search field for the focus. */
   focusComposer = $state(0);
   focusSearch = $state(0);
+  /** Words are looked for in the open chat; raised to ask for the focus again, 0 while it is not done. */
+  finding = $state(0);
   renaming = $state<string | null>(null);
   /** The message that a search hit points to. */
   target = $state<string | null>(null);
   /** Chats with a running answer stay alive while another one is shown. */
   private running = new SvelteMap<string, Session>();
+  /** Words that were typed and not sent, by the chat they were typed in; they live as long as the window. */
+  private drafts = new Map<string, string>();
 
   async load(): Promise<void> {
     const list = await attempt(backend().chatsList());
@@ -44,14 +50,14 @@ class Chats {
   }
 
   fresh(temporary = false): void {
-    this.keepRunning();
-    this.open = new Session(this.blank(temporary));
+    this.leave();
+    this.open = this.enter(this.blank(temporary));
     this.shown();
   }
 
   async show(id: string, message: string | null = null): Promise<void> {
     if (this.open.view.id !== id) {
-      this.keepRunning();
+      this.leave();
       const running = this.running.get(id);
       if (running) {
         this.open = running;
@@ -59,7 +65,7 @@ class Chats {
       } else {
         const view = await attempt(message ? backend().chatChoose(id, message) : backend().chatOpen(id));
         if (!view) return;
-        this.open = new Session(view);
+        this.open = this.enter(view);
       }
     } else if (message && !this.open.turns.some((turn) => turn.id === message)) {
       await this.open.choose(message);
@@ -70,7 +76,7 @@ class Chats {
 
   /** After a summary: the new chat with the question that did not fit. */
   showView(session: Session): void {
-    this.keepRunning();
+    this.leave();
     this.open = session;
     this.shown();
   }
@@ -97,9 +103,10 @@ class Chats {
     if (!done) return;
     this.list = this.list?.filter((chat) => chat.id !== id) ?? null;
     this.hits = this.hits?.filter((hit) => hit.chat !== id) ?? null;
+    if (wasOpen) this.leave();
     this.running.delete(id);
     if (wasOpen) {
-      this.open = new Session(this.blank(false));
+      this.open = this.enter(this.blank(false));
       this.focusComposer++;
     }
     toasts.say(t.chats.deleted(title), {
@@ -112,6 +119,40 @@ class Chats {
             .then(() => (wasOpen ? this.show(id) : undefined)),
         ),
     });
+  }
+
+  /** All of them, with the same way back. */
+  async removeAll(): Promise<void> {
+    const ids = (this.list ?? []).map((chat) => chat.id);
+    const open = ids.includes(this.open.view.id) ? this.open.view.id : null;
+    if (open !== null) this.leave();
+    const gone: string[] = [];
+    for (const id of ids) {
+      if (!(await attempt(backend().chatDelete(id).then(() => true)))) break;
+      this.running.delete(id);
+      gone.push(id);
+    }
+    this.hits = null;
+    await this.load();
+    if (open !== null && gone.includes(open)) this.open = this.enter(this.blank(false));
+    if (gone.length > 0) toasts.say(t.chats.allDeleted(gone.length), { label: t.common.undo, run: () => void this.restore(gone) });
+  }
+
+  private async restore(ids: string[]): Promise<void> {
+    for (const id of ids) await attempt(backend().chatRestore(id));
+    await this.load();
+  }
+
+  /** Every chat in one file. */
+  async exportAll(): Promise<void> {
+    const texts: string[] = [];
+    for (const { id } of this.list ?? []) {
+      const text = await attempt(backend().chatExport(id, "json"));
+      if (text === null) return;
+      texts.push(text.trim());
+    }
+    const path = await attempt(backend().saveText(ALL_CHATS, `[\n${texts.join(",\n")}\n]\n`));
+    if (path) toasts.say(t.chats.exported(path));
   }
 
   async export(id: string, title: string, format: "markdown" | "json"): Promise<void> {
@@ -144,9 +185,25 @@ class Chats {
     return blankChat(temporary, settings.value?.place ?? "local", models.preferred);
   }
 
-  private keepRunning(): void {
+  /** What of the open chat must not be lost when another one is shown. */
+  private leave(): void {
+    this.finding = 0;
     for (const [id, session] of this.running) if (!session.answering) this.running.delete(id);
-    if (this.open.answering && this.open.saved) this.running.set(this.open.view.id, this.open);
+    const { view, draft } = this.open;
+    if (this.open.answering && this.open.saved) this.running.set(view.id, this.open);
+    // Of a temporary chat nothing is kept.
+    if (view.temporary) return;
+    if (draft.trim()) this.drafts.set(view.id, draft);
+    else this.drafts.delete(view.id);
+  }
+
+  /** A chat with the words that were typed in it and not sent. */
+  private enter(view: ChatView): Session {
+    const session = new Session(view);
+    if (view.temporary) return session;
+    session.draft = this.drafts.get(view.id) ?? "";
+    this.drafts.delete(view.id);
+    return session;
   }
 
   private shown(): void {

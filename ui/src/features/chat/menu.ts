@@ -11,7 +11,7 @@ import { chats } from "./chats.svelte";
 /** What can be done with a chat, the same in the sidebar and in its header. */
 export function chatActions(chat: { id: string; title: string; pinned: boolean }): MenuItem[] {
   return [
-    { kind: "item", label: t.chats.rename, icon: Pencil, run: () => (chats.renaming = chat.id) },
+    { kind: "item", label: t.chats.rename, icon: Pencil, takesFocus: true, run: () => (chats.renaming = chat.id) },
     {
       kind: "item",
       label: chat.pinned ? t.chats.unpin : t.chats.pin,

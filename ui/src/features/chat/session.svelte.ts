@@ -1,7 +1,7 @@
 // One conversation as it is open in the window: its path, its running answer, and the question that must be
 // settled before something is sent (consent, a full context).
 import { backend, errorView } from "../../backend/backend";
-import type { AnswerEvent, ChatPatch, ChatView, ErrorView, ModelRow, Phase, Place } from "../../backend/types";
+import type { AnswerEvent, ChatPatch, ChatView, ErrorView, ModelRow, Phase, Place, Sampling } from "../../backend/types";
 import { models } from "../../lib/models.svelte";
 import { attempt } from "../../lib/toasts.svelte";
 import { t } from "../../text";
@@ -22,6 +22,11 @@ function temperatureFor(model: ModelRow | null): number {
   return model?.starter ? 0 : 0.7;
 }
 
+/** What a new chat with this model begins with. */
+export function usualSampling(model: ModelRow | null): Sampling {
+  return { temperature: temperatureFor(model), topK: 40, topP: 0.95, minP: 0.05, repeatPenalty: 1, maxOut: 1024, seed: null };
+}
+
 export function blankChat(temporary: boolean, place: Place, model: ModelRow | null = null): ChatView {
   return {
     id: UNSAVED,
@@ -33,7 +38,7 @@ export function blankChat(temporary: boolean, place: Place, model: ModelRow | nu
     peer: null,
     consented: false,
     systemPrompt: null,
-    sampling: { temperature: temperatureFor(model), topK: 40, topP: 0.95, minP: 0.05, repeatPenalty: 1, maxOut: 1024, seed: null },
+    sampling: usualSampling(model),
     onFull: "ask",
     messages: [],
     contextUsed: 0,
@@ -81,6 +86,11 @@ export class Session {
 
   async reload(): Promise<void> {
     if (this.saved && !this.view.temporary) this.take(await backend().chatOpen(this.view.id));
+  }
+
+  /** A chat that is not written to disk; chosen before the first message, and what was typed and set stays. */
+  setTemporary(temporary: boolean): void {
+    if (!this.saved) this.view = { ...this.view, temporary };
   }
 
   async update(patch: ChatPatch): Promise<void> {

@@ -18,9 +18,10 @@ export function youAsk(asked: AskedPrice | null, say: Say): string | null {
   return isZero(asked.output) ? t.price.free : say(asked.output);
 }
 
-/** Both, a line each under the model's name. */
-export function priceLines(asked: AskedPrice | null, offer: OfferPrice | null, say: Say): string[] {
+/** Both, and for how much of an answer: the parts of one line under the model. */
+export function priceParts(asked: AskedPrice | null, offer: OfferPrice | null, say: Say): string[] {
   const [own, others] = [youAsk(asked, say), othersAsk(offer, say)];
   const word = (amount: string) => (amount === t.price.free ? t.price.nothing : amount);
-  return [own === null ? null : t.models.youAsk(word(own)), others === null ? null : t.models.othersAsk(word(others))].filter((line) => line !== null);
+  const priced = [own, others].some((amount) => amount !== null && amount !== t.price.free);
+  return [own === null ? null : t.models.youAsk(word(own)), others === null ? null : t.models.othersAsk(word(others)), priced ? t.modes.written : null].filter((part) => part !== null);
 }

@@ -59,10 +59,10 @@ pub enum NetworkError {
         /// The address that was tried.
         address: String,
     },
-    /// A node answers there, and closed the connection before it knew who we are: it has limits on how many come, from one address
-    /// and in all.
+    /// A node answers there, and closed the connection before it said who it is: it has limits on how many come, from one address and
+    /// in all, or it does not want us.
     #[error(
-        "{address} lets nobody in from here just now: it has as many connections as it takes, or as many new ones"
+        "{address} turns this computer away: it has as many connections from here as it takes, or does not want this one"
     )]
     TurnedAway {
         /// The address that was tried.

@@ -8,7 +8,7 @@ use std::{
 use futures::{StreamExt, TryStreamExt, stream};
 use protocol::{
     ModelDigest, ModelRef, NetworkId, PeerId,
-    head::{HeadFetch, MAX_CHUNK, MAX_HEAD},
+    head::{HeadFetch, HeadStatus, MAX_CHUNK, MAX_HEAD},
     offer::{Offer, SignedEnvelope},
     quote::{Quote, QuoteRequest},
 };
@@ -39,6 +39,11 @@ const FOUND_QUEUE: usize = 64;
 const PIECES_AHEAD: usize = 4;
 /// Only where the first one came within this time: on a slower link four would take from each other what one needs to come in time.
 const FAST_PIECE: Duration = Duration::from_secs(2);
+
+/// A peer that sends pieces to others is asked for the same one again after this time: it reads one in milliseconds.
+const PIECE_AGAIN: Duration = Duration::from_millis(250);
+/// How often it is asked for one piece: five seconds of others' pieces. Another peer may have the head as well.
+const PIECE_TRIES: usize = 20;
 
 /// How long [`Network::shutdown`] waits for the loop: it closes connections politely for one second at most.
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(3);
@@ -327,7 +332,7 @@ impl Network {
     }
 
     /// Fetches the head of a model file from a peer, in chunks, and returns it if and only if its SHA-256 and length are those
-    /// of `model`.
+    /// of `model`. A peer that has too much to do is asked again for a few seconds.
     ///
     /// # Errors
     /// [`NetworkError::HeadTooLarge`] before anything is sent, [`NetworkError::HeadNotHeld`], [`NetworkError::HeadDigest`], and
@@ -342,14 +347,25 @@ impl Network {
             len: model.head_len,
             max: MAX_HEAD,
         })?;
-        let piece = |offset| async move {
-            self.ask(|reply| Command::HeadPiece {
+        let ask = async |offset| {
+            let command = |reply| Command::HeadPiece {
                 peer,
                 model: model.digest,
                 offset,
                 reply,
-            })
-            .await?
+            };
+            self.ask(command).await?
+        };
+        let ask = &ask;
+        let piece = |offset| async move {
+            for _ in 1..PIECE_TRIES {
+                let answer = ask(offset).await?;
+                if answer.status() != HeadStatus::Busy {
+                    return Ok(answer);
+                }
+                tokio::time::sleep(PIECE_AGAIN).await;
+            }
+            ask(offset).await
         };
         let mut offsets = (0..model.head_len).step_by(MAX_CHUNK);
         let begun = Instant::now();

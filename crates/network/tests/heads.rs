@@ -6,7 +6,7 @@ mod common;
 use std::io::Write;
 
 use common::{QUIC, TCP, TestNode, head};
-use network::{HeadSource, NetworkError};
+use network::{HeadRequest, HeadSource, NetworkError};
 use protocol::HeadDigest;
 
 /// Answers every request for a head with this, and counts them.
@@ -115,6 +115,46 @@ async fn a_head_that_nobody_has_or_may_send_is_an_error() {
         matches!(answer, Err(NetworkError::NotConnected { .. })),
         "{answer:?}"
     );
+}
+
+/// Pieces that a node reads at once.
+const READS: usize = 8;
+
+#[tokio::test]
+async fn heads_come_from_a_node_that_has_more_to_read_than_it_does_at_once() {
+    let mut server = TestNode::listening(11, &[QUIC]).await;
+    let heads: Vec<_> = (0..READS + 4).map(|at| head(1000, at as u8)).collect();
+    let all = heads.clone();
+    let (_, nobody) = tokio::sync::mpsc::channel(1);
+    let mut asked = std::mem::replace(&mut server.inbound.heads, nobody);
+    tokio::spawn(async move {
+        let (mut waiting, mut was_full) = (Vec::new(), false);
+        while let Some(request) = asked.recv().await {
+            waiting.push(request);
+            if !was_full && waiting.len() < READS {
+                continue;
+            }
+            if !was_full {
+                // All places are taken; whoever comes now is told that it is busy.
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                was_full = true;
+            }
+            for HeadRequest { model, reply, .. } in waiting.drain(..) {
+                let held = all.iter().find(|(_, held)| held.digest == model);
+                let _ = reply.send(held.map(|(bytes, _)| HeadSource::Bytes(bytes.clone())));
+            }
+        }
+    });
+    let client = TestNode::dialing(12).await;
+    client.connect(&server).await;
+    let (network, from) = (&client.network, server.id());
+    let fetches = heads
+        .iter()
+        .map(|(_, model)| network.fetch_head(&from, model));
+    let fetched = futures::future::join_all(fetches).await;
+    for (fetched, (bytes, _)) in fetched.into_iter().zip(&heads) {
+        assert_eq!(fetched.unwrap(), *bytes);
+    }
 }
 
 #[tokio::test]

@@ -357,11 +357,16 @@ impl Loop {
     /// The last connection to a peer closed before it introduced itself.
     pub(super) fn dial_lost(&mut self, peer: &PeerId) {
         for dial in self.dials.take(|dial| dial.peer.as_ref() == Some(peer)) {
-            let reason = "it closed the connection right after the handshake".to_owned();
-            drop(dial.reply.send(Err(NetworkError::Unreachable {
-                address: dial.address,
-                reason,
-            })));
+            let address = dial.address;
+            let error = match address.contains("/p2p-circuit") {
+                // Whoever ended it may be the relay.
+                true => NetworkError::Unreachable {
+                    address,
+                    reason: "the connection ended right after the handshake".to_owned(),
+                },
+                false => NetworkError::TurnedAway { address },
+            };
+            drop(dial.reply.send(Err(error)));
         }
     }
 

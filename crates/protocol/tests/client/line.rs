@@ -134,6 +134,23 @@ fn of_three_lines_the_longest_is_left_and_looked_at_again_later() {
 }
 
 #[test]
+fn a_place_in_line_is_kept_where_an_answer_broke_and_more_could_be_asked() {
+    let mut client = running((1..=4).map(candidate).collect(), Local::Never);
+    let silent = MAX_SILENCE_MS + 10;
+    assert_eq!(
+        connects(&client.step(Event::Tick, at(silent))),
+        [peer(2)],
+        "the first is silent"
+    );
+    connected(&mut client, 1, silent);
+    let actions = say(&mut client, 1, queued(1), silent + 5);
+    assert_eq!(connects(&actions), [peer(3)]);
+    connected(&mut client, 2, silent + 5);
+    let actions = say(&mut client, 2, queued(0), silent + 200);
+    assert_eq!((left(&actions), connects(&actions)), (vec![], vec![]));
+}
+
+#[test]
 fn who_lets_us_wait_and_falls_silent_is_left() {
     let mut client = waiting(1);
     let patience = MAX_SILENCE_MS + 10;

@@ -132,7 +132,9 @@ impl Client {
             .attempts
             .iter()
             .position(|attempt| match &attempt.state {
-                State::Connecting { kept, .. } | State::Opened { kept, .. } => kept.is_none(),
+                State::Connecting { kept, .. } => kept.is_none(),
+                // Whoever lets us wait in line says so all the time.
+                State::Opened { kept, line, .. } => kept.is_none() && line.is_none(),
                 State::Running { .. } | State::Local { .. } => false,
             });
         if let Some(mute) = mute {

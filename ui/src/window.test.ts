@@ -121,19 +121,19 @@ describe("files dragged over the window", () => {
     const added = vi.spyOn(core, "modelAdd").mockResolvedValue({ name: "Mine" } as ModelRow);
     drag({ kind: "over" });
     await vi.waitFor(() => expect(said()).toContain(t.models.drop));
-    drag({ kind: "dropped", paths: ["/home/me/notes.txt", "/home/me/Mine.GGUF"] });
+    drag({ kind: "dropped", paths: ["/data/notes.txt", "/data/Mine.GGUF"] });
     await vi.waitFor(() => expect(toasts.list.at(-1)?.text).toBe(t.models.added("Mine")));
-    expect(added.mock.calls).toEqual([["/home/me/Mine.GGUF"]]);
+    expect(added.mock.calls).toEqual([["/data/Mine.GGUF"]]);
     expect(places.place).toBe("models");
     expect(said()).not.toContain(t.models.drop);
   });
 
   it("are left alone where none is a model, and a refusal is said under Models", async () => {
     const added = vi.spyOn(core, "modelAdd");
-    drag({ kind: "dropped", paths: ["/home/me/notes.txt"] });
+    drag({ kind: "dropped", paths: ["/data/notes.txt"] });
     await vi.waitFor(() => expect(toasts.list.at(-1)?.text).toBe(t.models.dropOther));
     expect(added).not.toHaveBeenCalled();
-    drag({ kind: "dropped", paths: ["/home/me/phi-3.gguf"] });
+    drag({ kind: "dropped", paths: ["/data/phi-3.gguf"] });
     await vi.waitFor(() => expect(said()).toContain("cannot run that architecture"));
   });
 });

@@ -89,13 +89,13 @@ enum Task {
     },
     /// Load a real worker with everything at once, and check that memory stays flat and nothing is lost.
     Soak {
-        /// For how long.
-        #[arg(long, default_value_t = soak::MINUTES)]
-        minutes: f64,
-        /// Instead: kill both sides of paid answers at random moments, and check that no unit is lost or doubled.
-        #[arg(long, conflicts_with = "minutes")]
+        /// For how long, or with --money for how long at most [default: 60, with --money 150]
+        #[arg(long)]
+        minutes: Option<f64>,
+        /// Instead: random histories of money, and both sides of paid answers killed at random moments; no unit is lost or doubled.
+        #[arg(long)]
         money: bool,
-        /// How often, with --money.
+        /// How many kills, with --money.
         #[arg(long, default_value_t = soak::KILLS, requires = "money")]
         kills: u64,
     },
@@ -162,8 +162,10 @@ fn dispatch(house: &House, task: Task) -> Result<(), Failure> {
         Task::Bench { what } => bench::bench(house, &what),
         Task::Fuzz { seconds, targets } => fuzz::fuzz(house, seconds, &targets),
         Task::Soak {
-            money: true, kills, ..
-        } => soak::money(house, kills),
+            money: true,
+            kills,
+            minutes,
+        } => soak::money(house, kills, minutes),
         Task::Soak { minutes, .. } => soak::soak(house, minutes),
         Task::Contracts { write } => {
             let abi = if write {

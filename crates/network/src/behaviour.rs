@@ -80,7 +80,7 @@ pub(crate) fn swarm(
 ) -> Result<Swarm<Behaviour>, NetworkError> {
     let local = keypair.public().to_peer_id();
     let (query, request) = (
-        lines.patience(providers::QUERY),
+        lines.patience(providers::FORGOTTEN),
         lines.patience(providers::REQUEST),
     );
     let exchanges =

@@ -8,7 +8,7 @@
 //! over once and for good; sixteen that move every midnight spread the load and make the attacker begin anew.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     num::NonZeroUsize,
     task::{Context, Poll},
     time::{Duration, Instant},
@@ -38,12 +38,14 @@ pub(crate) const PROTOCOL: StreamProtocol = StreamProtocol::new("/decentralgpt/k
 /// A laptop that was closed is gone from every list within the hour. libp2p's own default is two days.
 const RECORD_LIVES: Duration = Duration::from_secs(60 * 60);
 /// Three times within a record's life.
-const PUBLISH_EVERY: Duration = Duration::from_secs(20 * 60);
+pub(crate) const PUBLISH_EVERY: Duration = Duration::from_secs(20 * 60);
 /// How often the table is gone through and its peers are dialled: twice within the life of a record. What is asked meanwhile keeps
 /// it fresh where it matters; libp2p's own five minutes would make an idle node dial its neighbourhood all day.
 const REFRESH_EVERY: Duration = Duration::from_secs(30 * 60);
 /// No person waits longer; who was found until then is told.
 pub(crate) const QUERY: Duration = Duration::from_secs(20);
+/// When libp2p itself ends a walk. It throws away what a walk found that was to lead to a record, so ours has to come first.
+pub(crate) const FORGOTTEN: Duration = Duration::from_secs(60);
 /// A peer that has not answered one question of a walk by then will not.
 pub(crate) const REQUEST: Duration = Duration::from_secs(10);
 /// Requests of one query at a time, and disjoint paths it takes: an attacker on one path does not hide what is on the others.
@@ -154,6 +156,8 @@ pub(crate) struct Kad {
     answering: bool,
     /// Peers that asked too often, until the loop looks.
     over_rate: Vec<PeerId>,
+    /// Walks under way, and since when.
+    walks: HashMap<kad::QueryId, Instant>,
     /// Nobody enters the table any more, and walks that libp2p begins by itself to fill it are ended: a scenario says who is in it.
     #[cfg(feature = "lab")]
     pub(crate) table_is_given: bool,
@@ -163,7 +167,7 @@ pub(crate) struct Kad {
 const OVER_RATE: usize = 256;
 
 impl Kad {
-    /// A walk may take `query`, and one request of it `request`.
+    /// libp2p lets a walk take `query`, and one request of it `request`.
     pub(crate) fn new(local: PeerId, query: Duration, request: Duration) -> Self {
         let mut config = kad::Config::new(PROTOCOL);
         config
@@ -188,6 +192,7 @@ impl Kad {
             rates: Buckets::per_peer(limits::ROUTING),
             answering: false,
             over_rate: Vec::new(),
+            walks: HashMap::new(),
             #[cfg(feature = "lab")]
             table_is_given: false,
         }
@@ -325,9 +330,12 @@ impl Kad {
     }
 
     /// Says that we stand under this key, now and every twenty minutes.
-    pub(crate) fn provide(&mut self, key: &Key) {
-        if let Err(error) = self.inner.start_providing(RecordKey::new(key)) {
-            tracing::warn!(%error, "a provider record could not be kept");
+    pub(crate) fn provide(&mut self, key: &Key, now: Instant) {
+        match self.inner.start_providing(RecordKey::new(key)) {
+            Ok(walk) => {
+                self.walks.insert(walk, now);
+            }
+            Err(error) => tracing::warn!(%error, "a provider record could not be kept"),
         }
     }
 
@@ -337,8 +345,26 @@ impl Kad {
     }
 
     /// Begins to look for providers.
-    pub(crate) fn find(&mut self, key: &Key) -> kad::QueryId {
-        self.inner.get_providers(RecordKey::new(key))
+    pub(crate) fn find(&mut self, key: &Key, now: Instant) -> kad::QueryId {
+        let walk = self.inner.get_providers(RecordKey::new(key));
+        self.walks.insert(walk, now);
+        walk
+    }
+
+    /// Ends the walks that have had their time. A record that a walk was to lead to goes to the nearest of those that answered: where
+    /// many of a table are gone, that is most walks, and whoever waited for all of them would not be found.
+    pub(crate) fn end_late_walks(&mut self, now: Instant) {
+        let begun = std::mem::take(&mut self.walks);
+        for mut walk in self.inner.iter_queries_mut() {
+            // Those that libp2p begins, to say again where we stand, are noticed here.
+            let mut since = begun.get(&walk.id()).copied().unwrap_or(now);
+            if now.saturating_duration_since(since) >= QUERY {
+                walk.finish();
+                // What comes next of it has the same number: the record's way, or the next part of the table.
+                since = now;
+            }
+            self.walks.insert(walk.id(), since);
+        }
     }
 
     /// Forgets records that are over.
@@ -503,6 +529,8 @@ impl NetworkBehaviour for Kad {
 
 #[cfg(test)]
 mod tests {
+    use std::task::Waker;
+
     use libp2p::kad::ProviderRecord;
 
     use super::*;
@@ -516,7 +544,7 @@ mod tests {
 
     #[test]
     fn a_record_is_kept_without_addresses_its_sender_could_not_have() {
-        let mut kad = Kad::new(PeerId::random(), QUERY, REQUEST);
+        let mut kad = Kad::new(PeerId::random(), FORGOTTEN, REQUEST);
         let (key, provider) = (key(NETWORK, Some(&model(1)), 1, 1), PeerId::random());
         let addresses = [
             "/ip4/198.51.100.1/tcp/1",
@@ -586,8 +614,35 @@ mod tests {
     }
 
     #[test]
+    fn a_walk_that_has_had_its_time_ends_with_whom_it_met() {
+        let mut kad = Kad::new(PeerId::random(), FORGOTTEN, REQUEST);
+        let address = "/ip4/198.51.100.1/tcp/1".parse().unwrap();
+        assert!(kad.add(&PeerId::random(), address), "and it never answers");
+        let begin = Instant::now();
+        kad.provide(&key(NETWORK, Some(&model(1)), 1, 1), begin);
+        let mut published = |at| {
+            kad.end_late_walks(at);
+            let mut cx = Context::from_waker(Waker::noop());
+            let mut ends = Vec::new();
+            while let Poll::Ready(event) = kad.poll(&mut cx) {
+                if let ToSwarm::GenerateEvent(kad::Event::OutboundQueryProgressed {
+                    result: kad::QueryResult::StartProviding(ended),
+                    ..
+                }) = event
+                {
+                    ends.push(ended.is_ok());
+                }
+            }
+            ends
+        };
+        assert!(published(begin).is_empty());
+        assert!(published(begin + QUERY - Duration::from_millis(1)).is_empty());
+        assert_eq!(published(begin + QUERY), [true], "not a failure");
+    }
+
+    #[test]
     fn one_site_takes_only_its_share_of_the_table() {
-        let mut kad = Kad::new(PeerId::random(), QUERY, REQUEST);
+        let mut kad = Kad::new(PeerId::random(), FORGOTTEN, REQUEST);
         let add = |kad: &mut Kad, address: &str| {
             (0..1000)
                 .filter(|_| kad.add(&PeerId::random(), address.parse().unwrap()))

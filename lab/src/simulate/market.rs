@@ -12,7 +12,7 @@ use node::route::{
 };
 use protocol::{ModelDigest, PeerId, price::Prices};
 
-use super::SEARCHES_PER_HOUR;
+use super::outcome::SEARCHES_PER_HOUR;
 use crate::{
     figures::{Figures, Row, quantile},
     switch::link::Random,

@@ -22,36 +22,25 @@ use protocol::{
 use tokio::task::JoinSet;
 
 use super::{
-    Found, PUBLISH_EVERY, SEARCH_EVERY,
+    PUBLISH_EVERY, SEARCH_EVERY,
+    outcome::{Found, Run},
     scenario::{Machine, NETWORK, Scenario},
+    unix_ms,
 };
 use crate::error::LabError;
 
 /// After the last walk has had its time, records and offers are still on their way.
 const SETTLE: Duration = Duration::from_secs(3);
-/// How long an offer holds: longer than any run, as long as the product allows.
+/// How long an offer holds: longer than a run that counts.
 const OFFER_LIVES_MS: u64 = 25 * 60 * 1000;
-/// How often a node looks at its searches.
+/// How often a node looks at its walks and searches.
 const TICK: Duration = Duration::from_secs(1);
 
-/// What came of it.
-#[derive(Debug)]
-pub struct Real {
-    /// Of each client that wanted a few offers.
-    pub found: Vec<Found>,
-    /// Of each that wanted all.
-    pub all: Vec<Found>,
-    /// Requests of the table that each machine got while providers published.
-    pub publishing: Vec<u64>,
-    /// And while clients searched for a few.
-    pub searching: Vec<u64>,
-}
-
-/// Runs the whole scenario: these clients want so many offers, the others all.
+/// Runs the whole scenario; who wants a few offers wants so many.
 ///
 /// # Errors
 /// [`LabError`] when a node does not start.
-pub fn run(scenario: &Scenario, few: (&[usize], usize), all: &[usize]) -> Result<Real, LabError> {
+pub fn run(scenario: &Scenario, enough: usize) -> Result<Run, LabError> {
     let wires = Wires::default();
     let clock = wires.clock.clone();
     tokio::runtime::Builder::new_current_thread()
@@ -59,7 +48,7 @@ pub fn run(scenario: &Scenario, few: (&[usize], usize), all: &[usize]) -> Result
         .on_thread_park(move || clock.jump())
         .build()
         .map_err(LabError::system("no runtime for the nodes"))?
-        .block_on(whole(scenario, &wires, few, all))
+        .block_on(whole(scenario, &wires, enough))
 }
 
 struct Node {
@@ -71,12 +60,7 @@ struct Node {
 
 type Nodes = HashMap<usize, Node>;
 
-async fn whole(
-    scenario: &Scenario,
-    wires: &Wires,
-    (few, enough): (&[usize], usize),
-    all: &[usize],
-) -> Result<Real, LabError> {
+async fn whole(scenario: &Scenario, wires: &Wires, enough: usize) -> Result<Run, LabError> {
     let nodes = start(scenario, wires).await?;
     let asked = || -> Vec<u64> {
         (0..scenario.machines.len())
@@ -84,20 +68,25 @@ async fn whole(
             .collect()
     };
     let begun = asked();
+    // Walks end by the clock of the wires, which only these looks tell the nodes.
+    let mut looks = JoinSet::new();
     for provider in &scenario.providers {
         let machine = &scenario.machines[*provider];
         if let Some(node) = nodes.get(provider) {
             let offer = offer(scenario, machine)?;
+            looks.spawn(look(node.network.clone(), wires.clock.clone()));
             node.network.set_offers(vec![offer]).await;
         }
         wires.clock.sleep(PUBLISH_EVERY).await;
     }
     wires.clock.sleep(QUERY + SETTLE).await;
+    drop(looks);
     let published = asked();
-    eprintln!("{} real nodes have published", nodes.len());
+    let (few, greedy) = scenario.askers();
     let found = search(scenario, wires, &nodes, few, enough).await?;
     let searched = asked();
-    let all = search(scenario, wires, &nodes, all, usize::MAX).await?;
+    let all = search(scenario, wires, &nodes, greedy, usize::MAX).await?;
+    let searched_all = asked();
     let less = |after: &[u64], before: &[u64]| -> Vec<u64> {
         after
             .iter()
@@ -105,11 +94,12 @@ async fn whole(
             .map(|(after, before)| after - before)
             .collect()
     };
-    Ok(Real {
+    Ok(Run {
         found,
         all,
         publishing: less(&published, &begun),
         searching: less(&searched, &published),
+        searching_all: less(&searched_all, &searched),
     })
 }
 
@@ -175,6 +165,7 @@ fn wrong(error: impl std::fmt::Display) -> LabError {
 
 fn offer(scenario: &Scenario, machine: &Machine) -> Result<SignedEnvelope, LabError> {
     let signer = Signer::from_seed(machine.seed);
+    let now = unix_ms();
     let offer = Offer {
         network: NetworkId::new(NETWORK).map_err(wrong)?,
         peer: machine.peer,
@@ -198,8 +189,8 @@ fn offer(scenario: &Scenario, machine: &Machine) -> Result<SignedEnvelope, LabEr
         queue_max: 4,
         region: String::new(),
         software: "lab".to_owned(),
-        issued_unix_ms: scenario.unix_ms,
-        expires_unix_ms: scenario.unix_ms + OFFER_LIVES_MS,
+        issued_unix_ms: now,
+        expires_unix_ms: now + OFFER_LIVES_MS,
         seq: 1,
         engine_class: String::new(),
         free_tokens: 1024,

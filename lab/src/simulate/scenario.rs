@@ -160,10 +160,11 @@ impl Scenario {
         lab::keys_today(NETWORK, &self.model, self.unix_ms)
     }
 
-    /// How many of the clients, the last ones, want every offer.
+    /// The clients that want a few offers, and those that want every one: a fifth of them.
     #[must_use]
-    pub fn greedy(&self) -> usize {
-        self.size.clients / 5
+    pub fn askers(&self) -> (&[usize], &[usize]) {
+        let greedy = self.clients.len() / 5;
+        self.clients.split_at(self.clients.len() - greedy)
     }
 
     /// Whether a machine provides the model.

@@ -13,7 +13,8 @@ use std::{
 use network::lab::{self, CONNECTIONS_OUT, DIALS_OUT, Key, QUERY, Search, Store};
 
 use super::{
-    Found, PUBLISH_EVERY, SEARCH_EVERY,
+    PUBLISH_EVERY, SEARCH_EVERY,
+    outcome::Found,
     scenario::{Scenario, distance},
     walk::Walk,
 };
@@ -120,10 +121,7 @@ pub struct World<'a> {
     errands: Vec<Errand>,
     hunts: Vec<Hunt>,
     random: Random,
-    /// Requests of the table that each machine got.
-    pub asked: Vec<u64>,
-    /// Publications that came to nothing, since the walk took too long.
-    pub late: u64,
+    asked: Vec<u64>,
 }
 
 impl<'a> World<'a> {
@@ -144,7 +142,6 @@ impl<'a> World<'a> {
             hunts: Vec::new(),
             random: Random::new(scenario.size.seed),
             asked: vec![0; scenario.machines.len()],
-            late: 0,
             scenario,
         }
     }
@@ -157,6 +154,12 @@ impl<'a> World<'a> {
             at += PUBLISH_EVERY;
         }
         self.run();
+    }
+
+    /// Requests of the table that each machine got since this was asked last.
+    pub fn take_asked(&mut self) -> Vec<u64> {
+        let none = vec![0; self.asked.len()];
+        std::mem::replace(&mut self.asked, none)
     }
 
     /// These clients search until each has enough, one beginning after the other; until that is over.
@@ -205,7 +208,6 @@ impl<'a> World<'a> {
                 Happens::Pulled { from, to, offers } => self.on_pulled(from, to, &offers),
                 Happens::Late(errand) => {
                     if !self.errands[errand].done {
-                        self.late += u64::from(self.errands[errand].hunt.is_none());
                         self.end(errand);
                     }
                 }
@@ -278,12 +280,6 @@ impl<'a> World<'a> {
             return self.walk_on(errand);
         }
         if self.errands[errand].walk.over() {
-            if self.errands[errand].hunt.is_none() {
-                for to in self.errands[errand].walk.nearest() {
-                    let at = self.now + self.scenario.way(who, to);
-                    self.happens(at, Happens::Keep { to, errand });
-                }
-            }
             self.end(errand);
         }
     }
@@ -294,11 +290,18 @@ impl<'a> World<'a> {
         one.walk.failed(machine, far);
     }
 
+    /// A walk has got where it leads, or has had its time: a record goes to the nearest of those that answered.
     fn end(&mut self, errand: usize) {
-        self.errands[errand].done = true;
-        if let Some(hunt) = self.errands[errand].hunt {
+        let one = &mut self.errands[errand];
+        one.done = true;
+        if let Some(hunt) = one.hunt {
             self.hunts[hunt].steps.walked(errand);
-            self.go_on(hunt);
+            return self.go_on(hunt);
+        }
+        let (who, nearest) = (one.who, one.walk.nearest());
+        for to in nearest {
+            let at = self.now + self.scenario.way(who, to);
+            self.happens(at, Happens::Keep { to, errand });
         }
     }
 

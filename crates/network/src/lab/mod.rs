@@ -27,7 +27,7 @@ pub(crate) use self::wires::Wire;
 pub use self::{
     clock::{Clock, Sleep},
     plain::{
-        CONNECTIONS_OUT, DIALS_OUT, Key, QUERY, Search, Store, address, keys_of, keys_today,
+        CONNECTIONS_OUT, DIALS_OUT, Key, QUERY, SAID_AGAIN, Search, Store, address, keys_of, keys_today,
         peer_of, place_of, place_of_key,
     },
     wires::Wires,
@@ -69,7 +69,7 @@ pub(crate) struct Lab {
 }
 
 impl Lab {
-    /// The time of searches.
+    /// The time of walks and searches.
     pub(crate) fn now(&self) -> Option<Instant> {
         self.clock.as_ref().map(Clock::instant)
     }
@@ -147,7 +147,7 @@ pub async fn know(
         .await
 }
 
-/// Has a node look at its searches, as each second does.
+/// Has a node look at its walks and searches, as each second does.
 ///
 /// # Errors
 /// [`NetworkError::Closed`] when the node has ended.

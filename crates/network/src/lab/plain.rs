@@ -25,6 +25,8 @@ pub const CONNECTIONS_OUT: usize = admission::ESTABLISHED_OUT as usize;
 pub const DIALS_OUT: usize = admission::PENDING_OUT as usize;
 /// A walk through the table ends by then.
 pub const QUERY: Duration = providers::QUERY;
+/// A provider says again where it stands after this time, by the system's clock.
+pub const SAID_AGAIN: Duration = providers::PUBLISH_EVERY;
 
 /// How long a record lives in a simulated store: longer than any scenario.
 const RECORD_LIVES: Duration = Duration::from_secs(60 * 60);

@@ -134,6 +134,7 @@ impl Loop {
         self.book.offers().filter(of_welcome).collect()
     }
 
+    /// The time of walks and searches.
     fn search_time(&self) -> Instant {
         #[cfg(feature = "lab")]
         if let Some(now) = self.lab.now() {
@@ -168,7 +169,7 @@ impl Loop {
             return true;
         }
         for key in search.steps.next_keys(now) {
-            let query = self.swarm.behaviour_mut().kad.find(&key);
+            let query = self.swarm.behaviour_mut().kad.find(&key, now);
             search.steps.walks_to(query, key);
         }
         self.dial_named(search, now);
@@ -227,12 +228,13 @@ impl Loop {
             &self.book.models(),
             peers::unix_ms(),
         );
+        let now = self.search_time();
         let kad = &mut self.swarm.behaviour_mut().kad;
         for key in self.routing.provided.difference(&wanted) {
             kad.withdraw(key);
         }
         for key in wanted.difference(&self.routing.provided) {
-            kad.provide(key);
+            kad.provide(key, now);
         }
         self.routing.provided = wanted;
     }
@@ -267,6 +269,8 @@ impl Loop {
             self.refusals.requests += 1;
             self.over_rate(peer);
         }
+        let walks_end = self.search_time();
+        self.swarm.behaviour_mut().kad.end_late_walks(walks_end);
         self.searches_go_on();
         if self
             .routing
@@ -285,8 +289,9 @@ impl Loop {
             self.routing.publish = false;
             self.routing.published = Some(now);
             self.provide();
+            let walks_begin = self.search_time();
             for key in &self.routing.provided {
-                self.swarm.behaviour_mut().kad.provide(key);
+                self.swarm.behaviour_mut().kad.provide(key, walks_begin);
             }
         }
     }

@@ -137,10 +137,28 @@ const pictures = [
   { name: "link", does: step(open("Regex for ISO dates"), (page) => page.getByRole("link", { name: "RFC 3339" }).click(), (page) => page.waitForTimeout(200)) },
   { name: "models", does: place("Models") },
   { name: "models-details", does: step(place("Models"), (page) => page.getByRole("button", { name: "Details of Llama 3.2 3B" }).click()), tall: true },
+  {
+    name: "models-cap",
+    does: step(
+      place("Models"),
+      (page) => page.getByRole("button", { name: "Details of Llama 3.2 3B" }).click(),
+      (page) => page.getByRole("button", { name: "Change the most that you pay for Llama 3.2 3B" }).click(),
+      (page) => page.waitForTimeout(250),
+    ),
+  },
   { name: "models-first", query: "scenario=first", does: place("Models") },
   { name: "models-empty", query: "scenario=first", does: step(place("Models"), (page) => page.getByRole("button", { name: "Offered by peers" }).click()) },
   { name: "models-refused", does: step(place("Models"), (page) => page.getByRole("button", { name: "Add a file" }).click(), (page) => page.waitForTimeout(150)) },
   { name: "node", does: step(place("Node"), (page) => page.getByRole("button", { name: "Check now" }).click(), (page) => page.getByText("only on this network").waitFor()), tall: true },
+  {
+    name: "node-clock",
+    does: step(
+      place("Node"),
+      (page) => page.getByRole("button", { name: "Check now" }).click(),
+      (page) => page.getByRole("button", { name: "The clock is right now" }).click(),
+      (page) => page.waitForTimeout(250),
+    ),
+  },
   { name: "node-off", query: "scenario=first", does: place("Node"), tall: true },
   {
     name: "node-switched-off",

@@ -17,6 +17,7 @@ export type {
   LogLine,
   Message,
   MessageState,
+  Meter,
   ModelRow,
   MoveReason,
   ModelsView,

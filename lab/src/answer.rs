@@ -51,6 +51,8 @@ pub struct Progress {
     /// The finished message.
     pub finished: Option<Value>,
     moving: Option<(String, u64, Instant)>,
+    /// Whom the program turned to since the last text.
+    asked: Vec<(String, Instant)>,
 }
 
 /// An answer that went on elsewhere.
@@ -64,6 +66,8 @@ pub struct Move {
     pub lost: Instant,
     /// From the last text of the one to the first text of the other.
     pub gap: Duration,
+    /// Whom the program turned to in that time, and when: whoever goes on is among them.
+    pub asked: Vec<(String, Instant)>,
 }
 
 impl Progress {
@@ -75,6 +79,10 @@ impl Progress {
         let event: Value = serde_json::from_str(line)
             .map_err(|_| LabError::Wrong(format!("a line that is no event: {line}")))?;
         match event["kind"].as_str().unwrap_or_default() {
+            "phase" => {
+                let peer = event["peer"].as_str().map(str::to_owned);
+                self.asked.extend(peer.map(|peer| (peer, at)));
+            }
             "placed" => {
                 let peer = event["peer"].as_str().unwrap_or("this computer").to_owned();
                 let index = event["index"].as_u64().unwrap_or(0);
@@ -99,12 +107,14 @@ impl Progress {
                 if let Some(last) = self.last_text {
                     self.longest_gap = self.longest_gap.max(at - last);
                 }
+                let asked = std::mem::take(&mut self.asked);
                 if let Some((from, index, lost)) = self.moving.take() {
                     self.moves.push(Move {
                         from,
                         index,
                         lost,
                         gap: at - lost,
+                        asked,
                     });
                 }
                 self.tokens = tokens;
@@ -441,11 +451,13 @@ mod tests {
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut progress = Progress::default();
         for (line, seconds) in [
+            (r#"{"kind":"phase","phase":"prefill","peer":"a"}"#, 0),
             (r#"{"kind":"placed","peer":"a","index":0}"#, 0),
             (
                 r#"{"kind":"text","append":"x","reasoning":false,"tokens":5}"#,
                 1,
             ),
+            (r#"{"kind":"phase","phase":"connecting","peer":"b"}"#, 2),
             (r#"{"kind":"placed","peer":"b","index":5}"#, 3),
             (
                 r#"{"kind":"text","append":"y","reasoning":false,"tokens":6}"#,
@@ -459,6 +471,7 @@ mod tests {
         };
         assert_eq!((moved.from.as_str(), moved.index), ("a", 5));
         assert_eq!(moved.gap, Duration::from_secs(3));
+        assert_eq!(moved.asked, [("b".to_owned(), at(2))]);
         let gap = progress.hear(r#"{"kind":"placed","peer":"c","index":7}"#, at(5));
         assert!(gap.is_err(), "an answer that goes on behind a gap is wrong");
     }

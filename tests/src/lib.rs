@@ -427,8 +427,14 @@ impl Serving {
 
     fn start_with(folder: Folder, starter: &Path, more: &[&str]) -> Self {
         let mut program = Running::start(folder.decentralgpt_with(starter).arg("serve").args(more));
-        let Some(address) = program.line() else {
-            panic!("serve ended: {:?}", program.wait())
+        let address = loop {
+            let Some(line) = program.line() else {
+                panic!("serve ended: {:?}", program.wait())
+            };
+            // Its first states may come before it listens.
+            if line.starts_with('/') {
+                break line;
+            }
         };
         let peer = address
             .rsplit_once("/p2p/")

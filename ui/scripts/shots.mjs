@@ -85,6 +85,16 @@ const pictures = [
     },
   },
   {
+    name: "chat-in-line",
+    query: "pace=600",
+    does: async (page) => {
+      await page.getByRole("radio", { name: "A peer" }).click();
+      await send(page, "Explain in three sentences why the sky is blue.");
+      await page.getByRole("button", { name: "Send to a peer" }).click();
+      await page.getByText("2nd in line").waitFor();
+    },
+  },
+  {
     name: "chat-streaming",
     query: "pace=60",
     does: async (page) => {

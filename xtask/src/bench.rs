@@ -165,13 +165,15 @@ pub(crate) fn report(house: &House, name: &str, rows: Vec<Row>) -> Result<(), Fa
         rows,
     };
     println!("\n{}", report.machine);
+    let names = report.rows.iter().map(|row| row.work.chars().count());
+    let widest = names.max().unwrap_or_default();
     println!(
-        "{:<24} {:>12} {:>12} {:>7}  {:<6} {:<8} peer",
+        "{:<widest$} {:>12} {:>12} {:>7}  {:<6} {:<8} peer",
         "work", "ours", "peer", "ratio", "unit", "goal"
     );
     for row in &report.rows {
         println!(
-            "{:<24} {:>12} {:>12} {:>7}  {:<6} {:<8} {}",
+            "{:<widest$} {:>12} {:>12} {:>7}  {:<6} {:<8} {}",
             row.work,
             number(row.ours),
             row.peer.map(number).unwrap_or_else(|| "-".to_owned()),

@@ -23,20 +23,26 @@ struct Report {
     passed: usize,
     /// What was not tried, by name, with the reason.
     skipped: Vec<String>,
+    /// Tests that failed first and passed then, by name.
+    unsteady: Vec<String>,
 }
 
 impl Report {
     fn one() -> Self {
+        Self::of(1)
+    }
+
+    fn of(passed: usize) -> Self {
         Self {
-            passed: 1,
-            skipped: Vec::new(),
+            passed,
+            ..Self::default()
         }
     }
 
     fn skip(what: impl Into<String>) -> Self {
         Self {
-            passed: 0,
             skipped: vec![what.into()],
+            ..Self::default()
         }
     }
 }
@@ -254,6 +260,9 @@ fn summary(rows: &[(&Stage, Outcome, Duration)], all: Duration) {
             for reason in &report.skipped {
                 println!("{:<10} {:>12}  · skipped: {reason}", "", "");
             }
+            for test in &report.unsteady {
+                println!("{:<10} {:>12}  · passed at the second try: {test}", "", "");
+            }
         }
     }
     println!("{:<10} {:>12}", "all", clock(all));
@@ -285,10 +294,7 @@ fn window(house: &House) -> Result<Report, Failure> {
         },
     )?;
     build::window_page(house)?;
-    Ok(Report {
-        passed: tests.max(1),
-        skipped: Vec::new(),
-    })
+    Ok(Report::of(tests.max(1)))
 }
 
 fn lints(house: &House) -> Result<Report, Failure> {
@@ -317,10 +323,7 @@ fn unchanged_bindings(house: &House) -> Result<Report, Failure> {
 
 fn contracts_hold(house: &House) -> Result<Report, Failure> {
     contracts::build(house, contracts::Abi::Check)?;
-    Ok(Report {
-        passed: contracts::test(house)?,
-        skipped: Vec::new(),
-    })
+    Ok(Report::of(contracts::test(house)?))
 }
 
 fn fetch_reference(house: &House) -> Result<Report, Failure> {
@@ -379,7 +382,7 @@ fn licences(house: &House) -> Result<Report, Failure> {
     ]))?;
     Ok(Report {
         passed: 1,
-        skipped: vec![advisories.to_owned()],
+        ..Report::skip(advisories)
     })
 }
 
@@ -411,6 +414,7 @@ fn fuzz_briefly(house: &House) -> Result<Report, Failure> {
     Ok(Report {
         passed: targets.len(),
         skipped: skipped.collect(),
+        ..Report::default()
     })
 }
 
@@ -443,7 +447,10 @@ fn lab_briefly(house: &House) -> Result<Report, Failure> {
     for form in [lab::Lab::Sim { short: true }, lab::Lab::Short] {
         skipped.extend(lab::lab(house, Some(&form), lab::MATRIX_MINUTES)?.skipped);
     }
-    Ok(Report { passed: 2, skipped })
+    Ok(Report {
+        skipped,
+        ..Report::of(2)
+    })
 }
 
 fn desktop(house: &House) -> Result<Report, Failure> {

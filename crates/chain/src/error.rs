@@ -148,20 +148,6 @@ pub enum ChainError {
     },
 }
 
-impl ChainError {
-    /// Whether the same may succeed later, without anybody doing anything.
-    pub fn is_retryable(&self) -> bool {
-        matches!(
-            self,
-            Self::Offline { .. }
-                | Self::Disagree { .. }
-                | Self::Unconfirmed { .. }
-                | Self::NotYet
-                | Self::PreviewOld { .. }
-        )
-    }
-}
-
 fn problems(tried: &[(String, String)]) -> String {
     tried
         .iter()

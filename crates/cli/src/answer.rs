@@ -195,10 +195,26 @@ fn waiting(phase: Phase, done: u64, total: u64, peer: Option<&str>) -> String {
     let place = place(peer);
     match phase {
         Phase::Connecting => format!("{place}: connecting"),
-        Phase::Queued => format!("{place}: waiting in its queue"),
+        Phase::Queued => match done {
+            0 => format!("{place}: waiting until it has time"),
+            1 => format!("{place}: next in line"),
+            number => format!("{place}: {} in line", ordinal(number)),
+        },
         Phase::Loading => format!("{place}: loading the model{share}"),
         Phase::Prefill => format!("{place}: reading the question{share}"),
     }
+}
+
+/// `2nd`, `3rd`, `11th`.
+fn ordinal(number: u64) -> String {
+    let ending = match (number % 10, number % 100) {
+        (_, 11..=13) => "th",
+        (1, _) => "st",
+        (2, _) => "nd",
+        (3, _) => "rd",
+        (_, _) => "th",
+    };
+    format!("{number}{ending}")
 }
 
 /// Model, places, tokens and speed.
@@ -250,6 +266,23 @@ mod tests {
             "12D3Ko…LvKXtf"
         );
         assert_eq!(short("älter"), "älter");
+    }
+
+    #[test]
+    fn a_place_in_line_is_a_number_that_people_say() {
+        let at = |done| waiting(Phase::Queued, done, 0, Some("p"));
+        assert_eq!(at(0), "peer p: waiting until it has time");
+        assert_eq!(at(1), "peer p: next in line");
+        assert_eq!(at(2), "peer p: 2nd in line");
+        for (number, said) in [
+            (3, "3rd"),
+            (4, "4th"),
+            (11, "11th"),
+            (12, "12th"),
+            (21, "21st"),
+        ] {
+            assert_eq!(ordinal(number), said);
+        }
     }
 
     #[test]

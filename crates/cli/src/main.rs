@@ -1,4 +1,4 @@
-//! The headless face of DecentralGPT: `decentralgpt chat | serve | models | peers | wallet | status | doctor`.
+//! The headless face of DecentralGPT: `decentralgpt chat`, `serve`, and what else [`arguments`] lists.
 //!
 //! It owns the command line: what may be typed, what goes to which stream, which exit code means what. It decides nothing of
 //! the product. Every command speaks to a node through its control socket: the one of a running window or `serve`, or one that

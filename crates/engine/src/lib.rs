@@ -83,7 +83,7 @@ pub use handle::{
     Loading, ProbedWorker, TextPiece, TextStream, WorkerKind, WorkerProgram, locate_worker,
     physical_cores, processor,
 };
-pub use model::{BatchRate, Benchmark, LoadProgress, ModelInfo, TextInfo};
+pub use model::{ARCHITECTURES, BatchRate, Benchmark, LoadProgress, ModelInfo, TextInfo};
 pub use request::{
     Asker, ChatMessage, ChatPrompt, Class, Constraint, EmbedRequest, Embeddings, Finish,
     GenerateEvent, GenerateRequest, GenerateStats, MAX_ASKER_BYTES, MAX_CONSTRAINT_BYTES,

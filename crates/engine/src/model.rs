@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+/// `general.architecture` of the files that this engine computes answers with.
+pub const ARCHITECTURES: [&str; 6] = ["llama", "qwen2", "qwen3", "qwen3moe", "gemma3", "phi3"];
+
 /// What the header of a file says: enough to tokenize, to render a chat and to judge whether it would fit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TextInfo {

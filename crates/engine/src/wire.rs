@@ -238,6 +238,10 @@ pub struct WorkerStats {
     pub rss_bytes: Option<u64>,
     /// Pages that sequences hold, of all models together; known prefixes that nobody reads are not counted.
     pub pages_in_use: u64,
+    /// Tokens of context that the network's sequences may hold together with the loaded model: what its pages hold of long
+    /// sequences, less what the owner's were promised.
+    #[serde(default)]
+    pub network_tokens: Option<u64>,
     /// What came of drafts since it started.
     pub drafts: Drafts,
 }

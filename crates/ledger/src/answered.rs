@@ -1,13 +1,14 @@
 //! What this computer answered for peers: by count, model and time, never by content.
 
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 
 use crate::handle::{blob32, from_sql, to_sql};
 use crate::money::vouchered_for;
 use crate::{Job, LedgerError};
 
-/// Rows of the list that are kept. Older ones go; their receipts stay.
+/// Rows of the list that are kept. Older ones go, and with them the receipts of those that were for nothing: strangers could fill
+/// the disk with both. A receipt of what was paid stays.
 pub const MAX_ANSWERED: u32 = 100_000;
 
 /// Whether a job is running, and whether it ended with a countersigned receipt.
@@ -113,10 +114,21 @@ pub(crate) fn started(connection: &mut Connection, new: &NewAnswer) -> rusqlite:
          ON CONFLICT (job) DO NOTHING",
         params![new.job, to_sql(new.at_ms), new.peer, new.model, new.model_digest],
     )?;
-    transaction.execute(
-        "DELETE FROM answered WHERE n <= (SELECT n FROM answered ORDER BY n DESC LIMIT 1 OFFSET ?1)",
-        [MAX_ANSWERED],
-    )?;
+    let oldest: Option<i64> = transaction
+        .query_row(
+            "SELECT n FROM answered ORDER BY n DESC LIMIT 1 OFFSET ?1",
+            [MAX_ANSWERED],
+            |row| row.get(0),
+        )
+        .optional()?;
+    if let Some(oldest) = oldest {
+        transaction.execute(
+            "DELETE FROM receipt WHERE role = 'provider' AND job IN (SELECT job FROM answered WHERE n <= ?1)
+             AND job NOT IN (SELECT job FROM paid_job WHERE side = 'payee')",
+            [oldest],
+        )?;
+        transaction.execute("DELETE FROM answered WHERE n <= ?1", [oldest])?;
+    }
     transaction.commit()
 }
 

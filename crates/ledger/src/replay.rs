@@ -9,7 +9,7 @@ use crate::handle::to_sql;
 /// admitted; beyond it new ones are refused rather than old ones forgotten.
 pub const MAX_JOBS_SEEN: u32 = 65_536;
 
-/// Longest life of an Open, in milliseconds (ten minutes; network.md §0). A row that claims more is refused, or it could fill the table for good.
+/// Longest life of an Open, in milliseconds (ten minutes; docs/protocol.md, 6). A row that claims more is refused, or it could fill the table for good.
 pub const MAX_EXPIRY_MS: u64 = 10 * 60 * 1000;
 
 /// A system clock this far behind the highest one seen was set back by more than the drift of any machine: new jobs look expired until it

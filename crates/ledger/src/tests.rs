@@ -89,6 +89,81 @@ async fn what_was_measured_is_bounded_and_the_oldest_go_first() {
     assert_eq!(kept.last().unwrap().at_ms, NOW + 1, "the oldest went");
 }
 
+#[tokio::test]
+async fn what_was_answered_is_bounded_and_takes_its_receipts_along_unless_it_was_paid() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(folder.path().join("ledger.db"), NOW)
+        .await
+        .unwrap();
+    let job = |n: u8| [n; 32];
+    let (free, paid, asked, kept) = (job(1), job(2), job(3), job(4));
+    for job in [free, paid, asked, kept] {
+        let new = NewAnswer {
+            job,
+            at_ms: NOW,
+            peer: "peer".to_owned(),
+            model: "model".to_owned(),
+            model_digest: [3; 32],
+        };
+        ledger.answer_started(new).await.unwrap();
+        let role = match job == asked {
+            true => ReceiptRole::Client,
+            false => ReceiptRole::Provider,
+        };
+        let receipt = Receipt {
+            job,
+            role,
+            peer: "peer".to_owned(),
+            model: "model".to_owned(),
+            model_digest: [3; 32],
+            tokens_in: 1,
+            tokens_out: 1,
+            finish: "stop".to_owned(),
+            at_ms: NOW,
+            chain: [4; 32],
+            signed: vec![1],
+            provider_signature: [5; 64],
+            client_signature: None,
+        };
+        ledger.store_receipt(receipt).await.unwrap();
+    }
+    // One short of as many again as fit, written in one go: a flush of the disk for each would take minutes.
+    ledger
+        .call(move |connection| {
+            connection
+                .execute(
+                    "INSERT INTO paid_job (side, job, at_ms, peer, model, model_digest)
+                     VALUES ('payee', ?1, 0, 'peer', 'model', zeroblob(32))",
+                    [paid],
+                )
+                .and_then(|_| {
+                    connection.execute(
+                        "WITH RECURSIVE count (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM count WHERE n < ?1)
+                         INSERT INTO answered (job, at_ms, peer, model, model_digest, state)
+                         SELECT randomblob(32), 0, 'peer', 'model', zeroblob(32), 'signed' FROM count",
+                        [MAX_ANSWERED - 2],
+                    )
+                })
+                .map(|_| ())
+                .map_err(LedgerError::Sqlite)
+        })
+        .await
+        .unwrap();
+    let last = NewAnswer {
+        job: job(5),
+        at_ms: NOW,
+        peer: "peer".to_owned(),
+        model: "model".to_owned(),
+        model_digest: [3; 32],
+    };
+    ledger.answer_started(last).await.unwrap();
+    let mut left = Vec::new();
+    for job in [free, paid, asked, kept] {
+        left.push(ledger.receipts_of(job).await.unwrap().len());
+    }
+    assert_eq!(left, [0, 1, 1, 1]);
+}
+
 #[path = "../tests/money/desk.rs"]
 mod desk;
 

@@ -1,7 +1,7 @@
 //! The one place where the file is opened: what a key will unlock one day is unlocked here, before the first statement.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
@@ -50,23 +50,6 @@ pub(crate) fn temporary() -> Result<Connection, MemoryError> {
         Connection::open_in_memory().map_err(|error| MemoryError::from_sqlite(path, error))?;
     prepare(&mut connection, path)?;
     Ok(connection)
-}
-
-/// Moves a damaged file, with its log, to `NAME.damaged-SECONDS` beside it, and says where it is now. Nothing is deleted: a later tool
-/// may save what is in it.
-pub fn set_aside(path: &Path) -> std::io::Result<PathBuf> {
-    let seconds = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs());
-    let aside = with_suffix(path, &format!(".damaged-{seconds}"));
-    for suffix in ["-wal", "-shm"] {
-        let beside = with_suffix(path, suffix);
-        if beside.exists() {
-            std::fs::rename(&beside, with_suffix(&aside, suffix))?;
-        }
-    }
-    std::fs::rename(path, &aside)?;
-    Ok(aside)
 }
 
 /// A new file is readable by its owner alone; SQLite gives its log the same rights. Where it cannot be made, opening it says why.

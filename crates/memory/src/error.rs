@@ -23,7 +23,7 @@ pub enum MemoryError {
         /// The file.
         path: PathBuf,
     },
-    /// The file is damaged, or no database at all. [`crate::set_aside`] moves it out of the way without deleting it.
+    /// The file is damaged, or no database at all. It was not touched: a later tool may save what is in it.
     #[error("{} is damaged: {detail}", path.display())]
     Corrupt {
         /// The file.

@@ -42,7 +42,6 @@ pub use autosave::{AUTOSAVE_EVERY, Autosave, MAX_PENDING_BYTES};
 pub use chat::{
     Chat, ChatId, ChatSettings, ChatSummary, MAX_TITLE_CHARS, OnFull, OpenChat, Place, Sampling,
 };
-pub use connection::set_aside;
 pub use error::MemoryError;
 pub use handle::{Memory, QUEUE};
 pub use message::{

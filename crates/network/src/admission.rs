@@ -57,6 +57,11 @@ const NEW_PER_HOUSEHOLD: Rate = Rate {
     burst: 10.0,
     per_second: 1.0,
 };
+/// The same from this computer and its local network, where a person starts program after program. Each comes under a name of its own.
+const NEW_NEAR: Rate = Rate {
+    burst: 60.0,
+    per_second: 6.0,
+};
 /// Households whose rate is remembered. One beyond that takes the place of the one that has been quiet longest.
 const HOUSEHOLDS: usize = 1024;
 
@@ -176,6 +181,7 @@ pub(crate) struct Admission {
     traffic: Traffic,
     jobs: JobSlots,
     new: Buckets<Prefix>,
+    new_near: Buckets<Prefix>,
     /// Connections that others opened.
     open: HashMap<ConnectionId, Open>,
     /// Peers with a connection of whatever direction, by how many.
@@ -195,6 +201,7 @@ impl Admission {
             traffic,
             jobs,
             new: Buckets::new(NEW_PER_HOUSEHOLD, HOUSEHOLDS),
+            new_near: Buckets::new(NEW_NEAR, HOUSEHOLDS),
             open: HashMap::new(),
             peers: HashMap::new(),
             valued: HashSet::new(),
@@ -266,9 +273,11 @@ impl Admission {
         if held(|origin| origin.site) >= PER_SITE {
             return Err(Denied::Site);
         }
-        self.new
-            .take(origin.household, now)
-            .map_err(|_| Denied::Rate)
+        let new = match self.mode.is_public(remote) {
+            true => &mut self.new,
+            false => &mut self.new_near,
+        };
+        new.take(origin.household, now).map_err(|_| Denied::Rate)
     }
 
     /// After the handshake: whether there is a place, or somebody goes for it.
@@ -523,20 +532,21 @@ mod tests {
     #[test]
     fn new_connections_of_one_household_have_a_rate() {
         let mut limits = admission(ReachMode::Internet, Role::Serving);
-        let (local, remote) = (
-            addr("/ip4/198.51.100.1/tcp/1"),
-            addr("/ip4/203.0.113.5/tcp/1"),
-        );
+        let local = addr("/ip4/198.51.100.1/tcp/1");
         let now = Instant::now();
-        let let_in = (0..100)
-            .take_while(|_| limits.may_come(&local, &remote, now).is_ok())
-            .count();
-        assert_eq!(let_in, NEW_PER_HOUSEHOLD.burst as usize);
-        let in_ten_seconds = now + Duration::from_secs(10);
-        let again = (0..100)
-            .take_while(|_| limits.may_come(&local, &remote, in_ten_seconds).is_ok())
-            .count();
-        assert_eq!(again, 10);
+        let mut let_in = |from: &str, now| {
+            let remote = addr(from);
+            (0..100)
+                .take_while(|_| limits.may_come(&local, &remote, now).is_ok())
+                .count()
+        };
+        let far = "/ip4/203.0.113.5/tcp/1";
+        assert_eq!(let_in(far, now), NEW_PER_HOUSEHOLD.burst as usize);
+        assert_eq!(let_in(far, now + Duration::from_secs(10)), 10);
+        for near in ["/ip4/127.0.0.1/tcp/1", "/ip4/192.168.1.3/tcp/1"] {
+            assert_eq!(let_in(near, now), NEW_NEAR.burst as usize, "{near}");
+            assert_eq!(let_in(near, now + Duration::from_secs(5)), 30, "{near}");
+        }
     }
 
     #[test]

@@ -59,6 +59,15 @@ pub enum NetworkError {
         /// The address that was tried.
         address: String,
     },
+    /// A node answers there, and closed the connection before it knew who we are: it has limits on how many come, from one address
+    /// and in all.
+    #[error(
+        "{address} lets nobody in from here just now: it has as many connections as it takes, or as many new ones"
+    )]
+    TurnedAway {
+        /// The address that was tried.
+        address: String,
+    },
     /// No answer within the time given.
     #[error("{what} took longer than {} s", after.as_secs())]
     Timeout {

@@ -217,8 +217,8 @@ impl Network {
     /// `addr` is a multiaddr with or without `/p2p/…`, or the id of a peer whose address is known.
     ///
     /// # Errors
-    /// One variant of [`NetworkError`] per reason: not an address, unsupported, own address, unknown peer, refused, unreachable,
-    /// timeout, wrong peer, blocked, too many connections.
+    /// One variant of [`NetworkError`] per reason: not an address, unsupported, own address, unknown peer, refused, turned away,
+    /// unreachable, timeout, wrong peer, blocked, too many connections.
     pub async fn connect(&self, addr: &str) -> Result<PeerId, NetworkError> {
         let addr = addr.trim().to_owned();
         let ask = async |addr| self.ask(|reply| Command::Connect { addr, reply }).await?;

@@ -225,6 +225,34 @@ async fn something_else_behind_the_port_is_told_apart_from_silence() {
 }
 
 #[tokio::test]
+async fn one_too_many_of_a_household_hears_that_it_is_turned_away_and_comes_in_when_another_leaves()
+{
+    let server = TestNode::listening(60, &[QUIC]).await;
+    let mut inside = Vec::new();
+    let error = loop {
+        let next = TestNode::dialing(61 + inside.len() as u8).await;
+        match within("an answer", next.network.connect(&server.addresses[0])).await {
+            Ok(_) => inside.push(next),
+            Err(error) => break error,
+        }
+        assert!(inside.len() < 50, "everybody comes in");
+    };
+    assert!(
+        matches!(error, NetworkError::TurnedAway { .. }),
+        "{error:?}"
+    );
+    let places = inside.len();
+    server
+        .until("all of them", |status| status.peers.len() == places)
+        .await;
+    inside.pop().unwrap().network.shutdown().await;
+    server
+        .until("a free place", |status| status.peers.len() < places)
+        .await;
+    TestNode::dialing(120).await.connect(&server).await;
+}
+
+#[tokio::test]
 async fn listening_is_switched_on_and_off_at_run_time() {
     let server = TestNode::dialing(11).await;
     let client = TestNode::dialing(12).await;

@@ -163,14 +163,38 @@ fn data_folder(root: &Path) -> Check {
     let written = data::write_atomically(&probe, b"probe", AtomicWrite::Secret);
     // Left behind it is replaced by the next one.
     let _ = std::fs::remove_file(&probe);
-    match written {
-        Ok(()) => Check::pass(name, format!("{} can be written.", root.display())),
-        Err(error) => Check::fail(
+    if let Err(error) = written {
+        return Check::fail(
             name,
             format!("{} cannot be written: {error}.", root.display()),
             "Give yourself the right to write there, or choose another folder with --data.",
-        ),
+        );
     }
+    match open_to_others(root) {
+        Some(mode) => Check::warn(
+            name,
+            format!(
+                "{} is open to others on this computer (mode {mode:03o}).",
+                root.display()
+            ),
+            format!("Run `chmod 700 {}`.", root.display()),
+        ),
+        None => Check::pass(name, format!("{} can be written.", root.display())),
+    }
+}
+
+/// The folder's mode, where others may look into it: one that the program made is its owner's alone.
+#[cfg(unix)]
+fn open_to_others(root: &Path) -> Option<u32> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = std::fs::metadata(root).ok()?.permissions().mode() & 0o777;
+    (mode & 0o077 != 0).then_some(mode)
+}
+
+/// Windows: the profile folder's access list already names the owner alone.
+#[cfg(not(unix))]
+fn open_to_others(_root: &Path) -> Option<u32> {
+    None
 }
 
 fn disk(root: &Path) -> Check {
@@ -578,6 +602,21 @@ fn bytes(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn a_folder_that_others_can_look_into_is_a_warning() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let checked = |mode| {
+            std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+            data_folder(folder.path())
+        };
+        assert_eq!(checked(0o700).state, CheckState::Pass);
+        let check = checked(0o755);
+        assert_eq!(check.state, CheckState::Warn);
+        assert!(check.detail.contains("755"), "{}", check.detail);
+    }
 
     #[test]
     fn a_meter_is_named_and_so_is_why_there_is_none() {

@@ -37,6 +37,7 @@
 //! | [`energy`] | what the computer's meters count while it computes for others |
 //! | [`models`] | the catalogue, files, downloads, fit |
 //! | [`mod@wallet`] | whether there is a wallet, whether it is open, the keys of this device |
+//! | [`money`] | paying and being paid, what goes on with the chain by itself, what the wallet is asked to do, votes |
 //! | [`settings`], [`identity`], [`data`] | the files of the data folder |
 //! | [`installed`] | where an installed program finds its worker and models |
 //! | [`status`], [`doctor`], [`receipts`] | what a shell shows of it all |

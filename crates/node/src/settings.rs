@@ -460,7 +460,8 @@ impl SettingsFile {
         };
         let text = toml::to_string_pretty(&on_disk)
             .map_err(|error| write(io::Error::new(io::ErrorKind::InvalidData, error)))?;
-        data::write_atomically(&self.path, text.as_bytes(), AtomicWrite::Plain).map_err(write)
+        // A proxy's address may carry a password.
+        data::write_atomically(&self.path, text.as_bytes(), AtomicWrite::Secret).map_err(write)
     }
 
     /// Keys of the file that this version does not know.
@@ -601,6 +602,12 @@ mod tests {
         assert_eq!(settings.price_cap(), Some(u128::MAX));
         assert_eq!(settings.price_cap_of("cheap"), Some(7));
         assert_eq!(settings.price_cap_of("another"), Some(u128::MAX));
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "a proxy may carry a password");
+        }
     }
 
     #[test]

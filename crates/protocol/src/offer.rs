@@ -238,11 +238,6 @@ impl Offer {
         OfferId::new(blake3::derive_key(ID_CONTEXT, &input))
     }
 
-    /// True if a program of this version can ask it for a job.
-    pub fn speaks_our_protocol(&self) -> bool {
-        (self.proto_min..=self.proto_max).contains(&PROTO)
-    }
-
     /// Signs it. The offer's `peer` becomes the signer's.
     pub fn sign(&self, signer: &Signer) -> SignedEnvelope {
         let peer = signer.peer_id();

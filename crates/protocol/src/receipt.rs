@@ -29,7 +29,7 @@ const WORK_CONTEXT: &str = "decentralgpt/paid-work/1";
 /// Context string of [`prompt_hash`].
 const PROMPT_CONTEXT: &str = "decentralgpt/ssr/v1/prompt";
 
-/// The sampler this version knows (`trust.md` §3).
+/// The sampler this version knows (docs/protocol.md, `Sampling`).
 pub const SAMPLER: &str = "SSR-GM1";
 /// How the seed came about: from the job id.
 pub const SEED_FROM_JOB: &str = "job";

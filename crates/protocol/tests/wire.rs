@@ -59,7 +59,7 @@ fn any_open() -> impl Strategy<Value = Frame> {
         (
             prop::option::of(any_sampling()),
             any::<[u32; 2]>(),
-            any::<bool>(),
+            any::<[bool; 2]>(),
             bytes(16),
             prop::option::of((0..4i32, "[a-z]{0,60}")),
             prop::option::of(any::<u32>()),
@@ -70,7 +70,14 @@ fn any_open() -> impl Strategy<Value = Frame> {
         .prop_map(
             |(
                 (provider, nonce, expires, model, prompt, resume),
-                (sampling, [max_out, deadline_ms], eog, quote_id, grammar, want_logprobs_k),
+                (
+                    sampling,
+                    [max_out, deadline_ms],
+                    [eog, may_wait],
+                    quote_id,
+                    grammar,
+                    want_logprobs_k,
+                ),
                 stop,
                 of,
             )| {
@@ -90,6 +97,7 @@ fn any_open() -> impl Strategy<Value = Frame> {
                     want_logprobs_k,
                     resume_of: of.map(|(job, from_index)| ResumeOf { job, from_index }),
                     ignore_eog: eog,
+                    may_wait,
                 }))
             },
         )

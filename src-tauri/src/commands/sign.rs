@@ -296,6 +296,12 @@ fn save(path: &Path, text: &str) -> Answer<()> {
         options.mode(0o600);
     }
     let written = options.open(path).and_then(|mut file| {
+        // One that was there before keeps its rights otherwise.
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+        }
         file.write_all(text.as_bytes())?;
         file.sync_all()
     });
@@ -304,4 +310,23 @@ fn save(path: &Path, text: &str) -> Answer<()> {
         message: format!("{} could not be written: {error}.", path.display()),
         fix: Some("Choose another folder, or make room on this disk.".to_owned()),
     })
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_key_file_is_its_owners_alone_also_in_the_place_of_another_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key.json");
+        std::fs::write(&path, "notes that anybody may read").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        save(&path, "sealed").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "sealed");
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
 }

@@ -119,7 +119,7 @@ fn a_payer_that_ends_its_key_in_the_middle_owes_what_it_signed_and_a_window() {
     let Some(world) = World::start() else { return };
     let provider = world.provider(&model, DEAR);
     let asker = world.asker("5");
-    let reader = Reader::of(&world);
+    let reader = Reader(&world);
     let keys = (asker.account("spend"), asker.account("session"));
     let pot = reader.signer(keys).gas_pot;
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -174,7 +174,7 @@ fn a_payer_that_drains_its_grant_costs_one_credit_and_its_bond() {
     let provider = world.provider(&model, CHEAP);
     let asker = world.asker("5");
     let accomplice = operator(&world.computer("[money]\nmode = \"earn\"\n"));
-    let reader = Reader::of(&world);
+    let reader = Reader(&world);
     let keys = (asker.account("spend"), asker.account("session"));
     let granted = reader.signer(keys).granted;
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -392,7 +392,7 @@ fn vouchers_that_were_handed_over_are_brought_by_anybody_and_pay_whoever_earned_
     // The vault is told where claims go as soon as anything is held, worth its gas or not.
     let payout = folder.account("wallet");
     let operator = folder.account("operator");
-    let reader = Reader::of(&world);
+    let reader = Reader(&world);
     let keys = (asker.account("spend"), asker.account("session"));
     wait("the payee is registered", || {
         reader.payout(operator) == Some(payout)
@@ -501,60 +501,41 @@ fn vault_of(world: &World) -> Network {
     Network::load(&world.file()).unwrap()
 }
 
-/// A handle of the test's own on the chain.
-struct Reader {
-    runtime: tokio::runtime::Runtime,
-    chain: Chain,
-    _folder: tempfile::TempDir,
-}
+/// What the vault says, as of the newest block that any program can have seen.
+struct Reader<'a>(&'a World);
 
 /// Whose balance pays, and whose signature says so.
 type Keys = (Address, Address);
 
-impl Reader {
-    fn of(world: &World) -> Self {
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let chain = {
-            let _inside = runtime.enter();
-            Chain::open(vault_of(world), folder.path()).unwrap()
-        };
-        runtime.block_on(chain.reached());
-        Self {
-            runtime,
-            chain,
-            _folder: folder,
-        }
-    }
-
+impl Reader<'_> {
     /// What the vault's terms give at most to who shows an overdraft.
     fn report_reward(&self) -> u128 {
-        let terms = self.chain.vault_terms();
-        self.runtime.block_on(terms).unwrap().report_reward
+        self.0.ask_now(Chain::vault_terms).report_reward
     }
 
     fn signer(&self, (payer, signer): Keys) -> SignerView {
-        let view = self.chain.signer(payer, signer);
-        self.runtime.block_on(view).unwrap().unwrap()
+        let view = self.0.ask_now(|chain| chain.signer(payer, signer));
+        view.unwrap()
     }
 
     fn claimed(&self, (payer, signer): Keys, payee: Address) -> u128 {
-        let line = self.chain.line(payer, signer, payee);
-        self.runtime.block_on(line).unwrap().claimed
+        let line = self.0.ask_now(|chain| chain.line(payer, signer, payee));
+        line.claimed
     }
 
     fn payout(&self, payee: Address) -> Option<Address> {
-        self.runtime.block_on(self.chain.payout(payee)).unwrap()
+        self.0.ask_now(|chain| chain.payout(payee))
     }
 
     /// Sends it, and waits until it is final.
     fn send(&self, key: &Key, call: &Call) {
-        self.runtime.block_on(async {
-            let preview = self.chain.preview(key.address(), call).await.unwrap();
+        self.0.ask_now(|chain| async move {
+            let preview = chain.preview(key.address(), call).await?;
             assert_eq!(preview.simulation, Simulation::Ok, "{call:?}");
-            let id = self.chain.send(key, preview).await.unwrap();
-            let state = self.chain.settled(id).await.unwrap();
+            let id = chain.send(key, preview).await?;
+            let state = chain.settled(id).await?;
             assert!(matches!(state, TxState::Final { .. }), "{state:?}");
+            Ok::<_, chain::ChainError>(())
         });
     }
 }

@@ -155,11 +155,12 @@ export function demoBackend(scenario: Scenario = "full", pieceMs = 12, settings:
     tell({ kind: "started", chat: chat.id, user: user && { ...user }, answer: { ...reply } });
     tellChats();
     const phases: AnswerEvent[] = remote
-      ? [{ kind: "phase", phase: "connecting", done: 0, total: 0, peer: PEERS.PEER }]
+      ? [{ kind: "phase", phase: "connecting", done: 0, total: 0, peer: PEERS.PEER }, ...[2, 1].map((done): AnswerEvent => ({ kind: "phase", phase: "queued", done, total: 0, peer: PEERS.PEER }))]
       : [40, 80, 100].map((done) => ({ kind: "phase", phase: "loading", done, total: 100, peer: null }));
     for (const phase of phases) {
       tell(phase);
-      await wait(pieceMs * 4);
+      // A place in line lasts for as long as somebody else's answer.
+      await wait(pieceMs * (phase.kind === "phase" && phase.phase === "queued" ? 40 : 4));
     }
     tell({ kind: "placed", peer: remote ? PEERS.PEER : null, index: 0, why: null });
     const pieces = ANSWER.match(/\S+\s*/g) ?? [];

@@ -5,6 +5,9 @@ import { earnings, modes, money, payment, price, proof, vote, wallet } from "./m
 
 const plural = (n: number, one: string, many: string): string => `${n.toLocaleString("en-US")} ${n === 1 ? one : many}`;
 
+const ORDINALS = new Intl.PluralRules("en-US", { type: "ordinal" });
+const ordinal = (n: number): string => `${n}${{ zero: "th", one: "st", two: "nd", few: "rd", many: "th", other: "th" }[ORDINALS.select(n)]}`;
+
 export const en = {
   app: {
     places: { chat: "Chat", models: "Models", node: "Node", wallet: "Wallet", vote: "Vote", settings: "Settings" },
@@ -162,7 +165,7 @@ export const en = {
     phaseConnecting: "Connecting to a peer",
     phaseConnectingTo: (peer: string) => `Connecting to ${peer}`,
     phaseQueued: "Waiting for the peer's turn",
-    phaseQueuedAt: (n: number) => `Number ${n} in the peer's queue`,
+    phaseQueuedAt: (n: number, peer: string) => (n === 1 ? `Next in line at ${peer}` : `${ordinal(n)} in line at ${peer}`),
     phaseLoading: "Loading the model",
     phasePrefill: "Reading the conversation",
     leftOut: "What stands above is no longer read by the model: the context is full.",

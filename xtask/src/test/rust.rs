@@ -185,14 +185,20 @@ fn note_skip(line: &str, into: &mut Vec<String>) {
     }
 }
 
-/// Counts test cases in nextest's report. A whole XML reader would be more than three marks need.
+/// Counts test cases in nextest's report. A whole XML reader would be more than four marks need.
 fn read_junit(text: &str) -> Report {
     let cases = text.matches("<testcase ").count();
     let failed = text.matches("<failure ").count() + text.matches("<error ").count();
-    let mut report = Report {
-        passed: cases.saturating_sub(failed),
-        skipped: Vec::new(),
-    };
+    let mut report = Report::of(cases.saturating_sub(failed));
+    for case in text.split("<testcase ").skip(1) {
+        if case.contains("<flakyFailure ") {
+            let name = case
+                .split("name=\"")
+                .nth(1)
+                .and_then(|rest| rest.split('"').next());
+            report.unsteady.push(unescape(name.unwrap_or_default()));
+        }
+    }
     text.lines()
         .for_each(|line| note_skip(line, &mut report.skipped));
     report
@@ -260,9 +266,11 @@ mod tests {
         let report = read_junit(
             "<testsuite>\n<testcase name=\"a\">\n<system-out>skipped: no starter &amp; no hub</system-out></testcase>\n\
              <testcase name=\"b\"><system-err>x\nskipped: no starter &amp; no hub\n</system-err></testcase>\n\
-             <testcase name=\"c\"><failure type=\"x\"/></testcase></testsuite>",
+             <testcase name=\"c\"><failure type=\"x\"/></testcase>\n\
+             <testcase name=\"d\"><flakyFailure type=\"x\"/></testcase></testsuite>",
         );
-        assert_eq!(report.passed, 2);
+        assert_eq!(report.passed, 3);
+        assert_eq!(report.unsteady, ["d"]);
         assert_eq!(report.skipped, ["no starter & no hub"]);
     }
 }

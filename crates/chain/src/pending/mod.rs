@@ -10,6 +10,7 @@ mod sign;
 mod store;
 
 use std::{
+    collections::BTreeSet,
     path::Path,
     sync::{Mutex, MutexGuard, PoisonError},
     time::{SystemTime, UNIX_EPOCH},
@@ -213,10 +214,11 @@ impl Chain {
         if count >= MAX_WAITING {
             return Err(ChainError::TooMany { count });
         }
-        let nonce = waiting
+        let taken: BTreeSet<u64> = waiting
             .filter(|record| record.from == preview.from)
-            .map(|record| record.nonce.saturating_add(1))
-            .fold(on_chain, u64::max);
+            .map(|record| record.nonce)
+            .collect();
+        let nonce = lowest_free(on_chain, &taken);
         let form = sign::sign(key, chain.network.chain_id, nonce, &preview)?;
         let id = TxId(form.hash);
         let mut records = store.records.clone();
@@ -315,6 +317,19 @@ impl Pending {
             changed
         });
     }
+}
+
+/// The next nonce that nothing waits with. One that was refused leaves a gap, and whatever waits behind a gap is mined only once
+/// that is filled.
+fn lowest_free(on_chain: u64, taken: &BTreeSet<u64>) -> u64 {
+    let mut nonce = on_chain;
+    for taken in taken.range(on_chain..) {
+        if *taken != nonce {
+            break;
+        }
+        nonce = nonce.saturating_add(1);
+    }
+    nonce
 }
 
 /// Its newest form, where another one can still take its place.

@@ -233,6 +233,40 @@ async fn one_that_is_refused_blocks_nothing_after_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_waits_behind_a_refused_one_is_freed_by_the_next() {
+    let world = World::new().await;
+    let (key, to) = (Key::from_secret(&[7; 32]).unwrap(), world.address(2));
+    let set_coin = async |amount| {
+        let set = world.devnet.set_coin(key.address(), amount).await;
+        set.unwrap();
+    };
+    set_coin(10 * UNIT).await;
+    let call = |amount| Call::TransferCoin { to, amount };
+    let (large, small) = (call(9 * UNIT), call(5));
+    let large = world.chain.preview(key.address(), &large).await.unwrap();
+    let shown = world.chain.preview(key.address(), &small).await.unwrap();
+    // Most of the coin is gone between looking and sending: the first is refused, the second waits behind its nonce.
+    set_coin(UNIT).await;
+    let refused = world.chain.send(&key, large).await.unwrap();
+    let behind = world.chain.send(&key, shown).await.unwrap();
+    until(&world.chain, refused, |state| {
+        matches!(state, TxState::Failed { .. })
+    })
+    .await;
+    until(&world.chain, behind, |state| *state == TxState::Sent).await;
+    let next = world.send(&key, &small).await;
+    assert!(matches!(world.settle(next).await, TxState::Final { .. }));
+    assert!(matches!(world.settle(behind).await, TxState::Final { .. }));
+    let nonces: Vec<u64> = world
+        .chain
+        .transactions()
+        .iter()
+        .map(|tx| tx.nonce)
+        .collect();
+    assert_eq!(nonces, [0, 1, 0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_sent_but_what_was_shown() {
     let world = World::new().await;
     let (key, to) = (world.key(1), world.address(2));

@@ -153,6 +153,16 @@ const PLAIN: Family = Family {
     adjust: |_| (),
 };
 
+/// By `general.architecture`: those of [`crate::ARCHITECTURES`], in its order.
+static FAMILIES: [(&str, Family); crate::ARCHITECTURES.len()] = [
+    ("llama", llama::FAMILY),
+    ("qwen2", qwen2::FAMILY),
+    ("qwen3", qwen3::FAMILY),
+    ("qwen3moe", qwen3_moe::FAMILY),
+    ("gemma3", gemma3::FAMILY),
+    ("phi3", phi3::FAMILY),
+];
+
 /// Why a file's shape cannot be used.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ShapeProblem {
@@ -172,27 +182,19 @@ impl Shape {
     /// Reads the shape of a model named `model` (for messages).
     pub fn from_metadata(metadata: &Metadata, model: &str) -> Result<Self, ShapeProblem> {
         let architecture = crate::text::architecture(metadata).map_err(ShapeProblem::Bad)?;
-        let family = match architecture.as_str() {
-            "llama" => llama::FAMILY,
-            "qwen2" => qwen2::FAMILY,
-            "qwen3" => qwen3::FAMILY,
-            "qwen3moe" => qwen3_moe::FAMILY,
-            "gemma3" => gemma3::FAMILY,
-            "phi3" => phi3::FAMILY,
-            _ => {
-                return Err(ShapeProblem::Unsupported(
-                    crate::EngineError::UnsupportedArchitecture {
-                        architecture,
-                        model: model.to_owned(),
-                    },
-                ));
-            }
+        let Some((_, family)) = FAMILIES.iter().find(|(name, _)| *name == architecture) else {
+            return Err(ShapeProblem::Unsupported(
+                crate::EngineError::UnsupportedArchitecture {
+                    architecture,
+                    model: model.to_owned(),
+                },
+            ));
         };
         let keys = Keys {
             metadata,
             architecture,
         };
-        keys.refuse_features(&family)?;
+        keys.refuse_features(family)?;
         let layers = keys.number("block_count", MAX_LAYERS)? as usize;
         let hidden = keys.number("embedding_length", MAX_WIDTH)?;
         let heads = keys.number("attention.head_count", MAX_HEADS)?;
@@ -228,7 +230,7 @@ impl Shape {
             feed_forward: feed_forward as usize,
             context_train,
             rms_epsilon,
-            local: keys.local(&family, layers, &rope)?,
+            local: keys.local(family, layers, &rope)?,
             rope,
             embedding_scale: 1.0,
             attention_scale: 1.0 / (head_width as f32).sqrt(),

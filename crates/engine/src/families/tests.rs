@@ -12,6 +12,11 @@ fn rope(scaling: Scaling) -> Rope {
 }
 
 #[test]
+fn what_is_said_to_run_has_its_code() {
+    assert_eq!(FAMILIES.map(|(name, _)| name), crate::ARCHITECTURES);
+}
+
+#[test]
 fn yarn_keeps_fast_pairs_and_divides_slow_ones() {
     let plain = rope(Scaling::Linear(1.0)).frequencies(None);
     let yarn = Scaling::Yarn {

@@ -543,6 +543,7 @@ fn take_stats(stats: &mut EngineStats, told: WorkerStats) {
         tokens_per_second,
         rss_bytes,
         pages_in_use,
+        network_tokens,
         drafts,
     } = told;
     let (file, name, context) = match model {
@@ -557,6 +558,7 @@ fn take_stats(stats: &mut EngineStats, told: WorkerStats) {
     stats.tokens_per_second = tokens_per_second.or(stats.tokens_per_second);
     stats.rss_bytes = rss_bytes;
     stats.pages_in_use = pages_in_use;
+    stats.network_tokens = network_tokens;
     stats.drafts = drafts;
     stats.phase = if own + network > 0 {
         EnginePhase::Busy

@@ -109,6 +109,8 @@ pub struct EngineStats {
     pub rss_bytes: Option<u64>,
     /// Pages of keys and values that sequences hold.
     pub pages_in_use: u64,
+    /// Tokens of context that the network's sequences may hold together with the loaded model.
+    pub network_tokens: Option<u64>,
     /// What came of drafts since the worker started.
     pub drafts: Drafts,
     /// What the worker measured about itself.

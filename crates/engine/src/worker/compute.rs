@@ -11,6 +11,7 @@ use super::controls::Controls;
 use super::crash;
 use super::gauge::Gauge;
 use super::job::{Command, Job, What};
+use super::loaded::Loaded;
 use super::models::Models;
 use super::outbox::Outbox;
 use super::sequence::{Sequence, Work};
@@ -295,8 +296,25 @@ impl Compute {
             tokens_per_second: self.speed.last,
             rss_bytes: self.gauge.resident(),
             pages_in_use: self.models.pages_in_use(),
+            network_tokens: self
+                .models
+                .latest()
+                .and_then(|loaded| self.network_tokens(loaded)),
             drafts: self.drafts,
         };
         self.shared.outbox.say(0, Say::Stats(stats));
+    }
+
+    /// Tokens that the network's sequences may hold together, if they are long: what the owner's were promised is not there for them.
+    fn network_tokens(&self, model: &Loaded) -> Option<u64> {
+        let own = self
+            .sequences
+            .iter()
+            .filter(|sequence| sequence.model == model.id && !sequence.class.is_network());
+        let own: u64 = own.map(|sequence| sequence.bytes).sum();
+        let left = u128::from(model.capacity().saturating_sub(own));
+        let context = model.info.context;
+        let tokens = left * u128::from(context) / u128::from(model.promise(context)).max(1);
+        u64::try_from(tokens).ok()
     }
 }

@@ -41,6 +41,10 @@ const REDIAL_LAST: Duration = Duration::from_secs(300);
 /// it drops then.
 const RELAY_GIVEN_UP: &str = "oneshot canceled";
 
+/// What QUIC says of an end that closes a connection on purpose while keys are being agreed on (RFC 9000, 20.1: APPLICATION_ERROR). What
+/// listens there has taken the first packet, and its owner did not want the connection.
+const TURNED_AWAY: &str = "closed during the handshake";
+
 type Reply = oneshot::Sender<Result<protocol::PeerId, NetworkError>>;
 
 /// One call to `connect`.
@@ -469,7 +473,7 @@ pub(super) fn reason(error: &DialError, address: &str, expected: Option<PeerId>)
     }
 }
 
-/// Of several attempts the most telling one counts: refused, then unsupported, then whatever the first one says.
+/// Of several attempts the most telling one counts: refused, turned away or unsupported, then whatever the first one says.
 fn transport_reason(
     attempts: &[(Multiaddr, TransportError<io::Error>)],
     address: String,
@@ -487,6 +491,11 @@ fn transport_reason(
                 let text = innermost(error);
                 if is_refused(attempt) {
                     return NetworkError::Refused {
+                        address: address::without_peer(at).to_string(),
+                    };
+                }
+                if text.contains(TURNED_AWAY) {
+                    return NetworkError::TurnedAway {
                         address: address::without_peer(at).to_string(),
                     };
                 }

@@ -49,8 +49,8 @@ pub(super) enum Report {
     },
 }
 
-/// Whether a peer was not reached for a reason that lies here: a limit of this node, its settings, or an address that it
-/// does not know.
+/// Whether a peer was not reached for a reason that lies here: a limit of this node, its settings, an address that it does not
+/// know, or more connections from here than a peer takes.
 pub(super) fn is_ours(error: &NodeError) -> bool {
     let NodeError::Network(error) = error else {
         return true;
@@ -59,6 +59,7 @@ pub(super) fn is_ours(error: &NodeError) -> bool {
         error,
         NetworkError::TooManyConnections { .. }
             | NetworkError::Busy { .. }
+            | NetworkError::TurnedAway { .. }
             | NetworkError::Blocked { .. }
             | NetworkError::UnknownPeer { .. }
             | NetworkError::NameNotResolved { .. }

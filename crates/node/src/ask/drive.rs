@@ -626,9 +626,15 @@ impl<'a> Drive<'a> {
             queue_pos,
             "an attempt goes on"
         );
+        // Who is next in line has the first place.
+        let done = match phase == AnswerPhase::InLine {
+            true => u64::from(queue_pos) + 1,
+            false => done,
+        };
         let phase = match phase {
             AnswerPhase::Connecting | AnswerPhase::Resuming => Phase::Connecting,
             AnswerPhase::Waiting
+            | AnswerPhase::InLine
             | AnswerPhase::At(WirePhase::Queued | WirePhase::Paused | WirePhase::Unpaid) => {
                 Phase::Queued
             }

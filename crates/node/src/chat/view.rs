@@ -256,7 +256,7 @@ where
 pub enum Phase {
     /// A peer is being reached.
     Connecting,
-    /// The work waits its turn.
+    /// The work waits its turn; `done` is its place in the peer's line, from 1 on, and 0 where there is none.
     Queued,
     /// Weights are being read; `done` and `total` are bytes.
     Loading,

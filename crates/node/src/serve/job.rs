@@ -1,38 +1,38 @@
 //! One job of a stranger: drives the provider machine of `protocol`.
 //!
-//! Its stream is `link`'s, how it is paid is `paying`'s. Three tasks: this one steps the machine and writes, one reads the stream, one computes. The engine task is told to
-//! pause, go on or end through a `watch`; its events and the stream's frames come back through one bounded channel.
+//! Its place is `seat`'s, its stream `link`'s, its books are `books`', how it is paid is `paying`'s. Three tasks: this one steps the
+//! machine and writes, one reads the stream, one computes. The engine task is told to pause, go on or end through a `watch`; its
+//! events and the stream's frames come back through one bounded channel.
 //!
 //! A job whose stream is cut is kept for its asker, without a stream, until he comes back with another one ([`Call::Take`]),
 //! its time is over, or its place is needed.
 
+mod books;
 mod link;
 mod paying;
+mod seat;
 
 use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 use engine::Class;
-use ledger::{AnsweredState, JobRecord, NewAnswer};
 use network::{Flow, JobStream, WriteError};
 use protocol::{
-    JobId, ModelDigest, PeerId,
+    ModelDigest, PeerId,
     frame::Frame,
     job::{
         CloseWhy, Finish, RESUME_GRACE_MS,
         provider::{
-            Action, Config, Ended, EngineEvent, Event, Provider, Recorded, Room, Served, StartJob,
-            goes_on, quote_of, resumes,
+            Action, Config, Ended, EngineEvent, Event, Provider, Served, StartJob, Wanted,
+            quote_of, resumes,
         },
     },
     price::Prices,
 };
-use tokio::{
-    sync::{mpsc, watch},
-    task::JoinHandle,
-};
+use tokio::sync::{mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
+use books::{Begun, Entered};
 use link::{Link, flow_of};
 pub(super) use link::{Report, Said};
 
@@ -40,20 +40,18 @@ use super::{
     ServedModel,
     charge::{Charge, standing_of},
     compute::{Asked, Wish, compute},
-    rooms::{Call, Kind, Known, Place, Rooms, Taking},
+    payer::Payer,
+    rooms::{Call, Known, Place, Rooms, Taking, needed},
 };
 use crate::{clock, money::Till, node::Inner, receipts};
+use seat::turn_of;
 
 /// What the reading and the computing task have told and the machine has not taken. They wait beyond it.
 const INBOX: usize = 32;
 
-/// When somebody who found no room may ask again.
-const RETRY_AFTER_MS: u32 = 2_000;
-/// The same for somebody whose answer broke elsewhere: a second later somebody else has it, or nobody.
-const RETRY_BROKEN_AFTER_MS: u32 = 500;
-
-/// How this engine counts, for offers and receipts: activations and cache in 32-bit floats.
-const NUMERICS_CLASS: &str = "A32";
+/// How this engine counts, for offers and receipts: quantised weights meet activations that were rounded to eight bits, and the
+/// cache holds 32-bit floats. Files of floats alone are counted finer than this says.
+const NUMERICS_CLASS: &str = "A8";
 const KV_TYPE: &str = "f32";
 
 /// Name and version of what computes.
@@ -88,7 +86,7 @@ pub(crate) fn finish_of(finish: engine::Finish) -> Finish {
 
 /// Runs one job to its end.
 pub(super) async fn run(context: Context, stream: JobStream) {
-    let peer = stream.peer;
+    let (peer, payer) = (stream.peer, Payer::of(&stream.remote_addr));
     let (mut reader, writer) = stream.split();
     let bytes = tokio::select! {
         opened = reader.open() => match opened {
@@ -119,10 +117,7 @@ pub(super) async fn run(context: Context, stream: JobStream) {
         provider: Provider::new(config(&context, till.as_deref()), own_work, clock::now()),
         till,
         model: quoted.map(|(_, model)| model),
-        kind: match goes_on(&bytes) {
-            true => Kind::Broken,
-            false => Kind::New,
-        },
+        payer,
         charge: None,
         context,
         peer,
@@ -132,6 +127,7 @@ pub(super) async fn run(context: Context, stream: JobStream) {
         reports,
         inbox,
         computing: None,
+        wanted: None,
         place: None,
         known: None,
         calls: None,
@@ -155,24 +151,6 @@ struct Computing {
     wish: watch::Sender<Wish>,
 }
 
-/// A job that the engine began.
-#[derive(Debug)]
-struct Begun {
-    job: JobId,
-    model: ModelDigest,
-    /// Tokens of its input.
-    input: u32,
-}
-
-/// A job in the list of answers.
-#[derive(Debug)]
-struct Entered {
-    job: ledger::Job,
-    input: u32,
-    /// The task that writes down its beginning.
-    noted: JoinHandle<()>,
-}
-
 #[derive(Debug)]
 struct Job {
     context: Context,
@@ -187,12 +165,15 @@ struct Job {
     reports: mpsc::Sender<Report>,
     inbox: mpsc::Receiver<Report>,
     computing: Option<Computing>,
+    /// What a place is wanted for, once that is known.
+    wanted: Option<Wanted>,
     place: Option<Place>,
     /// Who takes money here, if anybody does.
     till: Option<Arc<Till>>,
     /// The model that its quote was for.
     model: Option<ModelDigest>,
-    kind: Kind,
+    /// For whom it counts: where it comes from, until a wallet has paid.
+    payer: Payer,
     /// How it is paid, once it has paid.
     charge: Option<Charge>,
     /// Once it computes.
@@ -211,16 +192,11 @@ struct Job {
 
 impl Job {
     async fn run(mut self, bytes: Bytes, quoted: Option<Prices>) {
-        // A place for a job that costs something is looked for once it has paid.
-        let room = match quoted.is_some_and(|prices| !prices.is_free()) {
-            true => self.willing(),
-            false => self.room().await,
-        };
         let mut off_told = false;
         let mut event = Event::Open {
             from: self.peer,
             bytes,
-            room,
+            welcome: self.welcome(),
             quoted,
         };
         // What the actions themselves led to, before anything else is heard.
@@ -279,6 +255,8 @@ impl Job {
                         event
                     }
                 },
+                () = needed(&self.known) => Event::Evicted,
+                turn = turn_of(&mut self.place) => Event::Room(self.room(turn)),
                 standing = standing_of(&mut self.charge) => Event::Standing(standing),
                 Ok(()) = self.context.own_work.changed() => Event::OwnWork(*self.context.own_work.borrow_and_update() > 0),
                 flow = flow_of(&mut self.link) => match flow {
@@ -288,36 +266,6 @@ impl Job {
                 },
                 () = sleep_until(deadline) => Event::Tick,
             };
-        }
-    }
-
-    /// Whether this peer is served at all.
-    fn willing(&self) -> Room {
-        if !self.context.open || self.context.off.is_cancelled() {
-            return Room::Off;
-        }
-        match self.context.inner.book().is_blocked(&self.peer) {
-            true => Room::NotAllowed,
-            false => Room::Free,
-        }
-    }
-
-    /// Whether there is room for a job of this peer, and takes it.
-    async fn room(&mut self) -> Room {
-        let willing = self.willing();
-        if willing != Room::Free {
-            return willing;
-        }
-        self.place = self.context.rooms.place(self.peer, self.kind).await;
-        match self.place {
-            Some(_) => Room::Free,
-            None => Room::Full {
-                retry_after_ms: match self.kind {
-                    Kind::New => RETRY_AFTER_MS,
-                    Kind::Broken => RETRY_BROKEN_AFTER_MS,
-                },
-                queue: 0,
-            },
         }
     }
 
@@ -344,23 +292,9 @@ impl Job {
                 job,
                 expires_unix_ms,
             } => {
-                let recorded = self
-                    .context
-                    .inner
-                    .ledger
-                    .record_job(*job.as_bytes(), expires_unix_ms, clock::unix_ms())
-                    .await;
-                let recorded = match recorded {
-                    Ok(record) => recorded_of(record),
-                    Err(error) => {
-                        tracing::warn!(%error, "a job could not be written down, and is refused");
-                        Recorded::Failed
-                    }
-                };
-                self.accepted = recorded == Recorded::Fresh;
-                self.enter();
-                return Step::Then(Event::Recorded(recorded));
+                return Step::Then(self.record(job, expires_unix_ms).await);
             }
+            Action::Seek(wanted) => return Step::Then(self.seek(wanted).await),
             Action::Admit { job, voucher } => return Step::Then(self.admit(job, &voucher).await),
             Action::HoldVoucher { voucher, totals } => {
                 return Step::Then(self.hold(&voucher, totals).await);
@@ -371,7 +305,7 @@ impl Job {
             Action::Start(job) => return self.start(*job),
             Action::Park => {
                 self.link = None;
-                if let Some(known) = &self.known {
+                if let Some(known) = &mut self.known {
                     known.parked(true);
                 }
             }
@@ -454,96 +388,10 @@ impl Job {
         Step::On
     }
 
-    /// Puts a job into the books that was accepted and is begun, so that it can be taken up and is counted. Neither the engine nor the
-    /// client waits for that.
-    fn enter(&mut self) {
-        let Some(begun) = self.begun.take_if(|_| self.accepted) else {
-            return;
-        };
-        let rooms = &self.context.rooms;
-        let (known, calls) = rooms.started(&begun.job, self.peer);
-        rooms.running.send_modify(|running| *running += 1);
-        let new = NewAnswer {
-            job: *begun.job.as_bytes(),
-            at_ms: clock::unix_ms(),
-            peer: self.peer.to_string(),
-            model: self.name_of(&begun.model),
-            model_digest: *begun.model.as_bytes(),
-        };
-        let inner = Arc::clone(&self.context.inner);
-        let noted = self.context.inner.tasks.spawn(async move {
-            if let Err(error) = inner.ledger.answer_started(new).await {
-                tracing::warn!(%error, "a job is not in the list of answers");
-            }
-        });
-        (self.known, self.calls) = (Some(known), Some(calls));
-        self.entered = Some(Entered {
-            job: *begun.job.as_bytes(),
-            input: begun.input,
-            noted,
-        });
-    }
-
     fn wish(&self, wish: Wish) {
         if let Some(computing) = &self.computing {
             computing.wish.send_replace(wish);
         }
-    }
-
-    fn name_of(&self, model: &protocol::ModelDigest) -> String {
-        let served = self
-            .context
-            .served
-            .iter()
-            .find(|served| served.reference.digest == *model);
-        served.map_or_else(|| model.to_string(), |served| served.name.clone())
-    }
-
-    async fn over(self, ended: Ended) {
-        tracing::debug!(peer = %self.peer, ?ended, "a job is over");
-        let Self {
-            context,
-            link,
-            computing,
-            place,
-            known,
-            entered,
-            sent,
-            receipt,
-            charge,
-            ..
-        } = self;
-        drop((computing, known, charge));
-        if let Some(link) = link {
-            link.writer.finish();
-        }
-        if let Some(Entered { job, input, noted }) = entered {
-            // Its end is written behind its beginning. A task that panicked wrote neither.
-            let _ = noted.await;
-            let (tokens_in, tokens_out, finish) = receipt.unwrap_or((input, sent, Finish::Abort));
-            let state = match ended {
-                Ended::Signed => AnsweredState::Signed,
-                Ended::Unsigned
-                | Ended::Refused(_)
-                | Ended::Busy
-                | Ended::Cancelled
-                | Ended::ClientGone(_)
-                | Ended::Failed(_) => AnsweredState::Unsigned,
-            };
-            let noted = context
-                .inner
-                .ledger
-                .answer_ended(job, tokens_in, tokens_out, finish.name(), state)
-                .await;
-            if let Err(error) = noted {
-                tracing::warn!(%error, "a job's end is not in the list of answers");
-            }
-            context
-                .rooms
-                .running
-                .send_modify(|running| *running = running.saturating_sub(1));
-        }
-        drop(place);
     }
 }
 
@@ -578,14 +426,6 @@ fn config(context: &Context, till: Option<&Till>) -> Config {
         kv_type: KV_TYPE.to_owned(),
         resume_grace_ms: RESUME_GRACE_MS,
         charging: till.map(Till::charging),
-    }
-}
-
-fn recorded_of(record: JobRecord) -> Recorded {
-    match record {
-        JobRecord::Fresh => Recorded::Fresh,
-        JobRecord::Repeat | JobRecord::Expired { .. } => Recorded::Seen,
-        JobRecord::TooLong | JobRecord::ClockBehind { .. } | JobRecord::Full => Recorded::Failed,
     }
 }
 

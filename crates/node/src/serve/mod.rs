@@ -3,13 +3,16 @@
 //! One task owns it, and with it the swarm that serves (`swarm`), which runs while it is on. It hears orders (on, off,
 //! pause), strangers' streams, and what changes around it (own work, models, the engine), and it alone says what the
 //! [`ServingState`] is. Each stranger's job is a task of its own (`job`), ended by the token of the period in which it
-//! began. What is offered, and what not and why, is decided in `offers`; what a job would take is told in `quotes`.
+//! began; which of them has a place and who waits is decided in `line`. What is offered, and what not and why, is decided in `offers`;
+//! what a job would take is told in `quotes`.
 
 mod charge;
 mod compute;
 mod job;
+mod line;
 mod measure;
 mod offers;
+mod payer;
 mod quoted;
 mod quotes;
 mod rooms;
@@ -504,7 +507,7 @@ impl Switch {
         self.offered = offers::basis(&self.inner);
         // Asked before the offers are made: money that opens meanwhile is in none of them, and makes them anew in a moment.
         let opened_later = self.inner.money_opens();
-        let offers = offers::build(&self.inner, &mut self.headers).await;
+        let offers = offers::build(&self.inner, &mut self.headers, self.rooms.waiting()).await;
         self.publish(offers.envelopes).await;
         self.refresh = Some(Instant::now() + offers::next(&self.inner));
         // Large files are hashed for minutes, and a chain is asked for seconds: until then it is no trouble that nothing is

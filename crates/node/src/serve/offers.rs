@@ -15,7 +15,7 @@ use protocol::{
     price::Prices,
 };
 
-use super::rooms::SLOTS;
+use super::line::{SLOTS, WAITING};
 use crate::{clock, error::ErrorView, models::Model, money, node::Inner, status::NotOffered};
 
 /// An offer lives this long: two refreshes may fail before it is gone.
@@ -100,7 +100,8 @@ pub(super) struct Offers {
 }
 
 /// Goes through the models at hand: an offer for each that may be served, a reason for each that may not.
-pub(super) async fn build(inner: &Inner, headers: &mut Headers) -> Offers {
+/// `waiting`: strangers' jobs that wait in line.
+pub(super) async fn build(inner: &Inner, headers: &mut Headers, waiting: u32) -> Offers {
     let settings = inner.settings.borrow().clone();
     let signer = inner.identity.signer();
     let mut offers = Offers {
@@ -210,8 +211,8 @@ pub(super) async fn build(inner: &Inner, headers: &mut Headers) -> Offers {
             binding: charges.map(|charges| charges.binding.clone()),
             prefill_tps,
             decode_tps,
-            queue_depth: 0,
-            queue_max: 0,
+            queue_depth: waiting,
+            queue_max: WAITING as u32,
             region: settings
                 .region
                 .as_deref()

@@ -6,10 +6,7 @@ use network::QuoteAsked;
 use protocol::quote::{QUOTE_LIFETIME_MS, Quote};
 use tokio::sync::{mpsc, watch};
 
-use super::{
-    ServedModel, ServingView, offers,
-    rooms::{Rooms, SLOTS},
-};
+use super::{ServedModel, ServingView, line::SLOTS, offers, rooms::Rooms};
 use crate::{clock, node::Inner};
 
 /// Output tokens of the job in front, of which nobody knows how long it still takes: half of a page.
@@ -20,6 +17,10 @@ const UNMEASURED_PREFILL_TPS: u32 = 100;
 
 /// The same for writing.
 const UNMEASURED_DECODE_TPS: u32 = 10;
+
+/// The shortest and longest time after which somebody may come again who found no room, in milliseconds: nobody asks all the time, and
+/// nobody is away for long.
+const RETRY_MS: (u32, u32) = (1_000, 10_000);
 
 /// A model that is not in memory is read from the disk first: bytes per second of an ordinary one.
 const LOAD_BYTES_PER_S: u64 = 500_000_000;
@@ -44,7 +45,8 @@ pub(super) async fn give(
             .find(|served| served.reference.digest == request.model)
             .filter(|served| request.n_in < served.ctx_max);
         let quote = model.and_then(|served| {
-            let in_front = in_front(*rooms.running.borrow(), inner.answers.own_work());
+            let strangers = rooms.running.borrow().saturating_add(rooms.waiting());
+            let in_front = in_front(strangers, inner.answers.own_work());
             let quote = quote(&inner, served, request.n_in, in_front, request_hash)?;
             let whose = (peer, request.model);
             let life = (quote.expires_unix_ms, clock::unix_ms());
@@ -92,11 +94,24 @@ fn in_front(strangers: u32, owners: usize) -> u32 {
 
 /// Milliseconds until the first token: the jobs in front, then the prompt.
 fn eta_ms(n_in: u32, (prefill_tps, decode_tps): (u32, u32), in_front: u32) -> u32 {
-    let or = |tps: u32, unmeasured: u32| u64::from(if tps == 0 { unmeasured } else { tps });
     let reading = u64::from(n_in) * 1000 / or(prefill_tps, UNMEASURED_PREFILL_TPS);
-    let waiting = u64::from(in_front) * u64::from(REST_OF_A_JOB) * 1000
-        / or(decode_tps, UNMEASURED_DECODE_TPS);
+    let waiting = u64::from(in_front) * rest_ms(decode_tps);
     u32::try_from(reading + waiting).unwrap_or(u32::MAX)
+}
+
+/// Milliseconds until a job that computes is over, as far as anybody knows.
+fn rest_ms(decode_tps: u32) -> u64 {
+    u64::from(REST_OF_A_JOB) * 1000 / or(decode_tps, UNMEASURED_DECODE_TPS)
+}
+
+/// When somebody may come again for whom there is no room in line: one of the jobs that compute is over by then.
+pub(super) fn retry_after_ms(decode_tps: u32) -> u32 {
+    let next = rest_ms(decode_tps) / SLOTS as u64;
+    u32::try_from(next).map_or(RETRY_MS.1, |next| next.clamp(RETRY_MS.0, RETRY_MS.1))
+}
+
+fn or(tps: u32, unmeasured: u32) -> u64 {
+    u64::from(if tps == 0 { unmeasured } else { tps })
 }
 
 fn load_ms(file: &Path) -> u32 {
@@ -114,6 +129,14 @@ mod tests {
         assert_eq!(eta_ms(500, (1000, 50), 2), 500 + 2 * 3000);
         assert_eq!(eta_ms(500, (0, 0), 1), 5000 + 15_000);
         assert_eq!(eta_ms(u32::MAX, (1, 1), u32::MAX), u32::MAX);
+    }
+
+    #[test]
+    fn who_finds_no_room_comes_again_when_a_job_is_over() {
+        assert_eq!(retry_after_ms(50), 1_500);
+        assert_eq!(retry_after_ms(10_000), 1_000);
+        assert_eq!(retry_after_ms(0), 7_500);
+        assert_eq!(retry_after_ms(1), 10_000);
     }
 
     #[test]

@@ -190,7 +190,7 @@ pub struct Progress {
     /// 0 when it is not known.
     #[prost(uint64, tag = "3")]
     pub total: u64,
-    /// Jobs in front of this one.
+    /// Jobs that wait in front of this one.
     #[prost(uint32, tag = "4")]
     pub queue_pos: u32,
 }
@@ -199,7 +199,7 @@ pub struct Progress {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
 #[repr(i32)]
 pub enum Phase {
-    /// Waiting for a slot.
+    /// Waiting for a slot. The only phase that may come before `Accept`.
     Queued = 0,
     /// Reading the model from disk.
     Loading = 1,

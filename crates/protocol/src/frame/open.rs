@@ -54,6 +54,10 @@ pub struct Open {
     /// Do not end at an end token: for measurements.
     #[prost(bool, tag = "15")]
     pub ignore_eog: bool,
+    /// The job may wait in line where no slot is free: then `Progress` with `Queued` comes before `Accept`. A client that does not
+    /// know of lines would take that for a lie, and is told `Busy`.
+    #[prost(bool, tag = "16")]
+    pub may_wait: bool,
 }
 
 /// Sampling parameters as `SSR-GM1` knows them; the defaults of protobuf (all zero) mean greedy.

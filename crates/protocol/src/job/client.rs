@@ -6,7 +6,9 @@
 //!
 //! - A candidate that refuses, is busy or cannot be reached is passed over; that is no failover. One of which nothing is
 //!   heard for [`ANSWER_PATIENCE_MS`], or [`RESCUE_PATIENCE_MS`] when an answer broke, keeps its chance, and the next one is
-//!   asked beside it.
+//!   asked beside it. Where an answer broke and all who may be asked at a time say nothing, the first of them makes room.
+//! - A candidate without a free slot may let the job wait in its line. The next one is asked beside it all the same; whoever takes
+//!   the job first has it, and the other places are left. Nothing is paid in line, and a place that is lost is no failover.
 //! - A provider whose stream breaks is asked first to go on where it was, if it said that it keeps jobs. Whoever else
 //!   there is gets his chance when that takes longer than [`RESUME_PATIENCE_MS`], and the first with the next token
 //!   goes on. Until its grace is over, or somebody else has written, it is asked again and again. A computer that
@@ -32,6 +34,7 @@ mod bill;
 mod end;
 mod ends;
 mod launch;
+mod line;
 mod machine;
 mod output;
 mod pay;
@@ -46,6 +49,7 @@ pub use launch::{
     ANSWER_PATIENCE_MS, HEDGE_MAX_INPUT, HEDGE_MIN_MS, MAX_FAILOVERS, MAX_FALSE_ALARMS, OPEN_MS,
     RESCUE_PATIENCE_MS, RESUME_PATIENCE_MS, SOUNDED_MS, SOUNDED_OUT,
 };
+pub use line::{LINE_AGAIN_MS, MAX_LINES};
 pub use machine::{
     CANCEL_LINGER_MS, Client, GIVE_UP_MS, LOCAL_STALL_MS, PAUSE_PATIENCE_MS, SLEPT_MS, STALL_MS,
 };
@@ -449,7 +453,7 @@ pub struct Progress {
     pub done: u64,
     /// 0 when it is not known.
     pub total: u64,
-    /// Jobs in front of this one, while it is queued.
+    /// Jobs that wait in front of this one, while it is in line or queued.
     pub queue_pos: u32,
 }
 
@@ -460,6 +464,8 @@ pub enum AnswerPhase {
     Waiting,
     /// Opening a stream.
     Connecting,
+    /// In the provider's line; [`Progress::queue_pos`] wait in front.
+    InLine,
     /// The stream broke; opening another to the same provider, to take the job up.
     Resuming,
     /// As the provider says.

@@ -3,8 +3,11 @@
 //! The owner makes a [`Provider`] when a stream arrives, feeds it the first frame's bytes and what it knows about
 //! room for the job, and then everything that happens. The order of a good job:
 //!
-//! `Open` → [`Action::Start`], [`Action::Record`] → [`Event::Recorded`] → `Accept` → engine events → `Tokens`,
-//! `Checkpoint`s → `Done` → `Ack` → [`Action::Store`], [`Action::Close`].
+//! `Open` → [`Action::Seek`] → [`Event::Room`] → [`Action::Start`], [`Action::Record`] → [`Event::Recorded`] → `Accept` → engine
+//! events → `Tokens`, `Checkpoint`s → `Done` → `Ack` → [`Action::Store`], [`Action::Close`].
+//!
+//! Where no slot is free, a job whose client knows of lines waits in one ([`Room::InLine`]): nothing is computed, written down or
+//! paid for meanwhile, and a client that goes is out of it at once.
 //!
 //! The engine does not wait for the disk, but nothing leaves before the job is on it: what is computed until then is kept.
 //!
@@ -14,8 +17,8 @@
 //! A job that costs something is paid for on the way, by the stranger's vouchers. Before it is accepted, its `Open` is followed
 //! by one for this very job:
 //!
-//! `Open` → `Pay` → [`Action::Admit`] → [`Event::Admitted`] → [`Action::Record`] → [`Event::Recorded`] → `Accept` → `Pay` →
-//! [`Action::HoldVoucher`] → [`Event::Standing`] → [`Action::Start`] → …
+//! `Open` → `Pay` → [`Action::Admit`] → [`Event::Admitted`] → [`Action::Seek`] → [`Event::Room`] → [`Action::Record`] →
+//! [`Event::Recorded`] → `Accept` → `Pay` → [`Action::HoldVoucher`] → [`Event::Standing`] → [`Action::Start`] → …
 //!
 //! The engine begins once the first part of the prompt is paid for, and stands still whenever it is a window ahead of what is paid
 //! for. What is signed by the payer is on disk before the engine goes on.
@@ -27,6 +30,7 @@
 mod charge;
 mod end;
 mod judge;
+mod line;
 mod machine;
 mod overdue;
 mod paid;
@@ -34,11 +38,12 @@ mod resume;
 mod run;
 
 pub use charge::{Charging, Declined, Standing};
+pub use line::SEEK_MS;
 pub use machine::{
     ACK_MS, BLOCKED_DROP_MS, BLOCKED_PAUSE_MS, FIRST_FRAME_MS, MAX_WAITING, Provider, RECORD_MS,
 };
 pub use paid::{ADMIT_MS, UNPAID_MS, VOUCHER_WAIT_MS};
-pub use resume::{MAX_RESUMES, goes_on, quote_of, resumes};
+pub use resume::{MAX_RESUMES, quote_of, resumes};
 pub use run::{CHECKPOINT_MS, CHECKPOINT_TOKENS, FLUSH_MS, FLUSH_TOKENS};
 
 use bytes::Bytes;
@@ -95,23 +100,47 @@ pub struct Served {
     pub template: Option<[u8; 32]>,
 }
 
-/// What the owner knows at the moment a job arrives. A free slot must be held for the job from then on; for one that costs
-/// something, only from [`Event::Admitted`] on.
+/// Whether a peer's jobs are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Welcome {
+    /// They are.
+    Yes,
+    /// The node is off or about to be.
+    Off,
+    /// This peer is not served.
+    NotAllowed,
+}
+
+/// What a slot is wanted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// The model.
+    pub model: ModelDigest,
+    /// Tokens that the job has at its longest: its input and all that it may write.
+    pub tokens: u32,
+    /// A part of the answer is there: it broke elsewhere, or is gone on with.
+    pub goes_on: bool,
+    /// The client may be told that it waits in line.
+    pub may_wait: bool,
+}
+
+/// Whether there is a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Room {
-    /// A slot is held.
+    /// One is held for the job from now on.
     Free,
-    /// No slot; when to ask again and how many wait.
+    /// Not yet: the job waits in line. Only for one that [may wait](Wanted::may_wait).
+    InLine {
+        /// Jobs that wait in front of it.
+        in_front: u32,
+    },
+    /// Neither a slot nor a place in line; when to ask again and how many wait.
     Full {
         /// Milliseconds.
         retry_after_ms: u32,
         /// Jobs that wait.
         queue: u32,
     },
-    /// The node is off or about to be.
-    Off,
-    /// This peer is not served.
-    NotAllowed,
 }
 
 /// What happens to a job.
@@ -123,8 +152,8 @@ pub enum Event {
         from: PeerId,
         /// The frame's exact bytes: the job id is their hash.
         bytes: Bytes,
-        /// Whether there is room.
-        room: Room,
+        /// Whether this peer is served.
+        welcome: Welcome,
         /// The prices of the quote that the frame names by [`quote_of`], while they bind us; `None`: no such quote.
         quoted: Option<Prices>,
     },
@@ -134,9 +163,9 @@ pub enum Event {
         standing: Standing,
         /// The highest voucher held of this payer before this one, as it travels.
         last_held: Option<[u8; VOUCHER_BYTES]>,
-        /// Whether there is room, now that it is worth looking.
-        room: Room,
     },
+    /// Answer to [`Action::Seek`]; again whenever the place in line is another, and at last when the job leaves it.
+    Room(Room),
     /// Answer to [`Action::HoldVoucher`] and [`Action::HoldReservation`] once they are on disk, and news at any other time: a claim
     /// or reservation is in a final block, a signer ended, another job of the line moved.
     Standing(Standing),
@@ -265,8 +294,8 @@ pub enum Action {
         /// When the id may be forgotten, Unix milliseconds.
         expires_unix_ms: u64,
     },
-    /// Look the payer up in books and final blocks, write his voucher to disk, synced, and look for a free slot then. Answer with
-    /// [`Event::Admitted`] or [`Event::Declined`].
+    /// Look the payer up in books and final blocks, and write his voucher to disk, synced. Answer with [`Event::Admitted`] or
+    /// [`Event::Declined`].
     Admit {
         /// The job.
         job: JobId,
@@ -287,6 +316,8 @@ pub enum Action {
         /// The reservation, of the same payer and signer.
         reservation: Reservation<Checked>,
     },
+    /// Look for a free slot, or a place in line; answer with [`Event::Room`]. What is held or waited for is given up with the job.
+    Seek(Wanted),
     /// Begin to compute. May come before [`Action::Record`], and then stands for nothing yet: a job that is not fresh is
     /// cancelled.
     Start(Box<StartJob>),

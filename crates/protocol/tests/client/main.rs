@@ -8,6 +8,7 @@
 
 mod asking;
 mod desk;
+mod line;
 mod paying;
 mod resuming;
 mod running;

@@ -275,6 +275,25 @@ fn cancels(actions: &[Action]) -> Vec<CancelReason> {
 }
 
 #[test]
+fn nothing_is_promised_in_line_and_the_prompt_is_paid_for_once_the_job_is_taken() {
+    let (mut payer, _) = Payer::asks(3, None);
+    payer.connected();
+    assert_eq!((payer.total(), payer.paid.len()), (0, 1), "the opening one");
+    for second in 0..30 {
+        let queued = Progress {
+            phase: Phase::Queued.into(),
+            queue_pos: 1,
+            ..Progress::default()
+        };
+        payer.say(Frame::Progress(queued), second * 1_000);
+    }
+    assert_eq!((payer.total(), payer.paid.len()), (0, 1));
+    let accept = payer.terms();
+    payer.say(Frame::Accept(accept), 30_000);
+    assert_eq!((payer.total(), payer.paid.len()), (cost(3, 0), 2));
+}
+
+#[test]
 fn an_open_is_followed_by_a_voucher_for_it_that_promises_nothing_new() {
     let (mut payer, _) = Payer::asks(3, None);
     payer.connected();

@@ -271,6 +271,55 @@ fn a_spare_that_says_nothing_leads_to_another_way_and_to_another_spare_at_once()
     assert_eq!(connects(&actions), [peer(1), peer(3)]);
 }
 
+#[test]
+fn who_says_nothing_makes_room_for_one_that_was_not_asked() {
+    let (mut client, _) = midway(&[1, 2, 3, 4, 5, 6]);
+    // The next two are sounded out on the way there, and do not answer.
+    let ms = silent_ms(&mut client);
+    assert_eq!(connects(&client.step(Event::Tick, at(ms))), [peer(4)]);
+    let actions = client.step(Event::Tick, at(ms + RESCUE_PATIENCE_MS));
+    assert_eq!(connects(&actions), [peer(1), peer(5)]);
+    let actions = client.step(Event::Tick, at(ms + 2 * RESCUE_PATIENCE_MS));
+    assert_eq!(connects(&actions), [peer(6)]);
+    assert_eq!(ended(&actions), [AttemptEnd::LostRace]);
+    assert!(
+        actions.contains(&Action::Close { attempt: 1 }),
+        "{actions:?}"
+    );
+    // Those who do not answer take nobody's place.
+    let actions = client.step(Event::Tick, at(ms + 3 * RESCUE_PATIENCE_MS));
+    assert_eq!((connects(&actions), ended(&actions)), (vec![], vec![]));
+    // The last one goes on, and its token ends what the others were asked for.
+    connected(&mut client, 4, ms + 1_250);
+    let spare = Accept {
+        n_in: 8,
+        max_out: 27,
+        ..keeps(0)
+    };
+    say(&mut client, 4, Frame::Accept(spare), ms + 1_300);
+    let tokens = Frame::Tokens(Tokens::padded(5, &[8]));
+    assert_eq!(emitted(&say(&mut client, 4, tokens, ms + 1_350)), [8]);
+}
+
+#[test]
+fn one_that_was_busy_is_asked_before_those_that_do_not_answer() {
+    let mut client = client(Local::Never);
+    client.step(Event::Start((1..=4).map(candidate).collect()), at(0));
+    connected(&mut client, 0, 0);
+    let busy = Busy {
+        retry_after_ms: 300,
+        queue: 0,
+    };
+    let actions = say(&mut client, 0, Frame::Busy(busy), 0);
+    assert_eq!(connects(&actions), [peer(2)]);
+    connected(&mut client, 1, 0);
+    say(&mut client, 1, Frame::Accept(keeps(30)), 0);
+    say(&mut client, 1, Frame::Tokens(Tokens::padded(2, &[5])), 50);
+    client.step(Event::Tick, at(300));
+    let ms = silent_ms(&mut client);
+    assert_eq!(connects(&client.step(Event::Tick, at(ms))), [peer(1)]);
+}
+
 fn sounded(actions: &[Action]) -> Vec<PeerId> {
     let peers = actions.iter().filter_map(|action| match action {
         Action::SoundOut { candidate } => Some(candidate.peer),

@@ -256,6 +256,7 @@ fn full_open() -> Open {
         want_logprobs_k: Some(1),
         resume_of: Some(resume_of()),
         ignore_eog: true,
+        may_wait: true,
     }
 }
 

@@ -291,6 +291,12 @@ fn every_name_and_number_in_the_text_is_the_code_s() {
         format!("without any change | {} |", client::STALL_MS),
         format!("| nothing comes | {} |", client::GIVE_UP_MS),
         format!("is not taken up | {} |", client::RESUME_PATIENCE_MS),
+        format!(
+            "and the round trip, of which {} are believed | {} | it is left",
+            client::MAX_RTT_MS,
+            client::MAX_SILENCE_MS
+        ),
+        format!("is looked at again after {} ms", client::LINE_AGAIN_MS),
         format!("nothing moved | {} |", client::HEDGE_MIN_MS),
         format!("at most {} input tokens", client::HEDGE_MAX_INPUT),
         format!(
@@ -351,6 +357,8 @@ fn every_name_and_number_in_the_text_is_the_code_s() {
     page.says("has a day to live");
     assert_eq!(payee::stride(400), 100);
     page.says("every quarter of `stream_window`");
+    assert_eq!(client::MAX_LINES, 2);
+    page.says("waits in at most two lines");
     assert_eq!(client::MAX_FAILOVERS, 3);
     page.says("After three such moves");
     assert_eq!(offer::MAX_CONTEXT, 1 << 23);

@@ -8,6 +8,7 @@ use protocol::{
         RESUME_GRACE_MS,
         provider::{
             Action, Config, Ended, EngineEvent, Event, Provider, Recorded, Room, Served, StartJob,
+            Welcome,
         },
     },
     price::Prices,
@@ -72,13 +73,20 @@ pub(crate) fn open() -> Open {
     }
 }
 
-pub(crate) fn opened(open: Open, room: Room) -> Event {
+pub(crate) fn opened(open: Open, welcome: Welcome) -> Event {
     Event::Open {
         from: client().peer_id(),
         bytes: Frame::Open(Box::new(open)).to_bytes(),
-        room,
+        welcome,
         quoted: None,
     }
+}
+
+/// What comes of a good job for which a slot is held at once.
+pub(crate) fn seated(provider: &mut Provider, open: Open) -> Vec<Action> {
+    let sought = provider.step(opened(open, Welcome::Yes), at(0));
+    assert!(matches!(sought[..], [Action::Seek(_)]), "{sought:?}");
+    provider.step(Event::Room(Room::Free), at(0))
 }
 
 /// A job that was accepted at 0 ms, and what it starts.
@@ -100,7 +108,7 @@ pub(crate) fn resumable() -> (Provider, StartJob) {
 }
 
 pub(crate) fn accepted(mut provider: Provider, open: Open) -> (Provider, StartJob) {
-    let actions = provider.step(opened(open, Room::Free), at(0));
+    let actions = seated(&mut provider, open);
     let [Action::Start(start), Action::Record { .. }] = &actions[..] else {
         panic!("{actions:?}")
     };
@@ -153,9 +161,9 @@ pub(crate) fn done_in(actions: &[Action]) -> SignedReceipt {
     SignedReceipt::verify_then_decode(&done.expect("no Done"), &me().peer_id()).unwrap()
 }
 
-pub(crate) fn refusal(open: Open, room: Room) -> RefuseCode {
+pub(crate) fn refusal(open: Open, welcome: Welcome) -> RefuseCode {
     let mut provider = Provider::new(config(), false, at(0));
-    let actions = provider.step(opened(open, room), at(0));
+    let actions = provider.step(opened(open, welcome), at(0));
     let [Action::Send(Frame::Refuse(refuse)), Action::Close(ended)] = &actions[..] else {
         panic!("{actions:?}")
     };

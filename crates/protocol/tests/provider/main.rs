@@ -7,6 +7,7 @@
 )]
 
 mod desk;
+mod line;
 mod opening;
 mod paying;
 mod resuming;

@@ -9,6 +9,7 @@ use protocol::{
     },
     job::provider::{
         Action, Ended, EngineEvent, Event, MAX_WAITING, Provider, RECORD_MS, Recorded, Room,
+        Welcome,
     },
     receipt::seed_of,
     tokens,
@@ -19,7 +20,7 @@ fn each_wrong_job_has_its_own_refusal() {
     let with = |change: fn(&mut Open)| {
         let mut open = open();
         change(&mut open);
-        refusal(open, Room::Free)
+        refusal(open, Welcome::Yes)
     };
     let sampling = |change: fn(&mut Sampling)| {
         let mut sampling = Sampling::default();
@@ -29,11 +30,11 @@ fn each_wrong_job_has_its_own_refusal() {
                 sampling: Some(sampling),
                 ..open()
             },
-            Room::Free,
+            Welcome::Yes,
         )
     };
-    assert_eq!(refusal(open(), Room::Off), RefuseCode::NodeOff);
-    assert_eq!(refusal(open(), Room::NotAllowed), RefuseCode::NotAllowed);
+    assert_eq!(refusal(open(), Welcome::Off), RefuseCode::NodeOff);
+    assert_eq!(refusal(open(), Welcome::NotAllowed), RefuseCode::NotAllowed);
     assert_eq!(
         with(|open| open.provider = Bytes::from(vec![0; 38])),
         RefuseCode::WrongProvider
@@ -128,7 +129,7 @@ fn bytes_that_are_no_open_are_refused() {
         let event = Event::Open {
             from: client().peer_id(),
             bytes,
-            room: Room::Free,
+            welcome: Welcome::Yes,
             quoted: None,
         };
         let actions = provider.step(event, at(0));
@@ -142,46 +143,23 @@ fn bytes_that_are_no_open_are_refused() {
 #[test]
 fn a_full_house_says_when_to_come_again() {
     let mut provider = Provider::new(config(), false, at(0));
-    let actions = provider.step(
-        opened(
-            open(),
-            Room::Full {
-                retry_after_ms: 700,
-                queue: 3,
-            },
-        ),
-        at(0),
-    );
+    provider.step(opened(open(), Welcome::Yes), at(0));
+    let full = Room::Full {
+        retry_after_ms: 700,
+        queue: 3,
+    };
+    let actions = provider.step(Event::Room(full), at(0));
     let [Action::Send(Frame::Busy(busy)), Action::Close(Ended::Busy)] = &actions[..] else {
         panic!("{actions:?}")
     };
     assert_eq!((busy.retry_after_ms, busy.queue), (700, 3));
-    // Who would be refused anyway is told so.
-    let wrong = Open {
-        nonce: Bytes::new(),
-        ..open()
-    };
-    assert_eq!(
-        refusal(
-            wrong,
-            Room::Full {
-                retry_after_ms: 1,
-                queue: 1
-            }
-        ),
-        RefuseCode::BadOpen
-    );
 }
 
 #[test]
 fn a_job_is_on_disk_before_it_is_accepted() {
     let mut provider = Provider::new(config(), false, at(0));
-    let event = opened(open(), Room::Free);
-    let Event::Open { bytes, .. } = &event else {
-        unreachable!()
-    };
-    let job = JobId::new(*blake3::hash(bytes).as_bytes());
-    let actions = provider.step(event, at(0));
+    let job = JobId::new(*blake3::hash(&Frame::Open(Box::new(open())).to_bytes()).as_bytes());
+    let actions = seated(&mut provider, open());
     let [
         Action::Start(start),
         Action::Record {
@@ -212,7 +190,7 @@ fn a_job_is_on_disk_before_it_is_accepted() {
 #[test]
 fn what_is_computed_before_the_job_is_on_disk_stays_here_until_it_is() {
     let mut provider = Provider::new(config(), false, at(0));
-    provider.step(opened(open(), Room::Free), at(0));
+    seated(&mut provider, open());
     assert!(provider.is_computing());
     let reading = EngineEvent::Prefill { done: 3, total: 3 };
     assert_eq!(engine(&mut provider, reading, 1), []);
@@ -239,7 +217,7 @@ fn an_engine_waits_for_a_disk_that_hangs_and_stops_for_one_that_fails() {
         max_out: 2_000,
         ..open()
     };
-    provider.step(opened(long, Room::Free), at(0));
+    seated(&mut provider, long);
     let waiting = MAX_WAITING as u32;
     assert_eq!(write(&mut provider, 0, waiting, 2), [Action::Pause]);
     let actions = provider.step(Event::Recorded(Recorded::Failed), at(3));
@@ -257,7 +235,7 @@ fn an_engine_waits_for_a_disk_that_hangs_and_stops_for_one_that_fails() {
 #[test]
 fn an_engine_that_fails_before_the_job_is_on_disk_is_told_of_behind_the_accept() {
     let mut provider = Provider::new(config(), false, at(0));
-    provider.step(opened(open(), Room::Free), at(0));
+    seated(&mut provider, open());
     let failed = EngineEvent::Failed("no memory".to_owned());
     assert_eq!(engine(&mut provider, failed, 1), [Action::CancelEngine]);
     let actions = provider.step(Event::Recorded(Recorded::Fresh), at(5));
@@ -280,12 +258,12 @@ fn a_job_seen_before_or_not_written_down_is_refused() {
         (Recorded::Failed, RefuseCode::Internal),
     ] {
         let mut provider = Provider::new(config(), false, at(0));
-        provider.step(opened(open(), Room::Free), at(0));
+        seated(&mut provider, open());
         let actions = provider.step(Event::Recorded(recorded), at(1));
         assert_eq!(actions.last(), Some(&Action::Close(Ended::Refused(code))));
     }
     let mut provider = Provider::new(config(), false, at(0));
-    provider.step(opened(open(), Room::Free), at(0));
+    seated(&mut provider, open());
     assert_eq!(provider.deadline(), Some(at(RECORD_MS).mono_ms));
     let actions = provider.step(Event::Tick, at(RECORD_MS));
     assert_eq!(
@@ -328,7 +306,7 @@ fn forms_and_log_probabilities_have_their_own_refusals() {
             grammar: grammar(kind, text),
             ..open()
         };
-        assert_eq!(refusal(wrong, Room::Free), RefuseCode::BadGrammar);
+        assert_eq!(refusal(wrong, Welcome::Yes), RefuseCode::BadGrammar);
     }
     let (_, start) = running_with(Open {
         grammar: grammar(GrammarKind::Lark.into(), "start: \"a\""),
@@ -344,10 +322,10 @@ fn forms_and_log_probabilities_have_their_own_refusals() {
         want_logprobs_k: Some(MAX_LOGPROBS + 1),
         ..open()
     };
-    assert_eq!(refusal(too_many, Room::Free), RefuseCode::BadLogprobs);
+    assert_eq!(refusal(too_many, Welcome::Yes), RefuseCode::BadLogprobs);
     let no_quote = Open {
         quote_id: Bytes::from(vec![8; 15]),
         ..open()
     };
-    assert_eq!(refusal(no_quote, Room::Free), RefuseCode::BadOpen);
+    assert_eq!(refusal(no_quote, Welcome::Yes), RefuseCode::BadOpen);
 }

@@ -9,7 +9,7 @@ use protocol::{
         CloseWhy, Finish,
         provider::{
             Action, Charging, Config, Declined, Ended, EngineEvent, Event, Provider, Recorded,
-            Room, Served, Standing, UNPAID_MS, VOUCHER_WAIT_MS, quote_of,
+            Room, Served, Standing, UNPAID_MS, VOUCHER_WAIT_MS, Welcome, quote_of,
         },
     },
     price::{Price, Prices, Totals, due},
@@ -133,7 +133,7 @@ fn opened(open: Open, quoted: Option<Prices>) -> (Event, JobId) {
     let event = Event::Open {
         from: client().peer_id(),
         bytes,
-        room: Room::Free,
+        welcome: Welcome::Yes,
         quoted,
     };
     (event, job)
@@ -167,12 +167,15 @@ fn waiting(n_in: u32) -> (Provider, JobId) {
     (provider, job)
 }
 
-fn admitted() -> Event {
-    Event::Admitted {
+/// Has nothing against the payer, and holds a slot for the job.
+fn admitted(provider: &mut Provider, ms: u64) -> Vec<Action> {
+    let admitted = Event::Admitted {
         standing: standing(0),
         last_held: None,
-        room: Room::Free,
-    }
+    };
+    let sought = provider.step(admitted, at(ms));
+    assert!(matches!(sought[..], [Action::Seek(_)]), "{sought:?}");
+    provider.step(Event::Room(Room::Free), at(ms))
 }
 
 /// A job that was accepted at 0 ms, on a line that stood at 100.
@@ -180,7 +183,7 @@ fn accepted(n_in: u32) -> (Provider, JobId) {
     let (mut provider, job) = waiting(n_in);
     let pay = Payer::honest().pay(100, work_of_job(&job));
     provider.step(pay, at(0));
-    provider.step(admitted(), at(0));
+    admitted(&mut provider, 0);
     let actions = provider.step(Event::Recorded(Recorded::Fresh), at(0));
     assert!(
         matches!(&actions[0], Action::Send(Frame::Accept(accept)) if accept.stream_window == STREAM_WINDOW && accept.chunk_tokens == PREFILL_CHUNK),
@@ -269,7 +272,8 @@ fn the_quote_binds_the_prices_and_nothing_else_does() {
     // What was quoted for nothing costs nothing, whatever is asked by now.
     let mut provider = Provider::new(charging(), false, at(0));
     let (open, _) = opened(paid_open(3), Some(Prices::FREE));
-    let actions = provider.step(open, at(0));
+    provider.step(open, at(0));
+    let actions = provider.step(Event::Room(Room::Free), at(0));
     assert!(matches!(
         &actions[..],
         [Action::Start(_), Action::Record { .. }]
@@ -299,19 +303,64 @@ fn a_foreign_vault_or_chain_shows_as_another_signer() {
 fn room_is_looked_for_behind_the_voucher_and_a_full_house_says_so() {
     let (mut provider, job) = waiting(3);
     provider.step(Payer::honest().pay(100, work_of_job(&job)), at(1));
-    let full = Event::Admitted {
+    let admitted = Event::Admitted {
         standing: standing(0),
         last_held: None,
-        room: Room::Full {
-            retry_after_ms: 700,
-            queue: 2,
-        },
     };
-    let actions = provider.step(full, at(2));
+    assert!(matches!(
+        provider.step(admitted, at(2))[..],
+        [Action::Seek(_)]
+    ));
+    let full = Room::Full {
+        retry_after_ms: 700,
+        queue: 2,
+    };
+    let actions = provider.step(Event::Room(full), at(2));
     assert!(matches!(
         &actions[..],
         [Action::Send(Frame::Busy(busy)), Action::Close(Ended::Busy)] if busy.retry_after_ms == 700
     ));
+}
+
+#[test]
+fn a_payer_in_line_is_asked_for_nothing_and_one_who_can_no_longer_pay_leaves_it() {
+    let waiting = || {
+        let mut provider = Provider::new(charging(), false, at(0));
+        let open = Open {
+            may_wait: true,
+            ..paid_open(3)
+        };
+        let (open, job) = opened(open, Some(prices()));
+        provider.step(open, at(0));
+        provider.step(Payer::honest().pay(100, work_of_job(&job)), at(1));
+        let admitted = Event::Admitted {
+            standing: standing(0),
+            last_held: None,
+        };
+        provider.step(admitted, at(2));
+        let actions = provider.step(Event::Room(Room::InLine { in_front: 1 }), at(2));
+        assert_eq!(phases_in(&actions), [Phase::Queued]);
+        (provider, job)
+    };
+    let (mut provider, _) = waiting();
+    for second in 1..30 {
+        let actions = provider.step(Event::Tick, at(2 + second * 1_000));
+        assert!(
+            matches!(actions[..], [Action::Send(Frame::Progress(_))]),
+            "{actions:?}"
+        );
+    }
+    let empty = Standing {
+        signer: SignerFacts {
+            left: 0,
+            ..standing(0).signer
+        },
+        ..standing(0)
+    };
+    is_refused(&provider.step(Event::Standing(empty), at(30_500)));
+    // A voucher that nobody asked for is none that is kept.
+    let (mut provider, job) = waiting();
+    is_refused(&provider.step(Payer::honest().pay(200, work_of_job(&job)), at(10)));
 }
 
 #[test]
@@ -322,9 +371,9 @@ fn the_payer_is_told_what_is_held_of_him() {
     let admitted = Event::Admitted {
         standing: standing(0),
         last_held: Some(before),
-        room: Room::Free,
     };
     provider.step(admitted, at(2));
+    provider.step(Event::Room(Room::Free), at(2));
     let actions = provider.step(Event::Recorded(Recorded::Fresh), at(3));
     let Action::Send(Frame::Accept(accept)) = &actions[0] else {
         panic!("{actions:?}")
@@ -352,7 +401,6 @@ fn a_signer_near_its_end_or_with_nothing_left_is_not_served() {
         let admitted = Event::Admitted {
             standing: facts,
             last_held: None,
-            room: Room::Free,
         };
         is_refused(&provider.step(admitted, at(2)));
         // And no longer served when that turns out on the way.

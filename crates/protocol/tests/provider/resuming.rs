@@ -8,7 +8,7 @@ use protocol::{
         CloseWhy, Finish, RESUME_GRACE_MS,
         provider::{
             ACK_MS, Action, BLOCKED_DROP_MS, Config, Ended, EngineEvent, Event, MAX_RESUMES,
-            MAX_WAITING, Provider, Room, StartJob, resumes,
+            MAX_WAITING, Provider, StartJob, Welcome, resumes,
         },
     },
     receipt::COUNTERSIGN_DOMAIN,
@@ -36,7 +36,7 @@ fn resume(start: &StartJob, from_index: u32) -> Open {
 }
 
 fn comes_back(open: Open) -> Event {
-    let Event::Open { from, bytes, .. } = opened(open, Room::Free) else {
+    let Event::Open { from, bytes, .. } = opened(open, Welcome::Yes) else {
         unreachable!()
     };
     Event::Resumed { from, bytes }
@@ -212,12 +212,12 @@ fn nobody_but_its_client_takes_up_a_job_and_nobody_learns_that_it_is_there() {
 fn a_job_that_is_over_or_never_was_is_unknown() {
     let mut provider = Provider::new(crate::desk::config(), false, at(0));
     let (_, start) = running();
-    let actions = provider.step(opened(resume(&start, 0), Room::Free), at(0));
+    let actions = provider.step(opened(resume(&start, 0), Welcome::Yes), at(0));
     let [Action::Send(Frame::Refuse(refuse)), Action::Close(_)] = &actions[..] else {
         panic!("{actions:?}")
     };
     assert_eq!(refuse.code(), RefuseCode::ResumeUnknown);
-    let Event::Open { bytes, .. } = opened(open(), Room::Free) else {
+    let Event::Open { bytes, .. } = opened(open(), Welcome::Yes) else {
         unreachable!()
     };
     assert_eq!(resumes(&bytes), None);

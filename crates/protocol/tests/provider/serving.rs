@@ -12,7 +12,7 @@ use protocol::{
         CloseWhy, Finish, MAX_JOB_MS,
         provider::{
             ACK_MS, Action, BLOCKED_DROP_MS, BLOCKED_PAUSE_MS, CHECKPOINT_MS, Ended, EngineEvent,
-            Event, FIRST_FRAME_MS, FLUSH_MS, MAX_WAITING, Provider, Recorded, Room,
+            Event, FIRST_FRAME_MS, FLUSH_MS, MAX_WAITING, Provider, Recorded, Welcome,
         },
     },
     receipt::{COUNTERSIGN_DOMAIN, Checkpoint, Receipt},
@@ -227,7 +227,7 @@ fn off_ends_at_once_and_says_why() {
 
 fn refusal_after(event: Event) -> RefuseCode {
     let mut provider = Provider::new(config(), false, at(0));
-    provider.step(opened(open(), Room::Free), at(0));
+    seated(&mut provider, open());
     match provider.step(event, at(1)).last() {
         Some(Action::Close(Ended::Refused(code))) => *code,
         other => panic!("{other:?}"),
@@ -306,16 +306,11 @@ fn too_much_waiting_for_a_slow_reader_pauses_at_once() {
     config.max_out = 2_000;
     config.models[0].ctx_max = 4_000;
     let mut provider = Provider::new(config, false, at(0));
-    provider.step(
-        opened(
-            Open {
-                max_out: 2_000,
-                ..open()
-            },
-            Room::Free,
-        ),
-        at(0),
-    );
+    let long = Open {
+        max_out: 2_000,
+        ..open()
+    };
+    seated(&mut provider, long);
     provider.step(Event::Recorded(Recorded::Fresh), at(0));
     provider.step(Event::WriteBlocked, at(1));
     let count = MAX_WAITING as u32;
@@ -394,7 +389,7 @@ fn an_engine_that_fails_or_errs_ends_the_job_with_an_error() {
 
 #[test]
 fn a_client_that_breaks_the_protocol_is_told_so() {
-    let second = opened(open(), Room::Free);
+    let second = opened(open(), Welcome::Yes);
     let early = Event::Frame(Frame::Ack(Ack {
         countersignature: Bytes::new(),
     }));

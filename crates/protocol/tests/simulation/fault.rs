@@ -38,6 +38,8 @@ pub(crate) enum Fault {
     EngineDies { at_token: u32 },
     /// It has no room the first times.
     Busy { times: u32, retry_after_ms: u32 },
+    /// Jobs wait in line: so many are in front, the one that computes among them, and each takes so long.
+    Line { in_front: u32, each_ms: u64 },
     /// It was told to forget the job id.
     Replay,
     /// It says other things than its machine does.
@@ -124,6 +126,7 @@ fn any_failure() -> impl Strategy<Value = Fault> {
         (ms(), 100u64..30_000).prop_map(|(at_ms, for_ms)| Fault::OwnWork { at_ms, for_ms }),
         ms().prop_map(|at_ms| Fault::Off { at_ms }),
         (0u32..100).prop_map(|at_token| Fault::EngineDies { at_token }),
+        (1u32..6, 0u64..9_000).prop_map(|(in_front, each_ms)| Fault::Line { in_front, each_ms }),
         (1u32..9, 0u32..20_000).prop_map(|(times, retry_after_ms)| Fault::Busy {
             times,
             retry_after_ms

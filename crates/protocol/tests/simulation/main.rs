@@ -362,6 +362,33 @@ fn the_only_provider_is_asked_again_when_it_was_busy() {
 }
 
 #[test]
+fn a_line_is_waited_in_where_there_is_nobody_else() {
+    let scene = scene(vec![with(Fault::Line {
+        in_front: 3,
+        each_ms: 20_000,
+    })]);
+    let story = World::play(scene.clone());
+    whole(&story, &scene);
+    assert_eq!((story.outcome.failovers, story.ends.len()), (0, 0));
+    assert!((60_000..70_000).contains(&story.finished_ms));
+}
+
+#[test]
+fn a_line_is_left_for_one_who_has_a_slot() {
+    let line = with(Fault::Line {
+        in_front: 3,
+        each_ms: 20_000,
+    });
+    let scene = scene(vec![line.clone(), line, quick()]);
+    let story = World::play(scene.clone());
+    whole(&story, &scene);
+    let lost = |(_, _, why): &(_, _, AttemptEnd)| *why == AttemptEnd::LostRace;
+    assert_eq!(story.ends.iter().filter(|end| lost(end)).count(), 2);
+    assert_eq!(story.outcome.failovers, 0);
+    assert!(story.finished_ms < 20_000);
+}
+
+#[test]
 fn a_provider_switched_off_says_so_and_is_replaced() {
     let scene = scene(vec![with(Fault::Off { at_ms: 1_500 }), quick()]);
     let story = World::play(scene.clone());

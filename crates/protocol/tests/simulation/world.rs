@@ -22,7 +22,7 @@ use protocol::{
             self, Action, AttemptEnd, AttemptId, Candidate, Client, End, Local, LocalEvent,
             Outcome, Place,
         },
-        provider::{self, EngineEvent, Provider, Recorded, Room, Served},
+        provider::{self, EngineEvent, Provider, Recorded, Room, Served, Wanted, Welcome},
     },
     price::Prices,
     receipt::SignedReceipt,

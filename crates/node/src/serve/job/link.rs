@@ -52,7 +52,7 @@ impl Job {
                 self.reports.clone(),
             ))),
         });
-        if let Some(known) = &self.known {
+        if let Some(known) = &mut self.known {
             known.parked(false);
         }
     }

@@ -10,11 +10,14 @@ use protocol::{
     voucher::{Checked, Reservation, Voucher},
 };
 
-use super::{super::charge::Charge, Job};
+use super::{
+    super::{charge::Charge, payer::Payer},
+    Job,
+};
 use crate::money::TillJob;
 
 impl Job {
-    /// Asks books and chain about who pays, and looks for a place where they have nothing against him.
+    /// Asks books and chain about who pays. From then on the job counts for him.
     pub(super) async fn admit(&mut self, job: JobId, voucher: &Voucher) -> Event {
         let (Some(till), Some(model)) = (self.till.clone(), self.model) else {
             return Event::Declined(not_charged());
@@ -30,10 +33,10 @@ impl Job {
         match admitted {
             Ok(Ok((charge, standing, last_held))) => {
                 self.charge = Some(charge);
+                self.payer = Payer::Wallet(voucher.payer);
                 Event::Admitted {
                     standing,
                     last_held,
-                    room: self.room().await,
                 }
             }
             Ok(Err(declined)) => Event::Declined(declined),

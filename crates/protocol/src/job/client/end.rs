@@ -39,10 +39,10 @@ impl Client {
             state,
             counted: _,
         } = self.attempts.remove(at);
-        // A job that is to be taken up runs at the provider as soon as that was asked for.
+        // A job that is to be taken up runs at the provider as soon as that was asked for, and one in line may at any moment.
         let runs = match &state {
             State::Running { .. } | State::Local { .. } => true,
-            State::Opened { kept, .. } => kept.is_some(),
+            State::Opened { kept, line, .. } => kept.is_some() || line.is_some(),
             State::Connecting { .. } => false,
         };
         say_goodbye(attempt, place, parting, runs, out);
@@ -163,6 +163,13 @@ impl Client {
                 State::Connecting { until, .. } if ms >= *until => {
                     let why = format!("no stream within {} s", OPEN_MS / 1000);
                     Some((AttemptEnd::ConnectFailed(why), Parting::Close))
+                }
+                State::Opened {
+                    until,
+                    line: Some(line),
+                    ..
+                } if ms >= *until => {
+                    Some((line.given_up(ms), Parting::Cancel(CancelReason::LostRace)))
                 }
                 State::Opened { until, .. } if ms >= *until => {
                     Some((AttemptEnd::NoAnswer, Parting::Close))

@@ -8,7 +8,7 @@ use super::{
     seats::{Kept, SeatId},
     span::Span,
 };
-use crate::Clock;
+use crate::{Clock, frame::CancelReason};
 
 /// Failovers of one answer. With a fourth the network is not what is wrong.
 pub const MAX_FAILOVERS: u32 = 3;
@@ -91,6 +91,7 @@ impl Client {
                 // That another way is tried to one says nothing for the others.
                 if hopeless {
                     self.ask_again(now, out);
+                    self.make_room(now, out);
                     if self.attempts.len() < MAX_ATTEMPTS {
                         self.launch_beside(now, out);
                     }
@@ -118,6 +119,26 @@ impl Client {
         self.asked_again_at = Some(emitted);
         self.end(silent, AttemptEnd::Silent, Parting::Close, now, out);
         self.take_up(now, out)
+    }
+
+    /// Where an answer broke and nobody who was asked says anything, the one who was asked first makes room for somebody who was not
+    /// asked yet, and may be there.
+    fn make_room(&mut self, now: Clock, out: &mut Vec<Action>) {
+        let full = self.replacing.is_some() && self.attempts.len() == MAX_ATTEMPTS;
+        if !full || self.seats.hopeful(self.n_in(), now.mono_ms).is_none() {
+            return;
+        }
+        let mute = self
+            .attempts
+            .iter()
+            .position(|attempt| match &attempt.state {
+                State::Connecting { kept, .. } | State::Opened { kept, .. } => kept.is_none(),
+                State::Running { .. } | State::Local { .. } => false,
+            });
+        if let Some(mute) = mute {
+            let parting = Parting::Cancel(CancelReason::LostRace);
+            self.end(mute, AttemptEnd::LostRace, parting, now, out);
+        }
     }
 
     /// Asks those who come next whether they are there, before they are needed: of two that live the one with less to do is taken, and
@@ -208,22 +229,22 @@ impl Client {
     }
 
     /// Starts the next attempt, if there is anybody: fresh candidates first, then, when nobody works yet, this
-    /// computer, then those that may be asked again. True if one was started.
+    /// computer, then those that may be asked again. Beside somebody who works, one that was busy comes before one that did not answer
+    /// when it was sounded out. True if one was started.
     fn launch(&mut self, now: Clock, out: &mut Vec<Action>) -> bool {
         let n_in = self.n_in();
-        let alone = self.attempts.is_empty();
+        // Who waits in line does nothing for the answer yet.
+        let alone = self.attempts.iter().all(Attempt::is_in_line);
         // Beside candidates that were not heard yet, and with nothing lost, this computer waits for them.
         let local = self.config.local == Local::Fallback
             && !self.local_used
             && (alone || self.replacing.is_some());
-        let seat = self.seats.fresh(n_in, now.mono_ms).or_else(|| {
-            // Beside a provider that is merely slow, a busy one is tried before this computer's fans are heard.
-            if local && alone {
-                None
-            } else {
-                self.seats.ready(n_in, now.mono_ms)
-            }
-        });
+        // Beside a provider that is merely slow, a busy one is tried before this computer's fans are heard.
+        let seat = if local && alone {
+            self.seats.fresh(n_in, now.mono_ms)
+        } else {
+            self.seats.next(n_in, now.mono_ms)
+        };
         let candidate = seat.and_then(|seat| Some((seat, self.seats.take(seat, now.mono_ms)?)));
         if candidate.is_none() && !local {
             return false;
@@ -261,7 +282,7 @@ impl Client {
     }
 
     fn next_attempt(&mut self) -> AttemptId {
-        self.said_busy = false;
+        (self.said_busy, self.shown_line) = (false, None);
         let attempt = self.next_id;
         self.next_id += 1;
         attempt

@@ -6,6 +6,7 @@ use super::{
     Action, AttemptEnd, AttemptId, Candidate, Config, Event, Place, Request,
     bill::{Bill, PromiseId},
     end::Parting,
+    line::{Line, Shown},
     seats::{Kept, SeatId, Seats},
     span::Span,
 };
@@ -64,6 +65,8 @@ pub struct Client {
     pub(super) local_used: bool,
     /// Whether the screen was told that all candidates are busy.
     pub(super) said_busy: bool,
+    /// The place in line that the screen shows, as long as nothing else was told since.
+    pub(super) shown_line: Option<Shown>,
     /// When the answer is of no use any more.
     pub(super) too_late_at: Option<u64>,
     now_ms: u64,
@@ -114,6 +117,8 @@ pub(super) enum State {
         kept: Option<Kept>,
         /// What is paid for it, where it costs something and is new.
         bill: Option<Box<Bill>>,
+        /// Its place in the provider's line.
+        line: Option<Line>,
     },
     Running {
         seat: SeatId,
@@ -151,6 +156,7 @@ impl Client {
             last_end: None,
             local_used: false,
             said_busy: false,
+            shown_line: None,
             too_late_at: None,
             now_ms: 0,
             ahead_ms: None,

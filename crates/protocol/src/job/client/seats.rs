@@ -45,13 +45,15 @@ struct Sounded {
     answer: Option<u32>,
 }
 
-/// In which order candidates that were not asked for the job yet are taken: who said that it is there, with the least to do; who
-/// was not asked that; who does not answer.
+/// In which order candidates are taken: who said that it is there, with the least to do; who was not asked that; who was asked for
+/// the job before and was busy, the longest ago first; who does not answer; who was cut off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {
     There(u32),
     Unknown,
+    Again(u64),
     Mute,
+    Cut(u64),
 }
 
 /// A job whose stream was cut, and that its provider keeps for a while.
@@ -181,18 +183,27 @@ impl Seats {
 
     /// The next candidate that was not asked yet and has room for more than `n_in` tokens.
     pub(super) fn fresh(&self, n_in: usize, now_ms: u64) -> Option<SeatId> {
-        let seats = self.0.iter().enumerate();
-        seats
-            .filter(|(_, seat)| seat.state == SeatState::Fresh && fits(seat, n_in))
-            .min_by_key(|(_, seat)| seat.rank(now_ms))
-            .map(|(id, _)| id)
+        self.best(n_in, now_ms, |seat| seat.state == SeatState::Fresh)
     }
 
-    /// The candidate that has waited longest for being asked again.
-    pub(super) fn ready(&self, n_in: usize, now_ms: u64) -> Option<SeatId> {
-        self.waiting(n_in)
-            .filter(|&(id, at)| at <= now_ms && self.0[id].kept.is_none())
-            .min_by_key(|&(_, at)| at)
+    /// The same, where that one may be there.
+    pub(super) fn hopeful(&self, n_in: usize, now_ms: u64) -> Option<SeatId> {
+        let hopeful =
+            |seat: &Seat| seat.state == SeatState::Fresh && seat.rank(now_ms) < Some(Rank::Mute);
+        self.best(n_in, now_ms, hopeful)
+    }
+
+    /// The next candidate, those included that may be asked again.
+    pub(super) fn next(&self, n_in: usize, now_ms: u64) -> Option<SeatId> {
+        self.best(n_in, now_ms, |_| true)
+    }
+
+    fn best(&self, n_in: usize, now_ms: u64, of: impl Fn(&Seat) -> bool) -> Option<SeatId> {
+        let seats = self.0.iter().enumerate();
+        seats
+            .filter(|(_, seat)| fits(seat, n_in) && of(seat))
+            .filter_map(|(id, seat)| Some((id, seat.rank(now_ms)?)))
+            .min_by_key(|&(_, rank)| rank)
             .map(|(id, _)| id)
     }
 
@@ -372,7 +383,18 @@ impl Sounded {
 }
 
 impl Seat {
-    fn rank(&self, now_ms: u64) -> Rank {
+    /// `None` where it is not to be asked now.
+    fn rank(&self, now_ms: u64) -> Option<Rank> {
+        match self.state {
+            SeatState::Fresh => Some(self.rank_of_fresh(now_ms)),
+            SeatState::Waiting(at) if at > now_ms || self.kept.is_some() => None,
+            SeatState::Waiting(at) if self.cuts == 0 => Some(Rank::Again(at)),
+            SeatState::Waiting(at) => Some(Rank::Cut(at)),
+            SeatState::InUse | SeatState::Out => None,
+        }
+    }
+
+    fn rank_of_fresh(&self, now_ms: u64) -> Rank {
         match self.sounded.filter(|sounded| sounded.counts(now_ms)) {
             Some(Sounded {
                 answer: Some(in_front),

@@ -57,6 +57,7 @@ impl Client {
                 patient_until,
                 kept: Some(kept),
                 bill: None,
+                line: None,
             };
             out.push(Action::Send { attempt: id, frame });
             // The last one may have been lost with the stream.
@@ -93,6 +94,7 @@ impl Client {
             patient_until: now.mono_ms + patience_ms + upload + rtt_ms.min(MAX_RTT_MS),
             kept: None,
             bill,
+            line: None,
         };
         out.push(Action::Send { attempt: id, frame });
         self.sign_opening(at, out);
@@ -129,6 +131,7 @@ impl Client {
             }),
             want_logprobs_k: self.request.want_logprobs_k,
             ignore_eog: self.request.ignore_eog,
+            may_wait: true,
         }
     }
 
@@ -186,9 +189,9 @@ impl Client {
                 };
                 self.end(at, why, Parting::Close, now, out);
             }
+            Frame::Progress(progress) => self.in_line(at, &progress, now, out),
             Frame::Pong(_) | Frame::Ping(_) => {}
             Frame::Open(_)
-            | Frame::Progress(_)
             | Frame::Tokens(_)
             | Frame::Checkpoint(_)
             | Frame::Done(_)
@@ -251,6 +254,7 @@ impl Client {
                     total: 0,
                     queue_pos: 0,
                 }));
+                self.leave_lines(now, out);
             }
             Err(lie) => self.lied(at, lie, now, out),
         }

@@ -17,6 +17,7 @@ impl Provider {
             State::Waiting { .. }
             | State::Unvouched { .. }
             | State::Admitting { .. }
+            | State::Seeking(_)
             | State::Recording { .. } => self.refuse(code, msg, out),
             State::Running(run) => {
                 run.cancel_engine(out);
@@ -43,6 +44,7 @@ impl Provider {
             State::Waiting { .. }
             | State::Unvouched { .. }
             | State::Admitting { .. }
+            | State::Seeking(_)
             | State::Recording { .. } => self.close(Ended::ClientGone(why), out),
             State::Running(run) => {
                 run.cancel_engine(out);

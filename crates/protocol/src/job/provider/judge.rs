@@ -3,10 +3,10 @@
 
 use bytes::Bytes;
 
-use super::{Config, Room, Served};
+use super::{Config, Served, Wanted, Welcome};
 use crate::{
     Clock, JobId, MAX_CLOCK_SKEW_MS, ModelDigest, PeerId,
-    frame::{Busy, Cap, Frame, Grammar, GrammarKind, MAX_LOGPROBS, Open, RefuseCode, Sampling},
+    frame::{Cap, Frame, Grammar, GrammarKind, MAX_LOGPROBS, Open, RefuseCode, Sampling},
     job::{MAX_EXPIRY_MS, MAX_JOB_MS},
     price::Prices,
     quote::QUOTE_ID,
@@ -36,18 +36,29 @@ pub(super) struct Taken {
     pub(super) logprobs: Option<u32>,
     /// How long the job may take.
     pub(super) deadline_ms: u64,
+    /// Whether the client knows of lines.
+    pub(super) may_wait: bool,
 }
 
-/// Why a job is not taken.
-#[derive(Debug)]
-pub(super) enum Refusal {
-    Busy(Busy),
-    No(RefuseCode, String),
+impl Taken {
+    pub(super) fn wanted(&self) -> Wanted {
+        let input = (self.prompt.len() + self.resume.len()) as u32;
+        Wanted {
+            model: self.served.model,
+            tokens: input.saturating_add(self.max_out),
+            goes_on: !self.resume.is_empty(),
+            may_wait: self.may_wait,
+        }
+    }
 }
+
+/// Why a job is not taken: the code, and a word for a person.
+#[derive(Debug)]
+pub(super) struct Refusal(pub(super) RefuseCode, pub(super) String);
 
 impl From<RefuseCode> for Refusal {
     fn from(code: RefuseCode) -> Self {
-        Refusal::No(code, String::new())
+        Refusal(code, String::new())
     }
 }
 
@@ -56,7 +67,7 @@ impl From<RefuseCode> for Refusal {
 pub(super) struct Opened<'a> {
     pub(super) from: PeerId,
     pub(super) bytes: &'a Bytes,
-    pub(super) room: Room,
+    pub(super) welcome: Welcome,
     /// The prices of the quote that the frame names.
     pub(super) quoted: Option<Prices>,
 }
@@ -66,10 +77,10 @@ pub(super) fn judge(config: &Config, opened: Opened<'_>, now: Clock) -> Result<T
     let Opened {
         from,
         bytes,
-        room,
+        welcome,
         quoted,
     } = opened;
-    willing(room)?;
+    willing(welcome)?;
     let open = decoded(bytes)?;
     addressed(&open, config)?;
     in_time(&open, now)?;
@@ -81,7 +92,6 @@ pub(super) fn judge(config: &Config, opened: Opened<'_>, now: Clock) -> Result<T
     let logprobs = logprobs(&open)?;
     let (prompt, resume) = input(&open, served)?;
     let max_out = limit(&open, config, served, prompt.len() + resume.len())?;
-    free_slot(room)?;
     Ok(Taken {
         job: JobId::new(*blake3::hash(bytes).as_bytes()),
         client: from,
@@ -108,14 +118,15 @@ pub(super) fn judge(config: &Config, opened: Opened<'_>, now: Clock) -> Result<T
             0 => MAX_JOB_MS,
             ms => MAX_JOB_MS.min(ms.into()),
         },
+        may_wait: open.may_wait,
     })
 }
 
-pub(super) fn willing(room: Room) -> Result<(), Refusal> {
-    match room {
-        Room::Off => Err(RefuseCode::NodeOff.into()),
-        Room::NotAllowed => Err(RefuseCode::NotAllowed.into()),
-        Room::Free | Room::Full { .. } => Ok(()),
+fn willing(welcome: Welcome) -> Result<(), Refusal> {
+    match welcome {
+        Welcome::Yes => Ok(()),
+        Welcome::Off => Err(RefuseCode::NodeOff.into()),
+        Welcome::NotAllowed => Err(RefuseCode::NotAllowed.into()),
     }
 }
 
@@ -123,7 +134,7 @@ pub(super) fn decoded(bytes: &Bytes) -> Result<Box<Open>, Refusal> {
     match Frame::from_bytes(bytes, Cap::Open) {
         Ok(Some(Frame::Open(open))) => Ok(open),
         Ok(_) => Err(RefuseCode::BadOpen.into()),
-        Err(error) => Err(Refusal::No(RefuseCode::BadOpen, error.to_string())),
+        Err(error) => Err(Refusal(RefuseCode::BadOpen, error.to_string())),
     }
 }
 
@@ -158,9 +169,9 @@ fn new_job(open: &Open) -> Result<[u8; 32], Refusal> {
         .nonce
         .as_ref()
         .try_into()
-        .map_err(|_| Refusal::No(RefuseCode::BadOpen, "the nonce has 32 bytes".into()))?;
+        .map_err(|_| Refusal(RefuseCode::BadOpen, "the nonce has 32 bytes".into()))?;
     if ![0, QUOTE_ID].contains(&open.quote_id.len()) {
-        return Err(Refusal::No(
+        return Err(Refusal(
             RefuseCode::BadOpen,
             format!("a quote's id has {QUOTE_ID} bytes"),
         ));
@@ -170,7 +181,7 @@ fn new_job(open: &Open) -> Result<[u8; 32], Refusal> {
 
 fn model<'a>(open: &Open, config: &'a Config) -> Result<&'a Served, Refusal> {
     let digest = ModelDigest::from_bytes(&open.model_digest)
-        .map_err(|_| Refusal::No(RefuseCode::BadOpen, "a model digest has 32 bytes".into()))?;
+        .map_err(|_| Refusal(RefuseCode::BadOpen, "a model digest has 32 bytes".into()))?;
     config
         .models
         .iter()
@@ -220,7 +231,7 @@ fn grammar(open: &Open) -> Result<Option<Grammar>, Refusal> {
 
 fn logprobs(open: &Open) -> Result<Option<u32>, Refusal> {
     match open.want_logprobs_k {
-        Some(k) if k > MAX_LOGPROBS => Err(Refusal::No(
+        Some(k) if k > MAX_LOGPROBS => Err(Refusal(
             RefuseCode::BadLogprobs,
             format!("{MAX_LOGPROBS} per token at most"),
         )),
@@ -232,10 +243,7 @@ fn input(open: &Open, served: &Served) -> Result<(Vec<u32>, Vec<u32>), Refusal> 
     let prompt = unpacked(&open.prompt_tokens, served)?;
     let resume = unpacked(&open.resume_tokens, served)?;
     if prompt.is_empty() {
-        return Err(Refusal::No(
-            RefuseCode::BadOpen,
-            "the prompt is empty".into(),
-        ));
+        return Err(Refusal(RefuseCode::BadOpen, "the prompt is empty".into()));
     }
     // One token of context must be left to write into.
     if prompt.len() + resume.len() >= served.ctx_max as usize {
@@ -246,7 +254,7 @@ fn input(open: &Open, served: &Served) -> Result<(Vec<u32>, Vec<u32>), Refusal> 
         .chain(&resume)
         .find(|&&id| id >= served.vocab_size)
     {
-        Some(id) => Err(Refusal::No(
+        Some(id) => Err(Refusal(
             RefuseCode::BadToken,
             format!("token {id} of {}", served.vocab_size),
         )),
@@ -258,13 +266,13 @@ fn unpacked(packed: &[u8], served: &Served) -> Result<Vec<u32>, Refusal> {
     tokens::unpack(packed, served.ctx_max).map_err(|error| match error {
         TokensError::TooMany { .. } => too_long(served),
         TokensError::NoLength | TokensError::Damaged => {
-            Refusal::No(RefuseCode::BadOpen, error.to_string())
+            Refusal(RefuseCode::BadOpen, error.to_string())
         }
     })
 }
 
 fn too_long(served: &Served) -> Refusal {
-    Refusal::No(
+    Refusal(
         RefuseCode::PromptTooLong,
         format!("the context holds {} tokens", served.ctx_max),
     )
@@ -277,23 +285,10 @@ fn limit(open: &Open, config: &Config, served: &Served, n_in: usize) -> Result<u
         .min(config.max_out)
         .min(u32::try_from(room).unwrap_or(u32::MAX));
     if max_out == 0 {
-        return Err(Refusal::No(
+        return Err(Refusal(
             RefuseCode::BadOpen,
             "no output was asked for".into(),
         ));
     }
     Ok(max_out)
-}
-
-pub(super) fn free_slot(room: Room) -> Result<(), Refusal> {
-    match room {
-        Room::Full {
-            retry_after_ms,
-            queue,
-        } => Err(Refusal::Busy(Busy {
-            retry_after_ms,
-            queue,
-        })),
-        Room::Free | Room::Off | Room::NotAllowed => Ok(()),
-    }
 }

@@ -3,9 +3,10 @@
 use bytes::Bytes;
 
 use super::{
-    Action, Config, Ended, EngineEvent, Event, Recorded, Room,
+    Action, Config, Ended, EngineEvent, Event, Recorded, Welcome,
     charge::{Charge, Payer},
     judge::{Opened, Refusal, Taken, judge},
+    line::Seeking,
     resume::Parked,
     run::Run,
 };
@@ -79,6 +80,8 @@ pub(super) enum State {
         payer: Box<Payer>,
         until: u64,
     },
+    /// It is good, and has no slot yet.
+    Seeking(Box<Seeking>),
     /// The job id is being written to disk, and the engine computes already.
     Recording { run: Box<Run>, until: u64 },
     /// The engine computes, or its last tokens wait to be sent.
@@ -101,6 +104,7 @@ impl State {
             State::Waiting { .. }
             | State::Unvouched { .. }
             | State::Admitting { .. }
+            | State::Seeking(_)
             | State::Signing { .. }
             | State::Ended { .. } => None,
         }
@@ -140,6 +144,7 @@ impl Provider {
             | State::Unvouched { until, .. }
             | State::Admitting { until, .. }
             | State::Recording { until, .. } => Some(*until),
+            State::Seeking(seeking) => Some(seeking.deadline(&self.link)),
             State::Signing { until, .. } => Some(match &self.link {
                 Link::Parked(parked) => parked.until,
                 Link::Flowing | Link::Blocked(_) => *until,
@@ -170,6 +175,7 @@ impl Provider {
         match &self.state {
             State::Waiting { .. } => None,
             State::Unvouched { taken, .. } | State::Admitting { taken, .. } => Some(taken.job),
+            State::Seeking(seeking) => Some(seeking.taken.job),
             State::Recording { run, .. } | State::Running(run) => Some(run.job),
             State::Signing { receipt, .. } => Some(receipt.receipt.job),
             State::Ended { job } => *job,
@@ -184,6 +190,7 @@ impl Provider {
             State::Waiting { .. }
             | State::Unvouched { .. }
             | State::Admitting { .. }
+            | State::Seeking(_)
             | State::Signing { .. }
             | State::Ended { .. } => false,
         }
@@ -197,6 +204,7 @@ impl Provider {
             State::Waiting { .. }
             | State::Unvouched { .. }
             | State::Admitting { .. }
+            | State::Seeking(_)
             | State::Signing { .. }
             | State::Ended { .. } => 0,
         }
@@ -207,14 +215,14 @@ impl Provider {
             Event::Open {
                 from,
                 bytes,
-                room,
+                welcome,
                 quoted,
-            } => self.open(from, &bytes, (room, quoted), now, out),
+            } => self.open(from, &bytes, (welcome, quoted), now, out),
             Event::Admitted {
                 standing,
                 last_held,
-                room,
-            } => self.admitted((standing, last_held), room, now, out),
+            } => self.admitted((standing, last_held), now, out),
+            Event::Room(room) => self.room(room, now, out),
             Event::Standing(standing) => self.stands(standing, now, out),
             // The last voucher of a job that is over: its receipt is signed for all the same.
             Event::Declined(_) if matches!(self.state, State::Signing { .. }) => {}
@@ -251,7 +259,7 @@ impl Provider {
         &mut self,
         from: PeerId,
         bytes: &Bytes,
-        (room, quoted): (Room, Option<Prices>),
+        (welcome, quoted): (Welcome, Option<Prices>),
         now: Clock,
         out: &mut Vec<Action>,
     ) {
@@ -261,19 +269,15 @@ impl Provider {
         let opened = Opened {
             from,
             bytes,
-            room,
+            welcome,
             quoted,
         };
         match judge(&self.config, opened, now) {
             Ok(taken) if taken.served.prices.is_free() => {
-                self.record(Box::new(taken), None, now, out)
+                self.seek(Box::new(taken), None, now, out)
             }
             Ok(taken) => self.wait_for_voucher(Box::new(taken), now),
-            Err(Refusal::Busy(busy)) => {
-                out.push(Action::Send(Frame::Busy(busy)));
-                self.close(Ended::Busy, out);
-            }
-            Err(Refusal::No(code, msg)) => self.refuse(code, &msg, out),
+            Err(Refusal(code, msg)) => self.refuse(code, &msg, out),
         }
     }
 
@@ -400,7 +404,10 @@ impl Provider {
                 }
             }
             (
-                State::Unvouched { .. } | State::Admitting { .. } | State::Recording { .. },
+                State::Unvouched { .. }
+                | State::Admitting { .. }
+                | State::Seeking(_)
+                | State::Recording { .. },
                 Frame::Cancel(_) | Frame::Error(_),
             ) => self.close(Ended::Cancelled, out),
             (State::Running(run), Frame::Cancel(_)) => {
@@ -431,6 +438,7 @@ impl Provider {
             (
                 State::Unvouched { .. }
                 | State::Admitting { .. }
+                | State::Seeking(_)
                 | State::Recording { .. }
                 | State::Running(_)
                 | State::Signing { .. },

@@ -44,6 +44,7 @@ impl Provider {
                 }
                 Link::Parked(_) | Link::Flowing | Link::Blocked(_) => {}
             },
+            State::Seeking(_) => self.overdue_seeking(now, out),
             State::Recording { .. } => self.start_or_pause(now, out),
             State::Running(_) => self.overdue_running(now, out),
             State::Waiting { .. }

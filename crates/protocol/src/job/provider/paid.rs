@@ -3,9 +3,9 @@
 use bytes::Bytes;
 
 use super::{
-    Action, Charging, Declined, Ended, Room, Standing,
+    Action, Charging, Declined, Standing,
     charge::{Charge, Lack, Payer},
-    judge::{Refusal, Taken, free_slot, willing},
+    judge::Taken,
     machine::{Provider, State},
     run::Run,
 };
@@ -41,10 +41,12 @@ impl Provider {
                 .has_price()
                 .then(|| run.take_voucher(bytes).ok().flatten())
                 .map_or(Ok(None), Ok),
-            State::Admitting { .. } => Err(Declined::because(
-                &"a second voucher before the job is accepted",
-            )),
-            State::Waiting { .. } | State::Recording { .. } | State::Ended { .. } => Err(unasked()),
+            State::Admitting { .. } => Err(early()),
+            State::Seeking(seeking) if seeking.charge.is_some() => Err(early()),
+            State::Waiting { .. }
+            | State::Seeking(_)
+            | State::Recording { .. }
+            | State::Ended { .. } => Err(unasked()),
         };
         match checked {
             Ok(Some(action)) => out.push(action),
@@ -86,7 +88,6 @@ impl Provider {
     pub(super) fn admitted(
         &mut self,
         standing: (Standing, Option<[u8; VOUCHER_BYTES]>),
-        room: Room,
         now: Clock,
         out: &mut Vec<Action>,
     ) {
@@ -99,15 +100,6 @@ impl Provider {
         else {
             return;
         };
-        if let Err(refusal) = willing(room).and_then(|()| free_slot(room)) {
-            return match refusal {
-                Refusal::Busy(busy) => {
-                    out.push(Action::Send(Frame::Busy(busy)));
-                    self.close(Ended::Busy, out);
-                }
-                Refusal::No(code, msg) => self.refuse(code, &msg, out),
-            };
-        }
         let charge =
             self.config
                 .charging
@@ -118,7 +110,7 @@ impl Provider {
                     Charge::new(charging, prices, *payer, &taken.job, standing, now)
                 });
         match charge {
-            Ok(charge) => self.record(taken, Some(Box::new(charge)), now, out),
+            Ok(charge) => self.seek(taken, Some(Box::new(charge)), now, out),
             Err(declined) => self.refuse(declined.code, &declined.msg, out),
         }
     }
@@ -127,6 +119,10 @@ impl Provider {
     pub(super) fn stands(&mut self, standing: Standing, now: Clock, out: &mut Vec<Action>) {
         let stands = match &mut self.state {
             State::Recording { run, .. } | State::Running(run) => run.stands(standing, now),
+            State::Seeking(seeking) => match &mut seeking.charge {
+                Some(charge) => charge.stands(standing, now),
+                None => Ok(()),
+            },
             State::Waiting { .. }
             | State::Unvouched { .. }
             | State::Admitting { .. }
@@ -147,6 +143,7 @@ impl Provider {
             State::Waiting { .. }
             | State::Unvouched { .. }
             | State::Admitting { .. }
+            | State::Seeking(_)
             | State::Recording { .. }
             | State::Ended { .. } => Err(unasked()),
         };
@@ -228,6 +225,11 @@ impl Run {
             .as_ref()
             .map_or(0, |charge| charge.unvouchered(self.n_in, self.written()))
     }
+}
+
+/// What is said to a client that pays before it was accepted.
+fn early() -> Declined {
+    Declined::because(&"a second voucher before the job is accepted")
 }
 
 /// What is said to a client that pays where nothing is paid for.

@@ -39,14 +39,6 @@ pub fn quote_of(first_frame: &Bytes) -> Option<([u8; QUOTE_ID], ModelDigest)> {
     }
 }
 
-/// Whether a first frame is of an answer of which a part is there: it broke elsewhere, or is gone on with.
-pub fn goes_on(first_frame: &Bytes) -> bool {
-    match Frame::from_bytes(first_frame, Cap::Open) {
-        Ok(Some(Frame::Open(open))) => !open.resume_tokens.is_empty(),
-        Ok(_) | Err(_) => false,
-    }
-}
-
 /// The job that a first frame asks to take up; `None` for a new job, or for no good frame at all.
 pub fn resumes(first_frame: &Bytes) -> Option<JobId> {
     match Frame::from_bytes(first_frame, Cap::Open) {
@@ -70,6 +62,7 @@ impl Provider {
             State::Waiting { .. }
             | State::Unvouched { .. }
             | State::Admitting { .. }
+            | State::Seeking(_)
             | State::Recording { .. }
             | State::Ended { .. } => false,
         };
@@ -127,6 +120,7 @@ impl Provider {
             State::Waiting { .. }
             | State::Unvouched { .. }
             | State::Admitting { .. }
+            | State::Seeking(_)
             | State::Recording { .. }
             | State::Ended { .. } => {}
         }
@@ -139,16 +133,14 @@ impl Provider {
         let open = decoded(bytes)
             .and_then(|open| addressed(&open, &self.config).map(|()| open))
             .and_then(|open| in_time(&open, now).map(|()| open))
-            .map_err(|refusal| match refusal {
-                Refusal::No(code, msg) => refuse(code, &msg),
-                Refusal::Busy(_) => unknown(),
-            })?;
+            .map_err(|Refusal(code, msg)| refuse(code, &msg))?;
         let (job, from_index) = asked_for(&open).ok_or_else(unknown)?;
         let run = match &self.state {
             State::Running(run) | State::Signing { run, .. } => run,
             State::Waiting { .. }
             | State::Unvouched { .. }
             | State::Admitting { .. }
+            | State::Seeking(_)
             | State::Recording { .. }
             | State::Ended { .. } => {
                 return Err(unknown());

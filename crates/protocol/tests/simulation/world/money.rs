@@ -212,11 +212,9 @@ impl World {
         let total = till.total();
         till.split.open(job, total);
         let standing = self.standing(number, job);
-        let room = self.room(peer);
         let event = provider::Event::Admitted {
             standing,
             last_held,
-            room,
         };
         self.after(money.hold_ms, Event::Provider(number, event));
     }

@@ -41,18 +41,13 @@ impl World {
             return self.provider_step(number, provider::Event::Resumed { from, bytes });
         }
         let number = self.new_job(id, peer);
-        // Room for a job that costs something is looked for once it has a voucher.
-        let room = match self.scene.money {
-            Some(_) => Room::Free,
-            None => self.room(peer),
-        };
         let quoted = self.scene.money.map(|money| money.prices());
         self.provider_step(
             number,
             provider::Event::Open {
                 from,
                 bytes,
-                room,
+                welcome: Welcome::Yes,
                 quoted,
             },
         );
@@ -129,23 +124,41 @@ impl World {
         }
     }
 
-    pub(super) fn room(&mut self, peer: usize) -> Room {
+    /// Says whether there is a slot: now, and of one who lets the job wait, as those in front of it end.
+    fn seek(&mut self, number: JobNumber, wanted: Wanted) {
+        assert!(wanted.may_wait);
+        let peer = self.jobs[number].peer;
         let said = &mut self.busy_said[peer];
+        let mut say = vec![(0, Room::Free)];
         for fault in &self.scene.peers[peer].faults {
-            if let Fault::Busy {
-                times,
-                retry_after_ms,
-            } = fault
-                && *said < *times
-            {
-                *said += 1;
-                return Room::Full {
-                    retry_after_ms: *retry_after_ms,
-                    queue: 1,
-                };
+            match fault {
+                Fault::Busy {
+                    times,
+                    retry_after_ms,
+                } if *said < *times => {
+                    *said += 1;
+                    let full = Room::Full {
+                        retry_after_ms: *retry_after_ms,
+                        queue: 1,
+                    };
+                    say = vec![(0, full)];
+                }
+                Fault::Line { in_front, each_ms } => {
+                    let place = |left: u32| match left {
+                        0 => Room::Free,
+                        left => Room::InLine { in_front: left - 1 },
+                    };
+                    let steps = (0..=*in_front).rev().zip(0u64..);
+                    say = steps
+                        .map(|(left, step)| (step * each_ms, place(left)))
+                        .collect();
+                }
+                _ => {}
             }
         }
-        Room::Free
+        for (ms, room) in say {
+            self.after(ms, Event::Provider(number, provider::Event::Room(room)));
+        }
     }
 
     pub(super) fn provider_step(&mut self, number: JobNumber, event: provider::Event) {
@@ -205,6 +218,7 @@ impl World {
                 ));
                 self.after(profile.prefill_ms.min(700), Event::EngineStep(number));
             }
+            provider::Action::Seek(wanted) => self.seek(number, wanted),
             provider::Action::Admit { job, voucher } => self.admit(number, job, voucher),
             provider::Action::HoldVoucher { voucher, .. } => self.hold(number, voucher),
             provider::Action::HoldReservation { reservation } => {

@@ -27,9 +27,12 @@ macro_rules! same_variants {
 }
 
 mod chat;
+mod earned;
+mod energy;
 mod models;
 mod money;
 mod peers;
+mod prices;
 mod settings;
 mod sign;
 mod status;
@@ -38,12 +41,12 @@ mod votes;
 pub(crate) use chat::{
     AnswerEvent, ChatPatch, ChatSummary, ChatView, ContextUse, ExportFormat, SearchHit,
 };
+pub(crate) use earned::{EarningRow, EarningsBy, Payment, Proof};
+pub(crate) use energy::EnergyUsed;
 pub(crate) use models::{ModelRow, ModelsView};
-pub(crate) use money::{
-    AskedPrice, EarningRow, EarningsBy, MoneyStatus, OfferPrice, Payment, Proof, Receiving,
-    TransactionView,
-};
+pub(crate) use money::{MoneyStatus, Receiving, TransactionView};
 pub(crate) use peers::{Invite, Link, LogLine, Peer, PeerChoice};
+pub(crate) use prices::{AskedPrice, OfferPrice};
 pub(crate) use settings::Settings;
 pub(crate) use sign::{Asked, Intent, Preview};
 pub(crate) use status::{Answered, Check, NodeStatus, Receipt};

@@ -113,6 +113,47 @@ fn credit_that_is_used_up_in_the_middle_of_an_answer_is_reserved_and_it_goes_on(
     assert!(world.line(&asker, provider.folder()).claimed == paid);
 }
 
+#[test]
+fn the_limit_of_a_model_is_obeyed_whoever_is_asked_and_goes_before_the_one_for_all() {
+    let Some(model) = starter() else { return };
+    let Some(world) = World::start() else { return };
+    let dear = world.provider(&model, PRICE);
+    let cheap = world.provider(&model, PRICE / 2);
+    // The limit for all is one that nobody keeps.
+    let asker = world.asker_on(world.computer("price_cap = \"1\"\n"), DEPOSIT);
+    let rows = asker.json(&["models", "list"])["rows"].clone();
+    let mut rows = rows.as_array().unwrap().iter();
+    let starter = rows.find(|row| row["starter"] == true).unwrap();
+    let id = starter["id"].as_str().unwrap();
+    let refused = |peer: &Serving, limit: u128| {
+        let said = asker.asking(&[peer], WHOLE, LONG_QUESTION).wait();
+        assert_ne!(said.code(), Some(0), "{said:?}");
+        let told = format!("{}{}", said.out, said.err);
+        assert!(told.contains(&format!("your limit is {limit}")), "{told}");
+        assert_eq!(spent_today(&asker), 0);
+    };
+    refused(&dear, 1);
+
+    // A chosen peer is no exception.
+    let half = tokens(PRICE / 2);
+    let caps = asker.json(&["models", "cap", id, &half]);
+    assert_eq!(amount(&caps["models"][id]), PRICE / 2);
+    assert_eq!(amount(&caps["all"]), 1);
+    refused(&dear, PRICE / 2);
+    let (spans, _) = ask(&asker, &[&dear, &cheap]);
+    assert_eq!(spans, std::slice::from_ref(&cheap.peer));
+
+    asker.json(&["models", "cap", id, &tokens(PRICE)]);
+    let (spans, _) = ask(&asker, &[&dear]);
+    assert_eq!(spans, std::slice::from_ref(&dear.peer));
+    let caps = asker.json(&["models", "cap", id, "--as-all"]);
+    assert_eq!(caps["models"], serde_json::json!({}));
+    let before = spent_today(&asker);
+    let said = asker.asking(&[&dear, &cheap], WHOLE, LONG_QUESTION).wait();
+    assert_ne!(said.code(), Some(0), "{said:?}");
+    assert_eq!(spent_today(&asker), before);
+}
+
 /// What was put in stands where it should, and what is granted is not there to be taken out.
 fn put_in(asker: &Folder) {
     let balance = asker.json(&["wallet", "balance"]);

@@ -177,10 +177,28 @@ const pictures = [
       await page.getByText("Drop the model file here").waitFor();
     },
   },
+  {
+    name: "models-cap",
+    does: step(
+      place("Models"),
+      (page) => page.getByRole("button", { name: "Details of Llama 3.2 3B" }).click(),
+      (page) => page.getByRole("button", { name: "Change the most that you pay for Llama 3.2 3B" }).click(),
+      (page) => page.waitForTimeout(250),
+    ),
+  },
   { name: "models-first", query: "scenario=first", does: place("Models") },
   { name: "models-empty", query: "scenario=first", does: step(place("Models"), (page) => page.getByRole("button", { name: "Offered by peers" }).click()) },
   { name: "models-refused", does: step(place("Models"), (page) => page.getByRole("button", { name: "Add a file" }).click(), (page) => page.waitForTimeout(150)) },
   { name: "node", does: step(place("Node"), (page) => page.getByRole("button", { name: "Check now" }).click(), (page) => page.getByText("Pass UDP port 4101").waitFor()), tall: true },
+  {
+    name: "node-clock",
+    does: step(
+      place("Node"),
+      (page) => page.getByRole("button", { name: "Check now" }).click(),
+      (page) => page.getByRole("button", { name: "The clock is right now" }).click(),
+      (page) => page.waitForTimeout(250),
+    ),
+  },
   { name: "node-off", query: "scenario=first", does: place("Node"), tall: true },
   {
     name: "node-switched-off",

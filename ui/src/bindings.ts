@@ -73,6 +73,8 @@ export const commands = {
 	moneyStatus: () => typedError<MoneyStatus, ErrorView>(__TAURI_INVOKE("money_status")),
 	/**  Times are milliseconds since 1970. */
 	earnings: (fromUnixMs: number, toUnixMs: number, by: EarningsBy) => typedError<EarningRow[], ErrorView>(__TAURI_INVOKE("earnings", { fromUnixMs, toUnixMs, by })),
+	/**  What answering took, paid and for nothing. Times are milliseconds since 1970. */
+	energyUsed: (fromUnixMs: number, toUnixMs: number) => typedError<EnergyUsed, ErrorView>(__TAURI_INVOKE("energy_used", { fromUnixMs, toUnixMs })),
 	proofOpen: (job: string) => typedError<Proof, ErrorView>(__TAURI_INVOKE("proof_open", { job })),
 	/**  What paid for an answer that this computer asked for. */
 	paymentOpen: (job: string) => typedError<Payment, ErrorView>(__TAURI_INVOKE("payment_open", { job })),
@@ -90,6 +92,8 @@ export const commands = {
 	settingsGet: () => typedError<Settings, ErrorView>(__TAURI_INVOKE("settings_get")),
 	settingsSet: (settings: Settings) => typedError<null, ErrorView>(__TAURI_INVOKE("settings_set", { settings })),
 	doctor: () => typedError<Check[], ErrorView>(__TAURI_INVOKE("doctor")),
+	/**  Starts the clock of the list of jobs over: the page has said what is given up by it, and a person agreed. */
+	forgetClock: () => typedError<null, ErrorView>(__TAURI_INVOKE("forget_clock")),
 	/**  Opens the signing window for `intent`; resolves when it closed. The main window's only way to a signature. */
 	signOpen: (intent: Intent) => typedError<Outcome, ErrorView>(__TAURI_INVOKE("sign_open", { intent })),
 	/**  Wipes the wallet's keys from memory. */
@@ -259,7 +263,12 @@ export type Check = {
 	state: CheckState,
 	detail: string,
 	fix: string | null,
+	/**  What a button beside it does; null: there is none. */
+	act: CheckAct | null,
 };
+
+/**  What this program can do about a check, where a person says so. */
+export type CheckAct = "forget_clock";
 
 /**  How a check of the doctor ended. */
 export type CheckState = "pass" | "fail" | "warn" | "skip";
@@ -347,6 +356,26 @@ export type Endpoint = {
 	host: string,
 	block: number | null,
 	problem: string | null,
+};
+
+/**  A part of it. */
+export type EnergyPart = {
+	/**  Answers that meters counted. */
+	metered: number,
+	/**  Answers that the person's own figure stands for. */
+	stated: number,
+	/**  What these took; null where there is none. */
+	kwh: number | null,
+	/**  In the person's own money; null where it cannot be said. */
+	cost: number | null,
+};
+
+/**  What answering took in a stretch of time. */
+export type EnergyUsed = {
+	/**  Answers that were paid. */
+	paid: EnergyPart,
+	/**  Answers for nothing. */
+	free: EnergyPart,
 };
 
 /**  What the engine does. */
@@ -505,6 +534,8 @@ export type Meter = {
 	fix: string | null,
 	/**  What is drawn while nothing is computed; null before it was measured. */
 	idleMw: number | null,
+	/**  What is drawn now: all that the meters count, or by the person's figure what answering takes more than idle. Null: not measured. */
+	nowMw: number | null,
 };
 
 /**  How the energy of jobs becomes known. */
@@ -595,6 +626,8 @@ export type Money = {
 	watts: number | null,
 	/**  Other figures for single models, by their ids. */
 	models: { [key in string]: ModelPrice },
+	/**  The highest price that is paid for single models, by their ids, in the place of the one for all. */
+	caps: { [key in string]: string },
 };
 
 /**  Money changed: a block was booked, a voucher came, the wallet locked. */
@@ -617,7 +650,6 @@ export type MoneyStatus = {
 	mode: Mode,
 	/**  Null where there are no claims, or the chain does not say now. */
 	joined: Joined | null,
-	meter: Meter,
 	problems: ErrorView[],
 };
 
@@ -668,6 +700,7 @@ export type NodeStatus = {
 	/**  How long the last switch-off took, measured. */
 	offMs: number | null,
 	engine: EngineStatus,
+	meter: Meter,
 	lender: Lender,
 	/**  What went wrong at the start and was survived. */
 	notices: ErrorView[],

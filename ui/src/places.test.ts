@@ -244,6 +244,28 @@ describe("the wallet's place", () => {
     expect(text(shown)).not.toContain(t.earnings.watts);
   });
 
+  it("says what answers for nothing took, beside what was earned", async () => {
+    const main = await open("wallet", "paid");
+    await vi.waitFor(() => expect(text(main)).toContain(t.earnings.free("0.024 kWh", "0.00744 €")));
+  });
+
+  it("shows the power of now on the node's page, by the meter", async () => {
+    const main = await open("node", "paid");
+    expect(text(main)).toMatch(/Power now 57\.3 W/);
+    expect(text(main)).toContain(t.node.powerIdle("11.4"));
+  });
+
+  it("says that power is not measured, and takes the person's figure in place, also without money", async () => {
+    const main = await open("node", "off");
+    expect(text(main)).toContain(t.node.powerNone);
+    button(t.node.powerSet, main).click();
+    const shown = await dialog();
+    expect(text(shown)).toContain("only root may read it");
+    await fill(shown, t.earnings.watts, "65");
+    button(t.wallet.save, shown).click();
+    await vi.waitFor(() => expect(settings.money?.watts).toBe(65));
+  });
+
   it("shows what each recent answer has earned, and which were for nothing", async () => {
     const main = await open("node", "paid");
     await vi.waitFor(() => expect(text(main)).toContain(t.modes.earned));
@@ -516,11 +538,56 @@ describe("the price at the model", () => {
     await vi.waitFor(async () => expect((await core.settingsGet()).money.models["llama-3.2-3b-instruct"]?.price).toBe("700000000000000000"));
   });
 
+  it("takes a limit of its own, which goes before the one for all, and gives it up again", async () => {
+    const main = await open("models", "paid");
+    const name = models.find("llama-3.2-3b-instruct")?.name ?? "";
+    button(t.models.details(name), main).click();
+    await vi.waitFor(() => expect(text(main)).toContain(t.models.payMostNote));
+    button(t.models.changeCap(name), main).click();
+    const shown = await dialog();
+    expect(text(shown)).toContain(t.models.capHint("4 DGC (worth nothing)"));
+    await fill(shown, t.models.capField, "1,5");
+    button(t.wallet.save, shown).click();
+    await vi.waitFor(() => expect(text(shown)).toContain(t.money.badAmount));
+    await fill(shown, t.models.capField, "1.5");
+    button(t.wallet.save, shown).click();
+    await vi.waitFor(() => expect(text(main)).toContain(t.models.payMostOwn));
+    expect((await core.settingsGet()).money.caps["llama-3.2-3b-instruct"]).toBe("1500000000000000000");
+    expect((await core.settingsGet()).priceCap).toBe("4000000000000000000");
+    button(t.models.changeCap(name), main).click();
+    button(t.modes.asAll, await dialog()).click();
+    await vi.waitFor(() => expect(text(main)).toContain(t.models.payMostNote));
+    expect(Object.keys((await core.settingsGet()).money.caps)).toEqual(["smollm2-135m"]);
+  });
+
   it("is not there where money is off", async () => {
     const main = await open("models", "off");
     button(t.models.details(models.rows[0]?.name ?? ""), main).click();
     await vi.waitFor(() => expect(text(main)).toContain(t.models.digest));
     expect(text(main)).not.toContain(t.models.payMost);
+  });
+});
+
+describe("a clock that was once ahead", () => {
+  it("is forgotten once a person has read what that gives up, and the checks run again", async () => {
+    const main = await open("node", "paid");
+    button(t.node.checksNow, main).click();
+    (await vi.waitFor(() => button(t.node.forgetClock, main))).click();
+    const shown = await dialog();
+    expect(text(shown)).toContain(t.node.forgetClockBody);
+    button(t.node.forgetClockDo, shown).click();
+    await vi.waitFor(() => expect(text(main)).toContain("The clock has not gone back."));
+    expect(() => button(t.node.forgetClock, main)).toThrow();
+  });
+
+  it("stays where it is, and why is said in place, where the core refuses", async () => {
+    const main = await open("node", "paid", { forgetClock: () => Promise.reject(new Error("This computer's clock is the wrong one.")) });
+    button(t.node.checksNow, main).click();
+    (await vi.waitFor(() => button(t.node.forgetClock, main))).click();
+    const shown = await dialog();
+    button(t.node.forgetClockDo, shown).click();
+    await vi.waitFor(() => expect(text(shown)).toContain("the wrong one"));
+    button(t.node.forgetClockDo, shown);
   });
 });
 

@@ -147,6 +147,12 @@ Examples:
   decentralgpt models price ID --median --floor 0.1    the median of others' offers, and never below 0.1
   decentralgpt models price ID --as-all                as for all models";
 
+const CAP_EXAMPLES: &str = "\
+Examples:
+  decentralgpt models cap                  every limit that is set
+  decentralgpt models cap ID 12.5          nobody who asks more for this model is asked
+  decentralgpt models cap ID --as-all      the limit for all models, if there is one";
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Models {
     /// Every known model, with its size and whether it fits this computer
@@ -189,6 +195,20 @@ pub(crate) enum Models {
         #[arg(long, value_name = "AMOUNT", requires = "median")]
         floor: Option<String>,
         /// What is set for all models
+        #[arg(long, requires = "id")]
+        as_all: bool,
+        #[command(flatten)]
+        listing: Listing,
+    },
+    /// The most that is paid to peers for a model, per million tokens read or written
+    #[command(after_help = CAP_EXAMPLES)]
+    Cap {
+        /// An id of `decentralgpt models list`; without it, the limits are shown
+        id: Option<String>,
+        /// The most for this model, in tokens, as 12.5: in the place of the limit for all models
+        #[arg(requires = "id", conflicts_with = "as_all")]
+        amount: Option<String>,
+        /// No limit of its own
         #[arg(long, requires = "id")]
         as_all: bool,
         #[command(flatten)]

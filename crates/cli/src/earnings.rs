@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use node::{
     energy::{MeterKind, MeterView},
-    money::{EarningView, EarningsBy, settings::MoneySettings},
+    money::{EarningView, EarningsBy, EnergyPart, EnergyView, settings::MoneySettings},
 };
 use serde_json::json;
 
@@ -23,6 +23,8 @@ const OPENED: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(50);
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+/// `electricity` tells of so many days, today the last of them.
+const TOLD_DAYS: u64 = 30;
 
 /// Lists what was earned, and all of it in a line.
 pub(crate) async fn list(
@@ -98,7 +100,9 @@ pub(crate) async fn electricity(
     if changes {
         core.client.settings_set(settings.clone()).await?;
     }
-    let meter = core.client.money_status().await?.meter;
+    let meter = core.client.node_status().await?.meter;
+    let from = midnight_ms().saturating_sub((TOLD_DAYS - 1) * DAY_MS);
+    let used = core.client.energy_used(from, u64::MAX).await?;
     let money = settings.money;
     if command.json {
         return output.json(&json!({
@@ -107,11 +111,40 @@ pub(crate) async fn electricity(
             "worth": money.worth,
             "currency": money.currency,
             "watts": money.watts,
+            "used": used,
         }));
     }
+    let currency = money.currency.as_deref();
     figures(&meter, &money)
-        .iter()
-        .try_for_each(|line| output.line(line))
+        .into_iter()
+        .chain(told_used(&used, currency))
+        .try_for_each(|line| output.line(&line))
+}
+
+/// What answers took, as far as it is known: a sentence for those that were paid, and one for those that were not.
+fn told_used(used: &EnergyView, currency: Option<&str>) -> Vec<String> {
+    let told = |part: &EnergyPart, which: &str| {
+        let kwh = digits(part.kwh?);
+        let how = match (part.metered, part.stated) {
+            (_, 0) => "",
+            (0, _) => " by your own figure",
+            _ => " in part by your own figure",
+        };
+        let cost = part
+            .cost
+            .map(|cost| format!(", which cost you {}", own(cost, currency)))
+            .unwrap_or_default();
+        Some(format!(
+            "In {TOLD_DAYS} days answers {which} took {kwh} kWh{how}{cost}."
+        ))
+    };
+    [
+        told(&used.paid, "that were paid"),
+        told(&used.free, "for nothing"),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 fn figures(meter: &MeterView, money: &MoneySettings) -> Vec<String> {
@@ -120,12 +153,14 @@ fn figures(meter: &MeterView, money: &MoneySettings) -> Vec<String> {
     if let Some(fix) = &meter.fix {
         lines.push(fix.clone());
     }
+    if let (MeterKind::Metered, Some(now)) = (meter.kind, meter.now_mw) {
+        lines.push(format!("It counts {} now.", watts(now)));
+    }
     lines.push(match (meter.kind, money.watts) {
         (MeterKind::Metered, _) => match meter.idle_mw {
             Some(idle) => format!(
-                "While nothing is computed it counts {}.{} W, and that is no answer's.",
-                idle / 1000,
-                idle % 1000 / 100
+                "While nothing is computed it counts {}, and that is no answer's.",
+                watts(idle)
             ),
             None => "What it counts while nothing is computed is measured while this computer lends; answers before that are not measured.".to_owned(),
         },
@@ -144,6 +179,11 @@ fn figures(meter: &MeterView, money: &MoneySettings) -> Vec<String> {
         }
     });
     lines
+}
+
+/// A power, with a tenth of a watt.
+pub(crate) fn watts(milliwatts: u64) -> String {
+    format!("{}.{} W", milliwatts / 1000, milliwatts % 1000 / 100)
 }
 
 /// What stands behind an amount; nothing where no network is chosen.
@@ -295,6 +335,37 @@ mod tests {
         assert_eq!(
             energy(&row(1, 1, Some(2.0))),
             "2 kWh for 2 of them in part by your own figure"
+        );
+    }
+
+    #[test]
+    fn what_answers_took_is_told_with_what_is_known_of_it() {
+        let none = EnergyPart {
+            metered: 0,
+            stated: 0,
+            kwh: None,
+            cost: None,
+        };
+        let used = |paid, free| EnergyView { paid, free };
+        let told = |used: &EnergyView| told_used(used, Some("€"));
+        assert!(told(&used(none.clone(), none.clone())).is_empty());
+        let metered = EnergyPart {
+            metered: 2,
+            kwh: Some(0.5),
+            cost: Some(0.155),
+            ..none.clone()
+        };
+        let stated = EnergyPart {
+            stated: 1,
+            kwh: Some(2.0),
+            ..none
+        };
+        assert_eq!(
+            told(&used(metered, stated)),
+            [
+                "In 30 days answers that were paid took 0.5 kWh, which cost you 0.155 €.",
+                "In 30 days answers for nothing took 2 kWh by your own figure."
+            ]
         );
     }
 

@@ -3,9 +3,10 @@
 use node::{
     Check, CheckState, FitKind, LogLine, ModelRow, ModelState, ModelsView, NodeStatus, Peer,
     PeerChoice, PeerRecord, ServingState,
+    energy::{MeterKind, MeterView},
 };
 
-use crate::words;
+use crate::{earnings::watts, words};
 
 pub(crate) fn models(view: &ModelsView) -> Vec<String> {
     let mut rows = vec![
@@ -239,12 +240,23 @@ pub(crate) fn status(status: &NodeStatus) -> Vec<String> {
             words::bytes(status.engine.memory_bytes)
         ));
     }
+    lines.push(format!("power      {}", power(&status.meter)));
     lines.extend(
         status
             .off_ms
             .map(|took| format!("last off   took {took} ms")),
     );
     lines
+}
+
+fn power(meter: &MeterView) -> String {
+    match (meter.kind, meter.now_mw) {
+        (_, None) => "not measured".to_owned(),
+        (MeterKind::Stated, Some(now)) => {
+            format!("{} more than idle, by your own figure", watts(now))
+        }
+        (MeterKind::Metered | MeterKind::None, Some(now)) => watts(now),
+    }
 }
 
 /// The node's state in the words of the window.

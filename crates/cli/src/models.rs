@@ -57,6 +57,12 @@ pub(crate) async fn models(
             };
             prices::prices(core, id, set, listing, output).await
         }
+        Models::Cap {
+            id,
+            amount,
+            as_all,
+            listing,
+        } => prices::caps(core, id, (amount, as_all), listing, output).await,
         Models::Move { folder } => {
             output.progress("moving");
             let folder = absolute(&folder)?;

@@ -1,6 +1,7 @@
-//! `models price`: what this computer asks for each model that it lends.
+//! `models price`: what this computer asks for each model that it lends. `models cap`: the most that it pays for one.
 
 use node::money::settings::{Mode, ModelPrice};
+use serde_json::json;
 
 use crate::{
     arguments::Listing,
@@ -28,14 +29,7 @@ pub(crate) async fn prices(
     output: &mut Output,
 ) -> Result<(), Failure> {
     if let Some(id) = &id {
-        let models = core.client.models_list().await?;
-        if !models.rows.iter().any(|row| row.id == *id) {
-            return Err(Failure::new(
-                "model_unknown",
-                format!("There is no model {id}."),
-                "See `decentralgpt models list`.",
-            ));
-        }
+        known(core, id).await?;
         change(core, id, set).await?;
     }
     let settings = core.client.settings_get().await?;
@@ -78,14 +72,57 @@ pub(crate) async fn prices(
     columns(&rows).iter().try_for_each(|line| output.line(line))
 }
 
+/// The most that is paid for single models and for all: `amount` is set for the model of this id, or with `as_all` its own is forgotten.
+pub(crate) async fn caps(
+    core: &Core,
+    id: Option<String>,
+    (amount, as_all): (Option<String>, bool),
+    how: Listing,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    let mut settings = core.client.settings_get().await?;
+    if let Some(id) = id {
+        known(core, &id).await?;
+        let caps = &mut settings.money.caps;
+        match amount {
+            Some(text) => caps.insert(id, units(&text)?),
+            None if as_all => caps.remove(&id),
+            None => None,
+        };
+        core.client.settings_set(settings.clone()).await?;
+    }
+    let (all, caps) = (settings.price_cap, settings.money.caps);
+    if how.json {
+        return output.json(&json!({ "all": all, "models": caps }));
+    }
+    let told = |cap: &str| format!("{} per million tokens", tokens(cap));
+    let all = all.map_or_else(|| "any price".to_owned(), |cap| told(&cap));
+    let own = caps.iter().map(|(id, cap)| vec![id.clone(), told(cap)]);
+    let rows: Vec<Vec<String>> = own
+        .chain([vec!["every other model".to_owned(), all]])
+        .collect();
+    columns(&rows).iter().try_for_each(|line| output.line(line))
+}
+
+async fn known(core: &Core, id: &str) -> Result<(), Failure> {
+    let models = core.client.models_list().await?;
+    match models.rows.iter().any(|row| row.id == id) {
+        true => Ok(()),
+        false => Err(Failure::new(
+            "model_unknown",
+            format!("There is no model {id}."),
+            "See `decentralgpt models list`.",
+        )),
+    }
+}
+
+fn units(text: &str) -> Result<String, Failure> {
+    Ok(amount(text)?.0.to_string())
+}
+
 async fn change(core: &Core, id: &str, set: Set) -> Result<(), Failure> {
-    let units = |text: &Option<String>| {
-        text.as_deref()
-            .map(|text| amount(text).map(|amount| amount.0.to_string()))
-            .transpose()
-    };
-    let price = units(&set.amount)?;
-    let floor = units(&set.floor)?;
+    let price = set.amount.as_deref().map(units).transpose()?;
+    let floor = set.floor.as_deref().map(units).transpose()?;
     if price.is_none() && !set.median && !set.as_all {
         return Ok(());
     }

@@ -43,9 +43,10 @@ pub use measured::{MAX_MEASURED, Measured};
 pub use money::{
     Account, Address, AuditReport, Balance, BookLine, BookRows, By, ChainBlock, ChainEvent,
     ChainRow, Debt, Disagreement, Drawn, DueWhy, EarningKey, EarningRow, Earnings, EarningsQuery,
-    EnergySum, Head, HeldReservation, HeldVoucher, Hold, HoldRow, JobEarning, JobEnergy,
-    JobPayment, JobTokens, LineKey, LineState, Lost, LostSigner, Mine, MoneyError, OpenLine,
-    PaidJob, Promise, Seen, StatementFormat, StatementRow, THAW_S, VoucherRow,
+    EnergyRow, EnergySum, EnergyUsed, Head, HeldReservation, HeldVoucher, Hold, HoldRow,
+    JobEarning, JobEnergy, JobPayment, JobTokens, LineKey, LineState, Lost, LostSigner, Mine,
+    MoneyError, OpenLine, PaidJob, Promise, Seen, StatementFormat, StatementRow, THAW_S, Tariff,
+    VoucherRow,
 };
 pub use receipts::{MAX_RECEIPT_BYTES, Receipt, ReceiptRole};
 pub use replay::{JobRecord, MAX_CLOCK_JUMP_MS, MAX_EXPIRY_MS, MAX_JOBS_SEEN};

@@ -1,4 +1,4 @@
-//! What paid jobs took: once for each, in the sums of every grouping, and on disk when it is told.
+//! What jobs took: once for each, in the sums of every grouping, and on disk when it is told.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "money/desk.rs"]
@@ -56,6 +56,29 @@ async fn a_job_takes_its_energy_once_also_after_a_restart() {
             taken_mj: 7_000
         }
     );
+    desk.audited().await;
+}
+
+#[tokio::test]
+async fn what_was_answered_for_nothing_took_energy_too_and_is_in_no_earnings() {
+    let desk = Desk::new().await;
+    desk.grant(10_000).await;
+    desk.held(A, 10, 1).await;
+    for energy in [desk.metered(1), desk.stated(2), desk.metered(3)] {
+        desk.ledger.energy_counted(energy).await.unwrap();
+    }
+    let used = desk.ledger.energy_used(NOW, NOW + 1).await.unwrap();
+    let sum = |metered, stated, taken_mj| EnergySum {
+        metered,
+        stated,
+        taken_mj,
+    };
+    assert_eq!(used.paid, sum(1, 0, 7_000));
+    assert_eq!(used.free, sum(1, 1, 67_000));
+    let later = desk.ledger.energy_used(NOW + 1, u64::MAX).await.unwrap();
+    assert_eq!(later, EnergyUsed::default());
+    let rows = desk.ledger.earnings(everything(), By::Total).await.unwrap();
+    assert_eq!((rows[0].jobs, rows[0].energy), (1, sum(1, 0, 7_000)));
     desk.audited().await;
 }
 

@@ -49,6 +49,12 @@ impl Survey {
         self.workers.get(self.choice.candidate?)
     }
 
+    /// What that worker computes on; `None` where none can.
+    pub(crate) fn device(&self) -> Option<Device> {
+        let greeting = self.chosen()?.greeting.as_ref().ok()?;
+        Some(greeting.device.clone())
+    }
+
     /// The adapters as the list of models sees them.
     fn graphics(&self) -> Vec<Graphics> {
         let chosen = self

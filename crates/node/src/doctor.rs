@@ -4,13 +4,14 @@ use std::path::Path;
 
 use engine::{
     WorkerKind,
-    adapters::{Adapter, AdapterKind},
+    adapters::{Adapter, AdapterKind, Device},
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
     clock,
     data::{self, AtomicWrite},
+    energy::{self, MeterKind, MeterView},
     error::{NodeError, sentence},
     node::{Inner, Node},
     status::{ReachKind, Reachability, ServingState, SourceView},
@@ -51,6 +52,16 @@ pub struct Check {
     pub detail: String,
     /// What to do, when something is to be done.
     pub fix: Option<String>,
+    /// What this program can do about it, where a person says so.
+    pub act: Option<CheckAct>,
+}
+
+/// What a button beside a check does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CheckAct {
+    /// [`Node::forget_clock`].
+    ForgetClock,
 }
 
 impl Check {
@@ -60,6 +71,7 @@ impl Check {
             state,
             detail: detail.into(),
             fix: None,
+            act: None,
         }
     }
 
@@ -99,7 +111,9 @@ impl Node {
         let program = engine_program(inner);
         let found = program.state != CheckState::Fail;
         checks.push(program);
-        checks.extend(devices(inner, found).await);
+        let (graphics, device) = devices(inner, found).await;
+        checks.extend(graphics);
+        checks.push(meter(inner, device).await);
         checks.push(model(inner));
         checks.extend(engine_runs(inner, found).await);
         checks.push(listening(inner).await);
@@ -254,19 +268,21 @@ fn engine_program(inner: &Inner) -> Check {
     }
 }
 
-/// The adapters with their memory, drivers that failed, and which device computes and why.
-async fn devices(inner: &Inner, found: bool) -> Vec<Check> {
+/// The adapters with their memory, drivers that failed, and which device computes and why; and that device, where one does.
+async fn devices(inner: &Inner, found: bool) -> (Vec<Check>, Option<Device>) {
     let (graphics, computes) = ("Graphics", "Device");
     if !found {
-        return vec![Check::skip(graphics, "The engine's program was not found.")];
+        let check = Check::skip(graphics, "The engine's program was not found.");
+        return (vec![check], None);
     }
     let survey = match crate::devices::survey(inner).await {
         Ok(survey) => survey,
         Err(error) => {
             let fix = "Install the program again: a part of it is missing.";
-            return vec![Check::fail(graphics, sentence(&error), fix)];
+            return (vec![Check::fail(graphics, sentence(&error), fix)], None);
         }
     };
+    let device = survey.device();
     let inventory = &survey.inventory;
     let mut checks: Vec<Check> = inventory
         .adapters
@@ -302,7 +318,37 @@ async fn devices(inner: &Inner, found: bool) -> Vec<Check> {
     } else {
         Check::pass(computes, survey.choice.reason)
     });
-    checks
+    (checks, device)
+}
+
+/// Which meter counts what computes, or why none does. One is asked also while nothing is lent.
+async fn meter(inner: &Inner, device: Option<Device>) -> Check {
+    let name = "Power meter";
+    let Some(device) = device else {
+        return Check::skip(name, "Nothing computes here.");
+    };
+    metered(name, energy::probe(inner, &device).await)
+}
+
+fn metered(name: &str, meter: MeterView) -> Check {
+    let MeterView {
+        kind, detail, fix, ..
+    } = meter;
+    match (kind, fix) {
+        (MeterKind::Metered, None) => Check::pass(name, detail),
+        (MeterKind::Stated, fix) => Check {
+            fix,
+            ..Check::pass(name, format!("{detail} Your own figure in watts stands in."))
+        },
+        (MeterKind::Metered | MeterKind::None, Some(fix)) => Check::warn(name, detail, fix),
+        (MeterKind::None, None) => Check {
+            fix: Some(
+                "To see what answering costs, say how many watts it takes more: `decentralgpt electricity --watts W`."
+                    .to_owned(),
+            ),
+            ..Check::skip(name, detail)
+        },
+    }
 }
 
 fn adapter_line(adapter: &Adapter) -> String {
@@ -531,14 +577,15 @@ async fn clock(inner: &Inner) -> Check {
         Ok(highest) => {
             let behind = highest.saturating_sub(clock::unix_ms());
             if behind > CLOCK_BACK_MS {
-                Check::fail(
-                    name,
-                    format!(
-                        "This computer's clock is {} minutes behind what it once was.",
-                        behind / 60_000
-                    ),
-                    "Set the clock: signed offers and jobs carry times, and are refused when they are wrong. Where it is right now, and was once ahead: `decentralgpt doctor --forget-clock`.",
-                )
+                let detail = format!(
+                    "This computer's clock is {} minutes behind what it once was.",
+                    behind / 60_000
+                );
+                let fix = "Set the clock: signed offers and jobs carry times, and are refused when they are wrong. Where it is right now, and was once ahead: `decentralgpt doctor --forget-clock`.";
+                Check {
+                    act: Some(CheckAct::ForgetClock),
+                    ..Check::fail(name, detail, fix)
+                }
             } else {
                 Check::pass(name, "The clock has not gone back.")
             }
@@ -569,6 +616,33 @@ mod tests {
         let check = checked(0o755);
         assert_eq!(check.state, CheckState::Warn);
         assert!(check.detail.contains("755"), "{}", check.detail);
+    }
+
+    #[test]
+    fn a_meter_is_named_and_so_is_why_there_is_none() {
+        let of = |kind, fix: Option<&str>| {
+            metered(
+                "Power meter",
+                MeterView {
+                    kind,
+                    detail: "What there is.".to_owned(),
+                    fix: fix.map(str::to_owned),
+                    ..MeterView::default()
+                },
+            )
+        };
+        assert_eq!(of(MeterKind::Metered, None).state, CheckState::Pass);
+        let in_part = of(MeterKind::Metered, Some("Unlock it."));
+        assert_eq!(in_part.state, CheckState::Warn);
+        let stated = of(MeterKind::Stated, Some("Unlock it."));
+        assert_eq!(stated.state, CheckState::Pass);
+        assert!(stated.detail.contains("own figure"));
+        assert_eq!(stated.fix.as_deref(), Some("Unlock it."));
+        let locked = of(MeterKind::None, Some("Unlock it."));
+        assert_eq!(locked.state, CheckState::Warn);
+        let none = of(MeterKind::None, None);
+        assert_eq!(none.state, CheckState::Skip);
+        assert!(none.fix.unwrap().contains("--watts"));
     }
 
     #[test]

@@ -77,7 +77,7 @@ pub use chat::{
     AnswerEvent, ChatPatch, ChatSummary, ChatView, ContextUse, ExportFormat, Message, MessageState,
     MoveReason, OnFull, Phase, Place, Role, Sampling, SearchHit, Span,
 };
-pub use doctor::{Check, CheckState};
+pub use doctor::{Check, CheckAct, CheckState};
 pub use error::{ErrorView, NodeError};
 pub use models::{
     Fit, FitKind, Measured, ModelRow, ModelState, ModelsFolder, ModelsView, Origin, ServeForPay,

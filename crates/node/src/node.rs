@@ -221,7 +221,7 @@ impl Node {
         );
         notices.extend(wallet.status().problem);
         let (serving, orders) = Serving::new();
-        let (energy, metering) = Energy::new(settings.money.watts.is_some());
+        let (energy, metering) = Energy::new(&settings.money);
         let stop = CancellationToken::new();
         let inner = Arc::new(Inner {
             status: watch::Sender::new(status::first(&data, &identity, asking.peer_id(), &notices)),

@@ -91,7 +91,7 @@ pub struct Settings {
     /// What matters most when peers are compared.
     pub routing: Preset,
     /// The highest price per million tokens that is paid, of input or of output: base units of the token, in decimal
-    /// digits, since they do not fit the numbers of TOML and JSON. `None` is any.
+    /// digits, since they do not fit the numbers of TOML and JSON. `None` is any. [`MoneySettings::caps`] has others for single models.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub price_cap: Option<String>,
     /// Only peers that claim one of these regions (ISO 3166 codes, or `EU`); empty is everywhere. Nothing proves a claim.
@@ -251,10 +251,17 @@ impl Settings {
         }
     }
 
-    /// The highest price that is paid, as a number. `None` where any is, and where the text is none.
+    /// The highest price that is paid where a model has none of its own, as a number. `None` where any is, and where the text is none.
     #[must_use]
     pub fn price_cap(&self) -> Option<u128> {
         self.price_cap.as_deref().and_then(sum)
+    }
+
+    /// The highest price that is paid for the model of this id: its own, else the one for all.
+    #[must_use]
+    pub fn price_cap_of(&self, model: &str) -> Option<u128> {
+        let own = self.money.caps.get(model).and_then(|cap| sum(cap));
+        own.or_else(|| self.price_cap())
     }
 
     /// Checks every value that has a range.
@@ -584,11 +591,17 @@ mod tests {
             lan_only: true,
             mainline: false,
             dns_names: vec!["peers.example.org".to_owned()],
+            money: MoneySettings {
+                caps: [("cheap".to_owned(), "7".to_owned())].into(),
+                ..MoneySettings::default()
+            },
             ..Settings::default()
         };
         SettingsFile::open(&path).file.write(&settings).unwrap();
         assert_eq!(SettingsFile::open(&path).settings, settings);
         assert_eq!(settings.price_cap(), Some(u128::MAX));
+        assert_eq!(settings.price_cap_of("cheap"), Some(7));
+        assert_eq!(settings.price_cap_of("another"), Some(u128::MAX));
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt as _;

@@ -16,7 +16,8 @@ pub use self::{
 };
 
 use crate::{
-    clock, data::DataFolder, error::ErrorView, identity::Identity, node::Inner, serve::ServingView,
+    clock, data::DataFolder, energy::MeterView, error::ErrorView, identity::Identity, node::Inner,
+    serve::ServingView,
 };
 
 /// The least time between two snapshots: a running answer changes the engine's numbers with every token.
@@ -173,6 +174,8 @@ pub struct NodeStatus {
     pub off_ms: Option<u64>,
     /// The engine's worker.
     pub engine: EngineStatus,
+    /// What counts energy here, and what is drawn now.
+    pub meter: MeterView,
     /// What a lender asks, answered.
     pub lender: Lender,
     /// What went wrong at the start and was survived: a settings file put aside, an identity that cannot be read.
@@ -267,6 +270,7 @@ pub(crate) fn first(
             isolated_network: false,
             isolated_files: false,
         },
+        meter: MeterView::default(),
         lender: Lender::now(),
         notices: notices.to_vec(),
     }
@@ -279,6 +283,7 @@ pub(crate) async fn keep(inner: Arc<Inner>) {
     let mut asking = session.borrow_and_update().network.status();
     let mut network = inner.serving.network_status();
     let mut serving = inner.serving.view();
+    let mut meter = inner.energy.watch();
     loop {
         refresh(&inner).await;
         tokio::select! {
@@ -292,12 +297,14 @@ pub(crate) async fn keep(inner: Arc<Inner>) {
             Ok(()) = asking.changed() => {}
             Ok(()) = network.changed() => {}
             Ok(()) = serving.changed() => {}
+            Ok(()) = meter.changed() => {}
             () = tokio::time::sleep(REFRESH) => {}
         }
         engine.borrow_and_update();
         asking.borrow_and_update();
         network.borrow_and_update();
         serving.borrow_and_update();
+        meter.borrow_and_update();
     }
 }
 
@@ -355,6 +362,7 @@ pub(crate) async fn refresh(inner: &Inner) {
         now.not_offered = not_offered;
         now.off_ms = off_ms;
         now.engine = engine;
+        now.meter = inner.energy.view();
         now.listening = listening;
         now.asking_peer_id = asking_peer_id;
         now.reach = reach;

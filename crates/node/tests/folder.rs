@@ -4,7 +4,7 @@
 mod common;
 
 use common::{loopback, options, start};
-use node::{CheckState, Node, NodeError, control::Client};
+use node::{CheckAct, CheckState, Node, NodeError, control::Client};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_node_on_the_same_folder_is_refused() {
@@ -235,9 +235,11 @@ async fn a_clock_that_was_once_ahead_is_forgotten_when_a_person_says_so() {
     };
     let wrong = clock().await;
     assert_eq!(wrong.state, CheckState::Fail);
+    assert_eq!(wrong.act, Some(CheckAct::ForgetClock));
     assert!(wrong.fix.unwrap().contains("doctor --forget-clock"));
     node.forget_clock().await.unwrap();
-    assert_eq!(clock().await.state, CheckState::Pass);
+    let right = clock().await;
+    assert_eq!((right.state, right.act), (CheckState::Pass, None));
     let again = node.forget_clock().await.unwrap_err();
     assert_eq!(again.view().code, "clock_in_order");
     node.stop().await;

@@ -8,8 +8,8 @@ use super::Answer;
 use super::system::path_of;
 use crate::shell::Shell;
 use crate::view::{
-    AskedPrice, EarningRow, EarningsBy, MoneyStatus, OfferPrice, Payment, Proof, Receiving,
-    TransactionView, VoteStatus,
+    AskedPrice, EarningRow, EarningsBy, EnergyUsed, MoneyStatus, OfferPrice, Payment, Proof,
+    Receiving, TransactionView, VoteStatus,
 };
 
 #[tauri::command]
@@ -37,6 +37,24 @@ pub(crate) async fn earnings(
         .earnings(from_unix_ms as u64, to_unix_ms as u64, by.into())
         .await?;
     Ok(rows.into_iter().map(Into::into).collect())
+}
+
+/// What answering took, paid and for nothing. Times are milliseconds since 1970.
+#[tauri::command]
+#[specta::specta]
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a float becomes the nearest integer that holds it, and zero where it is no number"
+)]
+pub(crate) async fn energy_used(
+    shell: State<'_, Shell>,
+    from_unix_ms: f64,
+    to_unix_ms: f64,
+) -> Answer<EnergyUsed> {
+    let node = shell.node().await?;
+    let used = node.energy_used(from_unix_ms as u64, to_unix_ms as u64);
+    Ok(used.await?.into())
 }
 
 #[tauri::command]

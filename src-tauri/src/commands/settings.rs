@@ -33,3 +33,10 @@ pub(crate) async fn doctor(shell: State<'_, Shell>) -> Answer<Vec<Check>> {
     let checks = shell.node().await?.doctor().await;
     Ok(checks.into_iter().map(Into::into).collect())
 }
+
+/// Starts the clock of the list of jobs over: the page has said what is given up by it, and a person agreed.
+#[tauri::command]
+#[specta::specta]
+pub(crate) async fn forget_clock(shell: State<'_, Shell>) -> Answer<()> {
+    Ok(shell.node().await?.forget_clock().await?)
+}

@@ -1,17 +1,13 @@
 //! Money, as the page draws it. Amounts are decimal digits of base units: no double holds them.
 
 use node::{
-    energy::MeterView,
     money::{self, view as from},
     wallet,
 };
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use specta::Type;
 
-use super::{
-    ErrorView, maybe, number,
-    settings::{Mode, ModelPrice},
-};
+use super::{ErrorView, maybe, number, settings::Mode};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Type)]
 #[serde(rename_all = "snake_case")]
@@ -205,43 +201,6 @@ impl From<from::Joined> for Joined {
     }
 }
 
-/// How the energy of jobs becomes known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Type)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum MeterKind {
-    None,
-    Metered,
-    Stated,
-}
-
-/// What counts energy here, or why nothing does.
-#[derive(Debug, Clone, Serialize, Type)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Meter {
-    pub kind: MeterKind,
-    /// The meter that counts, or why none does.
-    pub detail: String,
-    /// What would make a meter readable.
-    pub fix: Option<String>,
-    /// What is drawn while nothing is computed; null before it was measured.
-    pub idle_mw: Option<f64>,
-}
-
-impl From<MeterView> for Meter {
-    fn from(meter: MeterView) -> Self {
-        Self {
-            kind: match meter.kind {
-                node::energy::MeterKind::None => MeterKind::None,
-                node::energy::MeterKind::Metered => MeterKind::Metered,
-                node::energy::MeterKind::Stated => MeterKind::Stated,
-            },
-            detail: meter.detail,
-            fix: meter.fix,
-            idle_mw: maybe(meter.idle_mw),
-        }
-    }
-}
-
 /// Everything about money, whole.
 #[derive(Debug, Clone, Serialize, Type)]
 #[serde(rename_all = "camelCase")]
@@ -261,7 +220,6 @@ pub(crate) struct MoneyStatus {
     pub mode: Mode,
     /// Null where there are no claims, or the chain does not say now.
     pub joined: Option<Joined>,
-    pub meter: Meter,
     pub problems: Vec<ErrorView>,
 }
 
@@ -328,7 +286,6 @@ impl From<from::MoneyStatus> for MoneyStatus {
             spent_today: status.spent_today,
             mode: status.mode.into(),
             joined: status.joined.map(Into::into),
-            meter: status.meter.into(),
             problems: status.problems.into_iter().map(Into::into).collect(),
         }
     }
@@ -361,236 +318,6 @@ impl From<from::NetworkView> for NetworkView {
                     problem: endpoint.problem,
                 })
                 .collect(),
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Type)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum EarningsBy {
-    Job,
-    Day,
-    Model,
-    Device,
-    Total,
-}
-
-impl From<EarningsBy> for money::EarningsBy {
-    fn from(by: EarningsBy) -> Self {
-        match by {
-            EarningsBy::Job => Self::Job,
-            EarningsBy::Day => Self::Day,
-            EarningsBy::Model => Self::Model,
-            EarningsBy::Device => Self::Device,
-            EarningsBy::Total => Self::Total,
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Type)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum EarningState {
-    Checking,
-    Available,
-    TooSmall,
-    PaidOut,
-    Lost,
-}
-
-/// Fields that a grouping puts together are null.
-#[derive(Debug, Clone, Serialize, Type)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct EarningRow {
-    pub job: Option<String>,
-    pub day: Option<f64>,
-    pub at_unix_ms: Option<f64>,
-    pub model: Option<String>,
-    pub device: Option<String>,
-    pub jobs: f64,
-    pub tokens_in: f64,
-    pub tokens_out: f64,
-    pub earned: String,
-    /// Of the jobs whose energy is known; null where none is.
-    pub energy_kwh: Option<f64>,
-    /// Jobs that meters counted.
-    pub metered: f64,
-    /// Jobs that the person's own figure stands for.
-    pub stated: f64,
-    /// In the person's own money; null where it cannot be said.
-    pub cost: Option<f64>,
-    /// What is left after the fee and that cost; null where it cannot be said.
-    pub net: Option<f64>,
-    pub state: Option<EarningState>,
-}
-
-impl From<money::EarningView> for EarningRow {
-    fn from(row: money::EarningView) -> Self {
-        Self {
-            job: row.job,
-            day: maybe(row.day),
-            at_unix_ms: maybe(row.at_unix_ms),
-            model: row.model,
-            device: row.device,
-            jobs: number(row.jobs),
-            tokens_in: number(row.tokens_in),
-            tokens_out: number(row.tokens_out),
-            earned: row.earned,
-            energy_kwh: row.energy_kwh,
-            metered: number(row.metered),
-            stated: number(row.stated),
-            cost: row.cost,
-            net: row.net,
-            state: row.state.map(|state| match state {
-                money::EarningState::Checking => EarningState::Checking,
-                money::EarningState::Available => EarningState::Available,
-                money::EarningState::TooSmall => EarningState::TooSmall,
-                money::EarningState::PaidOut => EarningState::PaidOut,
-                money::EarningState::Lost => EarningState::Lost,
-            }),
-        }
-    }
-}
-
-/// A voucher.
-#[derive(Debug, Clone, Serialize, Type)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct SignedView {
-    pub payer: String,
-    pub payee: String,
-    pub signer: String,
-    pub vault: String,
-    pub chain_id: f64,
-    pub cumulative: String,
-    pub work: String,
-    pub signature: String,
-    pub valid: bool,
-}
-
-/// What final blocks say of its line.
-#[derive(Debug, Clone, Serialize, Type)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct OnChain {
-    pub claimed: String,
-    pub covered: bool,
-    pub block: f64,
-    pub checked_unix_ms: f64,
-    pub endpoints: u32,
-}
-
-/// What proves the earnings of one job.
-#[derive(Debug, Clone, Serialize, Type)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Proof {
-    pub job: String,
-    pub receipt: bool,
-    pub signed: Option<SignedView>,
-    /// Null: not checked.
-    pub chain: Option<OnChain>,
-}
-
-impl From<money::Proof> for Proof {
-    fn from(proof: money::Proof) -> Self {
-        Self {
-            job: proof.job,
-            receipt: proof.receipt,
-            signed: proof.signed.map(|signed| SignedView {
-                payer: signed.payer,
-                payee: signed.payee,
-                signer: signed.signer,
-                vault: signed.vault,
-                chain_id: number(signed.chain_id),
-                cumulative: signed.cumulative,
-                work: signed.work,
-                signature: signed.signature,
-                valid: signed.valid,
-            }),
-            chain: proof.chain.map(Into::into),
-        }
-    }
-}
-
-impl From<money::ChainView> for OnChain {
-    fn from(chain: money::ChainView) -> Self {
-        Self {
-            claimed: chain.claimed,
-            covered: chain.covered,
-            block: number(chain.block),
-            checked_unix_ms: number(chain.checked_unix_ms),
-            endpoints: chain.endpoints,
-        }
-    }
-}
-
-/// What paid for an answer.
-#[derive(Debug, Clone, Serialize, Type)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Payment {
-    pub job: String,
-    pub receipt: bool,
-    /// Empty: it cost nothing.
-    pub vouchers: Vec<PaidVoucher>,
-}
-
-/// A voucher that was signed here.
-#[derive(Debug, Clone, Serialize, Type)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct PaidVoucher {
-    pub payer: String,
-    pub payee: String,
-    pub signer: String,
-    pub vault: String,
-    pub chain_id: f64,
-    pub at_unix_ms: f64,
-    pub paid: String,
-    pub cumulative: String,
-    pub work: String,
-    /// Made anew and checked; null where that key is not here any more.
-    pub signature: Option<String>,
-    pub reservation: Option<ReservationView>,
-    /// Null: not checked.
-    pub chain: Option<OnChain>,
-}
-
-/// The reservation that stood when a voucher was signed.
-#[derive(Debug, Clone, Serialize, Type)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct ReservationView {
-    pub upto: String,
-    pub until_unix_s: f64,
-    pub nonce: f64,
-    pub signature: Option<String>,
-}
-
-impl From<money::Payment> for Payment {
-    fn from(payment: money::Payment) -> Self {
-        Self {
-            job: payment.job,
-            receipt: payment.receipt,
-            vouchers: payment.vouchers.into_iter().map(Into::into).collect(),
-        }
-    }
-}
-
-impl From<money::PaidVoucher> for PaidVoucher {
-    fn from(voucher: money::PaidVoucher) -> Self {
-        Self {
-            payer: voucher.payer,
-            payee: voucher.payee,
-            signer: voucher.signer,
-            vault: voucher.vault,
-            chain_id: number(voucher.chain_id),
-            at_unix_ms: number(voucher.at_unix_ms),
-            paid: voucher.paid,
-            cumulative: voucher.cumulative,
-            work: voucher.work,
-            signature: voucher.signature,
-            reservation: voucher.reservation.map(|held| ReservationView {
-                upto: held.upto,
-                until_unix_s: number(held.until_unix_s),
-                nonce: number(held.nonce),
-                signature: held.signature,
-            }),
-            chain: voucher.chain.map(Into::into),
         }
     }
 }
@@ -678,58 +405,6 @@ impl From<money::Receiving> for Receiving {
         Self {
             address: receiving.address,
             qr_svg: receiving.qr_svg,
-        }
-    }
-}
-
-/// What peers ask for one model now, per million tokens.
-#[derive(Debug, Clone, Serialize, Type)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct OfferPrice {
-    /// The id of its row among the models.
-    pub model: String,
-    pub input_low: String,
-    pub input_high: String,
-    pub output_low: String,
-    pub output_high: String,
-    pub offers: u32,
-}
-
-impl From<money::OfferPrice> for OfferPrice {
-    fn from(price: money::OfferPrice) -> Self {
-        Self {
-            model: price.model,
-            input_low: price.input_low,
-            input_high: price.input_high,
-            output_low: price.output_low,
-            output_high: price.output_high,
-            offers: price.offers,
-        }
-    }
-}
-
-/// What this computer asks for a model that it lends, per million tokens.
-#[derive(Debug, Clone, Serialize, Type)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct AskedPrice {
-    /// The id of its row among the models.
-    pub model: String,
-    pub input: String,
-    pub output: String,
-    /// Offers of others, of which the median is taken.
-    pub offers: u32,
-    /// What was set for this model; null: it is as for all.
-    pub own: Option<ModelPrice>,
-}
-
-impl From<money::AskedPrice> for AskedPrice {
-    fn from(asked: money::AskedPrice) -> Self {
-        Self {
-            model: asked.model,
-            input: asked.input,
-            output: asked.output,
-            offers: asked.offers,
-            own: asked.own.map(Into::into),
         }
     }
 }

@@ -72,6 +72,8 @@ pub(crate) struct Money {
     pub watts: Option<f64>,
     /// Other figures for single models, by their ids.
     pub models: BTreeMap<String, ModelPrice>,
+    /// The highest price that is paid for single models, by their ids, in the place of the one for all.
+    pub caps: BTreeMap<String, String>,
 }
 
 /// The settings file, as the Settings page edits it.
@@ -240,6 +242,7 @@ impl From<settings::MoneySettings> for Money {
                 .into_iter()
                 .map(|(id, price)| (id, price.into()))
                 .collect(),
+            caps: money.caps,
         }
     }
 }
@@ -263,6 +266,7 @@ impl From<Money> for settings::MoneySettings {
                 .into_iter()
                 .map(|(id, price)| (id, price.into()))
                 .collect(),
+            caps: money.caps,
         }
     }
 }

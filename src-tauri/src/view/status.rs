@@ -3,6 +3,7 @@
 use serde::Serialize;
 use specta::Type;
 
+use super::energy::Meter;
 use super::peers::{Peer, Reachability, SourceView};
 use super::{ErrorView, maybe, number};
 
@@ -110,6 +111,7 @@ pub(crate) struct NodeStatus {
     /// How long the last switch-off took, measured.
     pub off_ms: Option<f64>,
     pub engine: EngineStatus,
+    pub meter: Meter,
     pub lender: Lender,
     /// What went wrong at the start and was survived.
     pub notices: Vec<ErrorView>,
@@ -214,6 +216,15 @@ pub(crate) struct Check {
     pub state: CheckState,
     pub detail: String,
     pub fix: Option<String>,
+    /// What a button beside it does; null: there is none.
+    pub act: Option<CheckAct>,
+}
+
+/// What this program can do about a check, where a person says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Type)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum CheckAct {
+    ForgetClock,
 }
 
 same_variants!(from node::EngineState { Off, Starting, Ready, Busy });
@@ -222,6 +233,7 @@ same_variants!(from node::ReceiptRole { Provider, Client });
 same_variants!(from node::ProviderSignature { Valid, Invalid });
 same_variants!(from node::ClientSignature { Valid, Missing, Invalid });
 same_variants!(from node::Checked { NotChecked });
+same_variants!(from node::CheckAct { ForgetClock });
 same_variants!(from node::CheckState { Pass, Fail, Warn, Skip });
 
 impl From<node::ServingState> for ServingState {
@@ -315,6 +327,7 @@ impl From<node::NodeStatus> for NodeStatus {
             tokens_today: number(status.tokens_today),
             off_ms: maybe(status.off_ms),
             engine: status.engine.into(),
+            meter: status.meter.into(),
             lender: status.lender.into(),
             notices: status.notices.into_iter().map(Into::into).collect(),
         }
@@ -366,6 +379,7 @@ impl From<node::Check> for Check {
             state: check.state.into(),
             detail: check.detail,
             fix: check.fix,
+            act: check.act.map(Into::into),
         }
     }
 }

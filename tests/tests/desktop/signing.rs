@@ -110,6 +110,45 @@ fn the_main_window_signs_nothing_and_sees_no_words() {
     assert_eq!(outcome(&app), "cancelled");
     app.quit();
 }
+
+#[test]
+fn the_open_signing_window_follows_the_theme_and_the_size_of_text() {
+    let Some(bench) = Bench::new() else { return };
+    let driver = bench.driver();
+    let app = bench.open(&driver);
+    app.wait_until_focused("Ask anything");
+    let main = app.window();
+    open_by_script(&app, &json!({ "kind": "create" }));
+    let signing = app.wait("the signing window", || {
+        app.windows().into_iter().find(|window| *window != main)
+    });
+    for (theme, scale, size) in [
+        ("light", 1.0, "16px"),
+        ("dark", 1.5, "24px"),
+        ("light", 1.0, "16px"),
+    ] {
+        app.take(&main);
+        let mut settings = app.invoke("settings_get", json!({})).unwrap();
+        settings["theme"] = json!(theme);
+        settings["textScale"] = json!(scale);
+        app.invoke("settings_set", json!({ "settings": settings }))
+            .unwrap();
+        app.take(&signing);
+        app.wait(&format!("a window that is {theme} at {scale}"), || {
+            let shown = app.script("return document.documentElement.style.fontSize", json!([]));
+            (app.is_dark() == (theme == "dark") && shown == size).then_some(())
+        });
+    }
+    // The window goes with it, and with the window whoever would hear the answer.
+    app.script(
+        "setTimeout(() => window.__TAURI_INTERNALS__.invoke('sign_cancel', {}), 100)",
+        json!([]),
+    );
+    app.take(&main);
+    assert_eq!(outcome(&app), "cancelled");
+    app.quit();
+}
+
 /// Every command of the signing window, with arguments that it would take there.
 fn refuses_everything(app: &App<'_>) {
     for (command, arguments) in [

@@ -5,7 +5,7 @@ use std::{fs, process::Command};
 
 use decentralgpt_tests::{
     Folder, LONG_QUESTION, Running, Said, Serving,
-    money::{PURSE, World, amount, wait},
+    money::{PURSE, World, amount, earned_in_full, wait},
     starter, wire,
 };
 use protocol::voucher::payee::{STREAM_WINDOW, UNBONDED_CREDIT_TOKENS};
@@ -77,6 +77,68 @@ fn two_devices_of_one_payer_ask_two_providers_at_once_and_nobody_loses_a_unit() 
         spend.token + spend.vault_balance + granted + promised,
         PURSE
     );
+}
+
+#[test]
+fn a_device_that_uses_up_its_grant_costs_a_window_at_most_and_every_promise_is_paid() {
+    let Some(model) = starter() else { return };
+    let Some(world) = World::start() else { return };
+    let providers = [world.provider(&model, PRICE), world.provider(&model, PRICE)];
+    let poor = world.asker(SMALL);
+    let rich = world.second_device(&poor);
+    rich.json(&["wallet", "deposit", "5", "--yes"]);
+    let payer = poor.account("spend");
+    let devices = [&poor, &rich];
+    let signers = devices.map(|device| device.account("session"));
+
+    // Crosswise, so that both owe both providers.
+    let mut rounds = 0;
+    loop {
+        let asking = [(&poor, rounds), (&rich, rounds + 1)].map(|(device, at)| {
+            let provider = &providers[at % providers.len()];
+            device.asking(&[provider], WHOLE, LONG_QUESTION)
+        });
+        let [of_poor, of_rich] = asking.map(Running::wait);
+        assert!(
+            !failed(&of_rich),
+            "its own grant is not touched: {of_rich:?}"
+        );
+        rounds += 1;
+        if failed(&of_poor) {
+            println!("{}", of_poor.out.lines().last().unwrap_or_default());
+            break;
+        }
+        assert!(rounds < ROUNDS, "a grant of {SMALL} was never used up");
+    }
+    assert!(rounds > 1, "it never paid for anything");
+    let promised = devices.map(|device| {
+        let vault = device.json(&["wallet", "balance"])["vault"].clone();
+        let (promised, granted) = (amount(&vault["promised"]), amount(&vault["granted"]));
+        println!("{promised} of {granted} is promised");
+        assert!(promised > 0 && promised <= granted, "{vault}");
+        promised
+    });
+    // What is too small to collect is collected once its key has ended.
+    for device in devices {
+        device.json(&["wallet", "end-key", "--yes"]);
+    }
+    let mut paid_out = 0;
+    for provider in providers {
+        paid_out += earned_in_full(provider.folder());
+        let loss = Loss::of(&world, provider);
+        println!("{loss:?}");
+        // The answer in whose middle nothing more could be promised.
+        assert!(loss.given_beyond <= u64::from(STREAM_WINDOW), "{loss:?}");
+        // With its part of the pot for late claims it may have more.
+        assert!(loss.claimed >= loss.held, "{loss:?}");
+    }
+    let drawn = signers.map(|signer| {
+        let view = world.ask_now(|chain| chain.signer(payer, signer)).unwrap();
+        view.spent
+    });
+    assert_eq!(drawn.iter().sum::<u128>(), paid_out);
+    // A part that was reserved and not used up is the payer's again.
+    assert!(drawn[0] <= promised[0] && drawn[1] <= promised[1]);
 }
 
 #[test]

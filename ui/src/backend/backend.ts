@@ -12,6 +12,7 @@ import type {
   Dragged,
   EarningRow,
   EarningsBy,
+  EnergyUsed,
   ErrorView,
   Intent,
   Invite,
@@ -118,6 +119,8 @@ export interface Backend {
   moneyStatus(): Promise<MoneyStatus>;
   /** The newest first. */
   earnings(fromUnixMs: number, toUnixMs: number, by: EarningsBy): Promise<EarningRow[]>;
+  /** What answering took, paid and for nothing. */
+  energyUsed(fromUnixMs: number, toUnixMs: number): Promise<EnergyUsed>;
   proofOpen(job: string): Promise<Proof>;
   /** What paid for an answer that this computer asked for. */
   paymentOpen(job: string): Promise<Payment>;
@@ -140,6 +143,8 @@ export interface Backend {
   settingsGet(): Promise<Settings>;
   settingsSet(settings: Settings): Promise<void>;
   doctor(): Promise<Check[]>;
+  /** The clock of the list of jobs begins anew. */
+  forgetClock(): Promise<void>;
 
   onStatus(listener: (status: NodeStatus) => void): Promise<Unlisten>;
   onModels(listener: (models: ModelsView) => void): Promise<Unlisten>;

@@ -111,6 +111,8 @@ export type MoneySettings = {
   watts: number | null;
   /** Other prices for single models, by their ids. */
   models: Record<string, ModelPrice>;
+  /** The highest price that is paid for single models, by their ids, in the place of the one for all. */
+  caps: Record<string, Units>;
 };
 
 /** A model that the vote lists; `model` is the id of its row here, null where there is none. */
@@ -118,16 +120,6 @@ export type ListedModel = { digest: string; licence: string; family: string; mod
 
 /** What votes have set, as of a final block. Shares are parts of 10,000. */
 export type Rules = { feeBps: number; auditRate: number; auditorShareBps: number; slashBps: number; minimumStake: Units; block: number; listed: ListedModel[] };
-
-/** What counts the energy of answers, or why nothing does. */
-export type Meter = {
-  kind: "none" | "metered" | "stated";
-  detail: string;
-  /** What would make a meter readable. */
-  fix: string | null;
-  /** What is drawn while nothing is computed; null before it was measured. */
-  idleMw: number | null;
-};
 
 export type MoneyStatus = {
   network: NetworkView | null;
@@ -147,7 +139,6 @@ export type MoneyStatus = {
   mode: Mode;
   /** Null where there are no claims, or the chain does not say now. */
   joined: Joined | null;
-  meter: Meter;
   problems: Problem[];
 };
 
@@ -180,6 +171,12 @@ export type EarningRow = {
   /** Where most of it is. */
   state: EarningState | null;
 };
+
+/** What answering took in a stretch of time, as far as it is known. */
+export type EnergyUsed = { paid: EnergyPart; free: EnergyPart };
+
+/** `kwh` null: of no answer it is known; `cost` null: it cannot be said. */
+export type EnergyPart = { metered: number; stated: number; kwh: number | null; cost: number | null };
 
 export type Proof = {
   job: string;

@@ -78,6 +78,7 @@ export const tauriBackend: Backend = {
 
   moneyStatus: () => value(commands.moneyStatus()),
   earnings: (fromUnixMs, toUnixMs, by) => value(commands.earnings(fromUnixMs, toUnixMs, by)),
+  energyUsed: (fromUnixMs, toUnixMs) => value(commands.energyUsed(fromUnixMs, toUnixMs)),
   proofOpen: (job) => value(commands.proofOpen(job)),
   paymentOpen: (job) => value(commands.paymentOpen(job)),
   statementSave: (format) => value(commands.statementSave(format === "csv")),
@@ -94,6 +95,7 @@ export const tauriBackend: Backend = {
   settingsGet: () => value(commands.settingsGet()),
   settingsSet: (settings) => done(commands.settingsSet(settings)),
   doctor: () => value(commands.doctor()),
+  forgetClock: () => done(commands.forgetClock()),
 
   onStatus: (listener) => events.statusChanged.listen((event) => listener(event.payload)),
   onModels: (listener) => events.modelsChanged.listen((event) => listener(event.payload)),

@@ -18,6 +18,7 @@ export type {
   LogLine,
   Message,
   MessageState,
+  Meter,
   ModelRow,
   MoveReason,
   ModelsView,

@@ -21,8 +21,8 @@ import {
 } from "../backend/types";
 import { blankChat } from "../features/chat/session.svelte";
 import { conversations, type Draft, EARLIER, message, paid, PEERS } from "./chats";
-import { grouped, jobs, LIMITS, type MoneyScene, moneyStatus, offers, payment, PRICE_CAP, prices, proof, transactions, voteStatus, WALLET } from "./money";
-import { answered, CHECKS, INVITED, modelRows, modelsView, peers, receipt, SETTINGS, status } from "./world";
+import { energyUsed, grouped, jobs, LIMITS, meter, type MoneyScene, moneyStatus, offers, payment, PRICE_CAP, prices, proof, transactions, voteStatus, WALLET } from "./money";
+import { answered, CHECKS, CLOCK_AHEAD, CLOCK_RIGHT, INVITED, modelRows, modelsView, peers, receipt, SETTINGS, status } from "./world";
 
 /** full: a month of use. first: the first start. bare: no model and nobody. broken: the core does not start. */
 export type Scenario = "full" | "first" | "bare" | "broken";
@@ -46,7 +46,7 @@ export function demoBackend(scenario: Scenario = "full", pieceMs = 12, settings:
   const full = scenario === "full";
   let rows: ModelRow[] = modelRows(!full).map((row) => (bare ? { ...row, state: { kind: "absent" as const }, isDefault: false } : row));
   let state: Settings = { ...SETTINGS, defaultModel: bare ? null : SETTINGS.defaultModel, ...settings };
-  const fullStatus = status(now);
+  const fullStatus = { ...status(now), meter: meter(scene) };
   let node: NodeStatus = full
     ? fullStatus
     : {
@@ -79,6 +79,7 @@ export function demoBackend(scenario: Scenario = "full", pieceMs = 12, settings:
   const samplings = new Map<string, Sampling>();
   const stopping = new Set<string>();
   let made = 0;
+  let clockAhead = true;
 
   const heard = {
     status: new Set<(value: NodeStatus) => void>(),
@@ -405,6 +406,7 @@ export function demoBackend(scenario: Scenario = "full", pieceMs = 12, settings:
 
     moneyStatus: () => soon(money),
     earnings: async (from, to, by) => grouped(earned.filter((row) => (row.atUnixMs ?? 0) >= from && (row.atUnixMs ?? 0) <= to), by),
+    energyUsed: async (from, to) => energyUsed(earned.filter((row) => (row.atUnixMs ?? 0) >= from && (row.atUnixMs ?? 0) <= to)),
     proofOpen: (job) => soon(proof(job, now)),
     paymentOpen: (job) => soon(payment(job, now)),
     statementSave: (format) => soon(`~/Documents/statement.${format}`),
@@ -448,8 +450,9 @@ export function demoBackend(scenario: Scenario = "full", pieceMs = 12, settings:
     },
     doctor: async () => {
       await wait(pieceMs * 10);
-      return CHECKS;
+      return [...CHECKS, clockAhead ? CLOCK_AHEAD : CLOCK_RIGHT];
     },
+    forgetClock: async () => void (clockAhead = false),
 
     onStatus: listening(heard.status),
     onModels: listening(heard.models),

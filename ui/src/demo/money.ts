@@ -5,6 +5,7 @@ import type {
   DecodedCall,
   EarningRow,
   EarningsBy,
+  EnergyUsed,
   Meter,
   MoneyStatus,
   OfferPrice,
@@ -31,7 +32,7 @@ export function dgc(text: string): Units {
 }
 
 /** What the person of the demo set. */
-export const LIMITS = { daily: dgc("0.5"), chat: dgc("0.05"), floor: dgc("0.1"), tariff: 0.31, worth: 0.35, currency: "€", models: { "llama-3.2-3b-instruct": { price: dgc("0.4"), floor: null } } };
+export const LIMITS = { daily: dgc("0.5"), chat: dgc("0.05"), floor: dgc("0.1"), tariff: 0.31, worth: 0.35, currency: "€", models: { "llama-3.2-3b-instruct": { price: dgc("0.4"), floor: null } }, caps: { "smollm2-135m": dgc("0.25") } };
 export const PRICE_CAP = dgc("4");
 
 const HOUR = 60 * MINUTE;
@@ -63,13 +64,27 @@ const RULES: Rules = {
   ],
 };
 
-const METERED: Meter = { kind: "metered", detail: "The processor's own meter counts (RAPL).", fix: null, idleMw: 11_400 };
-const UNREADABLE: Meter = {
-  kind: "none",
-  detail: "The processor has a meter (RAPL), and only root may read it.",
-  fix: "Let it be read until the next start: sudo chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj. Every program here can read it then, and from it guess at what others compute.",
-  idleMw: null,
-};
+/** The computer of the scene that has everything has a meter that can be read; the others have one that cannot. */
+export function meter(scene: MoneyScene): Meter {
+  if (scene === "paid") return { kind: "metered", detail: "The processor's own meter counts (RAPL).", fix: null, idleMw: 11_400, nowMw: 57_260 };
+  return {
+    kind: "none",
+    detail: "The processor has a meter (RAPL), and only root may read it.",
+    fix: "Let it be read until the next start: sudo chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj. Every program here can read it then, and from it guess at what others compute.",
+    idleMw: null,
+    nowMw: null,
+  };
+}
+
+/** What the answers of these rows took, and two for nothing. */
+export function energyUsed(rows: EarningRow[]): EnergyUsed {
+  const sum = (of: (row: EarningRow) => number) => rows.reduce((all, row) => all + of(row), 0);
+  if (rows.length === 0) return { paid: { metered: 0, stated: 0, kwh: null, cost: null }, free: { metered: 0, stated: 0, kwh: null, cost: null } };
+  return {
+    paid: { metered: rows.length, stated: 0, kwh: sum((row) => row.energyKwh ?? 0), cost: sum((row) => row.cost ?? 0) },
+    free: { metered: 2, stated: 0, kwh: 0.024, cost: 0.024 * LIMITS.tariff },
+  };
+}
 
 const problem = (code: string, message: string, fix: string | null): Problem => ({ code, message, fix });
 
@@ -88,7 +103,6 @@ export function moneyStatus(scene: MoneyScene, now: number): MoneyStatus {
     spentToday: null,
     mode: "free",
     joined: null,
-    meter: scene === "paid" ? METERED : UNREADABLE,
     problems: [],
   };
   if (scene === "off") return nothing;

@@ -217,6 +217,7 @@ export function status(now: number): NodeStatus {
       serves: "Models whose licence allows it. A model that forbids serving others is never offered.",
       stops: "The switch: peers are told, their work moves on, and the memory is free within two seconds.",
     },
+    meter: { kind: "none", detail: "There is no meter.", fix: null, idleMw: null, nowMw: null },
     notices: [],
   };
 }
@@ -264,13 +265,24 @@ export function receipt(job: string, now: number): Receipt {
 }
 
 export const CHECKS: Check[] = [
-  { name: "Switched on", state: "pass", detail: "since 08:12", fix: null },
-  { name: "Data folder", state: "pass", detail: "writable, 61.4 GB free", fix: null },
-  { name: "Engine", state: "pass", detail: "AVX2, isolated", fix: null },
-  { name: "Model", state: "pass", detail: "SmolLM2 135M", fix: null },
-  { name: "Reachable", state: "warn", detail: "through relays", fix: "Pass UDP port 4101 on to this computer in your router, or switch on UPnP there." },
-  { name: "Display", state: "skip", detail: "not needed", fix: null },
+  { name: "Switched on", state: "pass", detail: "since 08:12", fix: null, act: null },
+  { name: "Data folder", state: "pass", detail: "writable, 61.4 GB free", fix: null, act: null },
+  { name: "Engine", state: "pass", detail: "AVX2, isolated", fix: null, act: null },
+  { name: "Power meter", state: "pass", detail: "The processor's own meter counts (RAPL).", fix: null, act: null },
+  { name: "Model", state: "pass", detail: "SmolLM2 135M", fix: null, act: null },
+  { name: "Reachable", state: "warn", detail: "through relays", fix: "Pass UDP port 4101 on to this computer in your router, or switch on UPnP there.", act: null },
+  { name: "Display", state: "skip", detail: "not needed", fix: null, act: null },
 ];
+
+/** The check of the clock, before and after somebody said that it is right now. */
+export const CLOCK_AHEAD: Check = {
+  name: "Clock",
+  state: "fail",
+  detail: "This computer's clock is 1440 minutes behind what it once was.",
+  fix: "Set the clock: signed offers and jobs carry times, and are refused when they are wrong. Where it is right now, and was once ahead: `decentralgpt doctor --forget-clock`.",
+  act: "forget_clock",
+};
+export const CLOCK_RIGHT: Check = { name: "Clock", state: "pass", detail: "The clock has not gone back.", fix: null, act: null };
 
 /** Somebody's invite, as a link proposes it. */
 export const INVITED = {
@@ -310,5 +322,5 @@ export const SETTINGS: Settings = {
   relay: true,
   threads: null,
   closeToTray: null,
-  money: { network: null, mode: "free", price: null, floor: null, daily: null, chat: null, lock: null, tariff: null, worth: null, currency: null, watts: null, models: {} },
+  money: { network: null, mode: "free", price: null, floor: null, daily: null, chat: null, lock: null, tariff: null, worth: null, currency: null, watts: null, models: {}, caps: {} },
 };

@@ -1,8 +1,9 @@
-//! What paid jobs took in energy. Nothing here is estimated: a job without a row was not measured.
+//! What jobs took in energy, paid or for nothing. Nothing here is estimated: a job without a row was not measured.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 
+use super::lines::many;
 use crate::handle::{from_sql, to_sql};
 use crate::{Job, Ledger, LedgerError};
 
@@ -77,8 +78,43 @@ impl EnergySum {
     }
 }
 
+/// Energy of a stretch of time, of the jobs that were paid and of those that were for nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EnergyUsed {
+    /// Of jobs that a voucher came for.
+    pub paid: EnergySum,
+    /// Of all others.
+    pub free: EnergySum,
+}
+
 impl Ledger {
-    /// Books what a paid job took, once: a job that has its row keeps it.
+    /// What the jobs took that ended from one time on and before another, in milliseconds since 1970.
+    pub async fn energy_used(
+        &self,
+        from_ms: u64,
+        until_ms: u64,
+    ) -> Result<EnergyUsed, LedgerError> {
+        self.call(move |connection| {
+            let mut used = EnergyUsed::default();
+            for (paid, row) in many(
+                connection,
+                "SELECT EXISTS (SELECT 1 FROM paid_job p WHERE p.side = 'payee' AND p.job = e.job),
+                        e.source = 'metered', count(*), sum(e.taken_mj)
+                 FROM energy e WHERE e.at_ms >= ?1 AND e.at_ms < ?2 GROUP BY 1, 2",
+                params![to_sql(from_ms), to_sql(until_ms)],
+                |row| Ok((row.get::<_, bool>(0)?, sum(row)?)),
+            )? {
+                match paid {
+                    true => used.paid.add(&row),
+                    false => used.free.add(&row),
+                }
+            }
+            Ok(used)
+        })
+        .await
+    }
+
+    /// Books what a job took, once: a job that has its row keeps it.
     pub async fn energy_counted(&self, energy: JobEnergy) -> Result<(), LedgerError> {
         self.call(move |connection| {
             let transaction = connection.transaction()?;
@@ -113,6 +149,16 @@ impl Ledger {
         })
         .await
     }
+}
+
+/// How so many jobs are known, how many, and what they took: the columns after the first.
+fn sum(row: &Row<'_>) -> Result<EnergySum, LedgerError> {
+    let (metered, jobs): (bool, u64) = (row.get(1)?, from_sql(row.get(2)?));
+    Ok(EnergySum {
+        metered: if metered { jobs } else { 0 },
+        stated: if metered { 0 } else { jobs },
+        taken_mj: from_sql(row.get(3)?),
+    })
 }
 
 /// What a job took; nothing where that is not known.

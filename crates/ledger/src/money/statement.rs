@@ -1,9 +1,11 @@
-//! The journal as a file for people and their tax advisers: CSV, or JSON with one row a line.
+//! The journal, and what answers took in energy, as a file for people and their tax advisers: CSV, or JSON with one row a line.
 
+use std::collections::VecDeque;
 use std::io::{self, Write};
 
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, Row as SqlRow, params};
 use serde::Serialize;
+use serde_json::json;
 
 use super::amount::{amount, hex};
 use super::lines::many;
@@ -56,8 +58,73 @@ pub struct StatementRow {
     pub block: Option<u64>,
 }
 
-const HEAD: &str =
-    "n,time,kind,debit,credit,amount,job,model,peer,cumulative,work,tx,log_index,block";
+/// What one answer took in energy. It is in no account: nobody owes it to anybody here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EnergyRow {
+    /// Its number among those of energy.
+    pub n: u64,
+    /// When it was counted to its end, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// The job, in hexadecimal.
+    pub job: String,
+    /// Its model; `None` where the list of answers is too short to know.
+    pub model: Option<String>,
+    /// Who asked; the same.
+    pub peer: Option<String>,
+    /// The computer's meters counted it; otherwise it follows from the person's figure.
+    pub metered: bool,
+    /// What it took beyond idle, in millijoules.
+    pub taken_mj: u64,
+}
+
+/// What energy costs the person, by their own word.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tariff {
+    /// Of a kilowatt-hour.
+    pub per_kwh: f64,
+    /// What that money is called.
+    pub currency: Option<String>,
+}
+
+const HEAD: &str = "n,time,kind,debit,credit,amount,job,model,peer,cumulative,work,tx,log_index,block,energy_kwh,energy_from,energy_cost,currency";
+
+/// Columns from `debit` to `amount`, and from `cumulative` to `block`: energy has nothing there.
+const NO_ACCOUNTS: usize = 3;
+const NO_CHAIN: usize = 5;
+/// Columns of energy: the journal has nothing there.
+const NO_ENERGY: usize = 4;
+
+const MJ_PER_KWH: f64 = 3.6e9;
+
+/// Rows that were read and not written yet.
+#[derive(Debug)]
+struct Pages<T> {
+    held: VecDeque<T>,
+    after: u64,
+    over: bool,
+}
+
+impl<T> Default for Pages<T> {
+    fn default() -> Self {
+        Self {
+            held: VecDeque::new(),
+            after: 0,
+            over: false,
+        }
+    }
+}
+
+impl<T> Pages<T> {
+    fn is_read(&self) -> bool {
+        self.over || !self.held.is_empty()
+    }
+
+    fn read(&mut self, page: Vec<T>, number: impl Fn(&T) -> u64) {
+        self.over = page.len() < PAGE as usize;
+        self.after = page.last().map_or(self.after, number);
+        self.held = page.into();
+    }
+}
 
 impl Ledger {
     /// Rows after the one with number `after`, from `from_ms` on and before `until_ms`, in the order in which they were booked.
@@ -72,7 +139,30 @@ impl Ledger {
             .await
     }
 
-    /// Writes all rows of a stretch of time, and says how many.
+    /// Rows of energy after the one with number `after`, from `from_ms` on and before `until_ms`, in the order in which they were counted.
+    pub async fn energy_page(
+        &self,
+        from_ms: u64,
+        until_ms: u64,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<EnergyRow>, LedgerError> {
+        self.call(move |connection| {
+            many(
+                connection,
+                "SELECT e.n, e.at_ms, e.job, coalesce(p.model, a.model), coalesce(p.peer, a.peer), e.source = 'metered', e.taken_mj
+                 FROM energy e LEFT JOIN paid_job p ON p.side = 'payee' AND p.job = e.job
+                 LEFT JOIN answered a ON a.job = e.job
+                 WHERE e.n > ?1 AND e.at_ms >= ?2 AND e.at_ms < ?3 ORDER BY e.n LIMIT ?4",
+                params![to_sql(after), to_sql(from_ms), to_sql(until_ms), limit],
+                read_energy,
+            )
+        })
+        .await
+    }
+
+    /// Writes all rows of a stretch of time, those of the journal and those of energy as time goes, and says how many. Energy has its cost
+    /// where there is a `tariff`: at that of now, whenever it was used.
     ///
     /// # Errors
     /// [`LedgerError::Statement`] where `out` does not take them; what was written until then stays.
@@ -80,28 +170,64 @@ impl Ledger {
         &self,
         from_ms: u64,
         until_ms: u64,
-        format: StatementFormat,
+        (format, tariff): (StatementFormat, Option<&Tariff>),
         mut out: impl Write + Send,
     ) -> Result<u64, LedgerError> {
         if format == StatementFormat::Csv {
             write!(out, "{HEAD}\r\n").map_err(LedgerError::Statement)?;
         }
-        let (mut after, mut count) = (0, 0);
+        let (mut journal, mut energy) = (Pages::default(), Pages::default());
+        let mut count = 0;
         loop {
-            let rows = self.statement_page(from_ms, until_ms, after, PAGE).await?;
-            for row in &rows {
-                match format {
-                    StatementFormat::Csv => csv(&mut out, row),
-                    StatementFormat::Json => json(&mut out, row),
-                }
-                .map_err(LedgerError::Statement)?;
-                after = row.n;
+            if !journal.is_read() {
+                let after = journal.after;
+                let page = self.statement_page(from_ms, until_ms, after, PAGE).await?;
+                journal.read(page, |row: &StatementRow| row.n);
             }
-            count += rows.len() as u64;
-            if rows.len() < PAGE as usize {
+            if !energy.is_read() {
+                let after = energy.after;
+                let page = self.energy_page(from_ms, until_ms, after, PAGE).await?;
+                energy.read(page, |row: &EnergyRow| row.n);
+            }
+            let energy_first = match (journal.held.front(), energy.held.front()) {
+                (Some(row), Some(energy)) => energy.at_ms < row.at_ms,
+                (row, _) => row.is_none(),
+            };
+            let row = match energy_first {
+                true => energy.held.pop_front().map(Row::Energy),
+                false => journal.held.pop_front().map(Row::Journal),
+            };
+            let Some(row) = row else {
                 out.flush().map_err(LedgerError::Statement)?;
                 return Ok(count);
+            };
+            match format {
+                StatementFormat::Csv => csv(&mut out, &row, tariff),
+                StatementFormat::Json => json(&mut out, &row, tariff),
             }
+            .map_err(LedgerError::Statement)?;
+            count += 1;
+        }
+    }
+}
+
+/// A line of the file.
+#[derive(Debug)]
+enum Row {
+    Journal(StatementRow),
+    Energy(EnergyRow),
+}
+
+impl EnergyRow {
+    fn kwh(&self) -> f64 {
+        // A figure to read: nothing is booked from it.
+        self.taken_mj as f64 / MJ_PER_KWH
+    }
+
+    fn source(&self) -> &'static str {
+        match self.metered {
+            true => "metered",
+            false => "stated",
         }
     }
 }
@@ -126,7 +252,7 @@ fn page(
     )
 }
 
-fn read(row: &Row<'_>) -> Result<StatementRow, LedgerError> {
+fn read(row: &SqlRow<'_>) -> Result<StatementRow, LedgerError> {
     let digest = |index: usize| -> Result<Option<String>, LedgerError> {
         let bytes: Option<Vec<u8>> = row.get(index)?;
         Ok(bytes.map(|bytes| hex(&bytes)))
@@ -152,15 +278,74 @@ fn read(row: &Row<'_>) -> Result<StatementRow, LedgerError> {
     })
 }
 
-fn json(out: &mut impl Write, row: &StatementRow) -> io::Result<()> {
-    serde_json::to_writer(&mut *out, row)?;
+fn read_energy(row: &SqlRow<'_>) -> Result<EnergyRow, LedgerError> {
+    let job: [u8; 32] = blob(row, 2)?;
+    Ok(EnergyRow {
+        n: from_sql(row.get(0)?),
+        at_ms: from_sql(row.get(1)?),
+        job: hex(&job),
+        model: row.get(3)?,
+        peer: row.get(4)?,
+        metered: row.get(5)?,
+        taken_mj: from_sql(row.get(6)?),
+    })
+}
+
+fn json(out: &mut impl Write, row: &Row, tariff: Option<&Tariff>) -> io::Result<()> {
+    match row {
+        Row::Journal(row) => serde_json::to_writer(&mut *out, row)?,
+        Row::Energy(row) => {
+            let object = json!({
+                "kind": "energy",
+                "at_ms": row.at_ms,
+                "job": row.job,
+                "model": row.model,
+                "peer": row.peer,
+                "energy_mj": row.taken_mj,
+                "energy_from": row.source(),
+                "energy_cost": tariff.map(|tariff| row.kwh() * tariff.per_kwh),
+                "currency": tariff.and_then(|tariff| tariff.currency.as_deref()),
+            });
+            serde_json::to_writer(&mut *out, &object)?;
+        }
+    }
     out.write_all(b"\n")
 }
 
-fn csv(out: &mut impl Write, row: &StatementRow) -> io::Result<()> {
+fn csv(out: &mut impl Write, row: &Row, tariff: Option<&Tariff>) -> io::Result<()> {
+    let cells = match row {
+        Row::Journal(row) => of_journal(row),
+        Row::Energy(row) => of_energy(row, tariff),
+    };
+    let line: Vec<String> = cells.iter().map(|field| cell(field)).collect();
+    write!(out, "{}\r\n", line.join(","))
+}
+
+fn of_energy(row: &EnergyRow, tariff: Option<&Tariff>) -> Vec<String> {
+    let cost = tariff.map(|tariff| format!("{:.9}", row.kwh() * tariff.per_kwh));
+    let currency = tariff.and_then(|tariff| tariff.currency.clone());
+    [String::new(), utc(row.at_ms), "energy".to_owned()]
+        .into_iter()
+        .chain(vec![String::new(); NO_ACCOUNTS])
+        .chain([
+            row.job.clone(),
+            row.model.clone().unwrap_or_default(),
+            row.peer.clone().unwrap_or_default(),
+        ])
+        .chain(vec![String::new(); NO_CHAIN])
+        .chain([
+            format!("{:.9}", row.kwh()),
+            row.source().to_owned(),
+            cost.unwrap_or_default(),
+            currency.unwrap_or_default(),
+        ])
+        .collect()
+}
+
+fn of_journal(row: &StatementRow) -> Vec<String> {
     let text = |field: &Option<String>| field.clone().unwrap_or_default();
     let number = |field: Option<u64>| field.map(|value| value.to_string()).unwrap_or_default();
-    let fields = [
+    [
         row.n.to_string(),
         utc(row.at_ms),
         row.kind.clone(),
@@ -175,9 +360,10 @@ fn csv(out: &mut impl Write, row: &StatementRow) -> io::Result<()> {
         text(&row.tx),
         number(row.log_index),
         number(row.block),
-    ];
-    let line: Vec<String> = fields.iter().map(|field| cell(field)).collect();
-    write!(out, "{}\r\n", line.join(","))
+    ]
+    .into_iter()
+    .chain(vec![String::new(); NO_ENERGY])
+    .collect()
 }
 
 /// A field in quotes where it needs them. Text that a table would read as a formula is made plain: names come from strangers.

@@ -81,10 +81,10 @@ enum Asked {
     Failed,
 }
 
-/// The job as `route` sees it.
+/// The job as `route` sees it. A model is named by its id, which has its limits, and its digest.
 pub(crate) fn want(
     settings: &Settings,
-    model: protocol::ModelDigest,
+    (id, model): (&str, protocol::ModelDigest),
     (n_in, max_out): (usize, u32),
     sticky: Option<(PeerId, u32)>,
     private: bool,
@@ -95,7 +95,7 @@ pub(crate) fn want(
         max_out,
         expected_out: max_out.min(EXPECTED_OUT),
         features: Vec::new(),
-        rules: Rules::from(settings),
+        rules: rules(settings, id),
         preset: settings.routing,
         sticky,
         explore: settings.explore && !private,
@@ -135,7 +135,18 @@ impl Inner {
             .collect();
         let list = route::shortlist(&want, &others, &mut dice, clock::unix_ms());
         let draw = list.draw(&mut dice);
-        let chosen = known.iter().find(|known| Some(known.peer) == chosen);
+        let mut not_taken = list.not_taken.clone();
+        // Whatever it scores, the person's limit holds for it too.
+        let chosen = known
+            .iter()
+            .find(|known| Some(known.peer) == chosen)
+            .filter(|known| match route::within_cap(&want, known) {
+                Ok(()) => true,
+                Err(why) => {
+                    not_taken.push((known.peer, why));
+                    false
+                }
+            });
         let warm = warm(&list, &want, |peer| session.is_connected(peer));
         // Where the person chose, one is there alone, or the one that has read the chat is at hand, quotes decide nothing and
         // would cost a round trip.
@@ -189,10 +200,10 @@ impl Inner {
                 Some(candidate)
             })
             .collect();
-        if let (true, Some(why)) = (candidates.is_empty(), commonest(&list.not_taken)) {
+        if let (true, Some(why)) = (candidates.is_empty(), commonest(&not_taken)) {
             return Err(NodeError::NobodyFits {
                 model: name.to_owned(),
-                count: list.not_taken.len(),
+                count: not_taken.len(),
                 why,
             });
         }
@@ -352,14 +363,13 @@ impl Inner {
     }
 }
 
-impl From<&Settings> for Rules {
-    fn from(settings: &Settings) -> Self {
-        let regions = |list: &[String]| list.iter().map(|region| region.to_uppercase()).collect();
-        Self {
-            price_cap: settings.price_cap(),
-            regions_allow: regions(&settings.regions_allow),
-            regions_deny: regions(&settings.regions_deny),
-        }
+/// What the person allows for the model of this id.
+fn rules(settings: &Settings, model: &str) -> Rules {
+    let regions = |list: &[String]| list.iter().map(|region| region.to_uppercase()).collect();
+    Rules {
+        price_cap: settings.price_cap_of(model),
+        regions_allow: regions(&settings.regions_allow),
+        regions_deny: regions(&settings.regions_deny),
     }
 }
 

@@ -451,7 +451,7 @@ impl Ask {
         let input: Vec<u32> = prompt.ids.iter().chain(&self.resume).copied().collect();
         let want = choose::want(
             &inner.settings.borrow(),
-            found.model.digest,
+            (&found.used.id, found.model.digest),
             (input.len(), self.sampling.max_out),
             self.last,
             self.chat.temporary,

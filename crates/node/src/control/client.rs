@@ -25,7 +25,7 @@ use crate::{
     error::ErrorView,
     models::{ModelRow, ModelsView},
     money::{
-        AskedPrice, Claims, EarningView, EarningsBy, Payment, Proof, VoteStatus,
+        AskedPrice, Claims, EarningView, EarningsBy, EnergyView, Payment, Proof, VoteStatus,
         view::{MoneyStatus, TransactionView},
     },
     node::Node,
@@ -287,6 +287,7 @@ calls! {
     money_status() -> MoneyStatus = MoneyStatus;
     transactions() -> Vec<TransactionView> = Transactions;
     earnings(from_ms: u64 => from_ms, until_ms: u64 => until_ms, by: EarningsBy => by) -> Vec<EarningView> = Earnings;
+    energy_used(from_ms: u64 => from_ms, until_ms: u64 => until_ms) -> EnergyView = EnergyUsed;
     proof_open(job: &str => job.to_owned()) -> Proof = ProofOpen;
     payment_open(job: &str => job.to_owned()) -> Payment = PaymentOpen;
     statement(path: &Path => path.to_owned(), csv: bool => csv) -> PathBuf = Statement;

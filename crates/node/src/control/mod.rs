@@ -178,6 +178,10 @@ pub enum Request {
         until_ms: u64,
         by: EarningsBy,
     },
+    EnergyUsed {
+        from_ms: u64,
+        until_ms: u64,
+    },
     ProofOpen {
         job: String,
     },

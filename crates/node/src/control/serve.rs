@@ -250,6 +250,9 @@ async fn answer(node: &Node, request: Request, out: &Out) -> Result<serde_json::
             until_ms,
             by,
         } => value(node.earnings(from_ms, until_ms, by).await?),
+        Request::EnergyUsed { from_ms, until_ms } => {
+            value(node.energy_used(from_ms, until_ms).await?)
+        }
         Request::ProofOpen { job } => value(node.proof_open(&job).await?),
         Request::PaymentOpen { job } => value(node.payment_open(&job).await?),
         Request::Statement { path, csv } => value(node.statement(&path, csv).await?),

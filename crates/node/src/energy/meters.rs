@@ -4,9 +4,14 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
-use engine::{CardMeter, EngineHandle, adapters::Reading};
+use engine::{
+    CardMeter, EngineHandle,
+    adapters::{Device, Reading},
+};
+use tokio::time::Instant;
 
 /// Where Linux shows the processor's meters, by the documentation of its power capping framework.
 const POWERCAP: &str = "/sys/class/powercap";
@@ -20,6 +25,10 @@ const MAX_WATTS: u64 = 10_000;
 /// Counters are moved on in steps, those of cards by a tenth of a second: a short stretch may hold what was drawn before it.
 const STEP_US: u64 = 1_000_000;
 
+/// A meter that failed is asked again after so long: a driver that is loaded anew is back by then, and one that is missing costs a process
+/// a minute.
+const AGAIN: Duration = Duration::from_secs(60);
+
 /// What computes here, as far as meters are concerned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Computes {
@@ -27,6 +36,15 @@ pub(crate) enum Computes {
     Processor,
     /// The card of this name; the processor beside it.
     Card(String),
+}
+
+impl Computes {
+    pub(super) fn of(device: &Device) -> Self {
+        match device {
+            Device::Processor => Self::Processor,
+            Device::Adapter { name, .. } => Self::Card(name.clone()),
+        }
+    }
 }
 
 /// One counter at one moment.
@@ -162,8 +180,12 @@ enum Cards {
     Unasked,
     /// It answers.
     Open(Box<CardMeter>),
-    /// It cannot be read: why.
-    Absent(String),
+    /// It could not be read.
+    Failed {
+        why: String,
+        /// When.
+        at: Instant,
+    },
 }
 
 /// All of them, for what computes here.
@@ -186,7 +208,7 @@ impl Meters {
     /// Why the card is not counted; `None` where it is, or was not asked yet.
     pub(super) fn card_problem(&self) -> Option<&str> {
         match &self.cards {
-            Cards::Absent(why) => Some(why),
+            Cards::Failed { why, .. } => Some(why),
             Cards::Unasked | Cards::Open(_) => None,
         }
     }
@@ -205,21 +227,35 @@ impl Meters {
     }
 
     /// What everything that counts says now; `None` where what computes is not counted. Beside a card the processor is counted where it
-    /// can be.
-    pub(super) async fn read(&mut self, engine: &EngineHandle) -> Option<Vec<Counter>> {
+    /// can be. A card's meter that failed is left alone for a while, and one that was locked is looked at again.
+    pub(super) async fn read(
+        &mut self,
+        engine: &EngineHandle,
+        now: Instant,
+    ) -> Option<Vec<Counter>> {
+        if matches!(self.packages, Packages::Locked) {
+            self.packages = Packages::find();
+        }
         let packages = self.packages.counters();
         let Computes::Card(name) = &self.computes else {
             return packages;
         };
-        let name = name.clone();
-        let cards = self.read_cards(engine, &name).await;
-        if let Err(why) = cards {
-            self.cards = Cards::Absent(why);
+        if let Cards::Failed { at, .. } = &self.cards
+            && now.duration_since(*at) < AGAIN
+        {
             return None;
         }
-        let mut all = cards.ok()?;
-        all.extend(packages.into_iter().flatten());
-        Some(all)
+        let name = name.clone();
+        match self.read_cards(engine, &name).await {
+            Ok(mut all) => {
+                all.extend(packages.into_iter().flatten());
+                Some(all)
+            }
+            Err(why) => {
+                self.cards = Cards::Failed { why, at: now };
+                None
+            }
+        }
     }
 
     async fn read_cards(
@@ -227,20 +263,19 @@ impl Meters {
         engine: &EngineHandle,
         name: &str,
     ) -> Result<Vec<Counter>, String> {
-        if let Cards::Absent(why) = &self.cards {
-            return Err(why.clone());
-        }
-        if matches!(self.cards, Cards::Unasked) {
-            let meter = engine.card_meter().map_err(|error| error.to_string())?;
-            self.cards = Cards::Open(Box::new(meter));
-        }
-        let Cards::Open(meter) = &mut self.cards else {
-            return Err("it was not opened".to_owned());
+        let mut meter = match std::mem::replace(&mut self.cards, Cards::Unasked) {
+            Cards::Open(meter) => meter,
+            Cards::Unasked | Cards::Failed { .. } => {
+                let meter = engine.card_meter().map_err(|error| error.to_string())?;
+                Box::new(meter)
+            }
         };
-        match meter.read().await.map_err(|error| error.to_string())? {
+        let counters = match meter.read().await.map_err(|error| error.to_string())? {
             Reading::Cards(cards) => of_card(cards, name),
             Reading::Absent(why) | Reading::Failed(why) => Err(why),
-        }
+        }?;
+        self.cards = Cards::Open(meter);
+        Ok(counters)
     }
 }
 
@@ -368,6 +403,52 @@ mod tests {
         fs::create_dir(&counter).unwrap();
         assert_eq!(packages.counters(), None);
         assert_eq!(computer.packages(), Packages::Locked);
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_cards_meter_that_failed_is_asked_again_after_a_while() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        // Stands for the worker program with a driver that is not there before a file of this name is.
+        let folder = tempfile::tempdir().unwrap();
+        let driver = folder.path().join("driver");
+        let program = folder.path().join("decentralgpt-worker");
+        let script = format!(
+            r#"#!/bin/sh
+while read -r ask; do
+if [ -e {driver} ]; then echo '{{"cards":[{{"name":"Card","pci":null,"millijoules":7}}]}}'
+else echo '{{"failed":"the driver is being loaded"}}'; fi
+done
+"#,
+            driver = driver.display()
+        );
+        fs::write(&program, script).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let engine = EngineHandle::new(engine::EngineOptions {
+            worker_dirs: vec![folder.path().to_owned()],
+            ..engine::EngineOptions::default()
+        });
+        let card = Computes::Card("Card".to_owned());
+        let mut meters = Meters::of(card, Packages::Absent("it is a card's"));
+        let began = Instant::now();
+        assert_eq!(meters.read(&engine, began).await, None);
+        assert_eq!(meters.card_problem(), Some("the driver is being loaded"));
+
+        fs::write(&driver, "").unwrap();
+        let soon = began + AGAIN / 2;
+        assert_eq!(meters.read(&engine, soon).await, None);
+        assert!(!meters.counts());
+        let later = began + AGAIN;
+        let read = meters.read(&engine, later).await.unwrap();
+        assert_eq!(read[0].microjoules, 7_000);
+        assert!(meters.counts() && meters.card_problem().is_none());
+
+        // It fails in the middle, and is there again a while later.
+        fs::remove_file(&driver).unwrap();
+        assert_eq!(meters.read(&engine, later).await, None);
+        fs::write(&driver, "").unwrap();
+        assert!(meters.read(&engine, later + AGAIN).await.is_some());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What the computer's own meters count while it computes for others.
 //!
 //! One task owns the meters. It looks at them whenever a job begins, waits, goes on or ends, and now and then in between, divides what was
-//! counted ([`share`]), and books each paid job's part in the ledger when it ends. Between jobs it learns what is drawn while nothing is
+//! counted ([`share`]), and books each job's part in the ledger when it ends, paid or not. Between jobs it learns what is drawn while nothing is
 //! computed, which is no job's. Where no meter can be read, the person's own figure in watts stands in, and is named as that; without one
 //! nothing is measured. Nothing is estimated.
 
@@ -22,16 +22,13 @@ use tokio::{
 pub(crate) use self::meters::Computes;
 use self::{
     meters::{Counter, Meters, Packages, counted},
-    share::{Idle, Shares, Taken},
+    share::{Idle, Power, SHORTEST_US, Shares, Taken},
 };
-use crate::{clock, node::Inner, status::ServingState};
+use crate::{clock, money::settings::MoneySettings, node::Inner, status::ServingState};
 
 /// A package's counter begins again after a hundred thousand joules or so: minutes at full load. It is looked at well before, and idle is
 /// known after as long.
 const LOOK: Duration = Duration::from_secs(10);
-
-/// A quiet stretch that is shorter says little: counters move in steps.
-const SHORTEST_QUIET: Duration = Duration::from_secs(2);
 
 /// What jobs say and the task has not heard: each of the few that run may say some words at once. More is not measured.
 const INBOX: usize = 64;
@@ -64,6 +61,9 @@ pub struct MeterView {
     pub fix: Option<String>,
     /// What is drawn while nothing is computed, in milliwatts; `None` before it was measured.
     pub idle_mw: Option<u64>,
+    /// What is drawn now, in milliwatts: all that the meters count, or by the person's figure what answering takes more than idle. `None`
+    /// where that is not measured.
+    pub now_mw: Option<u64>,
 }
 
 /// A handle on the task.
@@ -81,7 +81,7 @@ pub(crate) type Inbox = mpsc::Receiver<Said>;
 #[derive(Debug)]
 pub(crate) enum Said {
     /// It is computed from now on.
-    Begins { job: JobId, paid: bool },
+    Begins { job: JobId },
     /// It waits, or goes on.
     Still { job: JobId, still: bool },
     /// It is over. `whole`: all that it said was heard.
@@ -89,10 +89,10 @@ pub(crate) enum Said {
 }
 
 impl Energy {
-    /// `stated`: there is a figure of the person's. Until it is known what else computes here, it is the processor.
-    pub(crate) fn new(stated: bool) -> (Self, Inbox) {
+    /// Until it is known what else computes here, it is the processor.
+    pub(crate) fn new(settings: &MoneySettings) -> (Self, Inbox) {
         let (said, inbox) = mpsc::channel(INBOX);
-        let view = Desk::new(Computes::Processor).view(stated);
+        let view = Desk::new(Computes::Processor).view(stated_mw(settings));
         let energy = Self {
             said,
             computes: watch::Sender::new(Computes::Processor),
@@ -103,10 +103,7 @@ impl Energy {
 
     /// What computes from now on.
     pub(crate) fn set_device(&self, device: &Device) {
-        let computes = match device {
-            Device::Processor => Computes::Processor,
-            Device::Adapter { name, .. } => Computes::Card(name.clone()),
-        };
+        let computes = Computes::of(device);
         self.computes
             .send_if_modified(|now| std::mem::replace(now, computes.clone()) != computes);
     }
@@ -115,10 +112,15 @@ impl Energy {
         self.view.borrow().clone()
     }
 
+    /// The same, as it changes.
+    pub(crate) fn watch(&self) -> watch::Receiver<MeterView> {
+        self.view.subscribe()
+    }
+
     /// Counts a job until what is returned is dropped. No job waits for it: `None` where the task is too busy to hear of it.
-    pub(crate) fn count(&self, job: JobId, paid: bool) -> Option<Counting> {
+    pub(crate) fn count(&self, job: JobId) -> Option<Counting> {
         let end = self.said.clone().try_reserve_owned().ok()?;
-        self.said.try_send(Said::Begins { job, paid }).ok()?;
+        self.said.try_send(Said::Begins { job }).ok()?;
         Some(Counting {
             job,
             said: self.said.clone(),
@@ -155,6 +157,13 @@ impl Drop for Counting {
             });
         }
     }
+}
+
+/// Which meter counts what computes on this device, asked now, whether this computer lends or not.
+pub(crate) async fn probe(inner: &Inner, device: &Device) -> MeterView {
+    let mut desk = Desk::new(Computes::of(device));
+    desk.meters.read(&inner.engine, Instant::now()).await;
+    desk.view(stated_mw(&inner.settings.borrow().money))
 }
 
 /// Owns the meters until the node stops.
@@ -210,6 +219,7 @@ struct Desk {
     meters: Meters,
     shares: Shares,
     idle: Idle,
+    power: Power,
     /// Answers of the owner's that are computed.
     own: usize,
     /// The last look: when, and what was read.
@@ -224,6 +234,7 @@ impl Desk {
             meters: Meters::of(computes, Packages::find()),
             shares: Shares::default(),
             idle: Idle::default(),
+            power: Power::default(),
             own: 0,
             last: None,
             quiet: false,
@@ -233,7 +244,7 @@ impl Desk {
     async fn hear(&mut self, inner: &Inner, said: Said) {
         self.look(inner).await;
         match said {
-            Said::Begins { job, paid } => self.shares.begin(job, paid),
+            Said::Begins { job } => self.shares.begin(job),
             Said::Still { job, still } => self.shares.set_still(&job, still),
             Said::Ends { job, whole } => {
                 let taken = self.shares.end(&job).filter(|_| whole);
@@ -250,6 +261,7 @@ impl Desk {
         let off = matches!(inner.serving.view().borrow().state, ServingState::Off);
         if off && self.shares.is_empty() {
             self.last = None;
+            self.power = Power::default();
             self.meters.rest();
             return;
         }
@@ -259,24 +271,25 @@ impl Desk {
             && self.own == 0
             && !computes_now(inner.engine.stats().borrow().phase);
         if let Some((stretch, counted)) = counted.filter(|_| was_quiet && now_quiet)
-            && stretch >= SHORTEST_QUIET
+            && stretch >= SHORTEST_US
         {
-            self.idle.quiet(microseconds(stretch), counted);
+            self.idle.quiet(stretch, counted);
         }
         self.quiet = now_quiet;
     }
 
-    /// Reads the meters and divides what was counted since the last time; gives it with the time it took.
-    async fn look(&mut self, inner: &Inner) -> Option<(Duration, u64)> {
-        let read = self.meters.read(&inner.engine).await;
+    /// Reads the meters and divides what was counted since the last time; gives it, in microjoules, behind the microseconds it took.
+    async fn look(&mut self, inner: &Inner) -> Option<(u64, u64)> {
+        let read = self.meters.read(&inner.engine, Instant::now()).await;
         let now = Instant::now();
         let last = self.last.replace((now, read.clone()));
         let (then, before) = last?;
-        let stretch = now.duration_since(then);
+        let stretch = u64::try_from(now.duration_since(then).as_micros()).unwrap_or(u64::MAX);
         let counted = before
             .zip(read)
-            .and_then(|(before, now)| counted(&before, &now, microseconds(stretch)));
-        self.shares.divide(microseconds(stretch), counted, self.own);
+            .and_then(|(before, now)| counted(&before, &now, stretch));
+        self.shares.divide(stretch, counted, self.own);
+        self.power.counted(stretch, counted);
         Some((stretch, counted?))
     }
 
@@ -285,24 +298,31 @@ impl Desk {
             job: *job.as_bytes(),
             at_ms: clock::unix_ms(),
             share_ms: taken.share_us / 1000,
-            drawn: taken.drawn(self.idle.milliwatts(), stated_mw(inner))?,
+            drawn: taken.drawn(
+                self.idle.milliwatts(),
+                stated_mw(&inner.settings.borrow().money),
+            )?,
         })
     }
 
     /// Shows what counts, where that changed.
     fn show(&self, inner: &Inner) {
-        let view = self.view(stated_mw(inner).is_some());
+        let view = self.view(stated_mw(&inner.settings.borrow().money));
         inner
             .energy
             .view
             .send_if_modified(|now| std::mem::replace(now, view.clone()) != view);
     }
 
-    fn view(&self, stated: bool) -> MeterView {
-        let kind = match (self.meters.counts(), stated) {
-            (true, _) => MeterKind::Metered,
-            (false, true) => MeterKind::Stated,
-            (false, false) => MeterKind::None,
+    fn view(&self, stated_mw: Option<u64>) -> MeterView {
+        let computes = self.shares.compute() || self.own > 0;
+        let (kind, now_mw) = match (self.meters.counts(), stated_mw) {
+            (true, _) => (MeterKind::Metered, self.power.milliwatts()),
+            (false, Some(power_mw)) => {
+                let now_mw = if computes { power_mw } else { 0 };
+                (MeterKind::Stated, Some(now_mw))
+            }
+            (false, None) => (MeterKind::None, None),
         };
         let (detail, fix) = self.told();
         MeterView {
@@ -310,6 +330,7 @@ impl Desk {
             detail,
             fix: fix.map(str::to_owned),
             idle_mw: self.idle.milliwatts(),
+            now_mw,
         }
     }
 
@@ -365,17 +386,12 @@ can read it then, and from it guess at what others compute.";
     clippy::cast_sign_loss,
     reason = "the settings take no figure that does not fit"
 )]
-fn stated_mw(inner: &Inner) -> Option<u64> {
-    let watts = inner.settings.borrow().money.watts?;
-    Some((watts * MW_PER_W) as u64)
+fn stated_mw(settings: &MoneySettings) -> Option<u64> {
+    Some((settings.watts? * MW_PER_W) as u64)
 }
 
 async fn book(inner: &Inner, energy: JobEnergy) {
     if let Err(error) = inner.ledger.energy_counted(energy).await {
         tracing::warn!(%error, "what a job took was not booked, and counts as not measured");
     }
-}
-
-fn microseconds(stretch: Duration) -> u64 {
-    u64::try_from(stretch.as_micros()).unwrap_or(u64::MAX)
 }

@@ -1,4 +1,5 @@
-//! Who took what: what the meters counted, given to the jobs that were computed meanwhile, and what they count while nothing is.
+//! Who took what: what the meters counted, given to the jobs that were computed meanwhile; what they count now, and while nothing is
+//! computed.
 //!
 //! A stretch is the time between two looks at the meters. Everything that was computed in it has the same part of it: jobs of others, and
 //! the owner's own answers, whose part is nobody's.
@@ -11,6 +12,9 @@ use protocol::JobId;
 /// Quiet stretches that idle power is taken from: the last minutes of quiet, so that it follows a screen that goes dark.
 const IDLE_STRETCHES: usize = 20;
 
+/// A stretch that is shorter says little of power, in microseconds: counters move in steps.
+pub(super) const SHORTEST_US: u64 = 2_000_000;
+
 /// Jobs that are computed, and what each took so far.
 #[derive(Debug, Default)]
 pub(super) struct Shares(BTreeMap<JobId, Taking>);
@@ -18,7 +22,6 @@ pub(super) struct Shares(BTreeMap<JobId, Taking>);
 /// One job.
 #[derive(Debug, Default)]
 struct Taking {
-    paid: bool,
     still: bool,
     taken: Taken,
 }
@@ -56,12 +59,13 @@ impl Shares {
         self.0.is_empty()
     }
 
-    pub(super) fn begin(&mut self, job: JobId, paid: bool) {
-        let taking = Taking {
-            paid,
-            ..Taking::default()
-        };
-        self.0.insert(job, taking);
+    pub(super) fn begin(&mut self, job: JobId) {
+        self.0.insert(job, Taking::default());
+    }
+
+    /// Whether any of them is computed, and not waiting.
+    pub(super) fn compute(&self) -> bool {
+        self.0.values().any(|taking| !taking.still)
     }
 
     /// It waits, or goes on.
@@ -71,10 +75,9 @@ impl Shares {
         }
     }
 
-    /// What a paid job took in all.
+    /// What a job took in all.
     pub(super) fn end(&mut self, job: &JobId) -> Option<Taken> {
-        let taking = self.0.remove(job)?;
-        taking.paid.then_some(taking.taken)
+        Some(self.0.remove(job)?.taken)
     }
 
     /// Divides a stretch of so many microseconds. `counted_uj` is what the meters counted in it, `None` where they did not; `own` answers
@@ -106,10 +109,7 @@ impl Idle {
         if self.0.len() == IDLE_STRETCHES {
             self.0.pop_front();
         }
-        // Microjoules by microseconds are watts.
-        let milliwatts = u128::from(counted_uj) * 1000 / u128::from(stretch_us.max(1));
-        self.0
-            .push_back(u64::try_from(milliwatts).unwrap_or(u64::MAX));
+        self.0.push_back(milliwatts(stretch_us, counted_uj));
     }
 
     /// The median of the last quiet stretches in milliwatts: another program that wakes up now and then does not move it. `None` before
@@ -119,6 +119,44 @@ impl Idle {
         sorted.sort_unstable();
         sorted.get(sorted.len() / 2).copied()
     }
+}
+
+/// What the meters count now.
+#[derive(Debug, Default)]
+pub(super) struct Power {
+    stretch_us: u64,
+    counted_uj: u64,
+    milliwatts: Option<u64>,
+}
+
+impl Power {
+    /// A stretch in which they counted this much; `None` where they did not count.
+    pub(super) fn counted(&mut self, stretch_us: u64, counted_uj: Option<u64>) {
+        let Some(counted_uj) = counted_uj else {
+            *self = Self::default();
+            return;
+        };
+        self.stretch_us = self.stretch_us.saturating_add(stretch_us);
+        self.counted_uj = self.counted_uj.saturating_add(counted_uj);
+        if self.stretch_us >= SHORTEST_US {
+            *self = Self {
+                milliwatts: Some(milliwatts(self.stretch_us, self.counted_uj)),
+                ..Self::default()
+            };
+        }
+    }
+
+    /// The mean of the last stretches that were long enough together, in milliwatts. `None` before the first ones, and where nothing
+    /// counts.
+    pub(super) fn milliwatts(&self) -> Option<u64> {
+        self.milliwatts
+    }
+}
+
+fn milliwatts(stretch_us: u64, counted_uj: u64) -> u64 {
+    // Microjoules by microseconds are watts.
+    let milliwatts = u128::from(counted_uj) * 1000 / u128::from(stretch_us.max(1));
+    u64::try_from(milliwatts).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -138,9 +176,9 @@ mod tests {
     #[test]
     fn what_is_computed_at_once_has_equal_parts_and_nothing_is_counted_twice() {
         let mut shares = Shares::default();
-        shares.begin(job(1), true);
+        shares.begin(job(1));
         shares.divide(SECOND, Some(10_000_000), 0);
-        shares.begin(job(2), true);
+        shares.begin(job(2));
         shares.divide(SECOND, Some(20_000_000), 0);
         let first = shares.end(&job(1)).unwrap();
         shares.divide(SECOND, Some(4_000_000), 0);
@@ -153,27 +191,31 @@ mod tests {
     }
 
     #[test]
-    fn the_owners_answers_and_free_jobs_carry_their_own_part() {
+    fn the_owners_answers_carry_their_own_part() {
         let mut shares = Shares::default();
-        shares.begin(job(1), true);
-        shares.begin(job(2), false);
+        shares.begin(job(1));
+        shares.begin(job(2));
         shares.divide(SECOND, Some(9_000_000), 1);
-        assert_eq!(
-            shares.end(&job(1)).unwrap().drawn(Some(0), None),
-            metered(3_000, 0)
-        );
-        // It is in no earnings.
-        assert_eq!(shares.end(&job(2)), None);
+        for number in [1, 2] {
+            assert_eq!(
+                shares.end(&job(number)).unwrap().drawn(Some(0), None),
+                metered(3_000, 0)
+            );
+        }
+        // A job that was never heard of.
+        assert_eq!(shares.end(&job(3)), None);
     }
 
     #[test]
     fn a_job_that_waits_takes_nothing() {
         let mut shares = Shares::default();
-        shares.begin(job(1), true);
+        shares.begin(job(1));
         shares.divide(SECOND, Some(1_000_000), 0);
         shares.set_still(&job(1), true);
+        assert!(!shares.compute());
         shares.divide(60 * SECOND, Some(60_000_000), 0);
         shares.set_still(&job(1), false);
+        assert!(shares.compute());
         shares.divide(SECOND, Some(1_000_000), 0);
         let taken = shares.end(&job(1)).unwrap();
         assert_eq!(taken.drawn(Some(0), None), metered(2_000, 0));
@@ -183,28 +225,28 @@ mod tests {
     #[test]
     fn what_was_counted_in_part_or_without_idle_is_not_known() {
         let mut shares = Shares::default();
-        shares.begin(job(1), true);
+        shares.begin(job(1));
         shares.divide(SECOND, Some(1_000_000), 0);
-        shares.begin(job(2), true);
+        shares.begin(job(2));
         shares.divide(SECOND, None, 0);
         shares.divide(SECOND, Some(1_000_000), 0);
         for number in [1, 2] {
             let taken = shares.end(&job(number)).unwrap();
             assert_eq!(taken.drawn(Some(1), Some(1)), None);
         }
-        shares.begin(job(3), true);
+        shares.begin(job(3));
         shares.divide(SECOND, Some(1_000_000), 0);
         let taken = shares.end(&job(3)).unwrap();
         assert_eq!(taken.drawn(None, Some(1)), None);
         // A job that ended before anybody looked.
-        shares.begin(job(4), true);
+        shares.begin(job(4));
         assert_eq!(shares.end(&job(4)).unwrap().drawn(Some(1), Some(1)), None);
     }
 
     #[test]
     fn the_persons_figure_counts_where_no_meter_did_and_only_if_there_is_one() {
         let mut shares = Shares::default();
-        shares.begin(job(1), true);
+        shares.begin(job(1));
         shares.divide(SECOND, None, 0);
         let taken = shares.end(&job(1)).unwrap();
         assert_eq!(taken.drawn(None, None), None);
@@ -212,6 +254,21 @@ mod tests {
             taken.drawn(Some(3), Some(65_000)),
             Some(Drawn::Stated { power_mw: 65_000 })
         );
+    }
+
+    #[test]
+    fn power_is_that_of_the_last_stretches_and_of_nothing_where_nothing_counts() {
+        let mut power = Power::default();
+        power.counted(SECOND, Some(50_000_000));
+        assert_eq!(power.milliwatts(), None, "too short");
+        power.counted(SECOND, Some(70_000_000));
+        assert_eq!(power.milliwatts(), Some(60_000));
+        power.counted(SECOND, Some(0));
+        assert_eq!(power.milliwatts(), Some(60_000));
+        power.counted(9 * SECOND, Some(120_000_000));
+        assert_eq!(power.milliwatts(), Some(12_000));
+        power.counted(9 * SECOND, None);
+        assert_eq!(power.milliwatts(), None);
     }
 
     #[test]

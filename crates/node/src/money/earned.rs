@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use ledger::{
     By, EarningKey, Earnings, EarningsQuery, EnergySum, JobEarning, LineKey, StatementFormat,
+    Tariff,
 };
 use protocol::{
     JobId,
@@ -87,6 +88,30 @@ pub struct EarningView {
     pub net: Option<f64>,
     /// Where most of it is.
     pub state: Option<EarningState>,
+}
+
+/// What answering took in energy in a stretch of time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EnergyView {
+    /// Answers that were paid: those of the earnings.
+    pub paid: EnergyPart,
+    /// Answers for nothing.
+    pub free: EnergyPart,
+}
+
+/// A part of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EnergyPart {
+    /// Answers that the computer's meters counted.
+    pub metered: u64,
+    /// Answers whose energy follows from the person's own figure.
+    pub stated: u64,
+    /// What all of these took beyond what idle draws, in kilowatt-hours; `None` where there is none.
+    pub kwh: Option<f64>,
+    /// What that cost, in the person's own money by their figure of now; `None` without that figure.
+    pub cost: Option<f64>,
 }
 
 /// What proves a row of one job.
@@ -210,7 +235,30 @@ impl Node {
         })
     }
 
-    /// Writes every row of the books to a file: what was promised, earned, and what the chain said.
+    /// What answering took in energy from one time to another, in milliseconds since 1970: of the answers whose energy is known.
+    ///
+    /// # Errors
+    /// [`NodeError::Ledger`].
+    pub async fn energy_used(&self, from_ms: u64, until_ms: u64) -> Result<EnergyView, NodeError> {
+        let used = self.inner.ledger.energy_used(from_ms, until_ms).await?;
+        let figures = self.figures();
+        let part = |energy: EnergySum| {
+            let kwh = energy_kwh(&energy);
+            EnergyPart {
+                metered: energy.metered,
+                stated: energy.stated,
+                cost: kwh.and_then(|_| figures.cost(energy.known(), &energy)),
+                kwh,
+            }
+        };
+        Ok(EnergyView {
+            paid: part(used.paid),
+            free: part(used.free),
+        })
+    }
+
+    /// Writes every row of the books to a file: what was promised, earned, and what the chain said; and what answers took in energy, with
+    /// what it costs by the person's figure of now.
     ///
     /// # Errors
     /// [`NodeError::File`], [`NodeError::Ledger`].
@@ -218,6 +266,13 @@ impl Node {
         let format = match csv {
             true => StatementFormat::Csv,
             false => StatementFormat::Json,
+        };
+        let tariff = {
+            let settings = &self.inner.settings.borrow().money;
+            settings.tariff.map(|per_kwh| Tariff {
+                per_kwh,
+                currency: settings.currency.clone(),
+            })
         };
         let failed = |what| {
             move |source| NodeError::File {
@@ -230,7 +285,7 @@ impl Node {
         let mut out = std::io::BufWriter::new(file);
         self.inner
             .ledger
-            .statement(0, u64::MAX, format, &mut out)
+            .statement(0, u64::MAX, (format, tariff.as_ref()), &mut out)
             .await?;
         let file = out
             .into_inner()

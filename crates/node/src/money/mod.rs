@@ -13,7 +13,8 @@
 //! | `settle` | what goes on with the chain by itself: events into the books, claims to it |
 //! | `overdraft` | keys that promised more than they were granted, shown to the vault |
 //! | `rules` | what votes have set, and what of it is obeyed here |
-//! | `act` | what the person asks the wallet to do, as transactions |
+//! | `act` | what the person asks the wallet to do: shown, then signed as shown |
+//! | `calls` | which call of the chain each of these is |
 //! | `start` | first steps that are signed here and brought to the chain by somebody else |
 //! | `handover` | vouchers handed to somebody who brings them to the vault |
 //! | `electricity` | what energy cost, and what is left after it, by the person's own figures; pure |
@@ -21,6 +22,7 @@
 
 mod act;
 mod anew;
+mod calls;
 mod convert;
 mod earned;
 mod electricity;
@@ -46,7 +48,10 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 
 pub use act::ActError;
-pub use earned::{ChainView, EarningState, EarningView, EarningsBy, Proof, Receiving, SignedView};
+pub use earned::{
+    ChainView, EarningState, EarningView, EarningsBy, EnergyPart, EnergyView, Proof, Receiving,
+    SignedView,
+};
 pub use handover::{ClaimRow, Claims, ClaimsError, MAX_CLAIM_ROWS};
 pub use live::keep_network;
 pub(crate) use live::{Live, keep};
@@ -136,11 +141,7 @@ impl crate::Node {
     /// Everything about money, now.
     #[must_use]
     pub fn money_status(&self) -> MoneyStatus {
-        MoneyStatus {
-            // Of a device, and there without money too.
-            meter: self.inner.energy.view(),
-            ..self.inner.money.status.borrow().clone()
-        }
+        self.inner.money.status.borrow().clone()
     }
 
     /// Everything about money, as it changes.

@@ -56,6 +56,8 @@ pub struct MoneySettings {
     pub watts: Option<f64>,
     /// Other figures for single models, by their ids in the list of models.
     pub models: BTreeMap<String, ModelPrice>,
+    /// The highest price that is paid for single models, by their ids, in the place of the one for all: base units per million tokens.
+    pub caps: BTreeMap<String, String>,
 }
 
 /// Long enough to read a preview and fetch the sheet with the words, short enough for an unattended desk.
@@ -86,15 +88,22 @@ impl MoneySettings {
                 ("money.models", &model.floor),
             ]
         });
+        let caps = self.caps.values();
         let no_sum = sums
             .into_iter()
             .chain(of_models)
-            .find(|(_, text)| text.as_deref().is_some_and(|text| sum(text).is_none()));
+            .map(|(name, text)| (name, text.as_deref()))
+            .chain(caps.map(|cap| ("money.caps", Some(cap.as_str()))))
+            .find(|(_, text)| text.is_some_and(|text| sum(text).is_none()));
         if let Some((name, _)) = no_sum {
             return Some((name, "must be a whole number of base units, in digits"));
         }
-        if self.models.len() > MAX_MODELS {
-            return Some(("money.models", "must name at most 1000 models"));
+        let named = [
+            ("money.models", self.models.len()),
+            ("money.caps", self.caps.len()),
+        ];
+        if let Some((name, _)) = named.iter().find(|(_, count)| *count > MAX_MODELS) {
+            return Some((name, "must name at most 1000 models"));
         }
         let figures = [("money.tariff", self.tariff), ("money.worth", self.worth)];
         let no_figure = figures
@@ -139,7 +148,7 @@ impl MoneySettings {
     }
 }
 
-/// Models with a price of their own: a list that a person sees is shorter.
+/// Models with a price or a limit of their own: a list that a person sees is shorter.
 const MAX_MODELS: usize = 1000;
 
 /// A figure of watts: no computer of a person draws more.
@@ -197,6 +206,16 @@ mod tests {
         assert_eq!(of_model(Some("7"), None), None);
         assert_eq!(of_model(Some("-7"), None), Some("money.models"));
         assert_eq!(of_model(None, Some("")), Some("money.models"));
+        let cap = |cap: &str| {
+            let caps = BTreeMap::from([("starter".to_owned(), cap.to_owned())]);
+            let settings = MoneySettings {
+                caps,
+                ..MoneySettings::default()
+            };
+            settings.problem().map(|(name, _)| name)
+        };
+        assert_eq!(cap("0"), None);
+        assert_eq!(cap("1.5"), Some("money.caps"));
         assert_eq!(told(|s| s.chat = Some("9".repeat(40))), Some("money.chat"));
         assert_eq!(told(|s| s.tariff = Some(-0.1)), Some("money.tariff"));
         assert_eq!(told(|s| s.worth = Some(f64::NAN)), Some("money.worth"));

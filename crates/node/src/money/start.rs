@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ActError, Live,
-    act::first_steps,
+    calls::first_steps,
     view::{MoneyStatus, StartView},
 };
 use crate::{

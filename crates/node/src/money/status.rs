@@ -49,7 +49,6 @@ pub(super) fn without(inner: &Inner) -> MoneyStatus {
         spent_today: None,
         mode: inner.settings.borrow().money.mode,
         joined: None,
-        meter: inner.energy.view(),
         problems: Vec::new(),
     }
 }

@@ -4,7 +4,6 @@ use serde::{Deserialize, Serialize};
 
 use super::settings::Mode;
 use crate::{
-    energy::MeterView,
     error::ErrorView,
     wallet::{WalletRole, WalletState},
 };
@@ -229,8 +228,6 @@ pub struct MoneyStatus {
     pub mode: Mode,
     /// Where claims go; `None` where there are none, or the chain does not say now.
     pub joined: Option<Joined>,
-    /// What counts the energy of jobs, or why nothing does.
-    pub meter: MeterView,
     /// What is missing, the most pressing first.
     pub problems: Vec<ErrorView>,
 }

@@ -69,7 +69,7 @@ impl Node {
         let known: Vec<Known> = known.into_values().collect();
         let want = crate::ask::choose::want(
             &inner.settings.borrow(),
-            digest,
+            (&chosen.id, digest),
             (TYPICAL_INPUT, Sampling::default().max_out),
             None,
             false,

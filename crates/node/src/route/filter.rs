@@ -128,6 +128,15 @@ fn price(want: &Want, known: &Known) -> Result<(), NotTaken> {
     if !known.payable && !prices.is_free() {
         return Err(NotTaken::Paid);
     }
+    within_cap(want, known)
+}
+
+/// The person's limit, which no choice of a peer outweighs.
+///
+/// # Errors
+/// [`NotTaken::Price`].
+pub fn within_cap(want: &Want, known: &Known) -> Result<(), NotTaken> {
+    let prices = &known.claims.prices;
     let dearest = prices.input.max(prices.cached).max(prices.output);
     match want.rules.price_cap {
         Some(cap) if dearest.base_units_per_mtok() > cap => Err(NotTaken::Price {

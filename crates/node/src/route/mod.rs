@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 pub use bans::{Bans, FIRST_BAN_MS, MAX_BAN_MS, MAX_BANS, Standing};
 pub use beta::quantile as beta_quantile;
 pub use dice::Dice;
-pub use filter::{NotTaken, judge};
+pub use filter::{NotTaken, judge, within_cap};
 pub use pick::{
     Draw, EXPLORED_SHARE, MAX_SMALL_OUT, PER_GROUP, PER_WALLET, Quoted, SHORTLIST, Shortlist,
     Taken, shortlist,

@@ -37,7 +37,7 @@ pub(super) async fn compute(
     reports: &mpsc::Sender<Report>,
 ) -> Result<(), EngineError> {
     // From the loading of its model to its end, however it ends.
-    let mut counting = inner.energy.count(job.job, class == Class::Paid);
+    let mut counting = inner.energy.count(job.job);
     let tell = async |event| {
         // The job is over already, and this task about to be ended.
         let _ = reports.send(Report::Engine(event)).await;

@@ -3,7 +3,7 @@ import type { EarningRow } from "../../backend/types";
 import { grouped, jobs } from "../../demo/money";
 import { sum } from "../../lib/amount";
 import { t } from "../../text";
-import { buckets, electricitySaid, energySaid, estimateOf, startOf } from "./earnings";
+import { buckets, electricitySaid, energySaid, estimateOf, freeSaid, startOf } from "./earnings";
 
 const NOW = new Date(2026, 10, 26, 14, 30).getTime();
 const day = (date: number) => new Date(2026, 10, date).getTime();
@@ -91,5 +91,15 @@ describe("the projection", () => {
 
   it("looks back two weeks at most", () => {
     expect(estimateOf(days([...Array<number>(14).fill(1), ...Array<number>(10).fill(1_000_000)]), NOW)).toEqual({ low: 30n, high: 30n, days: 14 });
+  });
+});
+
+describe("answers for nothing", () => {
+  it("say what they took where that is known, and what it cost where that is", () => {
+    const none = { metered: 0, stated: 0, kwh: null, cost: null };
+    const said = (free: Partial<typeof none> | { kwh: number; stated?: number; metered?: number; cost?: number }) => freeSaid({ paid: none, free: { ...none, ...free } }, "€");
+    expect(said({})).toBeNull();
+    expect(said({ kwh: 0.5, metered: 2 })).toBe(t.earnings.free("0.5 kWh", null));
+    expect(said({ kwh: 0.5, stated: 2, cost: 0.155 })).toBe(t.earnings.free("0.5 kWh by your own figure", "0.155 €"));
   });
 });

@@ -1,5 +1,5 @@
 // Earnings of a time, put into buckets for the chart and put into words beside electricity.
-import type { EarningRow, MoneySettings } from "../../backend/types";
+import type { EarningRow, EnergyUsed, MoneySettings } from "../../backend/types";
 import { figure } from "../../lib/format";
 import { t } from "../../text";
 
@@ -52,8 +52,20 @@ type Figures = Pick<MoneySettings, "worth" | "currency">;
 export function energySaid(row: EarningRow): string {
   if (row.energyKwh === null) return t.earnings.notMeasured;
   const part = known(row) < row.jobs ? t.earnings.ofAnswers(known(row), row.jobs) : null;
-  const how = row.stated === 0 ? null : row.metered === 0 ? t.earnings.ownFigure : t.earnings.partlyOwnFigure;
-  return [t.earnings.kwh(figure(row.energyKwh)), part, how].filter((word) => word !== null).join(" ");
+  return [t.earnings.kwh(figure(row.energyKwh)), part, how(row)].filter((word) => word !== null).join(" ");
+}
+
+/** What answers for nothing took, and cost; null where that is not known of any. */
+export function freeSaid({ free }: EnergyUsed, currency: string | null): string | null {
+  if (free.kwh === null) return null;
+  const took = [t.earnings.kwh(figure(free.kwh)), how(free)].filter((word) => word !== null).join(" ");
+  return t.earnings.free(took, free.cost === null ? null : ownMoney(free.cost, currency));
+}
+
+/** Null where meters counted all of it. */
+function how({ metered, stated }: { metered: number; stated: number }): string | null {
+  if (stated === 0) return null;
+  return metered === 0 ? t.earnings.ownFigure : t.earnings.partlyOwnFigure;
 }
 
 /** An amount of the person's own money. */

@@ -1,11 +1,23 @@
 import { describe, expect, it } from "vitest";
 import type { AskedPrice, OfferPrice } from "../../backend/types";
+import { SETTINGS } from "../../demo/world";
 import { t } from "../../text";
-import { priceParts } from "./price";
+import { capOf, priceParts } from "./price";
 
 const say = (units: string) => `${units} u`;
 const asked = (output: string): AskedPrice => ({ model: "m", input: "0", output, offers: 0, own: null });
 const offer = (outputLow: string, outputHigh: string): OfferPrice => ({ model: "m", inputLow: "0", inputHigh: "0", outputLow, outputHigh, offers: 2 });
+
+describe("the most that is paid for a model", () => {
+  it("is its own limit, else the one for all, else any", () => {
+    const settings = (priceCap: string | null, caps: Record<string, string>) => ({ ...SETTINGS, priceCap, money: { ...SETTINGS.money, caps } });
+    expect(capOf(settings("4", { m: "7" }), "m")).toBe("7");
+    expect(capOf(settings("4", { m: "7" }), "other")).toBe("4");
+    expect(capOf(settings("4", { m: "7" }), null)).toBe("4");
+    expect(capOf(settings(null, {}), "m")).toBeNull();
+    expect(capOf(null, "m")).toBeNull();
+  });
+});
 
 describe("the price of a model in one line", () => {
   it("say what is known, and nothing where nothing is", () => {

@@ -1,9 +1,15 @@
 // What a model costs, in the words of its row: what is asked for it here, and what others ask.
-import type { AskedPrice, OfferPrice } from "../../backend/types";
+import type { AskedPrice, OfferPrice, Settings } from "../../backend/types";
 import { amount, isZero } from "../../lib/amount";
 import { t } from "../../text";
 
 type Say = (units: string) => string;
+
+/** The most that is paid for a model: its own limit, else the one for all; null is any price. */
+export function capOf(settings: Settings | null, model: string | null): string | null {
+  const own = model === null ? null : (settings?.money.caps[model] ?? null);
+  return own ?? settings?.priceCap ?? null;
+}
 
 /** What others ask, from the lowest to the highest; null where nobody offers it. */
 export function othersAsk(offer: OfferPrice | null, say: Say): string | null {

@@ -1,7 +1,8 @@
 import { describe, expect, it } from "vitest";
 import type { ServingState } from "../../backend/types";
 import { status } from "../../demo/world";
-import { line, say } from "./states";
+import { t } from "../../text";
+import { line, powerSaid, say } from "./states";
 
 const NOW = 1_800_000_000_000;
 const error = { code: "x", message: "The port is closed.", fix: "Open it." };
@@ -37,5 +38,18 @@ describe("lending in words", () => {
 
   it("passes the fix on", () => {
     expect(say({ ...status(NOW), serving: { kind: "attention", error } }, null, NOW).reason).toBe("The port is closed. Open it.");
+  });
+});
+
+describe("power in words", () => {
+  const meter = { kind: "none" as const, detail: "", fix: null, idleMw: null, nowMw: null };
+
+  it("is what the meter counts, or the person's figure under its name, or not measured", () => {
+    expect(powerSaid(meter)).toEqual({ figure: null, unit: t.node.powerNone, note: null });
+    expect(powerSaid({ ...meter, kind: "metered" })).toEqual({ figure: null, unit: t.node.powerNone, note: t.node.powerSoon });
+    expect(powerSaid({ ...meter, kind: "metered", nowMw: 57_260 })).toEqual({ figure: "57.3", unit: "W", note: t.node.powerMetered });
+    expect(powerSaid({ ...meter, kind: "metered", nowMw: 57_260, idleMw: 11_400 }).note).toBe(t.node.powerIdle("11.4"));
+    expect(powerSaid({ ...meter, kind: "stated", nowMw: 65_000 })).toEqual({ figure: "65", unit: "W", note: t.node.powerStated });
+    expect(powerSaid({ ...meter, kind: "stated", nowMw: 0 }).figure).toBe("0");
   });
 });

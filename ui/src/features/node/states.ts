@@ -1,6 +1,6 @@
 // Each state of lending in words: one headline with its reason for the page, one short line for the foot switch.
-import type { NodeStatus, ServingState } from "../../backend/types";
-import { ago, clock, duration } from "../../lib/format";
+import type { Meter, NodeStatus, ServingState } from "../../backend/types";
+import { ago, clock, duration, figure } from "../../lib/format";
 import { t } from "../../text";
 
 export type Tone = "off" | "on" | "busy" | "paused" | "bad";
@@ -63,4 +63,12 @@ function lineState(serving: ServingState): string {
     case "network_problem":
       return t.node.lineNetwork;
   }
+}
+
+/** Watts of now with what they are; without a figure `unit` says so, and `note` null stands for what the person can do. */
+export function powerSaid(meter: Meter): { figure: string | null; unit: string; note: string | null } {
+  if (meter.nowMw === null) return { figure: null, unit: t.node.powerNone, note: meter.kind === "metered" ? t.node.powerSoon : null };
+  const watts = (milliwatts: number) => figure(Math.round(milliwatts / 100) / 10);
+  if (meter.kind === "stated") return { figure: watts(meter.nowMw), unit: t.node.powerUnit, note: t.node.powerStated };
+  return { figure: watts(meter.nowMw), unit: t.node.powerUnit, note: meter.idleMw === null ? t.node.powerMetered : t.node.powerIdle(watts(meter.idleMw)) };
 }

@@ -116,7 +116,8 @@ fn wants_json(command: &Command) -> bool {
         Command::Models(
             arguments::Models::List(listing)
             | arguments::Models::Add { listing, .. }
-            | arguments::Models::Price { listing, .. },
+            | arguments::Models::Price { listing, .. }
+            | arguments::Models::Cap { listing, .. },
         )
         | Command::Peers(
             arguments::Peers::List(listing)

@@ -27,8 +27,8 @@ pub(crate) use self::wires::Wire;
 pub use self::{
     clock::{Clock, Sleep},
     plain::{
-        CONNECTIONS_OUT, DIALS_OUT, Key, QUERY, SAID_AGAIN, Search, Store, address, keys_of, keys_today,
-        peer_of, place_of, place_of_key,
+        CONNECTIONS_OUT, DIALS_OUT, Key, QUERY, SAID_AGAIN, Search, Store, address, keys_of,
+        keys_today, peer_of, place_of, place_of_key,
     },
     wires::Wires,
 };

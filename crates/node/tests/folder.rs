@@ -38,6 +38,12 @@ async fn dropping_the_last_handle_frees_the_folder() {
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_files_are_said_and_kept() {
     let folder = tempfile::tempdir().unwrap();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let owner_alone = std::fs::Permissions::from_mode(0o700);
+        std::fs::set_permissions(folder.path(), owner_alone).unwrap();
+    }
     std::fs::write(folder.path().join("settings.toml"), loopback("")).unwrap();
     Node::start(options(folder.path(), &[]))
         .await

@@ -19,6 +19,8 @@ use crate::{
 const PRICE: u128 = 10_000_000_000_000_000_000;
 /// A deposit that lasts for some answers, in tokens.
 const SMALL: &str = "0.02";
+/// What a few answers use up.
+const FEW: &str = "0.006";
 /// Tokens of an answer.
 const WHOLE: u32 = 200;
 /// How often both ask at once. Twice their grant is used up before.
@@ -84,7 +86,7 @@ fn a_device_that_uses_up_its_grant_costs_a_window_at_most_and_every_promise_is_p
     let Some(model) = starter() else { return };
     let Some(world) = World::start() else { return };
     let providers = [world.provider(&model, PRICE), world.provider(&model, PRICE)];
-    let poor = world.asker(SMALL);
+    let poor = world.asker(FEW);
     let rich = world.second_device(&poor);
     rich.json(&["wallet", "deposit", "5", "--yes"]);
     let payer = poor.account("spend");
@@ -108,7 +110,7 @@ fn a_device_that_uses_up_its_grant_costs_a_window_at_most_and_every_promise_is_p
             println!("{}", of_poor.out.lines().last().unwrap_or_default());
             break;
         }
-        assert!(rounds < ROUNDS, "a grant of {SMALL} was never used up");
+        assert!(rounds < ROUNDS, "a grant of {FEW} was never used up");
     }
     assert!(rounds > 1, "it never paid for anything");
     let promised = devices.map(|device| {

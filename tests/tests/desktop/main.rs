@@ -108,7 +108,7 @@ fn the_switch_serves_a_second_computer_and_off_is_off() {
     app.wait_for_text("Lend this computer");
     bench.picture(&app, "node-off-light");
     app.switch(true);
-    app.wait_for_text("Ready, no requests yet");
+    app.wait_for_text("Ready for requests");
     let addresses = app.invite();
     let address = addresses
         .iter()

@@ -335,7 +335,7 @@ export const en = {
     switchingOff: "Switching off…",
     switchingOffReason: "Peers are told, answers under way move on, and the memory is freed.",
     preparing: "Getting ready",
-    waiting: "Ready, no requests yet",
+    waiting: "Ready for requests",
     waitingSince: (model: string, when: string) => `${model}, waiting since ${when}. Your own chat always goes first.`,
     waitingNoModel: (when: string) => `Waiting since ${when}. Your own chat always goes first.`,
     serving: (n: number) => `Answering ${plural(n, "request", "requests")}`,

@@ -1,6 +1,8 @@
 //! Drives the client machine: its actions become streams, frames and work for the engine; what those say becomes its
 //! events. One task per attempt reads or computes; this one alone steps the machine.
 
+mod told;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -11,12 +13,11 @@ use engine::{Asker, Class, EngineError, GenerateRequest};
 use network::FrameWriter;
 use protocol::{
     ModelRef, PeerId,
-    frame::Phase as WirePhase,
     job::{
         Finish,
         client::{
-            self, Action, AnswerPhase, AttemptEnd, AttemptId, Candidate, Client, Event, Local,
-            LocalEvent, Outcome, Place, Progress,
+            self, Action, AttemptEnd, AttemptId, Candidate, Client, Event, Local, LocalEvent,
+            Outcome, Place,
         },
     },
     offer::Offer,
@@ -27,7 +28,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
     OwnWork,
-    attempts::{Report, compute, error_of, sound_out, talk},
+    attempts::{Report, compute, sound_out, talk},
     choose::{Chosen, random},
     events::Events,
     output::{End, Output},
@@ -38,7 +39,7 @@ use super::{
     watched::{self, Attempts},
 };
 use crate::{
-    chat::{AnswerEvent, MoveReason, Phase, Sampling},
+    chat::{MoveReason, Sampling},
     clock,
     error::{ErrorView, NodeError},
     models::Model,
@@ -204,6 +205,7 @@ impl<'a> Drive<'a> {
         loop {
             for action in actions {
                 if let Some(outcome) = self.act(action).await {
+                    self.hear_signed(outcome.signing).await;
                     return self.end(outcome);
                 }
             }
@@ -318,6 +320,32 @@ impl<'a> Drive<'a> {
                 .observe(&noted.peer, &model, &noted.seen, noted.ban)
                 .await;
         });
+    }
+
+    /// The answer is over; what was being signed for it then is still counted to it.
+    async fn hear_signed(&mut self, mut signing: usize) {
+        let within = Duration::from_millis(client::SETTLE_MS);
+        let signed = async {
+            while signing > 0 {
+                match self.inbox.recv().await {
+                    Some(Report::Signed {
+                        attempt,
+                        add,
+                        event,
+                    }) if add > 0 => {
+                        signing -= 1;
+                        if matches!(event, Event::Promised { .. }) {
+                            self.output.paid(attempt, add);
+                        }
+                    }
+                    Some(_) => {}
+                    None => return,
+                }
+            }
+        };
+        if tokio::time::timeout(within, signed).await.is_err() {
+            tracing::warn!("the books took too long: the answer may have cost more than it says");
+        }
     }
 
     /// What a task told, as an event of the machine. `None` when it concerns nobody any more.
@@ -607,82 +635,6 @@ impl<'a> Drive<'a> {
                 peer: None,
             },
         );
-    }
-
-    fn progress(&mut self, progress: Progress) {
-        let Progress {
-            attempt,
-            place,
-            phase,
-            done,
-            total,
-            queue_pos,
-        } = progress;
-        tracing::debug!(
-            attempt,
-            ?phase,
-            done,
-            total,
-            queue_pos,
-            "an attempt goes on"
-        );
-        // Who is next in line has the first place.
-        let done = match phase == AnswerPhase::InLine {
-            true => u64::from(queue_pos) + 1,
-            false => done,
-        };
-        let phase = match phase {
-            AnswerPhase::Connecting | AnswerPhase::Resuming => Phase::Connecting,
-            AnswerPhase::Waiting
-            | AnswerPhase::InLine
-            | AnswerPhase::At(WirePhase::Queued | WirePhase::Paused | WirePhase::Unpaid) => {
-                Phase::Queued
-            }
-            AnswerPhase::At(WirePhase::Loading) => Phase::Loading,
-            AnswerPhase::At(WirePhase::Prefill) => Phase::Prefill,
-            // Tokens speak for themselves.
-            AnswerPhase::At(WirePhase::Decode) => return,
-        };
-        let peer = match place {
-            Place::Local => None,
-            Place::Peer(peer) => Some(peer.to_string()),
-        };
-        self.events.push(AnswerEvent::Phase {
-            phase,
-            done,
-            total,
-            peer,
-        });
-    }
-
-    fn end(self, outcome: Outcome) -> End {
-        if self.output_broken {
-            let error = self.engine_error.map(|error| NodeError::from(error).view());
-            return End::Interrupted(error);
-        }
-        match outcome.end {
-            client::End::Length if outcome.capped => {
-                let fix = "Allow more in the settings, and go on with the answer.";
-                End::Interrupted(Some(ErrorView::new(
-                    "cap_reached",
-                    "The answer has cost what it may.",
-                    Some(fix.to_owned()),
-                )))
-            }
-            client::End::Complete(_) => End::Complete,
-            client::End::Length => End::Length,
-            client::End::Stopped => End::Stopped,
-            client::End::Interrupted(why) => {
-                End::Interrupted(Some(error_of(why, self.engine_error)))
-            }
-            client::End::Failed(Some(why)) => End::Failed(error_of(why, self.engine_error)),
-            client::End::Failed(None) => End::Failed(
-                NodeError::NoPeer {
-                    model: self.work.model_name,
-                }
-                .view(),
-            ),
-        }
     }
 }
 

@@ -274,6 +274,7 @@ impl World {
                     resumes: 0,
                     hedged: false,
                     paid: 0,
+                    signing: 0,
                     capped: false,
                 },
                 finished_ms: 0,

@@ -133,7 +133,8 @@ impl Client {
             failovers: self.failovers,
             resumes: self.resumes,
             hedged: self.hedged,
-            paid: self.promised,
+            paid: self.promised.saturating_sub(self.signing.values().sum()),
+            signing: self.signing.len(),
             capped: self.capped,
         }));
     }

@@ -198,8 +198,11 @@ pub struct Outcome {
     /// Whether a second provider was asked beside a first that was slow to begin: counts against the owner's share of
     /// answers that may.
     pub hedged: bool,
-    /// Base units promised for it.
+    /// Base units signed for it.
     pub paid: u128,
+    /// Promises of more that are being signed still. Each is answered with [`Event::Promised`](super::Event::Promised) or
+    /// [`Event::NotPromised`](super::Event::NotPromised), and only then is it known what the answer cost.
+    pub signing: usize,
     /// Whether it ended where it did because more was not to be paid.
     pub capped: bool,
 }

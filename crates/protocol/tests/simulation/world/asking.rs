@@ -24,6 +24,12 @@ impl World {
 
     pub(super) fn client_step(&mut self, event: client::Event) {
         let cancelled = event == client::Event::Cancel;
+        if let client::Event::Promised { promise, .. } | client::Event::NotPromised { promise, .. } =
+            &event
+            && !self.done
+        {
+            self.purse.signing.remove(promise);
+        }
         let now = self.clock();
         let actions = self.client.step(event, now);
         if cancelled && !self.done {

@@ -75,6 +75,8 @@ pub(super) struct Purse {
     book: Book,
     pub(super) n_in: BTreeMap<JobId, u32>,
     pub(super) promised: BTreeMap<JobId, u128>,
+    /// What the client asked for and has not heard of: base units, and whether they are signed for.
+    pub(super) signing: BTreeMap<PromiseId, (u128, bool)>,
 }
 
 const DAY_S: u64 = 24 * 3_600;
@@ -120,6 +122,7 @@ impl Purse {
             book: Book::new(payer(), key().address(), grant),
             n_in: BTreeMap::new(),
             promised: BTreeMap::new(),
+            signing: BTreeMap::new(),
         }
     }
 
@@ -151,9 +154,11 @@ impl World {
             Err(refused) => {
                 let why = refused.to_string();
                 let event = client::Event::NotPromised { promise, why };
+                purse.signing.insert(promise, (add, false));
                 return self.after(money.sign_ms, Event::Client(event));
             }
         };
+        purse.signing.insert(promise, (add, true));
         let promised = purse.promised.entry(job).or_default();
         *promised += add;
         // One more than was shown: an end token is held back until its receipt is here.
@@ -293,7 +298,11 @@ impl World {
     }
 
     pub(super) fn check_money(&self) {
-        assert_eq!(self.story.outcome.paid, self.purse.spent());
+        // What is answered once the client is over was named by it.
+        let late = self.purse.signing.values().filter(|(add, _)| *add > 0);
+        assert_eq!(self.story.outcome.signing, late.clone().count());
+        let late: u128 = late.filter(|(_, signed)| *signed).map(|(add, _)| add).sum();
+        assert_eq!(self.story.outcome.paid + late, self.purse.spent());
         let payees = (0..self.scene.peers.len()).map(payee);
         let lines: u128 = payees.map(|payee| self.purse.book.cumulative(&payee)).sum();
         assert_eq!(lines, self.purse.spent());
@@ -301,7 +310,7 @@ impl World {
             assert!(till.total() <= self.purse.book.cumulative(&payee(peer)));
         }
         if let Some(most) = self.scene.money.and_then(|money| money.max_cost) {
-            assert!(self.story.outcome.paid <= most);
+            assert!(self.purse.spent() <= most);
         }
     }
 

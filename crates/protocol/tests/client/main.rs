@@ -9,6 +9,7 @@
 mod asking;
 mod desk;
 mod line;
+mod payer;
 mod paying;
 mod resuming;
 mod running;

@@ -2,277 +2,27 @@
 
 use bytes::Bytes;
 use protocol::{
-    JobId, Signer,
-    frame::{
-        Accept, Cancel, CancelReason, Done, Frame, Open, Phase, Progress, RefuseCode, Reserve,
-        Tokens,
-    },
+    Signer,
+    frame::{Accept, CancelReason, Frame, Phase, Progress, RefuseCode, Reserve},
     job::{
         CloseWhy, Finish,
         client::{
-            Action, AttemptEnd, Candidate, Client, End, Event, Lie, Local, PayTo, Request,
-            SETTLE_MS,
+            Action, AttemptEnd, CANCEL_LINGER_MS, Candidate, End, Event, Lie, Local, SETTLE_MS,
         },
     },
-    price::{Price, Prices, Totals, due},
-    receipt::{Checkpoint, Receipt, SAMPLER, SEED_FROM_JOB, prompt_hash, seed_of, work_of},
+    price::{Price, Prices, Totals},
+    receipt::{Checkpoint, work_of},
     voucher::{
-        Address, B256, SessionKey, Vault, Voucher,
+        B256,
         payee::{PREFILL_CHUNK, PREFILL_STEP, VOUCHER_MS},
-        payer::{Book, Grant},
     },
 };
 
-use crate::desk::{self, MODEL, at, config, ended, finish, peer, say};
+use crate::desk::{self, ended, finish, peer, say};
 
-const QUOTE: [u8; 16] = [8; 16];
-const PAYEE: Address = Address::repeat_byte(2);
-const WINDOW: u32 = 64;
-const STRIDE: u32 = 16;
-
-fn prices() -> Prices {
-    Prices {
-        input: Price::new(3_000_000),
-        cached: Price::FREE,
-        output: Price::new(7_000_000),
-    }
-}
-
-fn cost(input: u32, output: u32) -> u128 {
-    let totals = Totals {
-        input: u64::from(input),
-        cached: 0,
-        output: u64::from(output),
-    };
-    due(&prices(), &totals).unwrap()
-}
-
-fn candidate(number: u8) -> Candidate {
-    Candidate {
-        ctx_max: 20_000,
-        out_max: 500,
-        prices: prices(),
-        pay_to: Some(PayTo {
-            vault: Vault::new(31_337, Address::repeat_byte(0xee)),
-            payee: PAYEE,
-        }),
-        quote_id: Some(QUOTE),
-        ..desk::candidate(number)
-    }
-}
-
-/// A client, its books, and what it was told and told to do.
-struct Payer {
-    client: Client,
-    line: u128,
-    prompt: Vec<u32>,
-    open: Option<Open>,
-    /// What was promised beyond nothing, and what was handed over.
-    promises: Vec<u128>,
-    paid: Vec<Voucher>,
-    works: Vec<B256>,
-    /// Whether it signs what it is asked to.
-    signs: bool,
-}
-
-impl Payer {
-    fn asks(n_in: u32, max_cost: Option<u128>) -> (Self, Vec<Action>) {
-        Self::asks_with(n_in, max_cost, vec![candidate(1)])
-    }
-
-    fn asks_with(
-        n_in: u32,
-        max_cost: Option<u128>,
-        candidates: Vec<Candidate>,
-    ) -> (Self, Vec<Action>) {
-        let prompt: Vec<u32> = (0..n_in).map(|id| 3 + id % 900).collect();
-        let request = Request {
-            prompt: prompt.clone(),
-            resume: Vec::new(),
-            max_out: 300,
-            max_cost,
-            ..desk::request()
-        };
-        let mut payer = Self {
-            client: Client::new(config(Local::Never), request),
-            line: 1_000,
-            prompt,
-            open: None,
-            promises: Vec::new(),
-            paid: Vec::new(),
-            works: Vec::new(),
-            signs: true,
-        };
-        let actions = payer.step(Event::Start(candidates), 0);
-        (payer, actions)
-    }
-
-    /// Feeds an event, and signs at once what it leads to.
-    fn step(&mut self, event: Event, ms: u64) -> Vec<Action> {
-        let mut all = Vec::new();
-        let mut events = vec![event];
-        while let Some(event) = events.pop() {
-            for action in self.client.step(event, at(ms)) {
-                if let Action::Promise {
-                    promise, add, work, ..
-                } = action
-                    && self.signs
-                {
-                    self.line += add;
-                    self.promises.push(add);
-                    self.works.push(work);
-                    let voucher = signed(self.line, work);
-                    events.push(Event::Promised { promise, voucher });
-                }
-                if let Action::Send { frame, .. } = &action {
-                    self.sent(frame);
-                }
-                all.push(action);
-            }
-        }
-        all
-    }
-
-    fn sent(&mut self, frame: &Frame) {
-        match frame {
-            Frame::Open(open) => self.open = Some(Open::clone(open)),
-            Frame::Pay(pay) => {
-                let voucher = Voucher::decode(&pay.voucher, PAYEE).unwrap();
-                let vault = Vault::new(31_337, Address::repeat_byte(0xee));
-                self.paid.push(voucher.check(&vault).unwrap());
-            }
-            _ => {}
-        }
-    }
-
-    fn say(&mut self, frame: Frame, ms: u64) -> Vec<Action> {
-        self.step(Event::Frame { attempt: 0, frame }, ms)
-    }
-
-    fn connected(&mut self) -> Vec<Action> {
-        let connected = Event::Connected {
-            attempt: 0,
-            rtt_ms: 10,
-        };
-        self.step(connected, 0)
-    }
-
-    fn accept(&mut self) -> Vec<Action> {
-        let accept = self.terms();
-        self.say(Frame::Accept(accept), 0)
-    }
-
-    fn terms(&self) -> Accept {
-        Accept {
-            n_in: self.prompt.len() as u32,
-            max_out: self.open.as_ref().unwrap().max_out,
-            heartbeat_ms: 1_000,
-            resume_grace_s: 60,
-            stream_window: WINDOW,
-            chunk_tokens: PREFILL_CHUNK,
-            ..Accept::default()
-        }
-    }
-
-    fn running(n_in: u32, max_cost: Option<u128>) -> Self {
-        let (mut payer, _) = Self::asks(n_in, max_cost);
-        payer.connected();
-        payer.accept();
-        payer
-    }
-
-    fn tokens(&mut self, first_index: u32, count: u32, ms: u64) -> Vec<Action> {
-        let ids: Vec<u32> = (0..count).map(|id| 100 + id).collect();
-        self.say(Frame::Tokens(Tokens::padded(first_index, &ids)), ms)
-    }
-
-    fn reads(&mut self, done: u64, ms: u64) -> Vec<Action> {
-        let progress = Progress {
-            phase: Phase::Prefill.into(),
-            done,
-            total: self.prompt.len() as u64,
-            queue_pos: 0,
-        };
-        self.say(Frame::Progress(progress), ms)
-    }
-
-    fn job(&self) -> JobId {
-        let bytes = Frame::Open(Box::new(self.open.clone().unwrap())).to_bytes();
-        JobId::new(*blake3::hash(&bytes).as_bytes())
-    }
-
-    fn nonce(&self) -> [u8; 32] {
-        let open = self.open.as_ref().unwrap();
-        open.nonce.as_ref().try_into().unwrap()
-    }
-
-    fn total(&self) -> u128 {
-        self.promises.iter().sum()
-    }
-
-    /// `Done` for a job whose output is `count` tokens as [`Payer::tokens`] gives them in one piece.
-    fn done(&self, count: u32, finish: Finish) -> Frame {
-        let ids: Vec<u32> = (0..count).map(|id| 100 + id).collect();
-        let job = self.job();
-        let n_in = self.prompt.len() as u32;
-        let receipt = Receipt {
-            job,
-            provider: peer(1),
-            client: Signer::from_seed([99; 32]).peer_id(),
-            model: MODEL,
-            template: None,
-            prompt_hash: prompt_hash(&self.nonce(), &self.prompt, &[]),
-            totals: Totals {
-                input: u64::from(n_in),
-                cached: 0,
-                output: u64::from(count),
-            },
-            first_index: 0,
-            h: protocol::chain::extend(&protocol::chain::start(&job), &ids),
-            due: cost(n_in, count),
-            finish,
-            engine_build: "test 1".into(),
-            numerics_class: "A32".into(),
-            kv_type: "f32".into(),
-            sampler: SAMPLER.into(),
-            seed_source: SEED_FROM_JOB.into(),
-            seed: seed_of(&job),
-            accepted_unix_ms: 0,
-            first_token_ms: 0,
-            total_ms: 0,
-        };
-        Frame::Done(Done {
-            receipt: Some(receipt.sign(&Signer::from_seed([1; 32])).to_signed()),
-        })
-    }
-}
-
-fn signed(cumulative: u128, work: B256) -> Voucher {
-    signed_by(1, cumulative, work)
-}
-
-fn signed_by(payer: u8, cumulative: u128, work: B256) -> Voucher {
-    let key = SessionKey::from_secret(&[7; 32]).unwrap();
-    let grant = Grant {
-        granted: u128::MAX,
-        until: u64::MAX,
-    };
-    let mut book = Book::new(Address::repeat_byte(payer), key.address(), grant);
-    let promised = book.promise(PAYEE, cumulative, work, 0).unwrap();
-    let vault = Vault::new(31_337, Address::repeat_byte(0xee));
-    key.sign(&vault, promised).unwrap()
-}
-
-fn cancels(actions: &[Action]) -> Vec<CancelReason> {
-    let reasons = actions.iter().filter_map(|action| match action {
-        Action::Send {
-            frame: Frame::Cancel(Cancel { reason }),
-            ..
-        } => CancelReason::try_from(*reason).ok(),
-        _ => None,
-    });
-    reasons.collect()
-}
+use crate::payer::{
+    Payer, QUOTE, STRIDE, WINDOW, cancels, candidate, cost, prices, signed, signed_by,
+};
 
 #[test]
 fn nothing_is_promised_in_line_and_the_prompt_is_paid_for_once_the_job_is_taken() {
@@ -592,6 +342,26 @@ fn what_cannot_be_signed_ends_the_job_and_is_told() {
         outcome.end,
         End::Interrupted(AttemptEnd::Unpaid(_))
     ));
+}
+
+#[test]
+fn what_is_being_signed_at_the_end_is_named_apart_from_what_was_paid() {
+    let mut payer = Payer::running(3, None);
+    payer.signs = false;
+    let actions = payer.tokens(0, STRIDE, 10);
+    let asked = actions
+        .iter()
+        .any(|action| matches!(action, Action::Promise { add, .. } if *add > 0));
+    assert!(asked, "{actions:?}");
+    let mut actions = payer.step(Event::Cancel, 20);
+    actions.extend(payer.step(Event::Tick, 20 + CANCEL_LINGER_MS));
+    let outcome = actions.iter().find_map(|action| match action {
+        Action::Finish(outcome) => Some(outcome),
+        _ => None,
+    });
+    let outcome = outcome.unwrap();
+    assert_eq!(outcome.end, End::Stopped);
+    assert_eq!((outcome.paid, outcome.signing), (payer.total(), 1));
 }
 
 #[test]

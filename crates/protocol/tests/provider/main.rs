@@ -9,6 +9,7 @@
 mod desk;
 mod line;
 mod opening;
+mod payer;
 mod paying;
 mod resuming;
 mod serving;

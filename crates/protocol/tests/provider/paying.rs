@@ -3,233 +3,28 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 use protocol::{
-    JobId,
-    frame::{Ack, Frame, Open, Pay, Phase, RefuseCode, Reserved},
+    frame::{Ack, Frame, Open, Pay, Phase, RefuseCode},
     job::{
         CloseWhy, Finish,
         provider::{
-            Action, Charging, Config, Declined, Ended, EngineEvent, Event, Provider, Recorded,
-            Room, Served, Standing, UNPAID_MS, VOUCHER_WAIT_MS, Welcome, quote_of,
+            Action, Declined, Ended, EngineEvent, Event, Provider, Recorded, Room, Standing,
+            UNPAID_MS, VOUCHER_WAIT_MS, quote_of,
         },
     },
-    price::{Price, Prices, Totals, due},
+    price::Prices,
     receipt::{Checkpoint, work_of, work_of_job},
-    tokens,
     voucher::{
-        Address, B256, SessionKey, Vault, Voucher,
-        payee::{Costs, Debt, PREFILL_CHUNK, PREFILL_STEP, STREAM_WINDOW, SignerFacts},
-        payer::{Book, Grant},
+        Address, B256, Vault,
+        payee::{Debt, PREFILL_CHUNK, PREFILL_STEP, STREAM_WINDOW, SignerFacts},
     },
 };
 
-use crate::desk::{
-    MODEL, UNIX_MS, VOCAB, at, client, config, done_in, engine, me, phases_in, tokens_in, write,
+use crate::desk::{MODEL, UNIX_MS, at, client, done_in, engine, me, phases_in, tokens_in, write};
+
+use crate::payer::{
+    DAY, Payer, QUOTE, accepted, charging, computing, cost, errors, is_refused, opened, paid,
+    paid_open, prices, standing, vault, waiting,
 };
-
-const DAY: u64 = 24 * 60 * 60;
-const QUOTE: [u8; 16] = [8; 16];
-const PAYEE: Address = Address::repeat_byte(2);
-
-fn vault() -> Vault {
-    Vault::new(31_337, Address::repeat_byte(0xee))
-}
-
-/// Three base units per token of input, seven per token of output.
-fn prices() -> Prices {
-    Prices {
-        input: Price::new(3_000_000),
-        cached: Price::FREE,
-        output: Price::new(7_000_000),
-    }
-}
-
-fn cost(input: u64, output: u64) -> u128 {
-    let totals = Totals {
-        input,
-        cached: 0,
-        output,
-    };
-    due(&prices(), &totals).unwrap()
-}
-
-/// Somebody who signs, whatever is asked of him.
-struct Payer {
-    address: Address,
-    key: SessionKey,
-    vault: Vault,
-}
-
-impl Payer {
-    fn honest() -> Self {
-        Self::with(1, 7, vault())
-    }
-
-    fn with(address: u8, secret: u8, vault: Vault) -> Self {
-        Self {
-            address: Address::repeat_byte(address),
-            key: SessionKey::from_secret(&[secret; 32]).unwrap(),
-            vault,
-        }
-    }
-
-    fn book(&self) -> Book {
-        let grant = Grant {
-            granted: u128::MAX,
-            until: u64::MAX,
-        };
-        Book::new(self.address, self.key.address(), grant)
-    }
-
-    fn voucher(&self, cumulative: u128, work: B256) -> Voucher {
-        let promised = self.book().promise(PAYEE, cumulative, work, 0).unwrap();
-        self.key.sign(&self.vault, promised).unwrap()
-    }
-
-    fn pay(&self, cumulative: u128, work: B256) -> Event {
-        let voucher = Bytes::copy_from_slice(&self.voucher(cumulative, work).encode());
-        Event::Frame(Frame::Pay(Pay { voucher }))
-    }
-
-    fn reserve(&self, upto: u128) -> Event {
-        let held = self.book().hold(PAYEE, upto, DAY, u128::MAX, 0).unwrap();
-        let signed = self.key.sign_reservation(&self.vault, held).unwrap();
-        Event::Frame(Frame::Reserved(Reserved {
-            reservation: Bytes::copy_from_slice(&signed.encode()),
-        }))
-    }
-}
-
-fn charging() -> Config {
-    let config = config();
-    Config {
-        models: vec![Served {
-            ctx_max: 10_000,
-            prices: prices(),
-            ..config.models[0].clone()
-        }],
-        max_out: 200,
-        charging: Some(Charging {
-            vault: vault(),
-            payee: PAYEE,
-            stream_window: STREAM_WINDOW,
-        }),
-        ..config
-    }
-}
-
-fn paid_open(n_in: u32) -> Open {
-    let prompt: Vec<u32> = (0..n_in).map(|id| id % VOCAB).collect();
-    Open {
-        quote_id: Bytes::copy_from_slice(&QUOTE),
-        prompt_tokens: tokens::pack(&prompt),
-        max_out: 200,
-        ..crate::desk::open()
-    }
-}
-
-fn opened(open: Open, quoted: Option<Prices>) -> (Event, JobId) {
-    let bytes = Frame::Open(Box::new(open)).to_bytes();
-    let job = JobId::new(*blake3::hash(&bytes).as_bytes());
-    let event = Event::Open {
-        from: client().peer_id(),
-        bytes,
-        welcome: Welcome::Yes,
-        quoted,
-    };
-    (event, job)
-}
-
-fn standing(paid: u128) -> Standing {
-    Standing {
-        paid,
-        elsewhere: 0,
-        signer: SignerFacts {
-            left: u128::MAX,
-            until: UNIX_MS / 1000 + 30 * DAY,
-            bond: u128::MAX,
-        },
-        debt: Debt {
-            open: paid,
-            claimed: 0,
-        },
-        costs: Costs {
-            claim: 1,
-            reserve: 1,
-        },
-    }
-}
-
-/// A provider whose client said what it wants and nothing else.
-fn waiting(n_in: u32) -> (Provider, JobId) {
-    let mut provider = Provider::new(charging(), false, at(0));
-    let (open, job) = opened(paid_open(n_in), Some(prices()));
-    assert_eq!(provider.step(open, at(0)), []);
-    (provider, job)
-}
-
-/// Has nothing against the payer, and holds a slot for the job.
-fn admitted(provider: &mut Provider, ms: u64) -> Vec<Action> {
-    let admitted = Event::Admitted {
-        standing: standing(0),
-        last_held: None,
-    };
-    let sought = provider.step(admitted, at(ms));
-    assert!(matches!(sought[..], [Action::Seek(_)]), "{sought:?}");
-    provider.step(Event::Room(Room::Free), at(ms))
-}
-
-/// A job that was accepted at 0 ms, on a line that stood at 100.
-fn accepted(n_in: u32) -> (Provider, JobId) {
-    let (mut provider, job) = waiting(n_in);
-    let pay = Payer::honest().pay(100, work_of_job(&job));
-    provider.step(pay, at(0));
-    admitted(&mut provider, 0);
-    let actions = provider.step(Event::Recorded(Recorded::Fresh), at(0));
-    assert!(
-        matches!(&actions[0], Action::Send(Frame::Accept(accept)) if accept.stream_window == STREAM_WINDOW && accept.chunk_tokens == PREFILL_CHUNK),
-        "{actions:?}"
-    );
-    assert_eq!(phases_in(&actions), [Phase::Unpaid]);
-    assert!(
-        !actions
-            .iter()
-            .any(|action| matches!(action, Action::Start(_)))
-    );
-    (provider, job)
-}
-
-/// Pays so much for the job, and has it written down.
-fn paid(provider: &mut Provider, job: &JobId, sum: u128, ms: u64) -> Vec<Action> {
-    let pay = Payer::honest().pay(100 + sum, work_of_job(job));
-    let actions = provider.step(pay, at(ms));
-    let [Action::HoldVoucher { voucher, .. }] = &actions[..] else {
-        panic!("{actions:?}")
-    };
-    assert_eq!(voucher.cumulative, 100 + sum);
-    provider.step(Event::Standing(standing(sum)), at(ms))
-}
-
-/// A job of three tokens of input that computes, its input paid for.
-fn computing() -> (Provider, JobId) {
-    let (mut provider, job) = accepted(3);
-    let actions = paid(&mut provider, &job, cost(3, 0), 5);
-    assert!(matches!(&actions[..], [Action::Start(_)]), "{actions:?}");
-    (provider, job)
-}
-
-fn errors(actions: &[Action]) -> Vec<RefuseCode> {
-    let codes = actions.iter().filter_map(|action| match action {
-        Action::Send(Frame::Error(error)) => Some(error.code()),
-        Action::Send(Frame::Refuse(refuse)) => Some(refuse.code()),
-        _ => None,
-    });
-    codes.collect()
-}
-
-fn is_refused(actions: &[Action]) {
-    assert_eq!(errors(actions), [RefuseCode::PaymentRefused], "{actions:?}");
-    assert!(matches!(actions.last(), Some(Action::Close(_))));
-}
 
 #[test]
 fn nothing_is_given_before_a_voucher_for_this_very_job() {

@@ -75,25 +75,30 @@ impl Asker {
     }
 }
 
+/// Two whose answers are begun, and two in line. All of them sit behind one address: more of them have no place.
+fn all_that_fit(serving: &Serving) -> [Asker; 4] {
+    let mut computing = [LONG, LONG].map(|max_out| Asker::of(serving, max_out));
+    computing.iter_mut().for_each(Asker::begins);
+    let [first, second] = computing;
+    let mut third = Asker::of(serving, SHORT);
+    third.waits_at(1);
+    let mut fourth = Asker::of(serving, SHORT);
+    fourth.waits_at(2);
+    [first, second, third, fourth]
+}
+
 #[test]
 fn askers_wait_in_line_see_their_place_and_are_answered_in_their_order() {
     let Some(starter) = starter() else { return };
     let folder = Folder::with_settings(&format!("serve_max_out = {LONG}\n"));
     let serving = Serving::start_in(folder, &starter);
 
-    // Two answers come at once.
-    let mut computing = [LONG, LONG].map(|max_out| Asker::of(&serving, max_out));
-    computing.iter_mut().for_each(Asker::begins);
-    // All of them sit behind one address: two more wait, and a fifth is told to come again.
-    let mut third = Asker::of(&serving, SHORT);
-    third.waits_at(1);
-    let mut fourth = Asker::of(&serving, SHORT);
-    fourth.waits_at(2);
+    let [first, second, mut third, mut fourth] = all_that_fit(&serving);
+    // A fifth is told to come again.
     let mut fifth = Asker::of(&serving, SHORT);
     fifth.waits_at(0);
 
     // A place is free, and everybody moves up.
-    let [first, second] = computing;
     assert_eq!(first.stops().code(), Some(130));
     third.begins();
     third.ends();
@@ -109,12 +114,7 @@ fn whoever_goes_is_out_of_the_line_at_once() {
     let Some(starter) = starter() else { return };
     let folder = Folder::with_settings(&format!("serve_max_out = {LONG}\n"));
     let serving = Serving::start_in(folder, &starter);
-    let mut computing = [LONG, LONG].map(|max_out| Asker::of(&serving, max_out));
-    computing.iter_mut().for_each(Asker::begins);
-    let mut third = Asker::of(&serving, SHORT);
-    third.waits_at(1);
-    let mut fourth = Asker::of(&serving, SHORT);
-    fourth.waits_at(2);
+    let [first, second, third, mut fourth] = all_that_fit(&serving);
 
     // One stops, and one is gone without a word.
     assert_eq!(third.stops().code(), Some(130));
@@ -123,7 +123,6 @@ fn whoever_goes_is_out_of_the_line_at_once() {
     let mut fifth = Asker::of(&serving, SHORT);
     fifth.waits_at(1);
 
-    let [first, second] = computing;
     assert_eq!(first.stops().code(), Some(130));
     fifth.begins();
     fifth.ends();

@@ -21,11 +21,6 @@ pub(crate) async fn money_status(shell: State<'_, Shell>) -> Answer<MoneyStatus>
 /// Times are milliseconds since 1970.
 #[tauri::command]
 #[specta::specta]
-#[allow(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a float becomes the nearest integer that holds it, and zero where it is no number"
-)]
 pub(crate) async fn earnings(
     shell: State<'_, Shell>,
     from_unix_ms: f64,
@@ -34,7 +29,7 @@ pub(crate) async fn earnings(
 ) -> Answer<Vec<EarningRow>> {
     let node = shell.node().await?;
     let rows = node
-        .earnings(from_unix_ms as u64, to_unix_ms as u64, by.into())
+        .earnings(millis(from_unix_ms), millis(to_unix_ms), by.into())
         .await?;
     Ok(rows.into_iter().map(Into::into).collect())
 }
@@ -42,18 +37,13 @@ pub(crate) async fn earnings(
 /// What answering took, paid and for nothing. Times are milliseconds since 1970.
 #[tauri::command]
 #[specta::specta]
-#[allow(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a float becomes the nearest integer that holds it, and zero where it is no number"
-)]
 pub(crate) async fn energy_used(
     shell: State<'_, Shell>,
     from_unix_ms: f64,
     to_unix_ms: f64,
 ) -> Answer<EnergyUsed> {
     let node = shell.node().await?;
-    let used = node.energy_used(from_unix_ms as u64, to_unix_ms as u64);
+    let used = node.energy_used(millis(from_unix_ms), millis(to_unix_ms));
     Ok(used.await?.into())
 }
 
@@ -135,4 +125,14 @@ pub(crate) async fn money_prices(shell: State<'_, Shell>) -> Answer<Vec<AskedPri
 #[specta::specta]
 pub(crate) async fn start_text(shell: State<'_, Shell>) -> Answer<String> {
     Ok(shell.node().await?.start_text()?)
+}
+
+/// A moment as JavaScript has it: the nearest whole millisecond that holds it, and zero where it is no number.
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "this is what the cast does"
+)]
+fn millis(unix_ms: f64) -> u64 {
+    unix_ms as u64
 }

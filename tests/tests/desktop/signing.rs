@@ -101,13 +101,7 @@ fn the_main_window_signs_nothing_and_sees_no_words() {
     assert!(confirmed.unwrap_err().contains("signing_other_preview"));
     let finished = app.invoke("sign_finish", json!({}));
     assert!(finished.unwrap_err().contains("signing_not_done"));
-    // The window goes with it, and with the window whoever would hear the answer.
-    app.script(
-        "setTimeout(() => window.__TAURI_INTERNALS__.invoke('sign_cancel', {}), 100)",
-        json!([]),
-    );
-    app.take(&main);
-    assert_eq!(outcome(&app), "cancelled");
+    cancel_by_script(&app, &main);
     app.quit();
 }
 
@@ -139,14 +133,18 @@ fn the_open_signing_window_follows_the_theme_and_the_size_of_text() {
             (app.is_dark() == (theme == "dark") && shown == size).then_some(())
         });
     }
-    // The window goes with it, and with the window whoever would hear the answer.
+    cancel_by_script(&app, &main);
+    app.quit();
+}
+
+/// The window goes with the answer, and with the window whoever would hear it.
+fn cancel_by_script(app: &App<'_>, main: &str) {
     app.script(
         "setTimeout(() => window.__TAURI_INTERNALS__.invoke('sign_cancel', {}), 100)",
         json!([]),
     );
-    app.take(&main);
-    assert_eq!(outcome(&app), "cancelled");
-    app.quit();
+    app.take(main);
+    assert_eq!(outcome(app), "cancelled");
 }
 
 /// Every command of the signing window, with arguments that it would take there.

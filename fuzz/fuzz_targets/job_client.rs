@@ -120,7 +120,7 @@ fn signer(peer: u8) -> Signer {
 }
 
 fn candidate(peer: u8) -> Candidate {
-    Candidate { peer: signer(peer).peer_id(), ctx_max: 200, out_max: 60, prices: Prices::FREE, pay_to: None, quote_id: None, first_token_p95_ms: Some(2_000) }
+    Candidate { peer: signer(peer).peer_id(), ctx_max: 200, out_max: 60, terms: Prices::FREE.into(), pay_to: None, quote_id: None, first_token_p95_ms: Some(2_000) }
 }
 
 /// What the provider of an attempt knows. A job that is taken up is known by its new attempt, too.
@@ -163,7 +163,7 @@ impl World {
             Step::NotReached(peer) => Event::NotReached { peer: candidate(peer % PEERS).peer },
             Step::Sounded { peer, dear, queue_pos } => {
                 let output = Price::new(u128::from(dear));
-                let quote = Quoted { prices: Prices { output, ..Prices::FREE }, quote_id: [peer; 16], queue_pos: queue_pos.into() };
+                let quote = Quoted { terms: Prices { output, ..Prices::FREE }.into(), quote_id: [peer; 16], queue_pos: queue_pos.into() };
                 Event::Sounded { peer: candidate(peer % PEERS).peer, quote }
             }
             Step::ClockSet(by) => {

@@ -86,7 +86,8 @@ pub use handle::{
 pub use model::{ARCHITECTURES, BatchRate, Benchmark, LoadProgress, ModelInfo, TextInfo};
 pub use request::{
     Asker, ChatMessage, ChatPrompt, Class, Constraint, EmbedRequest, Embeddings, Finish,
-    GenerateEvent, GenerateRequest, GenerateStats, MAX_ASKER_BYTES, MAX_CONSTRAINT_BYTES,
-    MAX_EMBED_BYTES, MAX_EMBED_TEXTS, MAX_LOGIT_BIAS, MAX_LOGPROBS, MAX_STOP, MAX_STOP_BYTES,
-    MAX_WEIGHT, Role, Sampling, ScoreRequest, Sharing, TokenLogprobs, TokenScore, ToolCall,
+    GenerateEvent, GenerateRequest, GenerateStats, KnownPrefix, MAX_ASKER_BYTES,
+    MAX_CONSTRAINT_BYTES, MAX_EMBED_BYTES, MAX_EMBED_TEXTS, MAX_LOGIT_BIAS, MAX_LOGPROBS, MAX_STOP,
+    MAX_STOP_BYTES, MAX_WEIGHT, Prefix, PrefixRequest, Role, Sampling, ScoreRequest, Sharing,
+    TokenLogprobs, TokenScore, ToolCall,
 };

@@ -15,7 +15,8 @@ use crate::handle::{Isolation, TextPiece};
 use crate::request::Class;
 use crate::{
     Benchmark, ChatPrompt, EmbedRequest, Embeddings, EngineError, GenerateEvent, GenerateRequest,
-    LoadProgress, ModelInfo, ScoreRequest, Sharing, TextInfo, TokenScore,
+    KnownPrefix, LoadProgress, ModelInfo, PrefixRequest, ScoreRequest, Sharing, TextInfo,
+    TokenScore,
 };
 
 /// Largest body of a frame in bytes: a million token ids in JSON are at most 8 MB, a long chat less.
@@ -132,6 +133,8 @@ pub enum Ask {
         /// Holds for its build and device alone.
         benchmark: Benchmark,
     },
+    /// What is known of a beginning; answered by [`Say::Prefix`] between two steps. Nothing is loaded for it.
+    Prefix(PrefixRequest),
     /// End a call that computes or waits. The last event of a generate call is its answer; the others fail with
     /// [`EngineError::Cancelled`].
     Cancel {
@@ -167,6 +170,7 @@ impl Ask {
             | Ask::StreamClose { .. }
             | Ask::Benchmark { .. }
             | Ask::Know { .. }
+            | Ask::Prefix(_)
             | Ask::Cancel { .. }
             | Ask::Pause { .. }
             | Ask::Resume { .. } => None,
@@ -217,6 +221,8 @@ pub enum Say {
     Embeddings(Embeddings),
     /// A model's speed.
     Benchmark(Benchmark),
+    /// What is known of a beginning.
+    Prefix(Option<KnownPrefix>),
     /// What it is doing, at most a few times a second.
     Stats(WorkerStats),
     /// The call failed; call 0 when the worker itself did and ends.

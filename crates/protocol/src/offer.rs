@@ -356,6 +356,9 @@ impl Offer {
             cached: price_from_wire(&wire.price_cached, "price_cached")?,
             output: price_from_wire(&wire.price_out, "price_out")?,
         };
+        if !prices.favour_cached() {
+            return Err(OfferError::Malformed("price_cached"));
+        }
         let payment = payment(&wire)?;
         if payment.is_none() && !prices.is_free() {
             return Err(OfferError::Malformed("asset"));

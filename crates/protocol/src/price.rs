@@ -54,6 +54,12 @@ impl Prices {
         self.input > other.input || self.cached > other.cached || self.output > other.output
     }
 
+    /// Whether a token in the cache costs no more than one that is computed. Nobody agrees to other prices: what is cached is
+    /// the provider's word.
+    pub fn favour_cached(&self) -> bool {
+        self.cached <= self.input
+    }
+
     /// All three zero.
     pub const FREE: Self = Self {
         input: Price::FREE,
@@ -88,32 +94,62 @@ pub fn due(prices: &Prices, totals: &Totals) -> Option<u128> {
     sum.div_ceil(TOKENS_PER_PRICE)
 }
 
-/// The sum that is due for input that was read and output that was written; the largest there is where it does not fit, which
-/// nobody can pay.
-pub(crate) fn due_for(prices: &Prices, input: u32, output: u32) -> u128 {
-    let totals = Totals {
-        input: u64::from(input),
-        cached: 0,
-        output: u64::from(output),
-    };
-    due(prices, &totals).unwrap_or(u128::MAX)
+/// What a job is charged by, as its quote said: the prices, and how much of its input costs no more than what is in the cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// The prices.
+    pub prices: Prices,
+    /// The tokens that the input begins with and that count as cached, wherever they are by then.
+    cached: u32,
 }
 
-/// How many output tokens, `most` at most, a sum pays for behind that much input; `None` where it does not pay for the input.
-pub(crate) fn output_for(prices: &Prices, input: u32, sum: u128, most: u32) -> Option<u32> {
-    if due_for(prices, input, 0) > sum {
-        return None;
+impl Terms {
+    /// Terms of these prices, of which this many of the first input tokens count as cached. Where nothing is due, none are
+    /// counted apart.
+    pub fn new(prices: Prices, cached: u32) -> Self {
+        let cached = if prices.is_free() { 0 } else { cached };
+        Self { prices, cached }
     }
-    let (mut paid, mut unpaid) = (0, most.checked_add(1)?);
-    while unpaid - paid > 1 {
-        let middle = paid + (unpaid - paid) / 2;
-        if due_for(prices, input, middle) <= sum {
-            paid = middle;
-        } else {
-            unpaid = middle;
+
+    /// A job's totals once `read` tokens of its input were read and `output` ones written.
+    pub fn totals(&self, read: u32, output: u32) -> Totals {
+        let cached = read.min(self.cached);
+        Totals {
+            input: u64::from(read - cached),
+            cached: u64::from(cached),
+            output: u64::from(output),
         }
     }
-    Some(paid)
+
+    /// The sum that is due for input that was read and output that was written; the largest there is where it does not fit, which
+    /// nobody can pay.
+    pub(crate) fn due(&self, read: u32, output: u32) -> u128 {
+        due(&self.prices, &self.totals(read, output)).unwrap_or(u128::MAX)
+    }
+
+    /// How many output tokens, `most` at most, a sum pays for behind that much input; `None` where it does not pay for the input.
+    pub(crate) fn output_for(&self, read: u32, sum: u128, most: u32) -> Option<u32> {
+        if self.due(read, 0) > sum {
+            return None;
+        }
+        let (mut paid, mut unpaid) = (0, most.checked_add(1)?);
+        while unpaid - paid > 1 {
+            let middle = paid + (unpaid - paid) / 2;
+            if self.due(read, middle) <= sum {
+                paid = middle;
+            } else {
+                unpaid = middle;
+            }
+        }
+        Some(paid)
+    }
+}
+
+impl From<Prices> for Terms {
+    /// Nothing is cached.
+    fn from(prices: Prices) -> Self {
+        Self::new(prices, 0)
+    }
 }
 
 /// A sum on the wire: 16 bytes big-endian.

@@ -10,7 +10,7 @@ use prost::Message as _;
 use crate::{
     Clock, MAX_CLOCK_SKEW_MS, ModelDigest, PeerId, SignatureError, Signer,
     frame::Signed,
-    price::{Price, Prices},
+    price::{Price, Prices, Terms},
     verify,
 };
 
@@ -34,7 +34,7 @@ pub const MAX_PREFIXES: usize = 4;
 /// Context string of a request's hash.
 const REQUEST_CONTEXT: &str = "decentralgpt/quote-request/1";
 /// Context string of a prefix's hash.
-const PREFIX_CONTEXT: &str = "decentralgpt/quote-prefix/1";
+pub const PREFIX_CONTEXT: &str = "decentralgpt/quote-prefix/1";
 
 /// Why a request for a quote, or a quote, was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -139,16 +139,51 @@ impl QuoteRequest {
         blake3::derive_key(REQUEST_CONTEXT, bytes)
     }
 
-    /// The longest named prefix that a sequence of ids begins with, in tokens; 0: none. For a provider that looks for what
-    /// it has cached of this client.
-    pub fn longest_prefix_of(&self, ids: &[u32]) -> u32 {
+    /// The prefixes that it names, the longest first: what a provider looks for in what it has cached of this client.
+    pub fn prefixes(&self) -> Vec<Prefix> {
+        let hashes = self.prefix_hashes.iter();
         prefix_lengths(self.n_in)
-            .filter(|&len| len as usize <= ids.len())
-            .find(|&len| {
-                self.prefix_hashes
-                    .contains(&hash_of_ids(&ids[..len as usize]))
-            })
-            .unwrap_or(0)
+            .zip(hashes)
+            .map(|(tokens, &hash)| Prefix { tokens, hash })
+            .collect()
+    }
+}
+
+/// The beginning of an input, known by its hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prefix {
+    /// How long it is.
+    pub tokens: u32,
+    /// Its hash, as [`prefix_hashes`] takes it.
+    pub hash: [u8; 32],
+}
+
+impl Prefix {
+    /// Whether an input begins with it.
+    pub fn begins<'a>(&self, input: impl IntoIterator<Item = &'a u32>) -> bool {
+        let mut tokens = 0;
+        let beginning = input.into_iter().take(self.tokens as usize);
+        let hash = hash_of_ids(beginning.inspect(|_| tokens += 1));
+        tokens == self.tokens && hash == self.hash
+    }
+}
+
+/// What a quote binds its provider to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// The prices, and the tokens that count as cached.
+    pub terms: Terms,
+    /// What the input has to begin with, where some count as cached.
+    pub prefix: Option<Prefix>,
+}
+
+impl From<Prices> for Bound {
+    /// Prices alone.
+    fn from(prices: Prices) -> Self {
+        Self {
+            terms: prices.into(),
+            prefix: None,
+        }
     }
 }
 
@@ -165,7 +200,7 @@ pub struct Quote {
     pub queue_pos: u32,
     /// What it costs.
     pub prices: Prices,
-    /// Input tokens that need not be computed again.
+    /// Input tokens that are in the cache, and are charged as such.
     pub cached_prefix_tokens: u32,
     /// Names the quote in [`crate::frame::Open::quote_id`].
     pub quote_id: [u8; QUOTE_ID],
@@ -174,6 +209,11 @@ pub struct Quote {
 }
 
 impl Quote {
+    /// What a job is charged by that names it.
+    pub fn terms(&self) -> Terms {
+        Terms::new(self.prices, self.cached_prefix_tokens)
+    }
+
     /// Signs it: the answer as it travels, at most [`MAX_QUOTE`] bytes.
     pub fn sign(&self, signer: &Signer) -> Bytes {
         let wire = wire::Quote {
@@ -232,8 +272,13 @@ impl Quote {
         if quote.request_hash != QuoteRequest::hash_of(&request.encode()) {
             return Err(QuoteError::OtherRequest);
         }
-        if quote.cached_prefix_tokens > request.n_in {
+        // Who was told of no prefix cannot have found one.
+        let most = request.prefixes().first().map_or(0, |prefix| prefix.tokens);
+        if quote.cached_prefix_tokens > most {
             return Err(QuoteError::Malformed("cached_prefix_tokens"));
+        }
+        if !quote.prices.favour_cached() {
+            return Err(QuoteError::Malformed("price_cached"));
         }
         let ends = quote.expires_unix_ms;
         if ends.saturating_add(MAX_CLOCK_SKEW_MS) <= now.unix_ms {
@@ -270,7 +315,7 @@ fn prefix_lengths(n_in: u32) -> impl Iterator<Item = u32> {
         .filter(move |&len| len != 0 && std::mem::replace(&mut last, len) != len)
 }
 
-fn hash_of_ids(ids: &[u32]) -> [u8; 32] {
+fn hash_of_ids<'a>(ids: impl IntoIterator<Item = &'a u32>) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new_derive_key(PREFIX_CONTEXT);
     for id in ids {
         hasher.update(&id.to_le_bytes());

@@ -175,21 +175,54 @@ fn each_wrong_quote_has_its_own_refusal() {
 }
 
 #[test]
-fn prefixes_are_found_in_what_is_cached() {
+fn what_is_cached_is_what_was_asked_for_and_never_dearer() {
+    let silent = QuoteRequest {
+        prefix_hashes: Vec::new(),
+        ..request()
+    };
+    let answer = |cached| {
+        let quote = Quote {
+            request_hash: QuoteRequest::hash_of(&silent.encode()),
+            cached_prefix_tokens: cached,
+            ..quote()
+        };
+        Quote::verify(&quote.sign(&signer()), &signer().peer_id(), &silent, NOW)
+    };
+    assert!(answer(0).is_ok());
+    // Nobody was told what the input begins with.
+    let malformed = QuoteError::Malformed("cached_prefix_tokens");
+    assert_eq!(answer(1), Err(malformed));
+    let priced = |cached: u128| {
+        let mut quote = quote();
+        quote.prices.cached = Price::new(cached);
+        read(&quote)
+    };
+    assert!(priced(5).is_ok());
+    assert_eq!(priced(6), Err(QuoteError::Malformed("price_cached")));
+}
+
+#[test]
+fn prefixes_are_known_by_their_length_and_hash() {
     let ids: Vec<u32> = (0..1_000).collect();
     let request = QuoteRequest {
         prefix_hashes: prefix_hashes(&ids),
         ..request()
     };
-    assert_eq!(request.longest_prefix_of(&ids), 1_000);
+    let prefixes = request.prefixes();
+    let lengths: Vec<u32> = prefixes.iter().map(|prefix| prefix.tokens).collect();
+    assert_eq!(lengths, [1_000, 937, 750, 500]);
     // A chat that went on: the cache holds 950 of its ids and something else behind them.
     let mut cached = ids[..950].to_vec();
     cached.extend([7; 300]);
-    assert_eq!(request.longest_prefix_of(&cached), 937);
-    assert_eq!(request.longest_prefix_of(&ids[..800]), 750);
-    assert_eq!(request.longest_prefix_of(&ids[..600]), 500);
-    assert_eq!(request.longest_prefix_of(&ids[..499]), 0);
-    assert_eq!(request.longest_prefix_of(&[]), 0);
+    let longest = |ids: &[u32]| {
+        let begins = prefixes.iter().find(|prefix| prefix.begins(ids));
+        begins.map_or(0, |prefix| prefix.tokens)
+    };
+    assert_eq!(longest(&ids), 1_000);
+    assert_eq!(longest(&cached), 937);
+    assert_eq!(longest(&ids[..800]), 750);
+    assert_eq!(longest(&ids[..499]), 0);
+    assert_eq!(longest(&[]), 0);
     assert_eq!(prefix_hashes(&[]).len(), 0);
     assert_eq!(prefix_hashes(&[1]).len(), 1);
     assert_eq!(prefix_hashes(&[1, 2]).len(), 2);

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::prefixes::{Found, Prefixes};
 use super::{Asker, HostPage, Layout, PAGE, Page, PageMemory, Pages, SequenceState};
-use crate::EngineError;
 use crate::backend::HerePage;
 use crate::families::{Reach, Shape};
+use crate::{EngineError, KnownPrefix, Prefix};
 
 /// Memory of returned pages that is kept for the next ones, in bytes: what a chat's next turn takes, so that it does not
 /// wait for the system to clear pages. More goes back to the system at once.
@@ -135,6 +135,17 @@ impl<P: PageMemory> PagePool<P> {
         let wanted = &ids[..ids.len().saturating_sub(1)];
         let Found { pages, len, left } = self.prefixes.longest(asker, wanted, self.window);
         SequenceState { pages, len, left }
+    }
+
+    /// The longest of these beginnings that this asker computed before, and how much of it a sequence would [adopt](Self::adopt).
+    /// `hasher` is empty; what hangs together is hashed once. Counts as no use: a question keeps nothing in memory.
+    pub fn known(
+        &self,
+        asker: &Asker,
+        prefixes: &[Prefix],
+        hasher: &blake3::Hasher,
+    ) -> Option<KnownPrefix> {
+        self.prefixes.known(asker, prefixes, hasher, self.window)
     }
 
     /// Makes the full pages of a sequence findable, whose first ids are `ids`. They stay after it until room is needed.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{Asker, Cached, PAGE, Pages, first_seen};
 use crate::families::Reach;
+use crate::{KnownPrefix, Prefix};
 
 /// The pages of [`PAGE`] positions of a known prefix. Its parent holds the positions before it.
 #[derive(Debug)]
@@ -91,6 +92,62 @@ impl<P> Prefixes<P> {
             }
         }
         Found { pages, len, left }
+    }
+
+    /// The longest of these beginnings that is known, and how much of it is there with everything that the next token sees.
+    pub(super) fn known(
+        &self,
+        asker: &Asker,
+        prefixes: &[Prefix],
+        hasher: &blake3::Hasher,
+        window: Option<usize>,
+    ) -> Option<KnownPrefix> {
+        let mut best: Option<(Prefix, u64)> = None;
+        // Nodes to look at, each with what comes before it: tokens, and their hash.
+        let roots = self.children(Parent::Root(*asker)).iter();
+        let mut rest: Vec<_> = roots.map(|&root| (root, 0u32, hasher.clone())).collect();
+        while let Some((number, before, mut hasher)) = rest.pop() {
+            let Some(node) = self.nodes.get(&number) else {
+                continue;
+            };
+            let mut tokens = before;
+            for id in &node.ids {
+                hasher.update(&id.to_le_bytes());
+                tokens += 1;
+                let ends_here = |prefix: &&Prefix| prefix.tokens == tokens;
+                let hash = |prefix: &&Prefix| *hasher.finalize().as_bytes() == prefix.hash;
+                let longer = best.is_none_or(|(best, _)| tokens > best.tokens);
+                if let (true, Some(found)) = (longer, prefixes.iter().filter(ends_here).find(hash))
+                {
+                    best = Some((*found, number));
+                }
+            }
+            let goes_on = prefixes.iter().any(|prefix| prefix.tokens > tokens);
+            let children = node.children.iter().filter(|_| goes_on);
+            rest.extend(children.map(|&child| (child, tokens, hasher.clone())));
+        }
+        let (prefix, number) = best?;
+        let (len, _) = match window {
+            None => (prefix.tokens as usize, 0),
+            Some(_) => whole_window(&self.path(number), prefix.tokens as usize, window),
+        };
+        let tokens = u32::try_from(len).ok()?;
+        Some(KnownPrefix { prefix, tokens })
+    }
+
+    /// The pages of a node and of all before it, from the first on.
+    fn path(&self, number: u64) -> Vec<Pages<P>> {
+        let mut pages = Vec::new();
+        let mut next = Some(number);
+        while let Some(node) = next.and_then(|number| self.nodes.get(&number)) {
+            pages.push(node.pages.clone());
+            next = match node.parent {
+                Parent::Root(_) => None,
+                Parent::Node(above) => Some(above),
+            };
+        }
+        pages.reverse();
+        pages
     }
 
     /// Makes `ids` known, whose keys and values are in `pages`. What is known already keeps its pages.

@@ -405,7 +405,8 @@ impl Actor {
             | Say::Loaded(_)
             | Say::Scores(_)
             | Say::Embeddings(_)
-            | Say::Benchmark(_)) => {
+            | Say::Benchmark(_)
+            | Say::Prefix(_)) => {
                 if let Some(open) = worker.calls.remove(&frame.call) {
                     answer(worker, frame.call, open.waiter, say);
                 }

@@ -26,7 +26,8 @@ use crate::request::Class;
 use crate::wire::{Ask, Drafts, Say};
 use crate::{
     Benchmark, ChatPrompt, EmbedRequest, Embeddings, EngineError, GenerateEvent, GenerateRequest,
-    LoadProgress, ModelInfo, ScoreRequest, Sharing, TextInfo, TokenScore,
+    KnownPrefix, LoadProgress, ModelInfo, PrefixRequest, ScoreRequest, Sharing, TextInfo,
+    TokenScore,
 };
 use actor::{Actor, Message, Waiter};
 pub use locate::{WorkerKind, WorkerProgram, locate_worker};
@@ -269,6 +270,20 @@ impl EngineHandle {
         let said = self.compute(ask).await?;
         if let Say::Embeddings(embeddings) = said {
             Ok(embeddings)
+        } else {
+            Err(unexpected(&said))
+        }
+    }
+
+    /// The longest of these beginnings that is known of what the asker had computed before; `None` also where the model is not in
+    /// memory. Answered between two steps of whatever is computed. Cheap to give up: dropping the future is enough.
+    pub async fn known_prefix(
+        &self,
+        request: PrefixRequest,
+    ) -> Result<Option<KnownPrefix>, EngineError> {
+        let said = self.ask(Ask::Prefix(request)).await?;
+        if let Say::Prefix(known) = said {
+            Ok(known)
         } else {
             Err(unexpected(&said))
         }

@@ -2,6 +2,7 @@
 
 mod class;
 mod embed;
+mod prefix;
 mod score;
 
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use crate::EngineError;
 pub(crate) use class::check_asker;
 pub use class::{Asker, Class, MAX_ASKER_BYTES, MAX_WEIGHT, Sharing};
 pub use embed::{EmbedRequest, Embeddings, MAX_EMBED_BYTES, MAX_EMBED_TEXTS};
+pub use prefix::{KnownPrefix, Prefix, PrefixRequest};
 pub use score::{ScoreRequest, TokenScore};
 
 /// Stop strings in one request: a dialogue has a few, more is a mistake or an attack on the detokenizer.

@@ -149,6 +149,11 @@ impl Compute {
                     self.known.insert(file, benchmark);
                 }
             }
+            Command::Prefix(call, request) => {
+                let known = self.models.find(&request.file);
+                let known = known.and_then(|id| self.models.get(id)?.known(&request));
+                self.shared.outbox.say(call, Say::Prefix(known));
+            }
             Command::Work(job) => {
                 let behind = self
                     .waiting

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use crate::wire::Ask;
-use crate::{Benchmark, Class, EmbedRequest, GenerateRequest, ScoreRequest, Sharing};
+use crate::{
+    Benchmark, Class, EmbedRequest, GenerateRequest, PrefixRequest, ScoreRequest, Sharing,
+};
 
 /// A message of the reader's.
 #[derive(Debug)]
@@ -12,6 +14,8 @@ pub(super) enum Command {
     Share(Sharing),
     /// What a file was measured at before.
     Know(PathBuf, Benchmark),
+    /// A question about what is known of a beginning, and its call.
+    Prefix(u64, PrefixRequest),
     /// A flag changed.
     Look,
 }
@@ -71,6 +75,7 @@ impl Job {
             Ask::Configure { .. }
             | Ask::Share(_)
             | Ask::Know { .. }
+            | Ask::Prefix(_)
             | Ask::OpenText { .. }
             | Ask::Render { .. }
             | Ask::StreamOpen { .. }

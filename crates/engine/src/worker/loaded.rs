@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::draft::Pace;
 use super::need::{LEAST_CONTEXT, Need};
+use super::sequence::Identity;
 use super::texts::Stamp;
 use super::weights::{Planned, Weights};
 use crate::cache::{Asker, Cached, PagePool, SequenceState, Sizes};
@@ -13,7 +14,7 @@ use crate::decoder::Decoder;
 use crate::grammar::Grammars;
 use crate::pooling::Pooling;
 use crate::text::TextModel;
-use crate::{EngineError, LoadProgress, ModelInfo};
+use crate::{EngineError, KnownPrefix, LoadProgress, ModelInfo, PrefixRequest};
 
 /// Known prefixes of all strangers together keep this part of a context: a few short chats. It is the owner's memory.
 const CACHED_FOR_OTHERS: u64 = 4;
@@ -183,6 +184,14 @@ impl Loaded {
     pub(super) fn adopt(&mut self, asker: &Asker, ids: &[u32]) -> SequenceState {
         let pool = self.weights.pool_mut();
         pool.map_or_else(SequenceState::default, |pool| pool.adopt(asker, ids))
+    }
+
+    /// What is known of a beginning that its asker computed before.
+    pub(super) fn known(&self, request: &PrefixRequest) -> Option<KnownPrefix> {
+        let asker = Identity::of(&request.asker).key;
+        let hasher = blake3::Hasher::new_derive_key(&request.context);
+        let pool = self.weights.pool()?;
+        pool.known(&asker, &request.prefixes, &hasher)
     }
 
     /// Ends a sequence; what it computed stays findable for its asker as long as there is room.

@@ -177,6 +177,7 @@ fn dispatch(
         | Ask::StreamClose { .. } => text_calls.send(TextCall { call, ask }).is_ok(),
         Ask::Share(sharing) => commands.send(Command::Share(sharing)).is_ok(),
         Ask::Know { file, benchmark } => commands.send(Command::Know(file, benchmark)).is_ok(),
+        Ask::Prefix(request) => commands.send(Command::Prefix(call, request)).is_ok(),
         Ask::Cancel { of } => {
             controls.cancel(of);
             commands.send(Command::Look).is_ok()

@@ -168,7 +168,7 @@ pub(super) async fn sound_out(
         Ok(quote) => Event::Sounded {
             peer,
             quote: client::Quoted {
-                prices: quote.prices,
+                terms: quote.terms(),
                 quote_id: quote.quote_id,
                 queue_pos: quote.queue_pos,
             },
@@ -336,7 +336,7 @@ pub(super) fn error_of(why: AttemptEnd, engine: Option<EngineError>) -> ErrorVie
     ErrorView::new(code, sentence(&why), again)
 }
 
-/// The quote by which a candidate's prices hold.
+/// The quote by which a candidate's terms hold.
 async fn quote(
     inner: &Inner,
     session: &Session,
@@ -348,7 +348,7 @@ async fn quote(
     let quote = session.network.quote(peer, request).await?;
     Ok(Some(Event::Quoted {
         attempt,
-        prices: quote.prices,
+        terms: quote.terms(),
         quote_id: quote.quote_id,
     }))
 }

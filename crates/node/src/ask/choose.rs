@@ -9,6 +9,7 @@ use protocol::{
     PeerId,
     job::client::{Candidate, PayTo},
     offer::Offer,
+    price::Terms,
     quote::{self, QuoteRequest},
 };
 
@@ -60,6 +61,34 @@ pub(super) struct Chosen {
     pub(super) first_token_ms: BTreeMap<PeerId, f64>,
     /// Peers worth a connection beforehand, in case the first fails; not all of them are needed.
     pub(super) spares: Vec<PeerId>,
+    /// Who has heard the chat.
+    pub(super) heard: Heard,
+}
+
+/// The prefixes of an input, and the one peer that may be told of them: it wrote the chat's last answer, and has read what they
+/// are hashes of. Nobody else is to learn what was said before.
+#[derive(Debug, Default)]
+pub(super) struct Heard {
+    peer: Option<PeerId>,
+    hashes: Vec<[u8; 32]>,
+}
+
+impl Heard {
+    fn new(peer: Option<PeerId>, input: &[u32]) -> Self {
+        let hashes = match peer {
+            Some(_) => quote::prefix_hashes(input),
+            None => Vec::new(),
+        };
+        Self { peer, hashes }
+    }
+
+    /// What this peer is told.
+    pub(super) fn told_to(&self, peer: &PeerId) -> Vec<[u8; 32]> {
+        match self.peer == Some(*peer) {
+            true => self.hashes.clone(),
+            false => Vec::new(),
+        }
+    }
 }
 
 /// What the peers of a draw answered.
@@ -120,6 +149,7 @@ impl Inner {
             chosen,
             input,
         } = question;
+        let heard = Heard::new(want.sticky.map(|(peer, _)| peer), input);
         let known: Vec<Known> = {
             let status = session.network.status();
             let status = status.borrow();
@@ -152,7 +182,7 @@ impl Inner {
         // would cost a round trip.
         let quotes = match (chosen.map(|known| known.peer).or(warm), list.taken.len()) {
             (Some(_), _) | (None, 0 | 1) => None,
-            (None, _) => Some(self.quotes(session, &list, &draw, &want, input).await?),
+            (None, _) => Some(self.quotes(session, &list, &draw, &want, &heard).await?),
         };
         let order = match &quotes {
             Some(quotes) => list.settle(&draw, &quotes.by_peer),
@@ -192,7 +222,7 @@ impl Inner {
                     if quote.prices.exceed(&offer.prices) {
                         return None;
                     }
-                    candidate.prices = quote.prices;
+                    candidate.terms = Terms::new(quote.prices, quote.cached_prefix_tokens);
                 }
                 candidate.quote_id = ids.get(&peer).copied();
                 let expected = first_token_ms.get(&peer);
@@ -212,6 +242,7 @@ impl Inner {
             spares: spares.map(|candidate| candidate.peer).collect(),
             candidates,
             first_token_ms,
+            heard,
         })
     }
 
@@ -262,7 +293,7 @@ impl Inner {
             peer: offer.peer,
             ctx_max: offer.ctx_max,
             out_max: offer.out_max,
-            prices: offer.prices,
+            terms: offer.prices.into(),
             pay_to: self.pay_to(offer),
             quote_id: None,
             first_token_p95_ms: None,
@@ -275,21 +306,16 @@ impl Inner {
         list: &Shortlist,
         draw: &Draw,
         want: &Want,
-        input: &[u32],
+        heard: &Heard,
     ) -> Result<Quotes, NodeError> {
         let mut asked = FuturesUnordered::new();
         for peer in &draw.quoted {
-            // Only who has read the chat already may learn what it is a hash of.
-            let read_before = want.sticky.is_some_and(|(sticky, _)| sticky == *peer);
             let request = QuoteRequest {
                 nonce: random()?,
                 model: want.model,
                 n_in: want.n_in,
                 max_out: want.max_out,
-                prefix_hashes: match read_before {
-                    true => quote::prefix_hashes(input),
-                    false => Vec::new(),
-                },
+                prefix_hashes: heard.told_to(peer),
             };
             asked.push(async move { (*peer, self.quote(session, peer, &request).await) });
         }

@@ -278,15 +278,14 @@ impl<'a> Drive<'a> {
         }
     }
 
-    /// What the provider is told of a job before it says what it costs. The prefixes of the input are nobody's business but
-    /// the last writer's, who was asked before.
-    fn quote_request(&self) -> Result<QuoteRequest, NodeError> {
+    /// What a provider is told of a job before it says what it costs. The input may have grown by then; it still begins so.
+    fn quote_request(&self, peer: &PeerId) -> Result<QuoteRequest, NodeError> {
         Ok(QuoteRequest {
             nonce: random()?,
             model: self.work.model.digest,
             n_in: self.input,
             max_out: self.work.max_out,
-            prefix_hashes: Vec::new(),
+            prefix_hashes: self.work.chosen.heard.told_to(peer),
         })
     }
 
@@ -405,7 +404,7 @@ impl<'a> Drive<'a> {
                 let doubted = self.doubted.remove(&candidate.peer);
                 let wanted = match wants_quote {
                     // Without random bytes none is asked for, and the machine asks nobody for money.
-                    true => self.quote_request().ok(),
+                    true => self.quote_request(&peer).ok(),
                     false => None,
                 };
                 let task = tokio::spawn(talk(
@@ -516,7 +515,7 @@ impl<'a> Drive<'a> {
                 // Those of before have answered, or will not.
                 while self.sounding.try_join_next().is_some() {}
                 // Without random bytes nobody is asked beforehand.
-                if let Ok(request) = self.quote_request() {
+                if let Ok(request) = self.quote_request(&candidate.peer) {
                     self.sounding.spawn(sound_out(
                         Arc::clone(self.inner),
                         Arc::clone(&self.session),

@@ -27,7 +27,7 @@ use protocol::{
             quote_of, resumes,
         },
     },
-    price::Prices,
+    quote::Bound,
 };
 use tokio::sync::{mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
@@ -138,11 +138,11 @@ pub(super) async fn run(context: Context, stream: JobStream) {
         receipt: None,
     };
     job.attach(reader, writer);
-    let prices = quoted.and_then(|(id, model)| {
+    let bound = quoted.and_then(|(id, model)| {
         let rooms = &job.context.rooms;
         rooms.quoted.take(&id, (peer, model), clock::unix_ms())
     });
-    job.run(bytes, prices).await;
+    job.run(bytes, bound).await;
 }
 
 #[derive(Debug)]
@@ -191,7 +191,7 @@ struct Job {
 }
 
 impl Job {
-    async fn run(mut self, bytes: Bytes, quoted: Option<Prices>) {
+    async fn run(mut self, bytes: Bytes, quoted: Option<Bound>) {
         let mut off_told = false;
         let mut event = Event::Open {
             from: self.peer,

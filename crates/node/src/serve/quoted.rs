@@ -1,11 +1,14 @@
-//! Quotes that were given and still bind: their prices, by their names.
+//! Quotes that were given and still bind: what they bind to, by their names.
 
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use protocol::{ModelDigest, PeerId, price::Prices, quote::QUOTE_ID};
+use protocol::{
+    ModelDigest, PeerId,
+    quote::{Bound, QUOTE_ID},
+};
 
 /// Quotes in force at once. A quote lives for seconds, and who asks for them is held to a rate.
 const MAX_QUOTED: usize = 4096;
@@ -15,7 +18,7 @@ const MAX_QUOTED: usize = 4096;
 struct Promised {
     peer: PeerId,
     model: ModelDigest,
-    prices: Prices,
+    bound: Bound,
     until_ms: u64,
 }
 
@@ -31,7 +34,7 @@ impl Quoted {
         &self,
         id: [u8; QUOTE_ID],
         (peer, model): (PeerId, ModelDigest),
-        prices: Prices,
+        bound: Bound,
         (until_ms, now_ms): (u64, u64),
     ) -> bool {
         let mut by_id = self.by_id();
@@ -46,20 +49,20 @@ impl Quoted {
             Promised {
                 peer,
                 model,
-                prices,
+                bound,
                 until_ms,
             },
         );
         true
     }
 
-    /// The prices that bind a job of this peer, which names a quote. A quote serves one job.
+    /// What binds a job of this peer, which names a quote. A quote serves one job.
     pub(super) fn take(
         &self,
         id: &[u8; QUOTE_ID],
         (peer, model): (PeerId, ModelDigest),
         now_ms: u64,
-    ) -> Option<Prices> {
+    ) -> Option<Bound> {
         let mut by_id = self.by_id();
         let promised = by_id.get(id).copied()?;
         let binds = promised.peer == peer && promised.model == model && promised.until_ms > now_ms;
@@ -67,7 +70,7 @@ impl Quoted {
             return None;
         }
         by_id.remove(id);
-        Some(promised.prices)
+        Some(promised.bound)
     }
 
     fn by_id(&self) -> MutexGuard<'_, BTreeMap<[u8; QUOTE_ID], Promised>> {
@@ -77,7 +80,10 @@ impl Quoted {
 
 #[cfg(test)]
 mod tests {
-    use protocol::{Signer, price::Price};
+    use protocol::{
+        Signer,
+        price::{Price, Prices},
+    };
 
     use super::*;
 
@@ -93,7 +99,8 @@ mod tests {
             output: Price::new(7),
             ..Prices::FREE
         };
-        assert!(quoted.keep([9; QUOTE_ID], (of(1), model), prices, (100, 0)));
+        let bound = Bound::from(prices);
+        assert!(quoted.keep([9; QUOTE_ID], (of(1), model), bound, (100, 0)));
         let take =
             |id: u8, peer: u8, model, now| quoted.take(&[id; QUOTE_ID], (of(peer), model), now);
         assert_eq!(take(8, 1, model, 50), None, "another name");
@@ -104,7 +111,7 @@ mod tests {
             "another model"
         );
         assert_eq!(take(9, 1, model, 100), None, "too late");
-        assert_eq!(take(9, 1, model, 50), Some(prices));
+        assert_eq!(take(9, 1, model, 50), Some(bound));
         assert_eq!(take(9, 1, model, 50), None, "a second time");
     }
 
@@ -118,9 +125,19 @@ mod tests {
             id
         };
         for n in 0..MAX_QUOTED {
-            assert!(quoted.keep(id(n), (of(1), model), Prices::FREE, (100, 0)));
+            assert!(quoted.keep(id(n), (of(1), model), Prices::FREE.into(), (100, 0)));
         }
-        assert!(!quoted.keep(id(MAX_QUOTED), (of(1), model), Prices::FREE, (100, 50)));
-        assert!(quoted.keep(id(MAX_QUOTED), (of(1), model), Prices::FREE, (200, 100)));
+        assert!(!quoted.keep(
+            id(MAX_QUOTED),
+            (of(1), model),
+            Prices::FREE.into(),
+            (100, 50)
+        ));
+        assert!(quoted.keep(
+            id(MAX_QUOTED),
+            (of(1), model),
+            Prices::FREE.into(),
+            (200, 100)
+        ));
     }
 }

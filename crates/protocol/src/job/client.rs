@@ -61,7 +61,7 @@ use super::{CloseWhy, Finish};
 use crate::{
     JobId, ModelRef, PeerId, Signer,
     frame::{Frame, Grammar, Phase, Sampling, Signed, TokenLogprobs},
-    price::{Prices, Totals},
+    price::{Terms, Totals},
     quote::QUOTE_ID,
     receipt::SignedReceipt,
     voucher::{Address, B256, Checked, Reservation, Unchecked, Vault, Voucher},
@@ -119,11 +119,11 @@ pub struct Candidate {
     pub ctx_max: u32,
     /// Output tokens it gives at most.
     pub out_max: u32,
-    /// What it asks.
-    pub prices: Prices,
+    /// What it asks, and what of the input its quote counts as cached.
+    pub terms: Terms,
     /// Whom and where to pay. Without it, who asks for money is not asked.
     pub pay_to: Option<PayTo>,
-    /// The quote that binds it to these prices, if it gave one just now.
+    /// The quote that binds it to these terms, if it gave one just now.
     pub quote_id: Option<[u8; QUOTE_ID]>,
     /// By when, after it accepted, its first token is here in nineteen of twenty cases; `None`: not known, and it is not
     /// hedged against.
@@ -164,8 +164,8 @@ pub enum Event {
     Quoted {
         /// Whose.
         attempt: AttemptId,
-        /// The prices it binds to.
-        prices: Prices,
+        /// What it binds to.
+        terms: Terms,
         /// Its name.
         quote_id: [u8; QUOTE_ID],
     },
@@ -248,8 +248,8 @@ pub enum Event {
 /// A quote that was given beforehand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quoted {
-    /// The prices it binds to.
-    pub prices: Prices,
+    /// What it binds to.
+    pub terms: Terms,
     /// Its name.
     pub quote_id: [u8; QUOTE_ID],
     /// Jobs in front of the next one.

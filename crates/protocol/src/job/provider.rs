@@ -53,6 +53,7 @@ use crate::{
     JobId, ModelDigest, PeerId, Signer,
     frame::{Frame, Grammar, Refuse, RefuseCode, Sampling, TokenLogprobs},
     price::{Prices, Totals},
+    quote::Bound,
     receipt::SignedReceipt,
     voucher::{Checked, Reservation, VOUCHER_BYTES, Voucher},
 };
@@ -154,8 +155,8 @@ pub enum Event {
         bytes: Bytes,
         /// Whether this peer is served.
         welcome: Welcome,
-        /// The prices of the quote that the frame names by [`quote_of`], while they bind us; `None`: no such quote.
-        quoted: Option<Prices>,
+        /// What the quote that the frame names by [`quote_of`] binds us to, while it does; `None`: no such quote.
+        quoted: Option<Bound>,
     },
     /// Answer to [`Action::Admit`]: nothing speaks against the payer, and his voucher is on disk.
     Admitted {

@@ -122,10 +122,11 @@ fn a_refusal_goes_to_the_next_and_never_back() {
 fn who_asks_for_money_or_has_too_little_context_is_not_asked() {
     let mut client = client(Local::Never);
     let dear = Candidate {
-        prices: Prices {
+        terms: Prices {
             output: Price::new(1),
             ..Prices::FREE
-        },
+        }
+        .into(),
         ..candidate(1)
     };
     let small = Candidate {

@@ -26,7 +26,7 @@ pub(crate) fn candidate(number: u8) -> Candidate {
         peer: peer(number),
         ctx_max: 100,
         out_max: 50,
-        prices: Prices::FREE,
+        terms: Prices::FREE.into(),
         pay_to: None,
         quote_id: None,
         first_token_p95_ms: None,

@@ -7,6 +7,7 @@
 )]
 
 mod asking;
+mod cached;
 mod desk;
 mod line;
 mod payer;

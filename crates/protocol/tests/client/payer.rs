@@ -44,7 +44,7 @@ pub(crate) fn candidate(number: u8) -> Candidate {
     Candidate {
         ctx_max: 20_000,
         out_max: 500,
-        prices: prices(),
+        terms: prices().into(),
         pay_to: Some(PayTo {
             vault: Vault::new(31_337, Address::repeat_byte(0xee)),
             payee: PAYEE,

@@ -84,10 +84,11 @@ fn a_quote_is_asked_for_where_there_is_none_and_must_not_be_dearer() {
     ));
     let quoted = |input: u128| Event::Quoted {
         attempt: 0,
-        prices: Prices {
+        terms: Prices {
             input: Price::new(input),
             ..prices()
-        },
+        }
+        .into(),
         quote_id: QUOTE,
     };
     let actions = payer.step(quoted(3_000_001), 1);

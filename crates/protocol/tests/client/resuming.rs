@@ -334,7 +334,7 @@ fn there(number: u8, output: u128, queue_pos: u32) -> Event {
         ..Prices::FREE
     };
     let quote = Quoted {
-        prices,
+        terms: prices.into(),
         quote_id: [number; 16],
         queue_pos,
     };

@@ -6,6 +6,7 @@
     clippy::wildcard_enum_match_arm
 )]
 
+mod cached;
 mod desk;
 mod line;
 mod opening;

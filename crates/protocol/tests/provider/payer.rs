@@ -8,6 +8,7 @@ use protocol::{
         Action, Charging, Config, Event, Provider, Recorded, Room, Served, Standing, Welcome,
     },
     price::{Price, Prices, Totals, due},
+    quote::Bound,
     receipt::work_of_job,
     tokens,
     voucher::{
@@ -120,7 +121,7 @@ pub(crate) fn paid_open(n_in: u32) -> Open {
     }
 }
 
-pub(crate) fn opened(open: Open, quoted: Option<Prices>) -> (Event, JobId) {
+pub(crate) fn opened(open: Open, quoted: Option<Bound>) -> (Event, JobId) {
     let bytes = Frame::Open(Box::new(open)).to_bytes();
     let job = JobId::new(*blake3::hash(&bytes).as_bytes());
     let event = Event::Open {
@@ -155,7 +156,7 @@ pub(crate) fn standing(paid: u128) -> Standing {
 /// A provider whose client said what it wants and nothing else.
 pub(crate) fn waiting(n_in: u32) -> (Provider, JobId) {
     let mut provider = Provider::new(charging(), false, at(0));
-    let (open, job) = opened(paid_open(n_in), Some(prices()));
+    let (open, job) = opened(paid_open(n_in), Some(prices().into()));
     assert_eq!(provider.step(open, at(0)), []);
     (provider, job)
 }

@@ -66,7 +66,7 @@ fn the_quote_binds_the_prices_and_nothing_else_does() {
     assert_eq!(quote_of(&bytes), Some((QUOTE, MODEL)));
     // What was quoted for nothing costs nothing, whatever is asked by now.
     let mut provider = Provider::new(charging(), false, at(0));
-    let (open, _) = opened(paid_open(3), Some(Prices::FREE));
+    let (open, _) = opened(paid_open(3), Some(Prices::FREE.into()));
     provider.step(open, at(0));
     let actions = provider.step(Event::Room(Room::Free), at(0));
     assert!(matches!(
@@ -125,7 +125,7 @@ fn a_payer_in_line_is_asked_for_nothing_and_one_who_can_no_longer_pay_leaves_it(
             may_wait: true,
             ..paid_open(3)
         };
-        let (open, job) = opened(open, Some(prices()));
+        let (open, job) = opened(open, Some(prices().into()));
         provider.step(open, at(0));
         provider.step(Payer::honest().pay(100, work_of_job(&job)), at(1));
         let admitted = Event::Admitted {

@@ -395,7 +395,9 @@ fn candidate(scene: &Scene, peer: usize) -> Candidate {
         peer: signer(peer).peer_id(),
         ctx_max: CONTEXT,
         out_max: scene.peers[peer].out_max,
-        prices: scene.money.map_or(Prices::FREE, |money| money.prices()),
+        terms: (scene.money)
+            .map_or(Prices::FREE, |money| money.prices())
+            .into(),
         pay_to: scene.money.map(|_| pay_to(peer)),
         quote_id: None,
         first_token_p95_ms: scene.peers[peer].first_token_p95_ms,

@@ -9,7 +9,7 @@ use super::{Lie, PayTo};
 use crate::{
     Clock, JobId,
     frame::{Accept, Signed},
-    price::{self, Prices, Totals},
+    price::{Terms, Totals},
     receipt::{work_of, work_of_job},
     voucher::{
         B256, Unchecked, Voucher,
@@ -34,13 +34,13 @@ pub(super) struct Due {
 pub(super) struct Bill {
     pub(super) job: JobId,
     pub(super) pay_to: PayTo,
-    prices: Prices,
+    terms: Terms,
     n_in: u32,
     chunk: u32,
     stride: u32,
     /// Whether the job was asked for fewer tokens than wanted, since more would cost too much.
     pub(super) capped: bool,
-    /// What vouchers cover, those being signed included.
+    /// What vouchers cover, those being signed included; the input with what of it counts as cached.
     input: u32,
     output: u32,
     promised: u128,
@@ -56,11 +56,11 @@ pub(super) struct Bill {
 }
 
 impl Bill {
-    pub(super) fn new(job: &JobId, pay_to: PayTo, prices: Prices, n_in: u32, capped: bool) -> Self {
+    pub(super) fn new(job: &JobId, pay_to: PayTo, terms: Terms, n_in: u32, capped: bool) -> Self {
         Self {
             job: *job,
             pay_to,
-            prices,
+            terms,
             n_in,
             chunk: 0,
             stride: u32::MAX,
@@ -120,11 +120,7 @@ impl Bill {
 
     /// The tokens that are paid for.
     pub(super) fn totals(&self) -> Totals {
-        Totals {
-            input: u64::from(self.input),
-            cached: 0,
-            output: u64::from(self.output),
-        }
+        self.terms.totals(self.input, self.output)
     }
 
     /// What is to be paid now, `count` output tokens being here.
@@ -156,7 +152,7 @@ impl Bill {
     }
 
     fn upto(&self, input: u32, output: u32) -> Due {
-        let sum = price::due_for(&self.prices, input, output);
+        let sum = self.terms.due(input, output);
         Due {
             input,
             output,
@@ -174,6 +170,8 @@ impl Bill {
 
     /// The most that the job may still come to cost, if it gives so many tokens.
     pub(super) fn could_cost(&self, max_out: u32) -> u128 {
-        price::due_for(&self.prices, self.n_in, max_out).saturating_sub(self.promised)
+        self.terms
+            .due(self.n_in, max_out)
+            .saturating_sub(self.promised)
     }
 }

@@ -143,6 +143,14 @@ pub enum Lie {
         /// The provider's.
         got: u32,
     },
+    /// Other tokens counted as cached than its quote said.
+    #[error("{got} input tokens were counted as cached where {expected} were quoted")]
+    WrongCached {
+        /// What the quote comes to.
+        expected: u64,
+        /// The provider's count.
+        got: u64,
+    },
     /// A signature does not hold, or what is signed cannot be read.
     #[error("what the peer signed does not hold: {0}")]
     BadSignature(crate::receipt::ReceiptError),

@@ -305,7 +305,7 @@ impl Client {
             candidate: candidate.clone(),
             wants_quote: kept.is_none()
                 && candidate.quote_id.is_none()
-                && !candidate.prices.is_free(),
+                && !candidate.terms.prices.is_free(),
         });
         let phase = if kept.is_some() {
             AnswerPhase::Resuming

@@ -268,9 +268,9 @@ impl Client {
             Event::Sounded { peer, quote } => self.seats.sounded(&peer, quote, now.mono_ms),
             Event::Quoted {
                 attempt,
-                prices,
+                terms,
                 quote_id,
-            } => self.quoted(attempt, (prices, quote_id), now, out),
+            } => self.quoted(attempt, (terms, quote_id), now, out),
             Event::Promised { promise, voucher } => self.promised(promise, voucher, now, out),
             Event::Reserved {
                 promise,

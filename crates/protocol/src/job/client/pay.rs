@@ -12,7 +12,7 @@ use crate::{
     Clock, JobId,
     frame::{CancelReason, Frame, Pay, Reserve, Reserved},
     job::ACCEPT_MS,
-    price::{self, Prices},
+    price::{self, Terms},
     quote::QUOTE_ID,
     voucher::{Checked, Reservation, Voucher},
 };
@@ -25,7 +25,7 @@ impl Client {
     pub(super) fn quoted(
         &mut self,
         id: AttemptId,
-        (prices, quote_id): (Prices, [u8; QUOTE_ID]),
+        (terms, quote_id): (Terms, [u8; QUOTE_ID]),
         now: Clock,
         out: &mut Vec<Action>,
     ) {
@@ -33,10 +33,10 @@ impl Client {
         let State::Connecting { candidate, .. } = &mut self.attempts[at].state else {
             return;
         };
-        if prices.exceed(&candidate.prices) {
+        if terms.prices.exceed(&candidate.terms.prices) {
             return self.end(at, AttemptEnd::Dearer, Parting::Close, now, out);
         }
-        (candidate.prices, candidate.quote_id) = (prices, Some(quote_id));
+        (candidate.terms, candidate.quote_id) = (terms, Some(quote_id));
     }
 
     /// Base units that may still be promised for this answer.
@@ -48,17 +48,17 @@ impl Client {
 
     /// How many of the tokens wanted of a candidate are asked for. Fewer where the person wants to pay no more.
     pub(super) fn affordable(&self, candidate: &Candidate, wanted: u32) -> Result<u32, AttemptEnd> {
-        if candidate.prices.is_free() {
+        if candidate.terms.prices.is_free() {
             return Ok(wanted);
         }
         if candidate.quote_id.is_none() {
             return Err(AttemptEnd::NoQuote);
         }
         let (n_in, most) = (self.n_in() as u32, self.purse());
-        match price::output_for(&candidate.prices, n_in, most, wanted) {
+        match candidate.terms.output_for(n_in, most, wanted) {
             Some(tokens) if tokens > 0 => Ok(tokens),
             Some(_) | None => Err(AttemptEnd::TooDear {
-                least: price::due_for(&candidate.prices, n_in, 1),
+                least: candidate.terms.due(n_in, 1),
                 most,
             }),
         }
@@ -68,8 +68,8 @@ impl Client {
     pub(super) fn bill(&self, candidate: &Candidate, job: &JobId, capped: bool) -> Option<Bill> {
         let pay_to = candidate.pay_to.clone()?;
         let n_in = self.n_in() as u32;
-        (!candidate.prices.is_free())
-            .then(|| Bill::new(job, pay_to, candidate.prices, n_in, capped))
+        (!candidate.terms.prices.is_free())
+            .then(|| Bill::new(job, pay_to, candidate.terms, n_in, capped))
     }
 
     /// Has the voucher signed that belongs to the job's first frame. It promises no more than stands already.

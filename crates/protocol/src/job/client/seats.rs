@@ -122,7 +122,7 @@ impl Seats {
             if known || self.0.len() >= MAX_CANDIDATES {
                 continue;
             }
-            let state = if candidate.prices.is_free() || candidate.pay_to.is_some() {
+            let state = if candidate.terms.prices.is_free() || candidate.pay_to.is_some() {
                 SeatState::Fresh
             } else {
                 SeatState::Out
@@ -159,14 +159,14 @@ impl Seats {
         let Some(seat) = seat.filter(|seat| seat.state == SeatState::Fresh) else {
             return;
         };
-        if quoted.prices.exceed(&seat.candidate.prices) {
+        if quoted.terms.prices.exceed(&seat.candidate.terms.prices) {
             seat.state = SeatState::Out;
             return;
         }
-        if !quoted.prices.is_free() {
+        if !quoted.terms.prices.is_free() {
             seat.candidate.quote_id = Some(quoted.quote_id);
         }
-        (seat.candidate.prices, seat.quoted_ms) = (quoted.prices, now_ms);
+        (seat.candidate.terms, seat.quoted_ms) = (quoted.terms, now_ms);
         seat.sounded = Some(Sounded {
             asked_ms: now_ms,
             answer: Some(quoted.queue_pos),

@@ -372,18 +372,26 @@ impl Span {
                 got: totals.output,
             });
         }
-        // Before the first token a provider may have read a part only; cached tokens come with quotes.
-        let input = u64::from(self.n_in);
-        if totals.cached != 0 || totals.input > input || (self.count > 0 && totals.input != input) {
+        // Before the first token a provider may have read a part only.
+        let read = totals.input.saturating_add(totals.cached);
+        let read = u32::try_from(read).unwrap_or(u32::MAX);
+        if read > self.n_in || (self.count > 0 && read != self.n_in) {
             return Err(Lie::WrongInput {
                 expected: self.n_in,
-                got: totals.input.min(u32::MAX.into()) as u32,
+                got: read,
+            });
+        }
+        let expected = self.candidate.terms.totals(read, self.count).cached;
+        if totals.cached != expected {
+            return Err(Lie::WrongCached {
+                expected,
+                got: totals.cached,
             });
         }
         if *h != self.h {
             return Err(Lie::BrokenChain);
         }
-        match price::due(&self.candidate.prices, totals) {
+        match price::due(&self.candidate.terms.prices, totals) {
             Some(expected) if expected != due => Err(Lie::WrongDue { expected, got: due }),
             None => Err(Lie::WrongDue {
                 expected: u128::MAX,

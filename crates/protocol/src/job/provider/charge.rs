@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::{
     Clock, JobId,
     frame::RefuseCode,
-    price::{self, Prices},
+    price::Terms,
     receipt::work_of_job,
     voucher::{
         Address, B256, Checked, Reservation, VOUCHER_BYTES, Vault, Voucher, VoucherError,
@@ -118,7 +118,7 @@ impl Payer {
 #[derive(Debug)]
 pub(super) struct Charge {
     charging: Charging,
-    prices: Prices,
+    terms: Terms,
     payer: Payer,
     standing: Standing,
     /// What the payer's credit lacks; judged when the standing changes.
@@ -137,7 +137,7 @@ pub(super) struct Charge {
 impl Charge {
     pub(super) fn new(
         charging: Charging,
-        prices: Prices,
+        terms: Terms,
         payer: Payer,
         job: &JobId,
         (standing, last_held): (Standing, Option<[u8; VOUCHER_BYTES]>),
@@ -145,7 +145,7 @@ impl Charge {
     ) -> Result<Self, Declined> {
         let mut charge = Self {
             charging,
-            prices,
+            terms,
             payer,
             standing,
             lacks: None,
@@ -171,7 +171,7 @@ impl Charge {
             costs,
             ..
         } = &standing;
-        self.lacks = lacks(&self.prices, signer, debt, costs, now.unix_ms / 1000)?;
+        self.lacks = lacks(&self.terms.prices, signer, debt, costs, now.unix_ms / 1000)?;
         if self.lacks.is_none() {
             (self.asked, self.held) = (false, false);
         }
@@ -231,7 +231,7 @@ impl Charge {
             .charging
             .stream_window
             .saturating_sub(self.standing.elsewhere);
-        match price::output_for(&self.prices, n_in, self.standing.paid, max_out) {
+        match (self.terms).output_for(n_in, self.standing.paid, max_out) {
             Some(paid) => paid.saturating_add(window).min(max_out),
             None => 0,
         }
@@ -239,8 +239,8 @@ impl Charge {
 
     /// Output tokens that no voucher covers.
     pub(super) fn unvouchered(&self, n_in: u32, written: u32) -> u32 {
-        price::output_for(&self.prices, n_in, self.standing.paid, written)
-            .map_or(written, |paid| written - paid)
+        let paid = (self.terms).output_for(n_in, self.standing.paid, written);
+        paid.map_or(written, |paid| written - paid)
     }
 
     /// What is missing before a job that has read and written so much goes on.
@@ -250,7 +250,7 @@ impl Charge {
         }
         let paid_for = if read < n_in && written == 0 {
             let next = read.saturating_add(PREFILL_STEP).min(n_in);
-            price::due_for(&self.prices, next, 0) <= self.standing.paid
+            self.terms.due(next, 0) <= self.standing.paid
         } else {
             written < self.output_limit(n_in, max_out)
         };

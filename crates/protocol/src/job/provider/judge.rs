@@ -8,8 +8,8 @@ use crate::{
     Clock, JobId, MAX_CLOCK_SKEW_MS, ModelDigest, PeerId,
     frame::{Cap, Frame, Grammar, GrammarKind, MAX_LOGPROBS, Open, RefuseCode, Sampling},
     job::{MAX_EXPIRY_MS, MAX_JOB_MS},
-    price::Prices,
-    quote::QUOTE_ID,
+    price::{Prices, Terms},
+    quote::{Bound, QUOTE_ID},
     tokens::{self, TokensError},
 };
 
@@ -24,6 +24,7 @@ pub(super) struct Taken {
     pub(super) job: JobId,
     pub(super) client: PeerId,
     pub(super) served: Served,
+    pub(super) terms: Terms,
     pub(super) nonce: [u8; 32],
     pub(super) expires_unix_ms: u64,
     pub(super) prompt: Vec<u32>,
@@ -68,8 +69,8 @@ pub(super) struct Opened<'a> {
     pub(super) from: PeerId,
     pub(super) bytes: &'a Bytes,
     pub(super) welcome: Welcome,
-    /// The prices of the quote that the frame names.
-    pub(super) quoted: Option<Prices>,
+    /// What the quote that the frame names binds to.
+    pub(super) quoted: Option<Bound>,
 }
 
 /// Asks all questions about a first frame.
@@ -86,19 +87,18 @@ pub(super) fn judge(config: &Config, opened: Opened<'_>, now: Clock) -> Result<T
     in_time(&open, now)?;
     let nonce = new_job(&open)?;
     let served = model(&open, config)?;
-    let prices = prices(served, quoted)?;
+    let bound = bound(served, quoted)?;
     let sampling = sampling(&open)?;
     let grammar = grammar(&open)?;
     let logprobs = logprobs(&open)?;
     let (prompt, resume) = input(&open, served)?;
+    begins(&bound, &prompt, &resume)?;
     let max_out = limit(&open, config, served, prompt.len() + resume.len())?;
     Ok(Taken {
         job: JobId::new(*blake3::hash(bytes).as_bytes()),
         client: from,
-        served: Served {
-            prices,
-            ..served.clone()
-        },
+        served: served.clone(),
+        terms: bound.terms,
         nonce,
         expires_unix_ms: open.expires_unix_ms,
         prompt,
@@ -189,12 +189,23 @@ fn model<'a>(open: &Open, config: &'a Config) -> Result<&'a Served, Refusal> {
         .ok_or_else(|| RefuseCode::ModelUnknown.into())
 }
 
-/// The prices that hold for the job: those of its quote. Nobody is bound to what an offer asked.
-fn prices(served: &Served, quoted: Option<Prices>) -> Result<Prices, Refusal> {
+/// What holds for the job: its quote. Nobody is bound to what an offer asked.
+fn bound(served: &Served, quoted: Option<Bound>) -> Result<Bound, Refusal> {
     match quoted {
-        Some(prices) => Ok(prices),
-        None if served.prices.is_free() => Ok(Prices::FREE),
+        Some(bound) => Ok(bound),
+        None if served.prices.is_free() => Ok(Prices::FREE.into()),
         None => Err(RefuseCode::QuoteUnknown.into()),
+    }
+}
+
+/// What counts as cached is what the quote was asked for. Another input would be computed at the price of the cache.
+fn begins(bound: &Bound, prompt: &[u32], resume: &[u32]) -> Result<(), Refusal> {
+    match &bound.prefix {
+        Some(prefix) if !prefix.begins(prompt.iter().chain(resume)) => Err(Refusal(
+            RefuseCode::QuoteUnknown,
+            "the quote is for another input".into(),
+        )),
+        Some(_) | None => Ok(()),
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
     Clock, JobId, PeerId,
     frame::{Frame, MAX_OPEN, Phase, Pong, RefuseCode, open_frame_ms},
     job::{CloseWhy, Finish},
-    price::Prices,
+    quote::Bound,
     receipt::SignedReceipt,
 };
 
@@ -259,7 +259,7 @@ impl Provider {
         &mut self,
         from: PeerId,
         bytes: &Bytes,
-        (welcome, quoted): (Welcome, Option<Prices>),
+        (welcome, quoted): (Welcome, Option<Bound>),
         now: Clock,
         out: &mut Vec<Action>,
     ) {
@@ -273,9 +273,7 @@ impl Provider {
             quoted,
         };
         match judge(&self.config, opened, now) {
-            Ok(taken) if taken.served.prices.is_free() => {
-                self.seek(Box::new(taken), None, now, out)
-            }
+            Ok(taken) if taken.terms.prices.is_free() => self.seek(Box::new(taken), None, now, out),
             Ok(taken) => self.wait_for_voucher(Box::new(taken), now),
             Err(Refusal(code, msg)) => self.refuse(code, &msg, out),
         }

@@ -106,8 +106,7 @@ impl Provider {
                 .clone()
                 .ok_or_else(unasked)
                 .and_then(|charging: Charging| {
-                    let prices = taken.served.prices;
-                    Charge::new(charging, prices, *payer, &taken.job, standing, now)
+                    Charge::new(charging, taken.terms, *payer, &taken.job, standing, now)
                 });
         match charge {
             Ok(charge) => self.seek(taken, Some(Box::new(charge)), now, out),

@@ -10,7 +10,7 @@ use crate::{
         TokenLogprobs, Tokens,
     },
     job::{Finish, HEARTBEAT_BEFORE_MS, HEARTBEAT_DECODE_MS},
-    price::{self, Totals},
+    price::{Terms, Totals},
     receipt::{
         Checkpoint, Receipt, SAMPLER, SEED_FROM_JOB, SignedReceipt, prompt_hash, seed_of, work_of,
     },
@@ -34,6 +34,7 @@ pub(super) struct Run {
     pub(super) job: JobId,
     pub(super) client: PeerId,
     served: Served,
+    terms: Terms,
     pub(super) max_out: u32,
     pub(super) n_in: u32,
     first_index: u32,
@@ -53,7 +54,7 @@ pub(super) struct Run {
     sent: u32,
     /// When the oldest one that was not must go.
     flush_at: Option<u64>,
-    /// Input tokens that were computed, and how many of them the client was told of.
+    /// Input tokens that were computed or found in the cache, and how many of them the client was told of.
     pub(super) read: u32,
     told_read: u32,
     /// Tokens that the last checkpoint covers, and when it was.
@@ -136,6 +137,7 @@ impl Run {
             over: None,
             failed: None,
             served: taken.served,
+            terms: taken.terms,
         }
     }
 
@@ -463,16 +465,12 @@ impl Run {
     }
 
     pub(super) fn totals(&self) -> Totals {
-        Totals {
-            input: u64::from(self.read),
-            cached: 0,
-            output: u64::from(self.sent),
-        }
+        self.terms.totals(self.read, self.sent)
     }
 
     /// Prices are bounded by their 16 bytes and tokens by the context, so a sum past 128 bits is a price nobody can
     /// pay: it is then stated as the largest there is, which no client signs.
     fn due(&self) -> u128 {
-        price::due_for(&self.served.prices, self.read, self.sent)
+        self.terms.due(self.read, self.sent)
     }
 }

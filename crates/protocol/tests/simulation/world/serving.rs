@@ -41,7 +41,7 @@ impl World {
             return self.provider_step(number, provider::Event::Resumed { from, bytes });
         }
         let number = self.new_job(id, peer);
-        let quoted = self.scene.money.map(|money| money.prices());
+        let quoted = self.scene.money.map(|money| money.prices().into());
         self.provider_step(
             number,
             provider::Event::Open {

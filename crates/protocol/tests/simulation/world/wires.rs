@@ -32,7 +32,7 @@ impl World {
             if let (Some(money), true) = (self.scene.money, wants_quote) {
                 let quoted = client::Event::Quoted {
                     attempt,
-                    prices: money.prices(),
+                    terms: money.prices().into(),
                     quote_id: [8; 16],
                 };
                 self.after(2 * latency, Event::Client(quoted));
@@ -73,10 +73,9 @@ impl World {
             return;
         }
         let quote = client::Quoted {
-            prices: self
-                .scene
-                .money
-                .map_or(Prices::FREE, |money| money.prices()),
+            terms: (self.scene.money)
+                .map_or(Prices::FREE, |money| money.prices())
+                .into(),
             quote_id: [8; 16],
             queue_pos: 0,
         };

@@ -610,6 +610,8 @@ export type Money = {
 	price: string | null,
 	/**  The least that is asked where the median is taken. */
 	floor: string | null,
+	/**  What a token in the cache costs, in percent of one that is read; null is a tenth. */
+	cached: number | null,
 	/**  The most that may be spent in a day. */
 	daily: string | null,
 	/**  The most that one chat may cost. */
@@ -889,6 +891,8 @@ export type Receipt = {
 	model: string,
 	modelDigest: string,
 	tokensIn: number,
+	/**  Those of them that were in the cache. */
+	tokensCached: number,
 	tokensOut: number,
 	finish: string,
 	atMs: number,
@@ -1032,6 +1036,8 @@ export type Span = {
 	why: MoveReason | null,
 	/**  What was paid for it, in base units; null where it cost nothing. */
 	paid?: string | null,
+	/**  Tokens of the question that were in the peer's cache; null where there were none. */
+	cached?: number | null,
 };
 
 /**  A first deposit that was signed here and waits for somebody to bring it. */

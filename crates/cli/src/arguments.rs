@@ -145,7 +145,8 @@ Examples:
   decentralgpt models price                            what is asked now, model by model
   decentralgpt models price ID 12.5                    your own figure for this model
   decentralgpt models price ID --median --floor 0.1    the median of others' offers, and never below 0.1
-  decentralgpt models price ID --as-all                as for all models";
+  decentralgpt models price ID --as-all                as for all models
+  decentralgpt models price --cached 25                what was read before costs a quarter of reading it";
 
 const CAP_EXAMPLES: &str = "\
 Examples:
@@ -197,6 +198,9 @@ pub(crate) enum Models {
         /// What is set for all models
         #[arg(long, requires = "id")]
         as_all: bool,
+        /// For all models: what a token in the cache costs, in percent of one that is read
+        #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(0..=100))]
+        cached: Option<u32>,
         #[command(flatten)]
         listing: Listing,
     },

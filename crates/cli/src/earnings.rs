@@ -218,7 +218,13 @@ fn told(row: &EarningView, name: String, unit: &str, currency: Option<&str>) -> 
             1 => "1 job".to_owned(),
             jobs => format!("{jobs} jobs"),
         },
-        format!("{} in, {} out", row.tokens_in, row.tokens_out),
+        match row.tokens_cached {
+            0 => format!("{} in, {} out", row.tokens_in, row.tokens_out),
+            cached => format!(
+                "{} in ({cached} from the cache), {} out",
+                row.tokens_in, row.tokens_out
+            ),
+        },
         format!("{}{unit}", tokens(&row.earned)),
         row.state
             .and_then(|state| serde_json::to_value(state).ok())
@@ -312,6 +318,7 @@ mod tests {
             device: None,
             jobs: 3,
             tokens_in: 5,
+            tokens_cached: 0,
             tokens_out: 8,
             earned: "1500000000000000000".to_owned(),
             energy_kwh,

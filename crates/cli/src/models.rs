@@ -47,6 +47,7 @@ pub(crate) async fn models(
             median,
             floor,
             as_all,
+            cached,
             listing,
         } => {
             let set = prices::Set {
@@ -54,6 +55,7 @@ pub(crate) async fn models(
                 median,
                 floor,
                 as_all,
+                cached,
             };
             prices::prices(core, id, set, listing, output).await
         }

@@ -19,6 +19,8 @@ pub(crate) struct Set {
     pub(crate) median: bool,
     pub(crate) floor: Option<String>,
     pub(crate) as_all: bool,
+    /// For all models: percent of what reading costs.
+    pub(crate) cached: Option<u32>,
 }
 
 pub(crate) async fn prices(
@@ -28,6 +30,11 @@ pub(crate) async fn prices(
     how: Listing,
     output: &mut Output,
 ) -> Result<(), Failure> {
+    if let Some(percent) = set.cached {
+        let mut settings = core.client.settings_get().await?;
+        settings.money.cached = Some(percent);
+        core.client.settings_set(settings).await?;
+    }
     if let Some(id) = &id {
         known(core, id).await?;
         change(core, id, set).await?;
@@ -65,6 +72,7 @@ pub(crate) async fn prices(
                 price.model.clone(),
                 format!("{} per million tokens written", tokens(&price.output)),
                 format!("{} read", tokens(&price.input)),
+                format!("{} from the cache", tokens(&price.cached)),
                 from,
             ]
         })

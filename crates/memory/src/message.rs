@@ -152,6 +152,9 @@ pub struct Span {
     /// What was paid for it, in base units; none where it cost nothing. Digits, since a sum does not fit a number of JSON.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paid: Option<String>,
+    /// Tokens of the prompt that were in the peer's cache, as its receipt says; none where there were none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cached: Option<u64>,
 }
 
 /// What was counted and timed while an answer was made.

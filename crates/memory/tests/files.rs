@@ -39,6 +39,7 @@ async fn written(path: &Path) -> (ChatId, MessageId) {
         receipt: Some("ab".into()),
         why: None,
         paid: None,
+        cached: None,
     }];
     memory
         .finish(

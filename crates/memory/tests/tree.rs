@@ -161,6 +161,7 @@ async fn an_answer_keeps_where_it_was_computed_and_what_was_counted() {
             receipt: Some("ff".into()),
             why: None,
             paid: None,
+            cached: Some(7),
         },
         Span {
             from_index: 40,
@@ -168,6 +169,7 @@ async fn an_answer_keeps_where_it_was_computed_and_what_was_counted() {
             receipt: None,
             why: Some("gone".into()),
             paid: None,
+            cached: None,
         },
     ];
     memory.set_spans(reply.id, spans.clone()).await.unwrap();

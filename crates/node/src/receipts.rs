@@ -72,6 +72,8 @@ pub struct Receipt {
     pub model_digest: String,
     /// Prompt tokens.
     pub tokens_in: u64,
+    /// Those of them that were in the provider's cache.
+    pub tokens_cached: u64,
     /// Tokens written.
     pub tokens_out: u64,
     /// Why it ended.
@@ -222,6 +224,7 @@ fn open(stored: ledger::Receipt) -> Result<Receipt, NodeError> {
         model: stored.model,
         model_digest: content.model.to_string(),
         tokens_in: content.totals.input.saturating_add(content.totals.cached),
+        tokens_cached: content.totals.cached,
         tokens_out: content.totals.output,
         finish: content.finish.name().to_owned(),
         at_ms: stored.at_ms,

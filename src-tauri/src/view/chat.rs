@@ -42,6 +42,9 @@ pub(crate) struct Span {
     /// What was paid for it, in base units; null where it cost nothing.
     #[specta(optional, type = Option<String>)]
     pub paid: Option<String>,
+    /// Tokens of the question that were in the peer's cache; null where there were none.
+    #[specta(optional, type = Option<f64>)]
+    pub cached: Option<f64>,
 }
 
 /// Why an answer went on at another place.
@@ -308,6 +311,7 @@ impl From<node::Span> for Span {
             receipt: span.receipt,
             why: span.why.map(Into::into),
             paid: span.paid,
+            cached: span.cached.map(number),
         }
     }
 }

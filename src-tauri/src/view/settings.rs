@@ -56,6 +56,8 @@ pub(crate) struct Money {
     pub price: Option<String>,
     /// The least that is asked where the median is taken.
     pub floor: Option<String>,
+    /// What a token in the cache costs, in percent of one that is read; null is a tenth.
+    pub cached: Option<u32>,
     /// The most that may be spent in a day.
     pub daily: Option<String>,
     /// The most that one chat may cost.
@@ -230,6 +232,7 @@ impl From<settings::MoneySettings> for Money {
             mode: money.mode.into(),
             price: money.price,
             floor: money.floor,
+            cached: money.cached,
             daily: money.daily,
             chat: money.chat,
             lock: money.lock,
@@ -254,6 +257,7 @@ impl From<Money> for settings::MoneySettings {
             mode: money.mode.into(),
             price: money.price,
             floor: money.floor,
+            cached: money.cached,
             daily: money.daily,
             chat: money.chat,
             lock: money.lock,

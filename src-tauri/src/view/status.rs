@@ -184,6 +184,8 @@ pub(crate) struct Receipt {
     pub(crate) model: String,
     pub(crate) model_digest: String,
     pub tokens_in: f64,
+    /// Those of them that were in the cache.
+    pub tokens_cached: f64,
     pub tokens_out: f64,
     pub finish: String,
     pub at_ms: f64,
@@ -359,6 +361,7 @@ impl From<node::Receipt> for Receipt {
             model: receipt.model,
             model_digest: receipt.model_digest,
             tokens_in: number(receipt.tokens_in),
+            tokens_cached: number(receipt.tokens_cached),
             tokens_out: number(receipt.tokens_out),
             finish: receipt.finish,
             at_ms: number(receipt.at_ms),

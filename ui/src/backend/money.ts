@@ -96,6 +96,8 @@ export type MoneySettings = {
   price: Units | null;
   /** The least that is asked where the median is taken. */
   floor: Units | null;
+  /** What a token in the cache costs, in percent of one that is read; null is the core's own. */
+  cached: number | null;
   /** The most of a day; null is as much as was granted. */
   daily: Units | null;
   /** The most of a chat. */

@@ -252,6 +252,7 @@ export function receipt(job: string, now: number): Receipt {
     model: provider ? "SmolLM2 135M" : "Llama 3.3 70B",
     modelDigest: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
     tokensIn: 412,
+    tokensCached: 309,
     tokensOut: 96,
     finish: "stop",
     atMs: now - 3 * MINUTE,
@@ -322,5 +323,5 @@ export const SETTINGS: Settings = {
   relay: true,
   threads: null,
   closeToTray: null,
-  money: { network: null, mode: "free", price: null, floor: null, daily: null, chat: null, lock: null, tariff: null, worth: null, currency: null, watts: null, models: {}, caps: {} },
+  money: { network: null, mode: "free", price: null, floor: null, cached: null, daily: null, chat: null, lock: null, tariff: null, worth: null, currency: null, watts: null, models: {}, caps: {} },
 };

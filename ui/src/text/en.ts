@@ -129,6 +129,8 @@ export const en = {
     thoughtSome: "Thoughts",
     firstWord: (time: string) => `${time} to first word`,
     paid: "paid",
+    cached: (tokens: string) => `${tokens} from the cache`,
+    cachedHint: "So many tokens of the question were read by this peer before, and cost less.",
     receipt: "Receipt",
     receiptNumber: (n: number) => `Receipt ${n}`,
     branch: (n: number, all: number) => `${n} / ${all}`,

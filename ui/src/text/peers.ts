@@ -125,6 +125,7 @@ export const receipt = {
   model: "Model",
   digest: "Model digest",
   tokensIn: "Tokens read",
+  readAndCached: (all: string, cached: string) => `${all}, ${cached} of them from the cache`,
   tokensOut: "Tokens written",
   finish: "Ended by",
   when: "When",

@@ -5,6 +5,9 @@ use crate::cache::first_seen;
 use crate::families::Local;
 use std::collections::BTreeMap;
 
+/// What hashes of beginnings are derived by.
+const CONTEXT: &str = "engine tests";
+
 /// Pages of the pool under test.
 const PAGES: u64 = 12;
 
@@ -128,6 +131,23 @@ fn asker(index: usize) -> Asker {
     [Asker::OWNER, Asker::client([9; 32])][index]
 }
 
+/// A beginning, as a node that serves others names it.
+fn prefix(ids: &[u32]) -> Prefix {
+    let mut hasher = blake3::Hasher::new_derive_key(CONTEXT);
+    for id in ids {
+        hasher.update(&id.to_le_bytes());
+    }
+    Prefix {
+        tokens: ids.len() as u32,
+        hash: *hasher.finalize().as_bytes(),
+    }
+}
+
+fn by_hash(pool: &PagePool<HostPage>, who: usize, prefixes: &[Prefix]) -> Option<KnownPrefix> {
+    let hasher = blake3::Hasher::new_derive_key(CONTEXT);
+    pool.known(&asker(who), prefixes, &hasher)
+}
+
 fn common(a: &[u32], b: &[u32]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
@@ -194,6 +214,17 @@ proptest! {
                     let found = pool.adopt(&asker(one.asker), &again);
                     prop_assert_eq!(found.len(), one.ids.len());
                     pool.release(found);
+                    // The same by its hash, and by that of a part; what others asked is not found so.
+                    for len in [one.ids.len(), one.ids.len() / 2].into_iter().filter(|&len| len > 0) {
+                        let prefix = prefix(&one.ids[..len]);
+                        let known = by_hash(&pool, one.asker, &[prefix]).expect("it was just computed");
+                        prop_assert_eq!(known.prefix, prefix);
+                        let all = len == one.ids.len() || !has_window;
+                        prop_assert!(known.tokens as usize <= len && (!all || known.tokens as usize == len));
+                        let other = 1 - one.asker;
+                        let said = published[other].iter().any(|ids| common(ids, &one.ids) >= len);
+                        prop_assert!(said || by_hash(&pool, other, &[prefix]).is_none());
+                    }
                 }
                 Act::Release(which) => {
                     let one = running.swap_remove(which);
@@ -216,6 +247,56 @@ proptest! {
         pool.forget();
         prop_assert_eq!(pool.living(), 0);
     }
+}
+
+#[test]
+fn the_longest_beginning_is_found_by_its_hash_until_it_makes_room() {
+    let mut pool = pool();
+    let chat: Vec<u32> = (0..100).collect();
+    let mut one = Running::default();
+    assert!(one.grow(&mut pool, &chat));
+    pool.retire(&asker(1), &one.ids, one.state);
+    // A chat that goes on: the whole of it is not known, of its parts the longest is.
+    let next: Vec<u32> = (0..128).collect();
+    let prefixes = [128, 120, 96, 64].map(|len| prefix(&next[..len]));
+    let found = |pool: &PagePool<HostPage>, who| by_hash(pool, who, &prefixes);
+    let longest = found(&pool, 1).unwrap();
+    assert_eq!((longest.prefix, longest.tokens), (prefixes[2], 96));
+    assert_eq!(found(&pool, 0), None, "another asker's");
+    let wrong = Prefix {
+        tokens: 96,
+        ..prefix(&next[..64])
+    };
+    assert_eq!(by_hash(&pool, 1, &[wrong]), None);
+    assert_eq!(by_hash(&pool, 1, &[]), None);
+    // Its last page makes room, then what is left of it.
+    let mut other = Running::default();
+    assert!(other.grow(&mut pool, &[9; 9 * PAGE]));
+    assert_eq!(found(&pool, 1).unwrap().tokens, 96);
+    assert!(other.grow(&mut pool, &[9; PAGE]));
+    assert_eq!(found(&pool, 1).unwrap().tokens, 64);
+    assert!(other.grow(&mut pool, &[9; 2 * PAGE]));
+    assert_eq!(found(&pool, 1), None);
+}
+
+#[test]
+fn a_beginning_whose_window_moved_on_is_known_and_not_all_there() {
+    let mut pool = PagePool::new(&windowed(), 0);
+    pool.set_bytes(PAGES * pool.page_bytes());
+    let chat: Vec<u32> = (0..6 * PAGE as u32).collect();
+    let mut one = Running::default();
+    for part in chat.chunks(PAGE) {
+        assert!(one.grow(&mut pool, part));
+    }
+    pool.retire(&asker(1), &one.ids, one.state);
+    let tokens = |pool: &PagePool<HostPage>, len: usize| {
+        by_hash(pool, 1, &[prefix(&chat[..len])]).map(|known| known.tokens as usize)
+    };
+    assert_eq!(tokens(&pool, chat.len()), Some(chat.len()));
+    // As much as a sequence would find there.
+    let adopted = pool.adopt(&asker(1), &chat[..=2 * PAGE]).len();
+    assert_eq!(tokens(&pool, 2 * PAGE), Some(adopted));
+    assert!(adopted < 2 * PAGE);
 }
 
 #[test]

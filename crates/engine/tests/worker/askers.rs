@@ -4,6 +4,7 @@ use std::path::Path;
 
 use engine::{
     Asker, Class, EngineError, EngineHandle, EngineOptions, Finish, GenerateEvent, GenerateRequest,
+    KnownPrefix, Prefix, PrefixRequest,
 };
 
 use crate::tiny::Meta;
@@ -60,6 +61,51 @@ async fn what_one_asker_computed_serves_nobody_else() {
         "who asked before does"
     );
     assert!(read(request).await < 40);
+}
+
+#[tokio::test]
+async fn a_beginning_is_known_by_its_hash_to_who_had_it_computed() {
+    const CONTEXT: &str = "engine tests";
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.gguf");
+    model().write(&path);
+    let engine = engine(dir.path());
+    let ids = prompt(3, 100);
+    let beginning = |len: usize| {
+        let bytes: Vec<u8> = ids[..len].iter().flat_map(|id| id.to_le_bytes()).collect();
+        Prefix {
+            tokens: len as u32,
+            hash: blake3::derive_key(CONTEXT, &bytes),
+        }
+    };
+    let known = async |asker: Asker| {
+        let request = PrefixRequest {
+            file: path.clone(),
+            asker,
+            context: CONTEXT.to_owned(),
+            prefixes: vec![beginning(100), beginning(50)],
+        };
+        engine.known_prefix(request).await.unwrap()
+    };
+    let peer = |name: &str| Asker::Peer(name.to_owned());
+    assert_eq!(known(peer("a")).await, None, "nothing is loaded for it");
+    assert_eq!(engine.stats().borrow().model_file, None);
+    let request = GenerateRequest {
+        max_out: 2,
+        ..GenerateRequest::new(&path, ids[..80].to_vec())
+    };
+    answer(engine.generate(of_peer(request, "a")).await.unwrap())
+        .await
+        .unwrap();
+    let half = KnownPrefix {
+        prefix: beginning(50),
+        tokens: 50,
+    };
+    assert_eq!(known(peer("a")).await, Some(half));
+    assert_eq!(known(peer("b")).await, None);
+    assert_eq!(known(Asker::Owner).await, None);
+    engine.unload().await.unwrap();
+    assert_eq!(known(peer("a")).await, None, "it went with the worker");
 }
 
 #[tokio::test]

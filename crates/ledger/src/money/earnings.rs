@@ -114,6 +114,8 @@ pub struct EarningRow {
     pub jobs: u64,
     /// Tokens of their prompts, with the cached ones.
     pub tokens_in: u64,
+    /// Tokens of their prompts that were in the cache.
+    pub tokens_cached: u64,
     /// Tokens of their answers.
     pub tokens_out: u64,
     /// What they earned.
@@ -210,6 +212,7 @@ fn grouped(
             key,
             jobs: 0,
             tokens_in: 0,
+            tokens_cached: 0,
             tokens_out: 0,
             earned: Earnings::default(),
             energy: EnergySum::default(),
@@ -219,6 +222,7 @@ fn grouped(
             .tokens_in
             .saturating_add(job.tokens.input)
             .saturating_add(job.tokens.cached);
+        row.tokens_cached = row.tokens_cached.saturating_add(job.tokens.cached);
         row.tokens_out = row.tokens_out.saturating_add(job.tokens.output);
         row.earned.add(&job.earned);
         row.energy.add(&job.energy);

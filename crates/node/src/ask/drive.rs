@@ -578,7 +578,8 @@ impl<'a> Drive<'a> {
                 if let Err(error) = kept {
                     tracing::warn!(%error, "a receipt could not be kept");
                 }
-                self.output.receipt(attempt, job).await;
+                let cached = receipt.receipt.totals.cached;
+                self.output.receipt(attempt, job, cached).await;
             }
             Action::Finish(outcome) => {
                 self.inner.measured.answer_ended(outcome.hedged);

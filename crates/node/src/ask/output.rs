@@ -166,6 +166,8 @@ impl Output {
             receipt: self.receipts.get(&attempt).cloned(),
             why: why.map(|why| why.as_str().to_owned()),
             paid: self.paid.get(&attempt).map(u128::to_string),
+            // The receipt says it.
+            cached: None,
         };
         self.spans.push((Some(attempt), span));
         self.keep_spans().await;
@@ -231,11 +233,12 @@ impl Output {
         }
     }
 
-    /// A peer signed for its span.
-    pub(crate) async fn receipt(&mut self, attempt: AttemptId, job: String) {
+    /// A peer signed for its span, and for so many tokens of the prompt as cached.
+    pub(crate) async fn receipt(&mut self, attempt: AttemptId, job: String, cached: u64) {
         for (of, span) in &mut self.spans {
             if *of == Some(attempt) {
                 span.receipt = Some(job.clone());
+                span.cached = (cached > 0).then_some(cached);
             }
         }
         self.receipts.insert(attempt, job);

@@ -171,6 +171,7 @@ impl From<memory::Span> for view::Span {
             receipt,
             why,
             paid,
+            cached,
         } = span;
         Self {
             from_index,
@@ -178,6 +179,7 @@ impl From<memory::Span> for view::Span {
             receipt,
             why: why.as_deref().and_then(view::MoveReason::parse),
             paid,
+            cached,
         }
     }
 }

@@ -63,6 +63,9 @@ pub struct Span {
     /// What was paid for it, in base units; `None` where it cost nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paid: Option<String>,
+    /// Tokens of the prompt that were in the peer's cache, and cost less; `None` where there were none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cached: Option<u64>,
 }
 
 /// Who wrote a message.

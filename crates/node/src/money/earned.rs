@@ -71,6 +71,8 @@ pub struct EarningView {
     pub jobs: u64,
     /// Tokens read.
     pub tokens_in: u64,
+    /// Those of them that were in the cache.
+    pub tokens_cached: u64,
     /// Tokens written.
     pub tokens_out: u64,
     /// What was vouchered, in base units.
@@ -374,7 +376,8 @@ fn job(row: JobEarning, figures: &Figures) -> EarningView {
         model: Some(row.model),
         device: Some(Address::from(row.device).to_checksum(None)),
         jobs: 1,
-        tokens_in: row.tokens.input + row.tokens.cached,
+        tokens_in: row.tokens.input.saturating_add(row.tokens.cached),
+        tokens_cached: row.tokens.cached,
         tokens_out: row.tokens.output,
         earned: row.earned.vouchered().to_string(),
         energy_kwh: energy_kwh(&row.energy),
@@ -403,6 +406,7 @@ fn grouped(row: ledger::EarningRow, figures: &Figures) -> EarningView {
         device,
         jobs: row.jobs,
         tokens_in: row.tokens_in,
+        tokens_cached: row.tokens_cached,
         tokens_out: row.tokens_out,
         earned: row.earned.vouchered().to_string(),
         energy_kwh: energy_kwh(&row.energy),

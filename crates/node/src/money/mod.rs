@@ -57,6 +57,7 @@ pub use live::keep_network;
 pub(crate) use live::{Live, keep};
 pub use offered::{AskedPrice, OfferPrice};
 pub use paid::{PaidVoucher, Payment, ReservationView};
+pub use price::CACHED_PERCENT;
 pub(crate) use price::{allowance, asked};
 pub(crate) use purse::{Promising, Purse, PurseError};
 pub(crate) use till::{Till, TillJob};

@@ -32,6 +32,8 @@ pub struct AskedPrice {
     pub model: String,
     /// For reading.
     pub input: String,
+    /// For what is in the cache.
+    pub cached: String,
     /// For writing.
     pub output: String,
     /// Offers of others that are known, of which the median is taken.
@@ -84,6 +86,7 @@ impl Node {
                 let prices = serve::prices_of(&self.inner, &digest);
                 Some(AskedPrice {
                     input: text(&prices.input),
+                    cached: text(&prices.cached),
                     output: text(&prices.output),
                     offers: u32::try_from(serve::offered_by_others(&self.inner, &digest).len())
                         .unwrap_or(u32::MAX),

@@ -40,6 +40,9 @@ pub struct MoneySettings {
     pub price: Option<String>,
     /// The least that is asked where the median is taken.
     pub floor: Option<String>,
+    /// What a token in the cache costs, in percent of one that is read; `None` is [`CACHED_PERCENT`](super::CACHED_PERCENT), or what the
+    /// offer asks that the median is.
+    pub cached: Option<u32>,
     /// The most that may be spent in a day (UTC); `None` is as much as was granted.
     pub daily: Option<String>,
     /// The most that one chat may cost.
@@ -111,6 +114,9 @@ impl MoneySettings {
             .find(|(_, figure)| figure.is_some_and(|figure| !figure.is_finite() || figure < 0.0));
         if let Some((name, _)) = no_figure {
             return Some((name, "must be a figure of zero or more"));
+        }
+        if self.cached.is_some_and(|percent| percent > 100) {
+            return Some(("money.cached", "must be 0 to 100 percent"));
         }
         if self.watts.is_some_and(|watts| !WATTS.contains(&watts)) {
             return Some(("money.watts", "must be 0 to 100000 watts"));
@@ -219,6 +225,8 @@ mod tests {
         assert_eq!(told(|s| s.chat = Some("9".repeat(40))), Some("money.chat"));
         assert_eq!(told(|s| s.tariff = Some(-0.1)), Some("money.tariff"));
         assert_eq!(told(|s| s.worth = Some(f64::NAN)), Some("money.worth"));
+        assert_eq!(told(|s| s.cached = Some(101)), Some("money.cached"));
+        assert_eq!(told(|s| s.cached = Some(100)), None);
         assert_eq!(told(|s| s.watts = Some(-1.0)), Some("money.watts"));
         assert_eq!(told(|s| s.watts = Some(f64::NAN)), Some("money.watts"));
         assert_eq!(told(|s| s.watts = Some(1e9)), Some("money.watts"));

@@ -8,9 +8,7 @@ use decentralgpt_tests::{
     starter, wire,
 };
 use network::Network;
-use node::{
-    AnswerEvent, ChatPatch, ChatView, Message, Place, Receipt, control::Client,
-};
+use node::{AnswerEvent, ChatPatch, ChatView, Message, Place, Receipt, control::Client};
 use protocol::{
     ModelDigest, PeerId,
     price::{self, Price, Prices, Totals},
@@ -108,7 +106,11 @@ fn what_is_cached_is_told_to_who_had_it_computed_and_to_nobody_else() {
         assert_eq!(second.cached(&prompt).await, 0);
         assert_eq!(second.cached(&next).await, 0);
         second.asks(&prompt).await;
-        assert_eq!(second.cached(&prompt).await, all, "now it asked that itself");
+        assert_eq!(
+            second.cached(&prompt).await,
+            all,
+            "now it asked that itself"
+        );
 
         crowd_out(&first, &prompt).await;
         assert_eq!(first.cached(&next).await, 0);

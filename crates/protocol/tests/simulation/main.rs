@@ -73,7 +73,7 @@ fn any_sleep() -> impl Strategy<Value = Sleep> {
 
 fn any_money() -> impl Strategy<Value = Money> {
     (
-        (0u128..3_000_000, 0u128..9_000_000),
+        (0u128..3_000_000, 0u128..9_000_000, 0u32..60),
         prop_oneof![Just(1u32), Just(8), Just(64), 1u32..200],
         (0u64..40, 0u64..40),
         prop::bool::weighted(0.8),
@@ -81,14 +81,17 @@ fn any_money() -> impl Strategy<Value = Money> {
         prop_oneof![4 => Just(10_000_000u128), 1 => 0u128..900],
     )
         .prop_map(
-            |(prices, window, (sign_ms, hold_ms), bonded, max_cost, granted)| Money {
-                prices,
-                window,
-                sign_ms,
-                hold_ms,
-                bonded,
-                max_cost,
-                granted,
+            |((input, output, cached), window, (sign_ms, hold_ms), bonded, max_cost, granted)| {
+                Money {
+                    prices: (input, output),
+                    cached,
+                    window,
+                    sign_ms,
+                    hold_ms,
+                    bonded,
+                    max_cost,
+                    granted,
+                }
             },
         )
 }

@@ -12,6 +12,7 @@ use super::{
 fn money() -> Money {
     Money {
         prices: (333_333, 1_700_001),
+        cached: 1,
         window: 64,
         sign_ms: 4,
         hold_ms: 4,

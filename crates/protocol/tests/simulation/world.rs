@@ -24,7 +24,8 @@ use protocol::{
         },
         provider::{self, EngineEvent, Provider, Recorded, Room, Served, Wanted, Welcome},
     },
-    price::Prices,
+    price::{Prices, Terms},
+    quote::Bound,
     receipt::SignedReceipt,
 };
 
@@ -395,9 +396,7 @@ fn candidate(scene: &Scene, peer: usize) -> Candidate {
         peer: signer(peer).peer_id(),
         ctx_max: CONTEXT,
         out_max: scene.peers[peer].out_max,
-        terms: (scene.money)
-            .map_or(Prices::FREE, |money| money.prices())
-            .into(),
+        terms: (scene.money).map_or_else(Terms::default, |money| money.terms()),
         pay_to: scene.money.map(|_| pay_to(peer)),
         quote_id: None,
         first_token_p95_ms: scene.peers[peer].first_token_p95_ms,

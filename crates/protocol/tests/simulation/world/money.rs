@@ -6,7 +6,7 @@ use protocol::{
         client::PromiseId,
         provider::{Charging, Standing},
     },
-    price::{self, Price, Totals},
+    price::{self, Price},
     voucher::{
         Address, B256, Checked, Reservation, SessionKey, Split, Vault, Voucher,
         payee::{Costs, Debt, SignerFacts},
@@ -21,6 +21,8 @@ use super::*;
 pub(crate) struct Money {
     /// Base units per 10⁶ tokens: input, output.
     pub(crate) prices: (u128, u128),
+    /// Input tokens that every quote counts as cached: a tenth of the price of the others.
+    pub(crate) cached: u32,
     pub(crate) window: u32,
     /// How long a signature takes with the disk, and how long the payee takes to write it down.
     pub(crate) sign_ms: u64,
@@ -34,18 +36,18 @@ impl Money {
     pub(crate) fn prices(&self) -> Prices {
         Prices {
             input: Price::new(self.prices.0),
-            cached: Price::FREE,
+            cached: Price::new(self.prices.0 / 10),
             output: Price::new(self.prices.1),
         }
     }
 
+    /// What a quote says.
+    pub(crate) fn terms(&self) -> Terms {
+        Terms::new(self.prices(), self.cached)
+    }
+
     pub(crate) fn due(&self, input: u32, output: u32) -> u128 {
-        let totals = Totals {
-            input: u64::from(input),
-            cached: 0,
-            output: u64::from(output),
-        };
-        price::due(&self.prices(), &totals).unwrap()
+        price::due(&self.prices(), &self.terms().totals(input, output)).unwrap()
     }
 }
 

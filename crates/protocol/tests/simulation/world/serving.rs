@@ -41,7 +41,10 @@ impl World {
             return self.provider_step(number, provider::Event::Resumed { from, bytes });
         }
         let number = self.new_job(id, peer);
-        let quoted = self.scene.money.map(|money| money.prices().into());
+        let quoted = self.scene.money.map(|money| Bound {
+            terms: money.terms(),
+            prefix: None,
+        });
         self.provider_step(
             number,
             provider::Event::Open {

@@ -32,7 +32,7 @@ impl World {
             if let (Some(money), true) = (self.scene.money, wants_quote) {
                 let quoted = client::Event::Quoted {
                     attempt,
-                    terms: money.prices().into(),
+                    terms: money.terms(),
                     quote_id: [8; 16],
                 };
                 self.after(2 * latency, Event::Client(quoted));
@@ -73,9 +73,7 @@ impl World {
             return;
         }
         let quote = client::Quoted {
-            terms: (self.scene.money)
-                .map_or(Prices::FREE, |money| money.prices())
-                .into(),
+            terms: (self.scene.money).map_or_else(Terms::default, |money| money.terms()),
             quote_id: [8; 16],
             queue_pos: 0,
         };

@@ -159,6 +159,7 @@ impl Texts {
             | Ask::Embed { .. }
             | Ask::Benchmark { .. }
             | Ask::Know { .. }
+            | Ask::Prefix(_)
             | Ask::Cancel { .. }
             | Ask::Pause { .. }
             | Ask::Resume { .. } => None,

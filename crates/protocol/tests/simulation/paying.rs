@@ -100,7 +100,8 @@ fn an_answer_that_moves_pays_each_for_what_it_gave() {
     let (index, due) = (receipt.receipt.first_index, receipt.receipt.due);
     assert_eq!(story.held[1], due);
     // The input of the second is what the first gave, and is paid for there.
-    assert_eq!(receipt.receipt.totals.input, u64::from(index) + 3);
+    let totals = &receipt.receipt.totals;
+    assert_eq!(totals.input + totals.cached, u64::from(index) + 3);
     let given = money().due(3, index);
     assert!((1..=given).contains(&story.held[0]), "{:?}", story.held);
     let window = given - money().due(3, index.saturating_sub(money().window));

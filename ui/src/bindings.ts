@@ -787,6 +787,10 @@ export type Peer = {
 	models: string[],
 	sinceMs: number,
 	blocked: boolean,
+	/**  This computer may ask it. */
+	asked: boolean,
+	/**  It may ask this computer. */
+	asks: boolean,
 	/**  Through a relay, which cannot read what it carries. */
 	relayed: boolean,
 	receivedBytes: number,

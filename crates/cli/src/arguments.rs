@@ -34,7 +34,6 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Models(Models),
     /// See, connect and block other computers
-    #[command(subcommand)]
     Peers(Peers),
     /// Make, open and back up the wallet; send, deposit, withdraw
     Wallet(Wallet),
@@ -225,26 +224,31 @@ pub(crate) enum Models {
     },
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct Peers {
+    #[command(subcommand)]
+    pub(crate) act: Option<PeersAct>,
+    /// As JSON, for programs
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
 #[derive(Debug, Subcommand)]
-pub(crate) enum Peers {
-    /// The computers this one is connected with, and what they offer
-    List(Listing),
+pub(crate) enum PeersAct {
+    /// The computers this one is connected with, what for, and what they offer; blocked ones too [default]
+    List,
     /// Connect by a multiaddress, an invite's text or the id of a known peer
     Connect {
         /// Address, invite or id
         address: String,
-        #[command(flatten)]
-        listing: Listing,
     },
     /// What another person needs to connect to this computer, while it serves; on a terminal also as a QR code
-    Invite(Listing),
+    Invite,
     /// Whom a new chat would be answered by and why not by the others; nobody is asked
     Compare {
         /// The model, by an id of `decentralgpt models list`; without it, that of new chats
         #[arg(long, value_name = "ID")]
         model: Option<String>,
-        #[command(flatten)]
-        listing: Listing,
     },
     /// Ask under another name from now on, as happens every day: peers cannot tell that both are this computer, except by its
     /// address
@@ -254,7 +258,7 @@ pub(crate) enum Peers {
     /// Begin all connections anew; for what a system runs when it wakes
     Woke,
     /// What happened to connections since the node started, the newest first
-    Log(Listing),
+    Log,
     /// Never talk to a peer
     Block {
         /// Its id
@@ -669,6 +673,23 @@ mod tests {
             ["decentralgpt", "wallet", "import", "abandon"],
         ] {
             assert!(Arguments::try_parse_from(line).is_err(), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn who_is_connected_is_what_peers_says_and_json_may_stand_anywhere() {
+        for (line, json) in [
+            (vec!["peers"], false),
+            (vec!["peers", "--json"], true),
+            (vec!["peers", "list", "--json"], true),
+            (vec!["peers", "--json", "list"], true),
+        ] {
+            let line = [vec!["decentralgpt"], line].concat();
+            let Command::Peers(peers) = Arguments::try_parse_from(&line).unwrap().command else {
+                panic!("{line:?}");
+            };
+            assert!(matches!(peers.act, None | Some(PeersAct::List)), "{line:?}");
+            assert_eq!(peers.json, json, "{line:?}");
         }
     }
 

@@ -95,6 +95,7 @@ pub(crate) fn peers(peers: &[Peer]) -> Vec<String> {
     let mut rows = vec![
         [
             "PEER",
+            "FOR",
             "PATH",
             "ROUND TRIP",
             "MEASURED",
@@ -111,7 +112,13 @@ pub(crate) fn peers(peers: &[Peer]) -> Vec<String> {
             } else {
                 peer.id.clone()
             },
-            if peer.relayed { "relay" } else { "direct" }.to_owned(),
+            purpose(peer).to_owned(),
+            match (peer.address.is_empty(), peer.relayed) {
+                (true, _) => "-",
+                (false, true) => "relay",
+                (false, false) => "direct",
+            }
+            .to_owned(),
             peer.rtt_ms
                 .map(|rtt| format!("{rtt:.0} ms"))
                 .unwrap_or_else(|| "-".to_owned()),
@@ -125,6 +132,16 @@ pub(crate) fn peers(peers: &[Peer]) -> Vec<String> {
         ]
     }));
     words::columns(&rows)
+}
+
+/// What a peer is connected for, in the words of the log.
+fn purpose(peer: &Peer) -> &'static str {
+    match (peer.asked, peer.asks) {
+        (true, true) => "asking, serving",
+        (true, false) => "asking",
+        (false, true) => "serving",
+        (false, false) => "-",
+    }
 }
 
 /// What was seen of a peer that was asked.

@@ -113,18 +113,12 @@ fn wants_json(command: &Command) -> bool {
         Command::Claim(claim) => claim.json,
         Command::Vote(vote) => vote.json,
         Command::Networks(networks) => networks.json,
+        Command::Peers(peers) => peers.json,
         Command::Models(
             arguments::Models::List(listing)
             | arguments::Models::Add { listing, .. }
             | arguments::Models::Price { listing, .. }
             | arguments::Models::Cap { listing, .. },
-        )
-        | Command::Peers(
-            arguments::Peers::List(listing)
-            | arguments::Peers::Log(listing)
-            | arguments::Peers::Connect { listing, .. }
-            | arguments::Peers::Invite(listing)
-            | arguments::Peers::Compare { listing, .. },
         )
         | Command::Status(listing) => listing.json,
         Command::Doctor(doctor) => doctor.listing.json,
@@ -133,12 +127,6 @@ fn wants_json(command: &Command) -> bool {
             | arguments::Models::Remove { .. }
             | arguments::Models::Default { .. }
             | arguments::Models::Move { .. },
-        )
-        | Command::Peers(
-            arguments::Peers::Block { .. }
-            | arguments::Peers::NewName
-            | arguments::Peers::ForgetRecords
-            | arguments::Peers::Woke,
         ) => false,
     }
 }

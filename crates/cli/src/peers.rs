@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::{
-    arguments::{Listing, Peers},
+    arguments::{Peers, PeersAct},
     core::Core,
     failure::Failure,
     listing,
@@ -17,16 +17,17 @@ pub(crate) async fn peers(
     output: &mut Output,
     stop: &Stop,
 ) -> Result<(), Failure> {
-    match command {
-        Peers::List(how) => list(core, how, output).await,
-        Peers::Connect { address, listing } => {
+    let Peers { act, json } = command;
+    match act.unwrap_or(PeersAct::List) {
+        PeersAct::List => list(core, json, output).await,
+        PeersAct::Connect { address } => {
             output.progress("connecting");
             let connecting = core.client.peers_connect(&address);
             let peer = tokio::select! {
                 peer = connecting => peer?,
                 () = stop.asked() => return Err(Failure::Interrupted),
             };
-            if listing.json {
+            if json {
                 return output.json(&peer);
             }
             listing::peers(&[peer])
@@ -37,9 +38,9 @@ pub(crate) async fn peers(
             }
             Ok(())
         }
-        Peers::Invite(how) => {
+        PeersAct::Invite => {
             let invite = core.client.peers_invite().await?;
-            if how.json {
+            if json {
                 return output.json(&invite);
             }
             output.line(&invite.text)?;
@@ -49,40 +50,40 @@ pub(crate) async fn peers(
                 Some(_) | None => Ok(()),
             }
         }
-        Peers::Compare { model, listing } => {
+        PeersAct::Compare { model } => {
             let choices = core.client.peers_compare(model.as_deref()).await?;
-            if listing.json {
+            if json {
                 return output.json(&choices);
             }
             listing::choices(&choices)
                 .iter()
                 .try_for_each(|line| output.line(line))
         }
-        Peers::NewName => {
+        PeersAct::NewName => {
             core.client.peers_new_name().await?;
             output.news("Peers are asked under another name from now on. Answers that are being written keep the old one.");
             Ok(())
         }
-        Peers::ForgetRecords => {
+        PeersAct::ForgetRecords => {
             core.client.peers_forget_records().await?;
             output.news("What was measured of peers is forgotten.");
             Ok(())
         }
-        Peers::Woke => {
+        PeersAct::Woke => {
             core.client.peers_woke().await?;
             output.news("All connections begin anew.");
             Ok(())
         }
-        Peers::Log(how) => {
+        PeersAct::Log => {
             let log = core.client.peers_log().await?;
-            if how.json {
+            if json {
                 return output.json(&log);
             }
             listing::log(&log, now_ms())
                 .iter()
                 .try_for_each(|line| output.line(line))
         }
-        Peers::Block { id, undo } => {
+        PeersAct::Block { id, undo } => {
             core.client.peers_block(&id, !undo).await?;
             output.news(if undo {
                 "The peer may connect again."
@@ -94,9 +95,9 @@ pub(crate) async fn peers(
     }
 }
 
-async fn list(core: &Core, how: Listing, output: &mut Output) -> Result<(), Failure> {
+async fn list(core: &Core, json: bool, output: &mut Output) -> Result<(), Failure> {
     let status = core.client.node_status().await?;
-    if how.json {
+    if json {
         return output.json(&status.peers);
     }
     listing::peers(&status.peers)

@@ -57,6 +57,15 @@ pub(crate) fn ip(address: &Multiaddr) -> Option<IpAddr> {
     }
 }
 
+/// Where an offer says that its peer is: the IP address of the first one that leads there directly, else of the first relay.
+#[must_use]
+pub fn front_ip(addresses: &[bytes::Bytes]) -> Option<IpAddr> {
+    let read = |bytes: &bytes::Bytes| Multiaddr::try_from(bytes.to_vec()).ok();
+    let read: Vec<_> = addresses.iter().filter_map(read).collect();
+    let direct = read.iter().find(|address| !is_relayed(address));
+    direct.or(read.first()).and_then(ip)
+}
+
 /// How far the address at the front is visible; `None` for a name, and for an address that is nobody's (0.0.0.0, multicast).
 pub(crate) fn scope(address: &Multiaddr) -> Option<Scope> {
     match ip(address)? {
@@ -313,6 +322,21 @@ mod tests {
 
     fn addr(text: &str) -> Multiaddr {
         text.parse().unwrap()
+    }
+
+    #[test]
+    fn an_offer_is_where_it_is_reached_directly_and_else_at_its_relay() {
+        let bytes = |text: &str| bytes::Bytes::from(addr(text).to_vec());
+        let circuit = bytes(&format!("/ip4/192.0.2.9/tcp/1/p2p/{PEER}/p2p-circuit"));
+        let direct = bytes("/ip4/198.51.100.7/udp/1/quic-v1");
+        let none = bytes::Bytes::from_static(b"\x04\x01");
+        assert_eq!(
+            front_ip(&[none.clone(), circuit.clone(), direct]),
+            "198.51.100.7".parse().ok()
+        );
+        assert_eq!(front_ip(&[circuit]), "192.0.2.9".parse().ok());
+        assert_eq!(front_ip(&[none]), None);
+        assert_eq!(front_ip(&[bytes("/dns4/example.org/tcp/1")]), None);
     }
 
     #[test]

@@ -31,6 +31,7 @@
 //! | `admission`, `limits`, `guard` | who may connect, who may ask how often and is banned, where a peer may send us |
 //! | `reach`, `relay` | whether others reach this node, and who carries connections to whom |
 //! | `peers`, `address`, `traffic`, `log` | who is connected, which address may be dialled, how many bytes went where, what happened |
+//! | `clocks` | what others say of this computer's clock |
 //!
 //! # What it never does
 //!
@@ -43,6 +44,7 @@ mod address;
 mod admission;
 mod behaviour;
 mod book;
+mod clocks;
 mod disk;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -73,7 +75,8 @@ mod traffic;
 mod transport;
 mod wire;
 
-pub use address::Transport;
+pub use address::{Transport, front_ip};
+pub use clocks::PeerClocks;
 pub use error::NetworkError;
 pub use handle::{Inbound, Network, NetworkOptions, peer_id_of};
 pub use heads::{HeadRequest, HeadSource};

@@ -17,6 +17,8 @@ use protocol::{
 };
 use rand::seq::SliceRandom;
 
+use crate::clocks;
+
 /// Offers of this node: half a reply, so that there is room for those of others.
 const OWN: usize = MAX_OFFERS_PER_REPLY / 2;
 /// Offers known of others. At 2 KiB each, 2 MiB.
@@ -69,6 +71,8 @@ pub(crate) struct Taken {
     pub(crate) forged: bool,
     /// Whether the set of known offers changed.
     pub(crate) changed: bool,
+    /// What time it is at the answering peer by its newest offer, Unix milliseconds.
+    pub(crate) clock_unix_ms: Option<u64>,
 }
 
 /// See the module.
@@ -240,6 +244,10 @@ impl Book {
                     Ok(offer) => offer,
                     Err(error) => {
                         tracing::debug!(peer = %from, %error, "an offer was refused");
+                        if envelope.peer_id == from.as_bytes().as_slice() {
+                            taken.clock_unix_ms =
+                                taken.clock_unix_ms.max(clock_of(&error, now.unix_ms));
+                        }
                         taken.forged |= is_forged(&error);
                         taken.refused += 1;
                         continue;
@@ -255,6 +263,7 @@ impl Book {
             }
             if own {
                 current.push(offer.model.digest);
+                taken.clock_unix_ms = taken.clock_unix_ms.max(Some(offer.issued_unix_ms));
                 taken.own.push(offer.clone());
             }
             taken.new += 1;
@@ -353,6 +362,17 @@ impl Book {
             }
         }
         changed
+    }
+}
+
+/// What time it is where an offer was signed that was refused for its time alone.
+fn clock_of(error: &OfferError, unix_ms: u64) -> Option<u64> {
+    if let OfferError::FromTheFuture { ahead_ms } = error {
+        Some(unix_ms.saturating_add(*ahead_ms))
+    } else if let OfferError::Expired { ago_ms } = error {
+        Some(clocks::of_expired(*ago_ms, unix_ms))
+    } else {
+        None
     }
 }
 

@@ -15,6 +15,7 @@ use protocol::{ModelDigest, PeerId};
 
 use crate::{
     address::{self, Scope, Transport},
+    clocks::PeerClocks,
     log::Path,
     reach::Reachability,
     sources::SourceStatus,
@@ -53,6 +54,8 @@ pub struct NetworkStatus {
     pub blocked: Vec<PeerId>,
     /// Peers that are not let in for ten minutes because they broke the protocol.
     pub banned: Vec<PeerId>,
+    /// What peers' clocks say of this computer's.
+    pub clocks: PeerClocks,
 }
 
 /// A connected peer.

@@ -44,6 +44,7 @@ use crate::{
     address::Target,
     behaviour::{self, Behaviour, BehaviourEvent, Parts},
     book::PeerBook,
+    clocks::Clocks,
     error::NetworkError,
     handle::{Inbound, NetworkOptions},
     heads::{HeadRequest, HeadSource, Sources},
@@ -226,6 +227,7 @@ pub(crate) struct Loop {
 
     peers: Peers,
     addresses: AddressBook,
+    clocks: Clocks,
     book: Book,
     sources: Sources,
     listening: listen::Listening,
@@ -351,6 +353,7 @@ impl Loop {
             quotes_in,
             peers: Peers::default(),
             addresses: AddressBook::default(),
+            clocks: Clocks::default(),
             book: Book::new(options.network_id.clone()),
             sources: Sources::default(),
             listening: listen::Listening::default(),
@@ -460,6 +463,7 @@ impl Loop {
         self.announce_to_mainline(now);
         self.keep_tick();
         self.routing_tick();
+        self.requests_tick();
     }
 
     /// A peer asks for something. `Err`: how long until it may.
@@ -536,6 +540,7 @@ impl Loop {
                 .banned()
                 .filter_map(identity::to_protocol)
                 .collect(),
+            clocks: self.clocks.say(now, std::time::Instant::now()),
         };
         self.status.send_if_modified(|old| {
             let changed = *old != status;

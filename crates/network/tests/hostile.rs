@@ -109,6 +109,28 @@ async fn an_offer_that_is_over_is_not_kept() {
 }
 
 #[tokio::test]
+async fn a_peer_with_another_time_is_no_offender_and_tells_how_far_the_clocks_are_apart() {
+    const APART_MS: u64 = 23 * 60 * 60 * 1000;
+    let (_, model) = head(1000, 1);
+    let node = TestNode::dialing(7).await;
+    for seed in [8, 9, 10] {
+        let signer = Signer::from_seed([seed; 32]);
+        let mut theirs = offer(signer.peer_id(), model, 1);
+        theirs.issued_unix_ms += APART_MS;
+        theirs.expires_unix_ms += APART_MS;
+        let hostile = Hostile::start(seed, vec![reply(vec![theirs.sign(&signer)])]).await;
+        node.network.connect(&hostile.address).await.unwrap();
+    }
+    let status = node
+        .until("what three say", |status| status.clocks.peers == 3)
+        .await;
+    let behind = -status.clocks.ahead_ms.unwrap();
+    assert!(behind.abs_diff(APART_MS as i64) < 60_000, "{behind}");
+    assert_eq!((status.refusals.offers, status.refusals.violations), (3, 0));
+    assert!(node.network.known_offers().is_empty());
+}
+
+#[tokio::test]
 async fn three_senseless_answers_are_a_ban() {
     let oversized = delimit(&vec![0; protocol::offer::MAX_REPLY + 1]).to_vec();
     let senseless = delimit(b"\xff\xff\xff").to_vec();

@@ -79,6 +79,34 @@ async fn connecting_is_enough_to_learn_offers_and_changes_are_told() {
 }
 
 #[tokio::test]
+async fn changes_that_come_faster_than_peers_grant_are_told_later_and_offend_nobody() {
+    let provider = TestNode::listening(50, &[QUIC]).await;
+    let client = TestNode::dialing(51).await;
+    client.connect(&provider).await;
+    let model = head(1000, 1).1;
+    // Four times what a peer may say at once.
+    const LAST: u64 = 40;
+    for seq in 1..=LAST {
+        let offers = vec![signed(&provider, model, seq)];
+        provider.network.set_offers(offers).await;
+    }
+    common::within("the last one", async {
+        let newest = || {
+            let known = client.network.known_offers();
+            known.first().map(|known| known.offer.seq)
+        };
+        while newest() != Some(LAST) {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    for node in [&provider, &client] {
+        let refused = node.network.status().borrow().refusals;
+        assert_eq!(refused, network::Refusals::default());
+    }
+}
+
+#[tokio::test]
 async fn switching_off_withdraws_what_was_offered() {
     let provider = TestNode::listening(5, &[QUIC]).await;
     let client = TestNode::dialing(6).await;

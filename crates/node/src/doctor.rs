@@ -1,5 +1,7 @@
 //! Is everything in order? Checks in the order in which one depends on the other, each with its fix.
 
+mod network;
+
 use std::path::Path;
 
 use engine::{
@@ -121,6 +123,7 @@ impl Node {
         checks.push(peers(inner));
         let status = self.node_status();
         checks.push(reached(&status.reach));
+        checks.extend(network::line(inner, status.reach.kind));
         checks.extend(status.sources.iter().map(source));
         checks.push(clock(inner).await);
         checks

@@ -37,6 +37,10 @@ pub(crate) struct Peer {
     pub(crate) models: Vec<String>,
     pub since_ms: f64,
     pub blocked: bool,
+    /// This computer may ask it.
+    pub asked: bool,
+    /// It may ask this computer.
+    pub asks: bool,
     /// Through a relay, which cannot read what it carries.
     pub relayed: bool,
     pub received_bytes: f64,
@@ -180,6 +184,8 @@ impl From<node::Peer> for Peer {
             models: peer.models,
             since_ms: number(peer.since_ms),
             blocked: peer.blocked,
+            asked: peer.asked,
+            asks: peer.asks,
             relayed: peer.relayed,
             received_bytes: number(peer.data.received),
             sent_bytes: number(peer.data.sent),

@@ -185,4 +185,5 @@ export const EARLIER: Record<string, Message> = {
   "b4-old": answer("b4-old", "Divide the water by the flour.", { parent: "b3", siblings: ["b4-old", "b4"], model: "smollm2-135m", tokensPerSecond: 148 }),
 };
 
-export const PEERS = { PEER, OTHER };
+const BLOCKED = "12D3KooWBq7ZsK1pGvQ3nXcRy5eJfM9tUwLhD4aT8oVi2NtH3xQe";
+export const PEERS = { PEER, OTHER, BLOCKED };

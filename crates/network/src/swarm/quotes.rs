@@ -1,6 +1,6 @@
 //! Quotes: asked of providers, and asked of us.
 
-use std::{collections::HashMap, sync::Arc, time::Instant};
+use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 use libp2p::{
@@ -46,12 +46,7 @@ impl Loop {
         reply: Reply,
     ) {
         match self.askable(of, PROTOCOL, self.quotes.asked.len()) {
-            Ok(peer)
-                if self
-                    .rates
-                    .we_ask(peer, Kind::Quote, Instant::now())
-                    .is_err() =>
-            {
+            Ok(peer) if !self.we_may_ask(peer, Kind::Quote) => {
                 drop(reply.send(Err(NetworkError::Busy {
                     limit: Kind::Quote.rate().burst as usize,
                 })));

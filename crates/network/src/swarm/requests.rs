@@ -43,6 +43,10 @@ pub(super) struct Requests {
     offers: HashMap<OutboundRequestId, (Asked, Option<OffersReply>)>,
     /// Peers whose offers changed while a pull was under way.
     again: BTreeSet<PeerId>,
+    /// Peers whose offers are pulled when our own rate allows it again.
+    later: BTreeSet<PeerId>,
+    /// Peers that hear then that our own offers changed.
+    untold: BTreeSet<PeerId>,
     /// Peers that said their offers changed, and have not said how. If they go before, nothing of it holds.
     unsure: BTreeSet<PeerId>,
     pieces: HashMap<OutboundRequestId, PieceReply>,
@@ -54,6 +58,8 @@ impl Default for Requests {
         Self {
             offers: HashMap::new(),
             again: BTreeSet::new(),
+            later: BTreeSet::new(),
+            untold: BTreeSet::new(),
             unsure: BTreeSet::new(),
             pieces: HashMap::new(),
             reads: Arc::new(Semaphore::new(heads::READS)),
@@ -73,6 +79,10 @@ enum Asked {
 impl Loop {
     pub(super) fn pull_offers(&mut self, from: &protocol::PeerId, reply: OffersReply) {
         match self.askable(from, protocol::offer::PROTOCOL, self.requests.offers.len()) {
+            Ok(peer) if !self.we_may_ask(peer, Kind::Offers) => {
+                let limit = Kind::Offers.rate().burst as usize;
+                drop(reply.send(Err(NetworkError::Busy { limit })));
+            }
             Ok(peer) => self.send_pull(peer, Some(reply)),
             // A caller that is gone needs no answer, here and below.
             Err(error) => drop(reply.send(Err(error))),
@@ -87,6 +97,10 @@ impl Loop {
         reply: PieceReply,
     ) {
         match self.askable(from, protocol::head::PROTOCOL, self.requests.pieces.len()) {
+            // What it would say.
+            Ok(peer) if !self.we_may_ask(peer, Kind::Head) => {
+                drop(reply.send(Ok(HeadResponse::without(HeadStatus::Busy))));
+            }
             Ok(peer) => {
                 let request = PieceRequest {
                     model_digest: Bytes::copy_from_slice(model.as_bytes()),
@@ -102,6 +116,20 @@ impl Loop {
             }
             Err(error) => drop(reply.send(Err(error))),
         }
+    }
+
+    /// Whether we may ask a peer once more: no honest one grants more, and it would take us for a flood.
+    pub(super) fn we_may_ask(&mut self, peer: PeerId, kind: Kind) -> bool {
+        self.rates.we_ask(peer, kind, Instant::now()).is_ok()
+    }
+
+    /// What had to wait for our own rate.
+    pub(super) fn requests_tick(&mut self) {
+        for peer in std::mem::take(&mut self.requests.later) {
+            self.refresh_offers(peer);
+        }
+        let untold = std::mem::take(&mut self.requests.untold);
+        self.tell_changed(untold);
     }
 
     pub(super) fn askable(
@@ -143,7 +171,10 @@ impl Loop {
             self.requests.again.insert(peer);
             return;
         }
-        self.send_pull(peer, None);
+        match self.we_may_ask(peer, Kind::Offers) {
+            true => self.send_pull(peer, None),
+            false => drop(self.requests.later.insert(peer)),
+        }
     }
 
     /// Asks a peer for what a search seeks. False: it cannot be asked.
@@ -159,6 +190,9 @@ impl Loop {
             self.refresh_offers(peer);
             return true;
         };
+        if !self.we_may_ask(peer, Kind::Offers) {
+            return false;
+        }
         let request = OffersRequest {
             model_digests: vec![Bytes::copy_from_slice(model.as_bytes())],
             max: protocol::offer::MAX_OFFERS_PER_REPLY as u32,
@@ -205,6 +239,15 @@ impl Loop {
         if before.is_empty() && after.is_empty() {
             return;
         }
+        let speak = |(peer, connected): (&PeerId, &peers::Connected)| {
+            connected.speaks(protocol::offer::PROTOCOL).then_some(*peer)
+        };
+        let told: BTreeSet<_> = self.peers.iter().filter_map(speak).collect();
+        self.tell_changed(told);
+    }
+
+    /// Tells these peers, where they are connected still, that our offers changed.
+    fn tell_changed(&mut self, told: BTreeSet<PeerId>) {
         let changed = Bytes::from(
             OffersRequest {
                 changed: true,
@@ -212,14 +255,14 @@ impl Loop {
             }
             .encode_to_vec(),
         );
-        let told: Vec<_> = self
-            .peers
-            .iter()
-            .filter(|(_, connected)| connected.speaks(protocol::offer::PROTOCOL))
-            .map(|(peer, _)| *peer)
-            .take(REQUESTS.saturating_sub(self.requests.offers.len()))
-            .collect();
         for peer in told {
+            if self.peers.get(&peer).is_none() {
+                continue;
+            }
+            if self.requests.offers.len() >= REQUESTS || !self.we_may_ask(peer, Kind::Offers) {
+                self.requests.untold.insert(peer);
+                continue;
+            }
             let id = self
                 .swarm
                 .behaviour_mut()
@@ -323,6 +366,10 @@ impl Loop {
                     });
                 if !self.requests.again.contains(&peer) {
                     self.requests.unsure.remove(&peer);
+                }
+                if let Some(unix_ms) = taken.clock_unix_ms {
+                    self.clocks.heard(peer, unix_ms, at);
+                    self.dirty = true;
                 }
                 self.refusals.offers += taken.refused;
                 self.dirty |= taken.refused > 0;

@@ -266,16 +266,14 @@ impl Inner {
         let peer = offer.peer;
         let connected = status.peers.iter().find(|status| status.peer == peer);
         let book = self.book();
-        let address = connected.map_or_else(
-            || book.addresses(&peer).first().cloned().unwrap_or_default(),
-            |status| status.addr.clone(),
-        );
+        let by_hand = book.addresses(&peer);
+        let address = connected.map(|status| &status.addr).or(by_hand.first());
         Known {
             peer,
             claims: Claims::from(offer),
             record: self.measured.record(&peer, &offer.model.digest),
             rtt_ms: connected.and_then(|status| status.rtt_ms).map(f64::from),
-            group: ip_of(&address).and_then(Group::of),
+            group: group_of(address.map(String::as_str), &offer.addrs),
             wallet: offer.binding.as_ref().map(|signed| signed.binding.operator),
             blocked: book.is_blocked(&peer),
             payable: self.pay_to(offer).is_some(),
@@ -442,6 +440,14 @@ fn ip_of(address: &str) -> Option<IpAddr> {
     }
 }
 
+/// In which block of addresses a peer is. Of a stranger that is not connected its own word counts: else a thousand names behind one
+/// line would be so many peers.
+fn group_of(address: Option<&str>, offered: &[bytes::Bytes]) -> Option<Group> {
+    let at = address.and_then(ip_of);
+    at.or_else(|| network::front_ip(offered))
+        .and_then(Group::of)
+}
+
 pub(super) fn random<const N: usize>() -> Result<[u8; N], NodeError> {
     let mut bytes = [0u8; N];
     getrandom::fill(&mut bytes)
@@ -472,6 +478,26 @@ mod tests {
         assert_eq!(warm_of(&sticky, Standing::HalfOpen, true), None, "failed");
         let banned = Standing::Banned { until_ms: NOW + 1 };
         assert_eq!(warm_of(&sticky, banned, true), None, "failed just now");
+    }
+
+    #[test]
+    fn a_stranger_that_is_not_connected_is_where_its_offer_says() {
+        // The multiaddr /ip4/198.51.100.7/tcp/4001: a code and four bytes, a code and two.
+        let offered = bytes::Bytes::from_static(&[4, 198, 51, 100, 7, 6, 0x0f, 0xa1]);
+        let near = Some(Group::V4([198, 51, 100]));
+        assert_eq!(group_of(None, &[offered.clone()]), near);
+        let seen = group_of(Some("/ip4/203.0.113.9/tcp/1"), &[offered]);
+        assert_eq!(seen, Some(Group::V4([203, 0, 113])), "seen, not said");
+        assert_eq!(group_of(None, &[]), None);
+        // However many names are offered from there, two of them are in the choice.
+        let sybils: Vec<Known> = (0..20)
+            .map(|n| Known {
+                group: near,
+                ..known(n)
+            })
+            .collect();
+        let list = route::shortlist(&want(), &sybils, &mut Dice::new(0), NOW);
+        assert_eq!(list.taken.len(), route::PER_GROUP);
     }
 
     #[test]

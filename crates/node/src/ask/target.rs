@@ -196,9 +196,7 @@ impl Inner {
                 }),
         };
         let Some(digest) = digest else {
-            return Err(trouble.unwrap_or(NodeError::NoPeer {
-                model: "a model".to_owned(),
-            }));
+            return Err(nobody(session, trouble, "a model".to_owned()));
         };
         of_chosen.retain(|offer| offer.model.digest == digest);
         let mut offers = of_chosen;
@@ -211,17 +209,13 @@ impl Inner {
         // The catalogue's own pin outweighs what a peer says of the head.
         let pinned = row.as_ref().and_then(|row| row.reference);
         let Some(model) = pinned.or_else(|| offers.first().map(|offer| offer.model)) else {
-            return Err(trouble.unwrap_or_else(|| NodeError::NoPeer {
-                model: name_of(row.as_ref(), &digest),
-            }));
+            return Err(nobody(session, trouble, name_of(row.as_ref(), &digest)));
         };
         offers.retain(|offer| offer.model == model);
         more.only(model);
         let local = row.clone().filter(|row| row.file.is_some());
         if offers.is_empty() && local.is_none() {
-            return Err(trouble.unwrap_or_else(|| NodeError::NoPeer {
-                model: name_of(row.as_ref(), &digest),
-            }));
+            return Err(nobody(session, trouble, name_of(row.as_ref(), &digest)));
         }
         let name = name_of(row.as_ref(), &digest);
         let id = row.map_or_else(|| format!("{BY_DIGEST}{digest}"), |row| row.id);
@@ -293,6 +287,22 @@ impl Inner {
             .map(|known| known.offer)
             .filter(|offer| offer.peer != own && !book.is_blocked(&offer.peer))
             .collect()
+    }
+}
+
+/// Why there is nobody to ask: what was found out of the chosen peer, or, where offers came that are not of now, the clocks.
+fn nobody(session: &Session, trouble: Option<NodeError>, model: String) -> NodeError {
+    let clocks = session.network.status().borrow().clocks;
+    match (trouble, clocks.ahead_ms) {
+        (None | Some(NodeError::PeerOffersNothing { .. }), Some(ahead_ms)) => {
+            NodeError::OtherTime {
+                apart_ms: ahead_ms.unsigned_abs(),
+                ahead: ahead_ms > 0,
+                peers: clocks.peers,
+            }
+        }
+        (Some(trouble), _) => trouble,
+        (None, None) => NodeError::NoPeer { model },
     }
 }
 

@@ -58,6 +58,17 @@ impl std::fmt::Display for ErrorView {
 
 impl std::error::Error for ErrorView {}
 
+/// A length of time for a sentence: "40 minutes", "23 hours".
+pub(crate) fn span(ms: u64) -> String {
+    let minutes = ms / 60_000;
+    match minutes {
+        0..=1 => "a minute".to_owned(),
+        2..120 => format!("{minutes} minutes"),
+        120..2880 => format!("{} hours", minutes / 60),
+        _ => format!("{} days", minutes / (24 * 60)),
+    }
+}
+
 /// Why a node cannot start, or a call on it did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
@@ -166,6 +177,16 @@ pub enum NodeError {
     NoPeer {
         /// Its name.
         model: String,
+    },
+    /// Offers came, and by this computer's clock none is of now.
+    #[error("nobody can be asked: this computer's clock is {} {} that of {}", span(*apart_ms), if *ahead { "ahead of" } else { "behind" }, if *peers == 1 { "the peer that answered" } else { "the peers that answered" })]
+    OtherTime {
+        /// How far the clocks are apart.
+        apart_ms: u64,
+        /// Whether this computer's is ahead.
+        ahead: bool,
+        /// Peers that said what time it is there.
+        peers: usize,
     },
     /// Peers offer the model, and each breaks a rule of the person's or of the job.
     #[error("{count} peers offer {model}, and none of them can be asked")]
@@ -355,7 +376,7 @@ impl NodeError {
             Self::ReceiptMissing => "receipt_missing",
             Self::ReceiptDamaged => "receipt_damaged",
             Self::ClockInOrder => "clock_in_order",
-            Self::ClockWrong { .. } => "clock_wrong",
+            Self::ClockWrong { .. } | Self::OtherTime { .. } => "clock_wrong",
             Self::NotAPeer { .. } => "not_a_peer",
             Self::File { source, .. } if is_disk_full(source) => "disk_full",
             Self::File { .. } => "file",
@@ -431,6 +452,9 @@ impl NodeError {
             }
             Self::ReceiptMissing | Self::ReceiptDamaged | Self::ClockInOrder => None,
             Self::ClockWrong { .. } => fixed("Set this computer's clock."),
+            Self::OtherTime { .. } => fixed(
+                "Set this computer's clock, then ask again. Where it is right, theirs are wrong: ask others.",
+            ),
             Self::NotAPeer { .. } => fixed("Copy the whole id; it begins with 12D3Koo."),
             Self::File { path, .. } => Some(format!("Check the rights on {}.", path.display())),
             Self::Stopping => fixed("Start the program again."),

@@ -177,7 +177,11 @@ pub(super) fn reachability(inner: &Inner, status: &NetworkStatus) -> Reachabilit
         kind,
         text: text.to_owned(),
         addresses,
-        fixes: reach.fixes.iter().copied().map(fix).collect(),
+        fixes: reach
+            .fixes
+            .iter()
+            .map(|known| fix(*known, &reach.upnp))
+            .collect(),
         nat: reach.nat.map(|nat| nat_text(nat).to_owned()),
         upnp: upnp_text(&reach.upnp),
         port_443: match &reach.port_443 {
@@ -243,11 +247,15 @@ fn source_name(source: Source) -> (&'static str, &'static str) {
     }
 }
 
-fn fix(fix: ReachFix) -> Fix {
+fn fix(fix: ReachFix, upnp: &UpnpState) -> Fix {
     let (code, text) = match fix {
         ReachFix::AllowInFirewall => (
             "allow_in_firewall",
             "Allow DecentralGPT in this computer's firewall.",
+        ),
+        ReachFix::MapPortInRouter if *upnp == UpnpState::Off => (
+            "ask_router",
+            "Let this program ask your router for a port (UPnP, in the settings), or pass the listening port on to this computer by hand.",
         ),
         ReachFix::MapPortInRouter => (
             "map_port_in_router",
@@ -386,6 +394,13 @@ mod tests {
             (line.code.as_str(), line.at_ms, line.serving),
             ("closed", 5, true)
         );
+    }
+
+    #[test]
+    fn a_router_that_the_program_may_not_ask_is_not_what_has_to_change() {
+        let of = |upnp| fix(ReachFix::MapPortInRouter, &upnp);
+        assert_eq!(of(UpnpState::Off).code, "ask_router");
+        assert_eq!(of(UpnpState::NotFound).code, "map_port_in_router");
     }
 
     #[test]

@@ -118,6 +118,7 @@ impl Loop {
             .iter()
             .flat_map(|(peer, connected)| connected.links().iter().map(|link| (*peer, link.id)))
             .collect();
+        self.clocks.forget();
         self.start_over(&all);
     }
 

@@ -112,20 +112,19 @@ impl World {
     pub fn audited(&self, folder: &Folder) -> Books<'_> {
         let network = self.network();
         let vault = Vault::new(network.chain_id, network.vault);
-        let ledger = self.runtime.block_on(async {
+        let (ledger, report) = self.runtime.block_on(async {
             let ledger = Ledger::open(folder.path().join("ledger.db"), now_ms())
                 .await
                 .unwrap();
             let genuine = move |held: &HeldVoucher| genuine(held, &vault);
             let report = ledger.audit(now_ms(), genuine).await.unwrap();
             assert!(report.passed(), "{report:#?}");
-            ledger
+            (ledger, report)
         });
-        let report = self.runtime.block_on(ledger.last_audit()).unwrap();
         Books {
             world: self,
             ledger,
-            report: report.unwrap(),
+            report,
         }
     }
 }

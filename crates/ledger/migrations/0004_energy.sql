@@ -1,4 +1,4 @@
--- Energy of jobs that were paid for, as the computer's meters counted it, or as it follows from the person's own figure.
+-- Energy of jobs, paid or for nothing, as the computer's meters counted it, or as it follows from the person's own figure.
 -- Energy is in millijoules, power in milliwatts. Rows of energy are only ever added; energy_total can be computed from them.
 
 CREATE TABLE energy (

@@ -96,15 +96,6 @@ pub struct Totals {
     pub tokens_out: u64,
 }
 
-/// Sums of one day.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Day {
-    /// Its first millisecond, since 1970.
-    pub start_ms: u64,
-    /// Its sums.
-    pub totals: Totals,
-}
-
 const COLUMNS: &str = "job, at_ms, peer, model, model_digest, tokens_in, tokens_out, finish, state";
 
 pub(crate) fn started(connection: &mut Connection, new: &NewAnswer) -> rusqlite::Result<()> {

@@ -2,12 +2,14 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rusqlite::{Connection, Row};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    Answered, AnsweredState, Day, Job, JobRecord, LedgerError, Measured, NewAnswer, Receipt,
+    Answered, AnsweredState, Job, JobRecord, LedgerError, Measured, NewAnswer, Receipt,
     ReceiptRole, Totals, answered, connection, measured, receipts, replay,
 };
 
@@ -16,11 +18,6 @@ pub const QUEUE: usize = 64;
 
 /// Stack of the database thread.
 const STACK_BYTES: usize = 1024 * 1024;
-
-/// Most days in one list: ten years.
-const MAX_DAYS: u32 = 3_660;
-
-const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
 type Task = Box<dyn FnOnce(&mut Connection) + Send>;
 
@@ -34,6 +31,8 @@ enum Work {
 pub struct Ledger {
     inbox: mpsc::Sender<Work>,
     path: PathBuf,
+    /// Statements that are being written. They are read piece by piece, and no row may move from a piece to come into one that was read.
+    statements: Arc<AtomicUsize>,
 }
 
 impl fmt::Debug for Ledger {
@@ -68,7 +67,11 @@ impl Ledger {
             })
             .map_err(|_| LedgerError::Closed)?;
         answer.await.map_err(|_| LedgerError::Closed)??;
-        Ok(Ledger { inbox, path })
+        Ok(Ledger {
+            inbox,
+            path,
+            statements: Arc::default(),
+        })
     }
 
     /// The file behind it.
@@ -160,25 +163,6 @@ impl Ledger {
         .await
     }
 
-    /// Sums day by day, `days` of them back from the one that began at `today_ms`, newest first, days without a job left out.
-    pub async fn by_day(&self, today_ms: u64, days: u32) -> Result<Vec<Day>, LedgerError> {
-        self.call(move |connection| {
-            let mut list = Vec::new();
-            for back in 0..days.min(MAX_DAYS) {
-                let Some(start_ms) = today_ms.checked_sub(u64::from(back) * DAY_MS) else {
-                    break;
-                };
-                let totals = answered::totals(connection, start_ms, start_ms + DAY_MS)
-                    .map_err(LedgerError::Sqlite)?;
-                if totals.jobs > 0 {
-                    list.push(Day { start_ms, totals });
-                }
-            }
-            Ok(list)
-        })
-        .await
-    }
-
     /// Keeps a receipt. Storing it again with the client's signature completes it; one that says something else is refused.
     pub async fn store_receipt(&self, receipt: Receipt) -> Result<(), LedgerError> {
         self.call(move |connection| receipts::store(connection, &receipt))
@@ -200,12 +184,6 @@ impl Ledger {
         limit: u32,
     ) -> Result<Vec<Receipt>, LedgerError> {
         self.call(move |connection| receipts::list(connection, role, from_ms, until_ms, limit))
-            .await
-    }
-
-    /// Time of the newest receipt.
-    pub async fn newest_receipt_ms(&self) -> Result<Option<u64>, LedgerError> {
-        self.call(|connection| receipts::newest_ms(connection).map_err(LedgerError::Sqlite))
             .await
     }
 
@@ -242,6 +220,18 @@ impl Ledger {
         answer.await.map_err(|_| LedgerError::Closed)
     }
 
+    /// A statement is being written until this is dropped.
+    pub(crate) fn writes_statement(&self) -> WritesStatement {
+        self.statements.fetch_add(1, Ordering::SeqCst);
+        WritesStatement(Arc::clone(&self.statements))
+    }
+
+    /// Asked on the thread: whether any is being written.
+    pub(crate) fn statements(&self) -> impl Fn() -> bool + Send + 'static {
+        let statements = Arc::clone(&self.statements);
+        move || statements.load(Ordering::SeqCst) > 0
+    }
+
     async fn clock(&self, sql: &'static str) -> Result<u64, LedgerError> {
         self.call(move |connection| {
             connection
@@ -270,6 +260,16 @@ impl Ledger {
             Err(LedgerError::Sqlite(error)) => Err(LedgerError::from_sqlite(&self.path, error)),
             other => other,
         }
+    }
+}
+
+/// See [`Ledger::writes_statement`].
+#[derive(Debug)]
+pub(crate) struct WritesStatement(Arc<AtomicUsize>);
+
+impl Drop for WritesStatement {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

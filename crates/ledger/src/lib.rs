@@ -36,17 +36,17 @@ mod tests;
 #[cfg(test)]
 extern crate self as ledger;
 
-pub use answered::{Answered, AnsweredState, Day, MAX_ANSWERED, NewAnswer, Totals};
+pub use answered::{Answered, AnsweredState, MAX_ANSWERED, NewAnswer, Totals};
 pub use error::LedgerError;
 pub use handle::{Ledger, QUEUE};
 pub use measured::{MAX_MEASURED, Measured};
 pub use money::{
     Account, Address, AuditReport, Balance, BookLine, BookRows, By, ChainBlock, ChainEvent,
     ChainRow, Debt, Disagreement, Drawn, DueWhy, EarningKey, EarningRow, Earnings, EarningsQuery,
-    EnergyRow, EnergySum, EnergyUsed, Head, HeldReservation, HeldVoucher, Hold, HoldRow,
-    JobEarning, JobEnergy, JobPayment, JobTokens, LineKey, LineState, Lost, LostSigner, Mine,
-    MoneyError, OpenLine, PaidJob, Promise, Seen, StatementFormat, StatementRow, THAW_S, Tariff,
-    VoucherRow,
+    EnergySum, EnergyUsed, FREE_ENERGY_MS, Head, HeldReservation, HeldVoucher, Hold, HoldRow,
+    JobEarning, JobEnergy, JobPayment, JobTokens, LineKey, LineState, Lost, LostSigner,
+    MAX_FREE_ENERGY, Mine, MoneyError, OpenLine, PaidJob, Promise, Seen, StatementFormat, THAW_S,
+    Tariff, VoucherRow,
 };
 pub use receipts::{MAX_RECEIPT_BYTES, Receipt, ReceiptRole};
 pub use replay::{JobRecord, MAX_CLOCK_JUMP_MS, MAX_EXPIRY_MS, MAX_JOBS_SEEN};

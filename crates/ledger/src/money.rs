@@ -8,7 +8,7 @@
 //! - `paid`: by which promises an answer was paid.
 //! - `payee`: the highest voucher of each line, what a payer owes, what is due to be claimed.
 //! - `chain`: events of final blocks, each once.
-//! - `energy`: what jobs took, paid or for nothing.
+//! - `energy`: what jobs took, paid or for nothing; a row each, and a row a day of those that are long over and were for nothing.
 //! - `earnings`, `statement`, `audit`: the books, read.
 
 mod amount;
@@ -28,12 +28,12 @@ pub use audit::{AuditReport, Disagreement};
 pub use chain::{ChainBlock, ChainEvent, ChainRow, Head, Mine};
 pub(crate) use earnings::vouchered_for;
 pub use earnings::{By, EarningKey, EarningRow, Earnings, EarningsQuery, JobEarning};
-pub use energy::{Drawn, EnergySum, EnergyUsed, JobEnergy};
+pub use energy::{Drawn, EnergySum, EnergyUsed, FREE_ENERGY_MS, JobEnergy, MAX_FREE_ENERGY};
 pub use journal::{Account, Balance};
 pub use paid::JobPayment;
 pub use payee::{Debt, DueWhy, HeldReservation, HeldVoucher, LineState, OpenLine, VoucherRow};
 pub use payer::{BookLine, BookRows, Hold, HoldRow, Lost, LostSigner, Promise, Seen};
-pub use statement::{EnergyRow, StatementFormat, StatementRow, Tariff};
+pub use statement::{StatementFormat, Tariff};
 
 /// An account of the chain.
 pub type Address = [u8; 20];

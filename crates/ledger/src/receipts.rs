@@ -1,6 +1,6 @@
 //! Receipts of both sides, kept as the bytes that were signed, with what a list needs beside them.
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, Row, params};
 use serde::{Deserialize, Serialize};
 
 use crate::handle::{blob, from_sql, to_sql};
@@ -136,13 +136,6 @@ pub(crate) fn list(
         ),
         params![role.as_str(), to_sql(from_ms), to_sql(until_ms), limit],
     )
-}
-
-pub(crate) fn newest_ms(connection: &Connection) -> rusqlite::Result<Option<u64>> {
-    let newest: Option<Option<i64>> = connection
-        .query_row("SELECT max(at_ms) FROM receipt", [], |row| row.get(0))
-        .optional()?;
-    Ok(newest.flatten().map(from_sql))
 }
 
 fn collect(

@@ -11,6 +11,7 @@ const STEPS: &[&str] = &[
     include_str!("../migrations/0002_measured.sql"),
     include_str!("../migrations/0003_money.sql"),
     include_str!("../migrations/0004_energy.sql"),
+    include_str!("../migrations/0005_energy_days.sql"),
 ];
 
 /// The version that this program writes.

@@ -164,6 +164,51 @@ async fn what_was_answered_is_bounded_and_takes_its_receipts_along_unless_it_was
     assert_eq!(left, [0, 1, 1, 1]);
 }
 
+#[tokio::test]
+async fn energy_of_answers_for_nothing_is_bounded_and_what_is_paid_for_is_not() {
+    let desk = desk::Desk::new().await;
+    desk.grant(10_000).await;
+    desk.held(desk::A, 10, 1).await;
+    desk.ledger.energy_counted(desk.metered(1)).await.unwrap();
+    // More than fit, all of today, written in one go: a flush of the disk for each would take minutes.
+    let beyond = 300u64;
+    desk.ledger
+        .call(move |connection| {
+            let rows = u64::from(MAX_FREE_ENERGY) + beyond;
+            connection.execute_batch(&format!(
+                "WITH RECURSIVE count (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM count WHERE n < {rows})
+                 INSERT INTO energy (job, at_ms, source, share_ms, drawn_mj, power_mw, taken_mj)
+                 SELECT randomblob(32), {NOW}, 'metered', 0, 2, 0, 2 FROM count;
+                 UPDATE energy_total SET jobs = jobs + {rows}, taken_mj = taken_mj + 2 * {rows};"
+            ))?;
+            Ok(())
+        })
+        .await
+        .unwrap();
+    let rows = async || {
+        let count = |connection: &mut rusqlite::Connection| -> Result<(i64, i64), LedgerError> {
+            let sql = "SELECT (SELECT count(*) FROM energy), (SELECT count(*) FROM energy_day)";
+            Ok(connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))?)
+        };
+        desk.ledger.call(count).await.unwrap()
+    };
+    // Each new one takes some of the oldest along, until they are down to the bound.
+    for n in 2..=4 {
+        desk.ledger.energy_counted(desk.metered(n)).await.unwrap();
+    }
+    assert_eq!(rows().await, (i64::from(MAX_FREE_ENERGY) + 1, 1));
+    desk.ledger.energy_counted(desk.metered(5)).await.unwrap();
+    assert_eq!(rows().await, (i64::from(MAX_FREE_ENERGY) + 1, 1));
+    let used = desk.ledger.energy_used(0, u64::MAX).await.unwrap();
+    assert_eq!((used.paid.known(), used.paid.taken_mj), (1, 7_000));
+    let all = u64::from(MAX_FREE_ENERGY) + beyond;
+    assert_eq!(
+        (used.free.known(), used.free.taken_mj),
+        (all + 4, 2 * all + 4 * 7_000)
+    );
+    desk.audited().await;
+}
+
 #[path = "../tests/money/desk.rs"]
 mod desk;
 

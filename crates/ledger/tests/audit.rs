@@ -138,6 +138,15 @@ const PLANTED: &[(&str, &str)] = &[
     ),
     ("UPDATE energy_total SET taken_mj = 1", "energy of all jobs"),
     ("DELETE FROM energy_total", "energy of all jobs"),
+    (
+        "UPDATE energy_day SET taken_mj = taken_mj + 1",
+        "energy of all jobs",
+    ),
+    ("DELETE FROM energy_day", "jobs whose energy is known"),
+    (
+        "DELETE FROM energy WHERE n > (SELECT folded_to FROM energy_total)",
+        "jobs whose energy is known",
+    ),
     // Events of the chain.
     (
         "DELETE FROM chain_event WHERE body LIKE '%claimed%' AND mine_payee = 1",
@@ -166,6 +175,7 @@ const PLANTED: &[(&str, &str)] = &[
 async fn each_planted_corruption_is_named() {
     let clean = Desk::new().await;
     clean.history().await;
+    clean.free_days().await;
     clean.audited().await;
     let copy = clean.path.with_extension("damaged");
     let whole = clean.backup();

@@ -83,6 +83,86 @@ async fn what_was_answered_for_nothing_took_energy_too_and_is_in_no_earnings() {
 }
 
 #[tokio::test]
+async fn what_answers_for_nothing_took_is_kept_by_the_day_once_they_are_old_and_no_sum_changes() {
+    const DAYS: u8 = 50;
+    let desk = Desk::new().await;
+    desk.grant(10_000).await;
+    let at = |day: u8| NOW + u64::from(day) * DAY_MS;
+    for day in 0..DAYS {
+        // A paid answer of the day, and three for nothing, of which one is known to be of a model.
+        let n = day * 4;
+        desk.held(A, u128::from(day) + 1, n).await;
+        desk.ledger
+            .answer_started(NewAnswer {
+                job: job(n + 1).job,
+                at_ms: at(day),
+                peer: "12D3KooWpeer".into(),
+                model: "Model".into(),
+                model_digest: [3; 32],
+            })
+            .await
+            .unwrap();
+        for energy in [
+            desk.metered(n),
+            desk.metered(n + 1),
+            desk.metered(n + 2),
+            desk.stated(n + 3),
+        ] {
+            let energy = JobEnergy {
+                at_ms: at(day),
+                ..energy
+            };
+            desk.ledger.energy_counted(energy).await.unwrap();
+        }
+    }
+    let of_days = |days: u64| EnergyUsed {
+        paid: EnergySum {
+            metered: days,
+            stated: 0,
+            taken_mj: days * 7_000,
+        },
+        free: EnergySum {
+            metered: days * 2,
+            stated: days,
+            taken_mj: days * 74_000,
+        },
+    };
+    let desk = desk.restarted().await;
+    let used = async |from, until| desk.ledger.energy_used(from, until).await.unwrap();
+    assert_eq!(used(0, u64::MAX).await, of_days(DAYS.into()));
+    // A month is exact to the answer, wherever its day begins.
+    assert_eq!(used(at(DAYS - 30), u64::MAX).await, of_days(30));
+    assert_eq!(used(at(0) - 1, at(5) - 1).await.paid, of_days(5).paid);
+    desk.audited().await;
+
+    // In the statement stand the same sums: the oldest by day, model and how they are known.
+    let mut out = Vec::new();
+    let format = (StatementFormat::Json, None);
+    let written = desk.ledger.statement(0, u64::MAX, format, &mut out);
+    written.await.unwrap();
+    let lines: Vec<serde_json::Value> = String::from_utf8(out)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .filter(|line: &serde_json::Value| line["kind"] == "energy")
+        .collect();
+    let sum = |of: &str| -> u64 { lines.iter().filter_map(|line| line[of].as_u64()).sum() };
+    let whole = of_days(DAYS.into());
+    assert_eq!(sum("answers"), whole.paid.known() + whole.free.known());
+    assert_eq!(sum("energy_mj"), whole.paid.taken_mj + whole.free.taken_mj);
+    let by_day: Vec<_> = lines.iter().filter(|line| line["job"].is_null()).collect();
+    let kept = u64::from(DAYS) - FREE_ENERGY_MS / DAY_MS - 1;
+    assert_eq!(by_day.len() as u64, kept * 3);
+    assert!(
+        by_day
+            .iter()
+            .all(|day| day["answers"] == 1 && day["peer"].is_null())
+    );
+    let of_model = by_day.iter().filter(|day| day["model"] == "Model").count();
+    assert_eq!(of_model as u64, kept);
+}
+
+#[tokio::test]
 async fn what_idle_would_have_drawn_is_no_jobs_and_never_a_debt_of_it() {
     let desk = Desk::new().await;
     let taken = |drawn_mj, idle_mw, share_ms| {

@@ -139,7 +139,7 @@ async fn no_kill_loses_or_doubles_a_unit() {
         let state = desk.ledger.line(key(A)).await.unwrap();
         assert!(state.cumulative >= held && state.cumulative <= line.cumulative);
         assert!(state.claimed >= claimed && state.claimed <= state.cumulative);
-        let kept = desk.ledger.voucher_of_line(key(A)).await.unwrap().unwrap();
+        let kept = desk.ledger.last_voucher(A, PAYER).await.unwrap().unwrap();
         assert_eq!(kept.cumulative, state.cumulative);
         // Money in both directions, to the unit.
         assert_eq!(

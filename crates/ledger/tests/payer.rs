@@ -93,10 +93,6 @@ async fn caps_are_held_against_what_was_promised_that_day_and_in_that_chat() {
     let chat = |n| desk.ledger.spent_in_chat(PAYER, [n; 16]);
     assert_eq!(chat(1).await.unwrap(), 80);
     assert_eq!(chat(0).await.unwrap(), 20);
-    assert_eq!(
-        desk.ledger.spent_on_job(PAYER, job(2).job).await.unwrap(),
-        20
-    );
 }
 
 #[tokio::test]

@@ -12,7 +12,6 @@ use rusqlite::{Connection, params};
 use serde::{Deserialize, Serialize};
 
 use super::amount::hex;
-use super::lines::one;
 use super::payee::{HeldVoucher, held_vouchers};
 use super::{LineKey, chain};
 use crate::handle::to_sql;
@@ -76,25 +75,6 @@ impl Ledger {
             )?;
             transaction.commit()?;
             Ok(report)
-        })
-        .await
-    }
-
-    /// The report of the last audit.
-    pub async fn last_audit(&self) -> Result<Option<AuditReport>, LedgerError> {
-        self.call(|connection| {
-            one(
-                connection,
-                "SELECT body FROM audit ORDER BY n DESC LIMIT 1",
-                params![],
-                |row| {
-                    let body: String = row.get(0)?;
-                    serde_json::from_str(&body).map_err(|_| LedgerError::Unreadable {
-                        what: "an audit",
-                        value: body,
-                    })
-                },
-            )
         })
         .await
     }

@@ -12,7 +12,7 @@ use super::{Address, JobTokens, THAW_S};
 use crate::handle::{blob, from_sql, to_sql};
 use crate::{Job, Ledger, LedgerError};
 
-const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+pub(super) const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// A signer with less time than this is claimed from whatever its debt, in seconds.
 const CLAIM_BEFORE_S: u64 = 24 * 60 * 60;

@@ -201,17 +201,6 @@ impl Ledger {
             .await
     }
 
-    /// The highest voucher of a line.
-    pub async fn voucher_of_line(&self, key: LineKey) -> Result<Option<HeldVoucher>, LedgerError> {
-        self.call(move |connection| {
-            let Some(line) = Line::find(connection, Side::Payee, &key)? else {
-                return Ok(None);
-            };
-            voucher_of(connection, &line)
-        })
-        .await
-    }
-
     /// The voucher of this payer that came last, with whichever of its signers: what `Accept` gives back to it.
     pub async fn last_voucher(
         &self,

@@ -357,18 +357,6 @@ impl Ledger {
         })
         .await
     }
-
-    /// What was promised for one job.
-    pub async fn spent_on_job(&self, payer: Address, job: crate::Job) -> Result<u128, LedgerError> {
-        self.call(move |connection| {
-            spent(
-                connection,
-                "v.job IN (SELECT id FROM paid_job WHERE side = 'payer' AND job = ?2)",
-                params![Account::Spent(payer).name(), job],
-            )
-        })
-        .await
-    }
 }
 
 fn book(

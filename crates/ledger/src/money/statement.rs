@@ -25,56 +25,59 @@ pub enum StatementFormat {
 }
 
 /// A row of the journal with what it is tied to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct StatementRow {
+#[derive(Debug, Serialize)]
+struct StatementRow {
     /// Its number.
-    pub n: u64,
+    n: u64,
     /// When, in milliseconds since 1970.
-    pub at_ms: u64,
+    at_ms: u64,
     /// What moved.
-    pub kind: String,
+    kind: String,
     /// The account that was debited.
-    pub debit: String,
+    debit: String,
     /// The account that was credited.
-    pub credit: String,
+    credit: String,
     /// How much, in base units.
     #[serde(with = "super::amount::decimal")]
-    pub amount: u128,
+    amount: u128,
     /// The job of the voucher, in hexadecimal.
-    pub job: Option<String>,
+    job: Option<String>,
     /// Its model.
-    pub model: Option<String>,
+    model: Option<String>,
     /// The other side of it.
-    pub peer: Option<String>,
+    peer: Option<String>,
     /// The voucher's total, in base units.
-    pub cumulative: Option<String>,
+    cumulative: Option<String>,
     /// What the voucher pays for, in hexadecimal.
-    pub work: Option<String>,
+    work: Option<String>,
     /// The transaction, in hexadecimal.
-    pub tx: Option<String>,
+    tx: Option<String>,
     /// The event's place in its block.
-    pub log_index: Option<u64>,
+    log_index: Option<u64>,
     /// The block.
-    pub block: Option<u64>,
+    block: Option<u64>,
 }
 
-/// What one answer took in energy. It is in no account: nobody owes it to anybody here.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EnergyRow {
-    /// Its number among those of energy.
-    pub n: u64,
-    /// When it was counted to its end, in milliseconds since 1970.
-    pub at_ms: u64,
-    /// The job, in hexadecimal.
-    pub job: String,
-    /// Its model; `None` where the list of answers is too short to know.
-    pub model: Option<String>,
-    /// Who asked; the same.
-    pub peer: Option<String>,
+/// What one answer took in energy, or what answers for nothing took in a day that is long over. It is in no account: nobody owes it to
+/// anybody here.
+#[derive(Debug)]
+struct EnergyRow {
+    /// Its number among those of its kind.
+    n: u64,
+    /// When it was counted to its end, or when its day began, in milliseconds since 1970.
+    at_ms: u64,
+    /// The job, in hexadecimal; `None` for a day.
+    job: Option<String>,
+    /// Answers that it stands for.
+    answers: u64,
+    /// Their model; `None` where the list of answers is too short to know.
+    model: Option<String>,
+    /// Who asked; the same, and `None` for a day.
+    peer: Option<String>,
     /// The computer's meters counted it; otherwise it follows from the person's figure.
-    pub metered: bool,
+    metered: bool,
     /// What it took beyond idle, in millijoules.
-    pub taken_mj: u64,
+    taken_mj: u64,
 }
 
 /// What energy costs the person, by their own word.
@@ -86,13 +89,13 @@ pub struct Tariff {
     pub currency: Option<String>,
 }
 
-const HEAD: &str = "n,time,kind,debit,credit,amount,job,model,peer,cumulative,work,tx,log_index,block,energy_kwh,energy_from,energy_cost,currency";
+const HEAD: &str = "n,time,kind,debit,credit,amount,job,model,peer,cumulative,work,tx,log_index,block,energy_kwh,energy_from,energy_cost,currency,answers";
 
 /// Columns from `debit` to `amount`, and from `cumulative` to `block`: energy has nothing there.
 const NO_ACCOUNTS: usize = 3;
 const NO_CHAIN: usize = 5;
 /// Columns of energy: the journal has nothing there.
-const NO_ENERGY: usize = 4;
+const NO_ENERGY: usize = 5;
 
 const MJ_PER_KWH: f64 = 3.6e9;
 
@@ -114,53 +117,45 @@ impl<T> Default for Pages<T> {
     }
 }
 
-impl<T> Pages<T> {
-    fn is_read(&self) -> bool {
-        self.over || !self.held.is_empty()
+impl<T: Send + 'static> Pages<T> {
+    /// Reads on where there is nothing left of what was read.
+    async fn fill(
+        &mut self,
+        ledger: &Ledger,
+        stretch: Stretch,
+        page: fn(&Connection, Stretch, u64) -> Result<Vec<T>, LedgerError>,
+        number: fn(&T) -> u64,
+    ) -> Result<(), LedgerError> {
+        if self.over || !self.held.is_empty() {
+            return Ok(());
+        }
+        let after = self.after;
+        let read = ledger
+            .call(move |connection| page(connection, stretch, after))
+            .await?;
+        self.over = read.len() < PAGE as usize;
+        self.after = read.last().map_or(after, number);
+        self.held = read.into();
+        Ok(())
     }
 
-    fn read(&mut self, page: Vec<T>, number: impl Fn(&T) -> u64) {
-        self.over = page.len() < PAGE as usize;
-        self.after = page.last().map_or(self.after, number);
-        self.held = page.into();
+    fn front(&self, at_ms: fn(&T) -> u64) -> Option<u64> {
+        self.held.front().map(at_ms)
     }
 }
 
+/// From where a row comes; of the same moment in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Of {
+    Journal,
+    Days,
+    Jobs,
+}
+
+/// A stretch of time, from its first millisecond since 1970 on and before its second.
+type Stretch = (u64, u64);
+
 impl Ledger {
-    /// Rows after the one with number `after`, from `from_ms` on and before `until_ms`, in the order in which they were booked.
-    pub async fn statement_page(
-        &self,
-        from_ms: u64,
-        until_ms: u64,
-        after: u64,
-        limit: u32,
-    ) -> Result<Vec<StatementRow>, LedgerError> {
-        self.call(move |connection| page(connection, from_ms, until_ms, after, limit))
-            .await
-    }
-
-    /// Rows of energy after the one with number `after`, from `from_ms` on and before `until_ms`, in the order in which they were counted.
-    pub async fn energy_page(
-        &self,
-        from_ms: u64,
-        until_ms: u64,
-        after: u64,
-        limit: u32,
-    ) -> Result<Vec<EnergyRow>, LedgerError> {
-        self.call(move |connection| {
-            many(
-                connection,
-                "SELECT e.n, e.at_ms, e.job, coalesce(p.model, a.model), coalesce(p.peer, a.peer), e.source = 'metered', e.taken_mj
-                 FROM energy e LEFT JOIN paid_job p ON p.side = 'payee' AND p.job = e.job
-                 LEFT JOIN answered a ON a.job = e.job
-                 WHERE e.n > ?1 AND e.at_ms >= ?2 AND e.at_ms < ?3 ORDER BY e.n LIMIT ?4",
-                params![to_sql(after), to_sql(from_ms), to_sql(until_ms), limit],
-                read_energy,
-            )
-        })
-        .await
-    }
-
     /// Writes all rows of a stretch of time, those of the journal and those of energy as time goes, and says how many. Energy has its cost
     /// where there is a `tariff`: at that of now, whenever it was used.
     ///
@@ -176,27 +171,30 @@ impl Ledger {
         if format == StatementFormat::Csv {
             write!(out, "{HEAD}\r\n").map_err(LedgerError::Statement)?;
         }
-        let (mut journal, mut energy) = (Pages::default(), Pages::default());
+        let _written = self.writes_statement();
+        let stretch = (from_ms, until_ms);
+        let (mut journal, mut days, mut jobs) =
+            (Pages::default(), Pages::default(), Pages::default());
         let mut count = 0;
         loop {
-            if !journal.is_read() {
-                let after = journal.after;
-                let page = self.statement_page(from_ms, until_ms, after, PAGE).await?;
-                journal.read(page, |row: &StatementRow| row.n);
-            }
-            if !energy.is_read() {
-                let after = energy.after;
-                let page = self.energy_page(from_ms, until_ms, after, PAGE).await?;
-                energy.read(page, |row: &EnergyRow| row.n);
-            }
-            let energy_first = match (journal.held.front(), energy.held.front()) {
-                (Some(row), Some(energy)) => energy.at_ms < row.at_ms,
-                (row, _) => row.is_none(),
-            };
-            let row = match energy_first {
-                true => energy.held.pop_front().map(Row::Energy),
-                false => journal.held.pop_front().map(Row::Journal),
-            };
+            journal
+                .fill(self, stretch, journal_page, |row| row.n)
+                .await?;
+            days.fill(self, stretch, days_page, |row| row.n).await?;
+            jobs.fill(self, stretch, jobs_page, |row| row.n).await?;
+            let next = [
+                (Of::Journal, journal.front(|row| row.at_ms)),
+                (Of::Days, days.front(|row| row.at_ms)),
+                (Of::Jobs, jobs.front(|row| row.at_ms)),
+            ];
+            let next = next
+                .into_iter()
+                .filter_map(|(of, at_ms)| Some((at_ms?, of)));
+            let row = next.min().and_then(|(_, of)| match of {
+                Of::Journal => journal.held.pop_front().map(Row::Journal),
+                Of::Days => days.held.pop_front().map(Row::Energy),
+                Of::Jobs => jobs.held.pop_front().map(Row::Energy),
+            });
             let Some(row) = row else {
                 out.flush().map_err(LedgerError::Statement)?;
                 return Ok(count);
@@ -232,12 +230,11 @@ impl EnergyRow {
     }
 }
 
-fn page(
+/// Rows of the journal after the one with number `after`, in the order in which they were booked.
+fn journal_page(
     connection: &Connection,
-    from_ms: u64,
-    until_ms: u64,
+    (from_ms, until_ms): Stretch,
     after: u64,
-    limit: u32,
 ) -> Result<Vec<StatementRow>, LedgerError> {
     many(
         connection,
@@ -247,8 +244,40 @@ fn page(
          LEFT JOIN voucher v ON v.n = j.voucher LEFT JOIN paid_job p ON p.id = v.job
          LEFT JOIN chain_event e ON e.n = j.event
          WHERE j.n > ?1 AND j.at_ms >= ?2 AND j.at_ms < ?3 ORDER BY j.n LIMIT ?4",
-        params![to_sql(after), to_sql(from_ms), to_sql(until_ms), limit],
+        params![to_sql(after), to_sql(from_ms), to_sql(until_ms), PAGE],
         read,
+    )
+}
+
+/// Energy by the job, after the row with number `after`, in the order in which it was counted.
+fn jobs_page(
+    connection: &Connection,
+    (from_ms, until_ms): Stretch,
+    after: u64,
+) -> Result<Vec<EnergyRow>, LedgerError> {
+    many(
+        connection,
+        "SELECT e.n, e.at_ms, e.job, 1, coalesce(p.model, a.model), coalesce(p.peer, a.peer), e.source = 'metered', e.taken_mj
+         FROM energy e LEFT JOIN paid_job p ON p.side = 'payee' AND p.job = e.job
+         LEFT JOIN answered a ON a.job = e.job
+         WHERE e.n > ?1 AND e.at_ms >= ?2 AND e.at_ms < ?3 ORDER BY e.n LIMIT ?4",
+        params![to_sql(after), to_sql(from_ms), to_sql(until_ms), PAGE],
+        read_energy,
+    )
+}
+
+/// Energy by the day, in the same way.
+fn days_page(
+    connection: &Connection,
+    (from_ms, until_ms): Stretch,
+    after: u64,
+) -> Result<Vec<EnergyRow>, LedgerError> {
+    many(
+        connection,
+        "SELECT n, day_ms, NULL, jobs, nullif(model, ''), NULL, source = 'metered', taken_mj
+         FROM energy_day WHERE n > ?1 AND day_ms >= ?2 AND day_ms < ?3 ORDER BY n LIMIT ?4",
+        params![to_sql(after), to_sql(from_ms), to_sql(until_ms), PAGE],
+        read_energy,
     )
 }
 
@@ -279,15 +308,16 @@ fn read(row: &SqlRow<'_>) -> Result<StatementRow, LedgerError> {
 }
 
 fn read_energy(row: &SqlRow<'_>) -> Result<EnergyRow, LedgerError> {
-    let job: [u8; 32] = blob(row, 2)?;
+    let job: Option<Vec<u8>> = row.get(2)?;
     Ok(EnergyRow {
         n: from_sql(row.get(0)?),
         at_ms: from_sql(row.get(1)?),
-        job: hex(&job),
-        model: row.get(3)?,
-        peer: row.get(4)?,
-        metered: row.get(5)?,
-        taken_mj: from_sql(row.get(6)?),
+        job: job.map(|job| hex(&job)),
+        answers: from_sql(row.get(3)?),
+        model: row.get(4)?,
+        peer: row.get(5)?,
+        metered: row.get(6)?,
+        taken_mj: from_sql(row.get(7)?),
     })
 }
 
@@ -299,6 +329,7 @@ fn json(out: &mut impl Write, row: &Row, tariff: Option<&Tariff>) -> io::Result<
                 "kind": "energy",
                 "at_ms": row.at_ms,
                 "job": row.job,
+                "answers": row.answers,
                 "model": row.model,
                 "peer": row.peer,
                 "energy_mj": row.taken_mj,
@@ -327,23 +358,19 @@ fn of_energy(row: &EnergyRow, tariff: Option<&Tariff>) -> Vec<String> {
     [String::new(), utc(row.at_ms), "energy".to_owned()]
         .into_iter()
         .chain(vec![String::new(); NO_ACCOUNTS])
-        .chain([
-            row.job.clone(),
-            row.model.clone().unwrap_or_default(),
-            row.peer.clone().unwrap_or_default(),
-        ])
+        .chain([text(&row.job), text(&row.model), text(&row.peer)])
         .chain(vec![String::new(); NO_CHAIN])
         .chain([
             format!("{:.9}", row.kwh()),
             row.source().to_owned(),
             cost.unwrap_or_default(),
             currency.unwrap_or_default(),
+            row.answers.to_string(),
         ])
         .collect()
 }
 
 fn of_journal(row: &StatementRow) -> Vec<String> {
-    let text = |field: &Option<String>| field.clone().unwrap_or_default();
     let number = |field: Option<u64>| field.map(|value| value.to_string()).unwrap_or_default();
     [
         row.n.to_string(),
@@ -364,6 +391,10 @@ fn of_journal(row: &StatementRow) -> Vec<String> {
     .into_iter()
     .chain(vec![String::new(); NO_ENERGY])
     .collect()
+}
+
+fn text(field: &Option<String>) -> String {
+    field.clone().unwrap_or_default()
 }
 
 /// A field in quotes where it needs them. Text that a table would read as a formula is made plain: names come from strangers.

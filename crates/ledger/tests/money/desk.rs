@@ -249,6 +249,24 @@ impl Desk {
         report
     }
 
+    /// Four answers for nothing of which two are long over, and of these one row a day; and one of today, which made it so.
+    pub(crate) async fn free_days(&self) {
+        let old = NOW - FREE_ENERGY_MS;
+        for (n, at_ms) in [
+            (101, old - 2 * DAY_MS),
+            (102, old - 2 * DAY_MS + 1),
+            (103, NOW - DAY_MS),
+            (104, NOW),
+            (105, NOW),
+        ] {
+            let energy = JobEnergy {
+                at_ms,
+                ..self.metered(n)
+            };
+            self.ledger.energy_counted(energy).await.unwrap();
+        }
+    }
+
     /// Some of everything, on both sides.
     pub(crate) async fn history(&self) {
         self.block(vec![
@@ -288,14 +306,12 @@ impl Desk {
 }
 
 pub(crate) async fn audit(ledger: &Ledger) -> AuditReport {
-    let report = ledger
+    ledger
         .audit(NOW, |voucher| {
             voucher.signature == signature(voucher.cumulative)
         })
         .await
-        .unwrap();
-    assert_eq!(ledger.last_audit().await.unwrap(), Some(report.clone()));
-    report
+        .unwrap()
 }
 
 /// All jobs, whatever they owe.

@@ -1,4 +1,4 @@
-//! Energy: what each job took against the figures that it follows from, and all of them against the total.
+//! Energy: what each job took against the figures that it follows from, and all of them, by job or by the day, against the total.
 
 use rusqlite::{Connection, params};
 
@@ -22,7 +22,8 @@ pub(super) fn check(connection: &Connection, found: &mut Findings) -> Result<(),
     }
     let (jobs, taken, counted_jobs, counted): (i64, i64, i64, i64) = connection.query_row(
         "SELECT coalesce(max(jobs), 0), coalesce(max(taken_mj), 0),
-                (SELECT count(*) FROM energy), (SELECT coalesce(sum(taken_mj), 0) FROM energy)
+                (SELECT count(*) FROM energy) + (SELECT coalesce(sum(jobs), 0) FROM energy_day),
+                (SELECT coalesce(sum(taken_mj), 0) FROM energy) + (SELECT coalesce(sum(taken_mj), 0) FROM energy_day)
          FROM energy_total",
         [],
         |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)),

@@ -5,6 +5,9 @@
 //! work, of one near by, of one that moved much, or of the only one of its network; of the rest, the youngest of the
 //! network that holds most places. The rule is that of Bitcoin Core: to push an honest peer out, an attacker would have to be
 //! better than it in every one of these ways.
+//!
+//! Connections that we open are for walks through the routing table, most of them, and of no use a moment later. A node that looks
+//! for something rare would soon have opened all that it may, and could not reach what it found: the oldest that nobody uses goes.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -16,7 +19,7 @@ use std::{
 use libp2p::{
     Multiaddr, PeerId,
     connection_limits::ConnectionLimits,
-    core::{Endpoint, transport::PortUse},
+    core::{ConnectedPoint, Endpoint, transport::PortUse},
     swarm::{
         CloseConnection, ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler,
         THandlerInEvent, THandlerOutEvent, ToSwarm, dummy,
@@ -42,6 +45,8 @@ const RESERVED_IN: usize = 16;
 /// Connections that we opened: enough for the routing table's nearest buckets and a handful of providers. They have places of
 /// their own: nobody can take them by connecting to us.
 pub(crate) const ESTABLISHED_OUT: u32 = 128;
+/// Of those, kept free by closing old ones: as many as there are dials of one search at a time.
+pub(crate) const ROOM_OUT: usize = 16;
 /// One by QUIC, one by TCP, one through a relay, one more while the others are being replaced, and one each way while an address
 /// of either end is being tried.
 const ESTABLISHED_PER_PEER: u32 = 6;
@@ -184,6 +189,8 @@ pub(crate) struct Admission {
     new_near: Buckets<Prefix>,
     /// Connections that others opened.
     open: HashMap<ConnectionId, Open>,
+    /// Connections that we opened, the oldest first.
+    made: VecDeque<(PeerId, ConnectionId)>,
     /// Peers with a connection of whatever direction, by how many.
     peers: HashMap<PeerId, usize>,
     /// Peers that answered for us: they find a place when strangers do not.
@@ -203,6 +210,7 @@ impl Admission {
             new: Buckets::new(NEW_PER_HOUSEHOLD, HOUSEHOLDS),
             new_near: Buckets::new(NEW_NEAR, HOUSEHOLDS),
             open: HashMap::new(),
+            made: VecDeque::new(),
             peers: HashMap::new(),
             valued: HashSet::new(),
             closing: VecDeque::new(),
@@ -224,7 +232,7 @@ impl Admission {
         }
     }
 
-    /// A peer worked for us. Remembered for a few hundred of them.
+    /// A peer works for us, or did. Remembered for a few hundred of them.
     pub(crate) fn value(&mut self, peer: PeerId) {
         if self.valued.len() >= ESTABLISHED_IN
             && let Some(other) = self.valued.iter().next().copied()
@@ -233,6 +241,21 @@ impl Admission {
             self.valued.remove(&other);
         }
         self.valued.insert(peer);
+    }
+
+    /// Before one more connection of our own counts: the oldest that is of no use goes for it. Where all are of use, the limit
+    /// on how many there may be says so.
+    fn make_room(&mut self) {
+        if self.made.len() < ESTABLISHED_OUT as usize - ROOM_OUT {
+            return;
+        }
+        let idle = |(peer, _): &(PeerId, ConnectionId)| {
+            !self.jobs.has(peer) && !self.valued.contains(peer)
+        };
+        if let Some(oldest) = self.made.iter().position(idle) {
+            // It is over for this count from now on, so that no other one goes for the same.
+            self.closing.extend(self.made.remove(oldest));
+        }
     }
 
     /// Before the handshake: whether one more may come from there.
@@ -391,29 +414,32 @@ impl NetworkBehaviour for Admission {
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
         identity::to_protocol(&peer).ok_or_else(|| ConnectionDenied::new(Denied::Identity))?;
+        self.make_room();
         Ok(dummy::ConnectionHandler)
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         if let FromSwarm::ConnectionEstablished(established) = event {
             *self.peers.entry(established.peer_id).or_default() += 1;
-            if let libp2p::core::ConnectedPoint::Listener {
-                local_addr,
-                send_back_addr,
-            } = established.endpoint
-            {
-                self.open.insert(
-                    established.connection_id,
-                    Open {
-                        peer: established.peer_id,
+            let (peer, id) = (established.peer_id, established.connection_id);
+            match established.endpoint {
+                ConnectedPoint::Listener {
+                    local_addr,
+                    send_back_addr,
+                } => {
+                    let open = Open {
+                        peer,
                         origin: Origin::of(local_addr, send_back_addr),
                         since: Instant::now(),
                         rtt: None,
-                    },
-                );
+                    };
+                    self.open.insert(id, open);
+                }
+                ConnectedPoint::Dialer { .. } => self.made.push_back((peer, id)),
             }
         } else if let FromSwarm::ConnectionClosed(closed) = event {
             self.open.remove(&closed.connection_id);
+            self.made.retain(|(_, id)| *id != closed.connection_id);
             if let Some(count) = self.peers.get_mut(&closed.peer_id) {
                 *count = count.saturating_sub(1);
                 if *count == 0 {
@@ -632,6 +658,26 @@ mod tests {
             limits.closing[0], limits.closing[1],
             "not the same one twice"
         );
+    }
+
+    #[test]
+    fn of_our_own_connections_the_oldest_of_no_use_goes() {
+        let mut limits = admission(ReachMode::Internet, Role::Asking);
+        let (useful, mut made) = (PeerId::random(), Vec::new());
+        limits.value(useful);
+        for at in 0..ESTABLISHED_OUT as usize {
+            let peer = if at == 0 { useful } else { PeerId::random() };
+            let id = ConnectionId::new_unchecked(at);
+            limits.make_room();
+            limits.made.push_back((peer, id));
+            made.push((peer, id));
+        }
+        assert_eq!(limits.closing, made[1..=ROOM_OUT]);
+        for (peer, _) in &made {
+            limits.value(*peer);
+        }
+        limits.make_room();
+        assert_eq!(limits.closing.len(), ROOM_OUT, "all the others are of use");
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeSet, BinaryHeap, HashMap, HashSet},
+    collections::{BTreeSet, BinaryHeap, HashMap, HashSet, VecDeque},
     time::Duration,
 };
 
@@ -97,7 +97,8 @@ struct State {
     /// Providers whose offers it has, in order, so that a choice depends on the seed alone.
     offers: BTreeSet<usize>,
     dials: usize,
-    out: usize,
+    /// To whom it opened a connection, the oldest first.
+    made: VecDeque<usize>,
     verified: usize,
 }
 
@@ -192,10 +193,7 @@ impl<'a> World<'a> {
                 Happens::Begin(client, enough) => self.begin(client, enough),
                 Happens::Dialled { from, to } => self.on_dialled(from, to),
                 Happens::Introduced { from, to } => self.on_introduced(from, to),
-                Happens::Reached { from, to } => {
-                    self.states[from].out += 1;
-                    self.exchange(from, to);
-                }
+                Happens::Reached { from, to } => self.exchange(from, to),
                 Happens::Asked { to, errand } => self.on_asked(to, errand),
                 Happens::Answered {
                     by,
@@ -325,7 +323,7 @@ impl<'a> World<'a> {
 
     fn dial(&mut self, from: usize, to: usize) -> bool {
         let state = &mut self.states[from];
-        if state.dials >= DIALS_OUT || state.out >= CONNECTIONS_OUT {
+        if state.dials >= DIALS_OUT {
             return false;
         }
         state.dials += 1;
@@ -335,6 +333,17 @@ impl<'a> World<'a> {
         self.links.insert(pair(from, to), Link::default());
         self.happens(self.now + takes, Happens::Dialled { from, to });
         true
+    }
+
+    /// One more connection of a machine's own; the oldest goes for it.
+    fn makes(&mut self, from: usize, to: usize) {
+        let made = &mut self.states[from].made;
+        made.push_back(to);
+        if made.len() > CONNECTIONS_OUT
+            && let Some(oldest) = made.pop_front()
+        {
+            self.links.remove(&pair(from, oldest));
+        }
     }
 
     fn on_dialled(&mut self, from: usize, to: usize) {
@@ -348,7 +357,7 @@ impl<'a> World<'a> {
             }
             return self.heard(from, to);
         }
-        self.states[from].out += 1;
+        self.makes(from, to);
         let waiting = match self.links.get_mut(&pair(from, to)) {
             Some(link) => {
                 link.up = true;
@@ -374,7 +383,7 @@ impl<'a> World<'a> {
         let comer = &self.scenario.machines[from];
         if !comer.asks && !self.scenario.machines[to].knows.contains(&from) {
             let state = &mut self.states[to];
-            if state.verified < VERIFIED && state.out < CONNECTIONS_OUT {
+            if state.verified < VERIFIED {
                 state.verified += 1;
                 let at = self.now + 4 * way;
                 self.happens(at, Happens::Reached { from: to, to: from });

@@ -19,8 +19,8 @@ use crate::{
 
 /// Where providers are found: 32 bytes in the table's space.
 pub type Key = [u8; 32];
-/// Connections that a node opens at a time.
-pub const CONNECTIONS_OUT: usize = admission::ESTABLISHED_OUT as usize;
+/// Connections that a node has open of those that it opened; the oldest goes for one more.
+pub const CONNECTIONS_OUT: usize = admission::ESTABLISHED_OUT as usize - admission::ROOM_OUT;
 /// Dials that it has under way.
 pub const DIALS_OUT: usize = admission::PENDING_OUT as usize;
 /// A walk through the table ends by then.

@@ -62,6 +62,7 @@ impl Loop {
                 self.reaching
                     .relays
                     .accepted(&relay_peer_id, limit, unix_ms());
+                self.swarm.behaviour_mut().admission.value(relay_peer_id);
                 self.reach_changed();
             }
             relay::client::Event::OutboundCircuitEstablished { .. }

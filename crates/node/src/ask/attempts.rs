@@ -350,5 +350,6 @@ async fn quote(
         attempt,
         terms: quote.terms(),
         quote_id: quote.quote_id,
+        queue_pos: quote.queue_pos,
     }))
 }

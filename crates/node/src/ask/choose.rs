@@ -3,7 +3,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr, sync::Arc, time::Duration};
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use network::{NetworkError, NetworkStatus};
@@ -288,7 +291,7 @@ impl Inner {
     }
 
     /// How an offer would be paid from here; `None`: it cannot be.
-    fn pay_to(&self, offer: &Offer) -> Option<PayTo> {
+    pub(super) fn pay_to(&self, offer: &Offer) -> Option<PayTo> {
         self.money.purse()?.pay_to(offer)
     }
 

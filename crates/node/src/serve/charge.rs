@@ -60,11 +60,8 @@ impl Charge {
         let (standing, last) = till.admit(&job, voucher, adds).await?;
         let (vouchers, waiting) = mpsc::channel(WAITING);
         let (declines, declined) = mpsc::channel(1);
-        let mut news = till.standing(&job.job);
-        if let Some(news) = &mut news {
-            // What it says now is the answer.
-            news.mark_unchanged();
-        }
+        // What it says by now is the answer.
+        let news = till.standing(&job.job);
         let at_till = Arc::new(AtTill { job: job.job, till });
         inner
             .tasks

@@ -23,8 +23,8 @@ use protocol::{
     job::{
         CloseWhy, Finish, RESUME_GRACE_MS,
         provider::{
-            Action, Charging, Config, Ended, EngineEvent, Event, Provider, Served, StartJob, Wanted,
-            quote_of, resumes,
+            Action, Charging, Config, Ended, EngineEvent, Event, Provider, Served, StartJob,
+            Wanted, quote_of, resumes,
         },
     },
     quote::Bound,

@@ -10,9 +10,11 @@ use protocol::{
     ModelDigest, ModelRef, NetworkId, PeerId,
     binding::{Binding, OperatorSigner, SignedBinding},
     offer::{
-        FEATURE_GRAMMAR, FEATURE_LOGPROBS, FEATURE_PREPAID, FEATURE_RESUME, Offer, PROTO, Payment, SignedEnvelope,
+        FEATURE_GRAMMAR, FEATURE_LOGPROBS, FEATURE_PREPAID, FEATURE_RESUME, Offer, PROTO, Payment,
+        SignedEnvelope,
     },
     price::Prices,
+    voucher::payee::STREAM_WINDOW,
 };
 
 use super::line::{SLOTS, WAITING};

@@ -21,6 +21,8 @@ pub const PREFILL_STEP: u32 = PREFILL_CHUNK / 4;
 pub const OPENING_TOKENS: u32 = PREFILL_CHUNK - PREFILL_STEP;
 /// The largest stream window, however fast the tokens and however long the path: four times what anybody may cost.
 pub const MAX_STREAM_WINDOW: u32 = 4 * STREAM_WINDOW;
+/// Round trips below this one need no larger window than the least: a neighbour's, and whatever a busy computer adds to its own.
+const NEAR_MS: u64 = 25;
 /// How long it takes a token to be paid for beside the round trip: it waits for the next frame and for others to be paid with, and both
 /// sides write to disk.
 const PAYING_MS: u64 = 150;
@@ -198,6 +200,9 @@ pub struct LineOfJob {
 /// Output tokens that a payee computes without a voucher for a payer at this round trip, at so many tokens a second: what is on the way
 /// until it is paid for. A quarter of the window waits at the payer for its [`stride`].
 pub fn stream_window(decode_tps: u32, rtt_ms: u64) -> u32 {
+    if rtt_ms < NEAR_MS {
+        return STREAM_WINDOW;
+    }
     let on_the_way = u64::from(decode_tps).saturating_mul(rtt_ms.saturating_add(PAYING_MS)) / 1000;
     let window = on_the_way.saturating_mul(4).div_ceil(3);
     u32::try_from(window).map_or(MAX_STREAM_WINDOW, |window| {

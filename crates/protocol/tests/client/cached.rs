@@ -205,7 +205,10 @@ fn the_first_voucher_pays_for_more_where_it_costs_less() {
     payer.connected();
     let most = due(&prices(), &Terms::from(prices()).totals(OPENING_TOKENS, 0)).unwrap();
     let first = payer.total();
-    assert!(first <= most && first + cost(1, 0).max(3) > most, "{first} of {most}");
+    assert!(
+        first <= most && first + cost(1, 0).max(3) > most,
+        "{first} of {most}"
+    );
     assert!(first > cost(CACHED, 0), "all that is cached, and more");
     payer.accept_counting(first);
     assert!(payer.total() >= first);

@@ -123,7 +123,7 @@ fn nothing_is_paid_ahead_in_line_beside_another_or_where_it_was_lost() {
         let (mut payer, _) = Payer::asks_with(3, None, vec![unquoted]);
         let quoted = Event::Quoted {
             attempt: 0,
-            prices: prices(),
+            terms: prices().into(),
             quote_id: QUOTE,
             queue_pos,
         };

@@ -318,6 +318,7 @@ fn the_window_stops_the_engine_and_a_voucher_lets_it_go_on() {
 fn a_window_is_as_large_as_its_path_is_long_and_no_larger_than_may_be() {
     assert_eq!(stream_window(0, 0), STREAM_WINDOW);
     assert_eq!(stream_window(60, 300), STREAM_WINDOW);
+    assert_eq!(stream_window(1_000, 10), STREAM_WINDOW, "a neighbour");
     assert_eq!(stream_window(u32::MAX, u64::MAX), MAX_STREAM_WINDOW);
     // What comes within a round trip and a tenth of a second, and what waits for the next voucher.
     let window = stream_window(300, 100);

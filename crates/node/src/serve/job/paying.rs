@@ -18,11 +18,7 @@ use crate::money::TillJob;
 
 impl Job {
     /// Asks books and chain about who pays. From then on the job counts for him.
-    pub(super) async fn admit(
-        &mut self,
-        job: JobId,
-        (voucher, adds): (&Voucher, u128),
-    ) -> Event {
+    pub(super) async fn admit(&mut self, job: JobId, (voucher, adds): (&Voucher, u128)) -> Event {
         let (Some(till), Some(model)) = (self.till.clone(), self.model) else {
             return Event::Declined(not_charged());
         };
@@ -55,11 +51,7 @@ impl Job {
     }
 
     /// Takes a further voucher, which is written down beside the job. `Some`: there is nobody to take it.
-    pub(super) async fn hold(
-        &self,
-        voucher: Voucher<Checked>,
-        totals: Totals,
-    ) -> Option<Declined> {
+    pub(super) async fn hold(&self, voucher: Voucher<Checked>, totals: Totals) -> Option<Declined> {
         match &self.charge {
             Some(charge) => {
                 charge.hold(voucher, totals).await;

@@ -120,7 +120,7 @@ fn signer(peer: u8) -> Signer {
 }
 
 fn candidate(peer: u8) -> Candidate {
-    Candidate { peer: signer(peer).peer_id(), ctx_max: 200, out_max: 60, terms: Prices::FREE.into(), pay_to: None, quote_id: None, first_token_p95_ms: Some(2_000) }
+    Candidate { peer: signer(peer).peer_id(), ctx_max: 200, out_max: 60, terms: Prices::FREE.into(), pay_to: None, quote_id: None, prepaid: false, first_token_p95_ms: Some(2_000) }
 }
 
 /// What the provider of an attempt knows. A job that is taken up is known by its new attempt, too.

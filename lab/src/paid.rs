@@ -1,19 +1,26 @@
 //! What paying costs an answer's pace: one provider with a price and one asker with a deposit, a round trip of 100 ms between them, and
-//! a real chain beside them. Local answers of the same provider are the measure, by turns.
+//! a real chain beside them. Local answers of the same provider are the measure, by turns; and answers to somebody who typed before, so
+//! that the provider's quote is at hand.
 
-use std::{net::Ipv4Addr, path::Path};
+use std::{net::Ipv4Addr, path::Path, time::Duration};
 
 use decentralgpt_tests::{
-    Folder, Serving,
+    Folder, SYSTEM, Serving,
     money::{UNIT, World, amount},
 };
+use node::{
+    AnswerEvent, ChatPatch, Place as ChatPlace,
+    control::{Client, ControlError},
+};
+use serde_json::Value;
+use tokio::runtime::Runtime;
 
 use crate::{
     error::LabError,
     figures::{Figures, Row},
     ready::Ready,
     reference::QUESTIONS,
-    remote::{Place, Side, ask, line, median},
+    remote::{Place, Side, TOKENS, ask, line, median},
     switch::{Switch, door, namespace::Namespace},
 };
 
@@ -23,6 +30,9 @@ const ASKER: Ipv4Addr = Ipv4Addr::new(198, 18, 1, 2);
 const PRICE: u128 = 10 * UNIT;
 /// Whole tokens in the vault: more than all answers cost.
 const DEPOSIT: &str = "50";
+
+/// Somebody who typed has typed for this long: some round trips.
+const TYPES_FOR: Duration = Duration::from_millis(500);
 
 /// So many answers of each side.
 ///
@@ -54,17 +64,18 @@ pub(crate) fn run(
     let place = Place::At(&provider.0.address);
     ask(provider.0.folder(), Place::Here, QUESTIONS[0])?;
     ask(asker.0.folder(), place, QUESTIONS[0])?;
-    let (mut local, mut remote) = (Side::default(), Side::default());
+    let typist = Typist::at(asker.0.folder(), &provider.0.address)?;
+    let (mut local, mut remote, mut typed) =
+        (Side::default(), Side::default(), Side::default());
     for round in 0..rounds {
         let question = QUESTIONS[round % QUESTIONS.len()];
         local.take(&ask(provider.0.folder(), Place::Here, question)?);
         let message = ask(asker.0.folder(), place, question)?;
-        let spans = message["spans"].as_array().into_iter().flatten();
-        let paid: u128 = spans.map(|span| amount(&span["paid"])).sum();
-        if paid == 0 {
-            return Err(LabError::Wrong("an answer was not paid for".to_owned()));
-        }
+        was_paid(&message)?;
         remote.take(&message);
+        let message = typist.ask(question)?;
+        was_paid(&message)?;
+        typed.take(&message);
     }
     let pace = Row::new(
         "tokens_per_second.rtt100.paid",
@@ -74,7 +85,84 @@ pub(crate) fn run(
     figures.push(pace.against("local", median(&local.pace)).goal(">= 0.97"));
     let first = Row::new("first_token.rtt100.paid", "ms", median(&remote.first_ms));
     figures.push(first.against("local", median(&local.first_ms)));
+    let first = Row::new(
+        "first_token.rtt100.paid.quote_at_hand",
+        "ms",
+        median(&typed.first_ms),
+    );
+    figures.push(first.against("local", median(&local.first_ms)));
     Ok(())
+}
+
+fn was_paid(message: &Value) -> Result<(), LabError> {
+    let spans = message["spans"].as_array().into_iter().flatten();
+    match spans.map(|span| amount(&span["paid"])).sum() {
+        0u128 => Err(LabError::Wrong("an answer was not paid for".to_owned())),
+        _ => Ok(()),
+    }
+}
+
+/// Asks as a window does: the node hears that somebody types.
+struct Typist {
+    runtime: Runtime,
+    client: Client,
+    peer: String,
+}
+
+impl Typist {
+    /// At the node that runs on this folder; the peer at this address answers.
+    fn at(folder: &Folder, address: &str) -> Result<Self, LabError> {
+        let runtime = Runtime::new().map_err(LabError::system("no runtime"))?;
+        let attached = runtime.block_on(Client::attach(folder.path()));
+        let client = attached
+            .map_err(wrong)?
+            .ok_or_else(|| LabError::Wrong("a node does not run".to_owned()))?;
+        let peer = runtime.block_on(client.peers_connect(address));
+        Ok(Self {
+            peer: peer.map_err(wrong)?.id,
+            runtime,
+            client,
+        })
+    }
+
+    /// The finished message.
+    fn ask(&self, question: &str) -> Result<Value, LabError> {
+        self.runtime
+            .block_on(self.type_and_send(question))
+            .map_err(wrong)?
+            .ok_or_else(|| LabError::Wrong("a question was not answered".to_owned()))
+    }
+
+    async fn type_and_send(&self, question: &str) -> Result<Option<Value>, ControlError> {
+        let client = &self.client;
+        let chat = client.chat_create(false).await?;
+        let mut sampling = chat.sampling.clone();
+        (sampling.temperature, sampling.max_out) = (0.0, TOKENS);
+        let patch = ChatPatch {
+            place: Some(ChatPlace::Peer),
+            peer: Some(Some(self.peer.clone())),
+            consented: Some(true),
+            system_prompt: Some(Some(SYSTEM.to_owned())),
+            sampling: Some(sampling),
+            ..ChatPatch::default()
+        };
+        client.chat_update(&chat.id, patch).await?;
+        client.chat_context(&chat.id, question).await?;
+        tokio::time::sleep(TYPES_FOR).await;
+        let mut events = client
+            .chat_send(&chat.id, None, Some(question.to_owned()))
+            .await?;
+        while let Some(event) = events.next().await? {
+            if let AnswerEvent::Finished { message, .. } = event {
+                return Ok(serde_json::to_value(message).ok());
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn wrong(error: ControlError) -> LabError {
+    LabError::Wrong(error.to_string())
 }
 
 fn listening(address: Ipv4Addr, settings: &str) -> Folder {

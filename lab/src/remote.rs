@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Tokens of an answer: long against its beginning.
-const TOKENS: u32 = 200;
+pub(crate) const TOKENS: u32 = 200;
 /// The round trip of the second part.
 const ROUND_TRIP: Duration = Duration::from_millis(100);
 /// A round trip passes two lines in each direction.

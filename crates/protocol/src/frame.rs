@@ -47,6 +47,8 @@ pub const MAX_LOGPROBS: u32 = 20;
 pub const MAX_LOGPROB_IDS_PER_FRAME: usize = 64;
 /// Bytes of a voucher or reservation: twice what they have, and room for another scheme of signatures.
 pub const MAX_VOUCHER: usize = 512;
+/// Bytes of a sum of base units.
+pub const MAX_SUM: usize = 16;
 /// `Tokens` frames are padded to about a multiple of this (a few bytes less at most), so that an observer of the encrypted stream does not read
 /// the lengths of tokens off the sizes of packets.
 pub const PAD_TO: usize = 256;
@@ -229,11 +231,13 @@ impl Frame {
             Frame::Accept(accept) if accept.last_voucher_held.len() > MAX_VOUCHER => {
                 "last_voucher_held"
             }
+            Frame::Accept(accept) if accept.paid.len() > MAX_SUM => "paid",
             Frame::Tokens(tokens) if tokens.ids.len() > MAX_IDS_PER_FRAME => "ids",
             Frame::Tokens(tokens) if !tokens.logprobs_fit() => "logprobs",
             Frame::Pay(pay) if pay.voucher.len() > MAX_VOUCHER => "voucher",
+            Frame::Pay(pay) if pay.adds.len() > MAX_SUM => "adds",
             Frame::Reserved(reserved) if reserved.reservation.len() > MAX_VOUCHER => "reservation",
-            Frame::Reserve(reserve) if reserve.least.len() > 16 => "least",
+            Frame::Reserve(reserve) if reserve.least.len() > MAX_SUM => "least",
             Frame::Refuse(refuse) if refuse.msg.len() > MAX_TEXT => "msg",
             Frame::Error(error) if error.msg.len() > MAX_TEXT => "msg",
             Frame::Open(_)

@@ -33,6 +33,8 @@ pub const FEATURE_RESUME: &str = "resume";
 pub const FEATURE_GRAMMAR: &str = "grammar";
 /// Feature of a provider that tells log-probabilities.
 pub const FEATURE_LOGPROBS: &str = "logprobs";
+/// Feature of a provider that counts what the voucher behind a first frame pays for.
+pub const FEATURE_PREPAID: &str = "prepaid";
 
 /// Bytes of a whole envelope. Offers are kept by the thousand.
 pub const MAX_ENVELOPE: usize = 2 << 10;

@@ -132,17 +132,27 @@ impl Terms {
         if self.due(read, 0) > sum {
             return None;
         }
-        let (mut paid, mut unpaid) = (0, most.checked_add(1)?);
-        while unpaid - paid > 1 {
-            let middle = paid + (unpaid - paid) / 2;
-            if self.due(read, middle) <= sum {
-                paid = middle;
-            } else {
-                unpaid = middle;
-            }
-        }
-        Some(paid)
+        largest(most, |tokens| self.due(read, tokens) <= sum)
     }
+
+    /// How many input tokens, `most` at most, a sum pays for.
+    pub(crate) fn input_for(&self, sum: u128, most: u32) -> u32 {
+        largest(most, |tokens| self.due(tokens, 0) <= sum).unwrap_or(0)
+    }
+}
+
+/// The largest number up to `most`, which is below 2³² − 1, that is within: all up to some number are, and 0 is.
+fn largest(most: u32, within: impl Fn(u32) -> bool) -> Option<u32> {
+    let (mut low, mut high) = (0, most.checked_add(1)?);
+    while high - low > 1 {
+        let middle = low + (high - low) / 2;
+        if within(middle) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    Some(low)
 }
 
 impl From<Prices> for Terms {

@@ -18,7 +18,7 @@ mod split;
 mod typed;
 
 pub use alloy_primitives::{Address, B256};
-pub use split::Split;
+pub use split::{Opening, Split};
 pub use typed::{SessionKey, SignerError, Vault};
 
 use typed::{CompactSignature, Typed};

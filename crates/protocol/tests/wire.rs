@@ -10,9 +10,9 @@ use protocol::{
         Accept, Ack, Busy, Cancel, Cap, Done, Envelope, Frame, FrameBuf, FrameError, Grammar,
         GrammarKind, JobError, MAX_CLIENT_FRAME, MAX_GRAMMAR, MAX_IDS_PER_FRAME,
         MAX_LOGPROB_IDS_PER_FRAME, MAX_LOGPROBS, MAX_OPEN, MAX_PROVIDER_FRAME, MAX_STOP_BYTES,
-        MAX_STOP_STRINGS, MAX_TEXT, MAX_TOKENS_FRAME, MAX_VOUCHER, Open, PAD_TO, Pay, Ping, Pong,
-        Progress, Refuse, Reserve, Reserved, ResumeOf, Sampling, Signed, TokenLogprobs, Tokens,
-        delimit, open_frame_ms,
+        MAX_STOP_STRINGS, MAX_SUM, MAX_TEXT, MAX_TOKENS_FRAME, MAX_VOUCHER, Open, PAD_TO, Pay,
+        Ping, Pong, Progress, Refuse, Reserve, Reserved, ResumeOf, Sampling, Signed, TokenLogprobs,
+        Tokens, delimit, open_frame_ms,
     },
     tokens::{self, TokensError},
 };
@@ -106,7 +106,7 @@ fn any_open() -> impl Strategy<Value = Frame> {
 fn any_provider_frame() -> impl Strategy<Value = Frame> {
     let signed = || (bytes(600), bytes(64)).prop_map(|(payload, sig)| Signed { payload, sig });
     prop_oneof![
-        (any::<[u32; 6]>(), bytes(MAX_VOUCHER)).prop_map(
+        (any::<[u32; 6]>(), bytes(MAX_VOUCHER), bytes(MAX_SUM)).prop_map(
             |(
                 [
                     n_in,
@@ -117,6 +117,7 @@ fn any_provider_frame() -> impl Strategy<Value = Frame> {
                     chunk_tokens,
                 ],
                 voucher,
+                paid,
             )| {
                 Frame::Accept(Accept {
                     n_in,
@@ -126,6 +127,7 @@ fn any_provider_frame() -> impl Strategy<Value = Frame> {
                     resume_grace_s,
                     last_voucher_held: voucher,
                     max_out,
+                    paid,
                 })
             }
         ),
@@ -183,7 +185,8 @@ fn any_logprobs() -> impl Strategy<Value = TokenLogprobs> {
 
 fn any_client_frame() -> impl Strategy<Value = Frame> {
     prop_oneof![
-        bytes(MAX_VOUCHER).prop_map(|voucher| Frame::Pay(Pay { voucher })),
+        (bytes(MAX_VOUCHER), bytes(MAX_SUM))
+            .prop_map(|(voucher, adds)| Frame::Pay(Pay { voucher, adds })),
         bytes(MAX_VOUCHER).prop_map(|reservation| Frame::Reserved(Reserved { reservation })),
         bytes(64).prop_map(|countersignature| Frame::Ack(Ack { countersignature })),
         any::<i32>().prop_map(|reason| Frame::Cancel(Cancel { reason })),
@@ -528,6 +531,7 @@ fn forms_log_probabilities_and_vouchers_have_their_caps() {
     let pay = |len: usize| {
         Frame::Pay(Pay {
             voucher: vec![1; len].into(),
+            adds: vec![1; MAX_SUM].into(),
         })
     };
     assert!(read(&pay(MAX_VOUCHER), Cap::Client).is_ok());
@@ -535,6 +539,16 @@ fn forms_log_probabilities_and_vouchers_have_their_caps() {
         read(&pay(MAX_VOUCHER + 1), Cap::Client),
         too_long("Pay", "voucher")
     );
+    let adds = Frame::Pay(Pay {
+        adds: vec![1; MAX_SUM + 1].into(),
+        ..Pay::default()
+    });
+    assert_eq!(read(&adds, Cap::Client), too_long("Pay", "adds"));
+    let paid = Frame::Accept(Accept {
+        paid: vec![1; MAX_SUM + 1].into(),
+        ..Accept::default()
+    });
+    assert_eq!(read(&paid, Cap::Provider), too_long("Accept", "paid"));
     let reserved = |len: usize| {
         Frame::Reserved(Reserved {
             reservation: vec![1; len].into(),

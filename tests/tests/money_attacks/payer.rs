@@ -148,7 +148,10 @@ pub(crate) enum Came {
 impl Job {
     pub(crate) fn pay(&self, voucher: &Voucher) {
         let voucher = Bytes::copy_from_slice(&voucher.encode());
-        let _ = self.writer.send(&Frame::Pay(Pay { voucher }));
+        let _ = self.writer.send(&Frame::Pay(Pay {
+            voucher,
+            ..Pay::default()
+        }));
     }
 
     /// The provider's terms.

@@ -11,7 +11,7 @@ use protocol::{
         CloseWhy,
         client::{self, AttemptEnd, AttemptId, Candidate, Event, LocalEvent},
     },
-    quote::QuoteRequest,
+    quote::{Quote, QuoteRequest},
 };
 use tokio::sync::mpsc;
 
@@ -69,25 +69,43 @@ pub(super) fn is_ours(error: &NodeError) -> bool {
     )
 }
 
+/// The quote that an attempt needs.
+#[derive(Debug)]
+pub(super) enum Quoting {
+    /// It costs nothing, or there was one.
+    None,
+    /// It was given while the person typed.
+    Held(Quote),
+    /// To be asked for.
+    Ask(QuoteRequest),
+}
+
 /// Connects to a candidate, asks it for a quote where one is wanted, opens a stream and reads it to its end. `doubted`: on the
 /// connection that is there it did not answer.
 pub(super) async fn talk(
     inner: Arc<Inner>,
     session: Arc<Session>,
     attempt: AttemptId,
-    (candidate, wanted): (Candidate, Option<QuoteRequest>),
+    (candidate, quoting): (Candidate, Quoting),
     doubted: bool,
     reports: mpsc::Sender<Report>,
 ) {
     let peer = candidate.peer;
-    let quoted = match wanted {
-        Some(request) => quote(&inner, &session, attempt, &peer, &request).await,
-        None => Ok(None),
+    let quoted = match quoting {
+        Quoting::Ask(request) => quote(&inner, &session, &peer, &request).await.map(Some),
+        Quoting::Held(quote) => Ok(Some(quote)),
+        Quoting::None => Ok(None),
     };
     let opened = match quoted {
         Ok(quoted) => {
             if let Some(quoted) = quoted {
                 // The drive is gone only when the answer is over.
+                let quoted = Event::Quoted {
+                    attempt,
+                    terms: quoted.terms(),
+                    quote_id: quoted.quote_id,
+                    queue_pos: quoted.queue_pos,
+                };
                 let _ = reports.send(Report::Event(quoted)).await;
             }
             open(&inner, &session, &peer, doubted).await
@@ -340,15 +358,9 @@ pub(super) fn error_of(why: AttemptEnd, engine: Option<EngineError>) -> ErrorVie
 async fn quote(
     inner: &Inner,
     session: &Session,
-    attempt: AttemptId,
     peer: &PeerId,
     request: &QuoteRequest,
-) -> Result<Option<Event>, NodeError> {
+) -> Result<Quote, NodeError> {
     inner.reach(session, peer).await?;
-    let quote = session.network.quote(peer, request).await?;
-    Ok(Some(Event::Quoted {
-        attempt,
-        terms: quote.terms(),
-        quote_id: quote.quote_id,
-    }))
+    Ok(session.network.quote(peer, request).await?)
 }

@@ -1,14 +1,19 @@
 //! Whom an answer is asked of, and in which order: gathers the facts that `route` decides by, and carries out what it
 //! wants to know, the quotes.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use network::{NetworkError, NetworkStatus};
 use protocol::{
     PeerId,
     job::client::{Candidate, PayTo},
-    offer::Offer,
+    offer::{FEATURE_PREPAID, Offer},
     price::Terms,
     quote::{self, QuoteRequest},
 };
@@ -97,11 +102,13 @@ struct Quotes {
     by_peer: BTreeMap<PeerId, Quoted>,
     /// The names of those that were truly given, which bind the peer to its prices.
     ids: BTreeMap<PeerId, [u8; quote::QUOTE_ID]>,
+    /// Those that have jobs in front of the next one.
+    busy: BTreeSet<PeerId>,
 }
 
 /// What came of asking one peer for a quote.
 enum Asked {
-    Quote(Quoted, [u8; quote::QUOTE_ID]),
+    Quote(Quoted, [u8; quote::QUOTE_ID], u32),
     /// It does not speak of quotes.
     Unsupported,
     /// It does not want the job now, or said nothing that counts.
@@ -195,6 +202,7 @@ impl Inner {
         let Quotes {
             by_peer: quotes,
             ids,
+            busy,
         } = quotes.unwrap_or_default();
         let mut first_token_ms = BTreeMap::new();
         if let Some(known) = chosen {
@@ -225,6 +233,7 @@ impl Inner {
                     candidate.terms = Terms::new(quote.prices, quote.cached_prefix_tokens);
                 }
                 candidate.quote_id = ids.get(&peer).copied();
+                candidate.prepaid &= !busy.contains(&peer);
                 let expected = first_token_ms.get(&peer);
                 candidate.first_token_p95_ms = expected.map(|mean| (mean * P95_OVER_MEAN) as u32);
                 Some(candidate)
@@ -282,7 +291,7 @@ impl Inner {
     }
 
     /// How an offer would be paid from here; `None`: it cannot be.
-    fn pay_to(&self, offer: &Offer) -> Option<PayTo> {
+    pub(super) fn pay_to(&self, offer: &Offer) -> Option<PayTo> {
         self.money.purse()?.pay_to(offer)
     }
 
@@ -294,6 +303,7 @@ impl Inner {
             terms: offer.prices.into(),
             pay_to: self.pay_to(offer),
             quote_id: None,
+            prepaid: (offer.features.iter()).any(|feature| feature == FEATURE_PREPAID),
             first_token_p95_ms: None,
         }
     }
@@ -321,10 +331,13 @@ impl Inner {
         let mut until = tokio::time::Instant::now() + QUOTE_WAIT;
         while let Ok(Some((peer, answer))) = tokio::time::timeout_at(until, asked.next()).await {
             match answer {
-                Asked::Quote(quote, id) => {
+                Asked::Quote(quote, id, queue_pos) => {
                     self.measured.answered(&peer);
                     quotes.by_peer.insert(peer, quote);
                     quotes.ids.insert(peer, id);
+                    if queue_pos > 0 {
+                        quotes.busy.insert(peer);
+                    }
                     until = until.min(tokio::time::Instant::now() + SECOND_QUOTE_WAIT);
                 }
                 // It is compared by what its offer lets expect.
@@ -357,14 +370,14 @@ impl Inner {
         }
         match session.network.quote(peer, request).await {
             Ok(quote) => {
-                let id = quote.quote_id;
+                let (id, queue_pos) = (quote.quote_id, quote.queue_pos);
                 let quoted = Quoted {
                     eta_first_token_ms: quote.eta_first_token_ms,
                     decode_tps: quote.decode_tps,
                     prices: quote.prices,
                     cached_prefix_tokens: quote.cached_prefix_tokens,
                 };
-                Asked::Quote(quoted, id)
+                Asked::Quote(quoted, id, queue_pos)
             }
             Err(error) => {
                 tracing::debug!(%error, %peer, "a peer gave no quote");

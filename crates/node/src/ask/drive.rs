@@ -6,7 +6,7 @@ mod told;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use engine::{Asker, Class, EngineError, GenerateRequest};
@@ -28,9 +28,10 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
     OwnWork,
-    attempts::{Report, compute, sound_out, talk},
+    attempts::{Quoting, Report, compute, sound_out, talk},
     choose::{Chosen, random},
     events::Events,
+    held::Heard,
     output::{End, Output},
     pay::{Payer, Raise},
     seek::Seek,
@@ -108,8 +109,8 @@ pub(crate) struct Drive<'a> {
     /// Tokens come that cannot be turned into text any more.
     output_broken: bool,
     seed: u64,
-    /// Tokens of the input.
-    input: u32,
+    /// The input's ids.
+    input: Vec<u32>,
 }
 
 /// A task that works for an attempt; gone when this is dropped.
@@ -137,7 +138,7 @@ impl<'a> Drive<'a> {
             std::mem::take(&mut work.chosen.spares),
             reports.clone(),
         ));
-        let input = work.prompt.len() + work.resume.len();
+        let input = [work.prompt.as_slice(), &work.resume].concat();
         let model = (work.model_name.clone(), *work.model.digest.as_bytes());
         let payer = Payer::new(inner, work.chat, model);
         Self {
@@ -160,7 +161,7 @@ impl<'a> Drive<'a> {
             engine_error: None,
             output_broken: false,
             seed: 0,
-            input: u32::try_from(input).unwrap_or(u32::MAX),
+            input,
         }
     }
 
@@ -205,6 +206,7 @@ impl<'a> Drive<'a> {
         loop {
             for action in actions {
                 if let Some(outcome) = self.act(action).await {
+                    self.remember(client.output());
                     self.hear_signed(outcome.signing).await;
                     return self.end(outcome);
                 }
@@ -283,10 +285,38 @@ impl<'a> Drive<'a> {
         Ok(QuoteRequest {
             nonce: random()?,
             model: self.work.model.digest,
-            n_in: self.input,
+            n_in: u32::try_from(self.input.len()).unwrap_or(u32::MAX),
             max_out: self.work.max_out,
             prefix_hashes: self.work.chosen.heard.told_to(peer),
         })
+    }
+
+    /// The quote of a peer: one that it gave while the person typed, or one to ask for.
+    fn quoting(&self, peer: &PeerId) -> Quoting {
+        let told = self.work.chosen.heard.told_to(peer);
+        let whose = (peer, &self.work.model.digest);
+        let held = &self.session.held;
+        match held.take(whose, (&self.input, &told), Instant::now()) {
+            Some(quote) => Quoting::Held(quote),
+            // Without random bytes none is asked for, and the machine asks nobody for money.
+            None => (self.quote_request(peer)).map_or(Quoting::None, Quoting::Ask),
+        }
+    }
+
+    /// What the last writer has read of the chat by now, for the next quote. What was thought does not come again.
+    fn remember(&self, output: &[u32]) {
+        let (Some(chat), Some(peer)) = (self.work.chat, self.output.last_writer()) else {
+            return;
+        };
+        let said = match self.output.has_thought() {
+            true => &[][..],
+            false => output,
+        };
+        let resumed = self.work.resume.len();
+        let prompt = &self.input[..self.input.len() - resumed];
+        let read = [prompt, said].concat();
+        let heard = Heard::new(peer, self.work.model.digest, &read);
+        self.session.held.has_heard(chat, heard);
     }
 
     fn taken(&self, offer: &Offer) -> Option<Candidate> {
@@ -402,16 +432,15 @@ impl<'a> Drive<'a> {
                 tracing::debug!(attempt, %peer, "asks a peer");
                 self.watched.begun(attempt, peer);
                 let doubted = self.doubted.remove(&candidate.peer);
-                let wanted = match wants_quote {
-                    // Without random bytes none is asked for, and the machine asks nobody for money.
-                    true => self.quote_request(&peer).ok(),
-                    false => None,
+                let quoting = match wants_quote {
+                    true => self.quoting(&peer),
+                    false => Quoting::None,
                 };
                 let task = tokio::spawn(talk(
                     Arc::clone(self.inner),
                     Arc::clone(&self.session),
                     attempt,
-                    (candidate, wanted),
+                    (candidate, quoting),
                     doubted,
                     self.reports.clone(),
                 ));

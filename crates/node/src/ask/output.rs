@@ -8,7 +8,10 @@ use std::{
 
 use engine::{EngineError, EngineHandle, TextStream};
 use memory::{Autosave, Memory, MessageId, ModelUsed, Outcome, Span, Stats};
-use protocol::job::client::{AttemptId, Place};
+use protocol::{
+    PeerId,
+    job::client::{AttemptId, Place},
+};
 
 use super::{
     events::Events,
@@ -138,6 +141,17 @@ impl Output {
     pub(crate) fn is_writer(&self, attempt: AttemptId) -> bool {
         let last = self.spans.last();
         last.is_some_and(|(last, _)| *last == Some(attempt))
+    }
+
+    /// The peer that wrote last, if it was one.
+    pub(crate) fn last_writer(&self) -> Option<PeerId> {
+        let (_, span) = self.spans.last()?;
+        span.peer.as_ref()?.parse().ok()
+    }
+
+    /// Whether a part of it is reasoning.
+    pub(crate) fn has_thought(&self) -> bool {
+        self.thinking.is_some() || self.thought.is_some()
     }
 
     /// Notes where the tokens from `first_index` on come from, and why no longer from where they came before. Whether

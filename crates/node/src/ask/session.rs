@@ -18,6 +18,7 @@ use network::{ClosedBecause, ConnectionChange, Network, NetworkOptions};
 use protocol::{HeadDigest, ModelDigest, PeerId, Signer, offer::Offer};
 use tokio::sync::watch;
 
+use super::held::HeldQuotes;
 use crate::{
     chat::Place,
     clock,
@@ -74,6 +75,8 @@ pub(crate) struct Session {
     reach: Outside,
     /// When the routing table was last asked for a model.
     searched: Mutex<BTreeMap<ModelDigest, Instant>>,
+    /// Quotes for what the person types.
+    pub(super) held: HeldQuotes,
     /// Heads on the disk that were found to be whole.
     heads: Mutex<BTreeSet<HeadDigest>>,
 }
@@ -114,6 +117,7 @@ impl Session {
             identity,
             reach,
             searched: Mutex::default(),
+            held: HeldQuotes::default(),
             heads: Mutex::default(),
         })
     }

@@ -1,5 +1,5 @@
 //! The way to the peer of a chat, made again while the person types: a connection that nobody uses ends after two minutes, and the next
-//! answer would wait for several round trips.
+//! answer would wait for several round trips. Where the peer asks for money its quote is at hand as well (`held`).
 
 use std::{
     collections::BTreeMap,
@@ -8,10 +8,14 @@ use std::{
 };
 
 use memory::OpenChat;
-use protocol::PeerId;
+use protocol::{PeerId, offer::Offer, quote::QuoteRequest};
 
-use super::target::Target;
-use crate::node::Inner;
+use super::{
+    choose::random,
+    session::Session,
+    target::{Target, Wanted},
+};
+use crate::{chat::Sampling, error::NodeError, node::Inner};
 
 /// A peer that was dialled is not dialled again for this long, whatever came of it: a person types several keys a second.
 const AGAIN_AFTER: Duration = Duration::from_secs(10);
@@ -37,30 +41,91 @@ impl Warming {
 }
 
 impl Inner {
-    /// Connects to the peer that gave the last answer of this chat, in the background, if the next one goes to peers.
+    /// Connects to the peer that gave the last answer of this chat, or was chosen for it, in the background, if the next one goes to
+    /// peers; and has its quote at hand where it asks for money.
     pub(crate) fn warm(self: &Arc<Self>, open: &OpenChat) {
+        let Ok(Target::Peers(wanted)) = self.target(&open.chat.settings) else {
+            return;
+        };
         let messages = open.path.iter().map(|step| &step.message);
         let last = messages
             .rev()
             .find_map(|message| message.spans.last()?.peer.as_ref()?.parse().ok());
-        let Some(peer) = last else { return };
+        let Some(peer) = wanted.chosen.or(last) else {
+            return;
+        };
         let session = self.asking.now();
-        let wanted = session.is_outside()
-            && !session.is_connected(&peer)
-            && matches!(self.target(&open.chat.settings), Ok(Target::Peers(_)))
-            && self.warming.may_dial(peer, Instant::now());
-        if !wanted {
+        if !session.is_outside() {
             return;
         }
+        let reached = session.is_connected(&peer);
+        if !reached && !self.warming.may_dial(peer, Instant::now()) {
+            return;
+        }
+        let chat = open.chat.id.to_bytes();
+        let (used, _) = self.context_of(open);
+        let sampling = open.chat.settings.sampling.clone();
+        let sampling = sampling.map(Sampling::from).unwrap_or_default();
+        let size = (used.max(1), sampling.max_out);
         let inner = Arc::clone(self);
         self.tasks.spawn(async move {
+            let made = async {
+                inner.reach(&session, &peer).await?;
+                inner.ask_ahead(&session, (peer, &wanted), chat, size).await
+            };
             tokio::select! {
                 () = inner.stop.cancelled() => {}
-                reached = inner.reach(&session, &peer) => if let Err(error) = reached {
-                    tracing::debug!(%error, %peer, "the peer of a chat is not reached");
+                made = made => if let Err(error) = made {
+                    tracing::debug!(%error, %peer, "the peer of a chat is not at hand");
                 }
             }
         });
+    }
+
+    /// Has a peer's quote for the next answer of a chat at hand, where it asks for money and can be paid. What it has read of the chat
+    /// it is told, and nobody else.
+    async fn ask_ahead(
+        &self,
+        session: &Session,
+        (peer, wanted): (PeerId, &Wanted),
+        chat: [u8; 16],
+        (n_in, max_out): (u32, u32),
+    ) -> Result<(), NodeError> {
+        let offers = session.offers_held_of(&peer);
+        let preferred = wanted.strict.or_else(|| {
+            let reference = wanted.model.as_ref()?.reference?;
+            Some(reference.digest)
+        });
+        let of_it = offers
+            .iter()
+            .find(|offer| Some(offer.model.digest) == preferred);
+        let offer = match wanted.strict {
+            Some(_) => of_it,
+            None => of_it.or(offers.first()),
+        };
+        let costs = |offer: &&Offer| !offer.prices.is_free() && self.pay_to(offer).is_some();
+        let Some(offer) = offer.filter(costs) else {
+            return Ok(());
+        };
+        let model = offer.model.digest;
+        if !session.held.may_ask(peer, model, Instant::now()) {
+            return Ok(());
+        }
+        let heard = session.held.heard(&chat, (&peer, &model));
+        let (n_in, prefix_hashes) = match heard {
+            Some(heard) => (heard.len, heard.hashes),
+            None => (n_in, Vec::new()),
+        };
+        let request = QuoteRequest {
+            nonce: random()?,
+            model,
+            n_in,
+            max_out,
+            prefix_hashes,
+        };
+        let quote = session.network.quote(&peer, &request).await?;
+        session.held.keep(&peer, request, quote);
+        Ok(())
     }
 }
 

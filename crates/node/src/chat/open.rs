@@ -126,7 +126,7 @@ impl Inner {
     }
 
     /// Tokens that the last answer of the active branch used, and what its model holds.
-    pub(super) fn context_of(&self, open: &memory::OpenChat) -> (u32, u32) {
+    pub(crate) fn context_of(&self, open: &memory::OpenChat) -> (u32, u32) {
         let last = open.path.iter().rev().find_map(|step| {
             let stats = &step.message.stats;
             Some(

@@ -4,9 +4,9 @@
 //! signer and from what was claimed of it before; the rules are `protocol::voucher::payee`'s.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -20,8 +20,8 @@ use protocol::{
     job::provider::{Charging, Declined, Standing},
     price::Totals,
     voucher::{
-        Address, Checked, Reservation, Split, VOUCHER_BYTES, Vault, Voucher,
-        payee::{Costs, Debt, STREAM_WINDOW, SignerFacts},
+        Address, Checked, Opening, Reservation, Split, VOUCHER_BYTES, Vault, Voucher,
+        payee::{Costs, Debt, SignerFacts},
     },
 };
 use tokio::sync::watch;
@@ -32,6 +32,9 @@ use crate::clock;
 /// What final blocks say of a signer is asked anew after this long: a few blocks of a fast chain. Events of the vault bring
 /// what changes sooner.
 const FACTS_LIVE: Duration = Duration::from_secs(30);
+
+/// And they hold for this long, while they are asked anew: nobody's answer waits for a chain that takes its time.
+const FACTS_HOLD: Duration = Duration::from_secs(120);
 
 /// Signers whose facts are kept. One that is forgotten is asked of the chain again.
 const MAX_FACTS: usize = 1024;
@@ -63,11 +66,38 @@ struct State {
     lines: BTreeMap<LineKey, Line>,
     jobs: BTreeMap<JobId, Job>,
     facts: BTreeMap<(Address, Address), (Instant, SignerFacts)>,
+    /// Signers that are being asked for in the background.
+    asking: BTreeSet<(Address, Address)>,
+}
+
+/// Keeps what is known of a line while a job is admitted to it.
+struct Admitting<'a> {
+    till: &'a Till,
+    line: LineKey,
+}
+
+impl<'a> Admitting<'a> {
+    fn of(till: &'a Till, line: LineKey) -> Self {
+        till.state().lines.entry(line).or_default().admitting += 1;
+        Self { till, line }
+    }
+}
+
+impl Drop for Admitting<'_> {
+    fn drop(&mut self) {
+        let mut state = self.till.state();
+        if let Some(line) = state.lines.get_mut(&self.line) {
+            line.admitting = line.admitting.saturating_sub(1);
+        }
+        state.forget_idle(&self.line);
+    }
 }
 
 #[derive(Debug, Default)]
 struct Line {
     split: Split,
+    /// Jobs whose first voucher is being taken: what is written down meanwhile must not be forgotten.
+    admitting: u32,
 }
 
 #[derive(Debug)]
@@ -123,20 +153,22 @@ impl Till {
         self.costs
     }
 
-    /// How the provider's machine charges.
-    pub(crate) fn charging(&self) -> Charging {
+    /// How the provider's machine charges a job that may have so many tokens computed and not paid for.
+    pub(crate) fn charging(&self, stream_window: u32) -> Charging {
         Charging {
             vault: self.vault.clone(),
             payee: self.payee,
-            stream_window: STREAM_WINDOW,
+            stream_window,
         }
     }
 
-    /// Takes the voucher that a job begins with: what its line stands at, and the highest voucher that was held of its payer before.
+    /// Takes the voucher that a job begins with, of which `adds` is the job's: what its line stands at, and the highest voucher that
+    /// was held of its payer before.
     pub(crate) async fn admit(
-        &self,
+        self: &Arc<Self>,
         job: &TillJob,
         voucher: &Voucher<Checked>,
+        adds: u128,
     ) -> Result<(Standing, Option<[u8; VOUCHER_BYTES]>), Declined> {
         if self.closed_until_ms().is_some() {
             return Err(refused(
@@ -146,6 +178,7 @@ impl Till {
         // Asked first: who has no grant leaves no trace on the disk.
         let facts = self.facts(voucher.payer, voucher.signer()).await?;
         let line = self.line(voucher.payer, voucher.signer());
+        let _admitting = Admitting::of(self, line);
         let last = self
             .ledger
             .last_voucher(self.payee.into_array(), voucher.payer.into_array())
@@ -158,15 +191,18 @@ impl Till {
             model_digest: job.model_digest,
             chat: None,
         };
-        let held = self.write(line, &named, voucher, Totals::default()).await?;
+        let before = self.ledger.line(line).await.map_err(failed)?.cumulative;
+        self.write(line, &named, voucher, Totals::default()).await?;
         {
+            let cumulative = voucher.cumulative;
+            let opening = Opening { cumulative, adds };
             let mut state = self.state();
             state
                 .lines
                 .entry(line)
                 .or_default()
                 .split
-                .open(job.job, held);
+                .open(job.job, before, opening);
             state.jobs.insert(
                 job.job,
                 Job {
@@ -177,7 +213,13 @@ impl Till {
                 },
             );
         }
-        let standing = self.stands(&job.job, facts).await?;
+        let standing = match self.stands(&job.job, facts).await {
+            Ok(standing) => standing,
+            Err(declined) => {
+                self.left(&job.job);
+                return Err(declined);
+            }
+        };
         Ok((
             standing,
             last.map(|held| super::convert::voucher_bytes(&held)),
@@ -186,7 +228,7 @@ impl Till {
 
     /// Takes a further voucher of a job.
     pub(crate) async fn hold(
-        &self,
+        self: &Arc<Self>,
         job: &JobId,
         voucher: &Voucher<Checked>,
         totals: Totals,
@@ -208,7 +250,7 @@ impl Till {
     /// Takes a reservation: written down, and brought to the chain by who settles. It counts once its block is final; until
     /// then the job waits.
     pub(crate) async fn hold_reservation(
-        &self,
+        self: &Arc<Self>,
         job: &JobId,
         reservation: &Reservation<Checked>,
     ) -> Result<Standing, Declined> {
@@ -277,14 +319,12 @@ impl Till {
         };
         if let Some(line) = state.lines.get_mut(&over.line) {
             line.split.close(job);
-            if line.split.is_idle() {
-                state.lines.remove(&over.line);
-            }
+            state.forget_idle(&over.line);
         }
     }
 
     /// Final blocks said something new: what is known of signers is asked again, and every job is told where it stands.
-    pub(crate) async fn chain_moved(&self) {
+    pub(crate) async fn chain_moved(self: &Arc<Self>) {
         let jobs: Vec<(JobId, LineKey)> = {
             let mut state = self.state();
             state.facts.clear();
@@ -304,14 +344,14 @@ impl Till {
         }
     }
 
-    /// Writes a voucher down. The highest total of its line, this one included.
+    /// Writes a voucher down.
     async fn write(
         &self,
         line: LineKey,
         named: &PaidJob,
         voucher: &Voucher<Checked>,
         totals: Totals,
-    ) -> Result<u128, Declined> {
+    ) -> Result<(), Declined> {
         self.ledger
             .voucher_held(VoucherRow {
                 line,
@@ -323,16 +363,43 @@ impl Till {
                 at_ms: clock::unix_ms(),
             })
             .await
-            .map(|line| line.cumulative)
+            .map(drop)
             .map_err(failed)
     }
 
-    /// What final blocks say of a signer.
-    async fn facts(&self, payer: Address, signer: Address) -> Result<SignerFacts, Declined> {
+    /// What final blocks say of a signer. What is known for a while is asked anew without anybody waiting for it.
+    async fn facts(
+        self: &Arc<Self>,
+        payer: Address,
+        signer: Address,
+    ) -> Result<SignerFacts, Declined> {
         let known = self.state().facts.get(&(payer, signer)).copied();
-        if let Some((_, facts)) = known.filter(|(at, _)| at.elapsed() < FACTS_LIVE) {
-            return Ok(facts);
+        match known {
+            Some((at, facts)) if at.elapsed() < FACTS_LIVE => return Ok(facts),
+            Some((at, facts)) if at.elapsed() < FACTS_HOLD => {
+                self.ask_beside(payer, signer);
+                return Ok(facts);
+            }
+            Some(_) | None => {}
         }
+        self.ask(payer, signer).await
+    }
+
+    /// Has it asked in the background, once at a time.
+    fn ask_beside(self: &Arc<Self>, payer: Address, signer: Address) {
+        if !self.state().asking.insert((payer, signer)) {
+            return;
+        }
+        let till = Arc::clone(self);
+        tokio::spawn(async move {
+            if let Err(declined) = till.ask(payer, signer).await {
+                tracing::debug!(%declined.msg, "a payer's signer is not known any more");
+            }
+            till.state().asking.remove(&(payer, signer));
+        });
+    }
+
+    async fn ask(&self, payer: Address, signer: Address) -> Result<SignerFacts, Declined> {
         let view = self
             .chain
             .signer(payer, signer)
@@ -423,6 +490,14 @@ impl Till {
 }
 
 impl State {
+    /// Forgets a line on which no job lives or is admitted.
+    fn forget_idle(&mut self, line: &LineKey) {
+        let idle = |line: &Line| line.admitting == 0 && line.split.is_idle();
+        if self.lines.get(line).is_some_and(idle) {
+            self.lines.remove(line);
+        }
+    }
+
     /// Of all keys of a payer: who pays by many has one window all the same.
     fn unvouchered_of(&self, payer: [u8; 20]) -> u32 {
         self.jobs

@@ -1,55 +1,84 @@
 //! A stranger's job at the till: from its first voucher to its end.
+//!
+//! Vouchers are written down by a task of their own, so that the tokens of the job do not wait for the disk. What is in its hands when
+//! the job ends is still taken.
 
 use std::sync::Arc;
 
 use protocol::{
     JobId,
-    job::provider::{Declined, Standing},
+    job::provider::{Declined, Event, Standing},
     price::Totals,
     voucher::{Checked, Reservation, VOUCHER_BYTES, Voucher},
 };
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
-use crate::money::{Till, TillJob};
+use crate::{
+    money::{Till, TillJob},
+    node::Inner,
+};
 
-/// A job that is paid for. The till forgets it when this is dropped.
+/// Vouchers that wait for the disk. Where more come, the highest says it all, and the stream is not read on until there is room.
+const WAITING: usize = 4;
+
+/// A job that is paid for.
 #[derive(Debug)]
 pub(super) struct Charge {
+    at_till: Arc<AtTill>,
+    /// News from outside of the job, and what its vouchers came to; `None` once there are none any more.
+    standing: Option<watch::Receiver<Option<Standing>>>,
+    vouchers: mpsc::Sender<(Voucher<Checked>, Totals)>,
+    /// Why a voucher does not count.
+    declined: mpsc::Receiver<Declined>,
+}
+
+/// The job as the till knows it, which forgets it when this is dropped.
+#[derive(Debug)]
+struct AtTill {
     till: Arc<Till>,
     job: JobId,
-    /// News from outside of the job; `None` once there are none any more.
-    standing: Option<watch::Receiver<Option<Standing>>>,
+}
+
+impl Drop for AtTill {
+    fn drop(&mut self) {
+        self.till.left(&self.job);
+    }
 }
 
 impl Charge {
-    /// Takes the voucher that a job begins with: how it stands, and the highest voucher that was held of its payer before.
+    /// Takes the voucher that a job begins with, of which `adds` is the job's: how it stands, and the highest voucher that was held of
+    /// its payer before.
     ///
     /// # Errors
     /// What the payer is told.
     pub(super) async fn admit(
+        inner: &Inner,
         till: Arc<Till>,
         job: TillJob,
-        voucher: &Voucher<Checked>,
+        (voucher, adds): (&Voucher<Checked>, u128),
     ) -> Result<(Self, Standing, Option<[u8; VOUCHER_BYTES]>), Declined> {
-        let (standing, last) = till.admit(&job, voucher).await?;
+        let (standing, last) = till.admit(&job, voucher, adds).await?;
+        let (vouchers, waiting) = mpsc::channel(WAITING);
+        let (declines, declined) = mpsc::channel(1);
+        // What it says by now is the answer.
+        let news = till.standing(&job.job);
+        let at_till = Arc::new(AtTill { job: job.job, till });
+        inner
+            .tasks
+            .spawn(write_down(Arc::clone(&at_till), waiting, declines));
         let charge = Self {
-            standing: till.standing(&job.job),
-            job: job.job,
-            till,
+            at_till,
+            standing: news,
+            vouchers,
+            declined,
         };
         Ok((charge, standing, last))
     }
 
-    /// Takes a further voucher.
-    ///
-    /// # Errors
-    /// What the payer is told.
-    pub(super) async fn hold(
-        &self,
-        voucher: &Voucher<Checked>,
-        totals: Totals,
-    ) -> Result<Standing, Declined> {
-        self.till.hold(&self.job, voucher, totals).await
+    /// Takes a further voucher. What comes of it is [news](news_of).
+    pub(super) async fn hold(&self, voucher: Voucher<Checked>, totals: Totals) {
+        // The task lives as long as this; it hears of nothing more once it said why.
+        let _ = self.vouchers.send((voucher, totals)).await;
     }
 
     /// Takes a reservation.
@@ -60,41 +89,65 @@ impl Charge {
         &self,
         reservation: &Reservation<Checked>,
     ) -> Result<Standing, Declined> {
-        self.till.hold_reservation(&self.job, reservation).await
+        let AtTill { till, job } = &*self.at_till;
+        till.hold_reservation(job, reservation).await
     }
 
     /// Tells the payer's other jobs how many tokens of this one no voucher covers.
     pub(super) fn unvouchered(&self, tokens: u32) {
-        self.till.unvouchered(&self.job, tokens);
+        let AtTill { till, job } = &*self.at_till;
+        till.unvouchered(job, tokens);
     }
 
-    /// How the job stands, when that changes from outside of it.
-    async fn changed(&mut self) -> Standing {
+    async fn news(&mut self) -> Event {
         loop {
-            let Some(news) = &mut self.standing else {
-                return std::future::pending().await;
-            };
-            if news.changed().await.is_err() {
-                self.standing = None;
-                continue;
-            }
-            if let Some(standing) = *news.borrow_and_update() {
-                return standing;
+            tokio::select! {
+                biased;
+                Some(declined) = self.declined.recv() => return Event::Declined(declined),
+                standing = changed(&mut self.standing) => if let Some(standing) = standing {
+                    return Event::Standing(standing);
+                },
             }
         }
     }
 }
 
-impl Drop for Charge {
-    fn drop(&mut self) {
-        self.till.left(&self.job);
+/// Writes vouchers down, one after another, until the job is over. Of those that wait the last is the highest.
+async fn write_down(
+    at_till: Arc<AtTill>,
+    mut waiting: mpsc::Receiver<(Voucher<Checked>, Totals)>,
+    declines: mpsc::Sender<Declined>,
+) {
+    while let Some(mut last) = waiting.recv().await {
+        while let Ok(next) = waiting.try_recv() {
+            last = next;
+        }
+        let (voucher, totals) = last;
+        let AtTill { till, job } = &*at_till;
+        if let Err(declined) = till.hold(job, &voucher, totals).await {
+            // A job that is over does not hear of it.
+            let _ = declines.send(declined).await;
+            return;
+        }
     }
 }
 
-/// How a job stands, when that changes, of a job that is paid for.
-pub(super) async fn standing_of(charge: &mut Option<Charge>) -> Standing {
+/// How a job stands, when that changes; `None` where it no longer does.
+async fn changed(news: &mut Option<watch::Receiver<Option<Standing>>>) -> Option<Standing> {
+    let Some(watched) = news else {
+        return std::future::pending().await;
+    };
+    if watched.changed().await.is_err() {
+        *news = None;
+        return None;
+    }
+    *watched.borrow_and_update()
+}
+
+/// What the machine of a job that is paid for is to hear of its payments.
+pub(super) async fn news_of(charge: &mut Option<Charge>) -> Event {
     match charge {
-        Some(charge) => charge.changed().await,
+        Some(charge) => charge.news().await,
         None => std::future::pending().await,
     }
 }

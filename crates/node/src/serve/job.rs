@@ -23,11 +23,12 @@ use protocol::{
     job::{
         CloseWhy, Finish, RESUME_GRACE_MS,
         provider::{
-            Action, Config, Ended, EngineEvent, Event, Provider, Served, StartJob, Wanted,
-            quote_of, resumes,
+            Action, Charging, Config, Ended, EngineEvent, Event, Provider, Served, StartJob,
+            Wanted, quote_of, resumes,
         },
     },
     quote::Bound,
+    voucher::payee::stream_window,
 };
 use tokio::sync::{mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
@@ -38,8 +39,9 @@ pub(super) use link::{Report, Said};
 
 use super::{
     ServedModel,
-    charge::{Charge, standing_of},
+    charge::{Charge, news_of},
     compute::{Asked, Wish, compute},
+    offers,
     payer::Payer,
     rooms::{Call, Known, Place, Rooms, Taking, needed},
 };
@@ -113,8 +115,12 @@ pub(super) async fn run(context: Context, stream: JobStream) {
     let own_work = *context.own_work.borrow() > 0;
     let till = context.inner.money.till();
     let quoted = quote_of(&bytes);
+    let charging = till.as_ref().map(|till| {
+        let model = quoted.map(|(_, model)| model);
+        till.charging(window(&context, &peer, model))
+    });
     let mut job = Job {
-        provider: Provider::new(config(&context, till.as_deref()), own_work, clock::now()),
+        provider: Provider::new(config(&context, charging), own_work, clock::now()),
         till,
         model: quoted.map(|(_, model)| model),
         payer,
@@ -257,7 +263,7 @@ impl Job {
                 },
                 () = needed(&self.known) => Event::Evicted,
                 turn = turn_of(&mut self.place) => Event::Room(self.room(turn)),
-                standing = standing_of(&mut self.charge) => Event::Standing(standing),
+                news = news_of(&mut self.charge) => news,
                 Ok(()) = self.context.own_work.changed() => Event::OwnWork(*self.context.own_work.borrow_and_update() > 0),
                 flow = flow_of(&mut self.link) => match flow {
                     Flow::Blocked => Event::WriteBlocked,
@@ -295,9 +301,13 @@ impl Job {
                 return Step::Then(self.record(job, expires_unix_ms).await);
             }
             Action::Seek(wanted) => return Step::Then(self.seek(wanted).await),
-            Action::Admit { job, voucher } => return Step::Then(self.admit(job, &voucher).await),
+            Action::Admit { job, voucher, adds } => {
+                return Step::Then(self.admit(job, (&voucher, adds)).await);
+            }
             Action::HoldVoucher { voucher, totals } => {
-                return Step::Then(self.hold(&voucher, totals).await);
+                if let Some(declined) = self.hold(voucher, totals).await {
+                    return Step::Then(Event::Declined(declined));
+                }
             }
             Action::HoldReservation { reservation } => {
                 return Step::Then(self.hold_reservation(&reservation).await);
@@ -406,7 +416,21 @@ enum Step {
     Over(Ended),
 }
 
-fn config(context: &Context, till: Option<&Till>) -> Config {
+/// Tokens that are computed ahead of payment for this peer: more where many come in the time that it takes to pay for them.
+fn window(context: &Context, peer: &PeerId, model: Option<ModelDigest>) -> u32 {
+    let mut served = context.served.iter();
+    let served = served.find(|served| Some(served.reference.digest) == model);
+    let tps = served.map_or(0, |served| {
+        offers::writes_at_most(&context.inner, &served.file)
+    });
+    let status = context.inner.serving.network_status();
+    let status = status.borrow();
+    let known = status.peers.iter().find(|known| known.peer == *peer);
+    let rtt_ms = known.and_then(|known| known.rtt_ms).unwrap_or(0);
+    stream_window(tps, rtt_ms.into())
+}
+
+fn config(context: &Context, charging: Option<Charging>) -> Config {
     Config {
         signer: context.inner.identity.signer(),
         models: context
@@ -425,7 +449,7 @@ fn config(context: &Context, till: Option<&Till>) -> Config {
         numerics_class: NUMERICS_CLASS.to_owned(),
         kv_type: KV_TYPE.to_owned(),
         resume_grace_ms: RESUME_GRACE_MS,
-        charging: till.map(Till::charging),
+        charging,
     }
 }
 

@@ -10,9 +10,11 @@ use protocol::{
     ModelDigest, ModelRef, NetworkId, PeerId,
     binding::{Binding, OperatorSigner, SignedBinding},
     offer::{
-        FEATURE_GRAMMAR, FEATURE_LOGPROBS, FEATURE_RESUME, Offer, PROTO, Payment, SignedEnvelope,
+        FEATURE_GRAMMAR, FEATURE_LOGPROBS, FEATURE_PREPAID, FEATURE_RESUME, Offer, PROTO, Payment,
+        SignedEnvelope,
     },
     price::Prices,
+    voucher::payee::STREAM_WINDOW,
 };
 
 use super::line::{SLOTS, WAITING};
@@ -36,7 +38,12 @@ const SERVED_CONTEXT: u32 = 8192;
 const MAX_OFFERS: usize = protocol::offer::MAX_OFFERS_PER_REPLY;
 
 /// What this node does for a job beside the basics.
-const FEATURES: [&str; 3] = [FEATURE_RESUME, FEATURE_GRAMMAR, FEATURE_LOGPROBS];
+const FEATURES: [&str; 4] = [
+    FEATURE_RESUME,
+    FEATURE_GRAMMAR,
+    FEATURE_LOGPROBS,
+    FEATURE_PREPAID,
+];
 
 /// A model that others may use now.
 #[derive(Debug, Clone)]
@@ -259,7 +266,7 @@ impl Charges {
     /// `None` where nobody is to pay, or the keys that say so cannot be read.
     fn of(inner: &Inner) -> Option<Self> {
         let live = inner.money.live()?;
-        let charging = live.till.as_ref()?.charging();
+        let charging = live.till.as_ref()?.charging(STREAM_WINDOW);
         let network = live.network();
         let secret = inner.wallet.operator_key().ok()?;
         let operator = OperatorSigner::from_secret(secret.expose())?;
@@ -343,6 +350,22 @@ pub(super) fn speeds_of(inner: &Inner, file: &Path) -> (u32, u32) {
         .iter()
         .find(|model| model.file.as_deref() == Some(file));
     model.map_or((0, 0), speeds(inner))
+}
+
+/// Tokens that the model in this file writes per second where all of the time is one job's; 0 where that was not measured.
+pub(super) fn writes_at_most(inner: &Inner, file: &Path) -> u32 {
+    let models = inner.models.all();
+    let model = models
+        .iter()
+        .find(|model| model.file.as_deref() == Some(file));
+    let view = inner.models.view();
+    let rows = &view.borrow().rows;
+    let measured = model.and_then(|model| {
+        let row = rows.iter().find(|row| row.id == model.id)?;
+        row.measured.as_ref()
+    });
+    // A float becomes the nearest u32 that holds it, and 0 when it is no number.
+    measured.map_or(0, |speed| speed.decode_tokens_per_second.ceil() as u32)
 }
 
 /// What others get of the measured speeds per model, by the share of the time that is theirs: in whole tokens per second; 0

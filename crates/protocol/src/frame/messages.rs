@@ -102,6 +102,9 @@ pub struct Accept {
     /// Output tokens the provider will produce at most: what was asked, or less.
     #[prost(uint32, tag = "7")]
     pub max_out: u32,
+    /// Base units that count as paid for this job by now, 16 bytes big-endian; empty: none.
+    #[prost(bytes = "bytes", tag = "8")]
+    pub paid: Bytes,
 }
 
 /// No slot is free.
@@ -346,6 +349,10 @@ pub struct Pay {
     /// A [`crate::voucher::Voucher`], at most [`super::MAX_VOUCHER`] bytes.
     #[prost(bytes = "bytes", tag = "1")]
     pub voucher: Bytes,
+    /// Behind `Open`: base units of the voucher's total that pay for this job, 16 bytes big-endian; empty: none. Means nothing
+    /// elsewhere.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub adds: Bytes,
 }
 
 /// What the payer has vouchered and the provider could not claim yet is as much as it gives credit for: the rest is to be

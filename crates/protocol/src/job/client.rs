@@ -8,7 +8,7 @@
 //!   heard for [`ANSWER_PATIENCE_MS`], or [`RESCUE_PATIENCE_MS`] when an answer broke, keeps its chance, and the next one is
 //!   asked beside it. Where an answer broke and all who may be asked at a time say nothing, the first of them makes room.
 //! - A candidate without a free slot may let the job wait in its line. The next one is asked beside it all the same; whoever takes
-//!   the job first has it, and the other places are left. Nothing is paid in line, and a place that is lost is no failover.
+//!   the job first has it, and the other places are left. Nothing more is paid in line, and a place that is lost is no failover.
 //! - A provider whose stream breaks is asked first to go on where it was, if it said that it keeps jobs. Whoever else
 //!   there is gets his chance when that takes longer than [`RESUME_PATIENCE_MS`], and the first with the next token
 //!   goes on. Until its grace is over, or somebody else has written, it is asked again and again. A computer that
@@ -24,7 +24,9 @@
 //!   if there is somebody to move to; if not, the answer waits as long as heartbeats come.
 //! - What was accepted before a lie was found stays; the liar is not asked again for this answer.
 //! - A job that costs something is asked for with a quote, and paid by vouchers that the owner signs: its prompt in chunks before
-//!   it is read, its output after it came. So a provider that takes the money and stops has the price of one chunk. What the
+//!   it is read, its output after it came. So a provider that takes the money and stops has the price of one chunk. The first of
+//!   it goes with the job's first frame, so that nobody waits a round trip for it, where nobody is in front or asked beside it; and
+//!   no longer in this answer once it was lost. What the
 //!   person wants to pay at most is compared with before anything is signed, and fewer tokens are asked for where it would not
 //!   do. A job that is taken up goes on with what was paid; one that moves begins anew, and its input is paid for there.
 //! - An end token is held back until the receipt that vouches for it is here. So a cut between the two never leaves
@@ -125,6 +127,8 @@ pub struct Candidate {
     pub pay_to: Option<PayTo>,
     /// The quote that binds it to these terms, if it gave one just now.
     pub quote_id: Option<[u8; QUOTE_ID]>,
+    /// Whether the voucher behind the first frame may pay for a part of the prompt: its offer says so, and no job is in front.
+    pub prepaid: bool,
     /// By when, after it accepted, its first token is here in nineteen of twenty cases; `None`: not known, and it is not
     /// hedged against.
     pub first_token_p95_ms: Option<u32>,
@@ -168,6 +172,8 @@ pub enum Event {
         terms: Terms,
         /// Its name.
         quote_id: [u8; QUOTE_ID],
+        /// Jobs in front of the next one.
+        queue_pos: u32,
     },
     /// Answer to [`Action::Promise`]: it is on disk and signed.
     Promised {
@@ -319,7 +325,7 @@ pub enum Action {
     },
     /// Raise the line to this payee by so much, write that to disk, synced, sign the line's new total, and answer with
     /// [`Event::Promised`] or [`Event::NotPromised`], even when the attempt is closed meanwhile. `add` may be zero: a job
-    /// begins with what stands.
+    /// may begin with what stands.
     Promise {
         /// Names the answer.
         promise: PromiseId,

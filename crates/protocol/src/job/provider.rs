@@ -20,8 +20,8 @@
 //! `Open` → `Pay` → [`Action::Admit`] → [`Event::Admitted`] → [`Action::Seek`] → [`Event::Room`] → [`Action::Record`] →
 //! [`Event::Recorded`] → `Accept` → `Pay` → [`Action::HoldVoucher`] → [`Event::Standing`] → [`Action::Start`] → …
 //!
-//! The engine begins once the first part of the prompt is paid for, and stands still whenever it is a window ahead of what is paid
-//! for. What is signed by the payer is on disk before the engine goes on.
+//! The engine begins once the first part of the prompt is paid for, which the first voucher may do already, and stands still whenever
+//! it is a window ahead of what is paid for. What is signed by the payer is on disk before the engine goes on.
 //!
 //! A job whose stream breaks is parked ([`Action::Park`]): it computes on up to [`MAX_WAITING`] tokens ahead, and
 //! waits. The owner looks at the first frame of every stream with [`resumes`]; one that asks for a parked or running job is
@@ -302,6 +302,8 @@ pub enum Action {
         job: JobId,
         /// The voucher behind its first frame. Its signature holds; whether the signer is the payer's is for the owner to know.
         voucher: Voucher<Checked>,
+        /// Base units of its total that pay for this job.
+        adds: u128,
     },
     /// Write a voucher to disk, synced, and answer with [`Event::Standing`] or [`Event::Declined`]. To be carried out even when
     /// `Close` follows.

@@ -9,13 +9,23 @@
 pub use super::known::KnownSigner;
 use crate::price::{self, Prices, Totals};
 
-/// Output tokens that may be computed without a voucher. Longer paths may be given more.
+/// Output tokens that may be computed without a voucher, at least: fast ones on long paths [may be more](stream_window).
 pub const STREAM_WINDOW: u32 = 64;
 /// Prompt tokens that are paid for ahead of being read, at most: what a payer loses to a payee that goes no further.
 pub const PREFILL_CHUNK: u32 = 2048;
 /// Prompt tokens between two vouchers while reading. A quarter of the chunk, so that the next voucher is here before the last one
 /// is used up; and what a payee reads at once at most.
 pub const PREFILL_STEP: u32 = PREFILL_CHUNK / 4;
+/// Prompt tokens that the voucher behind a first frame may pay for, or cached ones for the same sum: the chunk but for a step. Where it
+/// turns out not to count, that step is paid for again, and still no more than a chunk is at stake.
+pub const OPENING_TOKENS: u32 = PREFILL_CHUNK - PREFILL_STEP;
+/// The largest stream window, however fast the tokens and however long the path: four times what anybody may cost.
+pub const MAX_STREAM_WINDOW: u32 = 4 * STREAM_WINDOW;
+/// Round trips below this one need no larger window than the least: a neighbour's, and whatever a busy computer adds to its own.
+const NEAR_MS: u64 = 25;
+/// How long it takes a token to be paid for beside the round trip: it waits for the next frame and for others to be paid with, and both
+/// sides write to disk.
+const PAYING_MS: u64 = 150;
 /// While decoding, a voucher for less than [`stride`] tokens is due after this long.
 pub const VOUCHER_MS: u64 = 500;
 /// A voucher is due at least every this many tokens while decoding, or a quarter of the window if that is more.
@@ -185,6 +195,19 @@ pub struct LineOfJob {
     pub vouchered: u128,
     /// Output tokens that may be computed without a voucher.
     pub window: u32,
+}
+
+/// Output tokens that a payee computes without a voucher for a payer at this round trip, at so many tokens a second: what is on the way
+/// until it is paid for. A quarter of the window waits at the payer for its [`stride`].
+pub fn stream_window(decode_tps: u32, rtt_ms: u64) -> u32 {
+    if rtt_ms < NEAR_MS {
+        return STREAM_WINDOW;
+    }
+    let on_the_way = u64::from(decode_tps).saturating_mul(rtt_ms.saturating_add(PAYING_MS)) / 1000;
+    let window = on_the_way.saturating_mul(4).div_ceil(3);
+    u32::try_from(window).map_or(MAX_STREAM_WINDOW, |window| {
+        window.clamp(STREAM_WINDOW, MAX_STREAM_WINDOW)
+    })
 }
 
 /// How many tokens lie between two vouchers while decoding.

@@ -16,7 +16,17 @@ const OPEN_RAISES: usize = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Raise {
     upto: u128,
-    job: JobId,
+    /// `None`: no voucher came that says so.
+    job: Option<JobId>,
+}
+
+/// What the voucher behind a first frame says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opening {
+    /// The line's total.
+    pub cumulative: u128,
+    /// How much of it pays for the job; below that others' raises end.
+    pub adds: u128,
 }
 
 /// The parts of one line's total.
@@ -31,41 +41,41 @@ pub struct Split {
 }
 
 impl Split {
-    /// Begins a job. `held` is the highest total that the payee holds of this line, with the voucher that came behind the job's
-    /// first frame. That one pays for nothing: what it raises, others are about to be told.
-    pub fn open(&mut self, job: JobId, held: u128) {
+    /// Begins a job. `before` is the highest total that the payee held of this line when its voucher came. What the line rose by
+    /// beyond the job's own part is nobody's until a voucher says whose.
+    pub fn open(&mut self, job: JobId, before: u128, opening: Opening) {
         if self.live.is_empty() {
             // Whatever was owed or overpaid before is over.
+            self.floor = self.highest().max(before);
             self.raises.clear();
-            self.floor = self.highest().max(held);
-        } else if let Some(&(other, _)) = self.live.first() {
-            self.take(&other, held);
         }
         if !self.live.iter().any(|(live, _)| *live == job) {
             self.live.push((job, 0));
+        }
+        let Opening { cumulative, adds } = opening;
+        self.raise(None, cumulative.saturating_sub(adds));
+        if adds > 0 {
+            self.raise(Some(job), cumulative);
         }
     }
 
     /// Takes a voucher that came on a job's stream.
     pub fn take(&mut self, job: &JobId, cumulative: u128) {
-        if cumulative <= self.floor || !self.live.iter().any(|(live, _)| live == job) {
+        if self.live.iter().any(|(live, _)| live == job) {
+            self.raise(Some(*job), cumulative);
+        }
+    }
+
+    fn raise(&mut self, job: Option<JobId>, upto: u128) {
+        if upto <= self.floor {
             return;
         }
-        let at = self.raises.partition_point(|raise| raise.upto < cumulative);
-        if self
-            .raises
-            .get(at)
-            .is_some_and(|raise| raise.upto == cumulative)
-        {
+        let at = self.raises.partition_point(|raise| raise.upto < upto);
+        if let Some(known) = self.raises.get_mut(at).filter(|raise| raise.upto == upto) {
+            known.job = known.job.or(job);
             return;
         }
-        self.raises.insert(
-            at,
-            Raise {
-                upto: cumulative,
-                job: *job,
-            },
-        );
+        self.raises.insert(at, Raise { upto, job });
         if self.raises.len() > OPEN_RAISES {
             self.settle_oldest();
         }
@@ -86,7 +96,7 @@ impl Split {
         let mut from = self.floor;
         let mut paid = settled;
         for raise in &self.raises {
-            if raise.job == *job {
+            if raise.job == Some(*job) {
                 // Parts of one total, which fits.
                 paid += raise.upto - from;
             }
@@ -108,7 +118,8 @@ impl Split {
     fn settle_oldest(&mut self) {
         if let Some(raise) = self.raises.pop_front() {
             let part = raise.upto - self.floor;
-            if let Some((_, settled)) = self.live.iter_mut().find(|(job, _)| *job == raise.job) {
+            let mut live = self.live.iter_mut();
+            if let Some((_, settled)) = live.find(|(job, _)| Some(*job) == raise.job) {
                 *settled += part;
             }
             self.floor = raise.upto;

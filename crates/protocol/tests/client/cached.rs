@@ -9,7 +9,7 @@ use protocol::{
     },
     price::{Price, Prices, Terms, Totals, due},
     receipt::{Checkpoint, Receipt, SignedReceipt},
-    voucher::payee::PREFILL_CHUNK,
+    voucher::payee::{OPENING_TOKENS, PREFILL_CHUNK},
 };
 
 use crate::{
@@ -186,11 +186,33 @@ fn a_quote_that_comes_on_the_way_says_what_is_cached() {
         attempt: 0,
         terms: terms(),
         quote_id: QUOTE,
+        queue_pos: 0,
     };
     payer.step(quoted, 1);
     payer.connected();
     payer.accept();
     payer.reads(u64::from(CACHED), 10);
+    assert_eq!(payer.total(), cost(N_IN, 0));
+}
+
+#[test]
+fn the_first_voucher_pays_for_more_where_it_costs_less() {
+    let prepaid = Candidate {
+        prepaid: true,
+        ..candidate()
+    };
+    let (mut payer, _) = Payer::asks_with(N_IN, None, vec![prepaid]);
+    payer.connected();
+    let most = due(&prices(), &Terms::from(prices()).totals(OPENING_TOKENS, 0)).unwrap();
+    let first = payer.total();
+    assert!(
+        first <= most && first + cost(1, 0).max(3) > most,
+        "{first} of {most}"
+    );
+    assert!(first > cost(CACHED, 0), "all that is cached, and more");
+    payer.accept_counting(first);
+    assert!(payer.total() >= first);
+    payer.reads(u64::from(N_IN), 10);
     assert_eq!(payer.total(), cost(N_IN, 0));
 }
 

@@ -29,6 +29,7 @@ pub(crate) fn candidate(number: u8) -> Candidate {
         terms: Prices::FREE.into(),
         pay_to: None,
         quote_id: None,
+        prepaid: false,
         first_token_p95_ms: None,
     }
 }

@@ -7,7 +7,7 @@ use protocol::{
         Finish,
         client::{Action, Candidate, Client, Event, Local, PayTo, Request},
     },
-    price::{Price, Prices, Totals, due},
+    price::{Price, Prices, Totals, due, from_bytes, to_bytes},
     receipt::{Receipt, SAMPLER, SEED_FROM_JOB, prompt_hash, seed_of},
     voucher::{
         Address, B256, SessionKey, Vault, Voucher,
@@ -64,6 +64,8 @@ pub(crate) struct Payer {
     pub(crate) promises: Vec<u128>,
     pub(crate) paid: Vec<Voucher>,
     pub(crate) works: Vec<B256>,
+    /// What each that was handed over says is for its job.
+    pub(crate) adds: Vec<u128>,
     /// Whether it signs what it is asked to.
     pub(crate) signs: bool,
 }
@@ -94,6 +96,7 @@ impl Payer {
             promises: Vec::new(),
             paid: Vec::new(),
             works: Vec::new(),
+            adds: Vec::new(),
             signs: true,
         };
         let actions = payer.step(Event::Start(candidates), 0);
@@ -133,6 +136,7 @@ impl Payer {
                 let voucher = Voucher::decode(&pay.voucher, PAYEE).unwrap();
                 let vault = Vault::new(31_337, Address::repeat_byte(0xee));
                 self.paid.push(voucher.check(&vault).unwrap());
+                self.adds.push(from_bytes(&pay.adds).unwrap());
             }
             _ => {}
         }
@@ -165,6 +169,15 @@ impl Payer {
             chunk_tokens: PREFILL_CHUNK,
             ..Accept::default()
         }
+    }
+
+    /// Takes the job, where so much of its first voucher counts.
+    pub(crate) fn accept_counting(&mut self, counts: u128) -> Vec<Action> {
+        let accept = Accept {
+            paid: to_bytes(counts).to_vec().into(),
+            ..self.terms()
+        };
+        self.say(Frame::Accept(accept), 0)
     }
 
     pub(crate) fn running(n_in: u32, max_cost: Option<u128>) -> Self {

@@ -3,18 +3,19 @@
 use bytes::Bytes;
 use protocol::{
     Signer,
-    frame::{Accept, CancelReason, Frame, Phase, Progress, RefuseCode, Reserve},
+    frame::{Accept, Busy, CancelReason, Frame, Phase, Progress, RefuseCode, Reserve},
     job::{
         CloseWhy, Finish,
         client::{
-            Action, AttemptEnd, CANCEL_LINGER_MS, Candidate, End, Event, Lie, Local, SETTLE_MS,
+            ANSWER_PATIENCE_MS, Action, AttemptEnd, CANCEL_LINGER_MS, Candidate, End, Event, Lie,
+            Local, SETTLE_MS,
         },
     },
     price::{Price, Prices, Totals},
     receipt::{Checkpoint, work_of},
     voucher::{
         B256,
-        payee::{PREFILL_CHUNK, PREFILL_STEP, VOUCHER_MS},
+        payee::{OPENING_TOKENS, PREFILL_CHUNK, PREFILL_STEP, VOUCHER_MS},
     },
 };
 
@@ -58,6 +59,112 @@ fn an_open_is_followed_by_a_voucher_for_it_that_promises_nothing_new() {
     assert_eq!(open.quote_id.as_ref(), QUOTE);
 }
 
+/// Of a provider that counts what the first voucher pays for.
+fn prepaid(number: u8) -> Candidate {
+    Candidate {
+        prepaid: true,
+        ..candidate(number)
+    }
+}
+
+#[test]
+fn the_first_part_of_the_prompt_is_paid_with_the_first_frame() {
+    let (mut payer, _) = Payer::asks_with(3, None, vec![prepaid(1)]);
+    payer.connected();
+    assert_eq!(
+        (&payer.promises[..], &payer.adds[..]),
+        (&[cost(3, 0)][..], &[cost(3, 0)][..])
+    );
+    assert_eq!(payer.paid[0].work.as_slice(), payer.job().as_bytes());
+    payer.accept_counting(cost(3, 0));
+    payer.tokens(0, STRIDE, 10);
+    assert_eq!(payer.promises[1..], [cost(3, STRIDE) - cost(3, 0)]);
+    assert_eq!(payer.adds[1..], [0], "only a first voucher says it");
+    // No more of a long one than leaves a step of the chunk.
+    let (mut payer, _) = Payer::asks_with(7_000, None, vec![prepaid(1)]);
+    payer.connected();
+    assert_eq!(payer.total(), cost(OPENING_TOKENS, 0));
+    payer.accept_counting(cost(OPENING_TOKENS, 0));
+    assert_eq!(payer.total(), cost(PREFILL_CHUNK, 0));
+}
+
+#[test]
+fn what_does_not_count_of_the_first_voucher_is_paid_again_and_a_chunk_is_at_stake_all_the_same() {
+    for counts in [0, 5] {
+        let (mut payer, _) = Payer::asks_with(7_000, None, vec![prepaid(1)]);
+        payer.connected();
+        payer.accept_counting(counts);
+        let (lost, again) = (cost(OPENING_TOKENS, 0), cost(PREFILL_STEP, 0));
+        assert_eq!(payer.total(), lost + again - counts);
+        assert!(payer.total() <= cost(PREFILL_CHUNK, 0));
+        for ms in (500..15_000).step_by(500) {
+            payer.step(Event::Tick, ms);
+        }
+        assert_eq!(payer.total(), lost + again - counts);
+    }
+    let (mut payer, _) = Payer::asks_with(3, None, vec![prepaid(1)]);
+    payer.connected();
+    let accept = Accept {
+        paid: Bytes::from_static(&[1]),
+        ..payer.terms()
+    };
+    let actions = payer.say(Frame::Accept(accept), 1);
+    let lie = AttemptEnd::Lie(Lie::WrongStatement("paid"));
+    assert_eq!(ended(&actions), [lie]);
+}
+
+#[test]
+fn nothing_is_paid_ahead_in_line_beside_another_or_where_it_was_lost() {
+    let in_front = |queue_pos| {
+        let unquoted = Candidate {
+            quote_id: None,
+            ..prepaid(1)
+        };
+        let (mut payer, _) = Payer::asks_with(3, None, vec![unquoted]);
+        let quoted = Event::Quoted {
+            attempt: 0,
+            terms: prices().into(),
+            quote_id: QUOTE,
+            queue_pos,
+        };
+        payer.step(quoted, 0);
+        payer.connected();
+        payer.total()
+    };
+    assert_eq!((in_front(0), in_front(1)), (cost(3, 0), 0));
+    // The second is asked beside the first, which says nothing.
+    let second = |attempt| Event::Connected {
+        attempt,
+        rtt_ms: 10,
+    };
+    let (mut payer, _) = Payer::asks_with(3, None, vec![prepaid(1), prepaid(2)]);
+    payer.connected();
+    payer.step(Event::Tick, ANSWER_PATIENCE_MS + 500);
+    payer.step(second(1), ANSWER_PATIENCE_MS + 500);
+    assert_eq!(payer.promises, [cost(3, 0), 0]);
+    // The first has no room after all.
+    let (mut payer, _) = Payer::asks_with(3, None, vec![prepaid(1), prepaid(2)]);
+    payer.connected();
+    payer.say(Frame::Busy(Busy::default()), 10);
+    payer.step(second(1), 20);
+    assert_eq!(payer.promises, [cost(3, 0), 0]);
+}
+
+#[test]
+fn what_is_paid_with_the_first_frame_is_within_the_cap_and_counts() {
+    let most = cost(3, 1);
+    let (mut payer, _) = Payer::asks_with(3, Some(most), vec![prepaid(1)]);
+    payer.connected();
+    payer.accept_counting(cost(3, 0));
+    payer.tokens(0, 1, 10);
+    let done = payer.done(1, Finish::Length);
+    let actions = payer.say(done, 20);
+    let Some(Action::Finish(outcome)) = actions.last() else {
+        panic!("{actions:?}")
+    };
+    assert_eq!((outcome.paid, payer.total()), (most, most));
+}
+
 #[test]
 fn who_asks_for_money_and_cannot_be_paid_is_not_asked() {
     let nowhere = Candidate {
@@ -90,6 +197,7 @@ fn a_quote_is_asked_for_where_there_is_none_and_must_not_be_dearer() {
         }
         .into(),
         quote_id: QUOTE,
+        queue_pos: 0,
     };
     let actions = payer.step(quoted(3_000_001), 1);
     assert_eq!(ended(&actions), [AttemptEnd::Dearer]);

@@ -358,6 +358,7 @@ pub(crate) fn frames() -> Vec<Frame> {
             resume_grace_s: 60,
             last_voucher_held: Bytes::from_static(&[1, 2, 3]),
             max_out: 100,
+            paid: Bytes::copy_from_slice(&price::to_bytes(2)),
         }),
         Frame::Busy(Busy {
             retry_after_ms: 2_000,
@@ -395,7 +396,10 @@ pub(crate) fn frames() -> Vec<Frame> {
             msg: "the engine died".into(),
             retry_after_ms: 5_000,
         }),
-        Frame::Pay(Pay { voucher: voucher() }),
+        Frame::Pay(Pay {
+            voucher: voucher(),
+            adds: Bytes::copy_from_slice(&price::to_bytes(2)),
+        }),
         Frame::Reserve(Reserve {
             least: Bytes::copy_from_slice(&price::to_bytes(2)),
         }),

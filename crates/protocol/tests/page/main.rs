@@ -186,7 +186,10 @@ fn every_cap_in_a_table_is_the_code_s() {
             "last_voucher_held",
             frame::MAX_VOUCHER.to_string(),
         ),
+        ("Accept", "paid", frame::MAX_SUM.to_string()),
         ("Pay", "voucher", frame::MAX_VOUCHER.to_string()),
+        ("Pay", "adds", frame::MAX_SUM.to_string()),
+        ("Reserve", "least", frame::MAX_SUM.to_string()),
         ("Reserved", "reservation", frame::MAX_VOUCHER.to_string()),
         ("Refuse", "msg", frame::MAX_TEXT.to_string()),
         ("Error", "msg", frame::MAX_TEXT.to_string()),
@@ -223,6 +226,7 @@ fn every_name_and_number_in_the_text_is_the_code_s() {
         offer::FEATURE_RESUME,
         offer::FEATURE_GRAMMAR,
         offer::FEATURE_LOGPROBS,
+        offer::FEATURE_PREPAID,
         receipt::SAMPLER,
         protocol::NetworkId::MAIN.as_str(),
     ] {
@@ -315,6 +319,7 @@ fn every_name_and_number_in_the_text_is_the_code_s() {
             payee::PREFILL_STEP,
             payee::PREFILL_CHUNK
         ),
+        format!("what {} tokens of input cost", payee::OPENING_TOKENS),
         format!("`stream_window` or {} tokens", payee::MIN_STRIDE),
         format!("and after {} ms", payee::VOUCHER_MS),
         format!(

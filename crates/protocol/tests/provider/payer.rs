@@ -80,8 +80,14 @@ impl Payer {
     }
 
     pub(crate) fn pay(&self, cumulative: u128, work: B256) -> Event {
+        self.pay_ahead(cumulative, 0, work)
+    }
+
+    /// The same where so much of it is for the job that it opens.
+    pub(crate) fn pay_ahead(&self, cumulative: u128, adds: u128, work: B256) -> Event {
         let voucher = Bytes::copy_from_slice(&self.voucher(cumulative, work).encode());
-        Event::Frame(Frame::Pay(Pay { voucher }))
+        let adds = Bytes::copy_from_slice(&protocol::price::to_bytes(adds));
+        Event::Frame(Frame::Pay(Pay { voucher, adds }))
     }
 
     pub(crate) fn reserve(&self, upto: u128) -> Event {

@@ -11,11 +11,14 @@ use protocol::{
             UNPAID_MS, VOUCHER_WAIT_MS, quote_of,
         },
     },
-    price::Prices,
+    price::{Prices, from_bytes},
     receipt::{Checkpoint, work_of, work_of_job},
     voucher::{
         Address, B256, Vault,
-        payee::{Debt, PREFILL_CHUNK, PREFILL_STEP, STREAM_WINDOW, SignerFacts},
+        payee::{
+            Debt, MAX_STREAM_WINDOW, PREFILL_CHUNK, PREFILL_STEP, STREAM_WINDOW, SignerFacts,
+            stream_window, stride,
+        },
     },
 };
 
@@ -38,6 +41,7 @@ fn nothing_is_given_before_a_voucher_for_this_very_job() {
     let (mut provider, _) = waiting(3);
     let garbage = Frame::Pay(Pay {
         voucher: Bytes::from_static(&[1, 2, 3]),
+        ..Pay::default()
     });
     is_refused(&provider.step(Event::Frame(garbage), at(1)));
     let (mut provider, _) = waiting(3);
@@ -46,12 +50,51 @@ fn nothing_is_given_before_a_voucher_for_this_very_job() {
         Action::Admit {
             job: admits,
             voucher,
+            adds: 0,
         },
     ] = &actions[..]
     else {
         panic!("{actions:?}")
     };
     assert_eq!((admits, voucher.cumulative), (&job, 0));
+}
+
+#[test]
+fn a_first_voucher_that_pays_for_the_prompt_begins_it() {
+    let (mut provider, job) = waiting(3);
+    let pay = Payer::honest().pay_ahead(100 + cost(3, 0), cost(3, 0), work_of_job(&job));
+    let actions = provider.step(pay, at(1));
+    assert!(matches!(&actions[..], [Action::Admit { adds, .. }] if *adds == cost(3, 0)));
+    let admitted = Event::Admitted {
+        standing: standing(cost(3, 0)),
+        last_held: None,
+    };
+    provider.step(admitted, at(2));
+    // The engine waits for nothing more.
+    let actions = provider.step(Event::Room(Room::Free), at(2));
+    assert!(matches!(
+        &actions[..],
+        [Action::Start(_), Action::Record { .. }]
+    ));
+    let early = write(&mut provider, 0, 2, 3);
+    assert_eq!(early, []);
+    let actions = provider.step(Event::Recorded(Recorded::Fresh), at(4));
+    let Action::Send(Frame::Accept(accept)) = &actions[0] else {
+        panic!("{actions:?}")
+    };
+    assert_eq!(from_bytes(&accept.paid), Some(cost(3, 0)));
+    assert_eq!(tokens_in(&actions).len(), 2);
+    // It cannot be for more of the job than it promises at all.
+    let (mut provider, job) = waiting(3);
+    let pay = Payer::honest().pay_ahead(100, 101, work_of_job(&job));
+    is_refused(&provider.step(pay, at(1)));
+    let (mut provider, job) = waiting(3);
+    let voucher = Payer::honest().voucher(100, work_of_job(&job)).encode();
+    let garbage = Frame::Pay(Pay {
+        voucher: Bytes::copy_from_slice(&voucher),
+        adds: Bytes::from_static(&[1]),
+    });
+    is_refused(&provider.step(Event::Frame(garbage), at(1)));
 }
 
 #[test]
@@ -272,6 +315,18 @@ fn the_window_stops_the_engine_and_a_voucher_lets_it_go_on() {
 }
 
 #[test]
+fn a_window_is_as_large_as_its_path_is_long_and_no_larger_than_may_be() {
+    assert_eq!(stream_window(0, 0), STREAM_WINDOW);
+    assert_eq!(stream_window(60, 300), STREAM_WINDOW);
+    assert_eq!(stream_window(1_000, 10), STREAM_WINDOW, "a neighbour");
+    assert_eq!(stream_window(u32::MAX, u64::MAX), MAX_STREAM_WINDOW);
+    // What comes within a round trip and a tenth of a second, and what waits for the next voucher.
+    let window = stream_window(300, 100);
+    assert!(window >= 300 * 200 / 1000 + stride(window), "{window}");
+    assert!(window < MAX_STREAM_WINDOW / 2);
+}
+
+#[test]
 fn the_window_is_shared_with_the_payer_s_other_jobs() {
     let (mut provider, _) = computing();
     let shared = Standing {
@@ -307,6 +362,7 @@ fn a_voucher_that_does_not_count_ends_the_job_with_a_receipt() {
         bytes[80] ^= 1;
         Event::Frame(Frame::Pay(Pay {
             voucher: Bytes::copy_from_slice(&bytes),
+            ..Pay::default()
         }))
     };
     let foreign = Vault::new(1, Address::repeat_byte(0xee));

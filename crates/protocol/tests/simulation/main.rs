@@ -35,9 +35,20 @@ fn any_peer() -> impl Strategy<Value = Peer> {
         prop_oneof![Just(0), Just(60_000), 500u64..60_000],
         prop::option::of(0u32..4_000),
         prop_oneof![4 => -100_000i64..100_000, 1 => -900_000i64..900_000],
+        (any::<bool>(), any::<bool>()),
     )
         .prop_map(
-            |(latency_ms, prefill_ms, gap_ms, out_max, faults, grace_ms, p95, ahead)| Peer {
+            |(
+                latency_ms,
+                prefill_ms,
+                gap_ms,
+                out_max,
+                faults,
+                grace_ms,
+                p95,
+                ahead,
+                (prepaid, quoted),
+            )| Peer {
                 latency_ms,
                 prefill_ms,
                 gap_ms,
@@ -46,6 +57,8 @@ fn any_peer() -> impl Strategy<Value = Peer> {
                 grace_ms,
                 first_token_p95_ms: p95,
                 clock_ahead_ms: ahead,
+                prepaid,
+                quoted,
             },
         )
 }
@@ -173,6 +186,8 @@ fn quick() -> Peer {
         grace_ms: 60_000,
         first_token_p95_ms: None,
         clock_ahead_ms: 0,
+        prepaid: true,
+        quoted: false,
     }
 }
 

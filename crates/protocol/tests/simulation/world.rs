@@ -79,6 +79,9 @@ pub(crate) struct Peer {
     pub(crate) first_token_p95_ms: Option<u32>,
     /// How far its wall clock is off.
     pub(crate) clock_ahead_ms: i64,
+    /// Whether it counts what a first frame's voucher pays for, and has given its quote beforehand.
+    pub(crate) prepaid: bool,
+    pub(crate) quoted: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -93,6 +96,9 @@ pub(crate) struct LocalPeer {
 pub(crate) struct Story {
     pub(crate) outcome: Outcome,
     pub(crate) finished_ms: u64,
+    /// When the first token was shown.
+    pub(crate) first_token_ms: Option<u64>,
+    pub(crate) last_token_ms: u64,
     pub(crate) output: Vec<u32>,
     pub(crate) ends: Vec<(AttemptId, Place, AttemptEnd)>,
     pub(crate) moves: Vec<(Place, Place, u32)>,
@@ -279,6 +285,8 @@ impl World {
                     capped: false,
                 },
                 finished_ms: 0,
+                first_token_ms: None,
+                last_token_ms: 0,
                 output: resume,
                 ends: Vec::new(),
                 moves: Vec::new(),
@@ -398,7 +406,8 @@ fn candidate(scene: &Scene, peer: usize) -> Candidate {
         out_max: scene.peers[peer].out_max,
         terms: (scene.money).map_or_else(Terms::default, |money| money.terms()),
         pay_to: scene.money.map(|_| pay_to(peer)),
-        quote_id: None,
+        quote_id: scene.peers[peer].quoted.then_some([8; 16]),
+        prepaid: scene.peers[peer].prepaid,
         first_token_p95_ms: scene.peers[peer].first_token_p95_ms,
     }
 }

@@ -18,7 +18,7 @@ use crate::money::TillJob;
 
 impl Job {
     /// Asks books and chain about who pays. From then on the job counts for him.
-    pub(super) async fn admit(&mut self, job: JobId, voucher: &Voucher) -> Event {
+    pub(super) async fn admit(&mut self, job: JobId, (voucher, adds): (&Voucher, u128)) -> Event {
         let (Some(till), Some(model)) = (self.till.clone(), self.model) else {
             return Event::Declined(not_charged());
         };
@@ -29,7 +29,10 @@ impl Job {
             model_digest: *model.as_bytes(),
         };
         let limit = Duration::from_millis(ADMIT_MS);
-        let admitted = tokio::time::timeout(limit, Charge::admit(till, job, voucher)).await;
+        let admitted = {
+            let admits = Charge::admit(&self.context.inner, till, job, (voucher, adds));
+            tokio::time::timeout(limit, admits).await
+        };
         match admitted {
             Ok(Ok((charge, standing, last_held))) => {
                 self.charge = Some(charge);
@@ -47,12 +50,15 @@ impl Job {
         }
     }
 
-    /// Takes a further voucher.
-    pub(super) async fn hold(&self, voucher: &Voucher<Checked>, totals: Totals) -> Event {
-        stands(match &self.charge {
-            Some(charge) => charge.hold(voucher, totals).await,
-            None => Err(not_charged()),
-        })
+    /// Takes a further voucher, which is written down beside the job. `Some`: there is nobody to take it.
+    pub(super) async fn hold(&self, voucher: Voucher<Checked>, totals: Totals) -> Option<Declined> {
+        match &self.charge {
+            Some(charge) => {
+                charge.hold(voucher, totals).await;
+                None
+            }
+            None => Some(not_charged()),
+        }
     }
 
     /// Takes a reservation.

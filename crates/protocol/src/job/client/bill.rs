@@ -9,11 +9,11 @@ use super::{Lie, PayTo};
 use crate::{
     Clock, JobId,
     frame::{Accept, Signed},
-    price::{Terms, Totals},
+    price::{self, Terms, Totals},
     receipt::{work_of, work_of_job},
     voucher::{
         B256, Unchecked, Voucher,
-        payee::{PREFILL_CHUNK, PREFILL_STEP, VOUCHER_MS, stride},
+        payee::{OPENING_TOKENS, PREFILL_CHUNK, PREFILL_STEP, VOUCHER_MS, stride},
     },
 };
 
@@ -44,6 +44,8 @@ pub(super) struct Bill {
     input: u32,
     output: u32,
     promised: u128,
+    /// Input that was paid for with the first frame and does not count.
+    lost: u32,
     /// What the provider says it has read of the prompt.
     read: u32,
     /// The job, or the last checkpoint.
@@ -68,12 +70,24 @@ impl Bill {
             input: 0,
             output: 0,
             promised: 0,
+            lost: 0,
             read: 0,
             work: work_of_job(job),
             asked_ms: 0,
             signing: None,
             reserving: None,
             voucher: None,
+        }
+    }
+
+    /// What the voucher behind the first frame is to cover: the first part of the prompt, where that may be paid with it and the
+    /// purse has it, or nothing. What is cached costs less, and more of it is within the same sum.
+    pub(super) fn opening(&self, prepaid: bool, purse: u128) -> Due {
+        let most = Terms::from(self.terms.prices).due(OPENING_TOKENS, 0);
+        let first = self.upto(self.terms.input_for(most, self.n_in), 0);
+        match prepaid && first.add <= purse {
+            true => first,
+            false => self.upto(0, 0),
         }
     }
 
@@ -87,6 +101,10 @@ impl Bill {
                 window: accept.stream_window,
                 chunk: accept.chunk_tokens,
             });
+        }
+        let counts = price::from_bytes(&accept.paid).ok_or(Lie::WrongStatement("paid"))?;
+        if counts < self.promised {
+            (self.lost, self.input, self.promised) = (self.input, 0, counts);
         }
         self.chunk = accept.chunk_tokens;
         self.stride = stride(accept.stream_window);
@@ -118,6 +136,11 @@ impl Bill {
         self.work = work_of(checkpoint);
     }
 
+    /// Base units that were promised for the job, what is being signed included.
+    pub(super) fn paid(&self) -> u128 {
+        self.promised
+    }
+
     /// The tokens that are paid for.
     pub(super) fn totals(&self) -> Totals {
         self.terms.totals(self.input, self.output)
@@ -129,7 +152,8 @@ impl Bill {
             return None;
         }
         if count == 0 {
-            let input = self.read.saturating_add(self.chunk).min(self.n_in);
+            let ahead = self.chunk.saturating_sub(self.lost).max(PREFILL_STEP);
+            let input = self.read.saturating_add(ahead).min(self.n_in);
             let step = input.saturating_sub(self.input);
             let enough = step >= PREFILL_STEP || (step > 0 && input == self.n_in);
             return enough.then(|| self.upto(input, 0));

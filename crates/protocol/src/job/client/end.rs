@@ -46,6 +46,12 @@ impl Client {
             State::Connecting { .. } => false,
         };
         say_goodbye(attempt, place, parting, runs, out);
+        if let State::Opened {
+            bill: Some(bill), ..
+        } = &state
+        {
+            self.opening_lost |= bill.paid() > 0;
+        }
         // That a job could not be taken up is not why it was lost.
         let tells = match &state {
             State::Connecting { kept, .. } | State::Opened { kept, .. } => kept.is_none(),

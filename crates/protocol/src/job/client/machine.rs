@@ -56,6 +56,8 @@ pub struct Client {
     /// Of that, what is being signed.
     pub(super) signing: BTreeMap<PromiseId, u128>,
     pub(super) next_promise: PromiseId,
+    /// What was paid with a first frame was lost: it is not paid with one again.
+    pub(super) opening_lost: bool,
     /// Whether it ended at what may be paid.
     pub(super) capped: bool,
     /// A job that had begun must be replaced, and whether that was counted already.
@@ -150,6 +152,7 @@ impl Client {
             promised: 0,
             signing: BTreeMap::new(),
             next_promise: 0,
+            opening_lost: false,
             capped: false,
             replacing: None,
             writer: None,
@@ -270,7 +273,8 @@ impl Client {
                 attempt,
                 terms,
                 quote_id,
-            } => self.quoted(attempt, (terms, quote_id), now, out),
+                queue_pos,
+            } => self.quoted(attempt, (terms, quote_id, queue_pos), now, out),
             Event::Promised { promise, voucher } => self.promised(promise, voucher, now, out),
             Event::Reserved {
                 promise,
@@ -353,6 +357,11 @@ impl State {
     /// Whether its job's first frame was sent.
     pub(super) fn is_opened(&self) -> bool {
         matches!(self, State::Opened { .. } | State::Running { .. })
+    }
+
+    /// Whether its job was asked for and is no older one that is taken up, and nothing was heard of it.
+    pub(super) fn is_new(&self) -> bool {
+        matches!(self, State::Opened { kept: None, .. })
     }
 
     pub(super) fn is_running(&self) -> bool {

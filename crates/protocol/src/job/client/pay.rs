@@ -25,7 +25,7 @@ impl Client {
     pub(super) fn quoted(
         &mut self,
         id: AttemptId,
-        (terms, quote_id): (Terms, [u8; QUOTE_ID]),
+        (terms, quote_id, queue_pos): (Terms, [u8; QUOTE_ID], u32),
         now: Clock,
         out: &mut Vec<Action>,
     ) {
@@ -37,6 +37,7 @@ impl Client {
             return self.end(at, AttemptEnd::Dearer, Parting::Close, now, out);
         }
         (candidate.terms, candidate.quote_id) = (terms, Some(quote_id));
+        candidate.prepaid &= queue_pos == 0;
     }
 
     /// Base units that may still be promised for this answer.
@@ -72,23 +73,33 @@ impl Client {
             .then(|| Bill::new(job, pay_to, candidate.terms, n_in, capped))
     }
 
-    /// Has the voucher signed that belongs to the job's first frame. It promises no more than stands already.
-    pub(super) fn sign_opening(&mut self, at: usize, out: &mut Vec<Action>) {
+    /// Has the voucher signed that belongs to the job's first frame. It promises no more than stands already, or the first part of
+    /// the prompt where that is not at stake twice.
+    pub(super) fn sign_opening(&mut self, at: usize, now: Clock, out: &mut Vec<Action>) {
         let promise = self.next_promise();
         let attempt = self.attempts[at].id;
+        let (alone, purse) = (self.attempts.len() == 1 && !self.opening_lost, self.purse());
         let State::Opened {
-            bill: Some(bill), ..
+            bill: Some(bill),
+            candidate,
+            ..
         } = &mut self.attempts[at].state
         else {
             return;
         };
-        bill.signing = Some(promise);
+        let due = bill.opening(alone && candidate.prepaid, purse);
+        let add = due.add;
+        bill.promise(due, Some(promise), now);
+        if add > 0 {
+            self.promised = self.promised.saturating_add(add);
+            self.signing.insert(promise, add);
+        }
         out.push(Action::Promise {
             promise,
             attempt,
             job: bill.job,
             payee: bill.pay_to.payee,
-            add: 0,
+            add,
             work: bill.work,
             totals: bill.totals(),
         });
@@ -178,7 +189,7 @@ impl Client {
     ) {
         self.signing.remove(&promise);
         for attempt in &mut self.attempts {
-            let id = attempt.id;
+            let (id, opens) = (attempt.id, attempt.state.is_new());
             let Some(bill) = attempt.state.bill() else {
                 continue;
             };
@@ -187,13 +198,15 @@ impl Client {
             }
             bill.signing = None;
             bill.voucher = Some(voucher);
+            // Only the voucher that a job begins with says how much of it is the job's.
+            let adds = if opens { bill.paid() } else { 0 };
             if let State::Opened { until, rtt_ms, .. } = &mut attempt.state {
                 // The provider could not answer before.
                 let answers = now.mono_ms + ACCEPT_MS + (*rtt_ms).min(ACCEPT_MS);
                 *until = (*until).max(answers);
             }
             if attempt.state.is_opened() {
-                out.push(pay(id, &voucher));
+                out.push(pay(id, &voucher, adds));
             }
             return;
         }
@@ -300,11 +313,15 @@ impl Client {
     }
 }
 
-/// The frame that hands a voucher over.
-pub(super) fn pay(attempt: AttemptId, voucher: &Voucher) -> Action {
+/// The frame that hands a voucher over, of which so much is known to be for its job.
+pub(super) fn pay(attempt: AttemptId, voucher: &Voucher, adds: u128) -> Action {
     let voucher = Bytes::copy_from_slice(&voucher.encode());
+    let adds = match adds {
+        0 => Bytes::new(),
+        adds => Bytes::copy_from_slice(&price::to_bytes(adds)),
+    };
     Action::Send {
         attempt,
-        frame: Frame::Pay(Pay { voucher }),
+        frame: Frame::Pay(Pay { voucher, adds }),
     }
 }

@@ -166,6 +166,7 @@ impl Seats {
         if !quoted.terms.prices.is_free() {
             seat.candidate.quote_id = Some(quoted.quote_id);
         }
+        seat.candidate.prepaid &= quoted.queue_pos == 0;
         (seat.candidate.terms, seat.quoted_ms) = (quoted.terms, now_ms);
         seat.sounded = Some(Sounded {
             asked_ms: now_ms,

@@ -61,7 +61,7 @@ impl Client {
             };
             out.push(Action::Send { attempt: id, frame });
             // The last one may have been lost with the stream.
-            return out.extend(voucher.map(|voucher| pay(id, &voucher)));
+            return out.extend(voucher.map(|voucher| pay(id, &voucher, 0)));
         }
         let room = candidate.ctx_max.saturating_sub(self.n_in() as u32);
         let wanted = self.remaining().min(candidate.out_max).min(room);
@@ -97,7 +97,7 @@ impl Client {
             line: None,
         };
         out.push(Action::Send { attempt: id, frame });
-        self.sign_opening(at, out);
+        self.sign_opening(at, now, out);
     }
 
     pub(super) fn open(

@@ -414,7 +414,7 @@ impl Provider {
                 run.over = Some(Finish::Abort);
                 run.forget_waiting();
             }
-            (_, Frame::Pay(pay)) => self.paid(&pay.voucher, now, out),
+            (_, Frame::Pay(pay)) => self.paid(&pay, now, out),
             (_, Frame::Reserved(reserved)) => self.reserved(&reserved.reservation, now, out),
             (State::Running(_), Frame::Error(error)) => {
                 self.leave(CloseWhy::Cut(error.msg), now, out)

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     Clock,
-    frame::{Frame, RefuseCode, Reserve},
+    frame::{Frame, Pay, RefuseCode, Reserve},
     price,
     voucher::VOUCHER_BYTES,
 };
@@ -32,14 +32,14 @@ impl Provider {
     }
 
     /// A voucher came.
-    pub(super) fn paid(&mut self, bytes: &Bytes, now: Clock, out: &mut Vec<Action>) {
+    pub(super) fn paid(&mut self, pay: &Pay, now: Clock, out: &mut Vec<Action>) {
         let checked = match &mut self.state {
-            State::Unvouched { .. } => return self.first_voucher(bytes, now, out),
-            State::Running(run) => run.take_voucher(bytes),
+            State::Unvouched { .. } => return self.first_voucher(pay, now, out),
+            State::Running(run) => run.take_voucher(&pay.voucher),
             // What a client still owes it pays before it signs the receipt. What does not count is not waited for.
             State::Signing { run, .. } => run
                 .has_price()
-                .then(|| run.take_voucher(bytes).ok().flatten())
+                .then(|| run.take_voucher(&pay.voucher).ok().flatten())
                 .map_or(Ok(None), Ok),
             State::Admitting { .. } => Err(early()),
             State::Seeking(seeking) if seeking.charge.is_some() => Err(early()),
@@ -55,7 +55,7 @@ impl Provider {
         }
     }
 
-    fn first_voucher(&mut self, bytes: &Bytes, now: Clock, out: &mut Vec<Action>) {
+    fn first_voucher(&mut self, pay: &Pay, now: Clock, out: &mut Vec<Action>) {
         let State::Unvouched { taken, .. } = &self.state else {
             return;
         };
@@ -64,11 +64,16 @@ impl Provider {
             .charging
             .as_ref()
             .ok_or_else(unasked)
-            .and_then(|charging| Payer::of(charging, &taken.job, bytes));
+            .and_then(|charging| {
+                let (payer, voucher) = Payer::of(charging, &taken.job, &pay.voucher)?;
+                let adds = price::from_bytes(&pay.adds).filter(|adds| *adds <= voucher.cumulative);
+                let adds = adds.ok_or_else(|| Declined::because(&"more is added than promised"))?;
+                Ok((payer, voucher, adds))
+            });
         match checked {
-            Ok((payer, voucher)) => {
+            Ok((payer, voucher, adds)) => {
                 let job = taken.job;
-                out.push(Action::Admit { job, voucher });
+                out.push(Action::Admit { job, voucher, adds });
                 let until = now.mono_ms.saturating_add(ADMIT_MS);
                 if let State::Unvouched { taken, .. } =
                     std::mem::replace(&mut self.state, State::Ended { job: Some(job) })

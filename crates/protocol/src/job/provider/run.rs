@@ -10,7 +10,7 @@ use crate::{
         TokenLogprobs, Tokens,
     },
     job::{Finish, HEARTBEAT_BEFORE_MS, HEARTBEAT_DECODE_MS},
-    price::{Terms, Totals},
+    price::{self, Terms, Totals},
     receipt::{
         Checkpoint, Receipt, SAMPLER, SEED_FROM_JOB, SignedReceipt, prompt_hash, seed_of, work_of,
     },
@@ -176,6 +176,10 @@ impl Run {
                 .as_ref()
                 .map_or_else(Bytes::new, |charge| charge.last_held.clone()),
             max_out: self.max_out,
+            paid: match self.charge.as_ref().map_or(0, |charge| charge.paid()) {
+                0 => Bytes::new(),
+                paid => Bytes::copy_from_slice(&price::to_bytes(paid)),
+            },
         }
     }
 

@@ -30,6 +30,13 @@ impl World {
         {
             self.purse.signing.remove(promise);
         }
+        if let client::Event::Frame {
+            attempt,
+            frame: Frame::Accept(accept),
+        } = &event
+        {
+            self.was_accepted(*attempt, accept);
+        }
         let now = self.clock();
         let actions = self.client.step(event, now);
         if cancelled && !self.done {
@@ -166,6 +173,8 @@ impl World {
             "a missing or doubled token"
         );
         assert!(!ids.is_empty());
+        self.story.first_token_ms.get_or_insert(self.now);
+        self.story.last_token_ms = self.now;
         let stopped = self.scene.cancel_at.is_some();
         let stream = self.streams.get(&attempt);
         assert_eq!(place == Place::Local, stream.is_none());

@@ -8,8 +8,8 @@ use protocol::{
     },
     price::{self, Price},
     voucher::{
-        Address, B256, Checked, Reservation, SessionKey, Split, Vault, Voucher,
-        payee::{Costs, Debt, SignerFacts},
+        Address, B256, Checked, Opening, Reservation, SessionKey, Split, Vault, Voucher,
+        payee::{Costs, Debt, OPENING_TOKENS, SignerFacts},
         payer::{Book, Grant},
     },
 };
@@ -77,6 +77,8 @@ pub(super) struct Purse {
     book: Book,
     pub(super) n_in: BTreeMap<JobId, u32>,
     pub(super) promised: BTreeMap<JobId, u128>,
+    /// What was paid with the first frame of each job that was accepted, and does not count.
+    lost: BTreeMap<JobId, u128>,
     /// What the client asked for and has not heard of: base units, and whether they are signed for.
     pub(super) signing: BTreeMap<PromiseId, (u128, bool)>,
 }
@@ -124,6 +126,7 @@ impl Purse {
             book: Book::new(payer(), key().address(), grant),
             n_in: BTreeMap::new(),
             promised: BTreeMap::new(),
+            lost: BTreeMap::new(),
             signing: BTreeMap::new(),
         }
     }
@@ -168,7 +171,12 @@ impl World {
             0 if add == 0 => 0,
             shown => shown + 1,
         };
-        let most = money.due(purse.n_in[&job], delivered);
+        let n_in = purse.n_in[&job];
+        let most = match purse.lost.get(&job) {
+            Some(lost) => lost + money.due(n_in, delivered),
+            // Before it is accepted, a part of the prompt is all that is at stake.
+            None => money.due(n_in.min(OPENING_TOKENS), 0),
+        };
         assert!(
             *promised <= most,
             "{promised} promised for what is worth {most}"
@@ -206,7 +214,23 @@ impl World {
         self.after(money.sign_ms, Event::Client(event));
     }
 
-    pub(super) fn admit(&mut self, number: JobNumber, job: JobId, voucher: Voucher) {
+    /// The provider says what of the first voucher counts.
+    pub(super) fn was_accepted(&mut self, attempt: AttemptId, accept: &protocol::frame::Accept) {
+        let Some(job) = self.streams.get(&attempt).and_then(|stream| stream.id) else {
+            return;
+        };
+        let promised = self.purse.promised.get(&job).copied().unwrap_or(0);
+        let counts = price::from_bytes(&accept.paid).unwrap();
+        let lost = self.purse.lost.entry(job);
+        lost.or_insert(promised.saturating_sub(counts));
+    }
+
+    pub(super) fn admit(
+        &mut self,
+        number: JobNumber,
+        job: JobId,
+        (voucher, adds): (Voucher, u128),
+    ) {
         let money = self.scene.money.expect("a voucher where all is free");
         let peer = self.jobs[number].peer;
         assert_eq!(
@@ -215,9 +239,10 @@ impl World {
         );
         let till = &mut self.tills[peer];
         let last_held = till.held.map(|held| held.encode());
+        let before = till.total();
         till.hold(voucher);
-        let total = till.total();
-        till.split.open(job, total);
+        let cumulative = voucher.cumulative;
+        till.split.open(job, before, Opening { cumulative, adds });
         let standing = self.standing(number, job);
         let event = provider::Event::Admitted {
             standing,
@@ -294,8 +319,9 @@ impl World {
         let job = &receipt.receipt.job;
         let promised = self.purse.promised.get(job).copied().unwrap_or(0);
         let due = receipt.receipt.due;
+        let lost = self.purse.lost.get(job).copied().unwrap_or(0);
         if receipt.receipt.totals.output > 0 {
-            assert!(promised <= due, "{promised} for {due}");
+            assert!(promised <= due + lost, "{promised} for {due}");
         }
     }
 

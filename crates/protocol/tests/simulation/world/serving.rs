@@ -222,7 +222,9 @@ impl World {
                 self.after(profile.prefill_ms.min(700), Event::EngineStep(number));
             }
             provider::Action::Seek(wanted) => self.seek(number, wanted),
-            provider::Action::Admit { job, voucher } => self.admit(number, job, voucher),
+            provider::Action::Admit { job, voucher, adds } => {
+                self.admit(number, job, (voucher, adds))
+            }
             provider::Action::HoldVoucher { voucher, .. } => self.hold(number, voucher),
             provider::Action::HoldReservation { reservation } => {
                 self.hold_reservation(number, reservation)

@@ -34,6 +34,7 @@ impl World {
                     attempt,
                     terms: money.terms(),
                     quote_id: [8; 16],
+                    queue_pos: 0,
                 };
                 self.after(2 * latency, Event::Client(quoted));
             }

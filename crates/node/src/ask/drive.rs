@@ -31,6 +31,7 @@ use super::{
     attempts::{Report, compute, sound_out, talk},
     choose::{Chosen, random},
     events::Events,
+    looping::Looping,
     output::{End, Output},
     pay::{Payer, Raise},
     seek::Seek,
@@ -107,6 +108,11 @@ pub(crate) struct Drive<'a> {
     engine_error: Option<EngineError>,
     /// Tokens come that cannot be turned into text any more.
     output_broken: bool,
+    looping: Looping,
+    /// Something of it was promised to a peer.
+    costs: bool,
+    /// A peer that is paid writes the same over and over.
+    loops: bool,
     seed: u64,
     /// Tokens of the input.
     input: u32,
@@ -159,6 +165,9 @@ impl<'a> Drive<'a> {
             attempts: BTreeMap::new(),
             engine_error: None,
             output_broken: false,
+            looping: Looping::default(),
+            costs: false,
+            loops: false,
             seed: 0,
             input: u32::try_from(input).unwrap_or(u32::MAX),
         }
@@ -236,7 +245,7 @@ impl<'a> Drive<'a> {
                 },
                 () = sleep_until(deadline) => Event::Tick,
             };
-            if self.output_broken && !cancelled {
+            if (self.output_broken || self.loops) && !cancelled {
                 cancelled = true;
                 actions = client.step(Event::Cancel, clock::now());
                 continue;
@@ -465,6 +474,8 @@ impl<'a> Drive<'a> {
                     // The list of chats marks those that a peer reads.
                     self.inner.chats_changed();
                 }
+                let costs = self.costs && matches!(place, Place::Peer(_));
+                self.loops |= self.looping.takes(&ids) && costs;
                 if let Err(error) = self.output.tokens(&ids, self.events).await {
                     self.engine_error = Some(error);
                     self.output_broken = true;
@@ -485,6 +496,7 @@ impl<'a> Drive<'a> {
                 work,
                 totals,
             } => {
+                self.costs |= add > 0;
                 let raise = Raise {
                     job,
                     payee,

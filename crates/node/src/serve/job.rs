@@ -40,6 +40,7 @@ use super::{
     ServedModel,
     charge::{Charge, standing_of},
     compute::{Asked, Wish, compute},
+    doors::Door,
     payer::Payer,
     rooms::{Call, Known, Place, Rooms, Taking, needed},
 };
@@ -85,7 +86,7 @@ pub(crate) fn finish_of(finish: engine::Finish) -> Finish {
 }
 
 /// Runs one job to its end.
-pub(super) async fn run(context: Context, stream: JobStream) {
+pub(super) async fn run(context: Context, stream: JobStream, door: Door) {
     let (peer, payer) = (stream.peer, Payer::of(&stream.remote_addr));
     let (mut reader, writer) = stream.split();
     let bytes = tokio::select! {
@@ -95,6 +96,7 @@ pub(super) async fn run(context: Context, stream: JobStream) {
         },
         () = context.off.cancelled(), if context.open => return,
     };
+    drop(door);
     let (mut reader, mut writer) = (reader, writer);
     if let Some(job) = resumes(&bytes) {
         let taking = Box::new(Taking {

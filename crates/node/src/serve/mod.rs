@@ -3,8 +3,8 @@
 //! One task owns it, and with it the swarm that serves (`swarm`), which runs while it is on. It hears orders (on, off,
 //! pause), strangers' streams, and what changes around it (own work, models, the engine), and it alone says what the
 //! [`ServingState`] is. Each stranger's job is a task of its own (`job`), ended by the token of the period in which it
-//! began; how many may stand there and say nothing is `doors`' to say, which of them has a place and who waits `line`'s. What is offered, and what not and why, is decided in `offers`;
-//! what a job would take is told in `quotes`.
+//! began; how many may stand there and say nothing is decided in `doors`, which of them has a place and who waits in `line`. What is
+//! offered, and what not and why, is decided in `offers`; what a job would take is told in `quotes`.
 
 mod charge;
 mod compute;

@@ -35,7 +35,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 pub(crate) use job::finish_of;
 pub(crate) use offers::{ServedModel, offered_by_others, prices_of};
 
-use self::{doors::Doors, payer::Payer, swarm::Swarm};
+use self::{doors::Doors, swarm::Swarm};
 
 use rooms::Rooms;
 
@@ -554,8 +554,8 @@ impl Switch {
 
     /// Gives a stranger's stream a task.
     fn take(&mut self, incoming: IncomingJob) {
-        let house = Payer::of(&incoming.stream.remote_addr);
-        let door = self.doors.enter(house);
+        let stream = &incoming.stream;
+        let door = self.doors.enter(stream.peer, &stream.remote_addr);
         let Some(door) = door.filter(|_| self.tasks.len() < MAX_JOB_TASKS) else {
             return doors::turn_away(incoming.stream);
         };

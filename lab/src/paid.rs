@@ -65,8 +65,7 @@ pub(crate) fn run(
     ask(provider.0.folder(), Place::Here, QUESTIONS[0])?;
     ask(asker.0.folder(), place, QUESTIONS[0])?;
     let typist = Typist::at(asker.0.folder(), &provider.0.address)?;
-    let (mut local, mut remote, mut typed) =
-        (Side::default(), Side::default(), Side::default());
+    let (mut local, mut remote, mut typed) = (Side::default(), Side::default(), Side::default());
     for round in 0..rounds {
         let question = QUESTIONS[round % QUESTIONS.len()];
         local.take(&ask(provider.0.folder(), Place::Here, question)?);

@@ -213,7 +213,7 @@ impl Drop for Books<'_> {
 /// The settings of one that answers, at this price in base units per million tokens written.
 #[must_use]
 pub fn earns(price: u128) -> String {
-    format!("serve_max_out = 256\n[money]\nmode = \"earn\"\nprice = \"{price}\"\n")
+    format!("serve_max_out = 1200\n[money]\nmode = \"earn\"\nprice = \"{price}\"\n")
 }
 
 /// Starts serving on a folder, and waits until a model is offered: before that every question is turned away.

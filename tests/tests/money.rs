@@ -90,6 +90,30 @@ fn a_journey_from_the_deposit_to_the_withdrawal_is_equal_to_the_last_unit() {
     assert_ne!(asker.account("session"), signer);
 }
 
+/// The starter writes the last sentence of its story again and again, as long as it may.
+#[test]
+fn an_answer_that_goes_round_in_circles_is_stopped_before_it_costs_more() {
+    const MOST: u64 = 1_200;
+    let Some(model) = starter() else { return };
+    let Some(world) = World::start() else { return };
+    let provider = world.provider(&model, PRICE);
+    let asker = world.asker(DEPOSIT);
+    let before = spent_today(&asker);
+    let said = asker
+        .asking(&[&provider], MOST as u32, LONG_QUESTION)
+        .wait();
+    assert_eq!(said.code(), Some(1), "{}\n{}", said.out, said.err);
+    let last = last_json(&said);
+    let message = &last["message"];
+    assert_eq!(message["error"]["code"], "repeats_itself", "{last}");
+    let written = message["outputTokens"].as_u64().unwrap();
+    assert!((256..MOST).contains(&written), "{last}");
+    // What was written is paid for and signed for, and no more.
+    let span = &message["spans"][0];
+    assert!(span["receipt"].is_string(), "{last}");
+    assert_eq!(amount(&span["paid"]), spent_today(&asker) - before);
+}
+
 #[test]
 fn credit_that_is_used_up_in_the_middle_of_an_answer_is_reserved_and_it_goes_on() {
     let Some(model) = starter() else { return };

@@ -576,6 +576,59 @@ mod tests {
     }
 
     #[test]
+    fn handshakes_dials_and_connections_of_one_peer_are_counted_by_the_swarm() {
+        use libp2p::{
+            connection_limits, core::ConnectedPoint, swarm::behaviour::ConnectionEstablished,
+        };
+        let mut limits = connection_limits::Behaviour::new(connections());
+        let there = addr("/ip4/203.0.113.5/tcp/1");
+        let id = ConnectionId::new_unchecked;
+        let come = (0..1000).take_while(|at| {
+            let pending = limits.handle_pending_inbound_connection(id(*at), &there, &there);
+            pending.is_ok()
+        });
+        assert_eq!(come.count(), PENDING_IN as usize);
+        let go = (1000..2000).take_while(|at| {
+            let dialled = Some(PeerId::random());
+            let pending = limits.handle_pending_outbound_connection(
+                id(*at),
+                dialled,
+                std::slice::from_ref(&there),
+                Endpoint::Dialer,
+            );
+            pending.is_ok()
+        });
+        assert_eq!(go.count(), PENDING_OUT as usize);
+
+        let endpoint = ConnectedPoint::Dialer {
+            address: there.clone(),
+            role_override: Endpoint::Dialer,
+            port_use: PortUse::Reuse,
+        };
+        let mut open = |peer, at| {
+            let (role, port) = (Endpoint::Dialer, PortUse::Reuse);
+            let stays = limits
+                .handle_established_outbound_connection(id(at), peer, &there, role, port)
+                .is_ok();
+            if stays {
+                limits.on_swarm_event(FromSwarm::ConnectionEstablished(ConnectionEstablished {
+                    peer_id: peer,
+                    connection_id: id(at),
+                    endpoint: &endpoint,
+                    failed_addresses: &[],
+                    other_established: 0,
+                }));
+            }
+            stays
+        };
+        let one = PeerId::random();
+        let of_one = (3000..4000).take_while(|at| open(one, *at)).count();
+        assert_eq!(of_one, ESTABLISHED_PER_PEER as usize);
+        let others = (4000..5000).take_while(|at| open(PeerId::random(), *at));
+        assert_eq!(of_one + others.count(), ESTABLISHED_OUT as usize);
+    }
+
+    #[test]
     fn a_relay_does_not_bring_more_than_its_share_and_is_no_household() {
         let mut limits = admission(ReachMode::Internet, Role::Serving);
         let relay = "/ip4/203.0.113.5/tcp/1/p2p-circuit";

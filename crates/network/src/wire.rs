@@ -186,7 +186,7 @@ impl FrameReader {
     }
 
     /// The bytes of a client's first frame, which are also what its job id is the hash of. The peer has ten seconds, and one
-    /// more per 16 KiB that it announced. Not cancel safe in its deadline: call it once.
+    /// more per 16 KiB that have come: what it merely announces buys no time. Not cancel safe in its deadline: call it once.
     ///
     /// # Errors
     /// As [`FrameReader::next`], and [`ReadError::TooSlow`].
@@ -196,7 +196,7 @@ impl FrameReader {
             if let Some(open) = self.buffered(|frames| frames.next_bytes(Cap::Open))? {
                 return Ok(open);
             }
-            let after_ms = frame::open_frame_ms(self.frames.arriving(Cap::Open).unwrap_or(0));
+            let after_ms = frame::open_frame_ms(self.frames.len());
             let deadline = begun + Duration::from_millis(after_ms);
             match tokio::time::timeout_at(deadline, self.fill()).await {
                 Ok(filled) => filled?,

@@ -302,6 +302,19 @@ async fn who_sends_a_first_frame_drop_by_drop_is_not_waited_for() {
 }
 
 #[tokio::test]
+async fn who_announces_a_megabyte_and_sends_nothing_is_not_waited_for_any_longer() {
+    let mut node = TestNode::listening(32, &[QUIC]).await;
+    let silent = TestNode::dialing(33).await;
+    silent.connect(&node).await;
+    let (_reader, writer) = silent.network.open_job(&node.id()).await.unwrap().split();
+    let announced = delimit(&[0; protocol::frame::MAX_OPEN]).slice(0..3);
+    writer.send_bytes(announced).unwrap();
+    let (mut reader, _writer) = node.next_job().await.split();
+    let answer = within("the end of patience", reader.open()).await;
+    assert_eq!(answer, Err(ReadError::TooSlow { after_ms: 10_000 }));
+}
+
+#[tokio::test]
 async fn a_stream_that_is_half_closed_still_brings_the_answer() {
     for (seed, listen) in [(26, QUIC), (28, TCP)] {
         let mut node = TestNode::listening(seed, &[listen]).await;

@@ -299,7 +299,9 @@ fn a_length_has_one_form_and_four_bytes_at_most() {
     buffer.push(&[0x80]);
     assert_eq!(buffer.next_bytes(Cap::Open), Ok(None));
     buffer.push(&[0x01]);
-    assert_eq!(buffer.arriving(Cap::Open), Some(128));
+    assert_eq!(buffer.next_bytes(Cap::Open), Ok(None));
+    buffer.push(&[7; 128]);
+    assert_eq!(buffer.next_bytes(Cap::Open), Ok(Some(vec![7; 128].into())));
 }
 
 #[test]

@@ -32,6 +32,7 @@ use super::{
     choose::{Chosen, random},
     events::Events,
     held::Heard,
+    looping::Looping,
     output::{End, Output},
     pay::{Payer, Raise},
     seek::Seek,
@@ -108,6 +109,11 @@ pub(crate) struct Drive<'a> {
     engine_error: Option<EngineError>,
     /// Tokens come that cannot be turned into text any more.
     output_broken: bool,
+    looping: Looping,
+    /// Something of it was promised to a peer.
+    costs: bool,
+    /// A peer that is paid writes the same over and over.
+    loops: bool,
     seed: u64,
     /// The input's ids.
     input: Vec<u32>,
@@ -160,6 +166,9 @@ impl<'a> Drive<'a> {
             attempts: BTreeMap::new(),
             engine_error: None,
             output_broken: false,
+            looping: Looping::default(),
+            costs: false,
+            loops: false,
             seed: 0,
             input,
         }
@@ -238,7 +247,7 @@ impl<'a> Drive<'a> {
                 },
                 () = sleep_until(deadline) => Event::Tick,
             };
-            if self.output_broken && !cancelled {
+            if (self.output_broken || self.loops) && !cancelled {
                 cancelled = true;
                 actions = client.step(Event::Cancel, clock::now());
                 continue;
@@ -494,6 +503,8 @@ impl<'a> Drive<'a> {
                     // The list of chats marks those that a peer reads.
                     self.inner.chats_changed();
                 }
+                let costs = self.costs && matches!(place, Place::Peer(_));
+                self.loops |= self.looping.takes(&ids) && costs;
                 if let Err(error) = self.output.tokens(&ids, self.events).await {
                     self.engine_error = Some(error);
                     self.output_broken = true;
@@ -514,6 +525,7 @@ impl<'a> Drive<'a> {
                 work,
                 totals,
             } => {
+                self.costs |= add > 0;
                 let raise = Raise {
                     job,
                     payee,

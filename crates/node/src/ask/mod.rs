@@ -4,8 +4,9 @@
 //! answer. Where a peer is to answer, it finds offers (`target`, `seek`). The task gets the head of the model's file
 //! (`heads`), renders the prompt (`prompt`), puts the peers in an order (`choose`), and drives the client machine of
 //! `protocol` (`drive`), which says whom to connect to, when to move, and when it is over. What the machine emits becomes
-//! text, is stored and shown (`output`, `events`); what it shows of the peers is noted (`watched`). All of it uses the
-//! swarm and the key of one day (`session`). While the person types, the way to the peer (`warm`) and its quote (`held`) are made ready.
+//! text, is stored and shown (`output`, `events`), and is stopped where it goes round in circles for money (`looping`); what it shows of
+//! the peers is noted (`watched`). All of it uses the swarm and the key of one day (`session`). While the person types, the way to the
+//! peer (`warm`) and its quote (`held`) are made ready.
 
 mod attempts;
 pub(crate) mod choose;
@@ -13,6 +14,7 @@ mod drive;
 mod events;
 mod heads;
 mod held;
+mod looping;
 mod output;
 mod pay;
 pub(crate) mod prompt;

@@ -41,6 +41,7 @@ use super::{
     ServedModel,
     charge::{Charge, news_of},
     compute::{Asked, Wish, compute},
+    doors::Door,
     offers,
     payer::Payer,
     rooms::{Call, Known, Place, Rooms, Taking, needed},
@@ -87,7 +88,7 @@ pub(crate) fn finish_of(finish: engine::Finish) -> Finish {
 }
 
 /// Runs one job to its end.
-pub(super) async fn run(context: Context, stream: JobStream) {
+pub(super) async fn run(context: Context, stream: JobStream, door: Door) {
     let (peer, payer) = (stream.peer, Payer::of(&stream.remote_addr));
     let (mut reader, writer) = stream.split();
     let bytes = tokio::select! {
@@ -97,6 +98,7 @@ pub(super) async fn run(context: Context, stream: JobStream) {
         },
         () = context.off.cancelled(), if context.open => return,
     };
+    drop(door);
     let (mut reader, mut writer) = (reader, writer);
     if let Some(job) = resumes(&bytes) {
         let taking = Box::new(Taking {

@@ -3,11 +3,12 @@
 //! One task owns it, and with it the swarm that serves (`swarm`), which runs while it is on. It hears orders (on, off,
 //! pause), strangers' streams, and what changes around it (own work, models, the engine), and it alone says what the
 //! [`ServingState`] is. Each stranger's job is a task of its own (`job`), ended by the token of the period in which it
-//! began; which of them has a place and who waits is decided in `line`. What is offered, and what not and why, is decided in `offers`;
-//! what a job would take is told in `quotes`.
+//! began; how many may stand there and say nothing is decided in `doors`, which of them has a place and who waits in `line`. What is
+//! offered, and what not and why, is decided in `offers`; what a job would take is told in `quotes`.
 
 mod charge;
 mod compute;
+mod doors;
 mod job;
 mod line;
 mod measure;
@@ -34,7 +35,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 pub(crate) use job::finish_of;
 pub(crate) use offers::{ServedModel, offered_by_others, prices_of};
 
-use self::swarm::Swarm;
+use self::{doors::Doors, swarm::Swarm};
 
 use rooms::Rooms;
 
@@ -221,6 +222,7 @@ pub(crate) async fn run(inner: Arc<Inner>, orders: Orders) {
         period: CancellationToken::new(),
         tasks: JoinSet::new(),
         rooms: Rooms::default(),
+        doors: Doors::default(),
         refresh: None,
         offered: Vec::new(),
         waits_for: None,
@@ -256,6 +258,7 @@ struct Switch {
     period: CancellationToken,
     tasks: JoinSet<()>,
     rooms: Rooms,
+    doors: Doors,
     /// When the offers have to be made anew.
     refresh: Option<Instant>,
     /// What they were made from.
@@ -551,10 +554,11 @@ impl Switch {
 
     /// Gives a stranger's stream a task.
     fn take(&mut self, incoming: IncomingJob) {
-        if self.tasks.len() >= MAX_JOB_TASKS {
-            // Dropped: the stream is reset, and the asker looks elsewhere.
-            return;
-        }
+        let stream = &incoming.stream;
+        let door = self.doors.enter(stream.peer, &stream.remote_addr);
+        let Some(door) = door.filter(|_| self.tasks.len() < MAX_JOB_TASKS) else {
+            return doors::turn_away(incoming.stream);
+        };
         let served = Arc::clone(&self.view.borrow().served);
         let open = self.on && self.paused.is_none();
         self.tasks.spawn(job::run(
@@ -567,6 +571,7 @@ impl Switch {
                 own_work: self.own_work.clone(),
             },
             incoming.stream,
+            door,
         ));
     }
 

@@ -70,15 +70,6 @@ impl FrameBuf {
         Ok(Some(self.bytes.split_to(len).freeze()))
     }
 
-    /// The length of the frame that is arriving, once its prefix is here and within `cap`.
-    pub fn arriving(&self, cap: Cap) -> Option<usize> {
-        prefix(&self.bytes)
-            .ok()
-            .flatten()
-            .map(|(len, _)| len)
-            .filter(|&len| len <= cap.bytes())
-    }
-
     /// True when the stream may end here: between two frames.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()

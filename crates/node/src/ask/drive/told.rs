@@ -73,6 +73,14 @@ impl Drive<'_> {
                     Some(fix.to_owned()),
                 )))
             }
+            client::End::Stopped if self.loops => {
+                let fix = "Ask again in other words, or choose another model. Going on with it takes up where it was.";
+                End::Interrupted(Some(ErrorView::new(
+                    "repeats_itself",
+                    "The answer had begun to repeat itself, and was stopped.",
+                    Some(fix.to_owned()),
+                )))
+            }
             client::End::Complete(_) => End::Complete,
             client::End::Length => End::Length,
             client::End::Stopped => End::Stopped,

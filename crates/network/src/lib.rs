@@ -75,7 +75,7 @@ mod wire;
 
 pub use address::Transport;
 pub use error::NetworkError;
-pub use handle::{Inbound, Network, NetworkOptions, peer_id_of};
+pub use handle::{Inbound, Network, NetworkOptions};
 pub use heads::{HeadRequest, HeadSource};
 pub use log::{ClosedBecause, ConnectionChange, ConnectionEvent, Path, RefusedBecause};
 pub use offers::VerifiedOffer;

@@ -16,8 +16,7 @@ use super::{
     server::{Manner, Server},
 };
 use crate::models::{
-    HeaderReader, Keep, ModelRow, ModelState, Models, ModelsError, ModelsOptions, Origin,
-    ServeForPay,
+    HeaderReader, ModelRow, ModelState, Models, ModelsError, ModelsOptions, Origin, ServeForPay,
 };
 
 /// Says of every file that begins as a GGUF that it runs; the fifth byte can say otherwise.
@@ -414,24 +413,16 @@ async fn any_gguf_can_be_added_and_what_is_none_says_so() {
     assert_eq!(models.add(&other).await.unwrap().id, "a");
     assert!(is_ready(&row_of(&models, "a").state));
 
-    // As a copy it lies in the folder.
-    let third = trial.root.path().join("third.gguf");
-    std::fs::write(&third, model_bytes(14, 9_000)).unwrap();
-    let copied = models.add_as(&third, Keep::Copy).await.unwrap();
-    assert!(trial.models().join("third.gguf").exists());
     models.shutdown().await;
 
     let models = trial.open().await;
-    for id in ["my-model", "a", copied.id.as_str()] {
+    for id in ["my-model", "a"] {
         assert!(is_ready(&row_of(&models, id).state), "{id}");
     }
     models.remove("my-model").await.unwrap();
     assert!(mine.exists() && models.find("my-model").is_none());
     // The row of the catalogue is forgotten as well, for good, and the file stays.
     models.remove("a").await.unwrap();
-    models.remove(&copied.id).await.unwrap();
-    assert!(!trial.models().join("third.gguf").exists() && third.exists());
-
     models.shutdown().await;
     std::fs::write(trial.models().join("half.gguf.moving"), b"half").unwrap();
     std::fs::create_dir(trial.models().join(".pip-x")).unwrap();

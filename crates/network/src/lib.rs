@@ -85,7 +85,9 @@ pub use reach::{
     NatKind, PortState, ReachFix, ReachMode, ReachPolicy, ReachState, Reachability, RelayClient,
     RelayServer, RelayState, RelayView, Relaying, Role, UpnpState,
 };
-pub use sources::{BuiltIn, ListError, Mainline, PeerList, Source, SourceStatus, Sources};
+pub use sources::{
+    BuiltIn, ListError, MAX_DNS_NAMES, Mainline, PeerList, Source, SourceStatus, Sources,
+};
 pub use streams::IncomingJob;
 pub use traffic::Bytes as Traffic;
 pub use wire::{Flow, FrameReader, FrameWriter, JobStream, ReadError, WriteError};

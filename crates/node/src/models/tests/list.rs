@@ -115,9 +115,14 @@ impl Trial {
     }
 
     async fn open(&self) -> Models {
+        self.open_with(vec![self.bundle()]).await
+    }
+
+    /// With these folders beside the data folder's own.
+    async fn open_with(&self, dirs: Vec<PathBuf>) -> Models {
         let options = ModelsOptions {
             data: self.data(),
-            dirs: vec![self.bundle()],
+            dirs,
             proxy: Some(String::new()),
             default_model: None,
         };
@@ -465,6 +470,36 @@ async fn files_that_came_with_the_program_stay() {
     ));
     models.remove("own").await.unwrap();
     assert!(!trial.models().join("Own.gguf").exists());
+}
+
+#[tokio::test]
+async fn a_folder_of_an_earlier_run_is_not_looked_into_and_a_file_that_was_added_is() {
+    let trial = Trial::new().await;
+    let (bundled, added) = (model_bytes(17, 5_000), model_bytes(18, 5_000));
+    let nowhere = "https://example.org/a";
+    trial.catalogue(&[
+        ("a", nowhere, Some(&bundled), "yes"),
+        ("b", nowhere, Some(&added), "yes"),
+    ]);
+    std::fs::create_dir_all(trial.bundle()).unwrap();
+    // Under another name, so that it is found by what it holds.
+    std::fs::write(trial.bundle().join("Other.gguf"), &bundled).unwrap();
+    let place = trial.root.path().join("Mine.gguf");
+    std::fs::write(&place, &added).unwrap();
+    let models = trial.open().await;
+    models.add(&place).await.unwrap();
+    assert!(is_ready(&row_of(&models, "a").state) && is_ready(&row_of(&models, "b").state));
+    models.shutdown().await;
+
+    // The worker may read the folders of now, and so the list has what is there and nothing else.
+    let elsewhere = vec![trial.root.path().join("elsewhere")];
+    let models = trial.open_with(elsewhere).await;
+    assert_eq!(row_of(&models, "a").state, ModelState::Absent);
+    assert!(is_ready(&row_of(&models, "b").state));
+    assert!(!models.folders().contains(&trial.bundle()));
+    models.shutdown().await;
+    let models = trial.open().await;
+    assert!(is_ready(&row_of(&models, "a").state));
 }
 
 #[tokio::test]

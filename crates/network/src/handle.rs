@@ -17,7 +17,6 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::{
     error::NetworkError,
     heads::{self, HeadRequest},
-    identity,
     log::{ConnectionEvent, ConnectionLog},
     offers::VerifiedOffer,
     peers::NetworkStatus,
@@ -447,16 +446,4 @@ impl Network {
             .map_err(|_| NetworkError::Closed)?;
         answer.await.map_err(|_| NetworkError::Closed)
     }
-}
-
-/// The id that a node of this seed has.
-///
-/// # Errors
-/// [`NetworkError::Start`] when the seed is no key.
-pub fn peer_id_of(seed: [u8; 32]) -> Result<PeerId, NetworkError> {
-    identity::to_protocol(&identity::keypair(seed)?.public().to_peer_id()).ok_or_else(|| {
-        NetworkError::Start {
-            reason: "the key is not Ed25519".to_owned(),
-        }
-    })
 }

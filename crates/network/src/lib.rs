@@ -78,7 +78,7 @@ mod wire;
 pub use address::{Transport, front_ip};
 pub use clocks::PeerClocks;
 pub use error::NetworkError;
-pub use handle::{Inbound, Network, NetworkOptions, peer_id_of};
+pub use handle::{Inbound, Network, NetworkOptions};
 pub use heads::{HeadRequest, HeadSource};
 pub use log::{ClosedBecause, ConnectionChange, ConnectionEvent, Path, RefusedBecause};
 pub use offers::VerifiedOffer;
@@ -88,7 +88,9 @@ pub use reach::{
     NatKind, PortState, ReachFix, ReachMode, ReachPolicy, ReachState, Reachability, RelayClient,
     RelayServer, RelayState, RelayView, Relaying, Role, UpnpState,
 };
-pub use sources::{BuiltIn, ListError, Mainline, PeerList, Source, SourceStatus, Sources};
+pub use sources::{
+    BuiltIn, ListError, MAX_DNS_NAMES, Mainline, PeerList, Source, SourceStatus, Sources,
+};
 pub use streams::IncomingJob;
 pub use traffic::Bytes as Traffic;
 pub use wire::{Flow, FrameReader, FrameWriter, JobStream, ReadError, WriteError};

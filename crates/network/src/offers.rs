@@ -50,12 +50,6 @@ impl VerifiedOffer {
     pub fn expired(&self, unix_ms: u64) -> bool {
         self.offer.expires_unix_ms <= unix_ms
     }
-
-    /// Whether the provider itself brought it.
-    #[must_use]
-    pub fn first_hand(&self) -> bool {
-        self.learned_from == self.offer.peer
-    }
 }
 
 /// What came of one answer to a request for offers.

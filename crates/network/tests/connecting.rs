@@ -145,7 +145,7 @@ async fn every_way_to_fail_has_its_own_error() {
         connect(&node.id().to_string()).await,
         Err(NetworkError::OwnAddress { .. })
     ));
-    let stranger = network::peer_id_of([200; 32]).unwrap();
+    let stranger = protocol::Signer::from_seed([200; 32]).peer_id();
     assert!(matches!(
         connect(&stranger.to_string()).await,
         Err(NetworkError::UnknownPeer { .. })

@@ -109,7 +109,7 @@ async fn a_head_that_nobody_has_or_may_send_is_an_error() {
         "{answer:?}"
     );
 
-    let stranger = network::peer_id_of([99; 32]).unwrap();
+    let stranger = protocol::Signer::from_seed([99; 32]).peer_id();
     let answer = client.network.fetch_head(&stranger, &model).await;
     assert!(
         matches!(answer, Err(NetworkError::NotConnected { .. })),

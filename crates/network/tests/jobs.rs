@@ -95,7 +95,7 @@ async fn both_ways(listen: &str) {
 #[tokio::test]
 async fn a_stream_needs_a_connection_and_a_peer_that_speaks_it() {
     let client = TestNode::dialing(3).await;
-    let stranger = network::peer_id_of([99; 32]).unwrap();
+    let stranger = protocol::Signer::from_seed([99; 32]).peer_id();
     let answer = client.network.open_job(&stranger).await;
     assert!(matches!(answer, Err(NetworkError::NotConnected { peer }) if peer == stranger));
 }

@@ -22,7 +22,7 @@ async fn an_offer_is_pulled_and_verified() {
     assert_eq!((offers[0].peer, offers[0].model), (provider.id(), model));
     let known = client.network.known_offers();
     assert_eq!(known.len(), 1);
-    assert!(known[0].first_hand());
+    assert_eq!(known[0].learned_from, provider.id());
     client
         .until("the offer in the status", |status| {
             status
@@ -222,7 +222,7 @@ async fn offers_of_others_are_passed_on_and_do_not_outlive_their_withdrawal() {
 #[tokio::test]
 async fn a_peer_that_is_not_connected_is_not_asked() {
     let client = TestNode::dialing(12).await;
-    let stranger = network::peer_id_of([99; 32]).unwrap();
+    let stranger = protocol::Signer::from_seed([99; 32]).peer_id();
     assert!(matches!(
         client.network.offers(&stranger).await,
         Err(NetworkError::NotConnected { .. })

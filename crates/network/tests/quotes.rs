@@ -143,7 +143,7 @@ async fn questions_beyond_the_rate_are_not_brought_to_the_node() {
             let _ = asked.reply.send(Some(answer));
         }
     });
-    let to = network::peer_id_of([11; 32]).unwrap();
+    let to = protocol::Signer::from_seed([11; 32]).peer_id();
     let begun = Instant::now();
     let mut answered = 0;
     for nonce in 0..40 {

@@ -230,7 +230,7 @@ async fn the_log_says_why_nothing_came_of_it() {
         .connect(&format!("/ip4/127.0.0.1/tcp/{free}"))
         .await;
     let (at, _) = other.addresses[0].split_once("/p2p/").unwrap();
-    let stranger = network::peer_id_of([200; 32]).unwrap();
+    let stranger = protocol::Signer::from_seed([200; 32]).peer_id();
     let _ = node.network.connect(&format!("{at}/p2p/{stranger}")).await;
     let why: Vec<_> = node
         .network

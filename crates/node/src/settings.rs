@@ -10,6 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use network::MAX_DNS_NAMES;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -40,9 +41,6 @@ const MAX_REGIONS: usize = 300;
 
 /// Characters of a region: a code of two letters, or three for a union.
 const REGION: std::ops::RangeInclusive<usize> = 2..=3;
-
-/// Names that are looked up for addresses: each is a question to a name server.
-const MAX_DNS_NAMES: usize = 16;
 
 /// Characters of a name, as DNS has it.
 const MAX_DNS_NAME: usize = 253;
@@ -107,7 +105,7 @@ pub struct Settings {
     pub lan_only: bool,
     /// Find peers by those that were good before.
     pub saved_peers: bool,
-    /// Find peers by these names, whose DNS records list addresses (`/dnsaddr/…`).
+    /// Find peers by these names, whose DNS records list addresses (`/dnsaddr/…`); at most [`MAX_DNS_NAMES`].
     pub dns_names: Vec<String>,
     /// Find peers by the public table of BitTorrent, which shows an observer of the line that this program runs.
     pub mainline: bool,
@@ -566,6 +564,18 @@ mod tests {
             assert_eq!(std::fs::read_to_string(kept).unwrap(), bad);
             drop(folder);
         }
+    }
+
+    #[test]
+    fn as_many_names_are_taken_as_are_looked_up() {
+        let of = |count| Settings {
+            dns_names: vec!["peers.example.org".to_owned(); count],
+            ..Settings::default()
+        };
+        of(MAX_DNS_NAMES).check().unwrap();
+        let error = of(MAX_DNS_NAMES + 1).check().unwrap_err();
+        let named = format!("at most {MAX_DNS_NAMES} names");
+        assert!(error.to_string().contains(&named), "{error}");
     }
 
     #[test]

@@ -24,7 +24,8 @@ async fn an_answer_at_its_limit_goes_on_at_the_peer_at_the_same_token() {
     let limit = async |max_out| {
         let sampling = Sampling {
             max_out,
-            ..Sampling::greedy()
+            temperature: 0.0,
+            ..Sampling::default()
         };
         let patch = ChatPatch {
             sampling: Some(sampling),

@@ -21,7 +21,8 @@ async fn a_cut_stream_is_taken_up_by_the_same_peer_as_the_same_job() {
     let longer = || ChatPatch {
         sampling: Some(Sampling {
             max_out: 240,
-            ..Sampling::greedy()
+            temperature: 0.0,
+            ..Sampling::default()
         }),
         ..at_peer(&peer.id)
     };

@@ -152,8 +152,8 @@ impl HeadResponse {
     }
 }
 
-/// A head that is being fetched. It survives a cut: ask on at [`HeadFetch::next_request`], with the same peer or
-/// another one. When the whole does not match the digest it begins anew.
+/// A head that is being fetched, piece by piece in their order. It survives a cut: the rest may come from another peer. When the
+/// whole does not match the digest it begins anew.
 #[derive(Clone, Debug)]
 pub struct HeadFetch {
     model: ModelRef,
@@ -172,14 +172,6 @@ impl HeadFetch {
             model,
             bytes: Vec::new(),
         })
-    }
-
-    /// What to ask next.
-    pub fn next_request(&self) -> HeadRequest {
-        HeadRequest {
-            model_digest: Bytes::copy_from_slice(self.model.digest.as_bytes()),
-            offset: self.bytes.len() as u32,
-        }
     }
 
     /// Takes a response; gives the head once it is whole and matches its digest.

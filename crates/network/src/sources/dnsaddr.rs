@@ -17,8 +17,8 @@ use libp2p::multiaddr::{Multiaddr, Protocol};
 
 use super::{Candidate, built_in};
 
-/// Names that a node may be told to look up.
-pub(crate) const NAMES: usize = 8;
+/// Names that a node may be told to look up: each is a question to a name server, and may lead to more of them.
+pub const MAX_DNS_NAMES: usize = 8;
 /// Look-ups in all, those of names that names led to included.
 const LOOKUPS: usize = 16;
 /// Records of one name that count.
@@ -37,7 +37,7 @@ pub(crate) async fn look_up(
         Ok(resolver) => resolver,
         Err(error) => return (Vec::new(), Some(error.to_string())),
     };
-    let mut names: VecDeque<_> = names.iter().take(NAMES).cloned().collect();
+    let mut names: VecDeque<_> = names.iter().take(MAX_DNS_NAMES).cloned().collect();
     let mut seen: HashSet<_> = names.iter().cloned().collect();
     let (mut found, mut problem) = (Vec::new(), None);
     for _ in 0..LOOKUPS {

@@ -26,6 +26,7 @@ use libp2p::{Multiaddr, PeerId};
 
 pub use self::{
     built_in::{BuiltIn, ListError, PeerList},
+    dnsaddr::MAX_DNS_NAMES,
     mainline::Mainline,
 };
 

@@ -172,17 +172,6 @@ impl Default for Sampling {
     }
 }
 
-impl Sampling {
-    /// The same settings, greedy: the most likely token each time.
-    #[must_use]
-    pub fn greedy() -> Self {
-        Self {
-            temperature: 0.0,
-            ..Self::default()
-        }
-    }
-}
-
 /// One open chat, whole: settings and the active branch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

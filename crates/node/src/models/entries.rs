@@ -190,11 +190,12 @@ fn stand_of(
     if let Some(wrong) = wrong {
         return wrong;
     }
-    // The same bytes under another name.
-    let elsewhere = records
-        .seen
-        .iter()
-        .find(|seen| Some(seen.facts.digest) == expected && records.facts_of(&seen.path).is_some());
+    // The same bytes under another name; but only where the worker may read, which a folder of an earlier run is not.
+    let elsewhere = records.seen.iter().find(|seen| {
+        Some(seen.facts.digest) == expected
+            && records.is_readable(&seen.path, folders)
+            && records.facts_of(&seen.path).is_some()
+    });
     if let Some(seen) = elsewhere {
         return Standing::Ready {
             path: seen.path.clone(),

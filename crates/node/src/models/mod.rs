@@ -95,15 +95,6 @@ pub struct Model {
     pub fits: bool,
 }
 
-/// How an added file is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Keep {
-    /// Where it lies; removing the model forgets it and leaves the file.
-    InPlace,
-    /// As a copy in the models folder.
-    Copy,
-}
-
 /// What the list asks of the engine: to read a file's header, in the worker, where a hostile file does no harm.
 pub(crate) trait HeaderReader: Send + Sync {
     /// Lets the worker read these files and folders.
@@ -348,21 +339,13 @@ impl Models {
         self.ask(|done| Message::Remove { id, done }).await
     }
 
-    /// Adds a file from disk, where it lies. Returns when the engine has read its header and its digest is known.
+    /// Adds a file from disk, where it lies; removing the model forgets it and leaves the file. Returns when the engine has read its header and its digest is known.
     ///
     /// # Errors
     /// [`ModelsError::NotRunnable`] names exactly what is not supported; [`ModelsError::File`].
     pub async fn add(&self, path: &Path) -> Result<ModelRow, ModelsError> {
-        self.add_as(path, Keep::InPlace).await
-    }
-
-    /// Adds a file from disk, in place or as a copy.
-    ///
-    /// # Errors
-    /// As [`Models::add`], and [`ModelsError::NoSpace`].
-    pub async fn add_as(&self, path: &Path, keep: Keep) -> Result<ModelRow, ModelsError> {
         let path = path.to_owned();
-        self.ask(|done| Message::Add { path, keep, done }).await
+        self.ask(|done| Message::Add { path, done }).await
     }
 
     /// Moves the models to another folder and uses that from then on. Downloads are paused for it.

@@ -147,6 +147,12 @@ impl Records {
             .map(|seen| &seen.facts)
     }
 
+    /// Whether a file lies in one of these folders, or was added where it lies.
+    pub(super) fn is_readable(&self, path: &Path, folders: &[PathBuf]) -> bool {
+        folders.iter().any(|folder| path.parent() == Some(folder))
+            || self.added.iter().any(|added| added.path == path)
+    }
+
     /// Remembers a file that was hashed.
     pub(super) fn remember(&mut self, path: &Path, facts: &Facts) {
         self.seen.retain(|seen| seen.path != path);

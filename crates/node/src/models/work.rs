@@ -1,4 +1,4 @@
-//! What runs beside the registry's task: hashing and opening files, adding them, moving them. Each reports how it ended.
+//! What runs beside the registry's task: hashing and opening files, moving them. Each reports how it ended.
 
 use std::{
     path::{Path, PathBuf},
@@ -11,15 +11,12 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    DownloadError, HeaderReader, Keep, ModelRow, ModelsError,
+    DownloadError, HeaderReader, ModelRow, ModelsError,
     digest::{Sha, hash_file},
     download::Arrived,
     records::Facts,
     store,
 };
-
-/// Kept free on the disk beside a copied file.
-const SPARE_BYTES: u64 = 64 * 1024 * 1024;
 
 /// How long a busy engine is waited for before a new file is said to be unreadable: as long as an answer may take.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -201,61 +198,6 @@ fn facts(digest: Sha, size: u64, text: TextInfo) -> Facts {
         kv_bytes_per_token: text.kv_bytes_per_token,
         load_bytes: text.load_bytes,
     }
-}
-
-/// Looks at a file that a person wants to add, and copies it into the folder where asked.
-pub(super) async fn add(
-    engine: Arc<dyn HeaderReader>,
-    path: PathBuf,
-    keep: Keep,
-    folder: PathBuf,
-    stop: CancellationToken,
-) -> (PathBuf, Result<Facts, ModelsError>) {
-    let facts = inspect(
-        engine,
-        path.clone(),
-        None,
-        watch::Sender::new(0),
-        stop.clone(),
-    )
-    .await;
-    match (facts, keep) {
-        (Ok(facts), Keep::Copy) => match copy_in(path.clone(), folder, facts.size, stop).await {
-            Ok(copy) => (copy, Ok(facts)),
-            Err(error) => (path, Err(error)),
-        },
-        (result, Keep::InPlace | Keep::Copy) => (path, result),
-    }
-}
-
-async fn copy_in(
-    from: PathBuf,
-    folder: PathBuf,
-    size: u64,
-    stop: CancellationToken,
-) -> Result<PathBuf, ModelsError> {
-    let need = size + SPARE_BYTES;
-    let have = store::free_bytes(&folder).unwrap_or(u64::MAX);
-    if need > have {
-        return Err(ModelsError::NoSpace {
-            path: folder,
-            need,
-            have,
-        });
-    }
-    let name = from
-        .file_name()
-        .map(|name| name.to_owned())
-        .unwrap_or_default();
-    let to = folder.join(name);
-    if to.exists() {
-        return Err(ModelsError::OtherFile { path: to });
-    }
-    let target = to.clone();
-    tokio::task::spawn_blocking(move || store::copy_whole(&from, &target, &stop, &mut |_| {}))
-        .await
-        .map_err(|_| ModelsError::Stopping)??;
-    Ok(to)
 }
 
 /// Moves the folder in a thread that may wait for the disk.

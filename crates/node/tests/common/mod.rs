@@ -97,7 +97,8 @@ pub async fn greedy_chat(node: &Node, patch: ChatPatch) -> ChatView {
     let chat = node.chat_create(false).await.unwrap();
     let sampling = Sampling {
         max_out: 80,
-        ..Sampling::greedy()
+        temperature: 0.0,
+        ..Sampling::default()
     };
     node.chat_update(
         &chat.id,

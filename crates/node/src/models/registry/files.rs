@@ -6,7 +6,7 @@ use tokio::sync::watch;
 
 use super::{Done, Registry};
 use crate::models::{
-    Keep, ModelRow, ModelsError,
+    ModelRow, ModelsError,
     digest::Sha,
     entries::{self, Entry, Standing, ToCheck},
     records::{Added, Facts, Pin},
@@ -47,13 +47,7 @@ impl Registry {
         });
     }
 
-    pub(super) async fn add(&mut self, path: PathBuf, keep: Keep, done: Done<ModelRow>) {
-        if keep == Keep::Copy
-            && let Err(error) = self.not_moving()
-        {
-            let _ = done.send(Err(error));
-            return;
-        }
+    pub(super) async fn add(&mut self, path: PathBuf, done: Done<ModelRow>) {
         let path = match path.canonicalize() {
             Ok(path) => path,
             Err(source) => {
@@ -66,13 +60,10 @@ impl Registry {
             }
         };
         self.allow_reading(std::slice::from_ref(&path)).await;
-        let (engine, folder, stop) = (
-            self.engine.clone(),
-            self.folder.clone(),
-            self.stop.child_token(),
-        );
+        let (engine, stop) = (self.engine.clone(), self.stop.child_token());
         self.tasks.spawn(async move {
-            let (path, result) = work::add(engine, path, keep, folder, stop).await;
+            let unseen = watch::Sender::new(0);
+            let result = work::inspect(engine, path.clone(), None, unseen, stop).await;
             Ended::Added { path, result, done }
         });
     }

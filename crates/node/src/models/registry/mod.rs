@@ -20,8 +20,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    HeaderReader, Keep, Measured, Model, ModelRow, ModelsError, ModelsFolder, ModelsOptions,
-    ModelsView,
+    HeaderReader, Measured, Model, ModelRow, ModelsError, ModelsFolder, ModelsOptions, ModelsView,
     catalog::{Catalogue, MAX_CATALOGUE_BYTES},
     download::{Limits, Progress},
     entries::Entry,
@@ -46,34 +45,13 @@ type Done<T> = oneshot::Sender<Result<T, ModelsError>>;
 /// What a handle asks for.
 #[derive(Debug)]
 pub(super) enum Message {
-    Download {
-        id: String,
-        done: Done<()>,
-    },
-    Pause {
-        id: String,
-        done: Done<()>,
-    },
-    Cancel {
-        id: String,
-        done: Done<()>,
-    },
-    Remove {
-        id: String,
-        done: Done<()>,
-    },
-    Add {
-        path: PathBuf,
-        keep: Keep,
-        done: Done<ModelRow>,
-    },
-    Move {
-        path: PathBuf,
-        done: Done<()>,
-    },
-    Shutdown {
-        done: Done<()>,
-    },
+    Download { id: String, done: Done<()> },
+    Pause { id: String, done: Done<()> },
+    Cancel { id: String, done: Done<()> },
+    Remove { id: String, done: Done<()> },
+    Add { path: PathBuf, done: Done<ModelRow> },
+    Move { path: PathBuf, done: Done<()> },
+    Shutdown { done: Done<()> },
 }
 
 /// What the rest of the node knows and the rows show.
@@ -284,7 +262,7 @@ impl Registry {
                 None => drop(done.send(self.drop_part(&id))),
             },
             Message::Remove { id, done } => drop(done.send(self.remove(&id))),
-            Message::Add { path, keep, done } => self.add(path, keep, done).await,
+            Message::Add { path, done } => self.add(path, done).await,
             Message::Move { path, done } => self.move_to(path, done),
             // Taken by the caller.
             Message::Shutdown { done } => drop(done.send(Ok(()))),

@@ -16,8 +16,7 @@ use super::{
     server::{Manner, Server},
 };
 use crate::models::{
-    HeaderReader, Keep, ModelRow, ModelState, Models, ModelsError, ModelsOptions, Origin,
-    ServeForPay,
+    HeaderReader, ModelRow, ModelState, Models, ModelsError, ModelsOptions, Origin, ServeForPay,
 };
 
 /// Says of every file that begins as a GGUF that it runs; the fifth byte can say otherwise.
@@ -116,9 +115,14 @@ impl Trial {
     }
 
     async fn open(&self) -> Models {
+        self.open_with(vec![self.bundle()]).await
+    }
+
+    /// With these folders beside the data folder's own.
+    async fn open_with(&self, dirs: Vec<PathBuf>) -> Models {
         let options = ModelsOptions {
             data: self.data(),
-            dirs: vec![self.bundle()],
+            dirs,
             proxy: Some(String::new()),
             default_model: None,
         };
@@ -414,24 +418,16 @@ async fn any_gguf_can_be_added_and_what_is_none_says_so() {
     assert_eq!(models.add(&other).await.unwrap().id, "a");
     assert!(is_ready(&row_of(&models, "a").state));
 
-    // As a copy it lies in the folder.
-    let third = trial.root.path().join("third.gguf");
-    std::fs::write(&third, model_bytes(14, 9_000)).unwrap();
-    let copied = models.add_as(&third, Keep::Copy).await.unwrap();
-    assert!(trial.models().join("third.gguf").exists());
     models.shutdown().await;
 
     let models = trial.open().await;
-    for id in ["my-model", "a", copied.id.as_str()] {
+    for id in ["my-model", "a"] {
         assert!(is_ready(&row_of(&models, id).state), "{id}");
     }
     models.remove("my-model").await.unwrap();
     assert!(mine.exists() && models.find("my-model").is_none());
     // The row of the catalogue is forgotten as well, for good, and the file stays.
     models.remove("a").await.unwrap();
-    models.remove(&copied.id).await.unwrap();
-    assert!(!trial.models().join("third.gguf").exists() && third.exists());
-
     models.shutdown().await;
     std::fs::write(trial.models().join("half.gguf.moving"), b"half").unwrap();
     std::fs::create_dir(trial.models().join(".pip-x")).unwrap();
@@ -474,6 +470,36 @@ async fn files_that_came_with_the_program_stay() {
     ));
     models.remove("own").await.unwrap();
     assert!(!trial.models().join("Own.gguf").exists());
+}
+
+#[tokio::test]
+async fn a_folder_of_an_earlier_run_is_not_looked_into_and_a_file_that_was_added_is() {
+    let trial = Trial::new().await;
+    let (bundled, added) = (model_bytes(17, 5_000), model_bytes(18, 5_000));
+    let nowhere = "https://example.org/a";
+    trial.catalogue(&[
+        ("a", nowhere, Some(&bundled), "yes"),
+        ("b", nowhere, Some(&added), "yes"),
+    ]);
+    std::fs::create_dir_all(trial.bundle()).unwrap();
+    // Under another name, so that it is found by what it holds.
+    std::fs::write(trial.bundle().join("Other.gguf"), &bundled).unwrap();
+    let place = trial.root.path().join("Mine.gguf");
+    std::fs::write(&place, &added).unwrap();
+    let models = trial.open().await;
+    models.add(&place).await.unwrap();
+    assert!(is_ready(&row_of(&models, "a").state) && is_ready(&row_of(&models, "b").state));
+    models.shutdown().await;
+
+    // The worker may read the folders of now, and so the list has what is there and nothing else.
+    let elsewhere = vec![trial.root.path().join("elsewhere")];
+    let models = trial.open_with(elsewhere).await;
+    assert_eq!(row_of(&models, "a").state, ModelState::Absent);
+    assert!(is_ready(&row_of(&models, "b").state));
+    assert!(!models.folders().contains(&trial.bundle()));
+    models.shutdown().await;
+    let models = trial.open().await;
+    assert!(is_ready(&row_of(&models, "a").state));
 }
 
 #[tokio::test]

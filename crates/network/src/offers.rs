@@ -250,7 +250,7 @@ impl Book {
                     Ok(offer) => offer,
                     Err(error) => {
                         tracing::debug!(peer = %from, %error, "an offer was refused");
-                        if envelope.peer_id == from.as_bytes().as_slice() {
+                        if own {
                             taken.clock_unix_ms =
                                 taken.clock_unix_ms.max(clock_of(&error, now.unix_ms));
                         }

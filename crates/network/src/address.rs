@@ -75,7 +75,8 @@ pub(crate) fn scope(address: &Multiaddr) -> Option<Scope> {
 }
 
 fn scope_v4(ip: Ipv4Addr) -> Option<Scope> {
-    if ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast() {
+    // 0.0.0.0/8 is this network without a name (RFC 1122), 240.0.0.0/4 was never given to anybody (RFC 1112).
+    if matches!(ip.octets()[0], 0 | 240..) || ip.is_multicast() {
         return None;
     }
     // 100.64.0.0/10 is a carrier's inner network (RFC 6598).
@@ -93,10 +94,13 @@ fn scope_v6(ip: Ipv6Addr) -> Option<Scope> {
     if ip.is_unspecified() || ip.is_multicast() {
         return None;
     }
-    // fc00::/7 unique local (RFC 4193), fe80::/10 link local (RFC 4291).
+    if let Some(inside) = v4_inside(ip) {
+        return scope_v4(inside);
+    }
+    // fc00::/7 unique local (RFC 4193), fe80::/10 link local (RFC 4291), fec0::/10 what was site local (RFC 3879).
     let (local, link) = (
         ip.segments()[0] & 0xfe00 == 0xfc00,
-        ip.segments()[0] & 0xffc0 == 0xfe80,
+        matches!(ip.segments()[0] & 0xffc0, 0xfe80 | 0xfec0),
     );
     Some(if ip.is_loopback() {
         Scope::Loopback
@@ -105,6 +109,19 @@ fn scope_v6(ip: Ipv6Addr) -> Option<Scope> {
     } else {
         Scope::Public
     })
+}
+
+/// The IPv4 address that a translator or a tunnel would make of this one: behind them lies the home of whoever dials it.
+fn v4_inside(ip: Ipv6Addr) -> Option<Ipv4Addr> {
+    let [a, b, c, d, e, f, high, low] = ip.segments();
+    let v4 = |high: u16, low: u16| Ipv4Addr::from(u32::from(high) << 16 | u32::from(low));
+    match (a, b) {
+        // 64:ff9b::/96 (RFC 6052) and 64:ff9b:1::/48 (RFC 8215): a translator's.
+        (0x64, 0xff9b) if [c, d, e, f] == [0; 4] || c == 1 => Some(v4(high, low)),
+        // 2002::/16 (RFC 3056): 6to4.
+        (0x2002, _) => Some(v4(b, c)),
+        _ => None,
+    }
 }
 
 /// Addresses that tend to be in one hand: the cheapest way to be many is to be many in one network.
@@ -425,6 +442,22 @@ mod tests {
             &addr("/ip6/::ffff:10.0.0.1/tcp/80")
         ));
         assert!(!may_tell(Scope::Public, &addr("/ip4/100.64.0.1/tcp/80")));
+        for home in [
+            "/ip6/64:ff9b::c0a8:101/tcp/80",
+            "/ip6/64:ff9b:1::7f00:1/tcp/80",
+            "/ip6/2002:a00:1::1/tcp/80",
+            "/ip6/fec0::1/tcp/80",
+            "/ip4/0.0.0.1/tcp/80",
+            "/ip4/240.0.0.1/tcp/80",
+        ] {
+            assert!(!may_tell(Scope::Public, &addr(home)), "{home}");
+        }
+        for far in [
+            "/ip6/64:ff9b::c633:6407/tcp/1",
+            "/ip6/2002:c633:6407::1/tcp/1",
+        ] {
+            assert!(may_tell(Scope::Public, &addr(far)), "{far}");
+        }
         assert!(!may_tell(Scope::Private, &addr("/ip4/127.0.0.1/tcp/80")));
         assert!(may_tell(
             Scope::Private,

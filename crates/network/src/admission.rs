@@ -58,7 +58,7 @@ const PER_SITE: usize = 32;
 /// Connections through one relay at a time: half of what a relay carries.
 const PER_RELAY: usize = 32;
 /// New connections from one household: ten at once, then one a second.
-const NEW_PER_HOUSEHOLD: Rate = Rate {
+pub(crate) const NEW_PER_HOUSEHOLD: Rate = Rate {
     burst: 10.0,
     per_second: 1.0,
 };

@@ -7,7 +7,7 @@ use libp2p::{
     core::upgrade::Version,
     dcutr, identify,
     identity::Keypair,
-    mdns, ping, relay,
+    ping, relay,
     swarm::{self, NetworkBehaviour, behaviour::toggle::Toggle},
     upnp,
 };
@@ -18,6 +18,7 @@ use crate::{
     guard::{Guard, Rule},
     limits::JobSlots,
     messages::{self, Exchange, Heads, Offers, Quotes},
+    neighbours::Neighbours,
     providers::{self, Kad},
     reach::{ReachMode, ReachPolicy, RelayServer, Role},
     relay::{Speakers, server},
@@ -26,7 +27,7 @@ use crate::{
     transport::{self, Lines},
 };
 
-/// Shown by identify; another network's peers are told apart by it.
+/// What identify calls the family of protocols. Nobody is judged by it: who is of this network shows in what it speaks.
 const PROTOCOL_VERSION: &str = "decentralgpt/1";
 /// A connection that carries nothing is closed after that: a chat has pauses of a minute.
 const IDLE: Duration = Duration::from_secs(120);
@@ -54,7 +55,7 @@ pub(crate) struct Behaviour {
     pub(crate) relay_server: Toggle<relay::Behaviour>,
     pub(crate) dcutr: Toggle<Guard<dcutr::Behaviour>>,
     pub(crate) upnp: Toggle<upnp::tokio::Behaviour>,
-    pub(crate) mdns: Toggle<mdns::tokio::Behaviour>,
+    pub(crate) mdns: Toggle<Neighbours>,
     pub(crate) kad: Kad,
     pub(crate) offers: messages::Behaviour<Offers>,
     pub(crate) heads: messages::Behaviour<Heads>,

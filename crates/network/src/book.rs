@@ -5,6 +5,9 @@
 //! protocol. Where a peer may stand in a table follows from a key that nobody else knows and from the networks that the peer and
 //! its teller are in, so an attacker with few networks reaches few places, whatever it tells. A tried peer gives its place to
 //! another only after it did not answer when it was dialled.
+//!
+//! Times are kept over restarts, and a clock may have been wrong when one was written: one that is yet to come counts as one that
+//! is as long ago.
 
 mod file;
 
@@ -206,7 +209,7 @@ impl PeerBook {
                 let sure = self
                     .entries
                     .get(&holder)
-                    .is_some_and(|entry| unix_ms.saturating_sub(entry.reached_unix_ms) < SURE_MS);
+                    .is_some_and(|entry| unix_ms.abs_diff(entry.reached_unix_ms) < SURE_MS);
                 let waits = self.challenges.iter().any(|(one, _)| *one == peer);
                 if !sure && !waits && self.challenges.len() < CHALLENGES {
                     self.challenges.push_back((peer, holder));
@@ -315,7 +318,7 @@ impl PeerBook {
         not: impl Fn(&PeerId) -> bool,
     ) -> Vec<PeerId> {
         let rested = |entry: &Entry| {
-            entry.failures == 0 || unix_ms.saturating_sub(entry.dialled_unix_ms) >= RETRY_MS
+            entry.failures == 0 || unix_ms.abs_diff(entry.dialled_unix_ms) >= RETRY_MS
         };
         let mut carriers = BTreeSet::new();
         let mut chosen = Vec::new();
@@ -341,7 +344,7 @@ impl PeerBook {
             return Some(*holder);
         }
         let untested = self.entries.iter().filter(|(_, entry)| {
-            entry.reached_unix_ms == 0 && unix_ms.saturating_sub(entry.dialled_unix_ms) >= RETRY_MS
+            entry.reached_unix_ms == 0 && unix_ms.abs_diff(entry.dialled_unix_ms) >= RETRY_MS
         });
         untested.map(|(peer, _)| *peer).choose(&mut rand::rng())
     }

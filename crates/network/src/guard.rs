@@ -197,13 +197,16 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Guard<B> {
         addresses: &[Multiaddr],
         role: Endpoint,
     ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
-        if self.dials.remove(&id) && !self.may_dial(peer, addresses) {
-            tracing::debug!(
-                ?peer,
-                ?addresses,
-                "a dial that a peer asked for is not made"
-            );
-            return Err(ConnectionDenied::new(Refused));
+        if self.dials.remove(&id) {
+            let Some(peer) = peer.filter(|_| self.may_dial(peer, addresses)) else {
+                tracing::debug!(
+                    ?peer,
+                    ?addresses,
+                    "a dial that a peer asked for is not made"
+                );
+                return Err(ConnectionDenied::new(Refused));
+            };
+            self.made.insert(id, peer);
         }
         self.inner
             .handle_pending_outbound_connection(id, peer, addresses, role)
@@ -235,6 +238,8 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Guard<B> {
             self.connections.remove(&closed.connection_id);
             self.made.remove(&closed.connection_id);
         } else if let FromSwarm::DialFailure(failure) = event {
+            // One that another behaviour denied was never asked about here.
+            self.dials.remove(&failure.connection_id);
             self.made.remove(&failure.connection_id);
         }
         self.inner.on_swarm_event(event);
@@ -270,7 +275,11 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Guard<B> {
 mod tests {
     use std::time::Duration;
 
-    use libp2p::swarm::dummy;
+    use libp2p::swarm::{
+        DialError,
+        behaviour::{ConnectionClosed, DialFailure},
+        dummy,
+    };
 
     use super::*;
 
@@ -330,6 +339,53 @@ mod tests {
             .filter(|_| guard.may_dial(Some(peer), &public))
             .count();
         assert_eq!(made, DIALS.burst as usize);
+    }
+
+    #[test]
+    fn a_connection_that_was_made_to_try_an_address_is_known_until_it_closes() {
+        let (mut guard, peer) = guard(Rule::SameHost);
+        let tried = addr("/ip4/203.0.113.5/udp/4001/quic-v1");
+        let (id, denied) = (
+            ConnectionId::new_unchecked(2),
+            ConnectionId::new_unchecked(3),
+        );
+        guard.dials.extend([id, denied]);
+        let door = [tried.clone()];
+        guard
+            .handle_pending_outbound_connection(id, Some(peer), &door, Endpoint::Dialer)
+            .unwrap();
+        let endpoint = ConnectedPoint::Dialer {
+            address: tried.clone().with_p2p(peer).unwrap(),
+            role_override: Endpoint::Dialer,
+            port_use: PortUse::New,
+        };
+        guard.on_swarm_event(FromSwarm::ConnectionEstablished(ConnectionEstablished {
+            peer_id: peer,
+            connection_id: id,
+            endpoint: &endpoint,
+            failed_addresses: &[],
+            other_established: 1,
+        }));
+        assert_eq!(guard.made(&peer, &tried), [id]);
+        assert_eq!(
+            guard.made(&peer, &addr("/ip4/203.0.113.5/tcp/50000")),
+            [],
+            "the one that it came by is not ours to close"
+        );
+        guard.on_swarm_event(FromSwarm::ConnectionClosed(ConnectionClosed {
+            peer_id: peer,
+            connection_id: id,
+            endpoint: &endpoint,
+            cause: None,
+            remaining_established: 1,
+        }));
+        // Another behaviour was full before this one was asked.
+        guard.on_swarm_event(FromSwarm::DialFailure(DialFailure {
+            peer_id: Some(peer),
+            error: &DialError::Aborted,
+            connection_id: denied,
+        }));
+        assert!(guard.made.is_empty() && guard.dials.is_empty());
     }
 
     #[test]

@@ -68,8 +68,11 @@ pub struct NetworkOptions {
     /// Multiaddrs to listen on from the start. Empty: this node only dials, or, if its role is [`Role::Asking`], listens on every
     /// interface at ports that nobody is told.
     pub listen: Vec<String>,
-    /// Announce and look for peers on the local network by multicast DNS. Off means that no socket for it is made.
+    /// Look for peers on the local network by multicast DNS and, unless the role is [`Role::Asking`], announce itself there. Off means
+    /// that no socket for it is made.
     pub mdns: bool,
+    /// The other swarm of this computer: who calls by this name in the local network is nobody to be met.
+    pub other_self: Option<PeerId>,
     /// The network that this node is in; a lab uses another name.
     pub network_id: NetworkId,
     /// Where first peers may come from.
@@ -92,6 +95,7 @@ impl NetworkOptions {
             signer_seed,
             listen: Vec::new(),
             mdns: false,
+            other_self: None,
             network_id: NetworkId::MAIN,
             sources: Sources::default(),
             known_peers: Vec::new(),
@@ -108,6 +112,7 @@ impl std::fmt::Debug for NetworkOptions {
         f.debug_struct("NetworkOptions")
             .field("listen", &self.listen)
             .field("mdns", &self.mdns)
+            .field("other_self", &self.other_self)
             .field("network_id", &self.network_id)
             .field("sources", &self.sources)
             .field("known_peers", &self.known_peers)
@@ -159,7 +164,7 @@ impl Network {
         let (network, inbound) = Self::of(running, commands);
         if asking {
             // Without a listener holes cannot be punched; everything else works.
-            if let Err(error) = network.set_listening(listen, false).await {
+            if let Err(error) = network.set_listening(listen, mdns).await {
                 tracing::warn!(%error, "no port could be opened to ask from");
             }
         } else if mdns || !listen.is_empty() {

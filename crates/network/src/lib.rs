@@ -27,7 +27,7 @@
 //! | `streams`, `wire` | `/decentralgpt/infer/1`: raw streams, frames cut out of them, queues that are bounded |
 //! | `offers`, `heads`, `quotes` | pulled signed offers, chunks of a file's head, quotes for a job |
 //! | `providers`, `record_store`, `search` | under which keys providers are found, the records kept for others, the steps of a search |
-//! | `sources`, `book`, `disk` | where first peers come from, and which are known from earlier days |
+//! | `sources`, `neighbours`, `book`, `disk` | where first peers come from, who is in this home, and who is known from earlier days |
 //! | `admission`, `limits`, `guard` | who may connect, who may ask how often and is banned, where a peer may send us |
 //! | `reach`, `relay` | whether others reach this node, and who carries connections to whom |
 //! | `peers`, `address`, `traffic`, `log` | who is connected, which address may be dialled, how many bytes went where, what happened |
@@ -60,6 +60,7 @@ mod linger;
 mod log;
 mod messages;
 mod mux;
+mod neighbours;
 mod offers;
 mod peers;
 mod providers;
@@ -81,7 +82,7 @@ pub use error::NetworkError;
 pub use handle::{Inbound, Network, NetworkOptions};
 pub use heads::{HeadRequest, HeadSource};
 pub use log::{ClosedBecause, ConnectionChange, ConnectionEvent, Path, RefusedBecause};
-pub use offers::VerifiedOffer;
+pub use offers::{MAX_OWN_OFFERS, VerifiedOffer};
 pub use peers::{Direction, NetworkStatus, PeerStatus, Refusals};
 pub use quotes::QuoteAsked;
 pub use reach::{

@@ -233,6 +233,8 @@ pub(crate) struct Conduct {
     violations: HashMap<PeerId, VecDeque<Instant>>,
     refusals: HashMap<PeerId, u32>,
     banned: BTreeMap<PeerId, Instant>,
+    /// Bans that ended early, for others to have their place, until the loop looks.
+    crowded_out: Vec<PeerId>,
 }
 
 impl Conduct {
@@ -261,8 +263,12 @@ impl Conduct {
         }
         self.violations.remove(&peer);
         // A ban entry costs 50 bytes and needs three connections' worth of work to make.
-        if self.banned.len() >= PEERS {
-            self.banned.pop_first();
+        if self.banned.len() >= PEERS
+            && let Some(first) = self.banned.iter().min_by_key(|(_, until)| **until)
+        {
+            let first = *first.0;
+            self.banned.remove(&first);
+            self.crowded_out.push(first);
         }
         self.banned.insert(peer, now + BAN);
         true
@@ -284,12 +290,15 @@ impl Conduct {
 
     /// Bans that are over, taken out of the list.
     pub(crate) fn pardoned(&mut self, now: Instant) -> Vec<PeerId> {
-        let over: Vec<_> = self
-            .banned
-            .iter()
-            .filter(|(_, until)| **until <= now)
-            .map(|(peer, _)| *peer)
-            .collect();
+        let mut over = std::mem::take(&mut self.crowded_out);
+        // Who was banned again meanwhile is not let in by the older ban's end.
+        over.retain(|peer| !self.banned.contains_key(peer));
+        over.extend(
+            self.banned
+                .iter()
+                .filter(|(_, until)| **until <= now)
+                .map(|(peer, _)| *peer),
+        );
         for peer in &over {
             self.banned.remove(peer);
         }
@@ -320,11 +329,11 @@ impl JobSlots {
     pub(crate) fn take(&self, peer: PeerId) -> Option<JobSlot> {
         let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let in_all: usize = open.values().sum();
-        let of_peer = open.entry(peer).or_default();
-        if in_all >= JOBS_IN_ALL || *of_peer >= JOBS_PER_PEER {
+        let of_peer = open.get(&peer).copied().unwrap_or_default();
+        if in_all >= JOBS_IN_ALL || of_peer >= JOBS_PER_PEER {
             return None;
         }
-        *of_peer += 1;
+        open.insert(peer, of_peer + 1);
         Some(JobSlot {
             slots: self.clone(),
             peer,
@@ -353,6 +362,8 @@ impl Drop for JobSlot {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -435,6 +446,75 @@ mod tests {
         drop(held);
         assert!(slots.take(peer).is_some());
         assert!(slots.0.lock().unwrap().len() <= 1);
+    }
+
+    #[test]
+    fn who_found_no_slot_leaves_nothing_behind_and_is_not_at_work() {
+        let slots = JobSlots::default();
+        let held: Vec<_> = (0..JOBS_IN_ALL)
+            .map(|_| slots.take(PeerId::random()).unwrap())
+            .collect();
+        for _ in 0..100 {
+            let late = PeerId::random();
+            assert!(slots.take(late).is_none() && !slots.has(&late));
+        }
+        drop(held);
+        assert!(slots.0.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn bans_make_room_for_one_another_and_each_is_ended() {
+        let mut conduct = Conduct::default();
+        let start = Instant::now();
+        let mut banned = Vec::new();
+        for at in 0..PEERS as u64 + 10 {
+            let (peer, now) = (PeerId::random(), start + Duration::from_millis(at));
+            while !conduct.violation(peer, now) {}
+            banned.push(peer);
+        }
+        assert_eq!(conduct.banned.len(), PEERS);
+        let early = conduct.pardoned(start + Duration::from_secs(60));
+        assert_eq!(
+            early.iter().collect::<BTreeSet<_>>(),
+            banned[..10].iter().collect(),
+            "those that would have ended first"
+        );
+        let rest = conduct.pardoned(start + 2 * BAN);
+        assert_eq!(early.len() + rest.len(), banned.len());
+        assert!(conduct.pardoned(start + 3 * BAN).is_empty());
+    }
+
+    /// Who writes another client keeps to what the page says.
+    #[test]
+    fn the_page_of_the_protocol_says_how_often() {
+        let page = include_str!("../../../docs/protocol.md");
+        for (what, rate) in [
+            ("jobs", Kind::Job.rate()),
+            ("requests for offers", Kind::Offers.rate()),
+            ("pieces of heads", Kind::Head.rate()),
+            ("quotes", Kind::Quote.rate()),
+            ("questions to the routing table", ROUTING),
+            ("provider records", PROVIDER_RECORDS),
+            ("offers of others in answers to one peer", OFFERS_RELAYED),
+            (
+                "connections from one address",
+                crate::admission::NEW_PER_HOUSEHOLD,
+            ),
+        ] {
+            let row = format!(
+                "| {what} | {} | {} ms |",
+                rate.burst,
+                1000.0 / rate.per_second
+            );
+            assert!(page.contains(&row), "{row}");
+        }
+        let of_conduct =
+            format!("so are {REFUSALS_PER_VIOLATION} refusals. Three within ten minutes");
+        assert!(page.contains(&of_conduct));
+        assert_eq!(
+            (VIOLATIONS, VIOLATION_WINDOW, BAN),
+            (3, Duration::from_secs(600), Duration::from_secs(600))
+        );
     }
 
     #[test]

@@ -19,12 +19,12 @@ use rand::seq::SliceRandom;
 
 use crate::clocks;
 
-/// Offers of this node: half a reply, so that there is room for those of others.
-const OWN: usize = MAX_OFFERS_PER_REPLY / 2;
+/// Offers that a node publishes: half a reply, so that there is room for those of others.
+pub const MAX_OWN_OFFERS: usize = MAX_OFFERS_PER_REPLY / 2;
 /// Offers known of others. At 2 KiB each, 2 MiB.
 const KNOWN: usize = 1024;
 /// Offers known of one provider.
-const KNOWN_PER_PROVIDER: usize = OWN;
+const KNOWN_PER_PROVIDER: usize = MAX_OWN_OFFERS;
 /// Offers of others told to who asks for no model in particular: enough to hear of new providers from one another within
 /// minutes, too few to hand out the whole cache. As many as Bitcoin's nodes gossip of addresses in one go.
 const GOSSIP: usize = 8;
@@ -112,7 +112,7 @@ impl Book {
                 ))
             })
             .filter(|(offer, _)| offer.peer == local)
-            .take(OWN)
+            .take(MAX_OWN_OFFERS)
             .collect();
         given - self.own.len()
     }
@@ -208,7 +208,7 @@ impl Book {
     }
 
     /// Takes in what `from` answered. `whole`: the request named no models, so what is missing of its own is withdrawn.
-    /// `may_relay` is asked once per offer of somebody else that would be new.
+    /// `may_relay` is asked once per offer of somebody else that is not known already as it is.
     pub(crate) fn take(
         &mut self,
         from: PeerId,
@@ -231,6 +231,12 @@ impl Book {
                 }
                 continue;
             }
+            let own = envelope.peer_id == from.as_bytes().as_slice();
+            // Before its signatures are looked at: they are what a flood of offers costs.
+            if !(own || may_relay()) {
+                taken.refused += 1;
+                continue;
+            }
             let offer =
                 match Offer::verify_then_decode(&envelope, &self.network, now, |peer, model| {
                     self.seen(from, peer, model)
@@ -238,7 +244,7 @@ impl Book {
                     Ok(offer) => offer,
                     Err(error) => {
                         tracing::debug!(peer = %from, %error, "an offer was refused");
-                        if envelope.peer_id == from.as_bytes().as_slice() {
+                        if own {
                             taken.clock_unix_ms =
                                 taken.clock_unix_ms.max(clock_of(&error, now.unix_ms));
                         }
@@ -250,8 +256,7 @@ impl Book {
             if offer.peer == local {
                 continue;
             }
-            let own = offer.peer == from;
-            if !(own || may_relay()) || !self.room_for(&offer, now.unix_ms) {
+            if !self.room_for(&offer, now.unix_ms) {
                 taken.refused += 1;
                 continue;
             }
@@ -500,6 +505,26 @@ mod tests {
             asker.take(local, local, OffersResponse { offers }, false, NOW, || true);
         }
         assert_eq!(asker.offers().count(), 100);
+    }
+
+    #[test]
+    fn what_one_peer_brings_of_others_beyond_its_rate_is_not_even_verified() {
+        let (from, local) = (
+            Signer::from_seed([1; 32]).peer_id(),
+            Signer::from_seed([200; 32]).peer_id(),
+        );
+        let mut forged = signed(2, 1);
+        forged.sig = vec![0; 64].into();
+        let offers = vec![signed(1, 1), signed(3, 1), forged];
+        let mut book = Book::default();
+        let taken = book.take(from, local, OffersResponse { offers }, true, NOW, || false);
+        assert_eq!((taken.new, taken.refused, taken.forged), (1, 2, false));
+        // What is known as it is costs nothing, and is not asked about.
+        let offers = vec![signed(1, 1)];
+        let taken = book.take(local, local, OffersResponse { offers }, false, NOW, || {
+            panic!("it is known")
+        });
+        assert_eq!((taken.new, taken.refused), (0, 0));
     }
 
     #[test]

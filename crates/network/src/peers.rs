@@ -26,6 +26,8 @@ use crate::{
 const KNOWN: usize = 512;
 /// Addresses remembered of one peer: what an offer may name.
 const ADDRESSES: usize = 8;
+/// Dials to an address at which the peer was never reached.
+const FAILURES: u32 = 3;
 /// Characters of a peer's own name for its program that are kept.
 const AGENT: usize = 64;
 /// Pings in a row without an answer after which a connection is closed.
@@ -34,8 +36,10 @@ const MISSED_PINGS: u32 = 2;
 /// Everything that is true of the network now. A new one replaces it whenever something changes, at most twenty times a second.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct NetworkStatus {
-    /// Addresses others can dial, each with `/p2p/…`. Empty: this node only dials.
+    /// Addresses others can dial, each with `/p2p/…`, the best first. Empty: this node only dials.
     pub listening: Vec<String>,
+    /// Binary multiaddrs that an offer of this node may name, without `/p2p/…`: at which strangers reach it.
+    pub offerable: Vec<bytes::Bytes>,
     /// Addresses that were asked for and could not be opened, with the reason.
     pub not_listening: Vec<(String, String)>,
     /// Whether multicast DNS runs.
@@ -426,15 +430,35 @@ impl Peers {
     }
 }
 
-/// Addresses of peers, newest last.
+/// Addresses of peers, the best last: where one was reached, then what it says of itself, then what others say of it.
 #[derive(Debug, Default)]
-pub(crate) struct AddressBook(HashMap<libp2p::PeerId, Vec<Multiaddr>>);
+pub(crate) struct AddressBook(HashMap<libp2p::PeerId, Vec<Known>>);
+
+/// Who says that a peer is at an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Word {
+    /// Somebody else, who may say of anybody what he likes.
+    Others,
+    /// The peer: it introduced itself, signed an offer, or calls in the local network.
+    Own,
+    /// Nobody needs to: it was reached there.
+    Reached,
+}
+
+#[derive(Debug)]
+struct Known {
+    address: Multiaddr,
+    word: Word,
+    /// Dials that came to nothing, of an address at which the peer was never reached.
+    failures: u32,
+}
 
 impl AddressBook {
     pub(crate) fn add(
         &mut self,
         peer: libp2p::PeerId,
         addresses: impl IntoIterator<Item = Multiaddr>,
+        word: Word,
     ) {
         if self.0.len() >= KNOWN
             && !self.0.contains_key(&peer)
@@ -446,8 +470,19 @@ impl AddressBook {
         let known = self.0.entry(peer).or_default();
         for address in addresses {
             let address = address::without_peer(&address);
-            known.retain(|one| *one != address);
-            known.push(address);
+            let before = known.iter().position(|one| one.address == address);
+            let before = before.map(|at| known.remove(at));
+            let word = before.as_ref().map_or(word, |before| before.word.max(word));
+            // Behind all that are no better: the newest of its kind.
+            let at = known.partition_point(|one| one.word <= word);
+            known.insert(
+                at,
+                Known {
+                    address,
+                    word,
+                    failures: before.map_or(0, |before| before.failures),
+                },
+            );
             if known.len() > ADDRESSES {
                 known.remove(0);
             }
@@ -457,19 +492,33 @@ impl AddressBook {
         }
     }
 
-    /// What is known, the newest first.
+    /// What is known, the best first, and of equal ones the newest.
     pub(crate) fn of(&self, peer: &libp2p::PeerId) -> Vec<Multiaddr> {
         self.0
             .get(peer)
-            .map(|known| known.iter().rev().cloned().collect())
+            .map(|known| known.iter().rev().map(|one| one.address.clone()).collect())
             .unwrap_or_default()
+    }
+
+    /// Nobody answered there. An address at which the peer was never reached is forgotten when that was so often enough: it may be
+    /// a victim's, whom we are to knock at.
+    pub(crate) fn failed(&mut self, peer: &libp2p::PeerId, address: &Multiaddr) {
+        let address = address::without_peer(address);
+        self.retain(peer, |one| {
+            one.failures += u32::from(one.address == address && one.word != Word::Reached);
+            one.failures < FAILURES
+        });
     }
 
     /// Somebody else answered there.
     pub(crate) fn drop_address(&mut self, peer: &libp2p::PeerId, address: &Multiaddr) {
         let address = address::without_peer(address);
+        self.retain(peer, |one| one.address != address);
+    }
+
+    fn retain(&mut self, peer: &libp2p::PeerId, stays: impl FnMut(&mut Known) -> bool) {
         if let Some(known) = self.0.get_mut(peer) {
-            known.retain(|one| *one != address);
+            known.retain_mut(stays);
             if known.is_empty() {
                 self.0.remove(peer);
             }
@@ -490,13 +539,55 @@ mod tests {
                 .parse::<Multiaddr>()
                 .unwrap()
         };
-        book.add(peer, (1..=20).map(address));
+        book.add(peer, (1..=20).map(address), Word::Own);
         assert_eq!(book.of(&peer).len(), ADDRESSES);
         assert_eq!(book.of(&peer)[0], address(20), "the newest first");
         for _ in 0..2 * KNOWN {
-            book.add(libp2p::PeerId::random(), [address(1)]);
+            book.add(libp2p::PeerId::random(), [address(1)], Word::Own);
         }
         assert!(book.0.len() <= KNOWN);
+    }
+
+    #[test]
+    fn what_others_say_of_a_peer_does_not_push_out_where_it_is() {
+        let mut book = AddressBook::default();
+        let peer = libp2p::PeerId::random();
+        let address = |host: u16, port: u16| {
+            format!("/ip4/192.0.2.{host}/tcp/{port}")
+                .parse::<Multiaddr>()
+                .unwrap()
+        };
+        let (reached, own) = (address(1, 1), address(1, 2));
+        book.add(peer, [reached.clone()], Word::Reached);
+        book.add(peer, [own.clone()], Word::Own);
+        book.add(peer, (1..=100).map(|port| address(2, port)), Word::Others);
+        let known = book.of(&peer);
+        assert_eq!(known.len(), ADDRESSES);
+        assert_eq!(known[..2], [reached.clone(), own.clone()]);
+        // Somebody who repeats what is known makes it no worse.
+        book.add(peer, [reached.clone()], Word::Others);
+        assert_eq!(book.of(&peer)[0], reached);
+    }
+
+    #[test]
+    fn an_address_at_which_nobody_was_ever_met_is_dialled_three_times() {
+        let mut book = AddressBook::default();
+        let peer = libp2p::PeerId::random();
+        let [home, victim]: [Multiaddr; 2] =
+            ["/ip4/192.0.2.1/tcp/1", "/ip4/198.51.100.1/tcp/80"].map(|text| text.parse().unwrap());
+        book.add(peer, [home.clone()], Word::Reached);
+        book.add(peer, [victim.clone()], Word::Own);
+        for _ in 0..FAILURES {
+            assert!(book.of(&peer).contains(&victim));
+            for at in [&home, &victim] {
+                book.failed(&peer, &at.clone().with_p2p(peer).unwrap());
+            }
+        }
+        assert_eq!(
+            book.of(&peer),
+            [home],
+            "it was there once, and may be again"
+        );
     }
 
     #[test]

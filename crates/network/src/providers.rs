@@ -4,8 +4,7 @@
 //! least one peer in the routing table to tell; peers enter it by hand, after identify showed that they speak the protocol and
 //! when we know an address that we dialled.
 //!
-//! A model has 16 keys a day. One key would make the nodes next to it carry all its look-ups, and would let an attacker take them
-//! over once and for good; sixteen that move every midnight spread the load and make the attacker begin anew.
+//! A model has 16 keys a day, see [`protocol::lookup`].
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -23,9 +22,11 @@ use libp2p::{
         NotifyHandler, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
     },
 };
-use protocol::ModelDigest;
+use protocol::{
+    ModelDigest,
+    lookup::{self, DAY_MS, SHARDS},
+};
 use rand::seq::SliceRandom;
-use sha2::{Digest, Sha256};
 
 use crate::{
     address::{self, Prefix, Scope},
@@ -34,7 +35,7 @@ use crate::{
 };
 
 /// Our own table, apart from every other network's.
-pub(crate) const PROTOCOL: StreamProtocol = StreamProtocol::new("/decentralgpt/kad/1");
+pub(crate) const PROTOCOL: StreamProtocol = StreamProtocol::new(lookup::PROTOCOL);
 /// A laptop that was closed is gone from every list within the hour. libp2p's own default is two days.
 const RECORD_LIVES: Duration = Duration::from_secs(60 * 60);
 /// Three times within a record's life.
@@ -56,44 +57,16 @@ const ADDRESSES: usize = 8;
 const PER_SITE_AND_BUCKET: usize = 2;
 const PER_SITE: usize = 8;
 
-/// Keys of one model on one day. At sixteen the hottest node of the table has a ninth of the look-ups that it has at one.
-const SHARDS: u8 = 16;
-/// Milliseconds of a day. Days are those of UTC: every node has the same.
-const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 /// How long before midnight the next day's records are there already.
 const AHEAD_MS: u64 = 60 * 60 * 1000;
-/// Stands in place of a model's digest: whoever serves anything.
-const ANY: &[u8] = b"any";
 
-/// Where providers are found: 32 bytes in the table's space.
-pub(crate) type Key = [u8; 32];
-
-/// The key of one model (`None`: of any), one day since 1970 and one shard.
-pub(crate) fn key(network: &str, model: Option<&ModelDigest>, day: u64, shard: u8) -> Key {
-    let sought = model.map_or(ANY, |model| model.as_bytes().as_slice());
-    Sha256::new()
-        .chain_update(protocol::offer::DOMAIN)
-        .chain_update(network)
-        .chain_update(sought)
-        .chain_update(day.to_be_bytes())
-        .chain_update([shard])
-        .finalize()
-        .into()
-}
-
-/// In which of the 16 a provider stands on this day.
-pub(crate) fn shard(provider: &PeerId, day: u64) -> u8 {
-    let digest = Sha256::new()
-        .chain_update(provider.to_bytes())
-        .chain_update(day.to_be_bytes())
-        .finalize();
-    digest[0] >> 4
-}
+/// Where providers are found.
+pub(crate) type Key = lookup::ProviderKey;
 
 /// The keys under which a provider of these models says so at this time: none if it has none.
 pub(crate) fn keys_of(
     network: &str,
-    provider: &PeerId,
+    provider: &protocol::PeerId,
     models: &[ModelDigest],
     unix_ms: u64,
 ) -> BTreeSet<Key> {
@@ -102,10 +75,10 @@ pub(crate) fn keys_of(
     let any = (!models.is_empty()).then_some(None);
     let sought: Vec<_> = models.iter().map(Some).chain(any).collect();
     days.flat_map(|day| {
-        let shard = shard(provider, day);
+        let shard = lookup::shard(provider, day);
         sought
             .iter()
-            .map(move |model| key(network, *model, day, shard))
+            .map(move |model| lookup::provider_key(network, *model, day, shard))
     })
     .collect()
 }
@@ -142,7 +115,7 @@ fn keys_on(network: &str, model: Option<&ModelDigest>, day: u64) -> Vec<Key> {
     shards.shuffle(&mut rand::rng());
     shards
         .into_iter()
-        .map(|shard| key(network, model, day, shard))
+        .map(|shard| lookup::provider_key(network, model, day, shard))
         .collect()
 }
 
@@ -151,6 +124,7 @@ pub(crate) struct Kad {
     inner: kad::Behaviour<ProviderStore>,
     local: PeerId,
     reach: Scope,
+    told: Scope,
     rates: Buckets<PeerId>,
     /// A question was counted, and what comes next from libp2p is its answer.
     answering: bool,
@@ -189,6 +163,7 @@ impl Kad {
             inner,
             local,
             reach: Scope::Public,
+            told: Scope::Public,
             rates: Buckets::per_peer(limits::ROUTING),
             answering: false,
             over_rate: Vec::new(),
@@ -266,8 +241,38 @@ impl Kad {
         self.reach = reach;
     }
 
-    /// A peer that speaks the protocol, at an address that we dialled. True when it is in the table now and was not before.
+    /// The widest scope that any connected peer is in: what is nearer than that goes from the table, and into no answer.
+    pub(crate) fn set_told(&mut self, widest: Scope) {
+        if std::mem::replace(&mut self.told, widest) == widest {
+            return;
+        }
+        self.inner.store_mut().told = widest;
+        let nearer: Vec<_> = self
+            .inner
+            .kbuckets()
+            .flat_map(|bucket| {
+                let entries: Vec<_> = bucket
+                    .iter()
+                    .map(|entry| (*entry.node.key.preimage(), entry.node.value.clone()))
+                    .collect();
+                entries
+            })
+            .flat_map(|(peer, addresses)| {
+                addresses.into_vec().into_iter().map(move |at| (peer, at))
+            })
+            .filter(|(_, at)| !address::may_tell(widest, &address::without_peer(at)))
+            .collect();
+        for (peer, at) in nearer {
+            self.inner.remove_address(&peer, &at);
+        }
+    }
+
+    /// A peer that speaks the protocol, at an address that we dialled. True when it is in the table now and was not before. An address of
+    /// this home does not enter it while a stranger is connected, who could ask for it.
     pub(crate) fn add(&mut self, peer: &PeerId, address: Multiaddr) -> bool {
+        if !address::may_tell(self.told, &address::without_peer(&address)) {
+            return false;
+        }
         let new = !self.has(peer);
         #[cfg(feature = "lab")]
         if new && self.table_is_given {
@@ -531,7 +536,7 @@ impl NetworkBehaviour for Kad {
 mod tests {
     use std::task::Waker;
 
-    use libp2p::kad::ProviderRecord;
+    use libp2p::kad::{ProviderRecord, store::RecordStore};
 
     use super::*;
 
@@ -542,10 +547,17 @@ mod tests {
         ModelDigest::new([seed; 32])
     }
 
+    fn provider(seed: u8) -> protocol::PeerId {
+        protocol::Signer::from_seed([seed; 32]).peer_id()
+    }
+
     #[test]
     fn a_record_is_kept_without_addresses_its_sender_could_not_have() {
         let mut kad = Kad::new(PeerId::random(), FORGOTTEN, REQUEST);
-        let (key, provider) = (key(NETWORK, Some(&model(1)), 1, 1), PeerId::random());
+        let (key, provider) = (
+            lookup::provider_key(NETWORK, Some(&model(1)), 1, 1),
+            PeerId::random(),
+        );
         let addresses = [
             "/ip4/198.51.100.1/tcp/1",
             "/ip4/192.168.0.1/tcp/1",
@@ -560,13 +572,54 @@ mod tests {
     }
 
     #[test]
+    fn a_stranger_is_told_of_no_neighbour() {
+        let mut kad = Kad::new(PeerId::random(), FORGOTTEN, REQUEST);
+        let home: Multiaddr = "/ip4/192.168.1.7/udp/4001/quic-v1".parse().unwrap();
+        let far: Multiaddr = "/ip4/198.51.100.1/udp/4001/quic-v1".parse().unwrap();
+        let (neighbour, both, stranger) = (PeerId::random(), PeerId::random(), PeerId::random());
+        kad.set_told(Scope::Private);
+        assert!(kad.add(&neighbour, home.clone()));
+        assert!(kad.add(&both, home.clone()));
+        kad.add(&both, far.clone());
+        let key = lookup::provider_key(NETWORK, Some(&model(1)), 1, 1);
+        let said = RecordKey::new(&key);
+        let record = ProviderRecord {
+            expires: Some(Instant::now() + RECORD_LIVES),
+            ..ProviderRecord::new(said.clone(), neighbour, vec![home.clone(), far.clone()])
+        };
+        assert!(kad.store(record, Scope::Private, None));
+        let told = |kad: &mut Kad| {
+            let mut told: Vec<_> = kad
+                .inner
+                .kbuckets()
+                .flat_map(|bucket| {
+                    let of: Vec<_> = bucket
+                        .iter()
+                        .flat_map(|entry| entry.node.value.clone().into_vec())
+                        .collect();
+                    of
+                })
+                .collect();
+            let records = kad.inner.store_mut().providers(&said);
+            told.extend(records.into_iter().flat_map(|record| record.addresses));
+            told.iter().map(address::without_peer).collect::<Vec<_>>()
+        };
+        assert_eq!(told(&mut kad).iter().filter(|at| **at == home).count(), 3);
+        kad.set_told(Scope::Public);
+        assert!(!told(&mut kad).contains(&home));
+        assert!(kad.has(&both) && !kad.has(&neighbour));
+        assert!(!kad.add(&neighbour, home), "nor while one is there");
+        assert!(kad.add(&stranger, far));
+    }
+
+    #[test]
     fn a_provider_moves_to_another_shard_every_day_and_is_where_it_is_sought() {
-        let providers: Vec<_> = (0..64).map(|_| PeerId::random()).collect();
+        let providers: Vec<_> = (0..64).map(provider).collect();
         let day = NOON / DAY_MS;
         assert!(
             providers
                 .iter()
-                .any(|peer| shard(peer, day) != shard(peer, day + 1))
+                .any(|peer| lookup::shard(peer, day) != lookup::shard(peer, day + 1))
         );
         let mut met = BTreeSet::new();
         for peer in &providers {
@@ -576,7 +629,7 @@ mod tests {
                 let today = keys_today(NETWORK, sought.as_ref(), NOON);
                 assert_eq!(today.iter().filter(|key| keys.contains(*key)).count(), 1);
             }
-            met.insert(shard(peer, day));
+            met.insert(lookup::shard(peer, day));
         }
         assert!(met.len() > 10, "64 spread over the 16: {met:?}");
         assert!(keys_of(NETWORK, &providers[0], &[], NOON).is_empty());
@@ -590,7 +643,7 @@ mod tests {
 
     #[test]
     fn around_midnight_nobody_is_missed() {
-        let (peer, models) = (PeerId::random(), [model(1)]);
+        let (peer, models) = (provider(1), [model(1)]);
         let midnight = NOON + DAY_MS / 2;
         let keys_at = |at| keys_of(NETWORK, &peer, &models, at);
         assert_eq!(keys_at(midnight - AHEAD_MS - 1).len(), 2);
@@ -619,7 +672,7 @@ mod tests {
         let address = "/ip4/198.51.100.1/tcp/1".parse().unwrap();
         assert!(kad.add(&PeerId::random(), address), "and it never answers");
         let begin = Instant::now();
-        kad.provide(&key(NETWORK, Some(&model(1)), 1, 1), begin);
+        kad.provide(&lookup::provider_key(NETWORK, Some(&model(1)), 1, 1), begin);
         let mut published = |at| {
             kad.end_late_walks(at);
             let mut cx = Context::from_waker(Waker::noop());

@@ -69,7 +69,7 @@ pub enum Role {
     #[default]
     Serving,
     /// It asks. It listens on ports that the system chooses and that nobody is told, since punching a hole in a router needs a
-    /// listener; it announces nothing, answers no routing queries and takes no connection from a stranger.
+    /// listener; it announces nothing, also not in the local network, answers no routing queries and takes no connection from a stranger.
     Asking,
 }
 

@@ -20,7 +20,10 @@ use libp2p::{
 };
 use rand::seq::{IndexedRandom, IteratorRandom, SliceRandom};
 
-use crate::{address::Prefix, providers::Key};
+use crate::{
+    address::{self, Prefix, Scope},
+    providers::Key,
+};
 
 /// Keys kept. A key is one model, one day and one of 16 shards; of a network of 10,000 nodes some 20 keys come to each.
 const KEYS: usize = 4096;
@@ -49,6 +52,8 @@ pub(crate) struct ProviderStore {
     records: usize,
     /// What this node itself provides: nobody else's records push it out.
     own: BTreeMap<Key, ProviderRecord>,
+    /// Addresses nearer than this are in no answer: they are of a home whose owner told them to neighbours.
+    pub(crate) told: Scope,
 }
 
 impl ProviderStore {
@@ -59,6 +64,7 @@ impl ProviderStore {
             per_site: HashMap::new(),
             records: 0,
             own: BTreeMap::new(),
+            told: Scope::Public,
         }
     }
 
@@ -226,7 +232,13 @@ impl RecordStore for ProviderStore {
             .collect();
         let mut chosen: Vec<_> = fresh
             .sample(&mut rand::rng(), room)
-            .map(|one| one.record.clone())
+            .map(|one| {
+                let mut record = one.record.clone();
+                record
+                    .addresses
+                    .retain(|at| address::scope(at) >= Some(self.told));
+                record
+            })
             .collect();
         // A sample keeps an order of its own, which would tell who came first.
         chosen.shuffle(&mut rand::rng());

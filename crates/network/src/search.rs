@@ -109,18 +109,18 @@ impl<W: Copy + Eq + Hash> Steps<W> {
         self.named_in_all < DIALS && self.seen.insert(provider)
     }
 
-    /// The table named a new provider, whose addresses are at this site.
-    pub(crate) fn names(&mut self, provider: PeerId, site: Option<Prefix>) -> bool {
-        if let Some(site) = site {
-            let of_site = self.sites.entry(site).or_default();
-            if *of_site >= DIALS_PER_SITE {
-                return false;
-            }
-            *of_site += 1;
+    /// Whether one more provider may be dialled at this site.
+    pub(crate) fn has_room_at(&self, site: &Prefix) -> bool {
+        self.sites.get(site).copied().unwrap_or_default() < DIALS_PER_SITE
+    }
+
+    /// The table named a new provider, whose addresses are at these sites.
+    pub(crate) fn names(&mut self, provider: PeerId, sites: impl IntoIterator<Item = Prefix>) {
+        for site in sites {
+            *self.sites.entry(site).or_default() += 1;
         }
         self.named.push(provider);
         self.named_in_all += 1;
-        true
     }
 
     /// A provider to dial now: a few at a time, and in no order that whoever named them could choose. Each that is dialled is to be
@@ -199,18 +199,23 @@ mod tests {
     #[test]
     fn a_few_are_dialled_at_a_time_and_few_of_one_site() {
         let (mut steps, now) = begun(0);
-        let site = Prefix::of_site(&"/ip4/198.51.100.1/tcp/1".parse().unwrap());
-        let peers: Vec<_> = (0..200).map(|_| PeerId::random()).collect();
-        let of_one_site = peers[..10]
-            .iter()
-            .filter(|peer| steps.is_new(**peer) && steps.names(**peer, site))
-            .count();
+        let site = Prefix::of_site(&"/ip4/198.51.100.1/tcp/1".parse().unwrap()).unwrap();
+        let mut names = |site: Option<Prefix>, count: usize| {
+            (0..count)
+                .filter(|_| {
+                    let peer = PeerId::random();
+                    let named =
+                        steps.is_new(peer) && site.is_none_or(|site| steps.has_room_at(&site));
+                    if named {
+                        steps.names(peer, site);
+                    }
+                    named
+                })
+                .count()
+        };
+        let of_one_site = names(Some(site), 10);
         assert_eq!(of_one_site, DIALS_PER_SITE);
-        let more = peers[10..]
-            .iter()
-            .filter(|peer| steps.is_new(**peer) && steps.names(**peer, None))
-            .count();
-        assert_eq!(of_one_site + more, DIALS);
+        assert_eq!(of_one_site + names(None, 200), DIALS);
         let mut dialled = Vec::new();
         while let Some(peer) = steps.next_dial() {
             steps.waits_for(peer, now);

@@ -213,6 +213,7 @@ pub(crate) struct Running {
 pub(crate) struct Loop {
     swarm: Swarm<Behaviour>,
     local: protocol::PeerId,
+    other_self: Option<protocol::PeerId>,
     network_id: protocol::NetworkId,
     runtime: Handle,
     inbox: mpsc::Receiver<Command>,
@@ -341,6 +342,7 @@ impl Loop {
         let mut swarm_loop = Self {
             swarm,
             local,
+            other_self: options.other_self,
             network_id: options.network_id.clone(),
             runtime: Handle::current(),
             inbox,
@@ -521,6 +523,7 @@ impl Loop {
         let now = crate::peers::unix_ms();
         let status = NetworkStatus {
             listening: self.dialable(),
+            offerable: self.offerable(),
             not_listening: self.listening.failures(),
             mdns: self.swarm.behaviour().mdns.is_enabled(),
             peers: self

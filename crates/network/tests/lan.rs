@@ -1,4 +1,5 @@
-//! Multicast DNS: two nodes on one local network find each other and nothing else is configured.
+//! Multicast DNS: nodes on one local network find each other and nothing else is configured; one that only asks finds the others and is
+//! found by nobody.
 //!
 //! The local network is one that the test makes: a network namespace with a single interface that leads nowhere. Where namespaces
 //! cannot be made the test says so, and nothing is shown.
@@ -10,7 +11,7 @@ mod common;
 use std::process::Command;
 
 use common::{TestNode, head, signed, within};
-use network::{NetworkOptions, Source};
+use network::{NetworkOptions, Role, Source};
 
 /// The interface's address, of a private range.
 const HOME: &str = "10.77.0.1";
@@ -49,30 +50,33 @@ fn neighbours_find_each_other_by_multicast() {
 #[ignore = "runs inside the namespace that the other test makes"]
 async fn inside() {
     assert!(std::env::var_os(INSIDE).is_some(), "only inside");
-    let node = async |seed| {
-        TestNode::with(NetworkOptions {
-            listen: vec![format!("/ip4/{HOME}/udp/0/quic-v1")],
-            mdns: true,
-            ..NetworkOptions::new([seed; 32])
-        })
-        .await
+    let options = |seed| NetworkOptions {
+        listen: vec![format!("/ip4/{HOME}/udp/0/quic-v1")],
+        mdns: true,
+        ..NetworkOptions::new([seed; 32])
     };
-    let (provider, client) = (node(1).await, node(2).await);
+    let (provider, client) = (
+        TestNode::with(options(1)).await,
+        TestNode::with(options(2)).await,
+    );
     let (_, model) = head(1000, 1);
     provider
         .network
         .set_offers(vec![signed(&provider, model, 1)])
         .await;
-    let known = within("the neighbour's offer", async {
-        loop {
-            let mut found = client.network.find_offers(Some(model.digest), 1).await;
-            if let Some(known) = found.recv().await {
-                return known;
+    let finds = async |node: &TestNode| {
+        let known = within("the neighbour's offer", async {
+            loop {
+                let mut found = node.network.find_offers(Some(model.digest), 1).await;
+                if let Some(known) = found.recv().await {
+                    return known;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
             }
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-        }
-    });
-    assert_eq!(known.await.offer.peer, provider.id());
+        });
+        assert_eq!(known.await.offer.peer, provider.id());
+    };
+    finds(&client).await;
     // Whoever of the two heard the other first dialled it.
     let of_lan = |node: &TestNode| {
         let status = node.network.status();
@@ -89,4 +93,23 @@ async fn inside() {
     })
     .await;
     assert!(of_lan(&client).enabled);
+    // Who only asks hears them all but its own other self, and tells nobody where it is.
+    let asker = TestNode::with(NetworkOptions {
+        role: Role::Asking,
+        ..options(3)
+    })
+    .await;
+    finds(&asker).await;
+    assert!(of_lan(&asker).enabled && of_lan(&asker).found > 0);
+    let of_the_client = TestNode::with(NetworkOptions {
+        role: Role::Asking,
+        other_self: Some(client.id()),
+        ..options(4)
+    })
+    .await;
+    finds(&of_the_client).await;
+    let met = of_the_client.network.status().borrow().peers.clone();
+    assert!(met.iter().all(|peer| peer.peer == provider.id()), "{met:?}");
+    let heard = [&provider, &client].map(|node| of_lan(node).tried);
+    assert!(heard.iter().all(|tried| *tried <= 1), "{heard:?}");
 }

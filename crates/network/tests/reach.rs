@@ -50,6 +50,36 @@ async fn an_address_is_public_once_somebody_dialled_it_back() {
 }
 
 #[tokio::test]
+async fn what_an_offer_may_name_is_where_strangers_reach_it() {
+    let witness = TestNode::lab(30, &[TCP], |_| {}).await;
+    let node = TestNode::lab(31, &[TCP, QUIC], |_| {}).await;
+    node.connect(&witness).await;
+    let status = node
+        .until("both addresses", |status| {
+            matches!(&status.reach.state, ReachState::Public { addrs } if addrs.len() == 2)
+        })
+        .await;
+    let told: Vec<_> = status
+        .offerable
+        .iter()
+        .map(|bytes| libp2p::Multiaddr::try_from(bytes.to_vec()).unwrap())
+        .collect();
+    assert_eq!(told.len(), 2);
+    let of_listeners = |at: &libp2p::Multiaddr| {
+        let at = at.to_string();
+        node.addresses.iter().any(|own| own.starts_with(&at))
+    };
+    assert!(told.iter().all(of_listeners), "{told:?}");
+    assert!(told[0].to_string().contains("quic"), "{told:?}");
+    // Where the loopback is no place that strangers reach, and for who only asks, there is nothing to tell.
+    let home = TestNode::listening(32, &[TCP, QUIC]).await;
+    assert!(!home.addresses.is_empty());
+    for quiet in [home, asking(33).await] {
+        assert!(quiet.network.status().borrow().offerable.is_empty());
+    }
+}
+
+#[tokio::test]
 async fn who_is_not_reached_is_told_what_to_do() {
     // A router passes nothing on: the witness sees a port behind which nobody is. Here the node's own listener goes away between
     // the moment it is seen and the moment it is tried, which has to be hit. Each try has a witness that tried nobody yet.

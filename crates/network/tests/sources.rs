@@ -421,3 +421,43 @@ fn put_garbage(path: &Path) {
     let len = std::fs::metadata(path).unwrap().len();
     std::fs::write(path, vec![0xff; len as usize]).unwrap();
 }
+
+#[tokio::test]
+async fn who_comes_uninvited_does_not_keep_a_node_from_looking_for_others() {
+    let (provider, _) = provider(80, QUIC).await;
+    let maker = Signer::from_seed([81; 32]);
+    let list = PeerList {
+        network: NetworkId::MAIN,
+        serial: 1,
+        issued_unix_s: unix_ms() / 1000,
+        expires_unix_s: unix_ms() / 1000 + 600,
+        next: None,
+        peers: vec![provider.addresses[0].clone()],
+    };
+    let node = TestNode::with(NetworkOptions {
+        listen: vec![QUIC.to_owned()],
+        sources: Sources {
+            built_in: Some(BuiltIn {
+                list: list.sign(&maker).into(),
+                maker: maker.peer_id(),
+            }),
+            ..Sources::default()
+        },
+        ..NetworkOptions::new([82; 32])
+    })
+    .await;
+    // They are there before the list's turn comes, a second after the start.
+    let strangers: Vec<_> = {
+        let come = (83..87).map(async |seed| {
+            let stranger = TestNode::dialing(seed).await;
+            stranger.connect(&node).await;
+            stranger
+        });
+        futures::future::join_all(come).await
+    };
+    node.until("the list's credit", |status| {
+        of(status, Source::BuiltIn).found > 0
+    })
+    .await;
+    assert_eq!(strangers.len(), 4);
+}

@@ -212,7 +212,8 @@ impl Node {
         );
         let measured = Measurements::open(&ledger).await?;
         let reach = Outside::at_start(&settings, &data, &book);
-        let asking = Session::start(&agent, &settings, &data, &book, reach).await?;
+        let served_as = identity.peer_id();
+        let asking = Session::start(&agent, &settings, &data, &book, served_as, reach).await?;
 
         let wallet = Wallet::open(
             &data,
@@ -370,7 +371,8 @@ impl Node {
         if before.default_model != settings.default_model {
             inner.models.set_default(settings.default_model.clone());
         }
-        if swarms::changed(&before, &settings) {
+        // The swarm that serves changes this while it runs.
+        if swarms::changed(&before, &settings) || before.mdns != settings.mdns {
             inner.new_session().await?;
         }
         if before.proxy != settings.proxy {

@@ -4,6 +4,7 @@
 //!
 //! - [`PeerId`], the digests, [`JobId`] and the hash [`chain`] over a job's output,
 //! - [`offer`]s and the envelope that signs them, and the [`binding`] of a peer to the account that is paid,
+//! - the keys by which providers are [looked up](lookup),
 //! - [`quote`]s: what a provider says about one job that may come,
 //! - [`frame`]s of the job stream with their caps,
 //! - [`receipt`]s signed by the provider and countersigned by the client, and what is [due](price),
@@ -27,6 +28,7 @@ pub mod frame;
 pub mod head;
 mod ids;
 pub mod job;
+pub mod lookup;
 pub mod offer;
 pub mod price;
 pub mod quote;

@@ -83,7 +83,7 @@ export const settings = {
   relay: "Carry connections of others",
   relayHint: "While others reach this computer directly, it passes on what it cannot read, for those who are not reached.",
   mdns: "Find peers on this local network",
-  mdnsHint: "Tells computers on the same network that this one is here, while lending is on.",
+  mdnsHint: "Looks for computers on the same network that lend. While this one lends, tells them that it is here.",
   proxy: "Proxy for downloads",
   proxyHint: "Empty: the system's proxy.",
   proxyPlaceholder: "http://127.0.0.1:3128",

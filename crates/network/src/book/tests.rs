@@ -255,3 +255,20 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn times_of_a_clock_that_went_ahead_hold_nobody_back() {
+    let mut book = PeerBook::new();
+    let (peer, at) = (PeerId::random(), address(1, 1));
+    let ahead = NOW + 24 * 60 * 60 * 1000;
+    book.reached(peer, &at, ahead);
+    book.failed(&peer, ahead);
+    let chosen = |book: &PeerBook, now| book.choose(1, now, |_| false);
+    assert!(chosen(&book, ahead).is_empty(), "a moment ago, in vain");
+    assert_eq!(chosen(&book, NOW), [peer], "the clock was set right");
+    // Nor is a place kept for a day by somebody who was reached in the future.
+    let (told, at) = (PeerId::random(), address(2, 1));
+    book.told(told, std::slice::from_ref(&at), site(7));
+    book.failed(&told, ahead);
+    assert_eq!(book.to_test(NOW), Some(told));
+}

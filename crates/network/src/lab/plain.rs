@@ -57,10 +57,7 @@ pub fn place_of_key(key: &Key) -> [u8; 32] {
 /// Under which keys a provider of a model says so at this time.
 #[must_use]
 pub fn keys_of(network: &str, peer: &PeerId, model: ModelDigest, unix_ms: u64) -> Vec<Key> {
-    let Some(peer) = identity::to_libp2p(peer) else {
-        return Vec::new();
-    };
-    providers::keys_of(network, &peer, &[model], unix_ms)
+    providers::keys_of(network, peer, &[model], unix_ms)
         .into_iter()
         .collect()
 }
@@ -159,7 +156,10 @@ impl Search {
         if let Some(provider) = identity::to_libp2p(provider)
             && self.steps.is_new(provider)
         {
-            self.steps.names(provider, address_at(address).1);
+            let site = address_at(address).1;
+            if site.is_none_or(|site| self.steps.has_room_at(&site)) {
+                self.steps.names(provider, site);
+            }
         }
     }
 

@@ -330,6 +330,22 @@ mod tests {
         assert_eq!(other, Err(ListError::WrongNetwork));
     }
 
+    /// `docs/protocol.md` shows this one.
+    #[test]
+    fn the_page_of_the_protocol_shows_a_list_that_counts() {
+        let list = PeerList {
+            serial: 3,
+            issued_unix_s: NOW,
+            expires_unix_s: NOW + 31_536_000,
+            next: Some(maker(2).peer_id()),
+            ..list(3)
+        };
+        let page = include_str!("../../../../docs/protocol.md");
+        let text = list.sign(&maker(1));
+        assert!(page.contains(&format!("```text list\n{text}```")), "{text}");
+        assert_eq!(read(&text), Ok(list));
+    }
+
     #[test]
     fn a_list_of_somebody_else_or_altered_by_one_byte_does_not() {
         assert!(matches!(

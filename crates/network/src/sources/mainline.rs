@@ -13,16 +13,14 @@ use std::{
 use futures::StreamExt;
 use libp2p::{Multiaddr, multiaddr::Protocol};
 use mainline::{Dht, Id, async_dht::AsyncDht};
-use protocol::NetworkId;
-use sha2::{Digest, Sha256};
+use protocol::{
+    NetworkId,
+    lookup::{WEEK_MS, mainline_key},
+};
 
 use super::Candidate;
 use crate::address::{self, Scope};
 
-/// Context of the key's derivation.
-const DOMAIN: &str = "decentralgpt/mainline/1";
-/// The key changes every week: long enough that clocks do not matter, short enough that nobody parks next to it for good.
-const WEEK_MS: u64 = 7 * 24 * 60 * 60 * 1000;
 /// On both sides of the change both keys are used.
 const OVERLAP_MS: u64 = 60 * 60 * 1000;
 /// Addresses taken from one look-up: strangers may put any there.
@@ -161,20 +159,8 @@ impl Entry {
 fn keys(network: &NetworkId, unix_ms: u64) -> Vec<Id> {
     let weeks = unix_ms.saturating_sub(OVERLAP_MS) / WEEK_MS..=(unix_ms + OVERLAP_MS) / WEEK_MS;
     weeks
-        .filter_map(|week| Id::from_bytes(key(network, week)).ok())
+        .filter_map(|week| Id::from_bytes(mainline_key(network.as_str(), week)).ok())
         .collect()
-}
-
-fn key(network: &NetworkId, week: u64) -> [u8; 20] {
-    let digest: [u8; 32] = Sha256::new()
-        .chain_update(DOMAIN)
-        .chain_update(network.as_str())
-        .chain_update(week.to_be_bytes())
-        .finalize()
-        .into();
-    let mut key = [0; 20];
-    key.copy_from_slice(&digest[..20]);
-    key
 }
 
 #[cfg(test)]
@@ -190,6 +176,7 @@ mod tests {
     #[test]
     fn the_key_changes_by_week_and_network_and_nobody_is_missed_at_the_change() {
         let other = NetworkId::new("decentralgpt/lab").unwrap();
+        let key = |network: &NetworkId, week| mainline_key(network.as_str(), week);
         assert_ne!(key(&NetworkId::MAIN, 1), key(&NetworkId::MAIN, 2));
         assert_ne!(key(&NetworkId::MAIN, 1), key(&other, 1));
         let change = 2900 * WEEK_MS;

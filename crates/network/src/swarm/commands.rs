@@ -11,7 +11,7 @@ use crate::{
     behaviour::BehaviourEvent,
     identity,
     log::ClosedBecause,
-    peers,
+    peers::{self, Word},
 };
 
 /// Peers found on the local network that are dialled without being asked for.
@@ -246,13 +246,15 @@ impl Loop {
 
     fn on_local_network(&mut self, found: Vec<(libp2p::PeerId, libp2p::Multiaddr)>) {
         for (peer, address) in found {
-            if peer == *self.swarm.local_peer_id() || self.is_shut_out(&peer) {
+            let is_us = peer == *self.swarm.local_peer_id()
+                || identity::to_protocol(&peer) == self.other_self;
+            if is_us || self.is_shut_out(&peer) {
                 continue;
             }
             if !address::may_tell(Scope::Private, &address::without_peer(&address)) {
                 continue;
             }
-            self.addresses.add(peer, [address]);
+            self.addresses.add(peer, [address], Word::Own);
             if self.peers.iter().count() < MDNS_DIALS {
                 self.dial_neighbour(peer);
             }

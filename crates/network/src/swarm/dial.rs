@@ -23,6 +23,7 @@ use crate::{
     address::{self, Target},
     error::NetworkError,
     identity,
+    peers::Word,
 };
 
 /// How long a connect may take, from the call to the peer's introduction.
@@ -234,11 +235,7 @@ impl Loop {
                 begun,
                 reply,
             };
-            // No connection of this number will ever be made: it only has to differ from the others.
-            self.dials.dials.insert(
-                ConnectionId::new_unchecked(usize::MAX - self.dials.dials.len()),
-                dial,
-            );
+            self.dials.waits(dial);
             if introduced {
                 self.dial_identified(&peer);
             }
@@ -306,8 +303,8 @@ impl Loop {
         if !endpoint.is_dialer() {
             return;
         }
-        self.addresses
-            .add(peer, [endpoint.get_remote_address().clone()]);
+        let at = endpoint.get_remote_address().clone();
+        self.addresses.add(peer, [at], Word::Reached);
         self.hunt_met(connection, peer);
         for known in &mut self.dials.known {
             if known.connection == Some(connection) {
@@ -334,6 +331,11 @@ impl Loop {
         if let (Some(peer), DialError::WrongPeerId { address, .. }) = (peer, error) {
             self.addresses.drop_address(&peer, address);
             self.swarm.behaviour_mut().kad.remove(&peer);
+        }
+        if let (Some(peer), DialError::Transport(attempts)) = (peer, error) {
+            for (address, _) in attempts {
+                self.addresses.failed(&peer, address);
+            }
         }
         match self.dials.dials.remove(&connection) {
             Some(dial) => {
@@ -417,6 +419,18 @@ impl Loop {
 }
 
 impl Dials {
+    /// One for which no connection is made. Its number is none that there will ever be, and no other one's.
+    fn waits(&mut self, dial: Dial) {
+        let mut number = usize::MAX;
+        while self
+            .dials
+            .contains_key(&ConnectionId::new_unchecked(number))
+        {
+            number -= 1;
+        }
+        self.dials.insert(ConnectionId::new_unchecked(number), dial);
+    }
+
     fn take(&mut self, which: impl Fn(&Dial) -> bool) -> Vec<Dial> {
         let of: Vec<_> = self
             .dials
@@ -571,4 +585,41 @@ fn innermost(error: &io::Error) -> String {
         inner = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_for_an_introduction_is_pushed_out_by_nobody() {
+        let mut dials = Dials::new(&[]);
+        let mut answers = Vec::new();
+        let mut wait = |dials: &mut Dials| {
+            let (reply, answer) = oneshot::channel();
+            let peer = PeerId::random();
+            dials.waits(Dial {
+                address: String::new(),
+                expected: None,
+                peer: Some(peer),
+                begun: Instant::now(),
+                reply,
+            });
+            answers.push(answer);
+            peer
+        };
+        let first = wait(&mut dials);
+        wait(&mut dials);
+        // The first one is served, and a third comes into its place.
+        drop(dials.take(|dial| dial.peer == Some(first)));
+        wait(&mut dials);
+        assert_eq!(dials.dials.len(), 2);
+        for answer in &mut answers[1..] {
+            assert_eq!(
+                answer.try_recv().err(),
+                Some(oneshot::error::TryRecvError::Empty),
+                "it still waits"
+            );
+        }
+    }
 }

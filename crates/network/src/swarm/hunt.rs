@@ -19,11 +19,13 @@ use crate::{
     address::{self, Prefix, Scope},
     book::{PeerBook, Teller},
     handle::NetworkOptions,
-    peers, providers,
+    peers::{self, Direction, Word},
+    providers,
     sources::{BuiltIn, Candidate, Source, SourceStatus, Tally, built_in, dnsaddr, mainline},
 };
 
-/// Peers of this network that are at hand: connected, or met within [`FRESH_MS`]. Below, sources are asked.
+/// Peers of this network that are at hand: dialled by us and connected, or met so within [`FRESH_MS`]. Below, sources are asked. Whoever
+/// came to us does not count: four that an attacker sends would keep this node from ever looking for others.
 const WANTED: usize = 4;
 /// A peer whose idle connection closed is at hand for this long: it would be there.
 const FRESH_MS: u64 = 10 * 60 * 1000;
@@ -203,16 +205,18 @@ impl Loop {
         }
     }
 
-    /// Peers of this network that are connected, or were a short while ago.
+    /// Peers of this network that we dialled and that are connected, or were a short while ago.
     fn at_hand(&mut self) -> usize {
         let now = peers::unix_ms();
-        self.hunt
-            .met
-            .retain(|_, at| now.saturating_sub(*at) < FRESH_MS);
-        let connected = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| peer.speaks(protocol::offer::PROTOCOL));
+        // A clock that was set back leaves times that are yet to come: they are as good as old ones.
+        self.hunt.met.retain(|_, at| now.abs_diff(*at) < FRESH_MS);
+        let connected = self.peers.iter().filter(|(_, peer)| {
+            peer.speaks(protocol::offer::PROTOCOL)
+                && peer
+                    .links()
+                    .iter()
+                    .any(|link| link.direction == Direction::Out)
+        });
         let gone = self
             .hunt
             .met
@@ -474,7 +478,9 @@ impl Loop {
             .collect();
         let now = peers::unix_ms();
         if ours {
-            self.hunt.met.insert(peer, now);
+            if !dialled.is_empty() {
+                self.hunt.met.insert(peer, now);
+            }
             for at in &dialled {
                 self.peer_book.reached(peer, at, now);
             }
@@ -551,7 +557,7 @@ impl Loop {
             .and_then(|from| from.remote())
             .and_then(Prefix::of_carrier);
         self.peer_book.told(peer, &addresses, Teller::Peer(site));
-        self.addresses.add(peer, addresses);
+        self.addresses.add(peer, addresses, Word::Own);
     }
 
     /// An address of this node: whoever tells it to us would have us dial ourselves.

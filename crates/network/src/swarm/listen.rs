@@ -12,13 +12,12 @@ use std::{
 use libp2p::{
     Multiaddr,
     core::transport::ListenerId,
-    mdns,
     swarm::{FromSwarm, NetworkBehaviour, NewListenAddr, behaviour::toggle::Toggle},
 };
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{Loop, Note};
-use crate::{address, error::NetworkError};
+use crate::{address, error::NetworkError, neighbours::Neighbours};
 
 /// How long listeners have to open and close: the system answers in microseconds, so that is a sign of trouble.
 const SETTLE: Duration = Duration::from_secs(3);
@@ -276,9 +275,8 @@ impl Loop {
             return;
         }
         // Off is not a setting of the behaviour but its absence: no socket stays bound.
-        let behaviour = on.then(|| {
-            mdns::tokio::Behaviour::new(mdns::Config::default(), *self.swarm.local_peer_id())
-        });
+        let (local, role) = (*self.swarm.local_peer_id(), self.reaching.role());
+        let behaviour = on.then(|| Neighbours::new(local, role));
         let behaviour = match behaviour.transpose() {
             Ok(mut behaviour) => {
                 // It missed the listeners that are open already.

@@ -12,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use futures::StreamExt;
 use if_watch::{IfEvent, tokio::IfWatcher};
 use libp2p::{
@@ -19,11 +20,12 @@ use libp2p::{
     swarm::{ConnectionId, behaviour::toggle::Toggle},
     upnp,
 };
+use protocol::offer::{MAX_ADDR_BYTES, MAX_ADDRS};
 
 use self::sleep::{Looked, way_out};
 use super::Loop;
 use crate::{
-    address::{self, Scope},
+    address::{self, Scope, Transport},
     behaviour, identity,
     log::{ClosedBecause, ConnectionChange, Path},
     peers::{Direction, unix_ms},
@@ -46,7 +48,12 @@ const TRIES: &str = "/libp2p/autonat/2/dial-request";
 /// Addresses of interfaces that are remembered.
 const INTERFACES: usize = 64;
 /// Where a publicly reachable node listens besides.
-const PORT_443: [&str; 2] = ["/ip4/0.0.0.0/udp/443/quic-v1", "/ip4/0.0.0.0/tcp/443"];
+const PORT_443: [&str; 4] = [
+    "/ip4/0.0.0.0/udp/443/quic-v1",
+    "/ip4/0.0.0.0/tcp/443",
+    "/ip6/::/udp/443/quic-v1",
+    "/ip6/::/tcp/443",
+];
 
 /// What this node knows of its place in the network, and does about it.
 pub(super) struct Reaching {
@@ -107,6 +114,10 @@ impl Reaching {
         self.policy.mode
     }
 
+    pub(super) fn role(&self) -> Role {
+        self.role
+    }
+
     pub(super) fn interfaces(&self) -> &BTreeSet<IpAddr> {
         &self.interfaces
     }
@@ -123,26 +134,45 @@ impl Reaching {
 impl Loop {
     // What is told.
 
-    /// Addresses that another computer can dial, each with our id: those that others reached first, then those of listeners, then
-    /// those through relays. None of a node that only asks.
+    /// Addresses that another computer can dial, each with our id, in the order of [`for_others`]. None of a node that only asks.
     pub(super) fn dialable(&self) -> Vec<String> {
         if self.reaching.role == Role::Asking {
             return Vec::new();
         }
-        let mut told = Vec::new();
-        let proven = self.reaching.reach.proven().cloned();
         let listening = self.listening.addresses().into_iter().cloned();
-        for address in proven
-            .chain(listening)
-            .chain(self.reaching.relays.addresses())
-        {
-            if !told.contains(&address) {
-                told.push(address);
-            }
-        }
+        let told = for_others(
+            self.reaching.policy.mode,
+            self.reaching.reach.proven().cloned(),
+            listening,
+            self.reaching.relays.addresses(),
+        );
         let local = *self.swarm.local_peer_id();
         told.iter()
             .map(|address| address::with_peer(address, local).to_string())
+            .collect()
+    }
+
+    /// Addresses that an offer may name: it goes from hand to hand, so there is none of this home among them.
+    pub(super) fn offerable(&self) -> Vec<Bytes> {
+        let reaching = &self.reaching;
+        if reaching.role == Role::Asking {
+            return Vec::new();
+        }
+        let mode = reaching.policy.mode;
+        // Somebody must be the first, whose addresses nobody can try yet.
+        let untried = !reaching.reach.is_public() && !reaching.reach.is_disproved();
+        let listening = self.listening.addresses().into_iter().cloned();
+        let told = for_others(
+            mode,
+            reaching.reach.proven().cloned(),
+            listening.filter(|_| untried),
+            reaching.relays.addresses(),
+        );
+        told.iter()
+            .filter(|address| mode.is_public(address))
+            .map(|address| Bytes::from(address.to_vec()))
+            .filter(|address| address.len() <= MAX_ADDR_BYTES)
+            .take(MAX_ADDRS)
             .collect()
     }
 
@@ -172,8 +202,13 @@ impl Loop {
     /// Who is connected, where we listen, or who reaches us changed: what strangers may make us dial, which of our addresses they
     /// are told, and what we do for others.
     pub(super) fn reach_changed(&mut self) {
-        let reach = self.peers.reach();
-        self.swarm.behaviour_mut().kad.set_reach(reach);
+        let (reach, widest) = (self.peers.reach(), self.peers.widest());
+        let anybody = !self.peers.is_empty();
+        let kad = &mut self.swarm.behaviour_mut().kad;
+        kad.set_reach(reach);
+        if anybody {
+            kad.set_told(widest);
+        }
         let tell = self.tellable();
         let told: Vec<_> = self.swarm.external_addresses().cloned().collect();
         for address in told.iter().filter(|address| !tell.contains(address)) {
@@ -467,9 +502,73 @@ impl Loop {
     }
 }
 
+/// Addresses of this node as they are worth being tried: those at which others reached it, those that look as if others could, those
+/// through relays, those of its home, and last those of this computer; each kind over QUIC first.
+fn for_others(
+    mode: ReachMode,
+    proven: impl Iterator<Item = Multiaddr>,
+    listening: impl Iterator<Item = Multiaddr>,
+    relayed: impl Iterator<Item = Multiaddr>,
+) -> Vec<Multiaddr> {
+    let listening = listening.map(|address| match address::scope(&address) {
+        _ if mode.is_public(&address) => (1, address),
+        Some(Scope::Loopback) => (4, address),
+        Some(Scope::Private | Scope::Public) | None => (3, address),
+    });
+    let mut told: Vec<_> = proven
+        .map(|address| (0, address))
+        .chain(listening)
+        .chain(relayed.map(|address| (2, address)))
+        .collect();
+    told.sort_by_key(|(kind, address)| (*kind, Transport::of(address) != Transport::Quic));
+    let mut seen = BTreeSet::new();
+    told.into_iter()
+        .map(|(_, address)| address)
+        .filter(|address| seen.insert(address.clone()))
+        .collect()
+}
+
 /// What a peer of this network speaks at least one of.
 const OURS: [&str; 3] = [
     protocol::frame::PROTOCOL,
     protocol::offer::PROTOCOL,
     protocol::quote::PROTOCOL,
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_leads_here_from_far_away_stands_before_what_leads_here_from_home() {
+        let relayed = format!(
+            "/ip4/203.0.113.9/udp/443/quic-v1/p2p/{}/p2p-circuit",
+            PeerId::random()
+        );
+        let read = |texts: &[&str]| -> Vec<Multiaddr> {
+            texts.iter().map(|text| text.parse().unwrap()).collect()
+        };
+        let listening = read(&[
+            "/ip4/127.0.0.1/udp/1/quic-v1",
+            "/ip4/192.168.1.2/tcp/2",
+            "/ip4/192.168.1.2/udp/1/quic-v1",
+            "/ip4/198.51.100.1/tcp/2",
+            "/ip4/198.51.100.1/udp/1/quic-v1",
+        ]);
+        let told = for_others(
+            ReachMode::Internet,
+            read(&["/ip4/198.51.100.1/tcp/2"]).into_iter(),
+            listening.into_iter(),
+            read(&[&relayed]).into_iter(),
+        );
+        let expected = read(&[
+            "/ip4/198.51.100.1/tcp/2",
+            "/ip4/198.51.100.1/udp/1/quic-v1",
+            &relayed,
+            "/ip4/192.168.1.2/udp/1/quic-v1",
+            "/ip4/192.168.1.2/tcp/2",
+            "/ip4/127.0.0.1/udp/1/quic-v1",
+        ]);
+        assert_eq!(told, expected);
+    }
+}

@@ -13,6 +13,7 @@ use libp2p::{
     kad::{self, GetProvidersOk, InboundRequest, QueryId, QueryResult},
 };
 use protocol::ModelDigest;
+use rand::seq::IteratorRandom;
 use tokio::sync::mpsc::{self, error::TrySendError};
 
 use super::Loop;
@@ -20,7 +21,7 @@ use crate::{
     address::{self, Prefix, Scope},
     identity,
     offers::VerifiedOffer,
-    peers::{self, Connected},
+    peers::{self, Connected, Word},
     providers::{self, Key},
     search::Steps,
 };
@@ -110,12 +111,12 @@ impl Loop {
         if !search.hand_over(&self.usable_offers()) {
             return;
         }
-        let connected: Vec<_> = self
+        // By chance, since whoever makes names for himself could make those that come first.
+        let connected = self
             .peers
             .iter()
             .map(|(peer, _)| *peer)
-            .take(ASKED)
-            .collect();
+            .sample(&mut rand::rng(), ASKED);
         for peer in connected {
             if self.pull_some(peer, model) {
                 search.steps.waits_for(peer, now);
@@ -221,10 +222,9 @@ impl Loop {
 
     /// Says in the table what is to be said at this time: what we offer changed, or the day did.
     pub(super) fn provide(&mut self) {
-        let local = *self.swarm.local_peer_id();
         let wanted = providers::keys_of(
             self.network_id.as_str(),
-            &local,
+            &self.local,
             &self.book.models(),
             peers::unix_ms(),
         );
@@ -360,14 +360,22 @@ impl Loop {
                 if !wanted {
                     continue;
                 }
+                let site_of = |told: &Multiaddr| {
+                    (address::scope(told) == Some(Scope::Public))
+                        .then(|| Prefix::of_site(told))
+                        .flatten()
+                };
                 let mut addresses = self.swarm.behaviour_mut().kad.addresses(provider, &key);
-                addresses.retain(|told| !self.is_own(told));
-                let site = addresses
-                    .iter()
-                    .find(|told| address::scope(told) == Some(Scope::Public))
-                    .and_then(Prefix::of_site);
-                if search.steps.names(provider, site) {
-                    self.addresses.add(provider, addresses);
+                let told = addresses.len();
+                addresses.retain(|told| {
+                    !self.is_own(told)
+                        && site_of(told).is_none_or(|site| search.steps.has_room_at(&site))
+                });
+                // Known from elsewhere, it may be named without an address.
+                if told == 0 || !addresses.is_empty() {
+                    let sites: BTreeSet<_> = addresses.iter().filter_map(site_of).collect();
+                    search.steps.names(provider, sites);
+                    self.addresses.add(provider, addresses, Word::Others);
                 }
             }
         }

@@ -82,7 +82,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Starts a swarm that serves nobody, with a key that nobody has seen.
+    /// Starts a swarm that serves nobody, with a key that nobody has seen. `served_as`: the name by which this computer serves.
     ///
     /// # Errors
     /// [`NodeError::Network`], [`NodeError::Identity`] when the system gives no randomness.
@@ -91,6 +91,7 @@ impl Session {
         settings: &Settings,
         data: &DataFolder,
         book: &PeerBook,
+        served_as: PeerId,
         reach: Outside,
     ) -> Result<Self, NodeError> {
         let identity = Identity::temporary()?;
@@ -99,6 +100,8 @@ impl Session {
             Outside::Not => NetworkOptions::new(identity.seed()),
             Outside::Asked => NetworkOptions {
                 known_peers: book.dialable(),
+                mdns: settings.mdns,
+                other_self: Some(served_as),
                 ..swarms::options(settings, data, Swarm::Asking, identity.seed())
             },
         };
@@ -244,7 +247,9 @@ impl Inner {
 
     async fn replace_session(&self, reach: Outside) -> Result<(), NodeError> {
         let (settings, book) = (self.settings.borrow().clone(), self.book().clone());
-        let session = Session::start(&self.agent, &settings, &self.data, &book, reach).await?;
+        let served_as = self.identity.peer_id();
+        let session =
+            Session::start(&self.agent, &settings, &self.data, &book, served_as, reach).await?;
         let before = self.asking.now.send_replace(Arc::new(session));
         // What it learned goes to the disk; an answer that runs in it keeps its connections until it is over.
         if let Some(before) = Arc::into_inner(before) {

@@ -273,7 +273,7 @@ impl Inner {
     }
 
     /// Offers of others that are known here, of peers that are not blocked: to the swarm that asks, and, while the node
-    /// is on, to the one that serves, which alone hears of peers in the local network.
+    /// is on, to the one that serves.
     pub(crate) fn known_offers(&self, session: &Session) -> Vec<Offer> {
         let own = self.identity.peer_id();
         let serving = self.serving.network();

@@ -128,7 +128,7 @@ impl PeerBook {
             },
         };
         for address in addresses.iter().rev() {
-            let bare = address.split("/p2p/").next().unwrap_or(address).to_owned();
+            let bare = without_peer(address).to_owned();
             if bare.is_empty() {
                 continue;
             }
@@ -185,6 +185,15 @@ fn with_peer(address: &str, id: &str) -> String {
     format!("{address}/p2p/{id}")
 }
 
+/// An address without the peer's id at its end. That of a relay stands in the middle and stays: without it, and the circuit behind it,
+/// the address would be the relay's own.
+pub(super) fn without_peer(address: &str) -> &str {
+    match address.rsplit_once("/p2p/") {
+        Some((bare, id)) if !id.contains('/') => bare,
+        Some(_) | None => address,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -221,6 +230,18 @@ mod tests {
                 format!("/ip4/127.0.0.1/tcp/2/p2p/{id}")
             ]
         );
+    }
+
+    #[test]
+    fn the_way_through_a_relay_is_remembered_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut book, _) = PeerBook::open(&folder.path().join("peers.toml"));
+        let (id, relay) = (peer(1), peer(2));
+        let circuit = format!("/ip4/192.0.2.9/udp/443/quic-v1/p2p/{relay}/p2p-circuit");
+        book.remember(&id, &[format!("{circuit}/p2p/{id}"), circuit.clone()]);
+        assert_eq!(book.addresses(&id), [format!("{circuit}/p2p/{id}")]);
+        assert_eq!(without_peer(&circuit), circuit);
+        assert_eq!(without_peer(&format!("/p2p/{id}")), "");
     }
 
     #[test]

@@ -135,11 +135,8 @@ impl InviteText {
                 .split_at_checked(usize::from(len))
                 .ok_or(InviteError::Damaged)?;
             let text = std::str::from_utf8(text).map_err(|_| InviteError::Damaged)?;
-            if !text.starts_with('/')
-                || text
-                    .chars()
-                    .any(|letter| letter.is_control() || letter.is_whitespace())
-            {
+            // An address is shown before it is dialled: no letter in it may look like another, or turn the text around.
+            if !text.starts_with('/') || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
                 return Err(InviteError::Damaged);
             }
             addresses.push(text.to_owned());
@@ -260,6 +257,21 @@ mod tests {
         assert!(drawn.chars().all(|mark| " ▀▄█\n".contains(mark)));
     }
 
+    /// `docs/protocol.md` shows this one.
+    #[test]
+    fn the_page_of_the_protocol_shows_an_invite_that_is_one() {
+        let shown = InviteText {
+            peer: protocol::Signer::from_seed([1; 32]).peer_id(),
+            addresses: vec!["/ip4/198.51.100.7/udp/4001/quic-v1".to_owned()],
+        };
+        let page = include_str!("../../../../docs/protocol.md");
+        let text = shown.encode();
+        assert!(
+            page.contains(&format!("```text invite\n{text}\n```")),
+            "{text}"
+        );
+    }
+
     #[test]
     fn every_single_typing_error_is_noticed() {
         let text = invite().encode();
@@ -268,6 +280,23 @@ mod tests {
             let typo = format!("{}{other}{}", &text[..at], &text[at + 1..]);
             assert!(read(&typo).is_err(), "{typo}");
             assert!(read(&text[..at]).is_err(), "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn an_address_that_would_not_look_like_what_it_is_is_none() {
+        for address in [
+            "/dns4/exa\u{43c}ple.org/tcp/1",
+            "/ip4/192.0.2.1\u{202e}/tcp/1",
+            "/ip4/192.0.2.1/tcp/1 ",
+            "/ip4/192.0.2.1/tcp/1\u{0}",
+            "ip4/192.0.2.1/tcp/1",
+        ] {
+            let invite = InviteText {
+                addresses: vec![address.to_owned()],
+                ..invite()
+            };
+            assert_eq!(read(&invite.encode()), Err(InviteError::Damaged));
         }
     }
 

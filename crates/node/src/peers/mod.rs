@@ -210,20 +210,12 @@ impl Node {
                 NodeError::NodeOff
             });
         }
-        // Loopback last, QUIC before TCP: what is dialled first works oftenest.
-        addresses.sort_by_key(|address| {
-            (
-                address.starts_with("/ip4/127.") || address.starts_with("/ip6/::1/"),
-                !address.contains("/quic"),
-            )
-        });
+        // The best come first: with many interfaces, those of the home do not push out the way through a relay.
         addresses.truncate(MAX_ADDRESSES);
-        let bare = addresses
-            .iter()
-            .map(|address| address.split("/p2p/").next().unwrap_or(address).to_owned());
+        let bare = addresses.iter().map(|address| book::without_peer(address));
         let invite = InviteText {
             peer: inner.identity.peer_id(),
-            addresses: bare.collect(),
+            addresses: bare.map(str::to_owned).collect(),
         };
         let text = invite.encode();
         // Capitals alone use the dense alphanumeric form; reading is case-blind.

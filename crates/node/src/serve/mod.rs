@@ -24,6 +24,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use network::{IncomingJob, Network, NetworkStatus};
 use protocol::{PeerId, offer::SignedEnvelope};
 use tokio::{
@@ -225,6 +226,7 @@ pub(crate) async fn run(inner: Arc<Inner>, orders: Orders) {
         doors: Doors::default(),
         refresh: None,
         offered: Vec::new(),
+        offered_at: Vec::new(),
         waits_for: None,
         headers: offers::Headers::default(),
         measuring: None,
@@ -263,6 +265,8 @@ struct Switch {
     refresh: Option<Instant>,
     /// What they were made from.
     offered: Vec<offers::Basis>,
+    /// The addresses in them.
+    offered_at: Vec<Bytes>,
     /// Nothing is offered, and a file is still being hashed.
     waits_for: Option<&'static str>,
     /// What was read of the files' headers.
@@ -277,6 +281,7 @@ impl Switch {
         let mut engine = self.inner.engine.stats();
         let mut running = self.rooms.running.subscribe();
         let mut money = self.inner.money.opened();
+        let mut network = self.network.subscribe();
         loop {
             let pause_ends = self.paused.and_then(|pause| pause.until);
             tokio::select! {
@@ -314,6 +319,14 @@ impl Switch {
                     if self.on && (checked || self.offered != offers::basis(&self.inner)) {
                         self.offer().await;
                     }
+                }
+                // Where this node is reached stands in offers.
+                Ok(()) = network.changed() => {
+                    network.borrow_and_update();
+                    if !self.on || self.offered_at == offers::addresses(&self.inner) {
+                        continue;
+                    }
+                    self.offer().await;
                 }
                 // Whom to pay stands in offers.
                 Ok(()) = money.changed() => {
@@ -508,6 +521,7 @@ impl Switch {
             return;
         }
         self.offered = offers::basis(&self.inner);
+        self.offered_at = offers::addresses(&self.inner);
         // Asked before the offers are made: money that opens meanwhile is in none of them, and makes them anew in a moment.
         let opened_later = self.inner.money_opens();
         let offers = offers::build(&self.inner, &mut self.headers, self.rooms.waiting()).await;

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use protocol::{
     ModelDigest, ModelRef, NetworkId, PeerId,
     binding::{Binding, OperatorSigner, SignedBinding},
@@ -34,8 +35,8 @@ const BINDING_LIFE_MS: u64 = 24 * 60 * 60 * 1000;
 /// Context that strangers get at most: each of their tokens costs memory that is the owner's.
 const SERVED_CONTEXT: u32 = 8192;
 
-/// Offers that fit one reply of the protocol.
-const MAX_OFFERS: usize = protocol::offer::MAX_OFFERS_PER_REPLY;
+/// What of them a swarm publishes.
+const MAX_OFFERS: usize = network::MAX_OWN_OFFERS;
 
 /// What this node does for a job beside the basics.
 const FEATURES: [&str; 4] = [
@@ -67,6 +68,11 @@ pub(super) struct Basis {
     reference: Option<ModelRef>,
     not_served: Option<String>,
     fits: bool,
+}
+
+/// Where an offer made now says that this node is: whoever hears of it from others dials it there.
+pub(super) fn addresses(inner: &Inner) -> Vec<Bytes> {
+    inner.serving.network_status().borrow().offerable.clone()
 }
 
 /// What the offers of now would be made from.
@@ -122,6 +128,7 @@ pub(super) async fn build(inner: &Inner, headers: &mut Headers, waiting: u32) ->
         return offers;
     }
     let speeds = speeds(inner);
+    let addresses = addresses(inner);
     for model in inner.models.all() {
         let Some(file) = model.file.clone() else {
             continue;
@@ -201,8 +208,7 @@ pub(super) async fn build(inner: &Inner, headers: &mut Headers, waiting: u32) ->
         let offer = Offer {
             network: NetworkId::MAIN,
             peer: signer.peer_id(),
-            // Whoever asks has a connection; who is told by others finds the address where it found the offer.
-            addrs: Vec::new(),
+            addrs: addresses.clone(),
             model: reference,
             quant: model
                 .quant

@@ -12,6 +12,7 @@ use protocol::{
     },
     head::{HeadRequest, HeadResponse, HeadStatus},
     job::Finish,
+    lookup,
     offer::{
         Bloom, FEATURE_LOGPROBS, FEATURE_RESUME, Offer, OffersRequest, OffersResponse, Payment,
         SignedEnvelope,
@@ -59,7 +60,21 @@ pub(crate) fn all() -> Vec<(&'static str, Bytes)> {
     all.extend(quotes());
     all.extend(heads());
     all.extend(stream());
+    all.extend(lookup());
     all
+}
+
+fn lookup() -> Vec<(&'static str, Bytes)> {
+    let network = NetworkId::MAIN;
+    let day = UNIX_MS / lookup::DAY_MS;
+    let shard = lookup::shard(&provider().peer_id(), day);
+    let key = lookup::provider_key(network.as_str(), Some(&MODEL), day, shard);
+    let of_week = lookup::mainline_key(network.as_str(), UNIX_MS / lookup::WEEK_MS);
+    vec![
+        ("shard", Bytes::copy_from_slice(&[shard])),
+        ("provider_key", Bytes::copy_from_slice(&key)),
+        ("mainline_key", Bytes::copy_from_slice(&of_week)),
+    ]
 }
 
 fn encoded(message: &impl prost::Message) -> Bytes {

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use protocol::{
     binding, frame, head,
     job::{self, client, provider},
-    offer, quote, receipt,
+    lookup, offer, quote, receipt,
     voucher::{self, payee},
 };
 
@@ -217,6 +217,7 @@ fn every_name_and_number_in_the_text_is_the_code_s() {
         quote::PROTOCOL,
         head::PROTOCOL,
         frame::PROTOCOL,
+        lookup::PROTOCOL,
         offer::DOMAIN,
         binding::DOMAIN,
         quote::DOMAIN,
@@ -310,6 +311,17 @@ fn every_name_and_number_in_the_text_is_the_code_s() {
         format!(
             "after {} s `Error` with `PaymentRefused`",
             provider::UNPAID_MS / 1000
+        ),
+        format!("SHA-256(\"{}\" ‖ network ‖ model", lookup::DOMAIN),
+        format!("SHA-256(\"{}\" ‖ network", lookup::MAINLINE_DOMAIN),
+        format!(
+            "Unix ms divided by {}, rounded down; `shard`",
+            lookup::DAY_MS
+        ),
+        format!("from 0 to {}. In place", lookup::SHARDS - 1),
+        format!(
+            "Unix ms divided by {}, rounded down. Within",
+            lookup::WEEK_MS
         ),
         format!("signature`, {} bytes", voucher::VOUCHER_BYTES),
         format!("signature`, {} bytes", voucher::RESERVATION_BYTES),

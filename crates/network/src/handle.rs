@@ -68,8 +68,8 @@ pub struct NetworkOptions {
     /// Multiaddrs to listen on from the start. Empty: this node only dials, or, if its role is [`Role::Asking`], listens on every
     /// interface at ports that nobody is told.
     pub listen: Vec<String>,
-    /// Look for peers on the local network by multicast DNS and, unless the role is [`Role::Asking`], announce itself there. Off means
-    /// that no socket for it is made.
+    /// Look for peers on the local network by multicast DNS and, unless the role is [`Role::Asking`], announce itself there; both only
+    /// where the node listens beyond this computer. Off means that no socket for it is made.
     pub mdns: bool,
     /// The other swarm of this computer: who calls by this name in the local network is nobody to be met.
     pub other_self: Option<PeerId>,
@@ -302,6 +302,14 @@ impl Network {
     /// changed, and pull. Empty: nothing is offered.
     pub async fn set_offers(&self, offers: Vec<SignedEnvelope>) {
         let _ = self.ask(|reply| Command::SetOffers { offers, reply }).await;
+    }
+
+    /// Those of these peers that are connected, or of whom an address is known: nobody else can be asked for anything.
+    pub async fn within_reach(&self, peers: Vec<PeerId>) -> Vec<PeerId> {
+        // A loop that is gone reaches nobody.
+        self.ask(|reply| Command::WithinReach { peers, reply })
+            .await
+            .unwrap_or_default()
     }
 
     /// Every offer in the cache that has not expired, own ones excepted, in no particular order.

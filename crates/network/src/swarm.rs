@@ -116,6 +116,10 @@ pub(crate) enum Command {
         peer: protocol::PeerId,
         reply: renew::Reply,
     },
+    WithinReach {
+        peers: Vec<protocol::PeerId>,
+        reply: oneshot::Sender<Vec<protocol::PeerId>>,
+    },
     SetOffers {
         offers: Vec<SignedEnvelope>,
         reply: oneshot::Sender<()>,

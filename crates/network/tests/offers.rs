@@ -188,6 +188,12 @@ async fn offers_of_others_are_passed_on_and_do_not_outlive_their_withdrawal() {
         (provider.id(), relay.id())
     );
     // The offer's address is enough to find its provider by id.
+    let stranger = network::peer_id_of([99; 32]).unwrap();
+    let asked = vec![stranger, relay.id(), provider.id()];
+    assert_eq!(
+        client.network.within_reach(asked).await,
+        [relay.id(), provider.id()]
+    );
     assert_eq!(
         client
             .network
@@ -255,6 +261,9 @@ async fn a_search_finds_through_a_relay_and_then_in_the_cache() {
         (first.offer.peer, first.offer.model),
         (provider.id(), model)
     );
+    // It names no address: whose it is cannot be asked.
+    let asked = vec![provider.id(), relay.id()];
+    assert_eq!(client.network.within_reach(asked).await, [relay.id()]);
     assert!(
         common::within("the end", found.recv()).await.is_none(),
         "each once, and only the model asked for"

@@ -46,6 +46,12 @@ impl Loop {
                 let _ = reply.send(());
             }
             Command::Renew { peer, reply } => self.renew(&peer, reply),
+            Command::WithinReach { mut peers, reply } => {
+                peers.retain(|peer| {
+                    identity::to_libp2p(peer).is_some_and(|peer| self.is_within_reach(&peer))
+                });
+                let _ = reply.send(peers);
+            }
             Command::OpenJob { peer, reply } => self.open_job(&peer, reply),
             Command::PullOffers { peer, reply } => self.pull_offers(&peer, reply),
             Command::SetOffers { offers, reply } => {

@@ -131,6 +131,11 @@ impl Loop {
         }
     }
 
+    /// Whether a peer is connected, or could be: there is an address.
+    pub(super) fn is_within_reach(&self, peer: &PeerId) -> bool {
+        self.peers.get(peer).is_some() || !self.addresses.of(peer).is_empty()
+    }
+
     /// Everything that can be said before a packet is sent.
     fn check(&self, text: &str) -> Result<Target, NetworkError> {
         let target = address::target(text)?;
@@ -151,8 +156,7 @@ impl Loop {
             if self.is_shut_out(&peer) {
                 return Err(NetworkError::Blocked { peer: shown });
             }
-            let known = self.peers.get(&peer).is_some() || !self.addresses.of(&peer).is_empty();
-            if matches!(target, Target::Peer(_)) && !known {
+            if matches!(target, Target::Peer(_)) && !self.is_within_reach(&peer) {
                 return Err(NetworkError::UnknownPeer { peer: shown });
             }
         }

@@ -200,7 +200,7 @@ impl Inner {
         };
         of_chosen.retain(|offer| offer.model.digest == digest);
         let mut offers = of_chosen;
-        self.add_known(session, &digest, &mut offers);
+        self.add_known(session, &digest, &mut offers).await;
         let row = self.models.by_digest(&digest);
         let mut more = self.seek(session, digest, &offers).await;
         if offers.is_empty() && trouble.is_none() {
@@ -248,8 +248,9 @@ impl Inner {
         Ok(session.network.offers(peer).await?)
     }
 
-    /// Adds offers that are known already, one per peer: connected ones first, then the fastest.
-    fn add_known(
+    /// Adds offers that are known already, one per peer: connected ones first, then the fastest. Others pass offers on, and of who made
+    /// them there may be no address: such a one would only take a place from somebody who can be asked.
+    async fn add_known(
         &self,
         session: &Session,
         digest: &protocol::ModelDigest,
@@ -259,6 +260,9 @@ impl Inner {
         let connected: Vec<PeerId> = status.borrow().peers.iter().map(|peer| peer.peer).collect();
         let mut more = self.known_offers(session);
         more.retain(|offer| offer.model.digest == *digest);
+        let peers = more.iter().map(|offer| offer.peer).collect();
+        let reached = session.network.within_reach(peers).await;
+        more.retain(|offer| reached.contains(&offer.peer) || self.has_met(&offer.peer));
         more.sort_by_key(|offer| {
             (
                 !connected.contains(&offer.peer),

@@ -230,6 +230,13 @@ impl Node {
 }
 
 impl Inner {
+    /// Whether [`Inner::reach`] knows more of this peer than the swarm that asks does.
+    pub(crate) fn has_met(&self, peer: &PeerId) -> bool {
+        let met = self.serving.network_status();
+        let met = met.borrow().peers.iter().any(|met| met.peer == *peer);
+        met || !self.book().addresses(peer).is_empty()
+    }
+
     /// Connects to a peer unless it is connected: at every address of the book at once, and at what the network knows.
     ///
     /// # Errors

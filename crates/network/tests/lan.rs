@@ -10,7 +10,7 @@ mod common;
 
 use std::process::Command;
 
-use common::{TestNode, head, signed, within};
+use common::{QUIC, TCP, TestNode, head, signed, within};
 use network::{NetworkOptions, Role, Source};
 
 /// The interface's address, of a private range.
@@ -44,6 +44,17 @@ fn neighbours_find_each_other_by_multicast() {
         "{said}\n{}",
         String::from_utf8_lossy(&done.stderr)
     );
+}
+
+#[tokio::test]
+async fn who_listens_to_this_computer_alone_is_silent_on_the_local_network() {
+    let node = TestNode::with(NetworkOptions {
+        listen: vec![QUIC.to_owned(), TCP.to_owned()],
+        mdns: true,
+        ..NetworkOptions::new([3; 32])
+    })
+    .await;
+    assert!(!node.network.status().borrow().mdns);
 }
 
 #[tokio::test]

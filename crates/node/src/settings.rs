@@ -73,7 +73,8 @@ pub struct Settings {
     pub place: Place,
     /// Multiaddrs to listen on while the node is on.
     pub listen: Vec<String>,
-    /// Look for peers in the local network and, while the node is on, tell them that it is here.
+    /// Look for peers in the local network and, while the node is on, tell them that it is here; both only where it listens beyond this
+    /// computer.
     pub mdns: bool,
     /// Proxy for downloads; `None` is the system's.
     #[serde(skip_serializing_if = "Option::is_none")]

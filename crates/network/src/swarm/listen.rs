@@ -17,7 +17,11 @@ use libp2p::{
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{Loop, Note};
-use crate::{address, error::NetworkError, neighbours::Neighbours};
+use crate::{
+    address::{self, Scope},
+    error::NetworkError,
+    neighbours::Neighbours,
+};
 
 /// How long listeners have to open and close: the system answers in microseconds, so that is a sign of trouble.
 const SETTLE: Duration = Duration::from_secs(3);
@@ -132,8 +136,12 @@ impl Loop {
         self.answer_listening();
         self.listening.failed.clear();
         let off = asked.is_empty();
+        // Whoever listens to this computer alone is reached by nobody on the local network, and has no business there.
+        let alone = asked
+            .iter()
+            .all(|address| address::scope(address) == Some(Scope::Loopback));
         self.listening.asked = asked;
-        self.set_mdns(mdns && !off);
+        self.set_mdns(mdns && !alone);
 
         self.listening.leaving = false;
         self.listening.waiting = Some((reply, Instant::now() + SETTLE));

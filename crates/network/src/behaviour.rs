@@ -88,6 +88,7 @@ pub(crate) fn swarm(
         [Offers::TIMEOUT, Heads::TIMEOUT, Quotes::TIMEOUT].map(|limit| lines.patience(limit));
     let [offers, heads, quotes] = exchanges;
     let idle = lines.patience(IDLE);
+    let (ping_every, ping_timeout) = (lines.patience(PING_EVERY), lines.patience(PING_TIMEOUT));
     let Parts { policy, role, .. } = *parts;
     let (transport, relay_client) = transport::build(keypair, policy.mode, parts.traffic, lines)?;
     let identify = identify::Config::new(PROTOCOL_VERSION.to_owned(), keypair.public())
@@ -107,8 +108,8 @@ pub(crate) fn swarm(
         identify: identify::Behaviour::new(identify),
         ping: ping::Behaviour::new(
             ping::Config::new()
-                .with_interval(PING_EVERY)
-                .with_timeout(PING_TIMEOUT),
+                .with_interval(ping_every)
+                .with_timeout(ping_timeout),
         ),
         autonat: Toggle::from(
             (serves && outside)

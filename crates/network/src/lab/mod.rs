@@ -1,8 +1,9 @@
 //! Entrances for the lab: decisions of the routing table as plain calls, and whole nodes by the hundred in one process.
 //!
 //! A node that [`start`] makes is the product's, with every protocol and limit of it, over [`Wires`] instead of this computer's
-//! network. Three things differ: whom its routing table names is said by [`know`], and nobody else enters it; the memory of the
-//! process, in which many share, turns nobody away; and bytes and searches live in the time of a [`Clock`]. So a simulation of the same scenario can be held against it.
+//! network. Four things differ: whom its routing table names is said by [`know`], and nobody else enters it; nobody tries whether a node is
+//! reached, since there are no routers; the memory of the process, in which many share, turns nobody away; and bytes and searches live in
+//! the time of a [`Clock`]. So a simulation of the same scenario can be held against it.
 
 mod clock;
 mod plain;

@@ -8,6 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+#[cfg(feature = "lab")]
+use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::{
     Multiaddr, PeerId,
     kad::{self, GetProvidersOk, InboundRequest, QueryId, QueryResult},
@@ -418,8 +420,11 @@ impl Loop {
     pub(super) fn on_lab(&mut self, command: crate::lab::Command) {
         match command {
             crate::lab::Command::Begin(lab, reply) => {
-                let admission = &mut self.swarm.behaviour_mut().admission;
-                admission.many_nodes_share_this_process();
+                let behaviour = self.swarm.behaviour_mut();
+                behaviour.admission.many_nodes_share_this_process();
+                // A try has its time by the system's clock: on a busy machine, nodes would take themselves for unreached, and leave the table.
+                behaviour.autonat = Toggle::from(None);
+                behaviour.autonat_server = Toggle::from(None);
                 self.lab = lab;
                 let _ = reply.send(());
             }

@@ -15,10 +15,12 @@ use bytes::Bytes;
 use engine::{ChatPrompt, EngineHandle, EngineOptions};
 use network::{HeadSource, Inbound, JobStream, Network, NetworkOptions};
 use protocol::{
-    HeadDigest, ModelDigest, ModelRef, NetworkId, PeerId, Signer,
-    frame::{Accept, Cap, Frame, Open, Sampling, Tokens},
+    HeadDigest, JobId, ModelDigest, ModelRef, NetworkId, PeerId, Signer, chain,
+    frame::{Accept, Cap, Done, Frame, Open, Phase, Progress, Sampling, Signed, Tokens},
+    job::Finish,
     offer::Offer,
-    price::Prices,
+    price::{Prices, Totals},
+    receipt::{Receipt, SAMPLER, SEED_FROM_JOB, seed_of},
     tokens,
 };
 use sha2::{Digest, Sha256};
@@ -205,6 +207,14 @@ pub enum Lie {
     Silence,
     /// Accepts, and then never says a word.
     SilenceAfterAccept,
+    /// Says that it is in line, and then never says a word.
+    SilenceInLine,
+    /// Accepts, says that it reads the prompt, and then never says a word.
+    SilenceWhileReading,
+    /// Accepts, closes its half of the stream, and goes on listening.
+    HalfCloses,
+    /// Accepts, and calls the job done with a receipt for another model.
+    AnotherModel,
     /// Closes the stream at once.
     Closes,
 }
@@ -238,7 +248,7 @@ impl Liar {
         let jobs = Arc::new(AtomicU32::new(0));
         tokio::spawn(serve(
             inbound,
-            lie,
+            (lie, Signer::from_seed(seed)),
             model,
             starter.to_owned(),
             Arc::clone(&jobs),
@@ -264,7 +274,7 @@ impl Liar {
 
 async fn serve(
     mut inbound: Inbound,
-    lie: Lie,
+    (lie, signer): (Lie, Signer),
     model: ModelRef,
     starter: PathBuf,
     jobs: Arc<AtomicU32>,
@@ -276,18 +286,22 @@ async fn serve(
             }
             Some(job) = inbound.jobs.recv() => {
                 jobs.fetch_add(1, Ordering::Relaxed);
-                tokio::spawn(answer(job.stream, lie));
+                tokio::spawn(answer(job.stream, lie, signer.clone()));
             }
             else => return,
         }
     }
 }
 
-async fn answer(stream: JobStream, lie: Lie) {
+async fn answer(stream: JobStream, lie: Lie, signer: Signer) {
+    let client = stream.peer;
     let (mut reader, writer) = stream.split();
-    if lie == Lie::Closes || reader.open().await.is_err() {
+    if lie == Lie::Closes {
         return;
     }
+    let Ok(open) = reader.open().await else {
+        return;
+    };
     let accept = Frame::Accept(Accept {
         n_in: 40,
         heartbeat_ms: 1000,
@@ -319,12 +333,75 @@ async fn answer(stream: JobStream, lie: Lie) {
         }
         Lie::Silence => {}
         Lie::SilenceAfterAccept => say(accept),
+        Lie::SilenceInLine => say(progress(Phase::Queued)),
+        Lie::SilenceWhileReading => {
+            say(accept);
+            say(progress(Phase::Prefill));
+        }
+        Lie::HalfCloses => {
+            say(accept);
+            writer.finish();
+            while reader.next(Cap::Client).await.is_ok() {}
+            return;
+        }
+        Lie::AnotherModel => {
+            say(accept);
+            say(Frame::Done(Done {
+                receipt: Some(of_another_model(&signer, &open, client)),
+            }));
+        }
     }
     // Keeps the stream open until the asker has had enough of it.
     while reader.next(Cap::Client).await.is_ok() {}
 }
 
-fn offer(model: ModelRef) -> Offer {
+fn progress(phase: Phase) -> Frame {
+    Frame::Progress(Progress {
+        phase: phase.into(),
+        done: 1,
+        total: 40,
+        queue_pos: 1,
+    })
+}
+
+/// In order, but for what it says was computed.
+fn of_another_model(signer: &Signer, open: &Bytes, client: PeerId) -> Signed {
+    let job = JobId::new(*blake3::hash(open).as_bytes());
+    let receipt = Receipt {
+        job,
+        provider: signer.peer_id(),
+        client,
+        model: ModelDigest::new([7; 32]),
+        template: None,
+        prompt_hash: [7; 32],
+        totals: Totals {
+            input: 40,
+            ..Totals::default()
+        },
+        first_index: 0,
+        h: chain::start(&job),
+        due: 0,
+        finish: Finish::Stop,
+        engine_build: "a liar".to_owned(),
+        numerics_class: "A32".to_owned(),
+        kv_type: "f32".to_owned(),
+        sampler: SAMPLER.to_owned(),
+        seed_source: SEED_FROM_JOB.to_owned(),
+        seed: seed_of(&job),
+        accepted_unix_ms: now_ms(),
+        first_token_ms: 1,
+        total_ms: 2,
+    };
+    let signed = receipt.sign(signer);
+    Signed {
+        payload: signed.payload,
+        sig: signed.provider_sig,
+    }
+}
+
+/// An offer that promises more speed than anybody has.
+#[must_use]
+pub fn offer(model: ModelRef) -> Offer {
     let now = now_ms();
     Offer {
         network: NetworkId::MAIN,
@@ -357,7 +434,9 @@ fn offer(model: ModelRef) -> Offer {
     }
 }
 
-fn now_ms() -> u64 {
+/// Milliseconds since 1970.
+#[must_use]
+pub fn now_ms() -> u64 {
     u64::try_from(
         SystemTime::now()
             .duration_since(UNIX_EPOCH)

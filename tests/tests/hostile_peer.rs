@@ -6,7 +6,7 @@
 
 use decentralgpt_tests::{
     Folder, QUESTION, SYSTEM, Said, Serving,
-    attacks::ATTACKS,
+    attacks::{ATTACKS, Attacker},
     run, starter,
     wire::{self, Liar, Lie, Text},
 };
@@ -18,6 +18,10 @@ const LIES: &[Lie] = &[
     Lie::OutOfOrder,
     Lie::Silence,
     Lie::SilenceAfterAccept,
+    Lie::SilenceInLine,
+    Lie::SilenceWhileReading,
+    Lie::HalfCloses,
+    Lie::AnotherModel,
     Lie::Closes,
 ];
 
@@ -81,42 +85,65 @@ fn a_hostile_asker_does_not_keep_the_honest_one_from_its_answer() {
 
     runtime.block_on(async {
         let prompt = text.prompt(SYSTEM, QUESTION).await;
-        for attack in ATTACKS {
+        for (name, attack) in ATTACKS {
             // Each with an identity of its own: what one is banned for must not spare us the next one.
-            let network = wire::dialler().await;
-            let peer = network.connect(&serving.address).await.unwrap();
-            attack(&network, peer, reference.digest, &prompt).await;
-            network.shutdown().await;
+            let attacker = Attacker::connect(&serving.address, reference.digest, &prompt);
+            let attacker = attacker
+                .await
+                .unwrap_or_else(|| panic!("{name}: not let in"));
+            attack(&attacker).await;
+            attacker.end().await;
         }
     });
 
     // The flood goes on while the honest one asks.
-    let flood = runtime.block_on(async {
-        let network = wire::dialler().await;
-        let peer = network.connect(&serving.address).await.unwrap();
-        let mut held = Vec::new();
-        for _ in 0..FLOOD {
-            match network.open_job(&peer).await {
-                Ok(stream) => held.push(stream),
-                Err(_) => break,
-            }
-        }
-        (network, held)
+    let (flooding, flood) = runtime.block_on(async {
+        let attacker = Attacker::connect(&serving.address, reference.digest, &[]).await;
+        let attacker = attacker.unwrap();
+        let held = attacker.hold(FLOOD).await;
+        (attacker, held)
     });
     let asker = Folder::new();
     let said = ask(&asker, &["--peer", &serving.address]);
     assert_eq!(said.code(), Some(0), "{}", said.err);
     assert!(said.out.contains("Paris"), "{}\n{}", said.out, said.err);
 
-    let (network, held) = flood;
-    println!("{} of {FLOOD} streams of the flood were let in", held.len());
-    drop(held);
+    println!(
+        "{} of {FLOOD} streams of the flood were let in",
+        flood.len()
+    );
+    drop(flood);
     runtime.block_on(async {
-        network.shutdown().await;
+        flooding.end().await;
         text.end().await;
     });
     let status = run(serving.folder().decentralgpt().args(["status", "--json"]));
     assert_eq!(status.code(), Some(0), "the node died: {}", status.err);
+
+    // What was turned away is counted, each by its kind, and said.
+    let doctor = run(serving.folder().decentralgpt().args(["doctor", "--json"]));
+    let checks: serde_json::Value = serde_json::from_str(&doctor.out).unwrap();
+    let check = checks
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|check| check["name"] == "Turned away")
+        .unwrap();
+    let detail = check["detail"].as_str().unwrap();
+    println!("{detail}");
+    for what in [
+        "broke the protocol",
+        "over their rate",
+        "another provider",
+        "not served here",
+        "outside the vocabulary",
+        "seen before",
+        "over already",
+        "too far ahead",
+        "longer than the context",
+    ] {
+        assert!(detail.contains(what), "{what:?} is not in: {detail}");
+    }
 }
 
 async fn liar(lie: Lie, starter: &std::path::Path) -> Liar {

@@ -3,6 +3,7 @@
 mod computer;
 mod line;
 mod network;
+mod turned_away;
 mod worker;
 
 use serde::{Deserialize, Serialize};
@@ -119,6 +120,7 @@ impl Node {
         checks.push(network::reached(&status.reach));
         checks.extend(line::all(inner, status.reach.kind));
         checks.extend(status.sources.iter().map(network::source));
+        checks.push(turned_away::turned_away(inner));
         checks.push(computer::clock(inner).await);
         checks
     }

@@ -280,6 +280,7 @@ impl Job {
     async fn act(&mut self, action: Action) -> Step {
         match action {
             Action::Send(frame) => {
+                self.context.inner.serving.refused().note(&frame);
                 if let Frame::Tokens(tokens) = &frame {
                     self.sent = self
                         .sent
@@ -327,6 +328,7 @@ impl Job {
                 }
             }
             Action::Decline(refuse) => {
+                self.context.inner.serving.refused().count(refuse.code());
                 if let Some(taking) = self.taking.take() {
                     // Whoever is refused may be gone.
                     let _ = taking.writer.send(&Frame::Refuse(refuse));

@@ -16,6 +16,7 @@ mod offers;
 mod payer;
 mod quoted;
 mod quotes;
+mod refused;
 mod rooms;
 mod swarm;
 
@@ -38,6 +39,7 @@ pub(crate) use offers::{ServedModel, offered_by_others, prices_of};
 
 use self::{doors::Doors, swarm::Swarm};
 
+use refused::Refused;
 use rooms::Rooms;
 
 use crate::{
@@ -99,6 +101,7 @@ pub(crate) struct Serving {
     orders: mpsc::Sender<Order>,
     view: watch::Receiver<ServingView>,
     network: watch::Receiver<NetworkStatus>,
+    refused: Refused,
 }
 
 /// The other end of [`Serving`], for [`run`].
@@ -126,6 +129,7 @@ impl Serving {
                 orders,
                 view,
                 network,
+                refused: Refused::default(),
             },
             Orders {
                 inbox,
@@ -133,6 +137,11 @@ impl Serving {
                 network: shown,
             },
         )
+    }
+
+    /// Jobs that were refused.
+    pub(crate) fn refused(&self) -> &Refused {
+        &self.refused
     }
 
     /// What the switch shows of itself, as it changes.

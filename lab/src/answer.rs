@@ -71,6 +71,12 @@ pub struct Move {
 }
 
 impl Progress {
+    /// Whether it was told that the answer goes on elsewhere, and nothing has come of it yet.
+    #[must_use]
+    pub fn is_moving(&self) -> bool {
+        self.moving.is_some()
+    }
+
     /// One event, as the program wrote it, which came at this time.
     ///
     /// # Errors

@@ -16,7 +16,7 @@ use std::{
 
 use decentralgpt_tests::{
     SYSTEM,
-    attacks::ATTACKS,
+    attacks::{ATTACKS, Attacker},
     wire::{self, Text},
 };
 use protocol::ModelDigest;
@@ -36,10 +36,6 @@ const PROVIDER: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
 const HONEST: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 2);
 /// Addresses that attack at once, each in its own /24.
 const ATTACKERS: u8 = 4;
-/// Streams that a flooding peer opens at once: several times what one peer may have.
-const FLOOD: usize = 200;
-/// How long it holds those that it was given.
-const HELD: Duration = Duration::from_secs(5);
 /// Answers of the honest asker each time the attackers rest: their median is what the others are compared with. They are spread over the
 /// whole run, since whatever else this machine does changes with time.
 const ALONE: usize = 3;
@@ -150,7 +146,6 @@ pub fn run(starter: &Path, time: Duration) -> Result<Figures, LabError> {
     for (work, number) in [
         ("attacks", &ring.attacks),
         ("attackers_refused", &ring.refused),
-        ("streams_opened", &ring.held),
     ] {
         figures.push(count(work, number.load(Ordering::Relaxed) as f64));
     }
@@ -173,7 +168,6 @@ struct Ring {
     busy: AtomicUsize,
     attacks: AtomicU64,
     refused: AtomicU64,
-    held: AtomicU64,
 }
 
 impl Ring {
@@ -212,11 +206,11 @@ fn job(starter: &Path) -> Result<(ModelDigest, Vec<u32>), LabError> {
     }))
 }
 
-/// One attacker, until it is over. It begins with its own attack and goes round; the last of each round is a flood.
+/// One attacker, until it is over. They begin far apart and go round, so that every attack is made in a short run too.
 fn attack(number: usize, target: &Target, ring: &Ring) {
     lowest_priority();
     wire::block_on(async {
-        let mut turn = number;
+        let mut turn = number * ATTACKS.len() / usize::from(ATTACKERS);
         while !ring.over.load(Ordering::SeqCst) {
             // Busy before it looks whether it may: who waits for a rest misses nobody.
             ring.busy.fetch_add(1, Ordering::SeqCst);
@@ -234,36 +228,18 @@ fn attack(number: usize, target: &Target, ring: &Ring) {
 
 /// One attack, from an identity of its own.
 async fn once(turn: usize, target: &Target, ring: &Ring) {
-    let network = wire::dialler().await;
-    match network.connect(&target.address).await {
-        Ok(peer) => {
+    let (_, attack) = ATTACKS[turn % ATTACKS.len()];
+    match Attacker::connect(&target.address, target.model, &target.prompt).await {
+        Some(attacker) => {
             ring.attacks.fetch_add(1, Ordering::Relaxed);
-            match ATTACKS.get(turn % (ATTACKS.len() + 1)) {
-                Some(attack) => attack(&network, peer, target.model, &target.prompt).await,
-                None => {
-                    let held = flood(&network, &peer).await;
-                    ring.held.fetch_add(held, Ordering::Relaxed);
-                }
-            }
+            attack(&attacker).await;
+            attacker.end().await;
         }
-        Err(_) => {
+        None => {
             ring.refused.fetch_add(1, Ordering::Relaxed);
             tokio::time::sleep(LOOK).await;
         }
     }
-    network.shutdown().await;
-}
-
-async fn flood(network: &network::Network, peer: &protocol::PeerId) -> u64 {
-    let mut held = Vec::new();
-    for _ in 0..FLOOD {
-        match network.open_job(peer).await {
-            Ok(stream) => held.push(stream),
-            Err(_) => break,
-        }
-    }
-    tokio::time::sleep(HELD).await;
-    held.len() as u64
 }
 
 /// Of the calling thread, and of those that it starts.

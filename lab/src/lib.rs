@@ -14,6 +14,7 @@
 //! | `paid` | the pace of an answer that is paid for |
 //! | `remote` | what a remote answer costs against a local one |
 //! | `hostile` | an honest job beside peers that attack |
+//! | `soak` | days of strangers who come and go |
 //! | `simulate` | ten thousand nodes in virtual time, beside five hundred real ones in one process |
 //! | `figures` | what a run found, as one line of JSON |
 //!
@@ -28,7 +29,6 @@ pub mod figures;
 pub mod answer;
 #[cfg(target_os = "linux")]
 pub mod crowd;
-#[cfg(target_os = "linux")]
 #[cfg(target_os = "linux")]
 pub mod hostile;
 #[cfg(target_os = "linux")]
@@ -47,5 +47,7 @@ pub mod relayed;
 pub mod remote;
 #[cfg(target_os = "linux")]
 pub mod simulate;
+#[cfg(target_os = "linux")]
+pub mod soak;
 #[cfg(target_os = "linux")]
 pub mod switch;

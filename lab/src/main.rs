@@ -43,6 +43,15 @@ enum What {
     },
     /// Providers behind routers alone.
     Relayed,
+    /// A node that serves and one that asks, among others that come and go.
+    Soak {
+        /// For how long.
+        #[arg(long)]
+        minutes: f64,
+        /// With as many of them as in so many hours.
+        #[arg(long)]
+        hours: f64,
+    },
     /// An honest job beside peers that attack.
     Hostile {
         /// For how long.
@@ -111,6 +120,9 @@ fn run(what: What) -> Result<Figures, LabError> {
         ),
         What::Sim { short } => lab::simulate::run(short),
         What::Relayed => lab::relayed::alone(&starter),
+        What::Soak { minutes, hours } => {
+            lab::soak::run(&starter, time(minutes), hours.clamp(0.0, MAX_MINUTES))
+        }
         What::Hostile { minutes } => lab::hostile::run(&starter, time(minutes)),
     }
 }

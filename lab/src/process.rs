@@ -21,6 +21,20 @@ pub fn cpu_time(id: u32) -> Option<Duration> {
     ticks(&text).map(|ticks| Duration::from_secs_f64(ticks / TICKS))
 }
 
+/// Whether a program runs or stands still; one that has ended and is not waited for yet does not.
+#[must_use]
+pub fn is_alive(id: u32) -> bool {
+    let state = |stat: &str| stat.rsplit_once(')')?.1.trim_start().chars().next();
+    fs::read_to_string(format!("/proc/{id}/stat"))
+        .is_ok_and(|stat| !matches!(state(&stat), None | Some('Z' | 'X')))
+}
+
+/// Files, sockets and pipes that a program has open. `None` once it has ended.
+#[must_use]
+pub fn open_files(id: u32) -> Option<usize> {
+    Some(fs::read_dir(format!("/proc/{id}/fd")).ok()?.count())
+}
+
 /// Sends a signal to a program that this one started and still waits for.
 ///
 /// # Errors
@@ -72,5 +86,17 @@ mod tests {
         );
         assert!(rss_bytes(std::process::id()).is_some_and(|bytes| bytes > 0.0));
         assert!(cpu_time(std::process::id()).is_some());
+    }
+
+    #[test]
+    fn who_has_ended_is_not_alive_before_it_is_waited_for() {
+        let own = std::process::id();
+        assert!(is_alive(own) && open_files(own).is_some_and(|files| files > 2));
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        while is_alive(child.id()) {
+            std::thread::yield_now();
+        }
+        assert!(child.wait().unwrap().success());
+        assert!(!is_alive(child.id()));
     }
 }

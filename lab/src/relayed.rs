@@ -17,7 +17,7 @@ use serde_json::Value;
 use crate::{
     answer::{Asker, Faults, Question},
     error::LabError,
-    figures::{Figures, Row},
+    figures::{Figures, Row, quantile},
     matrix, process,
     ready::Ready,
     reference::{self, Reference},
@@ -154,7 +154,7 @@ pub fn run(
             share.0 as f64 / share.1 as f64,
         ));
     }
-    faults.add(death(&mut world, references, figures)?);
+    faults.add(deaths(&mut [world], references, figures)?);
     let count = |work: &str, number: usize| Row::new(work, "count", number as f64).goal("<= 0");
     figures.push(count("relayed_tokens_wrong", faults.wrong));
     figures.push(count("relayed_tokens_missing", faults.missing));
@@ -170,17 +170,17 @@ pub fn hidden(starter: &Path, ready: &Ready) -> Result<Result<World, NotHere>, L
     world(starter, ready, &[("symmetric", Kind::Symmetric)])
 }
 
-/// A relay's death alone, in the middle of an answer of the provider behind it.
+/// The deaths of relays alone, one in each world, in the middle of an answer of the provider behind it.
 ///
 /// # Errors
 /// As [`run`].
 pub fn short(
-    world: Result<World, NotHere>,
+    worlds: Vec<Result<World, NotHere>>,
     references: &[Reference],
     figures: &mut Figures,
 ) -> Result<Faults, LabError> {
-    match world {
-        Ok(mut world) => death(&mut world, references, figures),
+    match worlds.into_iter().collect::<Result<Vec<_>, _>>() {
+        Ok(mut worlds) => deaths(&mut worlds, references, figures),
         Err(why) => {
             figures.skip(why);
             Ok(Faults::default())
@@ -392,9 +392,11 @@ fn asker(
         .map_err(LabError::system("no namespace for who asks"))
 }
 
+/// An answer: whole, with its longest pause and its tokens; or why it is not.
+type Outcome = Result<(Duration, Faults), String>;
+
 struct Asked {
-    /// Whole, with its longest pause and its tokens; or why it is not.
-    outcome: Result<(Duration, Faults), String>,
+    outcome: Outcome,
     /// Whether the provider saw the asker directly in the end; `None`: it did not see it at all.
     direct: Option<bool>,
 }
@@ -469,48 +471,54 @@ fn sees_directly(provider: &mut Provider) -> Option<bool> {
     direct
 }
 
-/// The relay that carries an answer dies in its middle; the other one lives.
-fn death(
-    world: &mut World,
+/// In each of these, the relay that carries an answer dies in its middle.
+fn deaths(
+    worlds: &mut [World],
     references: &[Reference],
     figures: &mut Figures,
 ) -> Result<Faults, LabError> {
+    let mut faults = Faults::default();
+    let (mut pauses, mut lost) = (Vec::new(), 0_usize);
+    for (world, reference) in worlds.iter_mut().zip(references.iter().cycle()) {
+        match death(world, reference)? {
+            None => figures.skip("relay death (an answer went through no relay)"),
+            Some(Ok((pause, found))) => {
+                faults.add(found);
+                pauses.push(pause.as_secs_f64());
+            }
+            Some(Err(why)) => {
+                eprintln!("relay death: {why}");
+                lost += 1;
+            }
+        }
+    }
+    let count = |work: &str, number: usize| Row::new(work, "count", number as f64);
+    figures.push(count("rescues.relay_death", pauses.len()));
+    figures.push(count("answers_lost.relay_death", lost).goal("<= 0"));
+    if let Some(p95) = quantile(&pauses, 0.95) {
+        figures.push(Row::new("rescue_p95.relay_death", "s", p95).goal("<= 3"));
+    }
+    Ok(faults)
+}
+
+/// The relay that carries an answer dies in its middle; the other one lives. `None`: it went through none.
+fn death(world: &mut World, reference: &Reference) -> Result<Option<Outcome>, LabError> {
     eprintln!("a relay dies");
     let outside = Ipv4Addr::new(198, 18, 30, 1);
     let (port, namespace) = asker(&mut world.switch, outside, Some(Kind::Symmetric))?;
     let Some(provider) = world.providers.last_mut() else {
-        return Ok(Faults::default());
+        return Ok(None);
     };
     let (switch, relays) = (&world.switch, &world.relays);
     let mut died = false;
-    let asked = ask(&namespace, provider, &references[0], |_| {
+    let asked = ask(&namespace, provider, reference, |_| {
         if let Some(relay) = carrying(switch, port, relays) {
             switch.cut(relay, true);
             died = true;
         }
     })?;
     died &= asked.direct != Some(true);
-    if !died {
-        figures.skip("relay death (the answer went through no relay)");
-    }
-    match asked.outcome {
-        Ok((pause, faults)) => {
-            if died {
-                figures.push(
-                    Row::new("rescue_p95.relay_death", "s", pause.as_secs_f64()).goal("<= 3"),
-                );
-            }
-            Ok(faults)
-        }
-        Err(why) => {
-            eprintln!("relay death: {why}");
-            // One that never began says nothing of a relay's death.
-            if died {
-                figures.push(Row::new("answers_lost.relay_death", "count", 1.0).goal("<= 0"));
-            }
-            Ok(Faults::default())
-        }
-    }
+    Ok(died.then_some(asked.outcome))
 }
 
 /// The relay that the answer goes through: there may be a circuit through each, and most bytes pass the one that is used. `None`:

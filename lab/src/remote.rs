@@ -194,6 +194,16 @@ pub(crate) enum Place<'a> {
 
 /// Asks the node that runs on this folder; its finished message.
 pub(crate) fn ask(folder: &Folder, place: Place<'_>, question: &str) -> Result<Value, LabError> {
+    ask_for(folder, place, question, TOKENS)
+}
+
+/// The same, for so many tokens.
+pub(crate) fn ask_for(
+    folder: &Folder,
+    place: Place<'_>,
+    question: &str,
+    tokens: u32,
+) -> Result<Value, LabError> {
     let mut command = folder.decentralgpt();
     command.args(["chat", "--json", "--temperature", "0", "--system", SYSTEM]);
     match place {
@@ -201,7 +211,7 @@ pub(crate) fn ask(folder: &Folder, place: Place<'_>, question: &str) -> Result<V
         Place::At(address) => command.args(["--peer", address]),
     };
     command
-        .args(["--max-out", &TOKENS.to_string()])
+        .args(["--max-out", &tokens.to_string()])
         .arg(question);
     let said = decentralgpt_tests::run(&mut command);
     let lines = said.out.lines();

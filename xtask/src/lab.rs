@@ -1,6 +1,8 @@
 //! Many real programs and their faults: starts the lab, makes a table and a file of what it found, and fails where it found the
 //! product wrong. Times never fail: they stand beside their goals.
 
+mod grid;
+
 use std::{
     borrow::Cow,
     process::{Command, Stdio},
@@ -88,6 +90,9 @@ pub(crate) fn run(house: &House, name: &str, arguments: &[&str]) -> Result<Figur
         read(&output(&mut command)?)
     })?;
     bench::report(house, name, figures.rows.iter().map(Figure::row).collect())?;
+    for table in grid::tables(&figures.rows) {
+        println!("\n{table}");
+    }
     for skipped in &figures.skipped {
         println!("   skipped: {skipped}");
     }

@@ -89,12 +89,18 @@ enum Task {
     },
     /// Load a real worker with everything at once, and check that memory stays flat and nothing is lost.
     Soak {
-        /// For how long, or with --money for how long at most [default: 60, with --money 150]
+        /// For how long, or with --money for how long at most [default: 60, with --money 150, with --network 20]
         #[arg(long)]
         minutes: Option<f64>,
         /// Instead: random histories of money, and both sides of paid answers killed at random moments; no unit is lost or doubled.
         #[arg(long)]
         money: bool,
+        /// Instead: a node that serves and one that asks, among others that come and go; to target/bench/soak-network.json.
+        #[arg(long, conflicts_with = "money")]
+        network: bool,
+        /// With --network: as many come and go as in so many hours, however long it takes.
+        #[arg(long, default_value_t = soak::HOURS, requires = "network")]
+        hours: f64,
         /// How many kills, with --money.
         #[arg(long, default_value_t = soak::KILLS, requires = "money")]
         kills: u64,
@@ -165,7 +171,14 @@ fn dispatch(house: &House, task: Task) -> Result<(), Failure> {
             money: true,
             kills,
             minutes,
+            ..
         } => soak::money(house, kills, minutes),
+        Task::Soak {
+            network: true,
+            hours,
+            minutes,
+            ..
+        } => soak::network(house, hours, minutes),
         Task::Soak { minutes, .. } => soak::soak(house, minutes),
         Task::Contracts { write } => {
             let abi = if write {

@@ -1,4 +1,4 @@
-//! A worker under mixed load for as long as is asked; and money under kills and random histories.
+//! A worker under mixed load for as long as is asked; nodes among others that come and go; and money under kills and random histories.
 
 use std::{
     path::Path,
@@ -9,12 +9,17 @@ use crate::{
     bench::sharing,
     build, fuzz,
     house::House,
+    lab,
     sh::{self, Failure, stage},
     starter,
 };
 
 /// By default.
 const MINUTES: f64 = 60.0;
+/// By default, with `--network`: a newcomer in each ten seconds or so, which two cores keep up with.
+const NETWORK_MINUTES: f64 = 20.0;
+/// By default, with `--network`: three days.
+pub(crate) const HOURS: f64 = 72.0;
 /// By default, with `--money`, and at most: a kill takes half a minute, what comes before the kills a quarter of an hour.
 const MONEY_MINUTES: f64 = 150.0;
 /// By default, with `--money`.
@@ -40,6 +45,15 @@ pub(crate) fn soak(house: &House, minutes: Option<f64>) -> Result<(), Failure> {
         command.arg(model).arg(minutes.to_string());
         sh::run(&mut command)
     })
+}
+
+/// Nodes among as many that come and go as in so many hours. Growth of memory, open files and logs is measured; a node that ends, and a
+/// question that is not answered, fail it.
+pub(crate) fn network(house: &House, hours: f64, minutes: Option<f64>) -> Result<(), Failure> {
+    let minutes = minutes.unwrap_or(NETWORK_MINUTES).to_string();
+    let hours = hours.to_string();
+    let arguments = ["soak", "--minutes", &minutes, "--hours", &hours];
+    lab::run(house, "soak-network", &arguments).map(|_| ())
 }
 
 /// Everything that tries money by chance, each time with other chances: histories of the vault and of the books, the machines of both

@@ -11,6 +11,9 @@ const DISTURB_BEFORE: u64 = 160;
 const DISTURBED: usize = 1;
 /// Whole providers that an asking program still knows when one of its own is broken: who goes on, and one more.
 const LEFT: usize = 2;
+/// Providers that each asking program knows. A provider lets eight connections in from one address, and here all come from one:
+/// this makes six to each.
+const KNOWN: usize = 5;
 
 /// A program that serves.
 #[derive(Debug, Clone, Copy)]
@@ -35,14 +38,49 @@ pub(super) struct Asking<'a> {
 }
 
 impl Asking<'_> {
-    fn is_answered_by(&self, provider: &Provider<'_>) -> bool {
+    pub(super) fn is_answered_by(&self, provider: &Provider<'_>) -> bool {
         self.progress.provider.as_deref() == Some(provider.peer)
+    }
+
+    fn was_disturbed(&self) -> bool {
+        self.progress.moves.len() >= DISTURBED || self.progress.is_moving()
     }
 
     fn is_in_the_middle(&self) -> bool {
         (DISTURB_AFTER..DISTURB_BEFORE).contains(&self.progress.tokens)
             && self.progress.finished.is_none()
     }
+}
+
+/// Whom one more asking program knows: of the providers that are whole, those that the fewest know who still ask.
+pub(super) fn acquaintances(providers: &[Provider<'_>], asking: &[Asking<'_>]) -> Vec<usize> {
+    let known = |provider: &Provider<'_>| {
+        asking
+            .iter()
+            .filter(|asking| !asking.ended && asking.known.iter().any(|it| it == provider.address))
+            .count()
+    };
+    let mut whole: Vec<usize> = (0..providers.len())
+        .filter(|number| !providers[*number].broken)
+        .collect();
+    whole.sort_by_key(|number| known(&providers[*number]));
+    whole.truncate(KNOWN);
+    whole
+}
+
+/// Answers that are, or are going to be, in their middle with a provider that is whole, and were never disturbed.
+pub(super) fn to_be_disturbed(providers: &[Provider<'_>], asking: &[Asking<'_>]) -> usize {
+    let broken = |asking: &Asking<'_>| {
+        providers
+            .iter()
+            .any(|provider| provider.broken && asking.is_answered_by(provider))
+    };
+    asking
+        .iter()
+        .filter(|asking| !asking.ended && !asking.stands && !broken(asking))
+        .filter(|asking| !asking.was_disturbed())
+        .filter(|asking| asking.progress.tokens < DISTURB_BEFORE)
+        .count()
 }
 
 /// Who stops reading: an asking program in the middle of an answer whose provider is whole. One that has to notice that its
@@ -78,7 +116,7 @@ pub(super) fn victim(
         asking
             .iter()
             .filter(|asking| asking.is_answered_by(provider) && !asking.ended)
-            .all(|asking| !asking.stands && asking.progress.moves.len() < DISTURBED)
+            .all(|asking| !asking.stands && !asking.was_disturbed())
     };
     let spared = |provider: &Provider<'_>| {
         asking
@@ -100,7 +138,7 @@ pub(super) fn victim(
 mod tests {
     use super::*;
 
-    const KNOWN: [&str; 4] = ["a", "b", "c", "d"];
+    const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
     fn providers(broken: &[&str]) -> Vec<Provider<'static>> {
         let provider = |name: &'static str| Provider {
@@ -109,7 +147,7 @@ mod tests {
             small: name != "a",
             broken: broken.contains(&name),
         };
-        KNOWN.into_iter().map(provider).collect()
+        NAMES.into_iter().map(provider).collect()
     }
 
     fn answered_by(peer: &str, tokens: u64) -> Progress {
@@ -135,7 +173,7 @@ mod tests {
     }
 
     fn known() -> Vec<String> {
-        KNOWN.map(str::to_owned).to_vec()
+        NAMES.map(str::to_owned).to_vec()
     }
 
     #[test]
@@ -185,5 +223,40 @@ mod tests {
         let late = [answered_by("a", DISTURB_BEFORE), answered_by("b", 15)];
         let late = asking(&late, &known, &[]);
         assert_eq!(victim(&providers(&[]), &late, Kind::Kill), None);
+    }
+
+    #[test]
+    fn one_more_question_knows_those_that_are_whole_and_the_fewest_know() {
+        let progress = [answered_by("a", 16), answered_by("b", 16)];
+        let few = ["a".to_owned(), "b".to_owned()];
+        let mut asking = asking(&progress, &few, &[]);
+        assert_eq!(acquaintances(&providers(&[]), &asking), [2, 3, 0, 1]);
+        assert_eq!(acquaintances(&providers(&["c"]), &asking), [3, 0, 1]);
+        asking.iter_mut().for_each(|asking| asking.ended = true);
+        assert_eq!(acquaintances(&providers(&[]), &asking), [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn what_can_still_be_disturbed_is_counted() {
+        let mut moved = answered_by("c", 16);
+        moved.moves.push(crate::answer::Move {
+            from: "d".to_owned(),
+            index: 3,
+            lost: std::time::Instant::now(),
+            gap: std::time::Duration::ZERO,
+            asked: Vec::new(),
+        });
+        let progress = [
+            answered_by("a", 0),
+            answered_by("b", 100),
+            answered_by("c", DISTURB_BEFORE),
+            moved,
+        ];
+        let known = known();
+        let all = asking(&progress, &known, &[]);
+        assert_eq!(to_be_disturbed(&providers(&[]), &all), 2);
+        assert_eq!(to_be_disturbed(&providers(&["b"]), &all), 1);
+        let stands = asking(&progress, &known, &[0, 1]);
+        assert_eq!(to_be_disturbed(&providers(&[]), &stands), 0);
     }
 }

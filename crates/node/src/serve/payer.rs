@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use protocol::voucher::Address;
+use protocol::{PeerId, voucher::Address};
 
 /// Whose job it is. A peer's id costs nothing, so it is nobody's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -11,29 +11,33 @@ pub(super) enum Payer {
     Wallet(Address),
     /// A household, which has one address of IPv4 or a /64 of IPv6. It pays nothing.
     House(IpAddr),
-    /// Whoever comes through a relay, all together: nobody can tell them apart. They pay nothing.
-    Relayed,
+    /// Whoever comes through this relay, all together: ids cost nothing, and nobody can tell households behind it apart. A relay is none
+    /// that an asker could make up, since this node chose it. `None`: what has no address at all. They pay nothing.
+    Relayed(Option<PeerId>),
 }
 
 impl Payer {
     /// Who asks from this multiaddr and pays nothing.
     pub(super) fn of(remote: &str) -> Self {
+        // In front of the circuit stands the relay, and its own address before it.
+        if let Some((relay, _)) = remote.split_once("/p2p-circuit") {
+            let relay = relay.rsplit_once("/p2p/").map(|(_, relay)| relay.parse());
+            return Payer::Relayed(relay.and_then(Result::ok));
+        }
         let mut parts = remote.trim_start_matches('/').split('/');
         let address = match (parts.next(), parts.next()) {
             (Some("ip4" | "ip6"), Some(address)) => address.parse().ok(),
             (_, _) => None,
         };
-        let relayed = parts.any(|part| part == "p2p-circuit");
-        match address {
-            Some(address) if !relayed => Payer::House(household(address)),
-            Some(_) | None => Payer::Relayed,
-        }
+        address.map_or(Payer::Relayed(None), |address| {
+            Payer::House(household(address))
+        })
     }
 
     pub(super) fn pays(&self) -> bool {
         match self {
             Payer::Wallet(_) => true,
-            Payer::House(_) | Payer::Relayed => false,
+            Payer::House(_) | Payer::Relayed(_) => false,
         }
     }
 }
@@ -75,14 +79,21 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_through_a_relay_has_no_address_of_its_own() {
-        let through = "/ip4/203.0.113.5/tcp/1/p2p/12D3KooWGzxzKZYveHXtpG6AsrUJBcWxHBFS2HsEoGTxrMLvKXtf/p2p-circuit";
-        assert_eq!(Payer::of(through), Payer::Relayed);
-        assert_eq!(
-            Payer::of("/p2p/12D3KooWGzxzKZYveHXtpG6AsrUJBcWxHBFS2HsEoGTxrMLvKXtf"),
-            Payer::Relayed
-        );
-        assert_eq!(Payer::of(""), Payer::Relayed);
-        assert!(!Payer::Relayed.pays() && Payer::Wallet(Address::ZERO).pays());
+    fn who_comes_through_a_relay_counts_with_all_who_come_through_it() {
+        let relay = |number: u8| protocol::Signer::from_seed([number; 32]).peer_id();
+        let through = |port: u16, number: u8| {
+            let relay = relay(number);
+            Payer::of(&format!(
+                "/ip4/203.0.113.5/tcp/{port}/p2p/{relay}/p2p-circuit"
+            ))
+        };
+        assert_eq!(through(1, 1), Payer::Relayed(Some(relay(1))));
+        assert_eq!(through(1, 1), through(2, 1));
+        assert_ne!(through(1, 1), through(1, 2));
+        // Without an address there is nothing to count by.
+        for remote in [&format!("/p2p/{}", relay(1)), "/p2p-circuit", ""] {
+            assert_eq!(Payer::of(remote), Payer::Relayed(None));
+        }
+        assert!(!through(1, 1).pays() && Payer::Wallet(Address::ZERO).pays());
     }
 }

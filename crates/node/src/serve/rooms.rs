@@ -322,7 +322,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::serve::{line::Kind, payer::Payer};
+    use crate::serve::payer::Payer;
 
     fn peer(byte: u8) -> PeerId {
         protocol::Signer::from_seed([byte; 32]).peer_id()
@@ -337,7 +337,6 @@ mod tests {
         Asker {
             payer: Payer::of(&format!("/ip4/203.0.113.{byte}/tcp/1")),
             peer: peer(byte),
-            kind: Kind::New,
             memory: None,
             may_wait: true,
         }

@@ -4,7 +4,7 @@ use protocol::job::provider::{Event, Room, Wanted, Welcome};
 
 use super::{
     super::{
-        line::{Asker, Full, Kind, Memory},
+        line::{Asker, Full, Memory},
         offers, quotes,
         rooms::{Place, Turn},
     },
@@ -32,14 +32,9 @@ impl Job {
 
     /// Looks for a place, and takes it or stands in line for it.
     pub(super) async fn seek(&mut self, wanted: Wanted) -> Event {
-        let kind = match wanted.goes_on {
-            true => Kind::Broken,
-            false => Kind::New,
-        };
         let asker = Asker {
             payer: self.payer,
             peer: self.peer,
-            kind,
             memory: self.memory(&wanted),
             may_wait: wanted.may_wait,
         };

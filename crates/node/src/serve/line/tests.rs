@@ -20,7 +20,6 @@ fn free(peer_number: u8, house_number: u8) -> Asker {
     Asker {
         payer: house(house_number),
         peer: peer(peer_number),
-        kind: Kind::New,
         memory: None,
         may_wait: true,
     }
@@ -104,21 +103,80 @@ fn who_pays_comes_first_and_finds_room_in_a_full_line() {
 }
 
 #[test]
-fn an_answer_that_broke_elsewhere_has_a_place_besides_and_no_other_advantage() {
+fn while_payers_keep_coming_who_does_not_pay_has_every_fifth_place() {
     let mut line = Line::default();
-    let broken = |number| Asker {
-        kind: Kind::Broken,
-        ..free(number, number)
+    let mut computing = [1, 2].map(|number| ask(&mut line, paid(number)).unwrap().0);
+    let mut waits: Vec<Ticket> = [1, 2]
+        .map(|number| ask(&mut line, free(number, number)).unwrap().0)
+        .into();
+    // Three payers wait at any time.
+    let mut next_payer = 3;
+    let mut pay = |line: &mut Line| {
+        next_payer += 1;
+        ask(line, paid(next_payer)).unwrap();
     };
-    let first = ask(&mut line, free(1, 1)).unwrap().0;
-    ask(&mut line, free(2, 2)).unwrap();
-    let waits = ask(&mut line, free(3, 3)).unwrap().0;
-    assert!(ask(&mut line, broken(4)).unwrap().1);
-    let other = ask(&mut line, broken(5)).unwrap();
-    assert!(!other.1);
-    assert_eq!(line.order(), [waits, other.0]);
-    line.leave(first);
-    assert_eq!(line.seat(), [waits]);
+    for _ in 0..3 {
+        pay(&mut line);
+    }
+    let mut places = String::new();
+    for turn in 0..10 {
+        line.leave(computing[turn % 2]);
+        let seated = line.seat();
+        assert_eq!(seated.len(), 1);
+        computing[turn % 2] = seated[0];
+        if waits.first() == seated.first() {
+            waits.remove(0);
+            places.push('f');
+        } else {
+            places.push('p');
+            pay(&mut line);
+        }
+    }
+    assert_eq!(places, "ppppfppppf");
+    assert!(waits.is_empty());
+}
+
+#[test]
+fn payers_leave_room_in_line_to_who_does_not_pay() {
+    let mut line = Line::default();
+    for number in 1..=2 + (WAITING - FREE_WAITING) as u8 {
+        ask(&mut line, paid(number)).unwrap();
+    }
+    assert!(
+        line.join(paid(99)).is_err(),
+        "what is left is not a payer's"
+    );
+    let free: Vec<Ticket> = (1..=FREE_WAITING as u8)
+        .map(|number| ask(&mut line, free(number, number)).unwrap().0)
+        .collect();
+    assert!(line.join(paid(99)).is_err(), "nobody is sent away for it");
+    // The place that each is told is the one that it has.
+    let order = line.order();
+    assert_eq!((order[4], order[7]), (free[0], free[1]));
+}
+
+#[test]
+fn behind_a_relay_are_many_and_they_come_before_nobody_for_it() {
+    let relay = Payer::Relayed(Some(peer(200)));
+    let through = |number| Asker {
+        payer: relay,
+        ..free(number, 0)
+    };
+    let mut line = Line::default();
+    let computes = [1, 2].map(|number| ask(&mut line, through(number)).unwrap().0);
+    let second = ask(&mut line, through(1)).unwrap().0;
+    let waits: Vec<Ticket> = (3..=2 + PER_RELAY as u8 - 1)
+        .map(|number| ask(&mut line, through(number)).unwrap().0)
+        .collect();
+    assert!(line.join(through(99)).is_err(), "the rest is for others");
+    let other = ask(&mut line, free(50, 1)).unwrap().0;
+    // However many ids it has: a household that has nothing comes first, and of those behind the relay whoever has nothing.
+    let mut order = vec![other];
+    order.extend(&waits);
+    order.push(second);
+    assert_eq!(line.order(), order);
+    line.leave(computes[0]);
+    assert_eq!(line.seat(), [other]);
 }
 
 #[test]
@@ -149,22 +207,16 @@ fn any_asker() -> impl Strategy<Value = Asker> {
     let payer = prop_oneof![
         (1u8..5).prop_map(house),
         (1u8..4).prop_map(|number| Payer::Wallet(Address::repeat_byte(number))),
-        Just(Payer::Relayed),
+        (1u8..3).prop_map(|number| Payer::Relayed(Some(peer(number)))),
     ];
     let memory =
         prop::option::of((1u64..MEMORY + 20).prop_map(|needs| Memory { needs, of: MEMORY }));
-    (payer, 1u8..9, any::<bool>(), memory, any::<bool>()).prop_map(
-        |(payer, number, broken, memory, may_wait)| Asker {
-            payer,
-            peer: peer(number),
-            kind: match broken {
-                true => Kind::Broken,
-                false => Kind::New,
-            },
-            memory,
-            may_wait,
-        },
-    )
+    (payer, 1u8..9, memory, any::<bool>()).prop_map(|(payer, number, memory, may_wait)| Asker {
+        payer,
+        peer: peer(number),
+        memory,
+        may_wait,
+    })
 }
 
 fn any_steps() -> impl Strategy<Value = Vec<Step>> {
@@ -176,81 +228,105 @@ fn any_steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 fn held(line: &Line) -> u64 {
-    let memory = line
-        .seated
-        .values()
-        .filter_map(|seated| seated.asker.memory);
+    let memory = line.seated.values().filter_map(|seated| seated.memory);
     memory.map(|memory| memory.needs).sum()
 }
 
 /// What is true of a line at any time.
 fn is_bounded(line: &Line) {
-    let seated: Vec<&Seated> = line.seated.values().collect();
-    let slots = seated.iter().filter(|seated| seated.place == Place::Slot);
-    assert!(slots.count() <= SLOTS && seated.len() <= SLOTS + RESCUES);
-    assert!(line.waiting.len() <= WAITING);
-    let mine = |asker: &Asker, of: &Asker| asker.payer == of.payer;
-    for of in line
-        .waiting
-        .values()
-        .chain(seated.iter().map(|seated| &seated.asker))
-    {
-        let slots = seated.iter().filter(|seated| seated.place == Place::Slot);
-        assert!(slots.filter(|seated| mine(&seated.asker, of)).count() <= PER_PAYER);
-        let waiting = line.waiting.values();
-        assert!(waiting.clone().filter(|other| mine(other, of)).count() <= PER_PAYER);
+    assert!(line.seated.len() <= SLOTS && line.waiting.len() <= WAITING);
+    let paid = count(&line.waiting, |asker| asker.payer.pays());
+    assert!(paid <= WAITING - FREE_WAITING);
+    for of in line.waiting.values().chain(line.seated.values()) {
+        let mine = |asker: &Asker| asker.payer == of.payer;
+        assert!(count(&line.seated, mine) <= PER_PAYER);
+        let most = match of.payer {
+            Payer::Relayed(_) => PER_RELAY,
+            Payer::House(_) | Payer::Wallet(_) => PER_PAYER,
+        };
+        assert!(count(&line.waiting, mine) <= most);
         if !of.payer.pays() {
             let same = |asker: &Asker| asker.peer == of.peer && !asker.payer.pays();
-            assert!(seated.iter().filter(|seated| same(&seated.asker)).count() <= PER_FREE_PEER);
-            assert!(waiting.filter(|other| same(other)).count() <= PER_FREE_PEER);
+            assert!(count(&line.seated, same) <= PER_FREE_PEER);
+            assert!(count(&line.waiting, same) <= PER_FREE_PEER);
         }
     }
 }
 
 /// Nobody waits for a place that is free, unless who comes before it does not fit.
 fn is_busy(line: &Line) {
-    let first = line.order().into_iter().find_map(|ticket| {
-        let asker = line.waiting[&ticket];
-        line.place(&asker).map(|_| asker)
-    });
-    if let Some(asker) = first {
-        let memory = asker.memory.expect("a place is left free");
-        assert!(
-            held(line) + memory.needs > memory.of,
-            "a place is left free"
-        );
-    }
+    let waiting = line.waiting.values();
+    let able: Vec<&Asker> = waiting.filter(|asker| line.has_place(asker)).collect();
+    let is_too_large = |asker: &&Asker| {
+        let memory = asker.memory.map_or(0, |memory| memory.needs);
+        held(line) + memory > MEMORY
+    };
+    assert!(
+        able.is_empty() || able.iter().any(is_too_large),
+        "a place is left free"
+    );
 }
 
 /// Whoever got a place passed nobody who may have had it and has the better right.
 fn is_fair(before: &Line, seated: Ticket) {
     let asker = before.waiting[&seated];
     for (&ticket, other) in &before.waiting {
-        if ticket == seated || before.place(other).is_none() {
+        if ticket == seated
+            || !before.has_place(other)
+            || asker.payer.pays() != other.payer.pays()
+            || ticket != front_of(before, &other.payer)
+        {
             continue;
         }
-        assert!(
-            asker.payer.pays() || !other.payer.pays(),
-            "a payer is passed by"
-        );
-        if asker.payer.pays() != other.payer.pays() {
-            continue;
-        }
-        let has = |payer: &Payer| {
-            let seated = before.seated.values();
-            seated.filter(|seated| seated.asker.payer == *payer).count()
-        };
-        let is_first = |ticket: Ticket, payer: &Payer| {
-            let mut earlier = before.waiting.iter().filter(|(other, _)| **other < ticket);
-            earlier.all(|(_, other)| other.payer != *payer)
-        };
         // Who has less, or as little and came before, is not passed.
+        let has = |payer: &Payer| count(&before.seated, |seated| seated.payer == *payer);
         let (mine, theirs) = (has(&asker.payer), has(&other.payer));
-        if is_first(ticket, &other.payer) {
-            assert!(
-                mine < theirs || (mine == theirs && seated < ticket),
-                "it is passed by"
-            );
+        assert!(
+            mine < theirs || (mine == theirs && seated < ticket),
+            "it is passed by"
+        );
+    }
+}
+
+/// Whose turn it is among those behind one payer: who has least, and of these who came first.
+fn front_of(line: &Line, payer: &Payer) -> Ticket {
+    let waiting = line.waiting.iter();
+    let mine = waiting.filter(|(_, asker)| asker.payer == *payer);
+    let has = |(&ticket, asker): (&Ticket, &Asker)| {
+        let of_peer = |other: &Asker| other.payer == *payer && other.peer == asker.peer;
+        let earlier = line.waiting.range(..ticket);
+        let earlier = earlier.filter(|(_, other)| of_peer(other)).count();
+        (count(&line.seated, of_peer) + earlier, ticket)
+    };
+    mine.map(has).min().unwrap().1
+}
+
+/// How many payers passed somebody who does not pay and might have had the place, since the last such one had one.
+#[derive(Default)]
+struct Passing(usize);
+
+impl Passing {
+    fn seated(&mut self, before: &Line, seated: Ticket) {
+        let mut waiting = before.waiting.values();
+        let passed = waiting.any(|other| !other.payer.pays() && before.has_place(other));
+        match (before.waiting[&seated].payer.pays(), passed) {
+            (true, true) => self.0 += 1,
+            (true, false) => {}
+            (false, _) => self.0 = 0,
+        }
+        assert!(self.0 <= PAID_BEFORE_FREE, "who does not pay is forgotten");
+        // Nor the other way round: one that is not paid for goes first once, and when its turn has come.
+        let mut waiting = before.waiting.values();
+        if !before.waiting[&seated].payer.pays()
+            && waiting.any(|other| other.payer.pays() && before.has_place(other))
+        {
+            assert_eq!(before.paid_before, PAID_BEFORE_FREE, "a payer is passed by");
+        }
+    }
+
+    fn look(&mut self, line: &Line) {
+        if !line.free_waits() {
+            self.0 = 0;
         }
     }
 }
@@ -260,6 +336,7 @@ proptest! {
     fn whatever_comes_and_goes_the_line_is_fair_and_nobody_is_forgotten(steps in any_steps()) {
         let mut line = Line::default();
         let mut here: Vec<Ticket> = Vec::new();
+        let mut passing = Passing::default();
         for step in steps {
             match step {
                 Step::Ask(asker) => {
@@ -279,15 +356,14 @@ proptest! {
                 }
                 Step::Leave(_) => {}
             }
-            loop {
-                let before = Line { seated: line.seated.clone(), waiting: line.waiting.clone(), next: line.next };
-                let Some((next, ..)) = line.next_seated() else { break };
+            passing.look(&line);
+            let mut before = line.clone();
+            while let Some(next) = line.seat_next() {
                 is_fair(&before, next);
-                // One at a time, as they come.
-                let (asker, place) = (line.waiting.remove(&next).unwrap(), before.place(&before.waiting[&next]).unwrap());
-                line.seated.insert(next, Seated { asker, place });
+                passing.seated(&before, next);
+                passing.look(&line);
+                before = line.clone();
             }
-            prop_assert_eq!(line.seat(), Vec::<Ticket>::new());
             is_bounded(&line);
             is_busy(&line);
         }

@@ -199,6 +199,12 @@ pub(crate) fn checks(checks: &[Check]) -> Vec<String> {
         };
         lines.push(format!("{sign:<5} {}: {}", check.name, check.detail));
         lines.extend(check.fix.iter().map(|fix| format!("      next: {fix}")));
+        lines.extend(
+            check
+                .command
+                .iter()
+                .map(|command| format!("      by:   {command}")),
+        );
     }
     lines
 }

@@ -242,7 +242,9 @@ async fn a_clock_that_was_once_ahead_is_forgotten_when_a_person_says_so() {
     let wrong = clock().await;
     assert_eq!(wrong.state, CheckState::Fail);
     assert_eq!(wrong.act, Some(CheckAct::ForgetClock));
-    assert!(wrong.fix.unwrap().contains("doctor --forget-clock"));
+    assert!(wrong.command.unwrap().contains("doctor --forget-clock"));
+    // What the window says names its own button, and no command.
+    assert!(!wrong.fix.unwrap().contains("decentralgpt"));
     node.forget_clock().await.unwrap();
     let right = clock().await;
     assert_eq!((right.state, right.act), (CheckState::Pass, None));

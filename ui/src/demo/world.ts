@@ -279,7 +279,7 @@ export const CLOCK_AHEAD: Check = {
   name: "Clock",
   state: "fail",
   detail: "This computer's clock is 1440 minutes behind what it once was.",
-  fix: "Set the clock: signed offers and jobs carry times, and are refused when they are wrong. Where it is right now, and was once ahead: `decentralgpt doctor --forget-clock`.",
+  fix: "Set the clock: signed offers and jobs carry times, and are refused when they are wrong. Where it is right now, and was once ahead, say so.",
   act: "forget_clock",
 };
 export const CLOCK_RIGHT: Check = { name: "Clock", state: "pass", detail: "The clock has not gone back.", fix: null, act: null };

@@ -133,7 +133,7 @@ fn while_payers_keep_coming_who_does_not_pay_has_every_fifth_place() {
         }
     }
     assert_eq!(places, "ppppfppppf");
-    assert_eq!(waits, []);
+    assert!(waits.is_empty());
 }
 
 #[test]

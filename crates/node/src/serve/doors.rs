@@ -114,10 +114,7 @@ mod tests {
         assert!(own.iter().all(Option::is_some));
         drop(own);
         drop(held);
-        assert!(
-            doors.enter(house(1)).is_some(),
-            "who has said it makes room"
-        );
+        assert!(doors.enter(peer(1), house).is_some(), "there is room again");
         drop(neighbour);
         assert!(doors.0.lock().unwrap().is_empty(), "and nothing is left");
     }

@@ -161,6 +161,7 @@ pub const ATTACKS: &[(&str, Attack)] = &[
     ("money that is none", |a| {
         Box::pin(a.ask_and_say(Frame::Pay(Pay {
             voucher: Bytes::from_static(&[7; 300]),
+            adds: Bytes::new(),
         })))
     }),
     ("streams by the thousand", |a| {

@@ -188,7 +188,7 @@ async fn offers_of_others_are_passed_on_and_do_not_outlive_their_withdrawal() {
         (provider.id(), relay.id())
     );
     // The offer's address is enough to find its provider by id.
-    let stranger = network::peer_id_of([99; 32]).unwrap();
+    let stranger = protocol::Signer::from_seed([99; 32]).peer_id();
     let asked = vec![stranger, relay.id(), provider.id()];
     assert_eq!(
         client.network.within_reach(asked).await,

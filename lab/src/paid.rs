@@ -8,10 +8,7 @@ use decentralgpt_tests::{
     Folder, SYSTEM, Serving,
     money::{UNIT, World, amount},
 };
-use node::{
-    AnswerEvent, ChatPatch, Place as ChatPlace,
-    control::{Client, ControlError},
-};
+use node::{AnswerEvent, ChatPatch, ErrorView, Place as ChatPlace, control::Client};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
@@ -114,11 +111,11 @@ impl Typist {
         let runtime = Runtime::new().map_err(LabError::system("no runtime"))?;
         let attached = runtime.block_on(Client::attach(folder.path()));
         let client = attached
-            .map_err(wrong)?
+            .map_err(|error| LabError::Wrong(error.to_string()))?
             .ok_or_else(|| LabError::Wrong("a node does not run".to_owned()))?;
         let peer = runtime.block_on(client.peers_connect(address));
         Ok(Self {
-            peer: peer.map_err(wrong)?.id,
+            peer: peer.map_err(refused)?.id,
             runtime,
             client,
         })
@@ -128,11 +125,11 @@ impl Typist {
     fn ask(&self, question: &str) -> Result<Value, LabError> {
         self.runtime
             .block_on(self.type_and_send(question))
-            .map_err(wrong)?
+            .map_err(refused)?
             .ok_or_else(|| LabError::Wrong("a question was not answered".to_owned()))
     }
 
-    async fn type_and_send(&self, question: &str) -> Result<Option<Value>, ControlError> {
+    async fn type_and_send(&self, question: &str) -> Result<Option<Value>, ErrorView> {
         let client = &self.client;
         let chat = client.chat_create(false).await?;
         let mut sampling = chat.sampling.clone();
@@ -160,8 +157,8 @@ impl Typist {
     }
 }
 
-fn wrong(error: ControlError) -> LabError {
-    LabError::Wrong(error.to_string())
+fn refused(error: ErrorView) -> LabError {
+    LabError::Wrong(error.message)
 }
 
 fn listening(address: Ipv4Addr, settings: &str) -> Folder {

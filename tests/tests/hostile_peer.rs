@@ -8,7 +8,7 @@ use decentralgpt_tests::{
     Folder, QUESTION, SYSTEM, Said, Serving,
     attacks::{ATTACKS, Attacker},
     run, starter,
-    wire::{self, Liar, Lie, Text},
+    wire::{Liar, Lie, Text},
 };
 
 const LIES: &[Lie] = &[

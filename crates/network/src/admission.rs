@@ -725,7 +725,7 @@ mod tests {
             limits.made.push_back((peer, id));
             made.push((peer, id));
         }
-        assert_eq!(limits.closing, made[1..=ROOM_OUT]);
+        assert_eq!(limits.closing, &made[1..=ROOM_OUT]);
         for (peer, _) in &made {
             limits.value(*peer);
         }

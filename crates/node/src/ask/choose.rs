@@ -66,19 +66,19 @@ pub(super) struct Chosen {
     pub(super) first_token_ms: BTreeMap<PeerId, f64>,
     /// Peers worth a connection beforehand, in case the first fails; not all of them are needed.
     pub(super) spares: Vec<PeerId>,
-    /// Who has heard the chat.
-    pub(super) heard: Heard,
+    /// What of the input is told, and to whom.
+    pub(super) told: Told,
 }
 
 /// The prefixes of an input, and the one peer that may be told of them: it wrote the chat's last answer, and has read what they
 /// are hashes of. Nobody else is to learn what was said before.
 #[derive(Debug, Default)]
-pub(super) struct Heard {
+pub(super) struct Told {
     peer: Option<PeerId>,
     hashes: Vec<[u8; 32]>,
 }
 
-impl Heard {
+impl Told {
     fn new(peer: Option<PeerId>, input: &[u32]) -> Self {
         let hashes = match peer {
             Some(_) => quote::prefix_hashes(input),
@@ -88,7 +88,7 @@ impl Heard {
     }
 
     /// What this peer is told.
-    pub(super) fn told_to(&self, peer: &PeerId) -> Vec<[u8; 32]> {
+    pub(super) fn to(&self, peer: &PeerId) -> Vec<[u8; 32]> {
         match self.peer == Some(*peer) {
             true => self.hashes.clone(),
             false => Vec::new(),
@@ -156,7 +156,7 @@ impl Inner {
             chosen,
             input,
         } = question;
-        let heard = Heard::new(want.sticky.map(|(peer, _)| peer), input);
+        let told = Told::new(want.sticky.map(|(peer, _)| peer), input);
         let known: Vec<Known> = {
             let status = session.network.status();
             let status = status.borrow();
@@ -189,7 +189,7 @@ impl Inner {
         // would cost a round trip.
         let quotes = match (chosen.map(|known| known.peer).or(warm), list.taken.len()) {
             (Some(_), _) | (None, 0 | 1) => None,
-            (None, _) => Some(self.quotes(session, &list, &draw, &want, &heard).await?),
+            (None, _) => Some(self.quotes(session, &list, &draw, &want, &told).await?),
         };
         let order = match &quotes {
             Some(quotes) => list.settle(&draw, &quotes.by_peer),
@@ -251,7 +251,7 @@ impl Inner {
             spares: spares.map(|candidate| candidate.peer).collect(),
             candidates,
             first_token_ms,
-            heard,
+            told,
         })
     }
 
@@ -314,7 +314,7 @@ impl Inner {
         list: &Shortlist,
         draw: &Draw,
         want: &Want,
-        heard: &Heard,
+        told: &Told,
     ) -> Result<Quotes, NodeError> {
         let mut asked = FuturesUnordered::new();
         for peer in &draw.quoted {
@@ -323,7 +323,7 @@ impl Inner {
                 model: want.model,
                 n_in: want.n_in,
                 max_out: want.max_out,
-                prefix_hashes: heard.told_to(peer),
+                prefix_hashes: told.to(peer),
             };
             asked.push(async move { (*peer, self.quote(session, peer, &request).await) });
         }

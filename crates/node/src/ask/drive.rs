@@ -296,13 +296,13 @@ impl<'a> Drive<'a> {
             model: self.work.model.digest,
             n_in: u32::try_from(self.input.len()).unwrap_or(u32::MAX),
             max_out: self.work.max_out,
-            prefix_hashes: self.work.chosen.heard.told_to(peer),
+            prefix_hashes: self.work.chosen.told.to(peer),
         })
     }
 
     /// The quote of a peer: one that it gave while the person typed, or one to ask for.
     fn quoting(&self, peer: &PeerId) -> Quoting {
-        let told = self.work.chosen.heard.told_to(peer);
+        let told = self.work.chosen.told.to(peer);
         let whose = (peer, &self.work.model.digest);
         let held = &self.session.held;
         match held.take(whose, (&self.input, &told), Instant::now()) {

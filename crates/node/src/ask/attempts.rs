@@ -361,6 +361,9 @@ async fn quote(
     peer: &PeerId,
     request: &QuoteRequest,
 ) -> Result<Quote, NodeError> {
-    inner.reach(session, peer).await?;
+    // Whoever is connected is asked at once.
+    if !session.is_connected(peer) || inner.book().is_blocked(peer) {
+        inner.reach(session, peer).await?;
+    }
     Ok(session.network.quote(peer, request).await?)
 }

@@ -70,7 +70,9 @@ impl Inner {
         let inner = Arc::clone(self);
         self.tasks.spawn(async move {
             let made = async {
-                inner.reach(&session, &peer).await?;
+                if !reached {
+                    inner.reach(&session, &peer).await?;
+                }
                 inner.ask_ahead(&session, (peer, &wanted), chat, size).await
             };
             tokio::select! {

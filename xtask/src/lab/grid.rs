@@ -180,10 +180,10 @@ mod tests {
             lines,
             [
                 "the longest pause of an answer in seconds",
-                "                   undisturbed  cut_2s",
-                "                          open    cone",
-                "20 ms, 0 % lost            0.2     2.2",
-                "300 ms, 5 % lost          lost       -",
+                "                  undisturbed  cut_2s",
+                "                         open    cone",
+                "20 ms, 0 % lost           0.2     2.2",
+                "300 ms, 5 % lost         lost       -",
             ]
         );
     }

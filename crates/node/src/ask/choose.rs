@@ -498,7 +498,7 @@ mod tests {
         // The multiaddr /ip4/198.51.100.7/tcp/4001: a code and four bytes, a code and two.
         let offered = bytes::Bytes::from_static(&[4, 198, 51, 100, 7, 6, 0x0f, 0xa1]);
         let near = Some(Group::V4([198, 51, 100]));
-        assert_eq!(group_of(None, &[offered.clone()]), near);
+        assert_eq!(group_of(None, std::slice::from_ref(&offered)), near);
         let seen = group_of(Some("/ip4/203.0.113.9/tcp/1"), &[offered]);
         assert_eq!(seen, Some(Group::V4([203, 0, 113])), "seen, not said");
         assert_eq!(group_of(None, &[]), None);

@@ -37,7 +37,7 @@ impl House {
     fn of(peer: PeerId, remote: &str) -> Self {
         match Payer::of(remote) {
             Payer::House(ip) if Group::of(ip).is_none() => Self::Near(peer),
-            far => Self::Far(far),
+            far @ (Payer::Wallet(_) | Payer::House(_) | Payer::Relayed(_)) => Self::Far(far),
         }
     }
 }

@@ -14,10 +14,10 @@ pub(crate) struct Refused(Mutex<BTreeMap<RefuseCode, u64>>);
 impl Refused {
     /// Counts a frame that says no.
     pub(super) fn note(&self, frame: &Frame) {
-        match frame {
-            Frame::Refuse(refuse) => self.count(refuse.code()),
-            Frame::Error(error) => self.count(error.code()),
-            _ => {}
+        if let Frame::Refuse(refuse) = frame {
+            self.count(refuse.code());
+        } else if let Frame::Error(error) = frame {
+            self.count(error.code());
         }
     }
 

@@ -29,6 +29,9 @@ const CROWD_TOKENS: u32 = 600;
 /// After so many of them nothing of the first is left, or nothing is ever given up.
 const CROWD: u32 = 24;
 
+/// From one look to the next: no peer is asked for more than ten quotes in ten seconds.
+const AGAIN: Duration = Duration::from_millis(1_500);
+
 /// A client on the wire, with its own name.
 struct Asker {
     network: Network,
@@ -80,7 +83,7 @@ impl Asker {
                 return cached;
             }
             assert!(began.elapsed() < HANG, "nothing is found");
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            tokio::time::sleep(AGAIN).await;
         }
     }
 }
@@ -199,8 +202,10 @@ fn the_next_turn_of_a_chat_costs_less_by_what_is_cached() {
     });
 
     // Both books say the same, and the chain pays it.
-    let balance = asker.folder().json(&["wallet", "balance"]);
-    assert_eq!(amount(&balance["spentToday"]), paid);
+    wait("the asker's book says so", || {
+        let balance = asker.folder().json(&["wallet", "balance"]);
+        amount(&balance["spentToday"]) == paid
+    });
     let mut earned = 0;
     wait("all of it is paid out", || {
         earned = earned_in_full(provider.folder());

@@ -220,6 +220,12 @@ impl<'a> Drive<'a> {
                     return self.end(outcome);
                 }
             }
+            // Before anything more is heard: what the provider said must not be lost, or its receipt does not come.
+            if (self.output_broken || self.loops) && !cancelled {
+                cancelled = true;
+                actions = client.step(Event::Cancel, clock::now());
+                continue;
+            }
             let stop = self.stop;
             let deadline = client.deadline();
             let event = tokio::select! {
@@ -247,11 +253,6 @@ impl<'a> Drive<'a> {
                 },
                 () = sleep_until(deadline) => Event::Tick,
             };
-            if (self.output_broken || self.loops) && !cancelled {
-                cancelled = true;
-                actions = client.step(Event::Cancel, clock::now());
-                continue;
-            }
             actions = client.step(event, clock::now());
         }
     }

@@ -9,7 +9,7 @@ use decentralgpt_tests::{
     money::{HANG, UNIT, World, amount, earned_in_full, serve, wait},
     starter, wire,
 };
-use network::Network;
+use network::{Network, NetworkError};
 use node::{AnswerEvent, ChatPatch, ChatView, Message, Place, Receipt, control::Client};
 use protocol::{
     ModelDigest, PeerId,
@@ -30,7 +30,7 @@ const CROWD_TOKENS: u32 = 600;
 const CROWD: u32 = 24;
 
 /// From one look to the next: no peer is asked for more than ten quotes in ten seconds.
-const AGAIN: Duration = Duration::from_millis(1_500);
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// A client on the wire, with its own name.
 struct Asker {
@@ -66,8 +66,13 @@ impl Asker {
             max_out: MAX_OUT,
             prefix_hashes: hashes,
         };
-        let quote = self.network.quote(&self.peer, &request).await.unwrap();
-        quote.cached_prefix_tokens
+        loop {
+            match self.network.quote(&self.peer, &request).await {
+                Ok(quote) => return quote.cached_prefix_tokens,
+                Err(NetworkError::Busy { .. }) => tokio::time::sleep(AGAIN).await,
+                Err(error) => panic!("no quote: {error}"),
+            }
+        }
     }
 
     async fn cached(&self, input: &[u32]) -> u32 {

@@ -8,10 +8,10 @@
 //!   a place nor room in line is told so at once.
 //! - **Memory.** The first in line gets its place when what it may come to hold fits beside those that compute. What is behind it
 //!   waits as well, or a long job would never have its turn.
-//! - **No word of an asker's** gives it a better place: what it says of its job, that it broke elsewhere or that somebody waits for it,
-//!   nobody here can check.
+//! - **Answers that broke elsewhere** have [`RESCUES`] places besides: half of one is before somebody's eyes. Nobody here can check who
+//!   says so, and so it is worth little: to a payer that has no place yet, one job more beside the others.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::PeerId;
 
@@ -19,6 +19,10 @@ use super::payer::Payer;
 
 /// Jobs of others that compute at once. They share the engine's steps: with more, nobody gets an answer at reading pace.
 pub(super) const SLOTS: usize = 2;
+
+/// Places beside the [`SLOTS`] for answers that broke elsewhere. Who says so of a new one gets a place when the others are taken, and
+/// slows down nobody by more than that one.
+const RESCUES: usize = 1;
 
 /// Jobs that wait at most: the last one's turn comes after four times what one takes, and nobody waits longer for an answer.
 pub(super) const WAITING: usize = 4 * SLOTS;
@@ -50,6 +54,8 @@ pub(super) struct Asker {
     pub(super) peer: PeerId,
     /// `None`: not known before its model is loaded.
     pub(super) memory: Option<Memory>,
+    /// A part of the answer is there already, so it says.
+    pub(super) goes_on: bool,
     /// It can wait for more than a moment.
     pub(super) may_wait: bool,
 }
@@ -75,6 +81,8 @@ pub(super) struct Full {
 pub(super) struct Line {
     seated: BTreeMap<Ticket, Asker>,
     waiting: BTreeMap<Ticket, Asker>,
+    /// Of the seated, those beside the [`SLOTS`].
+    rescues: BTreeSet<Ticket>,
     /// Paid jobs that got a place while one waits that is not paid for, since the last such one did; counted up to
     /// [`PAID_BEFORE_FREE`].
     paid_before: usize,
@@ -144,6 +152,7 @@ impl Line {
     /// A job is over, or waits no longer.
     pub(super) fn leave(&mut self, ticket: Ticket) {
         self.seated.remove(&ticket);
+        self.rescues.remove(&ticket);
         self.waiting.remove(&ticket);
         if !self.free_waits() {
             self.paid_before = 0;
@@ -158,6 +167,9 @@ impl Line {
     fn seat_next(&mut self) -> Option<Ticket> {
         let (ticket, asker) = self.next_seated()?;
         self.waiting.remove(&ticket);
+        if !self.has_slot() {
+            self.rescues.insert(ticket);
+        }
         self.seated.insert(ticket, asker);
         self.paid_before = match asker.payer.pays() && self.free_waits() {
             true => PAID_BEFORE_FREE.min(self.paid_before + 1),
@@ -232,9 +244,14 @@ impl Line {
     fn has_place(&self, asker: &Asker) -> bool {
         let of_payer = count(&self.seated, |seated| seated.payer == asker.payer);
         let of_peer = count(&self.seated, |seated| seated.peer == asker.peer);
-        self.seated.len() < SLOTS
+        let rescued = asker.goes_on && of_payer == 0 && self.rescues.len() < RESCUES;
+        (self.has_slot() || rescued)
             && of_payer < PER_PAYER
             && (asker.payer.pays() || of_peer < PER_FREE_PEER)
+    }
+
+    fn has_slot(&self) -> bool {
+        self.seated.len() - self.rescues.len() < SLOTS
     }
 
     fn fits(&self, asker: &Asker) -> bool {

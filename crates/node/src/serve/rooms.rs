@@ -338,6 +338,7 @@ mod tests {
             payer: Payer::of(&format!("/ip4/203.0.113.{byte}/tcp/1")),
             peer: peer(byte),
             memory: None,
+            goes_on: false,
             may_wait: true,
         }
     }

@@ -36,6 +36,7 @@ impl Job {
             payer: self.payer,
             peer: self.peer,
             memory: self.memory(&wanted),
+            goes_on: wanted.goes_on,
             may_wait: wanted.may_wait,
         };
         self.wanted = Some(wanted);

@@ -21,6 +21,7 @@ fn free(peer_number: u8, house_number: u8) -> Asker {
         payer: house(house_number),
         peer: peer(peer_number),
         memory: None,
+        goes_on: false,
         may_wait: true,
     }
 }
@@ -41,6 +42,31 @@ fn ask(line: &mut Line, asker: Asker) -> Result<(Ticket, bool), Full> {
         "it passes somebody"
     );
     Ok((joined.ticket, !seated.is_empty()))
+}
+
+#[test]
+fn an_answer_that_broke_elsewhere_has_a_place_besides() {
+    let broken = |asker| Asker {
+        goes_on: true,
+        ..asker
+    };
+    let mut line = Line::default();
+    let computes = [1, 2].map(|number| ask(&mut line, paid(number)).unwrap().0);
+    let waits = ask(&mut line, paid(3)).unwrap().0;
+    let (again, is_seated) = ask(&mut line, broken(paid(1))).unwrap();
+    assert!(!is_seated, "who has a place gets none besides");
+    let (rescued, is_seated) = ask(&mut line, broken(free(9, 9))).unwrap();
+    assert!(is_seated);
+    let (_, is_seated) = ask(&mut line, broken(free(8, 8))).unwrap();
+    assert!(!is_seated, "one at a time");
+    line.leave(computes[0]);
+    assert_eq!(
+        line.seat(),
+        [waits],
+        "the others' places are in the line's order"
+    );
+    line.leave(rescued);
+    assert_eq!(line.seat(), [again]);
 }
 
 #[test]
@@ -211,12 +237,15 @@ fn any_asker() -> impl Strategy<Value = Asker> {
     ];
     let memory =
         prop::option::of((1u64..MEMORY + 20).prop_map(|needs| Memory { needs, of: MEMORY }));
-    (payer, 1u8..9, memory, any::<bool>()).prop_map(|(payer, number, memory, may_wait)| Asker {
-        payer,
-        peer: peer(number),
-        memory,
-        may_wait,
-    })
+    (payer, 1u8..9, memory, any::<(bool, bool)>()).prop_map(
+        |(payer, number, memory, (goes_on, may_wait))| Asker {
+            payer,
+            peer: peer(number),
+            memory,
+            goes_on,
+            may_wait,
+        },
+    )
 }
 
 fn any_steps() -> impl Strategy<Value = Vec<Step>> {
@@ -234,7 +263,10 @@ fn held(line: &Line) -> u64 {
 
 /// What is true of a line at any time.
 fn is_bounded(line: &Line) {
-    assert!(line.seated.len() <= SLOTS && line.waiting.len() <= WAITING);
+    assert!(line.seated.len() <= SLOTS + RESCUES && line.waiting.len() <= WAITING);
+    assert!(line.rescues.len() <= RESCUES && line.seated.len() - line.rescues.len() <= SLOTS);
+    let besides = line.rescues.iter().map(|ticket| &line.seated[ticket]);
+    assert!(besides.into_iter().all(|asker| asker.goes_on));
     let paid = count(&line.waiting, |asker| asker.payer.pays());
     assert!(paid <= WAITING - FREE_WAITING);
     for of in line.waiting.values().chain(line.seated.values()) {

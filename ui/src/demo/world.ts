@@ -302,7 +302,7 @@ export const CHECKS: Check[] = [
 export const CLOCK_AHEAD: Check = {
   name: "Clock",
   state: "fail",
-  detail: "This computer's clock is 1440 minutes behind what it once was.",
+  detail: "This computer's clock is 24 hours behind what it once was.",
   fix: "Set the clock: signed offers and jobs carry times, and are refused when they are wrong. Where it is right now, and was once ahead, say so.",
   act: "forget_clock",
 };

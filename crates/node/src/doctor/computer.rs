@@ -6,7 +6,7 @@ use super::{CLOCK_BACK_MS, Check, CheckAct, CheckState, bytes};
 use crate::{
     clock,
     data::{self, AtomicWrite},
-    error::sentence,
+    error::{sentence, span},
     node::Inner,
 };
 
@@ -122,8 +122,8 @@ pub(super) async fn clock(inner: &Inner) -> Check {
             let behind = highest.saturating_sub(clock::unix_ms());
             if behind > CLOCK_BACK_MS {
                 let detail = format!(
-                    "This computer's clock is {} minutes behind what it once was.",
-                    behind / 60_000
+                    "This computer's clock is {} behind what it once was.",
+                    span(behind)
                 );
                 let fix = "Set the clock: signed offers and jobs carry times, and are refused when they are wrong. Where it is right now, \
                            and was once ahead, say so.";

@@ -234,11 +234,13 @@ impl Admission {
 
     /// A peer works for us, or did. Remembered for a few hundred of them.
     pub(crate) fn value(&mut self, peer: PeerId) {
-        if self.valued.len() >= ESTABLISHED_IN
-            && let Some(other) = self.valued.iter().next().copied()
-        {
-            // Which one goes is the hasher's choice.
-            self.valued.remove(&other);
+        if self.valued.len() >= ESTABLISHED_IN {
+            // Which one goes is the hasher's choice; one that is connected only where all are.
+            let mut valued = self.valued.iter();
+            let gone = valued.clone().find(|peer| !self.peers.contains_key(peer));
+            if let Some(other) = gone.or_else(|| valued.next()).copied() {
+                self.valued.remove(&other);
+            }
         }
         self.valued.insert(peer);
     }

@@ -449,7 +449,7 @@ pub(crate) enum Word {
 struct Known {
     address: Multiaddr,
     word: Word,
-    /// Dials that came to nothing, of an address at which the peer was never reached.
+    /// Dials that came to nothing since the peer was reached there.
     failures: u32,
 }
 
@@ -472,6 +472,10 @@ impl AddressBook {
             let address = address::without_peer(&address);
             let before = known.iter().position(|one| one.address == address);
             let before = before.map(|at| known.remove(at));
+            let failures = match (&before, word) {
+                (Some(before), Word::Own | Word::Others) => before.failures,
+                (None, _) | (Some(_), Word::Reached) => 0,
+            };
             let word = before.as_ref().map_or(word, |before| before.word.max(word));
             // Behind all that are no better: the newest of its kind.
             let at = known.partition_point(|one| one.word <= word);
@@ -480,11 +484,13 @@ impl AddressBook {
                 Known {
                     address,
                     word,
-                    failures: before.map_or(0, |before| before.failures),
+                    failures,
                 },
             );
             if known.len() > ADDRESSES {
-                known.remove(0);
+                // What it says of itself now is worth more than the oldest place where it was once.
+                let is_news = at == 0 && word == Word::Own;
+                known.remove(usize::from(is_news));
             }
         }
         if known.is_empty() {
@@ -500,14 +506,20 @@ impl AddressBook {
             .unwrap_or_default()
     }
 
-    /// Nobody answered there. An address at which the peer was never reached is forgotten when that was so often enough: it may be
-    /// a victim's, whom we are to knock at.
+    /// Nobody answered there. When that was so often enough, an address at which the peer was once reached is worth no more than
+    /// what others say, and any other is forgotten: it may be a victim's, whom we are to knock at.
     pub(crate) fn failed(&mut self, peer: &libp2p::PeerId, address: &Multiaddr) {
         let address = address::without_peer(address);
         self.retain(peer, |one| {
-            one.failures += u32::from(one.address == address && one.word != Word::Reached);
+            one.failures += u32::from(one.address == address);
+            if one.failures >= FAILURES && one.word == Word::Reached {
+                (one.word, one.failures) = (Word::Others, 0);
+            }
             one.failures < FAILURES
         });
+        if let Some(known) = self.0.get_mut(peer) {
+            known.sort_by_key(|one| one.word);
+        }
     }
 
     /// Somebody else answered there.
@@ -588,6 +600,32 @@ mod tests {
             [home],
             "it was there once, and may be again"
         );
+    }
+
+    #[test]
+    fn where_a_peer_was_once_gives_way_to_what_it_says_now() {
+        let mut book = AddressBook::default();
+        let peer = libp2p::PeerId::random();
+        let at =
+            |port: usize| -> Multiaddr { format!("/ip4/192.0.2.1/tcp/{port}").parse().unwrap() };
+        for port in 1..=ADDRESSES {
+            book.add(peer, [at(port)], Word::Reached);
+        }
+        book.add(peer, [at(100)], Word::Others);
+        assert!(
+            !book.of(&peer).contains(&at(100)),
+            "others' word moves nothing"
+        );
+        book.add(peer, [at(101)], Word::Own);
+        assert!(book.of(&peer).contains(&at(101)));
+        assert!(!book.of(&peer).contains(&at(1)), "the oldest place goes");
+        // Where nobody answers any more comes last, and is first again when somebody does.
+        for _ in 0..FAILURES {
+            book.failed(&peer, &at(8));
+        }
+        assert_eq!(book.of(&peer).last(), Some(&at(8)));
+        book.add(peer, [at(8)], Word::Reached);
+        assert_eq!(book.of(&peer).first(), Some(&at(8)));
     }
 
     #[test]

@@ -336,7 +336,10 @@ impl Loop {
             self.addresses.drop_address(&peer, address);
             self.swarm.behaviour_mut().kad.remove(&peer);
         }
-        if let (Some(peer), DialError::Transport(attempts)) = (peer, error) {
+        // Where nobody is connected, it says as much of this computer's network as of the address.
+        if let (Some(peer), DialError::Transport(attempts)) = (peer, error)
+            && !self.peers.is_empty()
+        {
             for (address, _) in attempts {
                 self.addresses.failed(&peer, address);
             }

@@ -159,7 +159,11 @@ impl Loop {
             .peers
             .get(&peer)
             .is_some_and(|connected| connected.speaks(protocol::offer::PROTOCOL));
-        if !speaks || self.requests.offers.len() >= REQUESTS {
+        if !speaks {
+            return;
+        }
+        if self.requests.offers.len() >= REQUESTS {
+            self.requests.later.insert(peer);
             return;
         }
         if self
@@ -402,10 +406,8 @@ impl Loop {
 
     /// Whether peers are being told that our offers changed.
     pub(super) fn tells_changes(&self) -> bool {
-        self.requests
-            .offers
-            .values()
-            .any(|(asked, _)| *asked == Asked::Changed)
+        let mut asked = self.requests.offers.values();
+        !self.requests.untold.is_empty() || asked.any(|(asked, _)| *asked == Asked::Changed)
     }
 
     fn pull_failed(&mut self, peer: PeerId, asked: Asked) {

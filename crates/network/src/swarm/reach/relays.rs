@@ -65,8 +65,11 @@ impl Loop {
                 self.swarm.behaviour_mut().admission.value(relay_peer_id);
                 self.reach_changed();
             }
-            relay::client::Event::OutboundCircuitEstablished { .. }
-            | relay::client::Event::InboundCircuitEstablished { .. } => {}
+            // What it carries ends with the connection to it.
+            relay::client::Event::OutboundCircuitEstablished { relay_peer_id, .. } => {
+                self.swarm.behaviour_mut().admission.value(relay_peer_id);
+            }
+            relay::client::Event::InboundCircuitEstablished { .. } => {}
         }
     }
 

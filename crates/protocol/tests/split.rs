@@ -107,6 +107,21 @@ fn a_job_that_is_over_takes_nothing() {
     assert_eq!((split.paid(&job(1)), split.paid(&job(2))), (0, 60));
 }
 
+#[test]
+fn what_a_job_used_is_not_paid_to_another_one_again() {
+    let mut split = Split::default();
+    split.open(job(1), 100, shows(200, 100));
+    split.uses(&job(1), 100);
+    // While it lives, and when it is over: a lower total for a new job takes nothing out of what was used.
+    split.open(job(2), 200, shows(199, 99));
+    assert_eq!(split.paid(&job(2)), 0);
+    split.close(&job(1));
+    split.open(job(3), 200, shows(198, 98));
+    assert_eq!(split.paid(&job(3)), 0);
+    split.take(&job(3), 230);
+    assert_eq!(split.paid(&job(3)), 30, "what the line rises pays");
+}
+
 /// One raise that a payer made: for which job, by how much (a voucher that raises nothing is sent behind a first frame alone), and how many of the raises before it on other streams it overtakes.
 fn raises() -> impl Strategy<Value = Vec<(u8, u128, usize)>> {
     prop::collection::vec((0u8..3, 1u128..100, 0usize..4), 1..150)
@@ -154,6 +169,47 @@ proptest! {
         }
         for number in 0..3 {
             prop_assert_eq!(split.paid(&job(number)), meant.get(&number).copied().unwrap_or(0));
+        }
+    }
+
+    /// Whatever a hostile payer sends, on whatever stream, and however much each job uses of what it is paid: all that was used is never
+    /// more than what the line rose.
+    #[test]
+    fn nothing_is_used_twice(
+        steps in prop::collection::vec((0u8..5, 0u8..4, 0u128..500, 0u128..600), 0..200)
+    ) {
+        let mut split = Split::default();
+        let (mut floor, mut highest) = (0, 0);
+        let mut used: BTreeMap<u8, u128> = BTreeMap::new();
+        let mut gone = 0;
+        for (what, number, total, adds) in steps {
+            let lives = used.contains_key(&number);
+            match what {
+                0 => {
+                    if split.is_idle() {
+                        (floor, gone) = (highest, 0);
+                    }
+                    split.open(job(number), highest, shows(total, adds));
+                    used.entry(number).or_default();
+                    highest = highest.max(total);
+                }
+                1 => {
+                    split.close(&job(number));
+                    gone += used.remove(&number).unwrap_or(0);
+                }
+                2 if lives => {
+                    split.take(&job(number), total);
+                    highest = highest.max(total);
+                }
+                3 | 4 if lives => {
+                    let so_far = used.entry(number).or_default();
+                    *so_far = (*so_far).max(split.paid(&job(number)).min(adds));
+                    split.uses(&job(number), *so_far);
+                }
+                _ => {}
+            }
+            let all = gone + used.values().sum::<u128>();
+            prop_assert!(all <= highest - floor, "{all} of {}", highest - floor);
         }
     }
 

@@ -50,6 +50,8 @@ pub(crate) struct Till {
     payee: Address,
     costs: Costs,
     state: Mutex<State>,
+    /// One job is admitted after the other: from what the line stood at before its voucher to the split that knows of both.
+    admits: tokio::sync::Mutex<()>,
 }
 
 /// A job as its voucher's row names it.
@@ -127,6 +129,7 @@ impl Till {
             payee,
             costs,
             state: Mutex::default(),
+            admits: tokio::sync::Mutex::default(),
         })
     }
 
@@ -191,8 +194,11 @@ impl Till {
             model_digest: job.model_digest,
             chat: None,
         };
+        let _one = self.admits.lock().await;
         let before = self.ledger.line(line).await.map_err(failed)?.cumulative;
         self.write(line, &named, voucher, Totals::default()).await?;
+        let debt = self.debt(line).await?;
+        // From here on nothing is waited for: whoever gives up on this leaves no job behind that nobody ends.
         {
             let cumulative = voucher.cumulative;
             let opening = Opening { cumulative, adds };
@@ -213,15 +219,8 @@ impl Till {
                 },
             );
         }
-        let standing = match self.stands(&job.job, facts).await {
-            Ok(standing) => standing,
-            Err(declined) => {
-                self.left(&job.job);
-                return Err(declined);
-            }
-        };
         Ok((
-            standing,
+            self.stood(&job.job, facts, debt)?,
             last.map(|held| super::convert::voucher_bytes(&held)),
         ))
     }
@@ -275,31 +274,20 @@ impl Till {
         self.stands(job, facts).await
     }
 
-    /// How many tokens of a job no voucher covers now. The other jobs of its payer are told.
-    pub(crate) fn unvouchered(&self, job: &JobId, tokens: u32) {
+    /// What was computed for a job comes to `used`, and no voucher covers so many tokens of it now. The other jobs of its payer are told.
+    pub(crate) fn computed(&self, job: &JobId, used: u128, unvouchered: u32) {
         let mut state = self.state();
         let Some(this) = state.jobs.get_mut(job) else {
             return;
         };
-        if this.unvouchered == tokens {
-            return;
+        let is_new = this.unvouchered != unvouchered;
+        this.unvouchered = unvouchered;
+        let line = this.line;
+        if let Some(line) = state.lines.get_mut(&line) {
+            line.split.uses(job, used);
         }
-        this.unvouchered = tokens;
-        let payer = this.line.payer;
-        let sum = state.unvouchered_of(payer);
-        for (other, of) in &state.jobs {
-            if of.line.payer == payer && other != job {
-                of.standing.send_if_modified(|standing| {
-                    let elsewhere = sum.saturating_sub(of.unvouchered);
-                    match standing {
-                        Some(standing) if standing.elsewhere != elsewhere => {
-                            standing.elsewhere = elsewhere;
-                            true
-                        }
-                        Some(_) | None => false,
-                    }
-                });
-            }
+        if is_new {
+            state.tell_others(job, &line);
         }
     }
 
@@ -442,11 +430,23 @@ impl Till {
     /// Where a job stands, and tells those who watch it.
     async fn stands(&self, job: &JobId, signer: SignerFacts) -> Result<Standing, Declined> {
         let (line, _) = self.job(job)?;
-        let debt = self
-            .ledger
-            .debt(line.payee, line.payer)
-            .await
-            .map_err(failed)?;
+        let debt = self.debt(line).await?;
+        self.stood(job, signer, debt)
+    }
+
+    async fn debt(&self, line: LineKey) -> Result<ledger::Debt, Declined> {
+        let debt = self.ledger.debt(line.payee, line.payer).await;
+        debt.map_err(failed)
+    }
+
+    /// The same, of what is known already.
+    fn stood(
+        &self,
+        job: &JobId,
+        signer: SignerFacts,
+        debt: ledger::Debt,
+    ) -> Result<Standing, Declined> {
+        let (line, _) = self.job(job)?;
         let state = self.state();
         let (Some(this), Some(of)) = (state.jobs.get(job), state.lines.get(&line)) else {
             return Err(refused("the job is over"));
@@ -464,6 +464,7 @@ impl Till {
             costs: self.costs,
         };
         this.standing.send_replace(Some(standing));
+        state.tell_others(job, &line);
         Ok(standing)
     }
 
@@ -495,6 +496,31 @@ impl State {
         let idle = |line: &Line| line.admitting == 0 && line.split.is_idle();
         if self.lines.get(line).is_some_and(idle) {
             self.lines.remove(line);
+        }
+    }
+
+    /// Tells the other jobs of a payer what one of them changed for them: what is computed elsewhere, and on its line, whose the total is.
+    fn tell_others(&self, job: &JobId, line: &LineKey) {
+        let sum = self.unvouchered_of(line.payer);
+        for (other, of) in &self.jobs {
+            if of.line.payer != line.payer || other == job {
+                continue;
+            }
+            let elsewhere = sum.saturating_sub(of.unvouchered);
+            let paid = self.lines.get(&of.line).map(|line| line.split.paid(other));
+            of.standing.send_if_modified(|standing| {
+                let Some(standing) = standing else {
+                    return false;
+                };
+                let now = Standing {
+                    elsewhere,
+                    paid: paid.unwrap_or(standing.paid),
+                    ..*standing
+                };
+                let is_new = *standing != now;
+                *standing = now;
+                is_new
+            });
         }
     }
 

@@ -18,7 +18,7 @@ use crate::{
     node::Inner,
 };
 
-/// Vouchers that wait for the disk. Where more come, the highest says it all, and the stream is not read on until there is room.
+/// Vouchers that wait for the disk. Where more come, the stream is not read on until there is room.
 const WAITING: usize = 4;
 
 /// A job that is paid for.
@@ -77,7 +77,7 @@ impl Charge {
 
     /// Takes a further voucher. What comes of it is [news](news_of).
     pub(super) async fn hold(&self, voucher: Voucher<Checked>, totals: Totals) {
-        // The task lives as long as this; it hears of nothing more once it said why.
+        // The task lives as long as this.
         let _ = self.vouchers.send((voucher, totals)).await;
     }
 
@@ -93,10 +93,10 @@ impl Charge {
         till.hold_reservation(job, reservation).await
     }
 
-    /// Tells the payer's other jobs how many tokens of this one no voucher covers.
-    pub(super) fn unvouchered(&self, tokens: u32) {
+    /// What was computed comes to `used`, and no voucher covers so many tokens of it: the payer's other jobs are told.
+    pub(super) fn computed(&self, used: u128, unvouchered: u32) {
         let AtTill { till, job } = &*self.at_till;
-        till.unvouchered(job, tokens);
+        till.computed(job, used, unvouchered);
     }
 
     async fn news(&mut self) -> Event {
@@ -112,22 +112,18 @@ impl Charge {
     }
 }
 
-/// Writes vouchers down, one after another, until the job is over. Of those that wait the last is the highest.
+/// Writes vouchers down, one after another, until the job is over: each says whose its raise is, so none is left out for a higher one,
+/// and none because one before it did not count.
 async fn write_down(
     at_till: Arc<AtTill>,
     mut waiting: mpsc::Receiver<(Voucher<Checked>, Totals)>,
     declines: mpsc::Sender<Declined>,
 ) {
-    while let Some(mut last) = waiting.recv().await {
-        while let Ok(next) = waiting.try_recv() {
-            last = next;
-        }
-        let (voucher, totals) = last;
+    while let Some((voucher, totals)) = waiting.recv().await {
         let AtTill { till, job } = &*at_till;
         if let Err(declined) = till.hold(job, &voucher, totals).await {
-            // A job that is over does not hear of it.
-            let _ = declines.send(declined).await;
-            return;
+            // The job hears of the first; one that is over of none.
+            let _ = declines.try_send(declined);
         }
     }
 }

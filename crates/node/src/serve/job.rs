@@ -218,7 +218,7 @@ impl Job {
                 }
             }
             if let Some(charge) = &self.charge {
-                charge.unvouchered(self.provider.unvouchered());
+                charge.computed(self.provider.used(), self.provider.unvouchered());
             }
             if let Some(next) = follow_ups.pop_front() {
                 event = next;

@@ -4,6 +4,8 @@
 //! its own raises, so a voucher's owner is known by the stream it came on, and what it raised by where the one before it ended.
 //! Streams are not ordered among each other: a voucher that comes late ends inside a raise that seemed to be another job's, and
 //! takes its part out of it.
+//!
+//! What a job has used is used: a payer that signs lower totals for one new job after another is served no more than its line rose.
 
 use std::collections::VecDeque;
 
@@ -29,15 +31,38 @@ pub struct Opening {
     pub adds: u128,
 }
 
+/// A job of the line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Live {
+    job: JobId,
+    /// What raises below the floor paid it.
+    settled: u128,
+    /// The most that it was paid at any time.
+    most: u128,
+    /// What was computed for it comes to so much.
+    due: u128,
+}
+
+impl Live {
+    /// What it used of what it was paid. What it owes beyond that is no part of the line's total.
+    fn used(&self) -> u128 {
+        self.due.min(self.most)
+    }
+}
+
 /// The parts of one line's total.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Split {
+    /// The total at which the first of the jobs began that were there without a break.
+    began: u128,
+    /// What of the total beyond that jobs used that are over.
+    gone: u128,
     /// Where the oldest open raise begins.
     floor: u128,
     /// By their ends, all above `floor`, no two alike.
     raises: VecDeque<Raise>,
-    /// What raises below `floor` paid each live job, in the order in which they began.
-    live: Vec<(JobId, u128)>,
+    /// In the order in which they began.
+    live: Vec<Live>,
 }
 
 impl Split {
@@ -48,9 +73,15 @@ impl Split {
             // Whatever was owed or overpaid before is over.
             self.floor = self.highest().max(before);
             self.raises.clear();
+            (self.began, self.gone) = (self.floor, 0);
         }
-        if !self.live.iter().any(|(live, _)| *live == job) {
-            self.live.push((job, 0));
+        if self.of(&job).is_none() {
+            self.live.push(Live {
+                job,
+                settled: 0,
+                most: 0,
+                due: 0,
+            });
         }
         let Opening { cumulative, adds } = opening;
         self.raise(None, cumulative.saturating_sub(adds));
@@ -61,9 +92,22 @@ impl Split {
 
     /// Takes a voucher that came on a job's stream.
     pub fn take(&mut self, job: &JobId, cumulative: u128) {
-        if self.live.iter().any(|(live, _)| live == job) {
+        if self.of(job).is_some() {
             self.raise(Some(*job), cumulative);
         }
+    }
+
+    /// What was computed for a job comes to so many base units by now.
+    pub fn uses(&mut self, job: &JobId, due: u128) {
+        let paid = self.paid(job);
+        if let Some(live) = self.live.iter_mut().find(|live| live.job == *job) {
+            live.due = live.due.max(due);
+            live.most = live.most.max(paid);
+        }
+    }
+
+    fn of(&self, job: &JobId) -> Option<&Live> {
+        self.live.iter().find(|live| live.job == *job)
     }
 
     fn raise(&mut self, job: Option<JobId>, upto: u128) {
@@ -73,28 +117,37 @@ impl Split {
         let at = self.raises.partition_point(|raise| raise.upto < upto);
         if let Some(known) = self.raises.get_mut(at).filter(|raise| raise.upto == upto) {
             known.job = known.job.or(job);
-            return;
+        } else {
+            self.raises.insert(at, Raise { upto, job });
+            if self.raises.len() > OPEN_RAISES {
+                self.settle_oldest();
+            }
         }
-        self.raises.insert(at, Raise { upto, job });
-        if self.raises.len() > OPEN_RAISES {
-            self.settle_oldest();
+        let Some(job) = job else { return };
+        let paid = self.paid(&job);
+        if let Some(live) = self.live.iter_mut().find(|live| live.job == job) {
+            live.most = live.most.max(paid);
         }
     }
 
     /// Ends a job.
     pub fn close(&mut self, job: &JobId) {
-        self.live.retain(|(live, _)| live != job);
+        self.gone += self.of(job).map_or(0, Live::used);
+        self.live.retain(|live| live.job != *job);
     }
 
     /// Base units of the line's total that were paid for this job.
     pub fn paid(&self, job: &JobId) -> u128 {
-        let settled = self
-            .live
-            .iter()
-            .find(|(live, _)| live == job)
-            .map_or(0, |(_, settled)| *settled);
+        let others = self.live.iter().filter(|live| live.job != *job);
+        let used = others.map(Live::used).fold(self.gone, u128::saturating_add);
+        let left = (self.highest() - self.began).saturating_sub(used);
+        self.part(job).min(left)
+    }
+
+    /// The part of the total that is this job's by its vouchers.
+    fn part(&self, job: &JobId) -> u128 {
         let mut from = self.floor;
-        let mut paid = settled;
+        let mut paid = self.of(job).map_or(0, |live| live.settled);
         for raise in &self.raises {
             if raise.job == Some(*job) {
                 // Parts of one total, which fits.
@@ -119,8 +172,8 @@ impl Split {
         if let Some(raise) = self.raises.pop_front() {
             let part = raise.upto - self.floor;
             let mut live = self.live.iter_mut();
-            if let Some((_, settled)) = live.find(|(job, _)| Some(*job) == raise.job) {
-                *settled += part;
+            if let Some(live) = live.find(|live| Some(live.job) == raise.job) {
+                live.settled += part;
             }
             self.floor = raise.upto;
         }

@@ -196,6 +196,19 @@ impl Provider {
         }
     }
 
+    /// Base units that what was computed for this job comes to, vouchered or not; 0 before and after.
+    pub fn used(&self) -> u128 {
+        match &self.state {
+            State::Recording { run, .. } | State::Running(run) => run.used(),
+            State::Waiting { .. }
+            | State::Unvouched { .. }
+            | State::Admitting { .. }
+            | State::Seeking(_)
+            | State::Signing { .. }
+            | State::Ended { .. } => 0,
+        }
+    }
+
     /// Output tokens of this job that were computed and that no voucher covers: they count against the window of the payer's
     /// other jobs.
     pub fn unvouchered(&self) -> u32 {

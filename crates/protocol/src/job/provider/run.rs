@@ -472,6 +472,14 @@ impl Run {
         self.terms.totals(self.read, self.sent)
     }
 
+    /// What was computed comes to so much; 0 where nothing is paid for.
+    pub(super) fn used(&self) -> u128 {
+        match &self.charge {
+            Some(_) => self.terms.due(self.read, self.written()),
+            None => 0,
+        }
+    }
+
     /// Prices are bounded by their 16 bytes and tokens by the context, so a sum past 128 bits is a price nobody can
     /// pay: it is then stated as the largest there is, which no client signs.
     fn due(&self) -> u128 {

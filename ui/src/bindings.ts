@@ -610,7 +610,7 @@ export type Money = {
 	price: string | null,
 	/**  The least that is asked where the median is taken. */
 	floor: string | null,
-	/**  What a token in the cache costs, in percent of one that is read; null is a tenth. */
+	/**  What a token in the cache costs, in percent of one that is read; null: a tenth, or what the median asks. */
 	cached: number | null,
 	/**  The most that may be spent in a day. */
 	daily: string | null,

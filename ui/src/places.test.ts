@@ -388,7 +388,7 @@ describe("the node's place", () => {
 
   it("takes the part that the cache costs, and no figure that is none", async () => {
     const main = await open("node", "paid");
-    expect(text(main)).toContain(t.modes.readingPart(null));
+    expect(text(main)).toContain(t.modes.readingPart(false, null));
     button(t.modes.change, main).click();
     const shown = await dialog();
     await fill(shown, t.modes.priceCached, "101");
@@ -397,7 +397,7 @@ describe("the node's place", () => {
     await fill(shown, t.modes.priceCached, "25");
     button(t.wallet.save, shown).click();
     await vi.waitFor(() => expect(settings.money?.cached).toBe(25));
-    await vi.waitFor(() => expect(text(main)).toContain(t.modes.readingPart(25)));
+    await vi.waitFor(() => expect(text(main)).toContain(t.modes.readingPart(false, 25)));
   });
 
   it("takes a price for one model, and gives it up again", async () => {

@@ -56,7 +56,7 @@ pub(crate) struct Money {
     pub price: Option<String>,
     /// The least that is asked where the median is taken.
     pub floor: Option<String>,
-    /// What a token in the cache costs, in percent of one that is read; null is a tenth.
+    /// What a token in the cache costs, in percent of one that is read; null: a tenth, or what the median asks.
     pub cached: Option<u32>,
     /// The most that may be spent in a day.
     pub daily: Option<String>,

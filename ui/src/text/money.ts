@@ -331,8 +331,11 @@ export const modes = {
   pricesFree: "In this mode you ask nothing.",
   ownPrice: "Your figure",
   medianPrice: "The median of what other computers ask for the same model. Where none asks, you ask nothing.",
-  readingPart: (cached: number | null) =>
-    `A token read costs a fifth of a token written; one that is still in the cache ${cached === null ? "a tenth" : `${cached} %`} of that.`,
+  readingPart: (own: boolean, cached: number | null) => {
+    const read = own ? "A token read costs a fifth of a token written" : "What a token read costs is as in the offer in the middle";
+    const part = cached === null ? (own ? "a tenth of that" : "as there") : own ? `${cached} % of that` : `${cached} % of reading`;
+    return `${read}; one that is still in the cache ${part}.`;
+  },
   written: "per million tokens written",
   othersAsk: "Others ask now",
   othersNone: "No offer of another computer is seen now.",

@@ -167,10 +167,13 @@ impl Line {
     fn seat_next(&mut self) -> Option<Ticket> {
         let (ticket, asker) = self.next_seated()?;
         self.waiting.remove(&ticket);
-        if !self.has_slot() {
-            self.rescues.insert(ticket);
-        }
+        let is_rescue = !self.has_slot();
         self.seated.insert(ticket, asker);
+        if is_rescue {
+            // It takes nobody's turn, and so it is nobody's turn.
+            self.rescues.insert(ticket);
+            return Some(ticket);
+        }
         self.paid_before = match asker.payer.pays() && self.free_waits() {
             true => PAID_BEFORE_FREE.min(self.paid_before + 1),
             false => 0,

@@ -339,6 +339,9 @@ struct Passing(usize);
 
 impl Passing {
     fn seated(&mut self, before: &Line, seated: Ticket) {
+        if !before.has_slot() {
+            return;
+        }
         let mut waiting = before.waiting.values();
         let passed = waiting.any(|other| !other.payer.pays() && before.has_place(other));
         match (before.waiting[&seated].payer.pays(), passed) {

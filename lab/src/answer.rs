@@ -146,15 +146,9 @@ pub struct Asker {
 }
 
 impl Asker {
-    /// Starts it in a folder without weights, so that every token is a peer's.
+    /// Starts it in a folder, which has no weights, so that every token is a peer's.
     #[must_use]
-    pub fn start(question: &Question<'_>) -> Self {
-        Self::start_in(Folder::new(), question)
-    }
-
-    /// The same, in a folder that was prepared.
-    #[must_use]
-    pub fn start_in(folder: Folder, question: &Question<'_>) -> Self {
+    pub fn start(folder: Folder, question: &Question<'_>) -> Self {
         let mut command = folder.decentralgpt();
         command.args(["chat", "--json", "--temperature", "0", "--system", SYSTEM]);
         for peer in question.peers {

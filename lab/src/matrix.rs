@@ -372,7 +372,7 @@ fn row(
                     prompt,
                     tokens: TOKENS,
                 };
-                Asker::start_in(folder, &question)
+                Asker::start(folder, &question)
             })
             .map_err(LabError::system("a program does not ask in its namespace"))?;
         running.push((machine, asker, reference, Disturbance::default()));

@@ -425,7 +425,7 @@ fn ask(
                 prompt,
                 tokens,
             };
-            Asker::start_in(folder, &question)
+            Asker::start(folder, &question)
         })
         .map_err(LabError::system("a program does not ask in its namespace"))?;
     let begun = Instant::now();

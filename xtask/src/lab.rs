@@ -5,6 +5,7 @@ mod grid;
 
 use std::{
     borrow::Cow,
+    path::Path,
     process::{Command, Stdio},
 };
 
@@ -83,9 +84,19 @@ pub(crate) fn lab(house: &House, what: Option<&Lab>, minutes: f64) -> Result<Fig
 pub(crate) fn run(house: &House, name: &str, arguments: &[&str]) -> Result<Figures, Failure> {
     // All programs, as every other command builds them: of a part of them, dependencies would be compiled anew.
     programs::prepare(house)?;
+    run_built(house, name, &house.program("decentralgpt-lab"), arguments)
+}
+
+/// The same with programs that are built already: this lab, and those beside it.
+pub(crate) fn run_built(
+    house: &House,
+    name: &str,
+    lab: &Path,
+    arguments: &[&str],
+) -> Result<Figures, Failure> {
     let model = house.models().join(starter::FILE);
     let figures = stage(name, || {
-        let mut command = Command::new(house.program("decentralgpt-lab"));
+        let mut command = Command::new(lab);
         command.args(arguments).env("DECENTRALGPT_STARTER", &model);
         read(&output(&mut command)?)
     })?;

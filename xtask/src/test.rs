@@ -192,6 +192,9 @@ pub(crate) fn test(house: &House, quick: bool, names: &[String]) -> Result<(), F
             }
         })
         .collect();
+    if chosen.iter().all(|stage| stage.name != "system") {
+        system::packages(system::Need::Build)?;
+    }
     let start = Instant::now();
     let mut rows: Vec<(&Stage, Outcome, Duration)> = Vec::new();
     let mut failure: Option<(&str, Failure)> = None;

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use decentralgpt_tests::{Serving, disk};
+use decentralgpt_tests::{Folder, Serving, disk};
 
 use super::{
     ASKING, TOKENS,
@@ -238,9 +238,12 @@ impl<'a> Crowd<'a> {
             prompt: reference.question,
             tokens: TOKENS,
         };
-        let asker = Asker::start(&question);
+        // Strangers, each with an address: those of one household have two places together, and nothing besides for a broken answer.
+        let folder = Folder::new();
+        let address = format!("/ip4/127.2.{}.1/udp/0/quic-v1", self.asks.len() + 1);
+        folder.set(&[&address], "");
         self.asks.push(Ask {
-            asker,
+            asker: Asker::start(folder, &question),
             known,
             reference,
         });

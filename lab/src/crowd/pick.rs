@@ -11,8 +11,7 @@ const DISTURB_BEFORE: u64 = 160;
 const DISTURBED: usize = 1;
 /// Whole providers that an asking program still knows when one of its own is broken: who goes on, and one more.
 const LEFT: usize = 2;
-/// Providers that each asking program knows. A provider lets eight connections in from one address, and here all come from one:
-/// this makes six to each.
+/// Providers that each asking program knows at its start, as one that is new here does.
 const KNOWN: usize = 5;
 
 /// A program that serves.

@@ -1,7 +1,7 @@
 //! What a remote answer costs against a local one.
 //!
 //! Both are asked of running nodes through their control sockets, by the same command, by turns: the one that has the weights
-//! answers itself, the other one asks it. So both are warm, and what differs is the network. Four parts: over loopback, for the pace and
+//! answers itself, the other one asks it. So both are warm, and know how fast they are; what differs is the network. Four parts: over loopback, for the pace and
 //! the processor's time; over the switch with a round trip of 100 ms, for the first token and the bytes; then nothing, for what
 //! nodes send that are merely connected; and over the switch again, paid for (`paid`).
 
@@ -38,7 +38,7 @@ const HOUR: f64 = 3600.0;
 /// [`LabError`] when a program does not start or does not answer.
 pub fn run(starter: &Path, rounds: usize, idle: Duration) -> Result<Figures, LabError> {
     let mut figures = Figures::default();
-    let ready = Ready::of(starter)?;
+    let ready = Ready::warm(starter)?;
     loopback(starter, &ready, rounds, &mut figures)?;
     let mut switch = Switch::new().map_err(LabError::system("no thread for the switch"))?;
     let free = over_the_switch(&mut switch, starter, &ready, rounds, idle, &mut figures);

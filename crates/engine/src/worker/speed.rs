@@ -7,7 +7,8 @@ use crate::cache::{Asker, PagePool, SequenceState};
 use crate::decoder::{Decoder, Span, Step, Wanted};
 use crate::scheduler::STEP_TOKENS;
 
-/// Measures over a model's own pages. Everything may be given up between two layers, and then yields `None`.
+/// Measures over a model's own pages. Everything may be given up between two layers of many rows, and between two tokens, and then
+/// yields `None`.
 pub(super) struct Speed<'a> {
     pub(super) decoder: &'a Decoder,
     pub(super) pool: &'a mut PagePool,
@@ -120,6 +121,10 @@ impl Speed<'_> {
         let spans = states.iter_mut().map(|state| Span { state, ids, wanted });
         let mut spans: Vec<Span<'_>> = spans.collect();
         let go_on = self.go_on;
+        // A step of one row is not interrupted, and many of them are a long time.
+        if !go_on() {
+            return Ok(None);
+        }
         Ok(
             match self.decoder.step(self.pool, &mut spans, &|| !go_on())? {
                 Step::Computed(_) => Some(()),
@@ -134,5 +139,62 @@ impl Speed<'_> {
         (0..count)
             .map(|at| ((at * 7919 + 13) % vocabulary) as u32)
             .collect()
+    }
+}
+
+#[cfg(test)]
+#[path = "../../tests/tiny/mod.rs"]
+mod tiny;
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::cell::Cell;
+
+    use super::{tiny, *};
+    use crate::worker::{loaded::Loaded, texts::TextModels, weights::Planned};
+
+    #[test]
+    fn whoever_comes_while_it_measures_waits_for_a_token_at_most() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("model.gguf");
+        let model = tiny::Model {
+            architecture: "qwen2",
+            layers: 2,
+            hidden: 64,
+            heads: 4,
+            kv_heads: 2,
+            feed_forward: 96,
+            tied: false,
+            kind: tiny::Kind::Q4_1,
+        };
+        tiny::Tiny::model(model, tiny::bpe()).write(&file);
+        let (text, opened) = TextModels::default().with_file(&file).unwrap();
+        let plan = Planned::of(&opened).unwrap();
+        let mut model = Loaded::open(1, &file, &plan, None, u64::MAX, text, &mut |_| true)
+            .unwrap()
+            .unwrap();
+        let (decoder, pool) = model.decoding().unwrap();
+        let asked = Cell::new(0);
+        let comes = Cell::new(u32::MAX);
+        let go_on = || {
+            asked.set(asked.get() + 1);
+            asked.get() < comes.get()
+        };
+        let mut speed = Speed {
+            decoder,
+            pool,
+            go_on: &go_on,
+        };
+        let all = speed.decode(1, 0, 40, Duration::MAX).unwrap();
+        assert!(
+            all.is_some() && asked.get() == 40,
+            "it asks before every token"
+        );
+        asked.set(0);
+        comes.set(3);
+        assert_eq!(speed.decode(1, 0, 40, Duration::MAX).unwrap(), None);
+        assert_eq!(asked.get(), 3, "and computes no other");
     }
 }

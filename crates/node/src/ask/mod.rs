@@ -4,7 +4,7 @@
 //! answer. Where a peer is to answer, it finds offers (`target`, `seek`). The task gets the head of the model's file
 //! (`heads`), renders the prompt (`prompt`), puts the peers in an order (`choose`), and drives the client machine of
 //! `protocol` (`drive`), which says whom to connect to, when to move, and when it is over. What the machine emits becomes
-//! text, is stored and shown (`output`, `events`), and is stopped where it goes round in circles for money (`looping`); what it shows of
+//! text, is shown and stored (`output`, `events`, `keeping`), and is stopped where it goes round in circles for money (`looping`); what it shows of
 //! the peers is noted (`watched`). All of it uses the swarm and the key of one day (`session`). While the person types, the way to the
 //! peer (`warm`) and its quote (`held`) are made ready.
 
@@ -14,6 +14,7 @@ mod drive;
 mod events;
 mod heads;
 mod held;
+mod keeping;
 mod looping;
 mod output;
 mod pay;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use engine::{EngineError, EngineHandle, TextStream};
-use memory::{Autosave, Memory, MessageId, ModelUsed, Outcome, Span, Stats};
+use memory::{Memory, MessageId, ModelUsed, Outcome, Span, Stats};
 use protocol::{
     PeerId,
     job::client::{AttemptId, Place},
@@ -15,6 +15,7 @@ use protocol::{
 
 use super::{
     events::Events,
+    keeping::Keeping,
     prompt::Prompt,
     reasoning::{self, Part, Splitter},
 };
@@ -63,8 +64,8 @@ pub(crate) struct Output {
     /// The attempt that went on with the job of another.
     taken_up: BTreeMap<AttemptId, AttemptId>,
     model: Option<ModelUsed>,
-    /// Why the text is not on the disk yet; said once, at the end.
-    unsaved: Option<ErrorView>,
+    /// Writes down what comes, until the end.
+    keeping: Option<Keeping>,
     /// The context of the model that answers, where it is a peer's.
     pub(crate) context_limit: u32,
 }
@@ -78,6 +79,7 @@ impl Output {
         sent: Instant,
     ) -> Self {
         let resumed = u32::try_from(resumed).unwrap_or(u32::MAX);
+        let keeping = Keeping::start(memory.clone(), answer.id);
         Self {
             memory,
             sent,
@@ -100,7 +102,7 @@ impl Output {
             paid: BTreeMap::new(),
             taken_up: BTreeMap::new(),
             model: None,
-            unsaved: None,
+            keeping: Some(keeping),
             context_limit: 0,
             answer,
         }
@@ -280,6 +282,10 @@ impl Output {
         &mut self,
         end: End,
     ) -> (memory::Message, Option<(MessageId, Outcome)>) {
+        let unsaved = match self.keeping.take() {
+            Some(keeping) => keeping.end().await,
+            None => None,
+        };
         let (state, error) = match end {
             End::Complete => (memory::MessageState::Complete, None),
             End::Length => (memory::MessageState::Length, None),
@@ -292,9 +298,7 @@ impl Output {
             spans: Some(self.spans()),
             model: self.model.clone(),
             stats: self.stats(),
-            error: error
-                .or_else(|| self.unsaved.clone())
-                .map(memory::StoredError::from),
+            error: error.or(unsaved).map(memory::StoredError::from),
         };
         match self.memory.finish(self.answer.id, outcome.clone()).await {
             Ok(stored) => (stored, None),
@@ -366,30 +370,14 @@ impl Output {
 
     async fn keep(&mut self, text: &str, ids: &[u32]) {
         self.content.push_str(text);
-        match self.memory.append(self.answer.id, text, ids).await {
-            Ok(Autosave::OnTime) => {}
-            Ok(Autosave::Behind) if self.unsaved.is_some() => {}
-            // The memory holds the text and tries again; only a flush says why.
-            Ok(Autosave::Behind) => {
-                self.unsaved = self
-                    .memory
-                    .flush()
-                    .await
-                    .err()
-                    .map(|error| NodeError::from(error).view())
-            }
-            Err(error) => {
-                self.unsaved
-                    .get_or_insert_with(|| NodeError::from(error).view());
-            }
+        if let Some(keeping) = &self.keeping {
+            keeping.text(text, ids).await;
         }
     }
 
-    async fn keep_spans(&mut self) {
-        if let Err(error) = self.memory.set_spans(self.answer.id, self.spans()).await {
-            // The spans are stored again with the end.
-            self.unsaved
-                .get_or_insert_with(|| NodeError::from(error).view());
+    async fn keep_spans(&self) {
+        if let Some(keeping) = &self.keeping {
+            keeping.spans(self.spans()).await;
         }
     }
 }

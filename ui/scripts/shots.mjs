@@ -37,6 +37,12 @@ const step =
     for (const one of steps) await one(page);
   };
 
+const unfoldCommunity = (page) => page.getByRole("button", { name: "Community models" }).click();
+const listCommunity = async (page) => {
+  await page.getByRole("switch", { name: "List community models" }).click();
+  await page.getByText("Harbour Chat 3B").waitFor();
+};
+
 /** name, address, what to do before the picture, and what must be true then. */
 const pictures = [
   { name: "chat", does: open("Why bread dough tears") },
@@ -185,6 +191,29 @@ const pictures = [
       (page) => page.getByRole("button", { name: "Change the most that you pay for Llama 3.2 3B" }).click(),
       (page) => page.waitForTimeout(250),
     ),
+  },
+  {
+    name: "models-community",
+    does: step(place("Models"), unfoldCommunity, listCommunity, async (page) => {
+      await page.getByRole("button", { name: "Look at its description" }).first().click();
+      await page.getByRole("button", { name: "Details of Northern Lights" }).click();
+      await page.getByRole("button", { name: "Look at its description" }).first().click();
+      await page.getByText("could not be fetched").waitFor();
+    }),
+    holds: async (page) => {
+      if ((await page.getByRole("region", { name: "Community models" }).locator("b").count()) !== 0) throw new Error("a file's own name made an element");
+    },
+    tall: true,
+  },
+  { name: "models-community-off", does: step(place("Models"), unfoldCommunity), tall: true },
+  {
+    name: "chat-community",
+    does: step(place("Models"), unfoldCommunity, listCommunity, async (page) => {
+      await page.getByRole("button", { name: "Use on a peer: Harbour Chat 3B" }).click();
+      await send(page, "Explain in three sentences why the sky is blue.");
+      await page.getByRole("button", { name: "Send to a peer" }).click();
+      await page.getByRole("button", { name: "Receipt" }).waitFor();
+    }),
   },
   { name: "models-first", query: "scenario=first", does: place("Models") },
   { name: "models-empty", query: "scenario=first", does: step(place("Models"), (page) => page.getByRole("button", { name: "Offered by peers" }).click()) },

@@ -9,6 +9,7 @@
 mod answer;
 mod arguments;
 mod chat;
+mod community;
 mod core;
 mod doctor;
 mod earnings;

@@ -363,8 +363,8 @@ const frames = [
 const signing = { width: 560, height: 720 };
 /** And with twice the size of text. */
 const largeSigning = { width: 840, height: 720 };
-const narrow = ["toast-dialog", "chat", "chat-find", "chat-rename", "chat-first", "chat-consent", "models", "models-details", "node", "wallet", "vote", "settings", "invited", "payment", "receipt"];
-const scaled = ["chat", "chat-first", "models", "models-details", "node", "wallet", "vote", "settings", "invited", "payment", "signing-send"];
+const narrow = ["toast-dialog", "chat", "chat-find", "chat-rename", "chat-first", "chat-consent", "models", "models-details", "models-community", "chat-community", "node", "wallet", "vote", "settings", "invited", "payment", "receipt"];
+const scaled = ["chat", "chat-first", "models", "models-details", "models-community", "chat-community", "node", "wallet", "vote", "settings", "invited", "payment", "signing-send"];
 
 function planned() {
   const plan = [];

@@ -479,10 +479,10 @@ export type HeadSays = {
 	parameters: string,
 	quant: string,
 	context: number,
-	/**  This engine has code for it. */
+	/**  This engine could compute it; a peer may where it cannot. */
 	runsHere: boolean,
-	/**  It says how a chat is written. */
-	hasTemplate: boolean,
+	/**  It says how a chat is written, and writes answers. */
+	takesChat: boolean,
 };
 
 /**  An act that needs the wallet. Amounts are decimal digits of base units. */

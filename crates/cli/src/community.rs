@@ -161,7 +161,10 @@ fn facts(model: &CommunityModel) -> Vec<String> {
             ("weights", or_nothing(says.parameters.clone())),
             ("quantisation", or_nothing(says.quant.clone())),
             ("trained context", says.context.to_string()),
-            ("engine", runs(says.runs_here, says.has_template).to_owned()),
+            (
+                "this engine",
+                runs(says.runs_here, says.takes_chat).to_owned(),
+            ),
         ]),
         None => rows.push(("calls itself", "not looked at".to_owned())),
     }
@@ -199,13 +202,11 @@ fn facts(model: &CommunityModel) -> Vec<String> {
     words::columns(&rows)
 }
 
-fn runs(runs_here: bool, has_template: bool) -> &'static str {
-    match (runs_here, has_template) {
-        (true, true) => "this engine knows its architecture",
-        (true, false) => {
-            "this engine knows its architecture, and the file does not say how a chat is written"
-        }
-        (false, _) => "this engine does not know its architecture",
+fn runs(runs_here: bool, takes_chat: bool) -> &'static str {
+    match (runs_here, takes_chat) {
+        (true, true) => "knows its architecture",
+        (false, true) => "does not know its architecture: a peer may",
+        (_, false) => "writes no chat to it: its file does not say how",
     }
 }
 
@@ -281,7 +282,7 @@ mod tests {
             quant: "Q4_1".to_owned(),
             context: 8192,
             runs_here: true,
-            has_template: true,
+            takes_chat: true,
         };
         let text = facts(&model(Some(says), 2)).join("\n");
         for part in [

@@ -71,10 +71,10 @@ pub(crate) struct HeadSays {
     pub parameters: String,
     pub quant: String,
     pub context: u32,
-    /// This engine has code for it.
+    /// This engine could compute it; a peer may where it cannot.
     pub runs_here: bool,
-    /// It says how a chat is written.
-    pub has_template: bool,
+    /// It says how a chat is written, and writes answers.
+    pub takes_chat: bool,
 }
 
 impl From<node::CommunityView> for CommunityView {
@@ -134,7 +134,7 @@ impl From<node::HeadSays> for HeadSays {
             quant: says.quant,
             context: says.context,
             runs_here: says.runs_here,
-            has_template: says.has_template,
+            takes_chat: says.takes_chat,
         }
     }
 }

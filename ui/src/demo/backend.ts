@@ -432,7 +432,7 @@ export function demoBackend(scenario: Scenario = "full", pieceMs = 12, settings:
       network();
       return { address: money.accounts.find((account) => account.role === role)?.address ?? WALLET, qrSvg: squares() };
     },
-    moneyOffers: async () => (money.network ? offers() : []),
+    moneyOffers: async () => (money.network ? [...offers(), ...unlisted.map(({ id, prices: { free: _, ...prices }, peers: count }) => ({ model: id, ...prices, offers: count }))] : []),
     moneyPrices: async () => (money.network ? prices().map((price) => ({ ...price, own: state.money.models[price.model] ?? null })) : []),
     startText: async () => (money.start === null ? refuse({ code: "no_start", message: "Nothing was signed.", fix: null }) : '{\n  "format": 1\n}'),
     voteStatus: async () => {

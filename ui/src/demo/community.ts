@@ -3,7 +3,7 @@ import type { CommunityModel } from "../backend/types";
 
 const HEX = "0123456789abcdef";
 /** A digest that looks like one. */
-const digestOf = (seed: number): string => Array.from({ length: 64 }, (_, at) => HEX[(seed * 7 + at * (seed + 3)) % 16]).join("");
+const digestOf = (seed: number): string => Array.from({ length: 64 }, (_, at) => HEX[Math.floor(Math.abs(Math.sin(seed * 91 + at * 17)) * 1e6) % 16]).join("");
 
 function offered(seed: number, part: Partial<CommunityModel>): CommunityModel {
   const digest = digestOf(seed);
@@ -32,7 +32,7 @@ export const SAYS: NonNullable<CommunityModel["says"]> = {
   quant: "Q4_K_M",
   context: 32_768,
   runsHere: true,
-  hasTemplate: true,
+  takesChat: true,
 };
 
 export function communityRows(): CommunityModel[] {
@@ -45,13 +45,13 @@ export function communityRows(): CommunityModel[] {
       speed: { low: 22, high: 25 },
       headBytes: 1_790_000,
       prices: { inputLow: "0", inputHigh: "0", outputLow: "0", outputHigh: "0", free: 2 },
-      says: { name: "Harbour Chat 3B", architecture: "llama", parameters: "3.2B", quant: "Q4_K_M", context: 8192, runsHere: true, hasTemplate: true },
+      says: { name: "Harbour Chat 3B", architecture: "llama", parameters: "3.2B", quant: "Q4_K_M", context: 8192, runsHere: true, takesChat: true },
     }),
     offered(11, { peers: 3, connected: 0, heads: 2, contextMax: 4096, speed: null, prices: { inputLow: money(3), inputHigh: money(3), outputLow: money(9), outputHigh: money(9), free: 0 } }),
     offered(8, {
       name: "mamba-frontier",
       speed: { low: 40, high: 40 },
-      says: { name: "mamba-frontier", architecture: "mamba", parameters: "7B", quant: "Q8_0", context: 16_384, runsHere: false, hasTemplate: false },
+      says: { name: "mamba-frontier", architecture: "mamba", parameters: "7B", quant: "Q8_0", context: 16_384, runsHere: false, takesChat: false },
     }),
   ];
 }

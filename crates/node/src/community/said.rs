@@ -119,8 +119,8 @@ pub(super) fn says(info: &TextInfo, file: &Path) -> HeadSays {
         parameters: short_count(info.parameters),
         quant: line(&info.quant),
         context: info.context_train,
-        runs_here: info.runs_here && !info.embeds_only,
-        has_template: info.has_template,
+        runs_here: info.runs_here,
+        takes_chat: info.has_template && !info.embeds_only,
     }
 }
 
@@ -146,7 +146,7 @@ mod tests {
             quant: "Q4_1".to_owned(),
             context: 2048,
             runs_here: true,
-            has_template: true,
+            takes_chat: true,
         }
     }
 

@@ -87,8 +87,8 @@ pub struct HeadSays {
     pub quant: String,
     /// Context it was trained for, in tokens.
     pub context: u32,
-    /// This engine has code for its architecture and its tokenizer.
+    /// This engine could compute it. A peer may where it cannot.
     pub runs_here: bool,
-    /// It says how a chat is written, so that one can be sent to it.
-    pub has_template: bool,
+    /// It says how a chat is written and writes answers, so that it can be asked.
+    pub takes_chat: bool,
 }

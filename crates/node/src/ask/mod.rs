@@ -408,6 +408,7 @@ impl Ask {
         {
             // Now its file can say what it calls itself.
             name = inner.hears(&found.model, &info, &file);
+            found.name.clone_from(&name);
             found.used.name.clone_from(&name);
             output.set_model(found.used.clone());
         }

@@ -42,7 +42,8 @@ impl Words {
     /// Reads what was kept. Whoever wrote the file, its texts are cleaned again.
     pub(super) fn open(path: PathBuf) -> Self {
         let mut kept: Kept = read_kept(&path);
-        kept.file.truncate(MAX_KEPT);
+        let surplus = kept.file.len().saturating_sub(MAX_KEPT);
+        kept.file.drain(..surplus);
         for said in &mut kept.file {
             said.says.name = foreign::line(&said.says.name).unwrap_or_default();
             said.says.architecture = foreign::line(&said.says.architecture).unwrap_or_default();

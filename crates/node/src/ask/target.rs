@@ -210,7 +210,7 @@ impl Inner {
         }
         // The catalogue's own pin outweighs what a peer says of the head.
         let pinned = row.as_ref().and_then(|row| row.reference);
-        let Some(model) = pinned.or_else(|| offers.first().map(|offer| offer.model)) else {
+        let Some(model) = pinned.or_else(|| most_named(&offers, wanted.chosen)) else {
             return Err(nobody(
                 session,
                 trouble,
@@ -339,6 +339,18 @@ fn by_chance(
     }
 }
 
+/// The head that is gone by where no row pins one: the chosen peer's own, else the one that most peers name for this file.
+fn most_named(offers: &[Offer], chosen: Option<PeerId>) -> Option<ModelRef> {
+    let first = offers.first()?;
+    if chosen == Some(first.peer) {
+        return Some(first.model);
+    }
+    let named = |head: &ModelRef| offers.iter().filter(|offer| offer.model == *head).count();
+    let heads = offers.iter().map(|offer| offer.model);
+    // Of those that as many name, the first: offers are in the order in which their peers would be asked.
+    heads.min_by_key(|head| std::cmp::Reverse(named(head)))
+}
+
 /// The digest in the id of a model that is known by it alone.
 pub(crate) fn digest_of(id: &str) -> Option<ModelDigest> {
     id.strip_prefix(BY_DIGEST)?.parse().ok()
@@ -377,6 +389,21 @@ mod tests {
         assert!(only.fix().is_some());
         let named = Some(ModelDigest::new([3; 32]));
         assert_eq!(chance(named, &[2, 3]).unwrap(), [2, 3]);
+    }
+
+    #[test]
+    fn one_peer_that_names_another_head_turns_no_answer_to_it() {
+        let of = |peer, head| offer(peer, [3; 32], head);
+        let offers = [of(1, 9), of(2, 5), of(3, 5), of(4, 7)];
+        let head = |offers: &[Offer], chosen: Option<u8>| {
+            let chosen = chosen.map(|peer| PeerId::from_public_key(&[peer; 32]));
+            most_named(offers, chosen).map(|model| model.head_sha256.as_bytes()[0])
+        };
+        assert_eq!(head(&offers, None), Some(5));
+        assert_eq!(head(&offers, Some(1)), Some(9), "the person chose it");
+        assert_eq!(head(&offers, Some(8)), Some(5), "one that offers nothing");
+        assert_eq!(head(&offers[..2], None), Some(9), "the first of equals");
+        assert_eq!(head(&[], None), None);
     }
 
     #[test]

@@ -3,9 +3,9 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::{fs, path::Path};
+use std::path::Path;
 
-use decentralgpt_tests::{Folder, QUESTION, SYSTEM, Said, Serving, root, run, starter, wire};
+use decentralgpt_tests::{Folder, QUESTION, SYSTEM, Said, Serving, run, starter, wire};
 use node::{Node, NodeOptions};
 use serde_json::Value;
 
@@ -16,7 +16,7 @@ const LOOKS: usize = 8;
 fn a_model_that_no_row_names_is_listed_when_switched_on_looked_at_and_asked_for_by_name() {
     let Some(starter) = starter() else { return };
     let serving = Serving::start_offering(Folder::new(), &starter);
-    let (asker, id) = (without_the_starter(""), id_of(&starter));
+    let (asker, id) = (Folder::without_the_starter(""), id_of(&starter));
     let connected =
         json(
             asker
@@ -105,7 +105,7 @@ fn what_no_row_names_is_never_asked_for_by_chance() {
     let Some(starter) = starter() else { return };
     let serving = Serving::start_offering(Folder::new(), &starter);
     for settings in ["", "community_models = true\n"] {
-        let asker = without_the_starter(settings);
+        let asker = Folder::without_the_starter(settings);
         // The chosen peer has nothing else.
         ask(&asker, &["--peer", &serving.address])
             .is_a_failure_that_says(&["not in your catalogue", "models community"]);
@@ -122,7 +122,7 @@ fn what_no_row_names_is_never_asked_for_by_chance() {
 fn a_chat_that_names_a_digest_is_answered_while_the_list_is_off() {
     let Some(starter) = starter() else { return };
     let serving = Serving::start_offering(Folder::new(), &starter);
-    let asker = without_the_starter("");
+    let asker = Folder::without_the_starter("");
     let said = ask(
         &asker,
         &["--peer", &serving.address, "--model", &id_of(&starter)],
@@ -130,17 +130,6 @@ fn a_chat_that_names_a_digest_is_answered_while_the_list_is_off() {
     assert_eq!(said.code(), Some(0), "{}", said.err);
     assert!(said.out.contains("Paris"), "{}\n{}", said.out, said.err);
     assert!(said.err.contains("not in your catalogue"), "{}", said.err);
-}
-
-/// A computer whose catalogue has every row but the starter's.
-fn without_the_starter(settings: &str) -> Folder {
-    let catalogue = fs::read_to_string(root().join("models/catalog.toml")).unwrap();
-    let rows = catalogue.split("[[model]]");
-    let others = rows.filter(|row| !row.contains("\nstarter = true\n"));
-    let others: Vec<&str> = others.collect();
-    let folder = Folder::with_settings(settings);
-    fs::write(folder.path().join("catalog.toml"), others.join("[[model]]")).unwrap();
-    folder
 }
 
 fn id_of(starter: &Path) -> String {

@@ -27,6 +27,7 @@ macro_rules! same_variants {
 }
 
 mod chat;
+mod community;
 mod earned;
 mod energy;
 mod models;
@@ -41,6 +42,7 @@ mod votes;
 pub(crate) use chat::{
     AnswerEvent, ChatPatch, ChatSummary, ChatView, ContextUse, ExportFormat, SearchHit,
 };
+pub(crate) use community::{CommunityModel, CommunityView};
 pub(crate) use earned::{EarningRow, EarningsBy, Payment, Proof};
 pub(crate) use energy::EnergyUsed;
 pub(crate) use models::{ModelRow, ModelsView};

@@ -131,6 +131,21 @@ impl Folder {
         folder
     }
 
+    /// With lines of TOML below the usual settings, and a catalogue that has every row but the starter's.
+    ///
+    /// # Panics
+    /// Where the program's own catalogue is not there.
+    #[must_use]
+    pub fn without_the_starter(more: &str) -> Self {
+        let catalogue = fs::read_to_string(root().join("models/catalog.toml")).unwrap();
+        let rows = catalogue.split("[[model]]");
+        let others = rows.filter(|row| !row.contains("\nstarter = true\n"));
+        let others: Vec<&str> = others.collect();
+        let folder = Self::with_settings(more);
+        fs::write(folder.path().join("catalog.toml"), others.join("[[model]]")).unwrap();
+        folder
+    }
+
     /// With lines of TOML below the usual settings, on a disk of its own of a few megabytes.
     ///
     /// # Panics

@@ -37,6 +37,12 @@ const step =
     for (const one of steps) await one(page);
   };
 
+const unfoldCommunity = (page) => page.getByRole("button", { name: "Community models" }).click();
+const listCommunity = async (page) => {
+  await page.getByRole("switch", { name: "List community models" }).click();
+  await page.getByText("Harbour Chat 3B").waitFor();
+};
+
 /** name, address, what to do before the picture, and what must be true then. */
 const pictures = [
   { name: "chat", does: open("Why bread dough tears") },
@@ -186,6 +192,29 @@ const pictures = [
       (page) => page.waitForTimeout(250),
     ),
   },
+  {
+    name: "models-community",
+    does: step(place("Models"), unfoldCommunity, listCommunity, async (page) => {
+      await page.getByRole("button", { name: "Look at its description" }).first().click();
+      await page.getByRole("button", { name: "Details of Northern Lights" }).click();
+      await page.getByRole("button", { name: "Look at its description" }).first().click();
+      await page.getByText("could not be fetched").waitFor();
+    }),
+    holds: async (page) => {
+      if ((await page.getByRole("region", { name: "Community models" }).locator("b").count()) !== 0) throw new Error("a file's own name made an element");
+    },
+    tall: true,
+  },
+  { name: "models-community-off", does: step(place("Models"), unfoldCommunity), tall: true },
+  {
+    name: "chat-community",
+    does: step(place("Models"), unfoldCommunity, listCommunity, async (page) => {
+      await page.getByRole("button", { name: "Use on a peer: Harbour Chat 3B" }).click();
+      await send(page, "Explain in three sentences why the sky is blue.");
+      await page.getByRole("button", { name: "Send to a peer" }).click();
+      await page.getByRole("button", { name: "Receipt" }).waitFor();
+    }),
+  },
   { name: "models-first", query: "scenario=first", does: place("Models") },
   { name: "models-empty", query: "scenario=first", does: step(place("Models"), (page) => page.getByRole("button", { name: "Offered by peers" }).click()) },
   { name: "models-refused", does: step(place("Models"), (page) => page.getByRole("button", { name: "Add a file" }).click(), (page) => page.waitForTimeout(150)) },
@@ -334,8 +363,8 @@ const frames = [
 const signing = { width: 560, height: 720 };
 /** And with twice the size of text. */
 const largeSigning = { width: 840, height: 720 };
-const narrow = ["toast-dialog", "chat", "chat-find", "chat-rename", "chat-first", "chat-consent", "models", "models-details", "node", "wallet", "vote", "settings", "invited", "payment", "receipt"];
-const scaled = ["chat", "chat-first", "models", "models-details", "node", "wallet", "vote", "settings", "invited", "payment", "signing-send"];
+const narrow = ["toast-dialog", "chat", "chat-find", "chat-rename", "chat-first", "chat-consent", "models", "models-details", "models-community", "chat-community", "node", "wallet", "vote", "settings", "invited", "payment", "receipt"];
+const scaled = ["chat", "chat-first", "models", "models-details", "models-community", "chat-community", "node", "wallet", "vote", "settings", "invited", "payment", "signing-send"];
 
 function planned() {
   const plan = [];

@@ -46,6 +46,12 @@ export const commands = {
 	modelAdd: (path: string) => typedError<ModelRow, ErrorView>(__TAURI_INVOKE("model_add", { path })),
 	modelDefault: (id: string) => typedError<null, ErrorView>(__TAURI_INVOKE("model_default", { id })),
 	modelsMove: (path: string) => typedError<null, ErrorView>(__TAURI_INVOKE("models_move", { path })),
+	/**  The models that peers offer and no row here names. Nobody is asked. */
+	communityList: () => typedError<CommunityView, ErrorView>(__TAURI_INVOKE("community_list")),
+	/**  Begins to look for more of them. */
+	communitySearch: () => typedError<null, ErrorView>(__TAURI_INVOKE("community_search")),
+	/**  Fetches what one of them says of itself. */
+	communityLook: (id: string) => typedError<CommunityModel, ErrorView>(__TAURI_INVOKE("community_look", { id })),
 	nodeStatus: () => typedError<NodeStatus, ErrorView>(__TAURI_INVOKE("node_status")),
 	nodeSwitch: (on: boolean) => typedError<NodeStatus, ErrorView>(__TAURI_INVOKE("node_switch", { on })),
 	/**  Pauses serving for `minutes`, or until resumed when null. */
@@ -241,6 +247,8 @@ export type ChatView = {
 	/**  Never stored. */
 	temporary: boolean,
 	model: string | null,
+	/**  What to call a model that no row names; null where one does. */
+	unlisted: string | null,
 	place: Place,
 	/**  The chosen peer; null is any. */
 	peer: string | null,
@@ -278,6 +286,50 @@ export type Checked = "not checked";
 
 /**  The client's signature under a receipt, checked again when it is opened. */
 export type ClientSignature = "valid" | "missing" | "invalid";
+
+/**  One file. What peers and the file itself say of it is their word. */
+export type CommunityModel = {
+	/**  As a chat names it. */
+	id: string,
+	/**  The name that its file gives itself, else the start of its digest. */
+	name: string,
+	digest: string,
+	peers: number,
+	connected: number,
+	contextMax: number,
+	prices: CommunityPrices,
+	/**  As peers say. */
+	quants: string[],
+	/**  As peers say; null where nobody does. */
+	speed: SpeedRange | null,
+	/**  Different ones that peers name for this file; more than one is a disagreement. */
+	heads: number,
+	/**  What looking at it fetches. */
+	headBytes: number,
+	/**  Null before it was looked at. */
+	says: HeadSays | null,
+};
+
+/**  What peers ask per million tokens, in base units. */
+export type CommunityPrices = {
+	inputLow: string,
+	inputHigh: string,
+	outputLow: string,
+	outputHigh: string,
+	/**  Peers that ask nothing. */
+	free: number,
+};
+
+/**  The list, apart from that of the models. */
+export type CommunityView = {
+	/**  The switch of the settings; off, there are no rows. */
+	on: boolean,
+	/**  More may come. */
+	searching: boolean,
+	rows: CommunityModel[],
+	/**  Seen and not listed: the list is bounded. */
+	leftOut: number,
+};
 
 /**  How much of the context a chat and a draft fill, in tokens. */
 export type ContextUse = {
@@ -419,6 +471,20 @@ export type Fit = {
 /**  Whether a model fits this computer's memory. */
 export type FitKind = "fits" | "tight" | "too_large" | "unknown";
 
+/**  What a file says of itself. */
+export type HeadSays = {
+	/**  Empty where it says none. */
+	name: string,
+	architecture: string,
+	parameters: string,
+	quant: string,
+	context: number,
+	/**  This engine could compute it; a peer may where it cannot. */
+	runsHere: boolean,
+	/**  It says how a chat is written, and writes answers. */
+	takesChat: boolean,
+};
+
 /**  An act that needs the wallet. Amounts are decimal digits of base units. */
 export type Intent = { kind: "create" } | { kind: "import" } | { kind: "unlock" } | { kind: "show_words" } | { kind: "confirm_words" } | { kind: "export" } | { kind: "remember" } | { kind: "change_password" } | { kind: "send"; to: string; asset: Asset; amount: string } | { kind: "deposit"; amount: string } | { kind: "withdraw"; amount: string } | { kind: "grant"; amount: string; days: number } | { kind: "end_signer" } | { kind: "register_payee" } | { kind: "join" } | { kind: "unjoin" } | { kind: "delegate"; to: string } | { kind: "wrap"; amount: string } | { kind: "unwrap"; amount: string } | { kind: "faucet" } | { kind: "speed_up"; id: string } | { kind: "cancel"; id: string } | { kind: "vote"; id: string; support: Support } | { kind: "queue"; id: string } | { kind: "execute"; id: string } | { kind: "sign_start"; amount: string; fee: string } | { kind: "relay"; start: string } | { kind: "propose"; title: string; description: string; changes: Change[] };
 
@@ -510,6 +576,8 @@ export type Message = {
 	state: MessageState,
 	error: ErrorView | null,
 	model: string | null,
+	/**  No row named the model when it answered. */
+	unlisted: boolean,
 	spans: Span[],
 	promptTokens: number | null,
 	outputTokens: number | null,
@@ -783,8 +851,10 @@ export type Peer = {
 	transport: Transport,
 	rttMs: number | null,
 	agent: string,
-	/**  Names of the models it offers. */
+	/**  Names of the models it offers, of those that a row of the list names. */
 	models: string[],
+	/**  How many more it offers. */
+	unlisted: number,
 	sinceMs: number,
 	blocked: boolean,
 	/**  This computer may ask it. */
@@ -894,6 +964,8 @@ export type Receipt = {
 	peer: string,
 	model: string,
 	modelDigest: string,
+	/**  No row names that file now. */
+	unlisted: boolean,
 	tokensIn: number,
 	/**  Those of them that were in the cache. */
 	tokensCached: number,
@@ -994,6 +1066,8 @@ export type Settings = {
 	/**  Where this computer says that it is; null says nothing. */
 	region: string | null,
 	explore: boolean,
+	/**  List what peers offer and no row of the models names. */
+	communityModels: boolean,
 	lanOnly: boolean,
 	savedPeers: boolean,
 	dnsNames: string[],
@@ -1042,6 +1116,12 @@ export type Span = {
 	paid?: string | null,
 	/**  Tokens of the question that were in the peer's cache; null where there were none. */
 	cached?: number | null,
+};
+
+/**  In whole tokens per second. */
+export type SpeedRange = {
+	low: number,
+	high: number,
 };
 
 /**  A first deposit that was signed here and waits for somebody to bring it. */

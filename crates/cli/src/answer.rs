@@ -220,7 +220,10 @@ fn ordinal(number: u64) -> String {
 /// Model, places, tokens and speed.
 fn footer(message: &Message) -> String {
     let mut parts = Vec::new();
-    parts.extend(message.model.clone());
+    parts.extend(message.model.as_ref().map(|model| match message.unlisted {
+        true => format!("{model} (not in your catalogue)"),
+        false => model.clone(),
+    }));
     let mut places: Vec<String> = message
         .spans
         .iter()

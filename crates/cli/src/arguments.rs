@@ -77,7 +77,7 @@ pub(crate) struct Chat {
     /// Where the answer is computed; `peer` and `automatic` consent to a stranger's computer reading this chat
     #[arg(long, value_enum)]
     pub(crate) place: Option<PlaceArgument>,
-    /// The model, by an id of `decentralgpt models list`
+    /// The model, by an id of `decentralgpt models list`; by `sha256:` and its digest one that is in no list
     #[arg(long, value_name = "ID")]
     pub(crate) model: Option<String>,
     /// Instructions that the model gets before the chat
@@ -153,6 +153,14 @@ Examples:
   decentralgpt models cap ID 12.5          nobody who asks more for this model is asked
   decentralgpt models cap ID --as-all      the limit for all models, if there is one";
 
+const COMMUNITY_EXAMPLES: &str = "\
+Examples:
+  decentralgpt models community --on                     list them from now on
+  decentralgpt models community                          look for peers, and list what they offer
+  decentralgpt models community --look sha256:1a2b…      what this file says of itself
+  decentralgpt chat --place peer --model sha256:1a2b… \"Hello\"
+                                                         asks for it, whether they are listed or not";
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Models {
     /// Every known model, with its size and whether it fits this computer
@@ -214,6 +222,21 @@ pub(crate) enum Models {
         /// No limit of its own
         #[arg(long, requires = "id")]
         as_all: bool,
+        #[command(flatten)]
+        listing: Listing,
+    },
+    /// What peers offer that is in no row of `models list`: who made it, its licence and whether it is what it calls itself is not known
+    #[command(after_help = COMMUNITY_EXAMPLES)]
+    Community {
+        /// List them from now on, here and in the window
+        #[arg(long, conflicts_with_all = ["off", "look"])]
+        on: bool,
+        /// List them no longer
+        #[arg(long, conflicts_with = "look")]
+        off: bool,
+        /// Fetch what this file says of itself, from a peer that offers it; at most 32 MiB
+        #[arg(long, value_name = "DIGEST")]
+        look: Option<String>,
         #[command(flatten)]
         listing: Listing,
     },

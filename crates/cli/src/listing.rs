@@ -123,15 +123,21 @@ pub(crate) fn peers(peers: &[Peer]) -> Vec<String> {
                 .map(|rtt| format!("{rtt:.0} ms"))
                 .unwrap_or_else(|| "-".to_owned()),
             peer.record.map_or_else(|| "-".to_owned(), measured),
-            if peer.models.is_empty() {
-                "-".to_owned()
-            } else {
-                peer.models.join(", ")
-            },
+            offers(peer),
             peer.address.clone(),
         ]
     }));
     words::columns(&rows)
+}
+
+/// What a peer offers: by name what is in the list of models, and how many more.
+fn offers(peer: &Peer) -> String {
+    let more = (peer.unlisted > 0).then(|| format!("{} not in your catalogue", peer.unlisted));
+    let offers: Vec<String> = peer.models.iter().cloned().chain(more).collect();
+    match offers.is_empty() {
+        true => "-".to_owned(),
+        false => offers.join(", "),
+    }
 }
 
 /// What a peer is connected for, in the words of the log.

@@ -9,6 +9,7 @@
 mod answer;
 mod arguments;
 mod chat;
+mod community;
 mod core;
 mod doctor;
 mod earnings;
@@ -118,7 +119,8 @@ fn wants_json(command: &Command) -> bool {
             arguments::Models::List(listing)
             | arguments::Models::Add { listing, .. }
             | arguments::Models::Price { listing, .. }
-            | arguments::Models::Cap { listing, .. },
+            | arguments::Models::Cap { listing, .. }
+            | arguments::Models::Community { listing, .. },
         )
         | Command::Status(listing) => listing.json,
         Command::Doctor(doctor) => doctor.listing.json,

@@ -9,6 +9,7 @@ use node::{ModelRow, ModelState};
 
 use crate::{
     arguments::{Listing, Models},
+    community::{self, Act},
     core::Core,
     failure::Failure,
     listing,
@@ -65,6 +66,20 @@ pub(crate) async fn models(
             as_all,
             listing,
         } => prices::caps(core, id, (amount, as_all), listing, output).await,
+        Models::Community {
+            on,
+            off,
+            look,
+            listing,
+        } => {
+            let act = match (on, off, look) {
+                (true, _, _) => Act::Switch(true),
+                (_, true, _) => Act::Switch(false),
+                (_, _, Some(id)) => Act::Look(id),
+                (_, _, None) => Act::List,
+            };
+            community::community(core, act, listing, output, stop).await
+        }
         Models::Move { folder } => {
             output.progress("moving");
             let folder = absolute(&folder)?;

@@ -152,6 +152,12 @@ impl DataFolder {
         self.root.join("first-peers.list")
     }
 
+    /// What heads of files said of themselves that no row here names.
+    #[must_use]
+    pub fn community(&self) -> PathBuf {
+        self.root.join("community.toml")
+    }
+
     /// Heads of files whose weights are elsewhere.
     #[must_use]
     pub fn heads(&self) -> PathBuf {

@@ -36,6 +36,7 @@
 //! | `devices` | the adapters of the machine, measured rates, which device computes |
 //! | [`energy`] | what the computer's meters count while it computes for others |
 //! | [`models`] | the catalogue, files, downloads, fit |
+//! | `community` | what peers offer and no row of the models names |
 //! | [`mod@wallet`] | whether there is a wallet, whether it is open, the keys of this device |
 //! | [`money`] | paying and being paid, what goes on with the chain by itself, what the wallet is asked to do, votes |
 //! | [`settings`], [`identity`], [`data`] | the files of the data folder |
@@ -54,6 +55,7 @@
 mod ask;
 pub mod chat;
 mod clock;
+mod community;
 pub mod control;
 pub mod data;
 mod devices;
@@ -77,6 +79,7 @@ pub use chat::{
     AnswerEvent, ChatPatch, ChatSummary, ChatView, ContextUse, ExportFormat, Message, MessageState,
     MoveReason, OnFull, Phase, Place, Role, Sampling, SearchHit, Span,
 };
+pub use community::{CommunityModel, CommunityPrices, CommunityView, HeadSays, SpeedRange};
 pub use doctor::{Check, CheckAct, CheckState};
 pub use error::{ErrorView, NodeError};
 pub use models::{

@@ -29,7 +29,9 @@ use crate::{
         warm::Warming,
     },
     chat::ChatSummary,
-    clock, control,
+    clock,
+    community::Community,
+    control,
     data::DataFolder,
     energy::{self, Energy},
     error::{ErrorView, NodeError},
@@ -121,6 +123,8 @@ pub(crate) struct Inner {
     pub(crate) wallet: Wallet,
     pub(crate) money: Money,
     pub(crate) models: Models,
+    /// What is known of models that no row of those names.
+    pub(crate) community: Community,
     pub(crate) book: Mutex<PeerBook>,
     pub(crate) measured: Measurements,
     pub(crate) answers: Answers,
@@ -223,6 +227,7 @@ impl Node {
         notices.extend(wallet.status().problem);
         let (serving, orders) = Serving::new();
         let (energy, metering) = Energy::new(&settings.money);
+        let community = Community::open(data.community());
         let stop = CancellationToken::new();
         let inner = Arc::new(Inner {
             status: watch::Sender::new(status::first(&data, &identity, asking.peer_id(), &notices)),
@@ -244,6 +249,7 @@ impl Node {
             wallet,
             money: Money::default(),
             models,
+            community,
             book: Mutex::new(book),
             measured,
             answers: Answers::default(),

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use ledger::Ledger;
-use protocol::{JobId, receipt::SignedReceipt};
+use protocol::{JobId, ModelDigest, receipt::SignedReceipt};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -70,6 +70,9 @@ pub struct Receipt {
     pub model: String,
     /// SHA-256 of its file, hex.
     pub model_digest: String,
+    /// No row here names that file now: the model's name is the file's own word, or made of the digest.
+    #[serde(default)]
+    pub unlisted: bool,
     /// Prompt tokens.
     pub tokens_in: u64,
     /// Those of them that were in the provider's cache.
@@ -117,7 +120,9 @@ impl Node {
             .await?
             .into_iter()
             .next();
-        open(stored.ok_or(NodeError::ReceiptMissing)?)
+        let stored = stored.ok_or(NodeError::ReceiptMissing)?;
+        let digest = ModelDigest::new(stored.model_digest);
+        open(stored, !self.inner.models.lists(&digest))
     }
 }
 
@@ -168,7 +173,7 @@ pub(crate) async fn keep(
     Ok(())
 }
 
-fn open(stored: ledger::Receipt) -> Result<Receipt, NodeError> {
+fn open(stored: ledger::Receipt, unlisted: bool) -> Result<Receipt, NodeError> {
     let signed = SignedReceipt::from_parts(
         Bytes::from(stored.signed.clone()),
         Bytes::copy_from_slice(&stored.provider_signature),
@@ -223,6 +228,7 @@ fn open(stored: ledger::Receipt) -> Result<Receipt, NodeError> {
         peer: stored.peer,
         model: stored.model,
         model_digest: content.model.to_string(),
+        unlisted,
         tokens_in: content.totals.input.saturating_add(content.totals.cached),
         tokens_cached: content.totals.cached,
         tokens_out: content.totals.output,

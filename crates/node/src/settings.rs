@@ -102,6 +102,8 @@ pub struct Settings {
     pub region: Option<String>,
     /// A small share of small answers may come from peers that were never asked before.
     pub explore: bool,
+    /// List what peers offer and no row here names. A chat asks for such a model only where it names it, whatever stands here.
+    pub community_models: bool,
     /// Connect within the local network alone, also while serving.
     pub lan_only: bool,
     /// Find peers by those that were good before.
@@ -149,6 +151,7 @@ impl Default for Settings {
             regions_deny: Vec::new(),
             region: None,
             explore: true,
+            community_models: false,
             lan_only: false,
             saved_peers: true,
             dns_names: Vec::new(),
@@ -599,6 +602,7 @@ mod tests {
             regions_deny: vec!["US".to_owned()],
             region: Some("de".to_owned()),
             explore: false,
+            community_models: true,
             lan_only: true,
             mainline: false,
             dns_names: vec!["peers.example.org".to_owned()],

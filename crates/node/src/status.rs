@@ -383,7 +383,7 @@ pub(crate) async fn refresh(inner: &Inner) {
 pub(crate) fn names(inner: &Inner) -> BTreeMap<ModelDigest, String> {
     let models = inner.models.all().into_iter();
     models
-        .filter_map(|model| Some((model.reference?.digest, model.name)))
+        .filter_map(|model| Some((model.digest?, model.name)))
         .collect()
 }
 

@@ -4,7 +4,7 @@ use tauri::State;
 
 use super::Answer;
 use crate::shell::Shell;
-use crate::view::{ModelRow, ModelsView};
+use crate::view::{CommunityModel, CommunityView, ModelRow, ModelsView};
 
 #[tauri::command]
 #[specta::specta]
@@ -52,4 +52,25 @@ pub(crate) async fn model_default(shell: State<'_, Shell>, id: String) -> Answer
 #[specta::specta]
 pub(crate) async fn models_move(shell: State<'_, Shell>, path: String) -> Answer<()> {
     Ok(shell.node().await?.models_move(path.as_ref()).await?)
+}
+
+/// The models that peers offer and no row here names. Nobody is asked.
+#[tauri::command]
+#[specta::specta]
+pub(crate) async fn community_list(shell: State<'_, Shell>) -> Answer<CommunityView> {
+    Ok(shell.node().await?.community_list().into())
+}
+
+/// Begins to look for more of them.
+#[tauri::command]
+#[specta::specta]
+pub(crate) async fn community_search(shell: State<'_, Shell>) -> Answer<()> {
+    Ok(shell.node().await?.community_search().await?)
+}
+
+/// Fetches what one of them says of itself.
+#[tauri::command]
+#[specta::specta]
+pub(crate) async fn community_look(shell: State<'_, Shell>, id: String) -> Answer<CommunityModel> {
+    Ok(shell.node().await?.community_look(&id).await?.into())
 }

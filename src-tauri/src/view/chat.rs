@@ -95,6 +95,8 @@ pub(crate) struct Message {
     pub state: MessageState,
     pub error: Option<ErrorView>,
     pub(crate) model: Option<String>,
+    /// No row named the model when it answered.
+    pub unlisted: bool,
     pub spans: Vec<Span>,
     pub prompt_tokens: Option<u32>,
     pub output_tokens: Option<u32>,
@@ -139,6 +141,8 @@ pub(crate) struct ChatView {
     /// Never stored.
     pub temporary: bool,
     pub(crate) model: Option<String>,
+    /// What to call a model that no row names; null where one does.
+    pub unlisted: Option<String>,
     pub place: Place,
     /// The chosen peer; null is any.
     pub peer: Option<String>,
@@ -328,6 +332,7 @@ impl From<node::Message> for Message {
             state: message.state.into(),
             error: message.error.map(Into::into),
             model: message.model,
+            unlisted: message.unlisted,
             spans: message.spans.into_iter().map(Into::into).collect(),
             prompt_tokens: message.prompt_tokens,
             output_tokens: message.output_tokens,
@@ -376,6 +381,7 @@ impl From<node::ChatView> for ChatView {
             pinned: chat.pinned,
             temporary: chat.temporary,
             model: chat.model,
+            unlisted: chat.unlisted,
             place: chat.place.into(),
             peer: chat.peer,
             consented: chat.consented,

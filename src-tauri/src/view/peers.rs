@@ -33,8 +33,10 @@ pub(crate) struct Peer {
     pub transport: Transport,
     pub rtt_ms: Option<f64>,
     pub agent: String,
-    /// Names of the models it offers.
+    /// Names of the models it offers, of those that a row of the list names.
     pub(crate) models: Vec<String>,
+    /// How many more it offers.
+    pub unlisted: u32,
     pub since_ms: f64,
     pub blocked: bool,
     /// This computer may ask it.
@@ -182,6 +184,7 @@ impl From<node::Peer> for Peer {
             rtt_ms: peer.rtt_ms,
             agent: peer.agent,
             models: peer.models,
+            unlisted: peer.unlisted,
             since_ms: number(peer.since_ms),
             blocked: peer.blocked,
             asked: peer.asked,

@@ -104,6 +104,8 @@ pub(crate) struct Settings {
     /// Where this computer says that it is; null says nothing.
     pub region: Option<String>,
     pub explore: bool,
+    /// List what peers offer and no row of the models names.
+    pub community_models: bool,
     pub lan_only: bool,
     pub saved_peers: bool,
     pub dns_names: Vec<String>,
@@ -142,6 +144,7 @@ impl From<node::Settings> for Settings {
             regions_deny: settings.regions_deny,
             region: settings.region,
             explore: settings.explore,
+            community_models: settings.community_models,
             lan_only: settings.lan_only,
             saved_peers: settings.saved_peers,
             dns_names: settings.dns_names,
@@ -178,6 +181,7 @@ impl From<Settings> for node::Settings {
             regions_deny: settings.regions_deny,
             region: settings.region,
             explore: settings.explore,
+            community_models: settings.community_models,
             lan_only: settings.lan_only,
             saved_peers: settings.saved_peers,
             dns_names: settings.dns_names,

@@ -183,6 +183,8 @@ pub(crate) struct Receipt {
     pub peer: String,
     pub(crate) model: String,
     pub(crate) model_digest: String,
+    /// No row names that file now.
+    pub unlisted: bool,
     pub tokens_in: f64,
     /// Those of them that were in the cache.
     pub tokens_cached: f64,
@@ -360,6 +362,7 @@ impl From<node::Receipt> for Receipt {
             peer: receipt.peer,
             model: receipt.model,
             model_digest: receipt.model_digest,
+            unlisted: receipt.unlisted,
             tokens_in: number(receipt.tokens_in),
             tokens_cached: number(receipt.tokens_cached),
             tokens_out: number(receipt.tokens_out),

@@ -5,6 +5,7 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
+mod community;
 mod desk;
 mod links;
 mod money;
@@ -288,6 +289,13 @@ impl Bench {
 
     fn driver(&self) -> Driver {
         Driver::start(&self.environment(), &self.desk.log())
+    }
+
+    /// For windows that find no model but in their own folder.
+    fn driver_without_models(&self) -> Driver {
+        let mut environment = self.environment();
+        environment.push(("DECENTRALGPT_MODELS".to_owned(), String::new()));
+        Driver::start(&environment, &self.desk.log())
     }
 
     fn open<'d>(&self, driver: &'d Driver) -> App<'d> {

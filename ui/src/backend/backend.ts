@@ -9,6 +9,8 @@ import type {
   ChatSummary,
   ChatView,
   Check,
+  CommunityModel,
+  CommunityView,
   Dragged,
   EarningRow,
   EarningsBy,
@@ -90,6 +92,12 @@ export interface Backend {
   modelAdd(path: string): Promise<ModelRow>;
   modelDefault(id: string): Promise<void>;
   modelsMove(path: string): Promise<void>;
+  /** What peers offer and no row of the models names. Nobody is asked. */
+  communityList(): Promise<CommunityView>;
+  /** Looks for more of it; resolves at once. */
+  communitySearch(): Promise<void>;
+  /** Fetches what one of them says of itself, from a peer that offers it. */
+  communityLook(id: string): Promise<CommunityModel>;
 
   nodeStatus(): Promise<NodeStatus>;
   nodeSwitch(on: boolean): Promise<NodeStatus>;

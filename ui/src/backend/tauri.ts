@@ -56,6 +56,9 @@ export const tauriBackend: Backend = {
   modelAdd: (path) => value(commands.modelAdd(path)),
   modelDefault: (id) => done(commands.modelDefault(id)),
   modelsMove: (path) => done(commands.modelsMove(path)),
+  communityList: () => value(commands.communityList()),
+  communitySearch: () => done(commands.communitySearch()),
+  communityLook: (id) => value(commands.communityLook(id)),
 
   nodeStatus: () => value(commands.nodeStatus()),
   nodeSwitch: (on) => value(commands.nodeSwitch(on)),

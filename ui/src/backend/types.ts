@@ -10,6 +10,8 @@ export type {
   ChatSummary,
   ChatView,
   Check,
+  CommunityModel,
+  CommunityView,
   Dragged,
   ErrorView,
   Fit,

@@ -6,6 +6,7 @@ import {
   type ChatPatch,
   type ChatSummary,
   type ChatView,
+  type CommunityModel,
   type Dragged,
   type ErrorView,
   type Link,
@@ -20,6 +21,7 @@ import {
   withMoney,
 } from "../backend/types";
 import { blankChat } from "../features/chat/session.svelte";
+import { communityRows, SAYS } from "./community";
 import { conversations, type Draft, EARLIER, message, paid, PEERS } from "./chats";
 import { energyUsed, grouped, jobs, LIMITS, meter, type MoneyScene, moneyStatus, offers, payment, PRICE_CAP, prices, proof, transactions, voteStatus, WALLET } from "./money";
 import { answered, CHECKS, CLOCK_AHEAD, CLOCK_RIGHT, INVITED, modelRows, modelsView, peers, receipt, SETTINGS, status } from "./world";
@@ -78,6 +80,7 @@ export function demoBackend(scenario: Scenario = "full", pieceMs = 12, settings:
     asked === null ? null : asked === "refused" ? { kind: "refused", error: { code: "link_refused", message: "This link is no invite, and nothing else can be opened by a link.", fix: "Ask for the invite again and paste all of it, or paste an address that begins with /ip4 or /ip6." } } : { ...INVITED, own: asked === "own" };
   const samplings = new Map<string, Sampling>();
   const stopping = new Set<string>();
+  let unlisted: CommunityModel[] = full ? communityRows() : [];
   let made = 0;
   let clockAhead = true;
 
@@ -150,7 +153,8 @@ export function demoBackend(scenario: Scenario = "full", pieceMs = 12, settings:
       tokensPerSecond: null,
       firstTokenMs: null,
       outputTokens: null,
-      model: chat.model ?? state.defaultModel,
+      model: chat.unlisted ?? chat.model ?? state.defaultModel,
+      unlisted: chat.unlisted !== null,
       spans: [],
     });
     if (!user && replaced) reply.siblings = [...replaced.siblings, reply.id];
@@ -258,6 +262,7 @@ export function demoBackend(scenario: Scenario = "full", pieceMs = 12, settings:
       const { sampling, ...rest } = patch;
       if (sampling) samplings.set(id, sampling);
       Object.assign(chatOf(id), rest);
+      if (rest.model !== undefined) chatOf(id).unlisted = unlisted.find((entry) => entry.id === rest.model)?.name ?? null;
       return view(id);
     },
     chatChoose: async (id, chosen) => {
@@ -322,6 +327,18 @@ export function demoBackend(scenario: Scenario = "full", pieceMs = 12, settings:
       tellModels();
     },
     modelsMove: async () => {},
+    communityList: () => soon({ on: state.communityModels, searching: false, rows: state.communityModels ? unlisted : [], leftOut: 0 }),
+    communitySearch: async () => {
+      if (!state.communityModels) refuse({ code: "community_off", message: "Community models are off.", fix: "Switch them on under Models." });
+    },
+    communityLook: async (id) => {
+      await wait(pieceMs * 20);
+      const row = unlisted.find((entry) => entry.id === id) ?? refuse({ code: "no_peer", message: "No reachable peer offers it.", fix: "Look again later." });
+      if (row.heads > 1) refuse({ code: "head_missing", message: `What is needed to write to ${row.name} could not be fetched: what the peer sent is not what it named.`, fix: "Try again; another peer may give it." });
+      const seen = { ...row, name: row.says?.name ?? SAYS.name, says: row.says ?? SAYS };
+      unlisted = unlisted.map((entry) => (entry.id === id ? seen : entry));
+      return seen;
+    },
 
     nodeStatus: () => soon(node),
     nodeSwitch: async (on) => {
@@ -415,7 +432,7 @@ export function demoBackend(scenario: Scenario = "full", pieceMs = 12, settings:
       network();
       return { address: money.accounts.find((account) => account.role === role)?.address ?? WALLET, qrSvg: squares() };
     },
-    moneyOffers: async () => (money.network ? offers() : []),
+    moneyOffers: async () => (money.network ? [...offers(), ...unlisted.map(({ id, prices: { free: _, ...prices }, peers: count }) => ({ model: id, ...prices, offers: count }))] : []),
     moneyPrices: async () => (money.network ? prices().map((price) => ({ ...price, own: state.money.models[price.model] ?? null })) : []),
     startText: async () => (money.start === null ? refuse({ code: "no_start", message: "Nothing was signed.", fix: null }) : '{\n  "format": 1\n}'),
     voteStatus: async () => {

@@ -67,8 +67,9 @@ class Models {
     }
   }
 
+  /** By the id of its row, or by its digest as a chat may name it. */
   find(id: string | null): ModelRow | null {
-    return id === null ? null : (this.rows.find((row) => row.id === id) ?? null);
+    return id === null ? null : (this.rows.find((row) => row.id === id || (row.digest !== null && id === `sha256:${row.digest}`)) ?? null);
   }
 
   /** The name to show for a model that an answer names by id or by name. */

@@ -1,6 +1,7 @@
 // Every English word of the window. A language is another file of this shape (see `Text`).
 // Sentence case, no exclamation marks, verbs on buttons; say what is known and no more.
 
+import { community } from "./community";
 import { earnings, modes, money, payment, price, proof, vote, wallet } from "./money";
 import { peers, receipt } from "./peers";
 import { plural } from "./plural";
@@ -447,6 +448,7 @@ export const en = {
     next: "The next one",
     close: "Stop looking",
   },
+  community,
   earnings,
   keys,
   modes,

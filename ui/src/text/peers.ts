@@ -37,6 +37,7 @@ export const peers = {
   rttValue: (ms: number) => `${ms} ms`,
   models: "Offers",
   modelsNone: "nothing",
+  modelsMore: (n: number) => `${n.toLocaleString("en-US")} not in your catalogue`,
   in: "came to you",
   out: "you connected",
   whyAsked: "you can ask it",

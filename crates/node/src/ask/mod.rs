@@ -43,7 +43,7 @@ use protocol::{ModelRef, PeerId};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use target::Target;
+pub(crate) use target::{Target, digest_of, id_of};
 
 use self::{
     choose::{Chosen, Question},
@@ -353,7 +353,7 @@ impl Ask {
         events: &mut Events,
     ) -> Result<Work, NodeError> {
         let inner = Arc::clone(&self.slot.inner);
-        let (file, reference, found, local, limit, name) = match &self.target {
+        let (file, reference, mut found, local, limit, mut name) = match &self.target {
             Target::Here { model, file } => {
                 let limit = inner.context_limit(model);
                 (
@@ -404,6 +404,15 @@ impl Ask {
             Err(EngineError::WorkerDied { .. }) => inner.engine.open_text(&file).await?,
             info => info?,
         };
+        if let Some((found, _)) = &mut found
+            && !found.listed
+        {
+            // Now its file can say what it calls itself.
+            name = inner.hears(&found.model, &info, &file);
+            found.name.clone_from(&name);
+            found.used.name.clone_from(&name);
+            output.set_model(found.used.clone());
+        }
         let prompt = match self.prompt.take() {
             // Rendered with the same file, and it fits what the peers take.
             Some(prompt) if limit == 0 || prompt.ids.len() + self.resume.len() < limit as usize => {

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use memory::{ChatSettings, ModelUsed};
-use protocol::{ModelRef, PeerId, offer::Offer};
+use protocol::{ModelDigest, ModelRef, PeerId, offer::Offer};
 
 use super::{seek::Seek, session::Session};
 use crate::{error::NodeError, models::Model, node::Inner};
@@ -31,7 +31,7 @@ pub(crate) struct Wanted {
     /// The model, when one is chosen or preferred and known here.
     pub(crate) model: Option<Model>,
     /// The chat names its model: another one will not do.
-    pub(crate) strict: Option<protocol::ModelDigest>,
+    pub(crate) strict: Option<ModelDigest>,
     /// The peer to ask first.
     pub(crate) chosen: Option<PeerId>,
 }
@@ -49,6 +49,8 @@ pub(crate) struct Found {
     pub(crate) more: Seek,
     /// The model, when it can also be computed here.
     pub(crate) local: Option<Model>,
+    /// A row here names the file; else only the chat does.
+    pub(crate) listed: bool,
 }
 
 impl Target {
@@ -117,7 +119,10 @@ impl Inner {
                 (Some(model), _) => here(model).ok_or_else(|| NodeError::ModelMissing {
                     model: model.name.clone(),
                 }),
-                (None, Some(id)) => Err(NodeError::ModelMissing { model: id.clone() }),
+                (None, Some(id)) => Err(NodeError::ModelMissing {
+                    model: digest_of(id)
+                        .map_or_else(|| id.clone(), |digest| self.unlisted_name(&digest)),
+                }),
                 (None, None) => Err(NodeError::NoModel),
             },
             memory::Place::Automatic => {
@@ -137,11 +142,9 @@ impl Inner {
         let strict = match &settings.model {
             None => None,
             Some(id) => match (&model, digest_of(id)) {
-                (Some(model), _) => Some(model.reference.map(|reference| reference.digest).ok_or(
-                    NodeError::ModelNotPinned {
-                        model: model.name.clone(),
-                    },
-                )?),
+                (Some(model), _) => Some(model.digest.ok_or(NodeError::ModelNotPinned {
+                    model: model.name.clone(),
+                })?),
                 (None, Some(digest)) => Some(digest),
                 (None, None) => return Err(NodeError::ModelUnknown { id: id.clone() }),
             },
@@ -158,8 +161,8 @@ impl Inner {
     /// there is somebody to ask; the search goes on in [`Found::more`].
     ///
     /// # Errors
-    /// [`NodeError::NoPeer`], [`NodeError::PeerOffersNothing`], [`NodeError::Network`] when the chosen peer cannot be
-    /// reached and nobody else will do.
+    /// [`NodeError::NoPeer`], [`NodeError::PeerOffersNothing`], [`NodeError::OnlyUnlisted`], [`NodeError::Network`] when the
+    /// chosen peer cannot be reached and nobody else will do.
     pub(crate) async fn find(
         self: &Arc<Self>,
         session: &Arc<Session>,
@@ -172,15 +175,13 @@ impl Inner {
                 Ok(offers) if offers.is_empty() => {
                     trouble = Some(NodeError::PeerOffersNothing { peer: peer.short() })
                 }
-                Ok(offers) => of_chosen = offers,
+                Ok(offers) => {
+                    of_chosen = by_chance(wanted, peer, offers, |digest| self.models.lists(digest))?
+                }
                 Err(error) => trouble = Some(error),
             }
         }
-        let preferred = wanted
-            .model
-            .as_ref()
-            .and_then(|model| model.reference)
-            .map(|reference| reference.digest);
+        let preferred = wanted.model.as_ref().and_then(|model| model.digest);
         let digest = match (wanted.strict, preferred) {
             (Some(digest), _) => Some(digest),
             // Nobody named a model: what the chosen peer has decides, the preferred one before others.
@@ -191,8 +192,9 @@ impl Inner {
                 })
                 .or_else(|| of_chosen.first().map(|offer| offer.model.digest))
                 .or_else(|| {
-                    let known = self.known_offers(session);
-                    known.first().map(|offer| offer.model.digest)
+                    let known = self.known_offers(session).into_iter();
+                    let mut digests = known.map(|offer| offer.model.digest);
+                    digests.find(|digest| self.models.lists(digest))
                 }),
         };
         let Some(digest) = digest else {
@@ -208,17 +210,26 @@ impl Inner {
         }
         // The catalogue's own pin outweighs what a peer says of the head.
         let pinned = row.as_ref().and_then(|row| row.reference);
-        let Some(model) = pinned.or_else(|| offers.first().map(|offer| offer.model)) else {
-            return Err(nobody(session, trouble, name_of(row.as_ref(), &digest)));
+        let Some(model) = pinned.or_else(|| most_named(&offers, wanted.chosen)) else {
+            return Err(nobody(
+                session,
+                trouble,
+                self.name_of(row.as_ref(), &digest),
+            ));
         };
         offers.retain(|offer| offer.model == model);
         more.only(model);
         let local = row.clone().filter(|row| row.file.is_some());
         if offers.is_empty() && local.is_none() {
-            return Err(nobody(session, trouble, name_of(row.as_ref(), &digest)));
+            return Err(nobody(
+                session,
+                trouble,
+                self.name_of(row.as_ref(), &digest),
+            ));
         }
-        let name = name_of(row.as_ref(), &digest);
-        let id = row.map_or_else(|| format!("{BY_DIGEST}{digest}"), |row| row.id);
+        let name = self.name_of(row.as_ref(), &digest);
+        let listed = row.is_some();
+        let id = row.map_or_else(|| id_of(&digest), |row| row.id);
         let used = ModelUsed {
             id,
             name: name.clone(),
@@ -231,6 +242,7 @@ impl Inner {
             offers,
             more,
             local,
+            listed,
         })
     }
 
@@ -250,12 +262,7 @@ impl Inner {
 
     /// Adds offers that are known already, one per peer: connected ones first, then the fastest. Others pass offers on, and of who made
     /// them there may be no address: such a one would only take a place from somebody who can be asked.
-    async fn add_known(
-        &self,
-        session: &Session,
-        digest: &protocol::ModelDigest,
-        offers: &mut Vec<Offer>,
-    ) {
+    async fn add_known(&self, session: &Session, digest: &ModelDigest, offers: &mut Vec<Offer>) {
         let status = session.network.status();
         let connected: Vec<PeerId> = status.borrow().peers.iter().map(|peer| peer.peer).collect();
         let mut more = self.known_offers(session);
@@ -274,6 +281,10 @@ impl Inner {
                 offers.push(offer);
             }
         }
+    }
+
+    fn name_of(&self, row: Option<&Model>, digest: &ModelDigest) -> String {
+        row.map_or_else(|| self.unlisted_name(digest), |row| row.name.clone())
     }
 
     /// Offers of others that are known here, of peers that are not blocked: to the swarm that asks, and, while the node
@@ -310,13 +321,95 @@ fn nobody(session: &Session, trouble: Option<NodeError>, model: String) -> NodeE
     }
 }
 
-fn digest_of(id: &str) -> Option<protocol::ModelDigest> {
+/// What of a chosen peer's offers may answer: where nobody named a model, only what a row here names. What no row names is asked for by
+/// name alone, and never because it is what there is.
+fn by_chance(
+    wanted: &Wanted,
+    peer: PeerId,
+    mut offers: Vec<Offer>,
+    is_listed: impl Fn(&ModelDigest) -> bool,
+) -> Result<Vec<Offer>, NodeError> {
+    if wanted.strict.is_some() {
+        return Ok(offers);
+    }
+    offers.retain(|offer| is_listed(&offer.model.digest));
+    match offers.is_empty() {
+        true => Err(NodeError::OnlyUnlisted { peer: peer.short() }),
+        false => Ok(offers),
+    }
+}
+
+/// The head that is gone by where no row pins one: the chosen peer's own, else the one that most peers name for this file.
+fn most_named(offers: &[Offer], chosen: Option<PeerId>) -> Option<ModelRef> {
+    let first = offers.first()?;
+    if chosen == Some(first.peer) {
+        return Some(first.model);
+    }
+    let named = |head: &ModelRef| offers.iter().filter(|offer| offer.model == *head).count();
+    let heads = offers.iter().map(|offer| offer.model);
+    // Of those that as many name, the first: offers are in the order in which their peers would be asked.
+    heads.min_by_key(|head| std::cmp::Reverse(named(head)))
+}
+
+/// The digest in the id of a model that is known by it alone.
+pub(crate) fn digest_of(id: &str) -> Option<ModelDigest> {
     id.strip_prefix(BY_DIGEST)?.parse().ok()
 }
 
-fn name_of(row: Option<&Model>, digest: &protocol::ModelDigest) -> String {
-    match row {
-        Some(row) => row.name.clone(),
-        None => format!("model {}", &digest.to_string()[..12]),
+/// The id of a model that is known by its digest alone.
+pub(crate) fn id_of(digest: &ModelDigest) -> String {
+    format!("{BY_DIGEST}{digest}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::community::tests::offer;
+
+    const LISTED: ModelDigest = ModelDigest::new([1; 32]);
+
+    fn chance(strict: Option<ModelDigest>, files: &[u8]) -> Result<Vec<u8>, NodeError> {
+        let wanted = Wanted {
+            model: None,
+            strict,
+            chosen: None,
+        };
+        let offers = files.iter().map(|file| offer(9, [*file; 32], 1));
+        let peer = PeerId::from_public_key(&[9; 32]);
+        let left = by_chance(&wanted, peer, offers.collect(), |digest| *digest == LISTED)?;
+        let first = |offer: Offer| offer.model.digest.as_bytes()[0];
+        Ok(left.into_iter().map(first).collect())
+    }
+
+    #[test]
+    fn where_nobody_named_a_model_none_that_no_row_names_is_asked_for() {
+        assert_eq!(chance(None, &[2, 1, 3]).unwrap(), [1]);
+        let only = chance(None, &[2, 3]).unwrap_err();
+        assert_eq!(only.code(), "only_unlisted");
+        assert!(only.fix().is_some());
+        let named = Some(ModelDigest::new([3; 32]));
+        assert_eq!(chance(named, &[2, 3]).unwrap(), [2, 3]);
+    }
+
+    #[test]
+    fn one_peer_that_names_another_head_turns_no_answer_to_it() {
+        let of = |peer, head| offer(peer, [3; 32], head);
+        let offers = [of(1, 9), of(2, 5), of(3, 5), of(4, 7)];
+        let head = |offers: &[Offer], chosen: Option<u8>| {
+            let chosen = chosen.map(|peer| PeerId::from_public_key(&[peer; 32]));
+            most_named(offers, chosen).map(|model| model.head_sha256.as_bytes()[0])
+        };
+        assert_eq!(head(&offers, None), Some(5));
+        assert_eq!(head(&offers, Some(1)), Some(9), "the person chose it");
+        assert_eq!(head(&offers, Some(8)), Some(5), "one that offers nothing");
+        assert_eq!(head(&offers[..2], None), Some(9), "the first of equals");
+        assert_eq!(head(&[], None), None);
+    }
+
+    #[test]
+    fn an_id_by_digest_is_read_back() {
+        assert_eq!(digest_of(&id_of(&LISTED)), Some(LISTED));
+        assert_eq!(digest_of("sha256:12"), None);
+        assert_eq!(digest_of("smollm2"), None);
     }
 }

@@ -94,16 +94,18 @@ impl Inner {
         (n_in, max_out): (u32, u32),
     ) -> Result<(), NodeError> {
         let offers = session.offers_held_of(&peer);
-        let preferred = wanted.strict.or_else(|| {
-            let reference = wanted.model.as_ref()?.reference?;
-            Some(reference.digest)
-        });
+        let preferred = wanted.strict.or_else(|| wanted.model.as_ref()?.digest);
         let of_it = offers
             .iter()
             .find(|offer| Some(offer.model.digest) == preferred);
         let offer = match wanted.strict {
             Some(_) => of_it,
-            None => of_it.or(offers.first()),
+            // As the answer would: what no row here names is asked for by name alone.
+            None => of_it.or_else(|| {
+                offers
+                    .iter()
+                    .find(|offer| self.models.lists(&offer.model.digest))
+            }),
         };
         let costs = |offer: &&Offer| !offer.prices.is_free() && self.pay_to(offer).is_some();
         let Some(offer) = offer.filter(costs) else {

@@ -3,7 +3,10 @@
 use engine::EngineError;
 
 use super::view;
-use crate::{ask::reasoning, error::ErrorView};
+use crate::{
+    ask::{digest_of, reasoning},
+    error::ErrorView,
+};
 
 impl From<view::Place> for memory::Place {
     fn from(place: view::Place) -> Self {
@@ -234,6 +237,10 @@ pub(crate) fn message(
         reasoning_ms: stored.stats.reasoning_ms.map(u64::from),
         state: stored.state.into(),
         error: stored.error.map(ErrorView::from),
+        unlisted: stored
+            .model
+            .as_ref()
+            .is_some_and(|model| digest_of(&model.id).is_some()),
         model: stored.model.map(|model| model.name),
         spans: stored.spans.into_iter().map(view::Span::from).collect(),
         prompt_tokens: stored.stats.prompt_tokens,

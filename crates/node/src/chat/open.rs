@@ -8,7 +8,7 @@ use std::{
 use memory::{ChatId, ChatSettings, MessageId};
 
 use super::{ChatRef, ChatView, Message, Sampling, message_view};
-use crate::{error::NodeError, models::Model, node::Inner};
+use crate::{ask::digest_of, error::NodeError, models::Model, node::Inner};
 
 /// A title is one line of the sidebar.
 const TITLE_CHARS: usize = 48;
@@ -75,6 +75,7 @@ impl Inner {
             title: open.chat.title,
             pinned: open.chat.pinned,
             temporary: chat.temporary,
+            unlisted: self.unlisted_model(settings.model.as_deref()),
             model: settings.model,
             place: settings.place.into(),
             peer: settings.peer,
@@ -91,6 +92,12 @@ impl Inner {
             context_used,
             context_limit,
         })
+    }
+
+    /// What to call the model that a chat names, where no row here names it.
+    fn unlisted_model(&self, chosen: Option<&str>) -> Option<String> {
+        let digest = digest_of(chosen?)?;
+        (!self.models.lists(&digest)).then(|| self.unlisted_name(&digest))
     }
 
     /// One message of the active branch as a shell sees it, with its siblings.

@@ -120,6 +120,9 @@ pub struct Message {
     pub error: Option<ErrorView>,
     /// Display name of the model.
     pub model: Option<String>,
+    /// No row here named the model when it answered: its name is the file's own word, or made of the digest.
+    #[serde(default)]
+    pub unlisted: bool,
     /// Who computed which part.
     pub spans: Vec<Span>,
     /// Tokens of the rendered prompt.
@@ -184,8 +187,11 @@ pub struct ChatView {
     pub pinned: bool,
     /// Never stored.
     pub temporary: bool,
-    /// `ModelRow.id`; `None` follows the default model.
+    /// `ModelRow.id`, or `sha256:` and a digest; `None` follows the default model.
     pub model: Option<String>,
+    /// What to call a model that no row here names; `None` where one does.
+    #[serde(default)]
+    pub unlisted: Option<String>,
     /// Where answers may be computed.
     pub place: Place,
     /// The chosen peer; `None` is any.

@@ -21,6 +21,7 @@ use zeroize::Zeroizing;
 use super::{Body, Call, Hello, Reply, Request, read_line, to_wiped_line};
 use crate::{
     chat::{AnswerEvent, ChatPatch, ChatSummary, ChatView, ContextUse, ExportFormat, SearchHit},
+    community::{CommunityModel, CommunityView},
     doctor::Check,
     error::ErrorView,
     models::{ModelRow, ModelsView},
@@ -265,6 +266,9 @@ calls! {
     model_add(path: &Path => path.to_owned()) -> ModelRow = ModelAdd;
     model_default(id: &str => id.to_owned()) -> () = ModelDefault;
     models_move(path: &Path => path.to_owned()) -> () = ModelsMove;
+    community_list() -> CommunityView = CommunityList;
+    community_search() -> () = CommunitySearch;
+    community_look(id: &str => id.to_owned()) -> CommunityModel = CommunityLook;
     node_status() -> NodeStatus = NodeStatus;
     node_switch(on: bool => on) -> NodeStatus = NodeSwitch;
     node_pause(minutes: Option<u32> => minutes) -> () = NodePause;

@@ -133,6 +133,11 @@ pub enum Request {
     ModelsMove {
         path: PathBuf,
     },
+    CommunityList,
+    CommunitySearch,
+    CommunityLook {
+        id: String,
+    },
     NodeStatus,
     NodeSwitch {
         on: bool,

@@ -205,6 +205,26 @@ pub enum NodeError {
         /// Short form of its id.
         peer: String,
     },
+    /// The chosen peer offers only what no row here names, and the chat names no model.
+    #[error(
+        "the peer {peer} offers only models that are not in your catalogue, and this chat names none of them"
+    )]
+    OnlyUnlisted {
+        /// Short form of its id.
+        peer: String,
+    },
+    /// What no row here names is not listed.
+    #[error("community models are off")]
+    CommunityOff,
+    /// What peers give for the head of a file is none that the engine can read.
+    #[error("what peers give for the description of {model} cannot be read")]
+    HeadUnreadable {
+        /// What it is called.
+        model: String,
+        /// Why.
+        #[source]
+        source: EngineError,
+    },
     /// The head of the model's file could not be got or kept.
     #[error("what is needed to write to {model} could not be fetched")]
     Head {
@@ -368,7 +388,10 @@ impl NodeError {
             Self::ModelNotPinned { .. } => "model_not_pinned",
             Self::NoPeer { .. } | Self::PeerOffersNothing { .. } => "no_peer",
             Self::NobodyFits { .. } => "nobody_fits",
+            Self::OnlyUnlisted { .. } => "only_unlisted",
+            Self::CommunityOff => "community_off",
             Self::Head { .. } => "head_missing",
+            Self::HeadUnreadable { .. } => "head_unreadable",
             Self::ContextFull { .. } => "context_full",
             Self::Lost { .. } => "answer_lost",
             Self::NodeOff => "node_off",
@@ -441,7 +464,16 @@ impl NodeError {
             Self::PeerOffersNothing { .. } => fixed(
                 "Ask its owner to switch the node on, choose another peer, or answer on this computer.",
             ),
+            Self::OnlyUnlisted { .. } => fixed(
+                "Choose one of them for a chat under Models, Community models (`decentralgpt models community`), or choose another peer.",
+            ),
+            Self::CommunityOff => fixed(
+                "Switch them on under Models, Community models (`decentralgpt models community --on`).",
+            ),
             Self::Head { .. } => fixed("Try again; another peer may give it."),
+            Self::HeadUnreadable { .. } => {
+                fixed("Choose another model: nothing can be written to this one.")
+            }
             Self::ContextFull { .. } => fixed(
                 "Leave out the oldest messages, or go on in a new chat that starts from a summary.",
             ),

@@ -45,6 +45,8 @@ pub use catalog::{Catalogue, CatalogueError, CatalogueRow, PipSource};
 pub use digest::{NotASha, Sha};
 pub use error::{DownloadError, ModelsError};
 pub(crate) use fit::Graphics;
+pub(crate) use records::{read as read_kept, write as write_kept};
+pub(crate) use rows::short_count;
 pub use view::{
     Fit, FitKind, Measured, ModelRow, ModelState, ModelsFolder, ModelsView, Origin, ServeForPay,
 };
@@ -81,7 +83,9 @@ pub struct Model {
     pub starter: bool,
     /// Its whole file, when it is on this computer.
     pub file: Option<PathBuf>,
-    /// Its digest and head, once pinned.
+    /// SHA-256 of its file, as the catalogue, a pin or the file says.
+    pub digest: Option<ModelDigest>,
+    /// Its digest and head, once both are pinned.
     pub reference: Option<ModelRef>,
     /// Why it must not be offered to others; `None`: it may.
     pub not_served: Option<String>,
@@ -190,15 +194,18 @@ impl Models {
             .cloned()
     }
 
-    /// One model by the digest of its file.
+    /// One model by the digest of its file. Its head need not be known here.
     #[must_use]
     pub fn by_digest(&self, digest: &ModelDigest) -> Option<Model> {
-        let of = |model: &&Model| {
-            model
-                .reference
-                .is_some_and(|reference| reference.digest == *digest)
-        };
+        let of = |model: &&Model| model.digest == Some(*digest);
         self.list.borrow().iter().find(of).cloned()
+    }
+
+    /// Whether a row here names this file: of the catalogue, or of a file that the person added.
+    #[must_use]
+    pub fn lists(&self, digest: &ModelDigest) -> bool {
+        let list = self.list.borrow();
+        list.iter().any(|model| model.digest == Some(*digest))
     }
 
     /// Why the catalogue in the data folder is not used, when it is not.

@@ -89,7 +89,7 @@ pub(super) struct Speeds {
 }
 
 /// Reads one of the files. One that cannot be read is kept aside, and the caller goes on without: each of them can be found out anew.
-pub(super) fn read<T: DeserializeOwned + Default>(path: &Path) -> T {
+pub(crate) fn read<T: DeserializeOwned + Default>(path: &Path) -> T {
     let text = match data::read_capped(path, MAX_FILE_BYTES) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return T::default(),
@@ -105,7 +105,7 @@ pub(super) fn read<T: DeserializeOwned + Default>(path: &Path) -> T {
     })
 }
 
-pub(super) fn write<T: Serialize>(path: &Path, value: &T) -> Result<(), ModelsError> {
+pub(crate) fn write<T: Serialize>(path: &Path, value: &T) -> Result<(), ModelsError> {
     let failed = |source| ModelsError::File {
         path: path.to_owned(),
         what: "written",

@@ -48,6 +48,14 @@ pub(super) fn reference(id: &str, entry: &Entry, pins: &Pins) -> Option<ModelRef
     Some(of(facts.digest.0, facts.head_len, facts.head_sha256.0))
 }
 
+/// The digest that an entry's file has, or must have.
+fn digest(entry: &Entry, pins: &Pins) -> Option<ModelDigest> {
+    let row = entry.row.as_ref();
+    let expected = row.and_then(|row| expected(row, pins));
+    let digest = expected.or_else(|| entry.facts().map(|facts| facts.digest));
+    digest.map(|digest| ModelDigest::new(digest.0))
+}
+
 /// Why a model is not offered to others.
 fn not_served(entry: &Entry, reference: Option<&ModelRef>) -> Option<String> {
     match &entry.row {
@@ -85,6 +93,7 @@ pub(super) fn model(id: &str, entry: &Entry, pins: &Pins, fit: &Fit) -> Model {
         name: entry.name.clone(),
         starter: row.is_some_and(|row| row.starter),
         file,
+        digest: digest(entry, pins),
         reference,
         not_served: not_served(entry, reference.as_ref()),
         system_prompt: row.and_then(|row| row.system_prompt.clone()),
@@ -113,9 +122,7 @@ pub(super) fn row(
     let facts = entry.facts();
     let reference = reference(id, entry, pins);
     let text = |of: fn(&super::CatalogueRow) -> &String| row.map(|row| of(row).clone());
-    let digest = row
-        .and_then(|row| expected(row, pins))
-        .or_else(|| facts.map(|facts| facts.digest));
+    let digest = digest(entry, pins);
     ModelRow {
         id: id.to_owned(),
         name: entry.name.clone(),
@@ -148,8 +155,8 @@ pub(super) fn row(
         state: state(entry, running, outside.loaded.as_deref(), size(entry, pins)),
         fit,
         measured: measured.cloned(),
-        peers: reference
-            .and_then(|reference| outside.peers.get(&reference.digest).copied())
+        peers: digest
+            .and_then(|digest| outside.peers.get(&digest).copied())
             .unwrap_or(0),
         is_default: outside.default_model.as_deref() == Some(id),
     }
@@ -286,7 +293,7 @@ pub(super) fn better(rows: &[ModelRow], measured: &BTreeMap<String, Measured>) -
 }
 
 /// A number of weights as people say it: 135M, 1.7B.
-fn short_count(parameters: u64) -> String {
+pub(crate) fn short_count(parameters: u64) -> String {
     match parameters {
         0 => String::new(),
         n if n >= 10_000_000_000 => format!("{}B", (n + 500_000_000) / 1_000_000_000),

@@ -10,7 +10,7 @@ use crate::{Node, serve};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OfferPrice {
-    /// The id of its row among the models.
+    /// The id of its row among the models; `sha256:` and the digest of one that no row names.
     pub model: String,
     /// The lowest for reading.
     pub input_low: String,
@@ -43,15 +43,15 @@ pub struct AskedPrice {
 }
 
 impl Node {
-    /// What peers ask for each model of the list, as far as offers of it are known.
+    /// What peers ask for each model of the list, and for what no row names, as far as offers of it are known.
     #[must_use]
     pub fn money_offers(&self) -> Vec<OfferPrice> {
         let mut offered = Vec::new();
         for model in self.inner.models.all() {
-            let Some(reference) = model.reference else {
+            let Some(digest) = model.digest else {
                 continue;
             };
-            let seen = serve::offered_by_others(&self.inner, &reference.digest);
+            let seen = serve::offered_by_others(&self.inner, &digest);
             let of = |price: fn(&Prices) -> Price| {
                 let mut prices: Vec<Price> = seen.iter().map(price).collect();
                 prices.sort_unstable();
@@ -69,6 +69,8 @@ impl Node {
                 offers: u32::try_from(seen.len()).unwrap_or(u32::MAX),
             });
         }
+        let session = self.inner.asking.now();
+        offered.extend(self.inner.unlisted_offers(&session));
         offered
     }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    ask::digest_of,
     chat::Sampling,
     clock,
     error::NodeError,
@@ -49,14 +50,18 @@ impl Node {
         // Enough for two digits of a share.
         const DRAWS: u32 = 400;
         let inner = &self.inner;
-        let chosen = inner.preferred_model(model).ok_or(match model {
-            Some(id) => NodeError::ModelUnknown { id: id.to_owned() },
-            None => NodeError::NoModel,
-        })?;
-        let digest = chosen
-            .reference
-            .map(|reference| reference.digest)
-            .ok_or(NodeError::ModelNotPinned { model: chosen.name })?;
+        let (id, digest) = match (inner.preferred_model(model), model) {
+            (Some(chosen), _) => {
+                let digest = chosen.digest;
+                let unpinned = NodeError::ModelNotPinned { model: chosen.name };
+                (chosen.id, digest.ok_or(unpinned)?)
+            }
+            (None, Some(id)) => {
+                let unknown = || NodeError::ModelUnknown { id: id.to_owned() };
+                (id.to_owned(), digest_of(id).ok_or_else(unknown)?)
+            }
+            (None, None) => return Err(NodeError::NoModel),
+        };
         let session = inner.asking.now();
         let status = session.network.status();
         let status = status.borrow().clone();
@@ -69,7 +74,7 @@ impl Node {
         let known: Vec<Known> = known.into_values().collect();
         let want = crate::ask::choose::want(
             &inner.settings.borrow(),
-            (&chosen.id, digest),
+            (&id, digest),
             (TYPICAL_INPUT, Sampling::default().max_out),
             None,
             false,

@@ -60,8 +60,11 @@ pub struct Peer {
     pub rtt_ms: Option<f64>,
     /// The program it says it runs.
     pub agent: String,
-    /// Names of the models it offers.
+    /// Names of the models it offers, of those that a row here names.
     pub models: Vec<String>,
+    /// How many more it offers, that no row here names.
+    #[serde(default)]
+    pub unlisted: u32,
     /// Milliseconds since 1970.
     pub since_ms: u64,
     /// The person wants nothing of it.
@@ -101,6 +104,10 @@ pub(crate) fn peer(
     names: &BTreeMap<ModelDigest, String>,
 ) -> Peer {
     let blocked = inner.book().is_blocked(&status.peer);
+    let offers = status.offers.iter();
+    let models: Vec<String> = offers
+        .filter_map(|digest| names.get(digest).cloned())
+        .collect();
     Peer {
         asked: true,
         record: record(inner, &status.peer),
@@ -120,16 +127,8 @@ pub(crate) fn peer(
         data: status.traffic.into(),
         rtt_ms: status.rtt_ms.map(f64::from),
         agent: status.agent.clone().unwrap_or_default(),
-        models: status
-            .offers
-            .iter()
-            .map(|digest| {
-                names
-                    .get(digest)
-                    .cloned()
-                    .unwrap_or_else(|| format!("model {}", &digest.to_string()[..12]))
-            })
-            .collect(),
+        unlisted: u32::try_from(status.offers.len() - models.len()).unwrap_or(u32::MAX),
+        models,
         since_ms: status.since_unix_ms,
         blocked,
         asks: false,
@@ -196,6 +195,7 @@ pub(super) fn peers(
                 rtt_ms: None,
                 agent: String::new(),
                 models: Vec::new(),
+                unlisted: 0,
                 since_ms: 0,
                 blocked: true,
                 asked: false,

@@ -2,6 +2,7 @@
 // settled before something is sent (consent, a full context).
 import { backend, errorView } from "../../backend/backend";
 import type { AnswerEvent, ChatPatch, ChatView, ErrorView, ModelRow, Phase, Place, Sampling } from "../../backend/types";
+import { unlistedName } from "../../lib/community.svelte";
 import { models } from "../../lib/models.svelte";
 import { attempt } from "../../lib/toasts.svelte";
 import { t } from "../../text";
@@ -18,7 +19,7 @@ export type Pending = { kind: "consent" | "full"; ask: Ask };
 export const UNSAVED = "";
 
 /** How freely a model chooses its words unless told otherwise: the starter loses the thread with any chance in them. */
-function temperatureFor(model: ModelRow | null): number {
+function temperatureFor(model: Pick<ModelRow, "starter"> | null): number {
   return model?.starter ? 0 : 0.7;
 }
 
@@ -34,6 +35,7 @@ export function blankChat(temporary: boolean, place: Place, model: ModelRow | nu
     pinned: false,
     temporary,
     model: null,
+    unlisted: null,
     place,
     peer: null,
     consented: false,
@@ -107,8 +109,9 @@ export class Session {
   }
 
   /** Another model for this chat; a temperature that was not chosen by hand becomes that model's own. */
-  async useModel(row: ModelRow | null, more: ChatPatch = {}): Promise<void> {
-    const before = temperatureFor(models.find(this.view.model) ?? models.preferred);
+  async useModel(row: Pick<ModelRow, "id" | "starter"> | null, more: ChatPatch = {}): Promise<void> {
+    const unlisted = unlistedName(this.view.model, this.view.unlisted) !== null;
+    const before = temperatureFor(unlisted ? null : (models.find(this.view.model) ?? models.preferred));
     const after = temperatureFor(row ?? models.preferred);
     const sampling = this.view.sampling;
     const follow = sampling.temperature === before && before !== after ? { sampling: { ...sampling, temperature: after } } : {};
@@ -286,7 +289,7 @@ export class Session {
   }
 }
 
-function settingsOf(view: ChatView): ChatPatch & Pick<ChatView, "contextLimit" | "contextUsed"> {
-  const { model, place, peer, consented, systemPrompt, sampling, onFull, contextLimit, contextUsed } = view;
-  return { model, place, peer, consented, systemPrompt, sampling, onFull, contextLimit, contextUsed };
+function settingsOf(view: ChatView): ChatPatch & Pick<ChatView, "unlisted" | "contextLimit" | "contextUsed"> {
+  const { model, unlisted, place, peer, consented, systemPrompt, sampling, onFull, contextLimit, contextUsed } = view;
+  return { model, unlisted, place, peer, consented, systemPrompt, sampling, onFull, contextLimit, contextUsed };
 }

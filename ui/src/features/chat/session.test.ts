@@ -154,7 +154,7 @@ describe("a session", () => {
     const base = { ...blankChat(false, "local"), id: "c" };
     const message = {
       id: "a", parent: null, role: "assistant" as const, content: "", reasoning: null, reasoningMs: null, state: "streaming" as const, error: null, model: null,
-      spans: [], promptTokens: null, outputTokens: null, tokensPerSecond: null, firstTokenMs: null, createdMs: 0, siblings: ["a"], leftOut: false,
+      unlisted: false, spans: [], promptTokens: null, outputTokens: null, tokensPerSecond: null, firstTokenMs: null, createdMs: 0, siblings: ["a"], leftOut: false,
     }; // prettier-ignore
     session.receive({ kind: "started", chat: "c", user: null, answer: message }, 0);
     session.receive({ kind: "text", append: "thinking", reasoning: true, tokens: 1 }, 1000);

@@ -10,6 +10,7 @@ use std::{
 
 use engine::{EngineError, FileProblem, TextInfo};
 use futures::future::BoxFuture;
+use protocol::ModelDigest;
 
 use super::{
     downloads::{limits, model_bytes, sha},
@@ -606,6 +607,28 @@ async fn a_bad_catalogue_is_named_and_the_built_in_one_holds() {
             Err(ModelsError::Stopping)
         ));
     }
+}
+
+#[tokio::test]
+async fn a_row_whose_head_is_not_known_is_found_by_its_digest() {
+    let trial = Trial::new().await;
+    let bytes = model_bytes(22, 5_000);
+    trial.catalogue(&[
+        ("a", "https://example.org/a", Some(&bytes), "yes"),
+        ("b", "https://example.org/b", None, "yes"),
+    ]);
+    let models = trial.open().await;
+    let model = models.find("a").unwrap();
+    assert_eq!(model.reference, None, "its file was never here");
+    let digest = ModelDigest::new(sha(&bytes).0);
+    assert_eq!(model.digest, Some(digest));
+    assert!(models.lists(&digest));
+    assert_eq!(models.by_digest(&digest).unwrap().id, "a");
+    assert!(!models.lists(&ModelDigest::new([0; 32])));
+    models.set_peers([(digest, 2)].into());
+    let mut view = models.view();
+    let seen = view.wait_for(|view| view.rows[0].peers == 2).await;
+    assert_eq!(seen.unwrap().rows[1].peers, 0);
 }
 
 #[tokio::test]

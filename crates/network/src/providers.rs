@@ -402,8 +402,13 @@ impl Kad {
         self.inner.store_mut().keep(record, site)
     }
 
-    /// Addresses of a peer that queries, the table or the records here know of, as far as they may be dialled.
-    pub(crate) fn addresses(&mut self, peer: PeerId, key: &Key) -> Vec<Multiaddr> {
+    /// Addresses of a peer that queries, the table or the records here know of, as far as they may be dialled and are `wanted`.
+    pub(crate) fn addresses(
+        &mut self,
+        peer: PeerId,
+        key: &Key,
+        wanted: impl Fn(&Multiaddr) -> bool,
+    ) -> Vec<Multiaddr> {
         let stored = self.inner.store_mut().addresses_of(key, &peer);
         let mut addresses = stored.to_vec();
         // No dial is made: this is where a query keeps what it learned.
@@ -413,6 +418,8 @@ impl Kad {
                 .handle_pending_outbound_connection(asked, Some(peer), &[], Endpoint::Dialer)
                 .unwrap_or_default(),
         );
+        // Before they are cut to a few: what is not wanted must not take the place of what is.
+        addresses.retain(wanted);
         self.filtered(addresses)
     }
 

@@ -33,7 +33,8 @@ fn a_record_is_kept_without_addresses_its_sender_could_not_have() {
     let record =
         |key: &[u8]| ProviderRecord::new(RecordKey::new(&key), provider, addresses.clone());
     assert!(kad.store(record(&key), Scope::Public, None));
-    assert_eq!(kad.addresses(provider, &key), addresses[..1]);
+    assert_eq!(kad.addresses(provider, &key, |_| true), addresses[..1]);
+    assert_eq!(kad.addresses(provider, &key, |_| false), []);
     assert!(!kad.store(record(b"short"), Scope::Public, None));
 }
 

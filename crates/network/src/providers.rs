@@ -241,10 +241,12 @@ impl Kad {
         self.reach = reach;
     }
 
-    /// The widest scope that any connected peer is in: what is nearer than that goes from the table, and into no answer.
-    pub(crate) fn set_told(&mut self, widest: Scope) {
-        if std::mem::replace(&mut self.told, widest) == widest {
-            return;
+    /// The widest scope that any connected peer is in: what is nearer than that goes from the table, and into no answer. True when what is
+    /// nearer than before may be told now: who had to go for a stranger's sake has a place again.
+    pub(crate) fn set_told(&mut self, widest: Scope) -> bool {
+        let before = std::mem::replace(&mut self.told, widest);
+        if before == widest {
+            return false;
         }
         self.inner.store_mut().told = widest;
         let nearer: Vec<_> = self
@@ -265,6 +267,7 @@ impl Kad {
         for (peer, at) in nearer {
             self.inner.remove_address(&peer, &at);
         }
+        widest < before
     }
 
     /// A peer that speaks the protocol, at an address that we dialled. True when it is in the table now and was not before. An address of

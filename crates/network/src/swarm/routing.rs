@@ -278,6 +278,18 @@ impl Loop {
         self.routing_tick();
     }
 
+    /// The last stranger has gone: neighbours who left the table for its sake enter it again, since they introduce themselves only once.
+    pub(super) fn routing_again(&mut self) {
+        let mut introduced = self.peers.longest_first();
+        introduced.retain(|peer| {
+            let connected = self.peers.get(peer);
+            connected.is_some_and(|connected| connected.protocols.is_some())
+        });
+        for peer in introduced {
+            self.route_to(&peer);
+        }
+    }
+
     pub(super) fn routing_tick(&mut self) {
         let now = Instant::now();
         for peer in self.swarm.behaviour_mut().kad.take_over_rate() {

@@ -148,10 +148,10 @@ async fn lost_key(live: &Live) -> Result<Option<ErrorView>, LedgerError> {
                 lost.lost
             ),
             Some(
-                "End the old key (`decentralgpt wallet end-key`), then make a deposit or a grant for the new one."
-                    .to_owned(),
+                "End the old key, then make a deposit or a grant for the new one.".to_owned(),
             ),
         )
+        .by("decentralgpt wallet end-key".to_owned())
     }))
 }
 

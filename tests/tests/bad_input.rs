@@ -194,6 +194,30 @@ fn a_corrupt_identity_is_kept_and_does_not_serve() {
 }
 
 #[test]
+fn a_price_that_is_wrong_in_one_part_changes_nothing() {
+    let folder = Folder::with_settings("[money]\ncached = 50\n");
+    let price = |arguments: &[&str]| {
+        let mut command = folder.decentralgpt();
+        run(command.args(["models", "price"]).args(arguments))
+    };
+    let file = folder.path().join("settings.toml");
+    let settings = || fs::read_to_string(&file).unwrap();
+    let before = settings();
+    price(&["no-such-model", "--cached", "25"]).is_a_failure_that_says(&["no model no-such-model"]);
+    price(&[
+        "smollm2-135m-instruct-q4_1",
+        "12 and a half",
+        "--cached",
+        "25",
+    ])
+    .is_a_failure_that_says(&[]);
+    assert_eq!(settings(), before);
+    // Nothing was wrong with that part itself.
+    assert_eq!(price(&["--cached", "25"]).code(), Some(0));
+    assert!(settings().contains("cached = 25"), "{}", settings());
+}
+
+#[test]
 fn a_wrong_command_line_is_usage_and_not_failure() {
     let folder = Folder::new();
     for arguments in [

@@ -272,6 +272,35 @@ fn no_path_of_somebody_s_machine() {
     }
 }
 
+/// A person in the window reads the same next step; what is typed in a terminal stands beside it (`ErrorView::command`,
+/// `Check::command`), and the window leaves it out.
+#[test]
+fn a_next_step_names_no_command_of_ours() {
+    for room in ROOMS.iter().chain(&["node"]) {
+        for (path, text) in files(&format!("crates/{room}/src"), &["rs"]) {
+            // Programs of a terminal.
+            if path.components().any(|part| part.as_os_str() == "bin") {
+                continue;
+            }
+            for line in without_tests(&text).lines() {
+                let code = line.trim_start();
+                if code.starts_with("//") || code.contains("\"decentralgpt ") {
+                    continue;
+                }
+                let has_option = code.match_indices(" --").any(|(at, dashes)| {
+                    let after = code[at + dashes.len()..].chars().next();
+                    code[..at].contains('"') && after.is_some_and(|mark| mark.is_ascii_lowercase())
+                });
+                assert!(
+                    !has_option && !code.contains("`decentralgpt "),
+                    "{}: {code}",
+                    path.display()
+                );
+            }
+        }
+    }
+}
+
 #[test]
 fn weights_and_build_output_are_not_in_the_tree() {
     for path in tracked() {

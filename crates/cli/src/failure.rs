@@ -63,7 +63,7 @@ impl From<ErrorView> for Failure {
     }
 }
 
-/// An error on standard error: the sentence, and below it the next step.
+/// An error on standard error: the sentence, below it the next step, and the command that does it where there is one.
 pub(crate) fn say(output: &mut Output, error: &ErrorView) {
     say_as(output, "error", error);
 }
@@ -72,6 +72,9 @@ pub(crate) fn say(output: &mut Output, error: &ErrorView) {
 pub(crate) fn say_as(output: &mut Output, word: &str, error: &ErrorView) {
     output.trouble(&format!("{word}: {}", sentence(&error.message)));
     output.trouble(&format!(" next: {}", error.fix.as_deref().unwrap_or(NEXT)));
+    if let Some(command) = &error.command {
+        output.trouble(&format!("   by: {command}"));
+    }
 }
 
 /// With a capital and a full stop, whoever wrote it.

@@ -30,15 +30,10 @@ pub(crate) async fn prices(
     how: Listing,
     output: &mut Output,
 ) -> Result<(), Failure> {
-    if let Some(percent) = set.cached {
-        let mut settings = core.client.settings_get().await?;
-        settings.money.cached = Some(percent);
-        core.client.settings_set(settings).await?;
-    }
     if let Some(id) = &id {
         known(core, id).await?;
-        change(core, id, set).await?;
     }
+    change(core, id.as_deref(), set).await?;
     let settings = core.client.settings_get().await?;
     let mut prices = core.client.money_prices().await?;
     prices.retain(|price| id.as_ref().is_none_or(|id| price.model == *id));
@@ -128,20 +123,27 @@ fn units(text: &str) -> Result<String, Failure> {
     Ok(amount(text)?.0.to_string())
 }
 
-async fn change(core: &Core, id: &str, set: Set) -> Result<(), Failure> {
+/// Changes all that is set at once, or nothing where any of it is wrong.
+async fn change(core: &Core, id: Option<&str>, set: Set) -> Result<(), Failure> {
     let price = set.amount.as_deref().map(units).transpose()?;
     let floor = set.floor.as_deref().map(units).transpose()?;
-    if price.is_none() && !set.median && !set.as_all {
+    let own = id.filter(|_| price.is_some() || set.median || set.as_all);
+    if own.is_none() && set.cached.is_none() {
         return Ok(());
     }
     let mut settings = core.client.settings_get().await?;
-    if set.as_all {
-        settings.money.models.remove(id);
-    } else {
-        settings
-            .money
-            .models
-            .insert(id.to_owned(), ModelPrice { price, floor });
+    let money = &mut settings.money;
+    if set.cached.is_some() {
+        money.cached = set.cached;
+    }
+    match own {
+        Some(id) if set.as_all => drop(money.models.remove(id)),
+        Some(id) => drop(
+            money
+                .models
+                .insert(id.to_owned(), ModelPrice { price, floor }),
+        ),
+        None => {}
     }
     core.client.settings_set(settings).await?;
     Ok(())

@@ -203,6 +203,24 @@ async fn each_planted_corruption_is_named() {
     clean.audited().await;
 }
 
+#[tokio::test]
+async fn an_audit_leaves_the_books_as_they_are() {
+    let desk = Desk::new().await;
+    desk.history().await;
+    let raw = rusqlite::Connection::open(&desk.path).unwrap();
+    // Another number as soon as another connection wrote anything.
+    let written = || -> i64 {
+        raw.pragma_query_value(None, "data_version", |row| row.get(0))
+            .unwrap()
+    };
+    let before = written();
+    desk.audited().await;
+    desk.audited().await;
+    assert_eq!(written(), before);
+    desk.grant(9_000).await;
+    assert_ne!(written(), before, "it would show");
+}
+
 /// Bytes of the amounts that the journal, the vouchers and the lines hold, changed one at a time and put back.
 #[tokio::test]
 async fn no_flipped_byte_of_an_amount_goes_unseen() {

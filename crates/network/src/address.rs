@@ -102,9 +102,12 @@ fn scope_v6(ip: Ipv6Addr) -> Option<Scope> {
         ip.segments()[0] & 0xfe00 == 0xfc00,
         matches!(ip.segments()[0] & 0xffc0, 0xfe80 | 0xfec0),
     );
+    // 64:ff9b:1::/48 (RFC 8215): a translator's of one network. Where in it the IPv4 address stands is that network's choice (RFC 6052
+    // has six places), so nothing in it can be read, and it leads nowhere from elsewhere.
+    let translated = ip.segments()[..3] == [0x64, 0xff9b, 1];
     Some(if ip.is_loopback() {
         Scope::Loopback
-    } else if local || link {
+    } else if local || link || translated {
         Scope::Private
     } else {
         Scope::Public
@@ -113,13 +116,12 @@ fn scope_v6(ip: Ipv6Addr) -> Option<Scope> {
 
 /// The IPv4 address that a translator or a tunnel would make of this one: behind them lies the home of whoever dials it.
 fn v4_inside(ip: Ipv6Addr) -> Option<Ipv4Addr> {
-    let [a, b, c, d, e, f, high, low] = ip.segments();
     let v4 = |high: u16, low: u16| Ipv4Addr::from(u32::from(high) << 16 | u32::from(low));
-    match (a, b) {
-        // 64:ff9b::/96 (RFC 6052) and 64:ff9b:1::/48 (RFC 8215): a translator's.
-        (0x64, 0xff9b) if [c, d, e, f] == [0; 4] || c == 1 => Some(v4(high, low)),
+    match ip.segments() {
+        // 64:ff9b::/96 (RFC 6052): a translator's.
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => Some(v4(high, low)),
         // 2002::/16 (RFC 3056): 6to4.
-        (0x2002, _) => Some(v4(b, c)),
+        [0x2002, high, low, ..] => Some(v4(high, low)),
         _ => None,
     }
 }
@@ -445,6 +447,9 @@ mod tests {
         for home in [
             "/ip6/64:ff9b::c0a8:101/tcp/80",
             "/ip6/64:ff9b:1::7f00:1/tcp/80",
+            // 192.168.1.1 and 10.0.0.1 as a translator with a /48 and with a /64 writes them; read from the end they would be the internet's.
+            "/ip6/64:ff9b:1:c0a8:1:100:808:808/tcp/80",
+            "/ip6/64:ff9b:1:0:a:0:108:808/tcp/80",
             "/ip6/2002:a00:1::1/tcp/80",
             "/ip6/fec0::1/tcp/80",
             "/ip4/0.0.0.1/tcp/80",
@@ -458,6 +463,12 @@ mod tests {
         ] {
             assert!(may_tell(Scope::Public, &addr(far)), "{far}");
         }
+        // Who is behind the same translator may tell of what is behind it.
+        let translated = addr("/ip6/64:ff9b:1::c633:6407/tcp/1");
+        assert_eq!(scope(&translated), Some(Scope::Private));
+        // Next to that prefix begins the internet again.
+        let beside = addr("/ip6/64:ff9b:2::c0a8:101/tcp/1");
+        assert_eq!(scope(&beside), Some(Scope::Public));
         assert!(!may_tell(Scope::Private, &addr("/ip4/127.0.0.1/tcp/80")));
         assert!(may_tell(
             Scope::Private,

@@ -150,6 +150,18 @@ pub enum NetworkError {
         /// Who.
         peer: PeerId,
     },
+    /// The pieces come more slowly than any peer's are waited for.
+    #[error("{peer} sends the head too slowly: {came} of {len} bytes in {} s", after.as_secs())]
+    HeadTooSlow {
+        /// Who.
+        peer: PeerId,
+        /// Bytes that came.
+        came: u32,
+        /// Bytes of the whole.
+        len: u32,
+        /// In which time.
+        after: Duration,
+    },
     /// The bytes that came are not those of the digest.
     #[error("{peer} sent a head that is not {expected}")]
     HeadDigest {

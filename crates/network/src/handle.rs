@@ -1,14 +1,12 @@
 //! [`Network`]: what the rest of the program holds. Each method sends one command with its own reply channel to the loop.
 
 use std::{
-    sync::{Arc, RwLock},
+    sync::{Arc, RwLock, atomic::AtomicU32},
     time::{Duration, Instant},
 };
 
-use futures::{StreamExt, TryStreamExt, stream};
 use protocol::{
     ModelDigest, ModelRef, NetworkId, PeerId,
-    head::{HeadFetch, HeadStatus, MAX_CHUNK, MAX_HEAD},
     offer::{Offer, SignedEnvelope},
     quote::{Quote, QuoteRequest},
 };
@@ -33,16 +31,6 @@ pub(crate) const COMMAND_QUEUE: usize = 64;
 
 /// Offers of a search that wait for their reader. One that does not read gets the rest later, or never.
 const FOUND_QUEUE: usize = 64;
-
-/// Pieces of a head that are asked for at once: at a round trip of 100 ms this fetches 10 MB a second instead of 2.5.
-const PIECES_AHEAD: usize = 4;
-/// Only where the first one came within this time: on a slower link four would take from each other what one needs to come in time.
-const FAST_PIECE: Duration = Duration::from_secs(2);
-
-/// A peer that sends pieces to others is asked for the same one again after this time: it reads one in milliseconds.
-const PIECE_AGAIN: Duration = Duration::from_millis(250);
-/// How often it is asked for one piece: five seconds of others' pieces. Another peer may have the head as well.
-const PIECE_TRIES: usize = 20;
 
 /// How long [`Network::shutdown`] waits for the loop: it closes connections politely for one second at most.
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(3);
@@ -344,64 +332,29 @@ impl Network {
     }
 
     /// Fetches the head of a model file from a peer, in chunks, and returns it if and only if its SHA-256 and length are those
-    /// of `model`. A peer that has too much to do is asked again for a few seconds.
+    /// of `model`. A peer that has too much to do is asked again for a few seconds; one that sends less than 16 KiB a second is
+    /// left. The bytes that are here are counted in `came`.
     ///
     /// # Errors
-    /// [`NetworkError::HeadTooLarge`] before anything is sent, [`NetworkError::HeadNotHeld`], [`NetworkError::HeadDigest`], and
-    /// those of a request that fails.
+    /// [`NetworkError::HeadTooLarge`] before anything is sent, [`NetworkError::HeadNotHeld`], [`NetworkError::HeadDigest`],
+    /// [`NetworkError::HeadTooSlow`], and those of a request that fails.
     pub async fn fetch_head(
         &self,
         peer: &PeerId,
         model: &ModelRef,
+        came: &AtomicU32,
     ) -> Result<Vec<u8>, NetworkError> {
-        let (peer, model) = (*peer, *model);
-        let mut fetch = HeadFetch::new(model).map_err(|_| NetworkError::HeadTooLarge {
-            len: model.head_len,
-            max: MAX_HEAD,
-        })?;
-        let ask = async |offset| {
+        let (peer, digest) = (*peer, model.digest);
+        let ask = |offset| async move {
             let command = |reply| Command::HeadPiece {
                 peer,
-                model: model.digest,
+                model: digest,
                 offset,
                 reply,
             };
             self.ask(command).await?
         };
-        let ask = &ask;
-        let piece = |offset| async move {
-            for _ in 1..PIECE_TRIES {
-                let answer = ask(offset).await?;
-                if answer.status() != HeadStatus::Busy {
-                    return Ok(answer);
-                }
-                tokio::time::sleep(PIECE_AGAIN).await;
-            }
-            ask(offset).await
-        };
-        let mut offsets = (0..model.head_len).step_by(MAX_CHUNK);
-        let begun = Instant::now();
-        let first: Vec<_> = stream::iter(offsets.next())
-            .then(piece)
-            .try_collect()
-            .await?;
-        let ahead = match begun.elapsed() < FAST_PIECE {
-            true => PIECES_AHEAD,
-            false => 1,
-        };
-        let others = stream::iter(offsets).map(piece).buffered(ahead);
-        let mut pieces = stream::iter(first.into_iter().map(Ok)).chain(others);
-        while let Some(piece) = pieces.try_next().await? {
-            match fetch.take(&piece) {
-                Ok(Some(head)) => return Ok(head),
-                Ok(None) => {}
-                Err(error) => return Err(heads::refused(peer, &model, error)),
-            }
-        }
-        Err(NetworkError::Malformed {
-            peer,
-            what: "the pieces of the head do not add up",
-        })
+        heads::fetch(peer, model, ask, heads::slowest, came).await
     }
 
     /// Asks a connected provider what a job would cost and when its first token would come; at most two seconds. The quote is

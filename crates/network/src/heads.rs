@@ -1,7 +1,9 @@
-//! Serving pieces of a model file's head, and saying why one could not be fetched.
+//! Serving pieces of a model file's head, fetching one, and saying why it could not be fetched.
 //!
 //! The node names a file or hands the bytes; a piece is then read where it is asked for, so that a head of 32 MiB is never held
 //! here for a peer that fetches it slowly.
+
+mod fetch;
 
 use std::{
     collections::BTreeMap,
@@ -17,6 +19,7 @@ use protocol::{
 };
 use tokio::sync::oneshot;
 
+pub(crate) use self::fetch::{fetch, slowest};
 use crate::error::NetworkError;
 
 /// How long the node has to say where a head is: it looks into a table.

@@ -241,10 +241,12 @@ impl Kad {
         self.reach = reach;
     }
 
-    /// The widest scope that any connected peer is in: what is nearer than that goes from the table, and into no answer.
-    pub(crate) fn set_told(&mut self, widest: Scope) {
-        if std::mem::replace(&mut self.told, widest) == widest {
-            return;
+    /// The widest scope that any connected peer is in: what is nearer than that goes from the table, and into no answer. True when what is
+    /// nearer than before may be told now: who had to go for a stranger's sake has a place again.
+    pub(crate) fn set_told(&mut self, widest: Scope) -> bool {
+        let before = std::mem::replace(&mut self.told, widest);
+        if before == widest {
+            return false;
         }
         self.inner.store_mut().told = widest;
         let nearer: Vec<_> = self
@@ -265,6 +267,7 @@ impl Kad {
         for (peer, at) in nearer {
             self.inner.remove_address(&peer, &at);
         }
+        widest < before
     }
 
     /// A peer that speaks the protocol, at an address that we dialled. True when it is in the table now and was not before. An address of
@@ -402,8 +405,13 @@ impl Kad {
         self.inner.store_mut().keep(record, site)
     }
 
-    /// Addresses of a peer that queries, the table or the records here know of, as far as they may be dialled.
-    pub(crate) fn addresses(&mut self, peer: PeerId, key: &Key) -> Vec<Multiaddr> {
+    /// Addresses of a peer that queries, the table or the records here know of, as far as they may be dialled and are `wanted`.
+    pub(crate) fn addresses(
+        &mut self,
+        peer: PeerId,
+        key: &Key,
+        wanted: impl Fn(&Multiaddr) -> bool,
+    ) -> Vec<Multiaddr> {
         let stored = self.inner.store_mut().addresses_of(key, &peer);
         let mut addresses = stored.to_vec();
         // No dial is made: this is where a query keeps what it learned.
@@ -413,6 +421,8 @@ impl Kad {
                 .handle_pending_outbound_connection(asked, Some(peer), &[], Endpoint::Dialer)
                 .unwrap_or_default(),
         );
+        // Before they are cut to a few: what is not wanted must not take the place of what is.
+        addresses.retain(wanted);
         self.filtered(addresses)
     }
 

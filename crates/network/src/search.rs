@@ -22,6 +22,9 @@ const NEXT_KEY: Duration = Duration::from_secs(1);
 const DIALS_AT_ONCE: usize = 16;
 /// Providers of one search that are dialled in all, and that wait for it: whoever stands next to a key can name as many as it likes.
 const DIALS: usize = 128;
+/// How often one provider may be named, each time at other addresses, and dialled there: one for each path of a walk. Whoever answers
+/// first may lie about where it is, and the others are heard all the same.
+const NAMINGS: usize = 6;
 /// Of those, from one site (a /24 or /48): many that name one network are one that names many.
 const DIALS_PER_SITE: usize = 4;
 /// A provider that gave no answer by then gives none to this search: a dial takes ten seconds, and so does a request.
@@ -38,6 +41,8 @@ pub(crate) struct Steps<W> {
     /// Peers whose offers may still come, and since when.
     waiting: HashMap<PeerId, Instant>,
     seen: HashSet<PeerId>,
+    /// How often the table named a provider.
+    namings: HashMap<PeerId, usize>,
     /// Providers that the table named and that were not dialled yet.
     named: Vec<PeerId>,
     named_in_all: usize,
@@ -54,6 +59,7 @@ impl<W: Copy + Eq + Hash> Steps<W> {
             walks: HashMap::new(),
             waiting: HashMap::new(),
             seen: HashSet::new(),
+            namings: HashMap::new(),
             named: Vec::new(),
             named_in_all: 0,
             sites: HashMap::new(),
@@ -104,9 +110,15 @@ impl<W: Copy + Eq + Hash> Steps<W> {
         self.walks.keys()
     }
 
-    /// Whether this peer was not heard of before, and there is room for one more that the table names.
-    pub(crate) fn is_new(&mut self, provider: PeerId) -> bool {
-        self.named_in_all < DIALS && self.seen.insert(provider)
+    /// Whether the table may name this peer: it was not heard of before, and there is room for one more.
+    pub(crate) fn is_new(&self, provider: &PeerId) -> bool {
+        self.named_in_all < DIALS && !self.seen.contains(provider)
+    }
+
+    /// Whether the table named this peer already and may do so again, at other addresses.
+    pub(crate) fn is_named_again(&self, provider: &PeerId) -> bool {
+        let namings = self.namings.get(provider).copied().unwrap_or_default();
+        self.named_in_all < DIALS && (1..NAMINGS).contains(&namings)
     }
 
     /// Whether one more provider may be dialled at this site.
@@ -114,13 +126,17 @@ impl<W: Copy + Eq + Hash> Steps<W> {
         self.sites.get(site).copied().unwrap_or_default() < DIALS_PER_SITE
     }
 
-    /// The table named a new provider, whose addresses are at these sites.
+    /// The table named a provider, at addresses of these sites that it did not name it at before.
     pub(crate) fn names(&mut self, provider: PeerId, sites: impl IntoIterator<Item = Prefix>) {
         for site in sites {
             *self.sites.entry(site).or_default() += 1;
         }
-        self.named.push(provider);
+        self.seen.insert(provider);
+        *self.namings.entry(provider).or_default() += 1;
         self.named_in_all += 1;
+        if !self.named.contains(&provider) {
+            self.named.push(provider);
+        }
     }
 
     /// A provider to dial now: a few at a time, and in no order that whoever named them could choose. Each that is dialled is to be
@@ -205,7 +221,7 @@ mod tests {
                 .filter(|_| {
                     let peer = PeerId::random();
                     let named =
-                        steps.is_new(peer) && site.is_none_or(|site| steps.has_room_at(&site));
+                        steps.is_new(&peer) && site.is_none_or(|site| steps.has_room_at(&site));
                     if named {
                         steps.names(peer, site);
                     }
@@ -224,6 +240,30 @@ mod tests {
         assert_eq!(dialled.len(), DIALS_AT_ONCE);
         steps.heard(&dialled[0]);
         assert!(steps.next_dial().is_some());
+    }
+
+    #[test]
+    fn a_provider_may_be_named_again_but_not_for_ever() {
+        let (mut steps, now) = begun(0);
+        let (provider, met) = (PeerId::random(), PeerId::random());
+        assert!(steps.is_new(&provider) && !steps.is_named_again(&provider));
+        steps.names(provider, None);
+        assert_eq!(steps.next_dial(), Some(provider));
+        steps.waits_for(provider, now);
+        for _ in 1..NAMINGS {
+            assert!(!steps.is_new(&provider) && steps.is_named_again(&provider));
+            steps.names(provider, None);
+        }
+        assert!(!steps.is_named_again(&provider));
+        assert_eq!(steps.next_dial(), Some(provider), "it is dialled once more");
+        assert_eq!(steps.next_dial(), None, "and not for each naming");
+        // Who was met is asked where it is.
+        assert!(steps.meets(met) && !steps.is_new(&met) && !steps.is_named_again(&met));
+        // All namings together have the room that they had.
+        while steps.is_new(&PeerId::random()) {
+            steps.names(PeerId::random(), None);
+        }
+        assert_eq!(steps.named_in_all, DIALS);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::io::Write;
+use std::{io::Write, sync::atomic::AtomicU32};
 
 use common::{QUIC, TCP, TestNode, head};
 use network::{HeadRequest, HeadSource, NetworkError};
@@ -47,7 +47,7 @@ async fn a_head_of_many_pieces_arrives_from_a_file_and_from_memory() {
         assert_eq!(
             client
                 .network
-                .fetch_head(&server.id(), &model)
+                .fetch_head(&server.id(), &model, &AtomicU32::default())
                 .await
                 .unwrap(),
             bytes
@@ -67,7 +67,10 @@ async fn a_head_with_another_digest_is_refused() {
     let client = TestNode::dialing(4).await;
     client.connect(&server).await;
     model.head_sha256 = HeadDigest::new([7; 32]);
-    let answer = client.network.fetch_head(&server.id(), &model).await;
+    let answer = client
+        .network
+        .fetch_head(&server.id(), &model, &AtomicU32::default())
+        .await;
     assert!(
         matches!(answer, Err(NetworkError::HeadDigest { expected, .. }) if expected == model.head_sha256),
         "{answer:?}"
@@ -81,7 +84,10 @@ async fn a_head_of_another_length_is_refused() {
     serve(&mut server, Some(HeadSource::Bytes(bytes.slice(..299_999))));
     let client = TestNode::dialing(6).await;
     client.connect(&server).await;
-    let answer = client.network.fetch_head(&server.id(), &model).await;
+    let answer = client
+        .network
+        .fetch_head(&server.id(), &model, &AtomicU32::default())
+        .await;
     assert!(
         matches!(answer, Err(NetworkError::Malformed { .. })),
         "{answer:?}"
@@ -95,7 +101,10 @@ async fn a_head_that_nobody_has_or_may_send_is_an_error() {
     serve(&mut server, None);
     let client = TestNode::dialing(8).await;
     client.connect(&server).await;
-    let answer = client.network.fetch_head(&server.id(), &model).await;
+    let answer = client
+        .network
+        .fetch_head(&server.id(), &model, &AtomicU32::default())
+        .await;
     assert!(
         matches!(answer, Err(NetworkError::HeadNotHeld { model: asked, .. }) if asked == model.digest),
         "{answer:?}"
@@ -103,14 +112,20 @@ async fn a_head_that_nobody_has_or_may_send_is_an_error() {
 
     let mut too_large = model;
     too_large.head_len = (32 << 20) + 1;
-    let answer = client.network.fetch_head(&server.id(), &too_large).await;
+    let answer = client
+        .network
+        .fetch_head(&server.id(), &too_large, &AtomicU32::default())
+        .await;
     assert!(
         matches!(answer, Err(NetworkError::HeadTooLarge { .. })),
         "{answer:?}"
     );
 
     let stranger = protocol::Signer::from_seed([99; 32]).peer_id();
-    let answer = client.network.fetch_head(&stranger, &model).await;
+    let answer = client
+        .network
+        .fetch_head(&stranger, &model, &AtomicU32::default())
+        .await;
     assert!(
         matches!(answer, Err(NetworkError::NotConnected { .. })),
         "{answer:?}"
@@ -147,10 +162,10 @@ async fn heads_come_from_a_node_that_has_more_to_read_than_it_does_at_once() {
     });
     let client = TestNode::dialing(12).await;
     client.connect(&server).await;
-    let (network, from) = (&client.network, server.id());
+    let (network, from, came) = (&client.network, server.id(), AtomicU32::default());
     let fetches = heads
         .iter()
-        .map(|(_, model)| network.fetch_head(&from, model));
+        .map(|(_, model)| network.fetch_head(&from, model, &came));
     let fetched = futures::future::join_all(fetches).await;
     for (fetched, (bytes, _)) in fetched.into_iter().zip(&heads) {
         assert_eq!(fetched.unwrap(), *bytes);
@@ -164,7 +179,10 @@ async fn a_node_that_does_not_answer_gives_no_head() {
     let server = TestNode::listening(9, &[TCP]).await;
     let client = TestNode::dialing(10).await;
     client.connect(&server).await;
-    let answer = client.network.fetch_head(&server.id(), &model).await;
+    let answer = client
+        .network
+        .fetch_head(&server.id(), &model, &AtomicU32::default())
+        .await;
     assert!(
         matches!(answer, Err(NetworkError::HeadNotHeld { .. })),
         "{answer:?}"

@@ -7,18 +7,23 @@
 
 mod common;
 
-use std::collections::BTreeSet;
-
-use common::{QUIC, TCP, TestNode, head, providers_of, signed, within};
-use futures::StreamExt;
-use libp2p::{
-    Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, identify,
-    kad::{self, store::MemoryStore},
-    noise,
-    swarm::{NetworkBehaviour, SwarmEvent},
-    tcp, yamux,
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
+
+use common::{
+    QUIC, TCP, TestNode, head, providers_of,
+    router::{Router, RoutesEvent, records, routes},
+    signed, within,
+};
+use futures::StreamExt;
+use libp2p::{Multiaddr, PeerId, identify, kad, swarm::SwarmEvent};
 use protocol::ModelDigest;
+use tokio::{io::AsyncReadExt as _, net::TcpListener};
 
 #[tokio::test]
 async fn a_provider_is_found_through_a_third_node_over_quic() {
@@ -143,6 +148,55 @@ async fn table_alone(listen: &str) {
 }
 
 #[tokio::test]
+async fn who_names_a_provider_first_where_it_is_not_hides_it_from_nobody() {
+    let (_, model) = head(1000, 1);
+    // One that takes connections and says nothing until who dialled gives up, and a port at which nobody is.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let wrong = [&silent, &nobody].map(|at| at.local_addr().unwrap().port());
+    let nobodys = wrong[1];
+    drop(nobody);
+    let (given_up, seen) = (Arc::new(AtomicBool::new(false)), AtomicBool::new(false));
+    let flag = Arc::clone(&given_up);
+    let dialled = async {
+        let (mut stream, _) = silent.accept().await.unwrap();
+        seen.store(true, Ordering::Release);
+        while let Ok(1..) = stream.read(&mut [0; 64]).await {}
+        flag.store(true, Ordering::Release);
+        std::future::pending::<()>().await;
+    };
+    let finds = async {
+        for (seed, wrong) in (60..).zip(wrong) {
+            let provider = TestNode::listening(seed, &[TCP]).await;
+            provider
+                .network
+                .set_offers(vec![signed(&provider, model, 1)])
+                .await;
+            let at: Multiaddr = provider.addresses[0].parse().unwrap();
+            let elsewhere = format!("/ip4/127.0.0.1/tcp/{wrong}").parse().unwrap();
+            // The one who tells the truth is heard of through the one who lies, and so after it.
+            let honest = Router::that_keeps(TCP, records(&provider, &model.digest, at), &[]).await;
+            let lies = records(&provider, &model.digest, elsewhere);
+            let liar = Router::that_keeps(TCP, lies, &[&honest]).await;
+            let client = TestNode::dialing(seed + 10).await;
+            client.network.connect(&liar.address).await.unwrap();
+            let mut found = client.network.find_offers(Some(model.digest), 1).await;
+            let offer = within("the provider", found.recv()).await.unwrap().offer;
+            assert_eq!(offer.peer, provider.id());
+            let waited = given_up.load(Ordering::Acquire) || !seen.load(Ordering::Acquire);
+            assert!(
+                wrong == nobodys || !waited,
+                "nobody waits for the wrong address to fail"
+            );
+        }
+    };
+    tokio::select! {
+        () = finds => {}
+        () = dialled => unreachable!("it never ends"),
+    }
+}
+
+#[tokio::test]
 async fn searches_that_nobody_waits_for_make_room() {
     let (node, provider) = (
         TestNode::dialing(5).await,
@@ -212,59 +266,4 @@ async fn who_asks_the_table_without_end_loses_its_connection() {
     let unknown = ModelDigest::new([1; 32]);
     let nobody = providers_of(&client.network, &unknown);
     assert_eq!(within("nobody", nobody).await, []);
-}
-
-/// Plain libp2p with a routing table: no program of ours.
-struct Router {
-    address: String,
-}
-
-#[derive(NetworkBehaviour)]
-struct Routes {
-    identify: identify::Behaviour,
-    kad: kad::Behaviour<MemoryStore>,
-}
-
-/// A node of it that listens nowhere.
-fn routes() -> Swarm<Routes> {
-    SwarmBuilder::with_new_identity()
-        .with_tokio()
-        .with_tcp(
-            tcp::Config::default(),
-            noise::Config::new,
-            yamux::Config::default,
-        )
-        .unwrap()
-        .with_quic()
-        .with_behaviour(|key| {
-            let local = key.public().to_peer_id();
-            let table = kad::Config::new(StreamProtocol::new("/decentralgpt/kad/1"));
-            let kad = kad::Behaviour::with_config(local, MemoryStore::new(local), table);
-            let identify = identify::Config::new("router/1".to_owned(), key.public());
-            Routes {
-                identify: identify::Behaviour::new(identify),
-                kad,
-            }
-        })
-        .unwrap()
-        .build()
-}
-
-impl Router {
-    async fn start(listen: &str) -> Self {
-        let mut swarm = routes();
-        swarm.behaviour_mut().kad.set_mode(Some(kad::Mode::Server));
-        swarm.listen_on(listen.parse().unwrap()).unwrap();
-        let address = loop {
-            if let SwarmEvent::NewListenAddr { address, .. } = swarm.select_next_some().await {
-                break format!("{address}/p2p/{}", swarm.local_peer_id());
-            }
-        };
-        tokio::spawn(async move {
-            loop {
-                swarm.select_next_some().await;
-            }
-        });
-        Self { address }
-    }
 }

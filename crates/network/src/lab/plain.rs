@@ -154,7 +154,7 @@ impl Search {
     /// The table named a provider.
     pub fn names(&mut self, provider: &PeerId, address: Ipv4Addr) {
         if let Some(provider) = identity::to_libp2p(provider)
-            && self.steps.is_new(provider)
+            && self.steps.is_new(&provider)
         {
             let site = address_at(address).1;
             if site.is_none_or(|site| self.steps.has_room_at(&site)) {

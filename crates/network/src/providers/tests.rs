@@ -33,7 +33,8 @@ fn a_record_is_kept_without_addresses_its_sender_could_not_have() {
     let record =
         |key: &[u8]| ProviderRecord::new(RecordKey::new(&key), provider, addresses.clone());
     assert!(kad.store(record(&key), Scope::Public, None));
-    assert_eq!(kad.addresses(provider, &key), addresses[..1]);
+    assert_eq!(kad.addresses(provider, &key, |_| true), addresses[..1]);
+    assert_eq!(kad.addresses(provider, &key, |_| false), []);
     assert!(!kad.store(record(b"short"), Scope::Public, None));
 }
 
@@ -43,7 +44,7 @@ fn a_stranger_is_told_of_no_neighbour() {
     let home: Multiaddr = "/ip4/192.168.1.7/udp/4001/quic-v1".parse().unwrap();
     let far: Multiaddr = "/ip4/198.51.100.1/udp/4001/quic-v1".parse().unwrap();
     let (neighbour, both, stranger) = (PeerId::random(), PeerId::random(), PeerId::random());
-    kad.set_told(Scope::Private);
+    assert!(kad.set_told(Scope::Private), "it began with strangers");
     assert!(kad.add(&neighbour, home.clone()));
     assert!(kad.add(&both, home.clone()));
     kad.add(&both, far.clone());
@@ -71,11 +72,14 @@ fn a_stranger_is_told_of_no_neighbour() {
         told.iter().map(address::without_peer).collect::<Vec<_>>()
     };
     assert_eq!(told(&mut kad).iter().filter(|at| **at == home).count(), 3);
-    kad.set_told(Scope::Public);
+    assert!(!kad.set_told(Scope::Public));
     assert!(!told(&mut kad).contains(&home));
     assert!(kad.has(&both) && !kad.has(&neighbour));
-    assert!(!kad.add(&neighbour, home), "nor while one is there");
+    assert!(!kad.add(&neighbour, home.clone()), "nor while one is there");
     assert!(kad.add(&stranger, far));
+    assert!(kad.set_told(Scope::Private), "the stranger has gone");
+    assert!(!kad.set_told(Scope::Private), "that is said once");
+    assert!(kad.add(&neighbour, home));
 }
 
 #[test]

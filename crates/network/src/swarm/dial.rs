@@ -76,8 +76,8 @@ pub(super) struct Dials {
     /// By the connection that is being made. One that has been made stays until the peer introduced itself.
     dials: HashMap<ConnectionId, Dial>,
     known: Vec<Known>,
-    /// Connections to providers that a search made; their failure concerns nobody.
-    background: usize,
+    /// Connections that are being made for the network's own ends, and to whom where that is known; nobody waits for them by name.
+    background: HashMap<ConnectionId, Option<PeerId>>,
 }
 
 impl Dials {
@@ -102,7 +102,7 @@ impl Dials {
         Self {
             dials: HashMap::new(),
             known: known.iter().take(KNOWN).filter_map(read).collect(),
-            background: 0,
+            background: HashMap::new(),
         }
     }
 }
@@ -273,18 +273,57 @@ impl Loop {
 
     /// Dials a peer at the addresses that are known, for the network's own ends.
     pub(super) fn dial_known(&mut self, peer: PeerId) {
-        let addresses = self.addresses.of(&peer);
-        if addresses.is_empty() || self.peers.get(&peer).is_some() || self.dials.background >= DIALS
-        {
-            return;
+        if self.peers.get(&peer).is_none() {
+            let addresses = self.addresses.of(&peer);
+            self.dial_in_background(peer, addresses, PeerCondition::DisconnectedAndNotDialing);
+        }
+    }
+
+    /// Dials a provider of which somebody said that it is at these addresses: there, and where else it is known to be. Where it is being
+    /// dialled already, that is done beside it: the other dial may lead to where it never was, and take its time.
+    pub(super) fn dial_told(&mut self, provider: PeerId, told: Vec<Multiaddr>) {
+        let mut addresses = told.clone();
+        for known in self.addresses.of(&provider) {
+            if !addresses.contains(&known) {
+                addresses.push(known);
+            }
+        }
+        let if_not_dialled = PeerCondition::DisconnectedAndNotDialing;
+        if !self.dial_in_background(provider, addresses, if_not_dialled) {
+            self.dial_in_background(provider, told, PeerCondition::Disconnected);
+        }
+    }
+
+    /// False: it is not dialled.
+    fn dial_in_background(
+        &mut self,
+        peer: PeerId,
+        addresses: Vec<Multiaddr>,
+        condition: PeerCondition,
+    ) -> bool {
+        if addresses.is_empty() || self.dials.background.len() >= DIALS {
+            return false;
         }
         let options = DialOpts::peer_id(peer)
-            .condition(PeerCondition::DisconnectedAndNotDialing)
+            .condition(condition)
             .addresses(addresses)
             .build();
-        if self.swarm.dial(options).is_ok() {
-            self.dials.background += 1;
+        self.begin_in_background(Some(peer), options)
+    }
+
+    fn begin_in_background(&mut self, peer: Option<PeerId>, options: DialOpts) -> bool {
+        let connection = options.connection_id();
+        let begun = self.swarm.dial(options).is_ok();
+        if begun {
+            self.dials.background.insert(connection, peer);
         }
+        begun
+    }
+
+    /// Whether this peer is being dialled for the network's own ends.
+    pub(super) fn is_dialled_in_background(&self, peer: &PeerId) -> bool {
+        let mut dialled = self.dials.background.values();
+        dialled.any(|dialled| dialled.as_ref() == Some(peer))
     }
 
     /// Opens one more connection to a connected peer, for the network's own ends.
@@ -293,9 +332,7 @@ impl Loop {
             .condition(PeerCondition::Always)
             .addresses(vec![address])
             .build();
-        if self.swarm.dial(options).is_ok() {
-            self.dials.background += 1;
-        }
+        self.begin_in_background(Some(peer), options);
     }
 
     pub(super) fn dial_succeeded(
@@ -307,6 +344,7 @@ impl Loop {
         if !endpoint.is_dialer() {
             return;
         }
+        self.dials.background.remove(&connection);
         let at = endpoint.get_remote_address().clone();
         self.addresses.add(peer, [at], Word::Reached);
         self.hunt_met(connection, peer);
@@ -318,9 +356,8 @@ impl Loop {
         if self.renewed(connection, &peer) {
             return;
         }
-        match self.dials.dials.get_mut(&connection) {
-            Some(dial) => dial.peer = Some(peer),
-            None => self.dials.background = self.dials.background.saturating_sub(1),
+        if let Some(dial) = self.dials.dials.get_mut(&connection) {
+            dial.peer = Some(peer);
         }
     }
 
@@ -331,6 +368,7 @@ impl Loop {
         error: &DialError,
     ) {
         tracing::debug!(?peer, %error, "a dial failed");
+        self.dials.background.remove(&connection);
         self.log_failed_dial(peer, error);
         if let (Some(peer), DialError::WrongPeerId { address, .. }) = (peer, error) {
             self.addresses.drop_address(&peer, address);
@@ -349,8 +387,7 @@ impl Loop {
                 let why = reason(error, &dial.address, dial.expected);
                 drop(dial.reply.send(Err(why)));
             }
-            None if self.renewal_failed(connection, peer, error) => {}
-            None => self.dials.background = self.dials.background.saturating_sub(1),
+            None => self.renewal_failed(connection, peer, error),
         }
         self.hunt_failed(connection, peer, error);
     }
@@ -416,8 +453,7 @@ impl Loop {
                 None => unknown_peer(address),
             };
             let connection = options.connection_id();
-            if self.swarm.dial(options).is_ok() {
-                self.dials.background += 1;
+            if self.begin_in_background(peer, options) {
                 self.dials.known[at].connection = Some(connection);
                 self.hunt_invited(connection);
             }

@@ -456,8 +456,10 @@ impl Loop {
                 | DialError::Transport(_),
             ) => {}
         }
+        // Where it is dialled elsewhere as well, it may answer still.
         if let Some(peer) = peer
             && self.peers.get(&peer).is_none()
+            && !self.is_dialled_in_background(&peer)
         {
             self.search_heard(&peer);
         }

@@ -206,8 +206,8 @@ impl Loop {
         let anybody = !self.peers.is_empty();
         let kad = &mut self.swarm.behaviour_mut().kad;
         kad.set_reach(reach);
-        if anybody {
-            kad.set_told(widest);
+        if anybody && kad.set_told(widest) {
+            self.routing_again();
         }
         let tell = self.tellable();
         let told: Vec<_> = self.swarm.external_addresses().cloned().collect();

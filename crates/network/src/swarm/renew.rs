@@ -98,11 +98,9 @@ impl Loop {
         connection: ConnectionId,
         peer: Option<PeerId>,
         error: &DialError,
-    ) -> bool {
-        let Some((address, reply)) = self.renewals.0.remove(&connection) else {
-            return false;
-        };
-        drop(reply.send(Err(dial::reason(error, &address, peer))));
-        true
+    ) {
+        if let Some((address, reply)) = self.renewals.0.remove(&connection) {
+            drop(reply.send(Err(dial::reason(error, &address, peer))));
+        }
     }
 }

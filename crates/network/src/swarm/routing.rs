@@ -4,7 +4,7 @@
 //! table names under two of the 16 keys of today, then under more. Nobody waits for the end of a walk through the table.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap},
     time::{Duration, Instant},
 };
 
@@ -47,8 +47,19 @@ struct Search {
     out: Found,
     sent: BTreeSet<(protocol::PeerId, ModelDigest)>,
     steps: Steps<QueryId>,
+    /// Where the table says that providers are.
+    told: HashMap<PeerId, Told>,
     /// Whether the keys of yesterday and tomorrow are in the plan.
     beside: bool,
+}
+
+/// Where the table says that a provider is: each naming brings eight addresses at most, and there are not many.
+#[derive(Debug, Default)]
+struct Told {
+    /// Everything that was said in this search.
+    addresses: Vec<Multiaddr>,
+    /// What of it was not dialled yet.
+    fresh: Vec<Multiaddr>,
 }
 
 impl Search {
@@ -108,6 +119,7 @@ impl Loop {
             out,
             sent: BTreeSet::new(),
             steps: Steps::new(plan, now),
+            told: HashMap::new(),
             beside: false,
         };
         if !search.hand_over(&self.usable_offers()) {
@@ -189,13 +201,14 @@ impl Loop {
     /// Dials providers that the table named.
     fn dial_named(&mut self, search: &mut Search, now: Instant) {
         while let Some(provider) = search.steps.next_dial() {
+            let told = search.told.get_mut(&provider);
+            let fresh = told.map_or_else(Vec::new, |told| std::mem::take(&mut told.fresh));
             if self.peers.get(&provider).is_some() {
                 if self.pull_some(provider, search.model) {
                     search.steps.waits_for(provider, now);
                 }
-            } else if !self.addresses.of(&provider).is_empty() {
-                // A dial that somebody else began is as good.
-                self.dial_known(provider);
+            } else if !fresh.is_empty() || !self.addresses.of(&provider).is_empty() {
+                self.dial_told(provider, fresh);
                 search.steps.waits_for(provider, now);
             }
         }
@@ -263,6 +276,18 @@ impl Loop {
             self.verify_address(peer);
         }
         self.routing_tick();
+    }
+
+    /// The last stranger has gone: neighbours who left the table for its sake enter it again, since they introduce themselves only once.
+    pub(super) fn routing_again(&mut self) {
+        let mut introduced = self.peers.longest_first();
+        introduced.retain(|peer| {
+            let connected = self.peers.get(peer);
+            connected.is_some_and(|connected| connected.protocols.is_some())
+        });
+        for peer in introduced {
+            self.route_to(&peer);
+        }
     }
 
     pub(super) fn routing_tick(&mut self) {
@@ -356,33 +381,53 @@ impl Loop {
             .find_map(|search| search.steps.key_of(&id).map(|key| (search, key)));
         if let Some((search, key)) = search {
             for provider in found {
-                let wanted = provider != local
-                    && !self.is_shut_out(&provider)
-                    && search.steps.is_new(provider);
-                if !wanted {
-                    continue;
-                }
-                let site_of = |told: &Multiaddr| {
-                    (address::scope(told) == Some(Scope::Public))
-                        .then(|| Prefix::of_site(told))
-                        .flatten()
-                };
-                let mut addresses = self.swarm.behaviour_mut().kad.addresses(provider, &key);
-                let told = addresses.len();
-                addresses.retain(|told| {
-                    !self.is_own(told)
-                        && site_of(told).is_none_or(|site| search.steps.has_room_at(&site))
-                });
-                // Known from elsewhere, it may be named without an address.
-                if told == 0 || !addresses.is_empty() {
-                    let sites: BTreeSet<_> = addresses.iter().filter_map(site_of).collect();
-                    search.steps.names(provider, sites);
-                    self.addresses.add(provider, addresses, Word::Others);
+                if provider != local && !self.is_shut_out(&provider) {
+                    self.named(search, provider, &key);
                 }
             }
         }
         self.routing.searches = searches;
         self.searches_go_on();
+    }
+
+    /// Somebody of the table names a provider. Whoever does so first may say anything: what others say of it later counts as well.
+    fn named(&mut self, search: &mut Search, provider: PeerId, key: &Key) {
+        let again = search.steps.is_named_again(&provider);
+        let is_sought = again && self.peers.get(&provider).is_none();
+        if !is_sought && !search.steps.is_new(&provider) {
+            return;
+        }
+        let before = search.told.get(&provider);
+        let before = before.map(|told| told.addresses.as_slice());
+        let before = before.unwrap_or_default();
+        let site_of = |told: &Multiaddr| {
+            (address::scope(told) == Some(Scope::Public))
+                .then(|| Prefix::of_site(told))
+                .flatten()
+        };
+        let sites_before: BTreeSet<_> = before.iter().filter_map(site_of).collect();
+        let kad = &mut self.swarm.behaviour_mut().kad;
+        let is_news = |told: &Multiaddr| !before.contains(&address::without_peer(told));
+        let mut addresses = kad.addresses(provider, key, is_news);
+        let nothing_told = addresses.is_empty();
+        addresses.retain(|told| {
+            let has_room =
+                |site: Prefix| sites_before.contains(&site) || search.steps.has_room_at(&site);
+            !self.is_own(told) && site_of(told).is_none_or(has_room)
+        });
+        // Known from elsewhere, it may be named without an address.
+        if addresses.is_empty() && (again || !nothing_told) {
+            return;
+        }
+        let sites: BTreeSet<_> = addresses.iter().filter_map(site_of).collect();
+        let sites = sites.difference(&sites_before).copied();
+        search.steps.names(provider, sites);
+        let told = search.told.entry(provider).or_default();
+        for address in addresses.iter().map(address::without_peer) {
+            told.addresses.push(address.clone());
+            told.fresh.push(address);
+        }
+        self.addresses.add(provider, addresses, Word::Others);
     }
 
     /// Offers that a peer brought name addresses: those it may tell us of are remembered.

@@ -1,6 +1,7 @@
 //! Nodes on 127.0.0.1, and what they offer. Packets never leave the loopback.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
+pub mod router;
 pub mod way;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

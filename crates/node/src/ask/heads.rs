@@ -1,14 +1,18 @@
 //! The head of a model's file: its tokenizer and template, without the weights. What is needed to write to a model that
 //! only others can compute.
 
+mod race;
+
 use std::{
     path::{Path, PathBuf},
+    sync::{Arc, atomic::AtomicU32},
     time::SystemTime,
 };
 
 use protocol::{ModelRef, PeerId};
 use sha2::{Digest as _, Sha256};
 
+use self::race::Pace;
 use super::session::Session;
 use crate::{
     data::{self, AtomicWrite},
@@ -21,7 +25,8 @@ use crate::{
 const MAX_KEPT: usize = 16;
 
 impl Inner {
-    /// A file that holds the head: the model's own, the kept one, or one fetched from the first peer that gives it.
+    /// A file that holds the head: the model's own, the kept one, or one fetched from the first peer that gives it. Nobody holds it up
+    /// by sending it slowly while others offer it.
     ///
     /// # Errors
     /// [`NodeError::Head`] with the last reason.
@@ -51,30 +56,27 @@ impl Inner {
             model: name.to_owned(),
             source: Box::new(source),
         };
-        let mut last = NodeError::NoPeer {
-            model: name.to_owned(),
+        let fetch = |peer, came: Arc<AtomicU32>| async move {
+            self.reach(session, &peer).await?;
+            let fetched = session.network.fetch_head(&peer, model, &came).await;
+            fetched.map_err(NodeError::from)
         };
-        for peer in peers {
-            if let Err(error) = self.reach(session, peer).await {
-                last = error;
-                continue;
-            }
-            match session.network.fetch_head(peer, model).await {
-                Ok(bytes) => {
-                    let (folder, to) = (self.data.heads(), path.clone());
-                    in_thread(move || {
-                        data::create_private(&folder)?;
-                        make_room(&folder);
-                        data::write_atomically(&to, &bytes, AtomicWrite::Plain)
-                    })
-                    .await
-                    .map_err(failed)?;
-                    return Ok(path);
-                }
-                Err(error) => last = error.into(),
-            }
-        }
-        Err(failed(last))
+        let bytes = race::first_whole(peers, model.head_len, fetch, Pace::SENSIBLE)
+            .await
+            .map_err(|last: Option<NodeError>| {
+                failed(last.unwrap_or_else(|| NodeError::NoPeer {
+                    model: name.to_owned(),
+                }))
+            })?;
+        let (folder, to) = (self.data.heads(), path.clone());
+        in_thread(move || {
+            data::create_private(&folder)?;
+            make_room(&folder);
+            data::write_atomically(&to, &bytes, AtomicWrite::Plain)
+        })
+        .await
+        .map_err(failed)?;
+        Ok(path)
     }
 }
 

@@ -190,13 +190,15 @@ impl From<memory::Span> for view::Span {
 impl From<memory::StoredError> for ErrorView {
     fn from(error: memory::StoredError) -> Self {
         let memory::StoredError { code, message, fix } = error;
-        Self { code, message, fix }
+        Self::new(&code, message, fix)
     }
 }
 
 impl From<ErrorView> for memory::StoredError {
     fn from(error: ErrorView) -> Self {
-        let ErrorView { code, message, fix } = error;
+        let ErrorView {
+            code, message, fix, ..
+        } = error;
         Self { code, message, fix }
     }
 }

@@ -23,7 +23,7 @@ use crate::{
     chat::{AnswerEvent, ChatPatch, ChatSummary, ChatView, ContextUse, ExportFormat, SearchHit},
     community::{CommunityModel, CommunityView},
     doctor::Check,
-    error::ErrorView,
+    error::{ANOTHER_FOLDER, ErrorView},
     models::{ModelRow, ModelsView},
     money::{
         AskedPrice, Claims, EarningView, EarningsBy, EnergyView, Payment, Proof, VoteStatus,
@@ -62,14 +62,19 @@ impl ControlError {
     /// As a shell shows it.
     #[must_use]
     pub fn view(&self) -> ErrorView {
-        let (code, fix) = match self {
-            Self::NoAnswer(_) => ("control_silent", "Close the running program and try again."),
+        let (code, fix, command) = match self {
+            Self::NoAnswer(_) => (
+                "control_silent",
+                "Close the running program and try again.",
+                None,
+            ),
             Self::NotAllowed => (
                 "control_refused",
-                "Use a data folder of your own with --data.",
+                "Use a data folder of your own.",
+                Some(ANOTHER_FOLDER.to_owned()),
             ),
         };
-        ErrorView::new(code, crate::error::sentence(self), Some(fix.to_owned()))
+        ErrorView::new(code, crate::error::sentence(self), Some(fix.to_owned())).by(command)
     }
 }
 

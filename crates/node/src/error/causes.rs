@@ -48,6 +48,7 @@ pub(super) fn network_code(error: &NetworkError) -> &'static str {
         NetworkError::Malformed { .. } => "peer_broke_protocol",
         NetworkError::HeadNotHeld { .. }
         | NetworkError::HeadTooLarge { .. }
+        | NetworkError::HeadTooSlow { .. }
         | NetworkError::HeadDigest { .. } => "head_missing",
         NetworkError::Listen { .. } => "cannot_listen",
         NetworkError::Start { .. } | NetworkError::Thread(_) | NetworkError::Closed => {
@@ -90,6 +91,7 @@ pub(super) fn network_fix(error: &NetworkError) -> Option<String> {
         NetworkError::Malformed { .. } => "Choose another peer; this one may be broken or hostile.",
         NetworkError::HeadNotHeld { .. }
         | NetworkError::HeadTooLarge { .. }
+        | NetworkError::HeadTooSlow { .. }
         | NetworkError::HeadDigest { .. } => "Choose another peer or another model.",
         NetworkError::Listen { .. } => {
             "Choose other listening addresses in the settings: port 0 takes any free one."

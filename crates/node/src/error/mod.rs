@@ -30,8 +30,11 @@ pub struct ErrorView {
     pub code: String,
     /// One sentence.
     pub message: String,
-    /// What to do next.
+    /// What to do next, wherever it is read.
     pub fix: Option<String>,
+    /// The command line that does it, where there is one: a window does not show it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
 }
 
 impl ErrorView {
@@ -42,6 +45,16 @@ impl ErrorView {
             code: code.to_owned(),
             message: message.into(),
             fix,
+            command: None,
+        }
+    }
+
+    /// With the command line that does what is to be done.
+    #[must_use]
+    pub fn by(self, command: impl Into<Option<String>>) -> Self {
+        Self {
+            command: command.into(),
+            ..self
         }
     }
 }
@@ -345,6 +358,9 @@ pub(crate) fn is_disk_full(error: &io::Error) -> bool {
     )
 }
 
+/// Every command of ours takes another data folder.
+pub(crate) const ANOTHER_FOLDER: &str = "decentralgpt --data DIR COMMAND";
+
 pub(crate) const DISK_FULL_FIX: &str =
     "Free some space on the disk, then try again. What was there before is kept.";
 
@@ -415,11 +431,11 @@ impl NodeError {
             return fixed(DISK_FULL_FIX);
         }
         match self {
-            Self::Data(DataError::InUse { .. }) => fixed(
-                "Use the one that runs, or end it (a window, or `decentralgpt serve`). Another folder is chosen with --data DIR.",
-            ),
+            Self::Data(DataError::InUse { .. }) => {
+                fixed("Use the one that runs, a window or a command line, or end it.")
+            }
             Self::Data(DataError::Unusable { path, .. }) => Some(format!(
-                "Make {} a folder that you may write to, or choose another with --data.",
+                "Make {} a folder that you may write to.",
                 path.display()
             )),
             Self::Identity(error) => Some(error.fix()),
@@ -493,9 +509,65 @@ impl NodeError {
         }
     }
 
+    /// The command line that does it, where there is one.
+    #[must_use]
+    pub fn command(&self) -> Option<String> {
+        if matches!(self, Self::Data(_)) && self.code() != "disk_full" {
+            return Some(ANOTHER_FOLDER.to_owned());
+        }
+        if let Self::Models(error) = self {
+            return error.command();
+        }
+        None
+    }
+
     /// The error as a screen shows it.
     #[must_use]
     pub fn view(&self) -> ErrorView {
-        ErrorView::new(self.code(), sentence(self), self.fix())
+        ErrorView::new(self.code(), sentence(self), self.fix()).by(self.command())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::ModelsError;
+
+    #[test]
+    fn a_next_step_is_right_in_the_window_and_the_command_line_stands_beside_it() {
+        let path = PathBuf::from("/somewhere/else");
+        let kind = |kind| DataError::Unusable {
+            path: path.clone(),
+            source: io::Error::from(kind),
+        };
+        for (error, command) in [
+            (
+                NodeError::Data(DataError::InUse { path: path.clone() }),
+                Some("decentralgpt --data DIR COMMAND"),
+            ),
+            (
+                NodeError::Data(kind(io::ErrorKind::PermissionDenied)),
+                Some("decentralgpt --data DIR COMMAND"),
+            ),
+            (NodeError::Data(kind(io::ErrorKind::StorageFull)), None),
+            (
+                NodeError::Models(ModelsError::Moving { to: path.clone() }),
+                Some("decentralgpt models move /somewhere/else"),
+            ),
+            (NodeError::NodeOff, None),
+        ] {
+            let view = error.view();
+            assert_eq!(view.command.as_deref(), command);
+            let fix = view.fix.unwrap();
+            assert!(!fix.contains("--") && !fix.contains('`'), "{fix}");
+        }
+    }
+
+    #[test]
+    fn an_error_of_an_older_program_has_no_command() {
+        let old = r#"{"code":"file","message":"It cannot be read.","fix":null}"#;
+        let view: ErrorView = serde_json::from_str(old).unwrap();
+        assert_eq!(view, ErrorView::new("file", "It cannot be read.", None));
+        assert_eq!(serde_json::to_string(&view).unwrap(), old);
     }
 }

@@ -247,11 +247,8 @@ impl ModelsError {
             Self::NotOurs { .. } => "It takes no space beyond the program itself.",
             Self::BadFolder { .. } => "Choose another folder.",
             Self::OtherFile { .. } => "Move that file away, or choose an empty folder.",
-            Self::Moving { to } => {
-                return Some(format!(
-                    "Try again when the move has ended; `decentralgpt models move {}` goes on with it.",
-                    to.display()
-                ));
+            Self::Moving { .. } => {
+                "Try again when the move has ended. Where it was stopped, moving them there once more goes on with it."
             }
             Self::Proxy { .. } => "Correct the proxy in the settings, like http://host:port.",
             Self::Stopping => return None,
@@ -259,10 +256,19 @@ impl ModelsError {
         Some(fix.to_owned())
     }
 
+    /// The command line that does it, where there is one.
+    #[must_use]
+    pub fn command(&self) -> Option<String> {
+        let Self::Moving { to } = self else {
+            return None;
+        };
+        Some(format!("decentralgpt models move {}", to.display()))
+    }
+
     /// As a screen shows it.
     #[must_use]
     pub fn view(&self) -> ErrorView {
-        ErrorView::new(self.code(), sentence(self), self.fix())
+        ErrorView::new(self.code(), sentence(self), self.fix()).by(self.command())
     }
 }
 

@@ -139,7 +139,7 @@ impl ActError {
             Self::Chain(_) => "Nothing was sent. Look at the state of the network, then try again.",
             Self::Key(_) => "Start the program again.",
             Self::Claims(_) => {
-                "Choose the network that it is of, and the file as `earnings --export-claims` wrote it."
+                "Choose the network that it is of, and the file as it was handed over: whoever earned it can write it again."
             }
             Self::Ledger(_) => "Nothing was sent. Look whether the disk is full.",
             Self::NoAddress(_) => "Copy the whole address again: 0x and 40 digits.",

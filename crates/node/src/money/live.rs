@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     clock,
-    error::ErrorView,
+    error::{ANOTHER_FOLDER, ErrorView},
     node::Inner,
     wallet::{WalletProblem, WalletRole, WalletStatus},
 };
@@ -295,7 +295,7 @@ async fn purse(
 /// `network_file` where it is no network's, or cannot be kept.
 pub fn keep_network(data: &Path, file: &Path) -> Result<String, ErrorView> {
     let failed = |why: String| {
-        let fix = "Give the path of a network's file (TOML), as `cargo xtask deploy` writes it.";
+        let fix = "Choose a network's file (TOML), as whoever set the network up wrote it.";
         ErrorView::new("network_file", why, Some(fix.to_owned()))
     };
     let told = |error: chain::NetworkError| failed(format!("{}: {error}.", file.display()));
@@ -371,18 +371,20 @@ impl OpenError {
                 "chain_anew",
                 crate::error::sentence(self),
                 Some(
-                    "Use another data folder for it (--data), or choose another network. The old books stay as they are."
+                    "Choose another network: these books stay as they are. A network that began anew needs a data folder of its own."
                         .to_owned(),
                 ),
-            ),
+            )
+            .by(ANOTHER_FOLDER.to_owned()),
             Self::OtherChain(anew::OtherChain::Behind { .. }) => ErrorView::new(
                 "chain_anew",
                 crate::error::sentence(self),
                 Some(
-                    "It is tried again by itself. If the network was started anew, use another data folder for it (--data)."
+                    "It is tried again by itself. A network that began anew needs a data folder of its own."
                         .to_owned(),
                 ),
-            ),
+            )
+            .by(ANOTHER_FOLDER.to_owned()),
             Self::OtherChain(anew::OtherChain::Chain(_) | anew::OtherChain::Ledger(_))
             | Self::Folder { .. }
             | Self::Chain(_)

@@ -30,6 +30,8 @@ pub(crate) struct Purse {
     book: Mutex<Result<Book, Lost>>,
     /// Nothing more is signed with this key: another one is needed.
     over: watch::Sender<bool>,
+    /// Promises that were made, counted.
+    made: watch::Sender<u64>,
 }
 
 /// What a raise of a line is for.
@@ -93,6 +95,7 @@ impl Purse {
             key,
             book: Mutex::new(Ok(book)),
             over: watch::Sender::new(false),
+            made: watch::Sender::new(0),
         })
     }
 
@@ -101,6 +104,11 @@ impl Purse {
         let mut over = self.over.subscribe();
         // The sender lives in `self`: it cannot be gone.
         let _ = over.wait_for(|over| *over).await;
+    }
+
+    /// Tells of every promise that is made from now on, once it is in the books.
+    pub(super) fn promises(&self) -> watch::Receiver<u64> {
+        self.made.subscribe()
     }
 
     /// Whose balance pays.
@@ -253,6 +261,7 @@ impl Purse {
             self.reread(&mut held).await?;
             return Err(error.into());
         }
+        self.made.send_modify(|made| *made = made.wrapping_add(1));
         Ok(self.key.sign(&self.vault, promised)?)
     }
 

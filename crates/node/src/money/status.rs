@@ -1,16 +1,18 @@
 //! What a shell sees of money: gathered from the chain, the books and the wallet whenever one of them moves.
 
 use std::{
+    pin::pin,
     sync::{Arc, Weak},
     time::Duration,
 };
 
 use chain::{Chain, SignerView, State, TxState};
-use ledger::{Account, By, Earnings, EarningsQuery, LedgerError};
+use ledger::{Account, By, Earnings, EarningsQuery, Ledger, LedgerError};
 use protocol::voucher::Address;
+use tokio::{sync::watch, time::Instant};
 
 use super::{
-    Live,
+    Live, Purse,
     ended::{self, Rest},
     rules, start,
     view::{
@@ -29,6 +31,8 @@ use crate::{
 const LOOK: Duration = Duration::from_secs(15);
 /// Changes that come together are shown together.
 const SETTLE: Duration = Duration::from_millis(200);
+/// What was promised here is shown this long after the first promise of those that come together: an answer makes several a second.
+const SPENT: Duration = Duration::from_secs(1);
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
@@ -63,42 +67,121 @@ pub(super) fn failed(inner: &Inner, why: ErrorView) -> MoneyStatus {
 
 /// Shows it until the network is closed.
 pub(super) async fn keep(inner: Arc<Inner>, weak: Weak<Live>) {
-    loop {
-        let Some(live) = weak.upgrade() else { return };
-        let mut wallet = inner.wallet.watch();
-        let mut settings = inner.settings.subscribe();
-        let mut health = live.chain.health();
-        let mut transactions = live.chain.watch_transactions();
-        let mut rules = live.rules.subscribe();
-        wallet.borrow_and_update();
-        settings.borrow_and_update();
-        health.borrow_and_update();
-        transactions.borrow_and_update();
-        rules.borrow_and_update();
-        match status(&inner, &live).await {
-            Ok(status) => {
-                inner.money.status.send_if_modified(|now| {
-                    let changed = *now != status;
-                    *now = status;
-                    changed
-                });
-            }
-            Err(error) => tracing::warn!(%error, "the books cannot be read"),
-        }
-        let moved = live.moved.notified();
-        tokio::select! {
-            () = inner.stop.cancelled() => return,
-            () = moved => {}
-            _ = wallet.changed() => {}
-            _ = settings.changed() => {}
-            _ = health.changed() => {}
-            _ = transactions.changed() => {}
-            _ = rules.changed() => {}
-            () = tokio::time::sleep(LOOK) => {}
+    while let Some(live) = weak.upgrade() {
+        if show(&inner, &live).await.is_none() {
+            return;
         }
         drop(live);
         tokio::time::sleep(SETTLE).await;
     }
+}
+
+/// Shows it once, and what is spent from then on, until something else moves. `None`: the node stops.
+async fn show(inner: &Inner, live: &Live) -> Option<()> {
+    // All of them are listened to before anything is read: what moves meanwhile is not missed.
+    let mut moved = pin!(live.moved.notified());
+    let mut promises = Promises::of(live.purse.as_deref(), SPENT);
+    let mut wallet = inner.wallet.watch();
+    let mut settings = inner.settings.subscribe();
+    let mut health = live.chain.health();
+    let mut transactions = live.chain.watch_transactions();
+    let mut rules = live.rules.subscribe();
+    wallet.borrow_and_update();
+    settings.borrow_and_update();
+    health.borrow_and_update();
+    transactions.borrow_and_update();
+    rules.borrow_and_update();
+    let shown = &inner.money.status;
+    match status(inner, live).await {
+        Ok(status) => {
+            shown.send_if_modified(|now| {
+                let changed = *now != status;
+                *now = status;
+                changed
+            });
+        }
+        Err(error) => tracing::warn!(%error, "the books cannot be read"),
+    }
+    let mut look = pin!(tokio::time::sleep(LOOK));
+    loop {
+        tokio::select! {
+            () = inner.stop.cancelled() => return None,
+            () = &mut moved => return Some(()),
+            _ = wallet.changed() => return Some(()),
+            _ = settings.changed() => return Some(()),
+            _ = health.changed() => return Some(()),
+            _ = transactions.changed() => return Some(()),
+            _ = rules.changed() => return Some(()),
+            () = &mut look => return Some(()),
+            purse = promises.settled() => show_spent(shown, &inner.ledger, purse).await,
+        }
+    }
+}
+
+/// Promises of this computer, told a moment after the first of those that come together.
+struct Promises<'a> {
+    of: Option<(&'a Purse, watch::Receiver<u64>)>,
+    /// When they are told.
+    due: Option<Instant>,
+    after: Duration,
+}
+
+impl<'a> Promises<'a> {
+    fn of(purse: Option<&'a Purse>, after: Duration) -> Self {
+        Self {
+            of: purse.map(|purse| (purse, purse.promises())),
+            due: None,
+            after,
+        }
+    }
+
+    /// Waits for the next ones, for ever where nothing is promised. Cancel safe.
+    async fn settled(&mut self) -> &'a Purse {
+        let Some((purse, made)) = &mut self.of else {
+            return std::future::pending().await;
+        };
+        let due = match self.due {
+            Some(due) => due,
+            None => {
+                // The sender lives in the purse: it cannot be gone.
+                let _ = made.changed().await;
+                *self.due.insert(Instant::now() + self.after)
+            }
+        };
+        tokio::time::sleep_until(due).await;
+        self.due = None;
+        made.borrow_and_update();
+        *purse
+    }
+}
+
+/// Shows what was spent and promised, and leaves what the chain says as it was: asking it for each answer would take its endpoints' time.
+async fn show_spent(shown: &watch::Sender<MoneyStatus>, ledger: &Ledger, purse: &Purse) {
+    let spent = match spent_today(ledger, purse).await {
+        Ok(spent) => Some(spent),
+        Err(error) => {
+            tracing::warn!(%error, "the books cannot be read");
+            return;
+        }
+    };
+    let promised = purse.promised().await.to_string();
+    shown.send_if_modified(|now| {
+        let vault = now.vault.as_mut().map(|vault| &mut vault.promised);
+        let changed =
+            now.spent_today != spent || vault.as_ref().is_some_and(|was| **was != promised);
+        now.spent_today = spent;
+        if let Some(vault) = vault {
+            *vault = promised;
+        }
+        changed
+    });
+}
+
+async fn spent_today(ledger: &Ledger, purse: &Purse) -> Result<String, LedgerError> {
+    let now = clock::unix_ms();
+    let payer = purse.payer().into_array();
+    let spent = ledger.spent(payer, now - now % DAY_MS, u64::MAX).await?;
+    Ok(spent.to_string())
 }
 
 async fn status(inner: &Inner, live: &Live) -> Result<MoneyStatus, LedgerError> {
@@ -107,15 +190,8 @@ async fn status(inner: &Inner, live: &Live) -> Result<MoneyStatus, LedgerError> 
     status.network = Some(network(&live.chain));
     status.accounts = accounts(inner, live).await;
     if let Some(purse) = &live.purse {
-        let payer = purse.payer();
-        status.spent_today = Some(
-            inner
-                .ledger
-                .spent(payer.into_array(), now - now % DAY_MS, u64::MAX)
-                .await?
-                .to_string(),
-        );
-        status.vault = vault(live, payer, purse.signer(), purse.promised().await).await;
+        status.vault = vault(live, purse).await;
+        status.spent_today = Some(spent_today(&inner.ledger, purse).await?);
     }
     status.earned = earned(live, now).await?;
     status.rules = live
@@ -148,10 +224,10 @@ async fn lost_key(live: &Live) -> Result<Option<ErrorView>, LedgerError> {
                 lost.lost
             ),
             Some(
-                "End the old key (`decentralgpt wallet end-key`), then make a deposit or a grant for the new one."
-                    .to_owned(),
+                "End the old key, then make a deposit or a grant for the new one.".to_owned(),
             ),
         )
+        .by("decentralgpt wallet end-key".to_owned())
     }))
 }
 
@@ -206,9 +282,10 @@ async fn accounts(inner: &Inner, live: &Live) -> Vec<MoneyAccount> {
     accounts
 }
 
-async fn vault(live: &Live, payer: Address, signer: Address, promised: u128) -> Option<VaultView> {
+async fn vault(live: &Live, purse: &Purse) -> Option<VaultView> {
+    let payer = purse.payer();
     let account = live.chain.account(payer).await.ok()?;
-    let signer = live.chain.signer(payer, signer).await.ok()?;
+    let signer = live.chain.signer(payer, purse.signer()).await.ok()?;
     let ended = ended::signers(&live.chain, &live.ledger, payer)
         .await
         .ok()?;
@@ -218,7 +295,7 @@ async fn vault(live: &Live, payer: Address, signer: Address, promised: u128) -> 
     Some(VaultView {
         free: account.vault_balance.to_string(),
         granted: of(|signer| signer.granted),
-        promised: promised.to_string(),
+        promised: purse.promised().await.to_string(),
         spent: of(|signer| signer.spent),
         until_unix_s: signer.as_ref().map(|signer| signer.until),
         bond: of(|signer| signer.bond),
@@ -452,5 +529,97 @@ impl Node {
             .collect();
         all.reverse();
         all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::{
+        JobId,
+        price::Totals,
+        voucher::{B256, SessionKey, Vault},
+    };
+
+    use super::*;
+    use crate::money::Promising;
+
+    const GRANTED: u128 = 1_000;
+    const LIFE_S: u64 = 300 * 24 * 60 * 60;
+    const HANG: Duration = Duration::from_secs(20);
+
+    async fn purse(folder: &std::path::Path) -> (Ledger, Purse) {
+        let now = clock::unix_ms();
+        let ledger = Ledger::open(folder.join("ledger.db"), now).await.unwrap();
+        let key = SessionKey::from_secret(&[5; 32]).unwrap();
+        let (payer, signer) = (Address::repeat_byte(1), key.address().into_array());
+        let of = payer.into_array();
+        ledger.signer_begun(of, signer).await.unwrap();
+        let until = now / 1000 + LIFE_S;
+        let seen = ledger.signer_seen(of, signer, GRANTED, until);
+        seen.await.unwrap();
+        let vault = Vault::new(1, Address::repeat_byte(2));
+        let purse = Purse::open(&ledger, vault, payer, key).await.unwrap();
+        (ledger, purse)
+    }
+
+    async fn pays(purse: &Purse, add: u128) {
+        let promising = Promising {
+            job: JobId::new([9; 32]),
+            payee: Address::repeat_byte(3),
+            add,
+            work: B256::repeat_byte(4),
+            peer: "peer".to_owned(),
+            model: "model".to_owned(),
+            model_digest: [6; 32],
+            chat: None,
+            totals: Totals::default(),
+        };
+        purse.promise(promising).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_is_spent_is_shown_a_moment_later_and_once_for_promises_that_come_together() {
+        let folder = tempfile::tempdir().unwrap();
+        let (ledger, purse) = purse(folder.path()).await;
+        let shown = watch::Sender::new(MoneyStatus {
+            vault: Some(VaultView {
+                free: "7".to_owned(),
+                granted: GRANTED.to_string(),
+                promised: "0".to_owned(),
+                spent: "0".to_owned(),
+                until_unix_s: None,
+                bond: "0".to_owned(),
+                ended: None,
+            }),
+            ..MoneyStatus::default()
+        });
+        let mut looks = shown.subscribe();
+        let mut promises = Promises::of(Some(&purse), Duration::from_millis(300));
+        for round in 1..=2u128 {
+            for _ in 0..5 {
+                pays(&purse, 10).await;
+            }
+            let settled = tokio::time::timeout(HANG, promises.settled());
+            show_spent(&shown, &ledger, settled.await.unwrap()).await;
+            let status = looks.borrow_and_update().clone();
+            let all = (round * 50).to_string();
+            let vault = status.vault.unwrap();
+            assert_eq!(status.spent_today.as_ref(), Some(&all));
+            assert_eq!((vault.promised, vault.free), (all, "7".to_owned()));
+        }
+        // Nothing more is told of promises that were shown, and nobody is told of what is the same.
+        let more = tokio::time::timeout(Duration::from_millis(500), promises.settled());
+        assert!(more.await.is_err());
+        show_spent(&shown, &ledger, &purse).await;
+        assert!(!looks.has_changed().unwrap());
+        assert!(
+            tokio::time::timeout(
+                Duration::from_millis(50),
+                Promises::of(None, SPENT).settled()
+            )
+            .await
+            .is_err()
+        );
+        ledger.close().await.unwrap();
     }
 }

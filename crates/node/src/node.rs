@@ -50,6 +50,9 @@ use crate::{
 /// milliseconds, a full disk may take longer.
 const STOP_WAIT: Duration = Duration::from_secs(5);
 
+/// A disk that hangs has so much longer for the end of an answer: closing the file waits for it anyway.
+const KEPT_WAIT: Duration = Duration::from_secs(30);
+
 /// What a shell says when it starts a node. Everything else is in the settings.
 #[derive(Debug, Clone)]
 pub struct NodeOptions {
@@ -299,6 +302,14 @@ impl Node {
         inner.models.shutdown().await;
         inner.asking.now().network.shutdown().await;
         inner.engine.shutdown().await;
+        // What was shown is kept, if the disk takes it at all.
+        inner.answers.writers.close();
+        if tokio::time::timeout(KEPT_WAIT, inner.answers.writers.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!("the end of an answer was not kept in {KEPT_WAIT:?}");
+        }
         if let Err(error) = inner.memory.close().await {
             tracing::warn!(%error, "the conversations were not closed cleanly");
         }

@@ -1,84 +1,175 @@
-//! What an answer leaves on the disk while it grows, in order: neither the text on the screen nor the next token waits for a disk that is
-//! slow.
+//! What an answer leaves on the disk while it grows: neither the text on the screen nor the next token waits for a disk that is slow for a
+//! moment.
+//!
+//! A task of its own writes. What comes while it does is gathered and written together; where the disk takes longer than [`BEHIND`], the
+//! answer waits for it, so that what is shown and not kept stays little.
 
-use memory::{Autosave, Memory, MessageId, Span};
-use tokio::{sync::mpsc, task::JoinHandle};
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use memory::{Autosave, Memory, MemoryError, MessageId, Span};
+use tokio::{sync::Notify, task::JoinHandle, time::Instant};
+use tokio_util::task::TaskTracker;
 
 use crate::error::{ErrorView, NodeError};
 
-/// Pieces that may wait for the disk: several seconds of the fastest answers. Then the answer waits as well, and no crash costs more.
-const AHEAD: usize = 2_048;
+/// What waits to be written is at most this old. A busy disk takes some seconds for what it promises to keep; one that takes longer is ill,
+/// and what a crash would cost then is not to grow.
+const BEHIND: Duration = Duration::from_secs(5);
 
-/// One thing to be written down.
-#[derive(Debug)]
-enum Piece {
-    /// More of the text, and the output tokens it was made of.
-    Text(String, Vec<u32>),
-    /// Where the tokens are computed, up to now.
-    Spans(Vec<Span>),
+/// What waits to be written.
+#[derive(Debug, Default)]
+struct Waiting {
+    /// Where the tokens are computed, up to now, where that is news.
+    spans: Option<Vec<Span>>,
+    text: String,
+    /// The output tokens that the text was made of.
+    ids: Vec<u32>,
+    /// When the oldest of it came.
+    since: Option<Instant>,
 }
 
-/// The way to the task that writes one answer down. Dropping it lets the task write what it has, and end.
+#[derive(Debug, Default)]
+struct Shared {
+    waiting: Mutex<Waiting>,
+    over: AtomicBool,
+    /// Something waits, or it is over.
+    came: Notify,
+    /// What waited is being written.
+    taken: Notify,
+}
+
+impl Shared {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self) -> Waiting {
+        let waiting = std::mem::take(&mut *self.waiting());
+        self.taken.notify_waiters();
+        waiting
+    }
+
+    fn is_over(&self) -> bool {
+        self.over.load(Ordering::Acquire)
+    }
+}
+
+/// The way to the task that writes one answer down. Dropping it lets the task write what waits, and end.
 #[derive(Debug)]
 pub(super) struct Keeping {
-    pieces: mpsc::Sender<Piece>,
-    task: JoinHandle<Option<ErrorView>>,
+    shared: Arc<Shared>,
+    /// `None` once its end is waited for.
+    task: Option<JoinHandle<Option<ErrorView>>>,
 }
 
 impl Keeping {
-    pub(super) fn start(memory: Memory, answer: MessageId) -> Self {
-        let (pieces, inbox) = mpsc::channel(AHEAD);
+    /// `writers` counts the task, so that the memory is not closed before it.
+    pub(super) fn start(memory: Memory, answer: MessageId, writers: &TaskTracker) -> Self {
+        let shared = Arc::<Shared>::default();
+        let task = writers.spawn(write_down(memory, answer, Arc::clone(&shared)));
         Self {
-            pieces,
-            task: tokio::spawn(write_down(memory, answer, inbox)),
+            shared,
+            task: Some(task),
         }
     }
 
     pub(super) async fn text(&self, text: &str, ids: &[u32]) {
-        self.write(Piece::Text(text.to_owned(), ids.to_vec())).await;
+        self.put(|waiting| {
+            waiting.text.push_str(text);
+            waiting.ids.extend_from_slice(ids);
+        })
+        .await;
     }
 
     pub(super) async fn spans(&self, spans: Vec<Span>) {
-        self.write(Piece::Spans(spans)).await;
+        self.put(|waiting| waiting.spans = Some(spans)).await;
     }
 
-    async fn write(&self, piece: Piece) {
-        // It ends before this only by a panic, which `end` tells of.
-        let _ = self.pieces.send(piece).await;
+    async fn put(&self, add: impl FnOnce(&mut Waiting)) {
+        {
+            let mut waiting = self.shared.waiting();
+            add(&mut waiting);
+            waiting.since.get_or_insert_with(Instant::now);
+        }
+        self.shared.came.notify_one();
+        loop {
+            let taken = self.shared.taken.notified();
+            let since = self.shared.waiting().since;
+            let writes = self.task.as_ref().is_some_and(|task| !task.is_finished());
+            if !writes || since.is_none_or(|since| since.elapsed() < BEHIND) {
+                return;
+            }
+            taken.await;
+        }
     }
 
     /// Waits until all is with the memory. Why something of it is not on the disk yet, if so.
-    pub(super) async fn end(self) -> Option<ErrorView> {
-        drop(self.pieces);
-        match self.task.await {
-            Ok(unsaved) => unsaved,
-            Err(_) => Some(NodeError::Stopping.view()),
+    pub(super) async fn end(mut self) -> Option<ErrorView> {
+        let task = self.task.take()?;
+        drop(self);
+        task.await.unwrap_or_else(|_| {
+            let message = "A part of this answer was not kept.";
+            Some(ErrorView::new("not_kept", message, None))
+        })
+    }
+}
+
+impl Drop for Keeping {
+    fn drop(&mut self) {
+        self.shared.over.store(true, Ordering::Release);
+        self.shared.came.notify_one();
+    }
+}
+
+async fn write_down(memory: Memory, answer: MessageId, shared: Arc<Shared>) -> Option<ErrorView> {
+    let mut unsaved = None;
+    loop {
+        // Asked first: what was put before the end is there to be taken then.
+        let over = shared.is_over();
+        let waiting = shared.take();
+        if waiting.since.is_none() {
+            if over {
+                return unsaved;
+            }
+            shared.came.notified().await;
+            continue;
+        }
+        let told = unsaved.is_some();
+        if let Err(error) = write(&memory, answer, waiting, told).await {
+            unsaved.get_or_insert_with(|| NodeError::from(error).view());
         }
     }
 }
 
-async fn write_down(
-    memory: Memory,
+/// `told`: why it is not on the disk is known already.
+async fn write(
+    memory: &Memory,
     answer: MessageId,
-    mut pieces: mpsc::Receiver<Piece>,
-) -> Option<ErrorView> {
-    let mut unsaved = None;
-    while let Some(piece) = pieces.recv().await {
-        let error = match piece {
-            // They are stored again with the end.
-            Piece::Spans(spans) => memory.set_spans(answer, spans).await.err(),
-            Piece::Text(text, ids) => match memory.append(answer, &text, &ids).await {
-                // The memory holds the text and tries again; only a flush says why.
-                Ok(Autosave::Behind) if unsaved.is_none() => memory.flush().await.err(),
-                Ok(Autosave::OnTime | Autosave::Behind) => None,
-                Err(error) => Some(error),
-            },
-        };
-        if let (None, Some(error)) = (&unsaved, error) {
-            unsaved = Some(NodeError::from(error).view());
+    waiting: Waiting,
+    told: bool,
+) -> Result<(), MemoryError> {
+    let Waiting {
+        spans, text, ids, ..
+    } = waiting;
+    let spans = match spans {
+        // They are stored again with the end.
+        Some(spans) => memory.set_spans(answer, spans).await,
+        None => Ok(()),
+    };
+    if !text.is_empty() || !ids.is_empty() {
+        match memory.append(answer, &text, &ids).await? {
+            // The memory holds the text and tries again; only a flush says why.
+            Autosave::Behind if !told => memory.flush().await?,
+            Autosave::OnTime | Autosave::Behind => {}
         }
     }
-    unsaved
+    spans
 }
 
 #[cfg(test)]
@@ -114,7 +205,7 @@ mod tests {
     async fn an_answer_does_not_wait_for_the_disk_and_all_of_it_is_there_at_the_end() {
         let memory = Memory::temporary().await.unwrap();
         let id = answer(&memory).await;
-        let keeping = Keeping::start(memory.clone(), id);
+        let keeping = Keeping::start(memory.clone(), id, &TaskTracker::new());
         // This test's one thread writes nothing as long as it is here.
         assert!(keeping.spans(vec![span()]).now_or_never().is_some());
         for word in 0..50u32 {
@@ -133,9 +224,29 @@ mod tests {
     async fn what_cannot_be_kept_is_told_at_the_end() {
         let memory = Memory::temporary().await.unwrap();
         let id = answer(&memory).await;
-        let keeping = Keeping::start(memory.clone(), id);
+        let keeping = Keeping::start(memory.clone(), id, &TaskTracker::new());
         memory.close().await.unwrap();
         keeping.text("lost", &[1]).await;
         assert!(keeping.end().await.is_some());
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_does_not_take_it_holds_the_answer_up_in_time() {
+        let shared = Arc::<Shared>::default();
+        let keeping = Keeping {
+            shared: Arc::clone(&shared),
+            task: Some(tokio::spawn(std::future::pending())),
+        };
+        assert!(keeping.text("a", &[1]).now_or_never().is_some());
+        shared.waiting().since = Instant::now().checked_sub(BEHIND);
+        let waits = keeping.text("b", &[2]);
+        tokio::pin!(waits);
+        assert!(futures::poll!(&mut waits).is_pending());
+        let taken = shared.take();
+        assert_eq!(
+            (taken.text.as_str(), taken.ids.as_slice()),
+            ("ab", &[1, 2][..])
+        );
+        assert!(futures::poll!(&mut waits).is_ready());
     }
 }

@@ -41,7 +41,7 @@ use engine::EngineError;
 use memory::{ChatId, ChatSettings, MessageId, ModelUsed};
 use protocol::{ModelRef, PeerId};
 use tokio::sync::{mpsc, watch};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub(crate) use target::{Target, digest_of, id_of};
 
@@ -73,6 +73,8 @@ pub(crate) struct Answers {
     /// Answers that compute on this computer right now: they go before the work of others.
     own: watch::Sender<usize>,
     closing: AtomicBool,
+    /// The tasks that write answers down.
+    pub(crate) writers: TaskTracker,
 }
 
 impl Answers {
@@ -306,6 +308,7 @@ impl Ask {
             answer,
             self.resume.len(),
             self.sent,
+            &inner.answers.writers,
         );
         let end = match self.prepare(&mut output, &mut events).await {
             Ok(Some(work)) => {

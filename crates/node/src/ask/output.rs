@@ -13,6 +13,8 @@ use protocol::{
     job::client::{AttemptId, Place},
 };
 
+use tokio_util::task::TaskTracker;
+
 use super::{
     events::Events,
     keeping::Keeping,
@@ -71,15 +73,16 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// `resumed` tokens stand in the answer already.
+    /// `resumed` tokens stand in the answer already. `writers` counts the task that writes it down.
     pub(crate) fn new(
         memory: Memory,
         answer: memory::Message,
         resumed: usize,
         sent: Instant,
+        writers: &TaskTracker,
     ) -> Self {
         let resumed = u32::try_from(resumed).unwrap_or(u32::MAX);
-        let keeping = Keeping::start(memory.clone(), answer.id);
+        let keeping = Keeping::start(memory.clone(), answer.id, writers);
         Self {
             memory,
             sent,

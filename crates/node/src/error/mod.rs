@@ -481,11 +481,9 @@ impl NodeError {
                 "Ask its owner to switch the node on, choose another peer, or answer on this computer.",
             ),
             Self::OnlyUnlisted { .. } => fixed(
-                "Choose one of them for a chat under Models, Community models (`decentralgpt models community`), or choose another peer.",
+                "Choose one of them for a chat under Models, Community models, or choose another peer.",
             ),
-            Self::CommunityOff => fixed(
-                "Switch them on under Models, Community models (`decentralgpt models community --on`).",
-            ),
+            Self::CommunityOff => fixed("Switch them on under Models, Community models."),
             Self::Head { .. } => fixed("Try again; another peer may give it."),
             Self::HeadUnreadable { .. } => {
                 fixed("Choose another model: nothing can be written to this one.")
@@ -512,13 +510,16 @@ impl NodeError {
     /// The command line that does it, where there is one.
     #[must_use]
     pub fn command(&self) -> Option<String> {
-        if matches!(self, Self::Data(_)) && self.code() != "disk_full" {
-            return Some(ANOTHER_FOLDER.to_owned());
-        }
         if let Self::Models(error) = self {
             return error.command();
         }
-        None
+        let command = match self.code() {
+            "only_unlisted" => "decentralgpt models community",
+            "community_off" => "decentralgpt models community --on",
+            code if matches!(self, Self::Data(_)) && code != "disk_full" => ANOTHER_FOLDER,
+            _ => return None,
+        };
+        Some(command.to_owned())
     }
 
     /// The error as a screen shows it.
@@ -555,6 +556,10 @@ mod tests {
                 Some("decentralgpt models move /somewhere/else"),
             ),
             (NodeError::NodeOff, None),
+            (
+                NodeError::CommunityOff,
+                Some("decentralgpt models community --on"),
+            ),
         ] {
             let view = error.view();
             assert_eq!(view.command.as_deref(), command);

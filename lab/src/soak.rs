@@ -42,8 +42,8 @@ pub fn run(starter: &Path, time: Duration, hours: f64) -> Result<Figures, LabErr
     let provider = start("127.3.0.1", starter, &ready)?;
     let asker = start("127.3.0.2", starter, &ready)?;
     let mut crowd = Vec::new();
-    for _ in 0..CROWD {
-        crowd.push(start("127.3.0.3", starter, &ready)?);
+    for number in 0..CROWD as u32 {
+        crowd.push(start(&stranger(number), starter, &ready)?);
     }
     let comings = ((hours * CHURN * CROWD as f64).ceil() as u32).max(1);
     let pace = time / comings;
@@ -58,7 +58,7 @@ pub fn run(starter: &Path, time: Duration, hours: f64) -> Result<Figures, LabErr
         } else {
             ended(gone)?;
         }
-        let newcomer = start("127.3.0.3", starter, &ready)?;
+        let newcomer = start(&stranger(CROWD as u32 + came), starter, &ready)?;
         let question = QUESTIONS[came as usize % QUESTIONS.len()];
         for (folder, place) in [
             (newcomer.folder(), Place::At(&provider.address)),
@@ -111,6 +111,11 @@ pub fn run(starter: &Path, time: Duration, hours: f64) -> Result<Figures, LabErr
     figures.push(Row::new("churn", "h", hours));
     figures.push(Row::new("time", "s", took.as_secs_f64()));
     Ok(figures)
+}
+
+/// An address of its own for each: those of one household have few connections together.
+fn stranger(number: u32) -> String {
+    format!("127.4.{}.{}", number / 250 % 250, number % 250 + 1)
 }
 
 fn start(ip: &str, starter: &Path, ready: &Ready) -> Result<Serving, LabError> {

@@ -3,14 +3,18 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use decentralgpt_tests::{Folder, QUESTION, SYSTEM, Said, Serving, run, starter, wire};
-use node::{Node, NodeOptions};
+use node::{AnswerEvent, ChatPatch, Node, NodeOptions, Place, Settings};
 use serde_json::Value;
 
 /// A provider is found by the first or second look; one that is found by none of these is not there.
 const LOOKS: usize = 8;
+
+/// How often it is looked whether an offer is at hand, and how long.
+const LOOK: Duration = Duration::from_millis(50);
+const HANG: Duration = Duration::from_secs(30);
 
 #[test]
 fn a_model_that_no_row_names_is_listed_when_switched_on_looked_at_and_asked_for_by_name() {
@@ -109,10 +113,9 @@ fn what_no_row_names_is_never_asked_for_by_chance() {
         // The chosen peer has nothing else.
         ask(&asker, &["--peer", &serving.address])
             .is_a_failure_that_says(&["not in your catalogue", "models community"]);
-        // Nor is it there for who asks whoever is there; the address is remembered.
-        for place in ["peer", "automatic"] {
-            ask(&asker, &["--place", place]).is_a_failure_that_says(&[]);
-        }
+        // Nor is it there for who asks whoever is there.
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(asks_whoever_is_there(&asker, &serving));
     }
     let status = json(serving.folder().decentralgpt().args(["status", "--json"]));
     assert_eq!(status["answeredToday"], 0, "{status}");
@@ -130,6 +133,46 @@ fn a_chat_that_names_a_digest_is_answered_while_the_list_is_off() {
     assert_eq!(said.code(), Some(0), "{}", said.err);
     assert!(said.out.contains("Paris"), "{}\n{}", said.out, said.err);
     assert!(said.err.contains("not in your catalogue"), "{}", said.err);
+}
+
+/// Asks with such an offer at hand, in chats that name neither a model nor a peer.
+async fn asks_whoever_is_there(asker: &Folder, serving: &Serving) {
+    let node = Node::start(NodeOptions::new(asker.path())).await.unwrap();
+    let before = node.settings_get();
+    let on = Settings {
+        community_models: true,
+        ..before.clone()
+    };
+    node.settings_set(on).await.unwrap();
+    node.peers_connect(&serving.address).await.unwrap();
+    let listed = async {
+        while node.community_list().rows.is_empty() {
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    tokio::time::timeout(HANG, listed)
+        .await
+        .expect("the provider's offer was never at hand");
+    node.settings_set(before).await.unwrap();
+    for place in [Place::Peer, Place::Automatic] {
+        let chat = node.chat_create(true).await.unwrap();
+        let patch = ChatPatch {
+            place: Some(place),
+            consented: Some(true),
+            ..ChatPatch::default()
+        };
+        node.chat_update(&chat.id, patch).await.unwrap();
+        let question = Some(QUESTION.to_owned());
+        let mut events = node.chat_send(&chat.id, None, question).await.unwrap();
+        let mut refused = None;
+        while let Some(event) = events.recv().await {
+            if let AnswerEvent::Finished { message, .. } = event {
+                refused = message.error.map(|error| error.code);
+            }
+        }
+        assert_eq!(refused.as_deref(), Some("no_peer"), "{place:?}");
+    }
+    node.stop().await;
 }
 
 fn id_of(starter: &Path) -> String {

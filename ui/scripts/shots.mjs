@@ -215,6 +215,17 @@ const pictures = [
       await page.getByRole("button", { name: "Receipt" }).waitFor();
     }),
   },
+  {
+    name: "chat-community-consent",
+    does: step(place("Models"), unfoldCommunity, listCommunity, async (page) => {
+      await page.getByRole("button", { name: "Use on a peer: Harbour Chat 3B" }).click();
+      await send(page, "Explain in three sentences why the sky is blue.");
+      await page.getByText("nobody reviewed it").waitFor();
+    }),
+    holds: async (page) => {
+      if ((await page.getByRole("button", { name: "Answer on this computer" }).count()) !== 0) throw new Error("it cannot answer here");
+    },
+  },
   { name: "models-first", query: "scenario=first", does: place("Models") },
   { name: "models-empty", query: "scenario=first", does: step(place("Models"), (page) => page.getByRole("button", { name: "Offered by peers" }).click()) },
   { name: "models-refused", does: step(place("Models"), (page) => page.getByRole("button", { name: "Add a file" }).click(), (page) => page.waitForTimeout(150)) },
@@ -363,7 +374,7 @@ const frames = [
 const signing = { width: 560, height: 720 };
 /** And with twice the size of text. */
 const largeSigning = { width: 840, height: 720 };
-const narrow = ["toast-dialog", "chat", "chat-find", "chat-rename", "chat-first", "chat-consent", "models", "models-details", "models-community", "chat-community", "node", "wallet", "vote", "settings", "invited", "payment", "receipt"];
+const narrow = ["toast-dialog", "chat", "chat-find", "chat-rename", "chat-first", "chat-consent", "chat-community-consent", "models", "models-details", "models-community", "chat-community", "node", "wallet", "vote", "settings", "invited", "payment", "receipt"];
 const scaled = ["chat", "chat-first", "models", "models-details", "models-community", "chat-community", "node", "wallet", "vote", "settings", "invited", "payment", "signing-send"];
 
 function planned() {

@@ -154,6 +154,28 @@ async fn a_message_longer_than_the_context_is_refused_and_not_stored() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_model_that_no_row_names_is_not_to_be_had_here_and_nobody_is_sent_to_download_it() {
+    let test = start(&[]).await;
+    let node = &test.node;
+    let chat = node.chat_create(true).await.unwrap();
+    let patch = ChatPatch {
+        model: Some(Some(format!("sha256:{}", "5a".repeat(32)))),
+        place: Some(node::Place::Local),
+        ..ChatPatch::default()
+    };
+    node.chat_update(&chat.id, patch).await.unwrap();
+    let refused = node
+        .chat_send(&chat.id, None, Some(QUESTION.to_owned()))
+        .await
+        .unwrap_err()
+        .view();
+    assert_eq!(refused.code, "unlisted_not_here");
+    assert!(refused.message.contains("Model 5a5a5a5a5a5a"), "{refused}");
+    assert!(!refused.fix.unwrap().contains("ownload"));
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_temporary_chat_is_in_no_list() {
     let test = start(&[]).await;
     let node = &test.node;

@@ -134,6 +134,9 @@ export function demoBackend(scenario: Scenario = "full", pieceMs = 12, settings:
 
   async function answer(chat: Draft, parent: string | null, text: string | null, tell: OnAnswer, begun = ""): Promise<void> {
     const remote = chat.place !== "local";
+    if (!remote && chat.model?.startsWith("sha256:")) {
+      refuse({ code: "unlisted_not_here", message: "This model is not in your catalogue, and only peers have it.", fix: "Let a peer's computer answer, or choose another model." });
+    }
     if (!remote && !rows.some((row) => row.state.kind === "ready")) {
       refuse({ code: "model_missing", message: "No model is on this computer.", fix: "Download one under Models." });
     }

@@ -20,15 +20,27 @@ class Community {
   /** Why a description did not come, by the id of its model. */
   problems = $state.raw<Readonly<Record<string, ErrorView>>>({});
 
+  /** Lists that were asked for, and changes that were made meanwhile, in their order. */
+  private begun = 0;
+  /** The one of them that is shown: what was asked for before it is out of date. */
+  private shown = 0;
+
   on = $derived(settings.value?.communityModels ?? false);
   rows = $derived(this.on ? (this.view?.rows ?? []) : []);
 
   async load(): Promise<void> {
+    const at = ++this.begun;
     try {
-      this.view = await backend().communityList();
+      const view = await backend().communityList();
+      if (at > this.shown) this.show(view, at);
     } catch (cause) {
-      this.problem = errorView(cause);
+      if (at > this.shown) this.problem = errorView(cause);
     }
+  }
+
+  private show(view: CommunityView | null, at = ++this.begun): void {
+    this.shown = at;
+    this.view = view;
   }
 
   /** Shows what is at hand at once, and looks for more. */
@@ -49,7 +61,7 @@ class Community {
       return;
     }
     if (on) await this.search();
-    else this.view = null;
+    else this.show(null);
   }
 
   /** Fetches what a file says of itself. */
@@ -60,7 +72,7 @@ class Community {
     this.problems = others;
     try {
       const model = await backend().communityLook(id);
-      if (this.view) this.view = { ...this.view, rows: this.view.rows.map((row) => (row.id === id ? model : row)) };
+      if (this.view) this.show({ ...this.view, rows: this.view.rows.map((row) => (row.id === id ? model : row)) });
     } catch (cause) {
       this.problems = { ...this.problems, [id]: errorView(cause) };
     }

@@ -55,6 +55,7 @@ use self::{
 };
 use crate::{
     chat::{AnswerEvent, ChatRef, Phase, Sampling},
+    community::told_by_a_stranger,
     error::NodeError,
     models::Model,
     node::Inner,
@@ -404,9 +405,17 @@ impl Ask {
             }
         };
         let info = match inner.engine.open_text(&file).await {
-            Err(EngineError::WorkerDied { .. }) => inner.engine.open_text(&file).await?,
-            info => info?,
+            Err(EngineError::WorkerDied { .. }) => inner.engine.open_text(&file).await,
+            info => info,
         };
+        // What no row names is read by a head that a stranger gave.
+        let foreign = found.as_ref().filter(|(found, _)| !found.listed);
+        let foreign = foreign.map(|(found, _)| found.name.clone());
+        let told = |error: NodeError| match &foreign {
+            Some(name) => told_by_a_stranger(name, error),
+            None => error,
+        };
+        let info = info.map_err(|error| told(error.into()))?;
         if let Some((found, _)) = &mut found
             && !found.listed
         {
@@ -423,7 +432,8 @@ impl Ask {
             }
             Some(_) | None => {
                 let model = local.clone().or_else(|| self.target.model().cloned());
-                self.render(&file, model.as_ref(), &name, limit).await?
+                let rendered = self.render(&file, model.as_ref(), &name, limit).await;
+                rendered.map_err(told)?
             }
         };
         inner.set_cut(self.chat.id, prompt.first_seen);

@@ -105,7 +105,8 @@ impl Inner {
     /// Where the next answer of a chat goes.
     ///
     /// # Errors
-    /// [`NodeError::ConsentNeeded`], [`NodeError::NoModel`], [`NodeError::ModelMissing`], [`NodeError::ModelUnknown`].
+    /// [`NodeError::ConsentNeeded`], [`NodeError::NoModel`], [`NodeError::ModelMissing`], [`NodeError::UnlistedNotHere`],
+    /// [`NodeError::ModelUnknown`].
     pub(crate) fn target(&self, settings: &ChatSettings) -> Result<Target, NodeError> {
         let model = self.preferred_model(settings.model.as_deref());
         let here = |model: &Model| {
@@ -119,9 +120,11 @@ impl Inner {
                 (Some(model), _) => here(model).ok_or_else(|| NodeError::ModelMissing {
                     model: model.name.clone(),
                 }),
-                (None, Some(id)) => Err(NodeError::ModelMissing {
-                    model: digest_of(id)
-                        .map_or_else(|| id.clone(), |digest| self.unlisted_name(&digest)),
+                (None, Some(id)) => Err(match digest_of(id) {
+                    Some(digest) => NodeError::UnlistedNotHere {
+                        model: self.unlisted_name(&digest),
+                    },
+                    None => NodeError::ModelMissing { model: id.clone() },
                 }),
                 (None, None) => Err(NodeError::NoModel),
             },

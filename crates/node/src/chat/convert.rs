@@ -1,6 +1,7 @@
 //! Between what `memory` stores and what a shell sees.
 
 use engine::EngineError;
+use protocol::ModelDigest;
 
 use super::view;
 use crate::{
@@ -220,11 +221,12 @@ impl From<memory::SearchHit> for view::SearchHit {
     }
 }
 
-/// A stored message, with its reasoning split off.
+/// A stored message, with its reasoning split off. `is_listed`: whether a row here names a file.
 pub(crate) fn message(
     stored: memory::Message,
     siblings: &[memory::MessageId],
     left_out: bool,
+    is_listed: impl Fn(&ModelDigest) -> bool,
 ) -> view::Message {
     let (thought, content) = match stored.role {
         memory::Role::Assistant => reasoning::split(&stored.content),
@@ -239,10 +241,7 @@ pub(crate) fn message(
         reasoning_ms: stored.stats.reasoning_ms.map(u64::from),
         state: stored.state.into(),
         error: stored.error.map(ErrorView::from),
-        unlisted: stored
-            .model
-            .as_ref()
-            .is_some_and(|model| digest_of(&model.id).is_some()),
+        unlisted: is_unlisted(stored.model.as_ref(), is_listed),
         model: stored.model.map(|model| model.name),
         spans: stored.spans.into_iter().map(view::Span::from).collect(),
         prompt_tokens: stored.stats.prompt_tokens,
@@ -255,6 +254,15 @@ pub(crate) fn message(
     }
 }
 
+/// Whether the model of an answer was known by its digest alone, and no row names the file now.
+fn is_unlisted(
+    model: Option<&memory::ModelUsed>,
+    is_listed: impl Fn(&ModelDigest) -> bool,
+) -> bool {
+    let digest = model.and_then(|model| digest_of(&model.id));
+    digest.is_some_and(|digest| !is_listed(&digest))
+}
+
 /// A line of the sidebar.
 pub(crate) fn summary(stored: memory::ChatSummary) -> view::ChatSummary {
     view::ChatSummary {
@@ -265,5 +273,28 @@ pub(crate) fn summary(stored: memory::ChatSummary) -> view::ChatSummary {
         updated_ms: stored.chat.updated_ms,
         remote: stored.remote,
         answering: stored.answering,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ask::id_of;
+
+    #[test]
+    fn an_answer_is_of_no_row_only_while_no_row_names_its_file() {
+        let digest = ModelDigest::new([7; 32]);
+        let used = |id: String| memory::ModelUsed {
+            id,
+            name: "Some Model".to_owned(),
+            digest: Some(digest.to_string()),
+        };
+        let by_digest = used(id_of(&digest));
+        assert!(is_unlisted(Some(&by_digest), |_| false));
+        assert!(!is_unlisted(Some(&by_digest), |listed| *listed == digest));
+        assert!(!is_unlisted(Some(&used("some-model".to_owned())), |_| {
+            false
+        }));
+        assert!(!is_unlisted(None, |_| false));
     }
 }

@@ -87,7 +87,11 @@ impl Inner {
                 .path
                 .into_iter()
                 .enumerate()
-                .map(|(at, step)| message_view(step.message, &step.siblings, at < cut_at))
+                .map(|(at, step)| {
+                    message_view(step.message, &step.siblings, at < cut_at, |digest| {
+                        self.models.lists(digest)
+                    })
+                })
                 .collect(),
             context_used,
             context_limit,
@@ -111,7 +115,8 @@ impl Inner {
             Err(_) => None,
         };
         let own = [message.id];
-        message_view(message, siblings.as_deref().unwrap_or(&own), false)
+        let siblings = siblings.as_deref().unwrap_or(&own);
+        message_view(message, siblings, false, |digest| self.models.lists(digest))
     }
 
     /// The first message that the model still saw at the last answer of this chat.

@@ -25,6 +25,7 @@ use protocol::{ModelDigest, ModelRef, PeerId};
 
 pub use view::{CommunityModel, CommunityPrices, CommunityView, HeadSays, SpeedRange};
 
+pub(crate) use self::foreign::told_by_a_stranger;
 use self::{
     gather::{Offered, count, gather},
     said::Words,
@@ -160,7 +161,9 @@ impl Node {
     }
 
     /// Looks at what a file says of itself: fetches its head (at most 32 MiB) from a peer that offers it, unless it is here already, and
-    /// has the engine's worker read it. The peer learns that somebody looks at this model. Where peers name different heads, it is the
+    /// has the engine's worker read it. At most four such peers are asked, two side by side where one is slow: each of them learns that
+    /// somebody looks at this model. Where no offer is at hand, connected peers and the routing table are asked for this file, and learn
+    /// the same. Where peers name different heads, it is the
     /// one that most of them name.
     ///
     /// # Errors
@@ -209,6 +212,7 @@ impl Inner {
         let says = said::says(info, file);
         let write = self.community.words().keep(model, says);
         if let Some(write) = write {
+            // The newest stays, whichever thread comes first.
             self.tasks.spawn_blocking(move || write.write());
         }
         self.unlisted_name(&model.digest)
@@ -297,22 +301,9 @@ impl Inner {
             Err(EngineError::WorkerDied { .. }) => self.engine.open_text(&file).await,
             info => info,
         };
-        match info {
-            Ok(info) => {
-                self.hears(model, &info, &file);
-                Ok(())
-            }
-            Err(
-                source @ (EngineError::BadFile { .. }
-                | EngineError::UnsupportedFeature { .. }
-                | EngineError::UnsupportedTensor { .. }
-                | EngineError::UnsupportedArchitecture { .. }),
-            ) => Err(NodeError::HeadUnreadable {
-                model: name,
-                source,
-            }),
-            Err(error) => Err(error.into()),
-        }
+        let info = info.map_err(|error| told_by_a_stranger(&name, error.into()))?;
+        self.hears(model, &info, &file);
+        Ok(())
     }
 }
 

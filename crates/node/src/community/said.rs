@@ -1,7 +1,10 @@
 //! What heads that were looked at said of their files, kept so that a chat's model has its name after a restart. A head itself may have
 //! made room since.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use engine::TextInfo;
 use protocol::{ModelDigest, ModelRef};
@@ -36,6 +39,10 @@ struct Said {
 pub(super) struct Words {
     path: PathBuf,
     kept: Kept,
+    /// How often they changed.
+    changes: u64,
+    /// The change that is on the disk, held by whoever writes.
+    written: Arc<Mutex<u64>>,
 }
 
 impl Words {
@@ -50,7 +57,12 @@ impl Words {
             said.says.quant = foreign::line(&said.says.quant).unwrap_or_default();
             said.says.parameters = foreign::line(&said.says.parameters).unwrap_or_default();
         }
-        Self { path, kept }
+        Self {
+            path,
+            kept,
+            changes: 0,
+            written: Arc::default(),
+        }
     }
 
     /// What this head said when it was looked at.
@@ -86,9 +98,12 @@ impl Words {
         self.kept.file.push(said);
         let surplus = self.kept.file.len().saturating_sub(MAX_KEPT);
         self.kept.file.drain(..surplus);
+        self.changes += 1;
         Some(Write {
             path: self.path.clone(),
             kept: self.kept.clone(),
+            change: self.changes,
+            written: Arc::clone(&self.written),
         })
     }
 }
@@ -98,13 +113,20 @@ impl Words {
 pub(super) struct Write {
     path: PathBuf,
     kept: Kept,
+    change: u64,
+    written: Arc<Mutex<u64>>,
 }
 
 impl Write {
-    /// Writes it. What could not be kept is asked for again after a restart.
+    /// Writes it, unless what came later is written already. What could not be kept is asked for again after a restart.
     pub(super) fn write(&self) {
-        if let Err(error) = write_kept(&self.path, &self.kept) {
-            tracing::warn!(%error, "what a model's head said could not be kept");
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        if *written > self.change {
+            return;
+        }
+        match write_kept(&self.path, &self.kept) {
+            Ok(()) => *written = self.change,
+            Err(error) => tracing::warn!(%error, "what a model's head said could not be kept"),
         }
     }
 }
@@ -166,6 +188,18 @@ mod tests {
         assert_eq!(again.of(&model(0, 1)), None);
         assert_eq!(again.of(&model(66, 1)), Some(named("one")));
         assert_eq!(again.of(&model(66, 2)), None, "another head");
+    }
+
+    #[test]
+    fn a_write_that_comes_late_does_not_undo_a_newer_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("community.toml");
+        let mut words = Words::open(path.clone());
+        let first = words.keep(&model(1, 1), named("first")).unwrap();
+        let second = words.keep(&model(2, 1), named("second")).unwrap();
+        second.write();
+        first.write();
+        assert_eq!(Words::open(path).kept, words.kept);
     }
 
     #[test]

@@ -173,6 +173,12 @@ pub enum NodeError {
         /// Its name.
         model: String,
     },
+    /// No row here names the model, so that neither its file is here nor a place to get it from is known.
+    #[error("{model} is not in your catalogue, and only peers have it")]
+    UnlistedNotHere {
+        /// What it is called.
+        model: String,
+    },
     /// Nothing is known by this id.
     #[error("there is no model named {id}")]
     ModelUnknown {
@@ -230,13 +236,12 @@ pub enum NodeError {
     #[error("community models are off")]
     CommunityOff,
     /// What peers give for the head of a file is none that the engine can read.
-    #[error("what peers give for the description of {model} cannot be read")]
+    #[error("what peers give for the description of {model} cannot be read: {why}")]
     HeadUnreadable {
         /// What it is called.
         model: String,
-        /// Why.
-        #[source]
-        source: EngineError,
+        /// Why, in words that may quote the file: cut and cleaned.
+        why: String,
     },
     /// The head of the model's file could not be got or kept.
     #[error("what is needed to write to {model} could not be fetched")]
@@ -400,6 +405,7 @@ impl NodeError {
             Self::TooLong { .. } | Self::MessageTooLong { .. } => "message_too_long",
             Self::ConsentNeeded => "consent_needed",
             Self::NoModel | Self::ModelMissing { .. } => "model_missing",
+            Self::UnlistedNotHere { .. } => "unlisted_not_here",
             Self::ModelUnknown { .. } => "model_unknown",
             Self::ModelNotPinned { .. } => "model_not_pinned",
             Self::NoPeer { .. } | Self::PeerOffersNothing { .. } => "no_peer",
@@ -468,6 +474,9 @@ impl NodeError {
             Self::NoModel => fixed("Download a model, or choose a peer's."),
             Self::ModelMissing { .. } => {
                 fixed("Download it, choose another model, or let a peer's computer answer.")
+            }
+            Self::UnlistedNotHere { .. } => {
+                fixed("Let a peer's computer answer, or choose another model.")
             }
             Self::ModelUnknown { .. } => fixed("Choose a model from the list."),
             Self::ModelNotPinned { .. } => fixed("Download it once, or choose another model."),

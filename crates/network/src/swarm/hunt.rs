@@ -442,8 +442,9 @@ impl Loop {
             (Some(peer), DialError::WrongPeerId { address, .. }) => {
                 self.peer_book.wrong(&peer, &address::without_peer(address));
             }
-            (Some(peer), DialError::Transport(_) | DialError::NoAddresses) => {
-                self.peer_book.failed(&peer, peers::unix_ms());
+            (Some(peer), DialError::Transport(attempts)) => {
+                let at = attempts.iter().map(|(address, _)| address);
+                self.peer_book.failed_at(&peer, at, peers::unix_ms());
             }
             (
                 _,

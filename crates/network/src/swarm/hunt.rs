@@ -463,6 +463,9 @@ impl Loop {
             && !self.is_dialled_in_background(&peer)
         {
             self.search_heard(&peer);
+        } else {
+            // There is room for one more dial.
+            self.searches_go_on();
         }
         self.dial_waiting();
     }

@@ -74,6 +74,21 @@ pub(crate) fn scope(address: &Multiaddr) -> Option<Scope> {
     }
 }
 
+/// How far the other end of a connection is. What a translator of one network writes, 64:ff9b:1::/48, leads nowhere from elsewhere, and
+/// so is that network's when somebody tells of it; but whoever is reached through it may be anybody, and is no neighbour.
+pub(crate) fn scope_of_end(remote: &Multiaddr) -> Option<Scope> {
+    match ip(remote)? {
+        IpAddr::V6(ip) if is_translated(ip) => Some(Scope::Public),
+        IpAddr::V4(_) | IpAddr::V6(_) => scope(remote),
+    }
+}
+
+/// 64:ff9b:1::/48 (RFC 8215): a translator's of one network. Where in it the IPv4 address stands is that network's choice (RFC 6052 has
+/// six places), so nothing in it can be read.
+fn is_translated(ip: Ipv6Addr) -> bool {
+    ip.segments()[..3] == [0x64, 0xff9b, 1]
+}
+
 fn scope_v4(ip: Ipv4Addr) -> Option<Scope> {
     // 0.0.0.0/8 is this network without a name (RFC 1122), 240.0.0.0/4 was never given to anybody (RFC 1112).
     if matches!(ip.octets()[0], 0 | 240..) || ip.is_multicast() {
@@ -102,12 +117,9 @@ fn scope_v6(ip: Ipv6Addr) -> Option<Scope> {
         ip.segments()[0] & 0xfe00 == 0xfc00,
         matches!(ip.segments()[0] & 0xffc0, 0xfe80 | 0xfec0),
     );
-    // 64:ff9b:1::/48 (RFC 8215): a translator's of one network. Where in it the IPv4 address stands is that network's choice (RFC 6052
-    // has six places), so nothing in it can be read, and it leads nowhere from elsewhere.
-    let translated = ip.segments()[..3] == [0x64, 0xff9b, 1];
     Some(if ip.is_loopback() {
         Scope::Loopback
-    } else if local || link || translated {
+    } else if local || link || is_translated(ip) {
         Scope::Private
     } else {
         Scope::Public
@@ -463,9 +475,19 @@ mod tests {
         ] {
             assert!(may_tell(Scope::Public, &addr(far)), "{far}");
         }
-        // Who is behind the same translator may tell of what is behind it.
+        // A neighbour may tell of what is behind the translator; who is reached through it is none.
         let translated = addr("/ip6/64:ff9b:1::c633:6407/tcp/1");
         assert_eq!(scope(&translated), Some(Scope::Private));
+        assert!(may_tell(Scope::Private, &translated));
+        assert_eq!(scope_of_end(&translated), Some(Scope::Public));
+        for (end, near) in [
+            ("/ip4/192.168.1.1/tcp/1", Scope::Private),
+            ("/ip6/fe80::1/tcp/1", Scope::Private),
+            ("/ip6/::1/tcp/1", Scope::Loopback),
+            ("/ip4/198.51.100.7/tcp/1", Scope::Public),
+        ] {
+            assert_eq!(scope_of_end(&addr(end)), Some(near), "{end}");
+        }
         // Next to that prefix begins the internet again.
         let beside = addr("/ip6/64:ff9b:2::c0a8:101/tcp/1");
         assert_eq!(scope(&beside), Some(Scope::Public));

@@ -20,7 +20,10 @@ use libp2p::{Multiaddr, PeerId};
 use rand::seq::{IteratorRandom, SliceRandom};
 use sha2::{Digest, Sha256};
 
-use crate::{address::Prefix, disk};
+use crate::{
+    address::{self, Prefix},
+    disk,
+};
 
 /// Each table has 32 buckets of 4 places: 128 peers, 256 in both.
 const BUCKETS: u64 = 32;
@@ -218,8 +221,25 @@ impl PeerBook {
         }
     }
 
-    /// A dial to a peer came to nothing.
-    pub(crate) fn failed(&mut self, peer: &PeerId, unix_ms: u64) {
+    /// A dial to a peer at these addresses came to nothing. It says something of the peer only where it is likeliest to be: elsewhere
+    /// it may have been somebody's lie that it is there.
+    pub(crate) fn failed_at<'a>(
+        &mut self,
+        peer: &PeerId,
+        at: impl IntoIterator<Item = &'a Multiaddr>,
+        unix_ms: u64,
+    ) {
+        let Some(likeliest) = self.addresses(peer).first().map(address::without_peer) else {
+            return;
+        };
+        let mut at = at.into_iter().map(address::without_peer);
+        if at.any(|at| at == likeliest) {
+            self.failed(peer, unix_ms);
+        }
+    }
+
+    /// A dial to a peer where this book has it came to nothing.
+    fn failed(&mut self, peer: &PeerId, unix_ms: u64) {
         let Some(entry) = self.entries.get_mut(peer) else {
             return;
         };

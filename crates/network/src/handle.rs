@@ -1,7 +1,7 @@
 //! [`Network`]: what the rest of the program holds. Each method sends one command with its own reply channel to the loop.
 
 use std::{
-    sync::{Arc, RwLock, atomic::AtomicU32},
+    sync::{Arc, RwLock},
     time::{Duration, Instant},
 };
 
@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     error::NetworkError,
-    heads::{self, HeadRequest},
+    heads::{self, HeadProgress, HeadRequest},
     log::{ConnectionEvent, ConnectionLog},
     offers::VerifiedOffer,
     peers::NetworkStatus,
@@ -333,7 +333,7 @@ impl Network {
 
     /// Fetches the head of a model file from a peer, in chunks, and returns it if and only if its SHA-256 and length are those
     /// of `model`. A peer that has too much to do is asked again for a few seconds; one that sends less than 16 KiB a second is
-    /// left. The bytes that are here are counted in `came`.
+    /// left, later by what `progress` allows. The bytes that are here are told to it.
     ///
     /// # Errors
     /// [`NetworkError::HeadTooLarge`] before anything is sent, [`NetworkError::HeadNotHeld`], [`NetworkError::HeadDigest`],
@@ -342,7 +342,7 @@ impl Network {
         &self,
         peer: &PeerId,
         model: &ModelRef,
-        came: &AtomicU32,
+        progress: &HeadProgress,
     ) -> Result<Vec<u8>, NetworkError> {
         let (peer, digest) = (*peer, model.digest);
         let ask = |offset| async move {
@@ -354,7 +354,7 @@ impl Network {
             };
             self.ask(command).await?
         };
-        heads::fetch(peer, model, ask, heads::slowest, came).await
+        heads::fetch(peer, model, ask, heads::slowest, progress).await
     }
 
     /// Asks a connected provider what a job would cost and when its first token would come; at most two seconds. The quote is

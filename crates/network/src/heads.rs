@@ -19,6 +19,7 @@ use protocol::{
 };
 use tokio::sync::oneshot;
 
+pub use self::fetch::HeadProgress;
 pub(crate) use self::fetch::{fetch, slowest};
 use crate::error::NetworkError;
 

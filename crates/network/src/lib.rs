@@ -80,7 +80,7 @@ pub use address::{Transport, front_ip};
 pub use clocks::PeerClocks;
 pub use error::NetworkError;
 pub use handle::{Inbound, Network, NetworkOptions};
-pub use heads::{HeadRequest, HeadSource};
+pub use heads::{HeadProgress, HeadRequest, HeadSource};
 pub use log::{ClosedBecause, ConnectionChange, ConnectionEvent, Path, RefusedBecause};
 pub use offers::{MAX_OWN_OFFERS, VerifiedOffer};
 pub use peers::{Direction, NetworkStatus, PeerStatus, Refusals};

@@ -43,8 +43,9 @@ impl Exchange for Heads {
     const PROTOCOL: &'static str = protocol::head::PROTOCOL;
     const MAX_REQUEST: usize = protocol::head::MAX_REQUEST;
     const MAX_RESPONSE: usize = protocol::head::MAX_RESPONSE;
-    /// A piece at 13 KiB/s takes as long: what is left of a line of a long round trip that loses one packet in twenty.
-    const TIMEOUT: Duration = Duration::from_secs(20);
+    /// A piece at 6.5 KiB/s takes as long: half of what is left of a line of a long round trip that loses one packet in twenty, since
+    /// two heads may come over it at once. How slowly the whole may come is counted where it is fetched.
+    const TIMEOUT: Duration = Duration::from_secs(40);
 }
 
 /// `/decentralgpt/quote/1`.

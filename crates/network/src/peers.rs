@@ -154,7 +154,7 @@ impl Link {
             // Where the relay is says nothing of the peer.
             return Some(Scope::Public);
         }
-        address::scope(&self.remote)
+        address::scope_of_end(&self.remote)
     }
 
     /// For the log.
@@ -186,7 +186,7 @@ pub(crate) fn path_of(endpoint: &ConnectedPoint) -> Path {
 
 fn direct_path(remote: &Multiaddr) -> Path {
     let transport = Transport::of(remote);
-    match address::scope(remote) {
+    match address::scope_of_end(remote) {
         Some(Scope::Loopback) => Path::Loopback(transport),
         Some(Scope::Private) => Path::Local(transport),
         Some(Scope::Public) => Path::Internet(transport),
@@ -626,6 +626,36 @@ mod tests {
         assert_eq!(book.of(&peer).last(), Some(&at(8)));
         book.add(peer, [at(8)], Word::Reached);
         assert_eq!(book.of(&peer).first(), Some(&at(8)));
+    }
+
+    #[test]
+    fn who_is_reached_through_a_translator_is_a_stranger() {
+        let meets = |peers: &mut Peers, at: &str, id| {
+            let endpoint = ConnectedPoint::Dialer {
+                address: at.parse().unwrap(),
+                role_override: libp2p::core::Endpoint::Dialer,
+                port_use: PortUse::Reuse,
+            };
+            let peer = libp2p::PeerId::random();
+            peers.opened(peer, ConnectionId::new_unchecked(id), &endpoint);
+            peer
+        };
+        let mut peers = Peers::default();
+        let stranger = meets(&mut peers, "/ip6/64:ff9b:1::c633:6407/tcp/4001", 1);
+        assert_eq!(peers.get(&stranger).unwrap().scope(), Scope::Public);
+        assert_eq!(
+            (peers.reach(), peers.widest()),
+            (Scope::Public, Scope::Public)
+        );
+        let home = "/ip4/192.168.1.7/tcp/1".parse().unwrap();
+        assert!(!address::may_tell(peers.reach(), &home));
+        // Beside a neighbour it is told of nobody at home, and the neighbour is one as before.
+        meets(&mut peers, "/ip6/fd00::7/tcp/4001", 2);
+        assert_eq!(
+            (peers.reach(), peers.widest()),
+            (Scope::Private, Scope::Public)
+        );
+        assert!(peers.has_strangers());
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::{
 };
 
 use libp2p::PeerId;
+use rand::seq::IteratorRandom;
 
 use crate::{address::Prefix, providers::Key};
 
@@ -139,14 +140,23 @@ impl<W: Copy + Eq + Hash> Steps<W> {
         }
     }
 
-    /// A provider to dial now: a few at a time, and in no order that whoever named them could choose. Each that is dialled is to be
-    /// told to [`Steps::waits_for`].
+    /// A provider to dial now: a few at a time, and in no order that whoever named them could choose. One that is waited for already
+    /// has its place among the few. Each that is dialled is to be told to [`Steps::waits_for`], each that cannot be to
+    /// [`Steps::dials_later`].
     pub(crate) fn next_dial(&mut self) -> Option<PeerId> {
-        if self.waiting.len() >= DIALS_AT_ONCE || self.named.is_empty() {
-            return None;
-        }
-        let at = rand::random_range(0..self.named.len());
+        let has_room = self.waiting.len() < DIALS_AT_ONCE;
+        let named = self.named.iter().enumerate();
+        let (at, _) = named
+            .filter(|(_, provider)| has_room || self.waiting.contains_key(provider))
+            .choose(&mut rand::rng())?;
         Some(self.named.swap_remove(at))
+    }
+
+    /// There was no room to dial this one: it is still named.
+    pub(crate) fn dials_later(&mut self, provider: PeerId) {
+        if !self.named.contains(&provider) {
+            self.named.push(provider);
+        }
     }
 
     /// A peer was met. True: it is to be asked.
@@ -240,6 +250,27 @@ mod tests {
         assert_eq!(dialled.len(), DIALS_AT_ONCE);
         steps.heard(&dialled[0]);
         assert!(steps.next_dial().is_some());
+    }
+
+    #[test]
+    fn who_is_waited_for_and_named_again_needs_no_place_of_its_own() {
+        let (mut steps, now) = begun(0);
+        let sought = PeerId::random();
+        steps.names(sought, None);
+        while steps.named_in_all < DIALS_AT_ONCE {
+            steps.names(PeerId::random(), None);
+        }
+        while let Some(peer) = steps.next_dial() {
+            steps.waits_for(peer, now);
+        }
+        // Somebody else names it where it is, while all places wait for silent ones.
+        steps.names(PeerId::random(), None);
+        steps.names(sought, None);
+        assert_eq!(steps.next_dial(), Some(sought));
+        assert_eq!(steps.next_dial(), None);
+        steps.dials_later(sought);
+        assert!(steps.go_on(now + ANSWER / 2) && !steps.is_exhausted());
+        assert_eq!(steps.next_dial(), Some(sought), "it is still named");
     }
 
     #[test]

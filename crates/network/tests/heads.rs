@@ -3,10 +3,10 @@
 
 mod common;
 
-use std::{io::Write, sync::atomic::AtomicU32};
+use std::io::Write;
 
 use common::{QUIC, TCP, TestNode, head};
-use network::{HeadRequest, HeadSource, NetworkError};
+use network::{HeadProgress, HeadRequest, HeadSource, NetworkError};
 use protocol::HeadDigest;
 
 /// Answers every request for a head with this, and counts them.
@@ -47,7 +47,7 @@ async fn a_head_of_many_pieces_arrives_from_a_file_and_from_memory() {
         assert_eq!(
             client
                 .network
-                .fetch_head(&server.id(), &model, &AtomicU32::default())
+                .fetch_head(&server.id(), &model, &HeadProgress::default())
                 .await
                 .unwrap(),
             bytes
@@ -69,7 +69,7 @@ async fn a_head_with_another_digest_is_refused() {
     model.head_sha256 = HeadDigest::new([7; 32]);
     let answer = client
         .network
-        .fetch_head(&server.id(), &model, &AtomicU32::default())
+        .fetch_head(&server.id(), &model, &HeadProgress::default())
         .await;
     assert!(
         matches!(answer, Err(NetworkError::HeadDigest { expected, .. }) if expected == model.head_sha256),
@@ -86,7 +86,7 @@ async fn a_head_of_another_length_is_refused() {
     client.connect(&server).await;
     let answer = client
         .network
-        .fetch_head(&server.id(), &model, &AtomicU32::default())
+        .fetch_head(&server.id(), &model, &HeadProgress::default())
         .await;
     assert!(
         matches!(answer, Err(NetworkError::Malformed { .. })),
@@ -103,7 +103,7 @@ async fn a_head_that_nobody_has_or_may_send_is_an_error() {
     client.connect(&server).await;
     let answer = client
         .network
-        .fetch_head(&server.id(), &model, &AtomicU32::default())
+        .fetch_head(&server.id(), &model, &HeadProgress::default())
         .await;
     assert!(
         matches!(answer, Err(NetworkError::HeadNotHeld { model: asked, .. }) if asked == model.digest),
@@ -114,7 +114,7 @@ async fn a_head_that_nobody_has_or_may_send_is_an_error() {
     too_large.head_len = (32 << 20) + 1;
     let answer = client
         .network
-        .fetch_head(&server.id(), &too_large, &AtomicU32::default())
+        .fetch_head(&server.id(), &too_large, &HeadProgress::default())
         .await;
     assert!(
         matches!(answer, Err(NetworkError::HeadTooLarge { .. })),
@@ -124,7 +124,7 @@ async fn a_head_that_nobody_has_or_may_send_is_an_error() {
     let stranger = protocol::Signer::from_seed([99; 32]).peer_id();
     let answer = client
         .network
-        .fetch_head(&stranger, &model, &AtomicU32::default())
+        .fetch_head(&stranger, &model, &HeadProgress::default())
         .await;
     assert!(
         matches!(answer, Err(NetworkError::NotConnected { .. })),
@@ -162,7 +162,7 @@ async fn heads_come_from_a_node_that_has_more_to_read_than_it_does_at_once() {
     });
     let client = TestNode::dialing(12).await;
     client.connect(&server).await;
-    let (network, from, came) = (&client.network, server.id(), AtomicU32::default());
+    let (network, from, came) = (&client.network, server.id(), HeadProgress::default());
     let fetches = heads
         .iter()
         .map(|(_, model)| network.fetch_head(&from, model, &came));
@@ -181,7 +181,7 @@ async fn a_node_that_does_not_answer_gives_no_head() {
     client.connect(&server).await;
     let answer = client
         .network
-        .fetch_head(&server.id(), &model, &AtomicU32::default())
+        .fetch_head(&server.id(), &model, &HeadProgress::default())
         .await;
     assert!(
         matches!(answer, Err(NetworkError::HeadNotHeld { .. })),

@@ -171,7 +171,7 @@ async fn a_peer_that_never_answers_holds_nobody_up() {
     let node = TestNode::dialing(9).await;
     let hostile = Hostile::start(10, Vec::new()).await;
     node.network.connect(&hostile.address).await.unwrap();
-    let came = std::sync::atomic::AtomicU32::default();
+    let came = network::HeadProgress::default();
     let (offers, piece) = within("both to give up", async {
         tokio::join!(
             node.network.offers(&hostile.peer),

@@ -17,7 +17,7 @@ use std::{
 
 use common::{
     QUIC, TCP, TestNode, head, providers_of,
-    router::{Router, RoutesEvent, records, routes},
+    router::{Router, RoutesEvent, records, records_of, routes},
     signed, within,
 };
 use futures::StreamExt;
@@ -189,6 +189,51 @@ async fn who_names_a_provider_first_where_it_is_not_hides_it_from_nobody() {
                 "nobody waits for the wrong address to fail"
             );
         }
+    };
+    tokio::select! {
+        () = finds => {}
+        () = dialled => unreachable!("it never ends"),
+    }
+}
+
+#[tokio::test]
+async fn who_names_many_where_nobody_answers_keeps_no_search_from_a_provider() {
+    let (_, model) = head(1000, 1);
+    // It takes connections and says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let elsewhere: Multiaddr =
+        format!("/ip4/127.0.0.1/tcp/{}", silent.local_addr().unwrap().port())
+            .parse()
+            .unwrap();
+    let given_up = AtomicBool::new(false);
+    let dialled = async {
+        let (mut stream, _) = silent.accept().await.unwrap();
+        while let Ok(1..) = stream.read(&mut [0; 64]).await {}
+        given_up.store(true, Ordering::Release);
+        std::future::pending::<()>().await;
+    };
+    let finds = async {
+        let provider = TestNode::listening(80, &[TCP]).await;
+        let offers = vec![signed(&provider, model, 1)];
+        provider.network.set_offers(offers).await;
+        let at: Multiaddr = provider.addresses[0].parse().unwrap();
+        let honest = Router::that_keeps(TCP, records(&provider, &model.digest, at), &[]).await;
+        // As many as one search dials at a time, and the provider is one of them.
+        let mut lies = records(&provider, &model.digest, elsewhere.clone());
+        for _ in 1..16 {
+            lies.extend(records_of(
+                PeerId::random(),
+                &model.digest,
+                elsewhere.clone(),
+            ));
+        }
+        let liar = Router::that_keeps(TCP, lies, &[&honest]).await;
+        let client = TestNode::dialing(81).await;
+        client.network.connect(&liar.address).await.unwrap();
+        let mut found = client.network.find_offers(Some(model.digest), 1).await;
+        let offer = within("the provider", found.recv()).await.unwrap().offer;
+        assert_eq!(offer.peer, provider.id());
+        assert!(!given_up.load(Ordering::Acquire), "no dial had to end");
     };
     tokio::select! {
         () = finds => {}

@@ -272,3 +272,32 @@ fn times_of_a_clock_that_went_ahead_hold_nobody_back() {
     book.failed(&told, ahead);
     assert_eq!(book.to_test(NOW), Some(told));
 }
+
+#[test]
+fn what_others_say_of_where_a_peer_is_costs_it_no_place() {
+    let mut book = PeerBook::new();
+    let (tried, told) = (PeerId::random(), PeerId::random());
+    let (home, old, lie) = (address(1, 1), address(1, 2), address(9, 1));
+    book.reached(tried, &old, NOW);
+    book.reached(tried, &home, NOW);
+    book.told(told, std::slice::from_ref(&home), Teller::Own);
+    let elsewhere = [&lie, &old];
+    for _ in 0..2 * FAILURES_TRIED {
+        book.failed_at(&tried, elsewhere, NOW);
+        book.failed_at(&told, elsewhere, NOW);
+    }
+    assert_eq!(book.len(), 2);
+    assert_eq!(book.choose(2, NOW, |_| false), [tried], "of one carrier");
+    // Where the book has them it counts, whatever else was dialled.
+    let at_home = home.clone().with_p2p(told).unwrap();
+    for _ in 0..FAILURES_NEW {
+        book.failed_at(&told, [&lie, &at_home], NOW);
+        book.failed_at(&tried, [&lie, &home], NOW);
+    }
+    assert!(book.addresses(&told).is_empty() && !book.addresses(&tried).is_empty());
+    for _ in FAILURES_NEW..FAILURES_TRIED {
+        book.failed_at(&tried, [&home], NOW);
+    }
+    assert_eq!(book.len(), 0);
+    consistent(&book);
+}

@@ -1,7 +1,7 @@
 //! Fetching a head piece by piece, at no less than the slowest pace that is waited for.
 
 use std::{
-    sync::atomic::{AtomicU32, Ordering},
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -30,15 +30,47 @@ pub(crate) fn slowest(len: usize) -> Duration {
     Duration::from_millis(frame::open_frame_ms(len))
 }
 
+/// How far the fetch of a head is, and how much longer it may take: whoever fetches it knows whether another one shares the line.
+#[derive(Debug, Default)]
+pub struct HeadProgress {
+    came: AtomicU32,
+    more_ms: AtomicU64,
+}
+
+impl HeadProgress {
+    /// Bytes that are here.
+    #[must_use]
+    pub fn came(&self) -> u32 {
+        self.came.load(Ordering::Relaxed)
+    }
+
+    /// So many bytes are here.
+    pub fn set_came(&self, bytes: u32) {
+        self.came.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Lets the whole take this much longer than it may by itself. Counts at once, also for a piece that is under way.
+    pub fn allow(&self, more: Duration) {
+        let more = u64::try_from(more.as_millis()).unwrap_or(u64::MAX);
+        self.more_ms.fetch_add(more, Ordering::Relaxed);
+    }
+
+    /// How much longer it may take, all in all.
+    #[must_use]
+    pub fn allowed(&self) -> Duration {
+        Duration::from_millis(self.more_ms.load(Ordering::Relaxed))
+    }
+}
+
 /// Fetches the head of a model with `ask`, which asks `peer` for the piece at an offset. The first n bytes have come within
-/// `allowed(n)`, or the fetch is given up: each piece has a time of its own as well, and without this a peer could send every one
-/// of a hundred just before its end. What is here is counted in `came`.
+/// `allowed(n)` and what `progress` allows besides, or the fetch is given up: each piece has a time of its own as well, and without
+/// this a peer could send every one of a hundred just before its end. What is here is told to `progress`.
 pub(crate) async fn fetch<F>(
     peer: PeerId,
     model: &ModelRef,
     ask: impl Fn(u32) -> F,
     allowed: impl Fn(usize) -> Duration,
-    came: &AtomicU32,
+    progress: &HeadProgress,
 ) -> Result<Vec<u8>, NetworkError>
 where
     F: Future<Output = Result<HeadResponse, NetworkError>>,
@@ -66,21 +98,26 @@ where
     for offsets in [first, offsets.collect()] {
         let mut pieces = stream::iter(offsets).map(piece).buffered(ahead);
         loop {
-            let after = allowed(here as usize + MAX_CHUNK);
-            let next = timeout_at(begun + after, pieces.try_next()).await;
-            let next = next.map_err(|_| NetworkError::HeadTooSlow {
-                peer,
-                came: here,
-                len: model.head_len,
-                after,
-            })?;
+            let after = allowed(here as usize + MAX_CHUNK) + progress.allowed();
+            let Ok(next) = timeout_at(begun + after, pieces.try_next()).await else {
+                // What was allowed meanwhile counts.
+                if allowed(here as usize + MAX_CHUNK) + progress.allowed() > after {
+                    continue;
+                }
+                return Err(NetworkError::HeadTooSlow {
+                    peer,
+                    came: here,
+                    len: model.head_len,
+                    after,
+                });
+            };
             let Some(piece) = next? else { break };
             match fetch.take(&piece) {
                 Ok(Some(head)) => return Ok(head),
                 Ok(None) => here = fetch.progress().0,
                 Err(error) => return Err(refused(peer, model, error)),
             }
-            came.store(here, Ordering::Relaxed);
+            progress.set_came(here);
         }
         if begun.elapsed() < FAST_PIECE {
             ahead = PIECES_AHEAD;
@@ -101,6 +138,9 @@ mod tests {
     use super::*;
 
     const PIECES: usize = 40;
+    /// A fiftieth of the 20 s that a piece of who is just waited for takes.
+    const DRIPS: Duration = Duration::from_millis(400);
+    const SLOW: Duration = Duration::from_millis(20);
 
     fn head() -> (Bytes, ModelRef) {
         let bytes = vec![7; PIECES * MAX_CHUNK];
@@ -118,7 +158,10 @@ mod tests {
     }
 
     /// Asks a peer that sends one piece after another, each after a `pause`. What came of it, and the bytes that came.
-    async fn from_one_that_pauses(pause: Duration) -> (Result<Vec<u8>, NetworkError>, usize) {
+    async fn from_one_that_pauses(
+        pause: Duration,
+        progress: &HeadProgress,
+    ) -> (Result<Vec<u8>, NetworkError>, usize) {
         let ((bytes, model), line) = (head(), tokio::sync::Mutex::new(()));
         let ask = |offset| {
             let (bytes, line) = (&bytes, &line);
@@ -128,19 +171,16 @@ mod tests {
                 Ok(HeadResponse::piece(bytes, offset))
             }
         };
-        let (peer, came) = (
-            protocol::Signer::from_seed([9; 32]).peer_id(),
-            AtomicU32::new(0),
-        );
-        let fetched = fetch(peer, &model, ask, allowed, &came).await;
-        (fetched, came.into_inner() as usize)
+        let peer = protocol::Signer::from_seed([9; 32]).peer_id();
+        let fetched = fetch(peer, &model, ask, allowed, progress).await;
+        (fetched, progress.came() as usize)
     }
 
     #[tokio::test]
     async fn who_lets_a_head_drip_is_left_and_who_is_merely_slow_is_not() {
-        // A fiftieth of the 20 s that each piece may take by itself: all of them would be 16 s.
+        // All of them would be 16 s.
         let begun = Instant::now();
-        let (dripped, came) = from_one_that_pauses(Duration::from_millis(400)).await;
+        let (dripped, came) = from_one_that_pauses(DRIPS, &HeadProgress::default()).await;
         assert!(
             matches!(
                 dripped,
@@ -150,9 +190,22 @@ mod tests {
             dripped.map(|head| head.len())
         );
         assert!(came <= 2 * MAX_CHUNK && begun.elapsed() < Duration::from_secs(8));
-        let (slow, came) = from_one_that_pauses(Duration::from_millis(20)).await;
+        let (slow, came) = from_one_that_pauses(SLOW, &HeadProgress::default()).await;
         assert_eq!(slow.unwrap().len(), PIECES * MAX_CHUNK);
         assert_eq!(came, (PIECES - 1) * MAX_CHUNK, "it was seen to come");
+    }
+
+    #[tokio::test]
+    async fn what_is_allowed_meanwhile_counts_for_the_piece_that_is_under_way() {
+        // All of it drips in 16 s, and may take 13 without this.
+        let progress = HeadProgress::default();
+        let later = async {
+            // The first two pieces may take 0.84 s.
+            tokio::time::sleep(DRIPS).await;
+            progress.allow(Duration::from_secs(15));
+        };
+        let (dripped, ()) = tokio::join!(from_one_that_pauses(DRIPS, &progress), later);
+        assert_eq!(dripped.0.unwrap().len(), PIECES * MAX_CHUNK);
     }
 
     #[test]

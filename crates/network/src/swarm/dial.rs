@@ -30,6 +30,11 @@ use crate::{
 const CONNECT: Duration = Duration::from_secs(10);
 /// Connects under way.
 const DIALS: usize = 32;
+/// Of those for the network's own ends, as many as searches may have: who names providers where nobody is must not keep this node from
+/// its relays.
+const DIALS_TOLD: usize = 24;
+/// Of those, to one provider: where it is said to be, and beside that where somebody else says it is.
+const DIALS_OF_ONE: usize = 2;
 /// Addresses that a name may stand for.
 const RESOLVED: usize = 4;
 /// Known peers that are dialled again when they are lost.
@@ -279,19 +284,37 @@ impl Loop {
         }
     }
 
-    /// Dials a provider of which somebody said that it is at these addresses: there, and where else it is known to be. Where it is being
-    /// dialled already, that is done beside it: the other dial may lead to where it never was, and take its time.
-    pub(super) fn dial_told(&mut self, provider: PeerId, told: Vec<Multiaddr>) {
-        let mut addresses = told.clone();
-        for known in self.addresses.of(&provider) {
-            if !addresses.contains(&known) {
-                addresses.push(known);
+    /// Dials a provider of which somebody said that it is at these addresses: there, and the first time where else it is known to be.
+    /// Where it is being dialled already, that is done beside it: the other dial may lead to where it never was, and take its time.
+    /// False: there is no room for it now.
+    pub(super) fn dial_told(
+        &mut self,
+        provider: PeerId,
+        told: &[Multiaddr],
+        is_again: bool,
+    ) -> bool {
+        let under_way = self.dials.background.values();
+        let of_this = under_way.filter(|one| **one == Some(provider)).count();
+        // Nobody said of another place than those that are being dialled.
+        if told.is_empty() && of_this > 0 {
+            return true;
+        }
+        if of_this >= DIALS_OF_ONE || self.dials.background.len() >= DIALS_TOLD {
+            return false;
+        }
+        if !is_again {
+            let mut addresses = told.to_vec();
+            for known in self.addresses.of(&provider) {
+                if !addresses.contains(&known) {
+                    addresses.push(known);
+                }
+            }
+            let if_not_dialled = PeerCondition::DisconnectedAndNotDialing;
+            if self.dial_in_background(provider, addresses, if_not_dialled) || told.is_empty() {
+                return true;
             }
         }
-        let if_not_dialled = PeerCondition::DisconnectedAndNotDialing;
-        if !self.dial_in_background(provider, addresses, if_not_dialled) {
-            self.dial_in_background(provider, told, PeerCondition::Disconnected);
-        }
+        self.dial_in_background(provider, told.to_vec(), PeerCondition::Disconnected)
     }
 
     /// False: it is not dialled.

@@ -442,8 +442,9 @@ impl Loop {
             (Some(peer), DialError::WrongPeerId { address, .. }) => {
                 self.peer_book.wrong(&peer, &address::without_peer(address));
             }
-            (Some(peer), DialError::Transport(_) | DialError::NoAddresses) => {
-                self.peer_book.failed(&peer, peers::unix_ms());
+            (Some(peer), DialError::Transport(attempts)) => {
+                let at = attempts.iter().map(|(address, _)| address);
+                self.peer_book.failed_at(&peer, at, peers::unix_ms());
             }
             (
                 _,
@@ -462,6 +463,9 @@ impl Loop {
             && !self.is_dialled_in_background(&peer)
         {
             self.search_heard(&peer);
+        } else {
+            // There is room for one more dial.
+            self.searches_go_on();
         }
         self.dial_waiting();
     }

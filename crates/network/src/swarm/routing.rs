@@ -3,8 +3,10 @@
 //! A search is a stream: what is known comes first, then what connected peers know, then what providers answer whom the routing
 //! table names under two of the 16 keys of today, then under more. Nobody waits for the end of a walk through the table.
 
+mod told;
+
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::BTreeSet,
     time::{Duration, Instant},
 };
 
@@ -18,9 +20,10 @@ use protocol::ModelDigest;
 use rand::seq::IteratorRandom;
 use tokio::sync::mpsc::{self, error::TrySendError};
 
+use self::told::Tellings;
 use super::Loop;
 use crate::{
-    address::{self, Prefix, Scope},
+    address::{self, Prefix},
     identity,
     offers::VerifiedOffer,
     peers::{self, Connected, Word},
@@ -48,18 +51,9 @@ struct Search {
     sent: BTreeSet<(protocol::PeerId, ModelDigest)>,
     steps: Steps<QueryId>,
     /// Where the table says that providers are.
-    told: HashMap<PeerId, Told>,
+    told: Tellings,
     /// Whether the keys of yesterday and tomorrow are in the plan.
     beside: bool,
-}
-
-/// Where the table says that a provider is: each naming brings eight addresses at most, and there are not many.
-#[derive(Debug, Default)]
-struct Told {
-    /// Everything that was said in this search.
-    addresses: Vec<Multiaddr>,
-    /// What of it was not dialled yet.
-    fresh: Vec<Multiaddr>,
 }
 
 impl Search {
@@ -119,7 +113,7 @@ impl Loop {
             out,
             sent: BTreeSet::new(),
             steps: Steps::new(plan, now),
-            told: HashMap::new(),
+            told: Tellings::default(),
             beside: false,
         };
         if !search.hand_over(&self.usable_offers()) {
@@ -159,7 +153,7 @@ impl Loop {
     }
 
     /// Looks at each search: hands over what is new, asks for more where that is not enough, and ends those that are over.
-    fn searches_go_on(&mut self) {
+    pub(super) fn searches_go_on(&mut self) {
         let now = self.search_time();
         let mut searches = std::mem::take(&mut self.routing.searches);
         searches.retain_mut(|search| {
@@ -198,19 +192,30 @@ impl Loop {
         !search.steps.is_exhausted()
     }
 
-    /// Dials providers that the table named.
+    /// Dials providers that the table named. Whoever there is no room for now stays named.
     fn dial_named(&mut self, search: &mut Search, now: Instant) {
+        let mut later = Vec::new();
         while let Some(provider) = search.steps.next_dial() {
-            let told = search.told.get_mut(&provider);
-            let fresh = told.map_or_else(Vec::new, |told| std::mem::take(&mut told.fresh));
+            let (fresh, again) = search.told.to_dial(&provider);
             if self.peers.get(&provider).is_some() {
                 if self.pull_some(provider, search.model) {
                     search.steps.waits_for(provider, now);
                 }
-            } else if !fresh.is_empty() || !self.addresses.of(&provider).is_empty() {
-                self.dial_told(provider, fresh);
-                search.steps.waits_for(provider, now);
+                continue;
             }
+            let is_somewhere = !fresh.is_empty() || !self.addresses.of(&provider).is_empty();
+            if !is_somewhere || self.is_shut_out(&provider) {
+                continue;
+            }
+            if self.dial_told(provider, &fresh, again) {
+                search.told.dialled(provider);
+                search.steps.waits_for(provider, now);
+            } else {
+                later.push(provider);
+            }
+        }
+        for provider in later {
+            search.steps.dials_later(provider);
         }
     }
 
@@ -397,37 +402,19 @@ impl Loop {
         if !is_sought && !search.steps.is_new(&provider) {
             return;
         }
-        let before = search.told.get(&provider);
-        let before = before.map(|told| told.addresses.as_slice());
-        let before = before.unwrap_or_default();
-        let site_of = |told: &Multiaddr| {
-            (address::scope(told) == Some(Scope::Public))
-                .then(|| Prefix::of_site(told))
-                .flatten()
-        };
-        let sites_before: BTreeSet<_> = before.iter().filter_map(site_of).collect();
         let kad = &mut self.swarm.behaviour_mut().kad;
-        let is_news = |told: &Multiaddr| !before.contains(&address::without_peer(told));
+        let is_news = |told: &Multiaddr| search.told.is_news(&provider, told);
         let mut addresses = kad.addresses(provider, key, is_news);
         let nothing_told = addresses.is_empty();
-        addresses.retain(|told| {
-            let has_room =
-                |site: Prefix| sites_before.contains(&site) || search.steps.has_room_at(&site);
-            !self.is_own(told) && site_of(told).is_none_or(has_room)
-        });
+        addresses.retain(|told| !self.is_own(told));
+        let has_room = |site: &Prefix| search.steps.has_room_at(site);
+        let taken = search.told.take(provider, addresses, has_room);
         // Known from elsewhere, it may be named without an address.
-        if addresses.is_empty() && (again || !nothing_told) {
+        if taken.addresses.is_empty() && (again || !nothing_told) {
             return;
         }
-        let sites: BTreeSet<_> = addresses.iter().filter_map(site_of).collect();
-        let sites = sites.difference(&sites_before).copied();
-        search.steps.names(provider, sites);
-        let told = search.told.entry(provider).or_default();
-        for address in addresses.iter().map(address::without_peer) {
-            told.addresses.push(address.clone());
-            told.fresh.push(address);
-        }
-        self.addresses.add(provider, addresses, Word::Others);
+        search.steps.names(provider, taken.sites);
+        self.addresses.add(provider, taken.addresses, Word::Others);
     }
 
     /// Offers that a peer brought name addresses: those it may tell us of are remembered.

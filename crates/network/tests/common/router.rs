@@ -60,14 +60,20 @@ pub fn routes() -> Swarm<Routes> {
 /// That a provider of a model is at this address: under every key of today and of the days beside, so that the first walk of a search
 /// comes upon it.
 pub fn records(provider: &TestNode, model: &ModelDigest, at: Multiaddr) -> Vec<ProviderRecord> {
-    let (id, today) = (provider.id(), unix_ms() / DAY_MS);
+    let provider = PeerId::from_bytes(provider.id().as_bytes()).unwrap();
+    records_of(provider, model, at)
+}
+
+/// The same of whoever has this name.
+pub fn records_of(provider: PeerId, model: &ModelDigest, at: Multiaddr) -> Vec<ProviderRecord> {
+    let today = unix_ms() / DAY_MS;
     let days = today - 1..=today + 1;
     let keys = days.flat_map(|day| (0..SHARDS).map(move |shard| (day, shard)));
     keys.map(|(day, shard)| {
         let key = provider_key(NetworkId::MAIN.as_str(), Some(model), day, shard);
         ProviderRecord {
             key: RecordKey::new(&key),
-            provider: PeerId::from_bytes(id.as_bytes()).unwrap(),
+            provider,
             expires: Some(Instant::now() + Duration::from_secs(600)),
             addresses: vec![at.clone()],
         }

@@ -5,10 +5,11 @@ mod race;
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, atomic::AtomicU32},
+    sync::Arc,
     time::SystemTime,
 };
 
+use network::HeadProgress;
 use protocol::{ModelRef, PeerId};
 use sha2::{Digest as _, Sha256};
 
@@ -56,9 +57,9 @@ impl Inner {
             model: name.to_owned(),
             source: Box::new(source),
         };
-        let fetch = |peer, came: Arc<AtomicU32>| async move {
+        let fetch = |peer, progress: Arc<HeadProgress>| async move {
             self.reach(session, &peer).await?;
-            let fetched = session.network.fetch_head(&peer, model, &came).await;
+            let fetched = session.network.fetch_head(&peer, model, &progress).await;
             fetched.map_err(NodeError::from)
         };
         let bytes = race::first_whole(peers, model.head_len, fetch, Pace::SENSIBLE)

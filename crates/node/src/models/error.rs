@@ -262,13 +262,30 @@ impl ModelsError {
         let Self::Moving { to } = self else {
             return None;
         };
-        Some(format!("decentralgpt models move {}", to.display()))
+        let to = quoted(&to.to_string_lossy(), cfg!(windows));
+        Some(format!("decentralgpt models move {to}"))
     }
 
     /// As a screen shows it.
     #[must_use]
     pub fn view(&self) -> ErrorView {
         ErrorView::new(self.code(), sentence(self), self.fix()).by(self.command())
+    }
+}
+
+/// A path as it is typed into a terminal: in quotes, where it has anything that a shell may read as more than a letter.
+fn quoted(path: &str, windows: bool) -> String {
+    let plain = |c: char| {
+        // Of other alphabets, letters are letters to every shell.
+        c.is_alphanumeric() || "/._-+:@,".contains(c) || (windows && c == '\\')
+    };
+    if !path.is_empty() && path.chars().all(plain) {
+        path.to_owned()
+    } else if windows {
+        // No path there has a double quote in it.
+        format!("\"{path}\"")
+    } else {
+        format!("'{}'", path.replace('\'', r"'\''"))
     }
 }
 
@@ -336,5 +353,30 @@ impl DownloadError {
             path: path.to_owned(),
             why: error.to_string(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_in_a_command_is_one_word_of_the_shell() {
+        for (path, typed) in [
+            ("/srv/models", "/srv/models"),
+            ("/home/renée/models-2", "/home/renée/models-2"),
+            ("/mnt/big disk/models", "'/mnt/big disk/models'"),
+            ("/mnt/ann's; rm -r ~", r"'/mnt/ann'\''s; rm -r ~'"),
+            ("/mnt/$HOME", "'/mnt/$HOME'"),
+            (r"/mnt/back\slash", r"'/mnt/back\slash'"),
+            ("", "''"),
+        ] {
+            assert_eq!(quoted(path, false), typed);
+        }
+        assert_eq!(quoted(r"D:\models", true), r"D:\models");
+        assert_eq!(quoted(r"D:\my models", true), r#""D:\my models""#);
+        let to = PathBuf::from("/mnt/big disk");
+        let command = ModelsError::Moving { to }.command().unwrap();
+        assert!(!command.ends_with("move /mnt/big disk"), "{command}");
     }
 }

@@ -1,6 +1,7 @@
 //! What a shell sees of money: gathered from the chain, the books and the wallet whenever one of them moves.
 
 use std::{
+    convert::Infallible,
     pin::pin,
     sync::{Arc, Weak},
     time::Duration,
@@ -92,7 +93,13 @@ async fn show(inner: &Inner, live: &Live) -> Option<()> {
     transactions.borrow_and_update();
     rules.borrow_and_update();
     let shown = &inner.money.status;
-    match status(inner, live).await {
+    if let Some(purse) = live.purse.as_deref() {
+        // What was promised since the last time that it was shown: nobody listened between the two.
+        show_spent(shown, &inner.ledger, purse).await;
+    }
+    let gathered = status(inner, live);
+    let gathered = while_shown(shown, &inner.ledger, &mut promises, gathered).await;
+    match with_spent(gathered, inner, live).await {
         Ok(status) => {
             shown.send_if_modified(|now| {
                 let changed = *now != status;
@@ -103,19 +110,60 @@ async fn show(inner: &Inner, live: &Live) -> Option<()> {
         Err(error) => tracing::warn!(%error, "the books cannot be read"),
     }
     let mut look = pin!(tokio::time::sleep(LOOK));
+    tokio::select! {
+        () = inner.stop.cancelled() => return None,
+        () = &mut moved => {}
+        _ = wallet.changed() => {}
+        _ = settings.changed() => {}
+        _ = health.changed() => {}
+        _ = transactions.changed() => {}
+        _ = rules.changed() => {}
+        () = &mut look => {}
+        never = show_each(shown, &inner.ledger, &mut promises) => match never {},
+    }
+    Some(())
+}
+
+/// What `gathered` gives, and what is spent shown meanwhile: the chain may take long to answer.
+async fn while_shown<T>(
+    shown: &watch::Sender<MoneyStatus>,
+    ledger: &Ledger,
+    promises: &mut Promises<'_>,
+    gathered: impl Future<Output = T>,
+) -> T {
+    // Both go on at once: one of the two may be next in line for the purse, and would hold up the other where it stands still.
+    tokio::select! {
+        gathered = gathered => gathered,
+        never = show_each(shown, ledger, promises) => match never {},
+    }
+}
+
+/// Shows what is spent, each time that something was promised.
+async fn show_each(
+    shown: &watch::Sender<MoneyStatus>,
+    ledger: &Ledger,
+    promises: &mut Promises<'_>,
+) -> Infallible {
     loop {
-        tokio::select! {
-            () = inner.stop.cancelled() => return None,
-            () = &mut moved => return Some(()),
-            _ = wallet.changed() => return Some(()),
-            _ = settings.changed() => return Some(()),
-            _ = health.changed() => return Some(()),
-            _ = transactions.changed() => return Some(()),
-            _ = rules.changed() => return Some(()),
-            () = &mut look => return Some(()),
-            purse = promises.settled() => show_spent(shown, &inner.ledger, purse).await,
+        let purse = promises.settled().await;
+        show_spent(shown, ledger, purse).await;
+    }
+}
+
+/// Adds what was spent and promised, at the very last: what is promised after it is shown by itself.
+async fn with_spent(
+    gathered: Result<MoneyStatus, LedgerError>,
+    inner: &Inner,
+    live: &Live,
+) -> Result<MoneyStatus, LedgerError> {
+    let mut status = gathered?;
+    if let Some(purse) = &live.purse {
+        status.spent_today = Some(spent_today(&inner.ledger, purse).await?);
+        if let Some(vault) = &mut status.vault {
+            vault.promised = purse.promised().await.to_string();
         }
     }
+    Ok(status)
 }
 
 /// Promises of this computer, told a moment after the first of those that come together.
@@ -184,6 +232,7 @@ async fn spent_today(ledger: &Ledger, purse: &Purse) -> Result<String, LedgerErr
     Ok(spent.to_string())
 }
 
+/// All of it but what is spent, which [`with_spent`] adds.
 async fn status(inner: &Inner, live: &Live) -> Result<MoneyStatus, LedgerError> {
     let now = clock::unix_ms();
     let mut status = without(inner);
@@ -191,7 +240,6 @@ async fn status(inner: &Inner, live: &Live) -> Result<MoneyStatus, LedgerError> 
     status.accounts = accounts(inner, live).await;
     if let Some(purse) = &live.purse {
         status.vault = vault(live, purse).await;
-        status.spent_today = Some(spent_today(&inner.ledger, purse).await?);
     }
     status.earned = earned(live, now).await?;
     status.rules = live
@@ -295,7 +343,7 @@ async fn vault(live: &Live, purse: &Purse) -> Option<VaultView> {
     Some(VaultView {
         free: account.vault_balance.to_string(),
         granted: of(|signer| signer.granted),
-        promised: purse.promised().await.to_string(),
+        promised: "0".to_owned(),
         spent: of(|signer| signer.spent),
         until_unix_s: signer.as_ref().map(|signer| signer.until),
         bond: of(|signer| signer.bond),
@@ -607,6 +655,20 @@ mod tests {
             assert_eq!(status.spent_today.as_ref(), Some(&all));
             assert_eq!((vault.promised, vault.free), (all, "7".to_owned()));
         }
+        // Also while the chain does not answer.
+        pays(&purse, 10).await;
+        let chain = std::future::pending::<()>();
+        let waits = while_shown(&shown, &ledger, &mut promises, chain);
+        let saw = async {
+            let wanted = |status: &MoneyStatus| status.spent_today.as_deref() == Some("110");
+            looks.wait_for(wanted).await.unwrap();
+        };
+        tokio::select! {
+            () = waits => panic!("the chain does not answer"),
+            () = saw => {}
+            () = tokio::time::sleep(HANG) => panic!("it was not shown"),
+        }
+        looks.borrow_and_update();
         // Nothing more is told of promises that were shown, and nobody is told of what is the same.
         let more = tokio::time::timeout(Duration::from_millis(500), promises.settled());
         assert!(more.await.is_err());

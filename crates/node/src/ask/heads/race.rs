@@ -1,20 +1,14 @@
 //! One head from several peers: from one after another, and from the next one beside a peer that lets it drip.
 //!
 //! Whoever is asked first may send as slowly as is just waited for, which for a large head is half an hour. So a fetch that does not get
-//! on is left alone with the next peer for a while, and whoever brought less in that time is given up: where the line here is the slow
-//! one, that costs some seconds of half the line for each peer, and no more.
+//! on is set beside the next peer's for a while, and whoever brought less in that time is given up. Where the line here is the slow one,
+//! that costs half of it for as long as a piece takes, once for each peer: the time beside another does not count for how slowly a head
+//! may come, or two that each have half of a slow line would both be too slow.
 
-use std::{
-    collections::VecDeque,
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::VecDeque, pin::Pin, sync::Arc, time::Duration};
 
 use futures::future::select_all;
+use network::HeadProgress;
 use protocol::PeerId;
 use tokio::time::Instant;
 
@@ -27,6 +21,8 @@ pub(super) struct Pace {
     soon: Duration,
     /// How long two are compared: the younger one has a connection to make, and a first piece to bring.
     trial: Duration,
+    /// Nothing comes any more where none brought a piece for so long: one takes 16 s at the slowest pace that is waited for.
+    still: Duration,
 }
 
 impl Pace {
@@ -34,22 +30,25 @@ impl Pace {
         look: Duration::from_secs(3),
         soon: Duration::from_secs(10),
         trial: Duration::from_secs(6),
+        still: Duration::from_secs(20),
     };
 }
 
 struct Run<F> {
     peer: PeerId,
     fetch: Pin<Box<F>>,
-    came: Arc<AtomicU32>,
+    progress: Arc<HeadProgress>,
     /// What was here at the last look.
     looked: u32,
+    /// When a look last found more.
+    moved: Instant,
     /// What was here when the youngest of them began.
     compared: u32,
 }
 
 impl<F> Run<F> {
     fn here(&self) -> u32 {
-        self.came.load(Ordering::Relaxed)
+        self.progress.came()
     }
 
     /// Whether it gets on well enough to be left alone.
@@ -61,36 +60,78 @@ impl<F> Run<F> {
     }
 }
 
-/// The first head that is whole: `len` bytes of it are fetched with `fetch`, which counts what is here. Each peer is asked once, and once
-/// more where it was given up for another. `Err`: the last reason; `None` where there was nobody to ask.
+/// Who was given up for whom.
+#[derive(Default)]
+struct GivenUp {
+    /// All that ever were. Each is asked again where nothing comes any more, and only once: two would take turns for ever.
+    ever: Vec<PeerId>,
+    again: VecDeque<PeerId>,
+    /// Who, and who brought more.
+    pairs: Vec<(PeerId, PeerId)>,
+}
+
+impl GivenUp {
+    fn add(&mut self, slower: PeerId, better: PeerId) {
+        if !self.ever.contains(&slower) {
+            self.ever.push(slower);
+            self.again.push_back(slower);
+        }
+        // Who was given up for the slower one is given up for the better one now.
+        for (_, other) in &mut self.pairs {
+            if *other == slower {
+                *other = better;
+            }
+        }
+        self.pairs.push((slower, better));
+    }
+
+    /// Next of those who are asked again.
+    fn next(&mut self) -> Option<PeerId> {
+        let peer = self.again.pop_front()?;
+        self.pairs.retain(|(slower, _)| *slower != peer);
+        Some(peer)
+    }
+
+    /// Those who were given up for one that failed. They are asked like those who never were; who fails is asked no more, so this ends.
+    fn failed(&mut self, failed: PeerId) -> Vec<PeerId> {
+        let free = self.pairs.extract_if(.., |(_, better)| *better == failed);
+        let free: Vec<PeerId> = free.map(|(slower, _)| slower).collect();
+        self.again.retain(|peer| !free.contains(peer));
+        free
+    }
+}
+
+/// The first head that is whole: `len` bytes of it are fetched with `fetch`, which tells what is here. Each peer is asked once, once more
+/// where it was given up for another and nothing comes any more, and again where that other one failed. `Err`: the last reason; `None`
+/// where there was nobody to ask.
 pub(super) async fn first_whole<F, E>(
     peers: &[PeerId],
     len: u32,
-    fetch: impl Fn(PeerId, Arc<AtomicU32>) -> F,
+    fetch: impl Fn(PeerId, Arc<HeadProgress>) -> F,
     pace: Pace,
 ) -> Result<Vec<u8>, Option<E>>
 where
     F: Future<Output = Result<Vec<u8>, E>>,
 {
     let begin = |peer| {
-        let came = Arc::new(AtomicU32::new(0));
+        let progress = Arc::new(HeadProgress::default());
         Run {
             peer,
-            fetch: Box::pin(fetch(peer, Arc::clone(&came))),
-            came,
+            fetch: Box::pin(fetch(peer, Arc::clone(&progress))),
+            progress,
             looked: 0,
+            moved: Instant::now(),
             compared: 0,
         }
     };
     let mut left: VecDeque<PeerId> = peers.iter().copied().collect();
-    // Given up for another one: asked again only where nothing comes any more, or the two would take turns for ever.
-    let (mut given_up, mut again) = (Vec::<PeerId>::new(), VecDeque::<PeerId>::new());
+    let mut given_up = GivenUp::default();
     let mut runs: Vec<Run<F>> = Vec::new();
     let mut last = None;
     let (mut next_look, mut youngest) = (Instant::now() + pace.look, Instant::now());
     loop {
         if runs.is_empty() {
-            let Some(peer) = left.pop_front().or_else(|| again.pop_front()) else {
+            let Some(peer) = left.pop_front().or_else(|| given_up.next()) else {
                 return Err(last);
             };
             runs.push(begin(peer));
@@ -106,25 +147,30 @@ where
                 Ok(head) => return Ok(head),
                 Err(error) => {
                     last = Some(error);
-                    runs.remove(at);
+                    left.extend(given_up.failed(runs.remove(at).peer));
                 }
             },
             () = tokio::time::sleep_until(next_look) => {
                 next_look = Instant::now() + pace.look;
                 if youngest.elapsed() >= pace.trial {
-                    for peer in leave_the_slower(&mut runs) {
-                        if !given_up.contains(&peer) {
-                            given_up.push(peer);
-                            again.push_back(peer);
+                    let slower = leave_the_slower(&mut runs);
+                    if let Some(better) = runs.first() {
+                        for peer in slower {
+                            given_up.add(peer, better.peer);
                         }
                     }
                 }
+                for run in &mut runs {
+                    if run.here() > run.looked {
+                        run.moved = Instant::now();
+                    }
+                }
                 let gets_on = runs.iter().any(|run| run.comes_soon(len, pace));
-                let none_moves = runs.iter().all(|run| run.here() == run.looked);
+                let none_moves = runs.iter().all(|run| run.moved.elapsed() >= pace.still);
                 // Two at a time: more would take from a slow line here what each of them needs to be in time.
                 let next = match (gets_on || runs.len() > 1, none_moves) {
                     (true, _) => None,
-                    (false, true) => left.pop_front().or_else(|| again.pop_front()),
+                    (false, true) => left.pop_front().or_else(|| given_up.next()),
                     (false, false) => left.pop_front(),
                 };
                 if let Some(peer) = next {
@@ -134,25 +180,40 @@ where
                         run.compared = run.here();
                     }
                 }
+                let beside_another = runs.len() > 1;
                 for run in &mut runs {
                     run.looked = run.here();
+                    if beside_another {
+                        // All of it until the next look: what one that is given up has asked for may still come over the same line.
+                        run.progress.allow(pace.look);
+                    }
                 }
             }
         }
     }
 }
 
-/// Gives up whoever brought less than another one since the youngest began. Nobody, where none brought more than the others.
+/// Gives up whoever brought less than another one since the youngest began, and of those that brought the same all but the oldest: two
+/// that drip alike would keep everybody else out. Nobody, where none brought anything.
 fn leave_the_slower<F>(runs: &mut Vec<Run<F>>) -> Vec<PeerId> {
     let gained = |run: &Run<F>| run.here().saturating_sub(run.compared);
     let most = runs.iter().map(gained).max().unwrap_or(0);
-    let slower = runs.extract_if(.., |run| gained(run) < most);
+    let mut stays = false;
+    let slower = runs.extract_if(.., |run| {
+        most > 0 && (gained(run) < most || std::mem::replace(&mut stays, true))
+    });
     slower.map(|run| run.peer).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, sync::Mutex};
+    use std::{
+        collections::BTreeMap,
+        sync::{
+            Mutex,
+            atomic::{AtomicU32, Ordering},
+        },
+    };
 
     use protocol::Signer;
 
@@ -165,6 +226,13 @@ mod tests {
         look: Duration::from_millis(30),
         soon: Duration::from_secs(1),
         trial: Duration::from_millis(60),
+        still: Duration::from_millis(200),
+    };
+
+    /// The same, and nothing of a head comes soon over this line.
+    const SLOW_LINE: Pace = Pace {
+        soon: Duration::from_millis(100),
+        ..QUICK
     };
 
     fn peer(seed: u8) -> PeerId {
@@ -181,7 +249,7 @@ mod tests {
     async fn fetched(does: &[Does]) -> (Result<Vec<u8>, Option<u8>>, BTreeMap<usize, usize>) {
         let peers: Vec<_> = (0..does.len()).map(|at| peer(at as u8 + 1)).collect();
         let asked = Mutex::new(BTreeMap::new());
-        let fetch = |peer, came: Arc<AtomicU32>| {
+        let fetch = |peer, progress: Arc<HeadProgress>| {
             let at = peers.iter().position(|one| *one == peer).unwrap();
             *asked.lock().unwrap().entry(at).or_default() += 1;
             async move {
@@ -190,7 +258,7 @@ mod tests {
                 };
                 for here in 1..=most {
                     tokio::time::sleep(pause).await;
-                    came.store(here, Ordering::Relaxed);
+                    progress.set_came(here);
                 }
                 match most {
                     LEN => Ok(vec![at as u8]),
@@ -256,5 +324,107 @@ mod tests {
         let (head, asked) = fetched(&[honest, leads]).await;
         assert_eq!(head.unwrap(), [0]);
         assert!(asked[&0] <= 2);
+    }
+
+    #[tokio::test]
+    async fn who_was_given_up_twice_is_asked_again_where_all_the_better_ones_fail() {
+        // They lead, and then say no.
+        let lies = Some((Duration::from_millis(2), LEN - 1));
+        let honest = Some((Duration::from_millis(20), LEN));
+        let (head, asked) = fetched(&[honest, lies, lies, lies]).await;
+        assert_eq!(head.unwrap(), [0], "{asked:?}");
+        assert!((1..4).all(|liar| asked[&liar] <= 4), "{asked:?}");
+    }
+
+    #[test]
+    fn who_is_given_up_waits_for_the_best_one_to_fail() {
+        let [one, two, three] = [1, 2, 3].map(peer);
+        let mut given_up = GivenUp::default();
+        given_up.add(one, two);
+        given_up.add(two, three);
+        assert!(given_up.failed(two).is_empty());
+        assert_eq!(given_up.failed(three), [one, two]);
+        assert_eq!(given_up.next(), None, "they are asked once for it");
+        given_up.add(one, two);
+        assert_eq!(
+            given_up.next(),
+            None,
+            "and not again while another brings more"
+        );
+        assert_eq!(given_up.failed(two), [one]);
+    }
+
+    #[test]
+    fn of_two_that_drip_alike_the_older_one_stays() {
+        let run = |seed, came| {
+            let progress = Arc::new(HeadProgress::default());
+            progress.set_came(came);
+            Run {
+                peer: peer(seed),
+                fetch: Box::pin(()),
+                progress,
+                looked: 0,
+                moved: Instant::now(),
+                compared: 0,
+            }
+        };
+        let mut runs = vec![run(1, 5), run(2, 5)];
+        assert_eq!(leave_the_slower(&mut runs), [peer(2)]);
+        let mut runs = vec![run(1, 4), run(2, 5)];
+        assert_eq!(leave_the_slower(&mut runs), [peer(1)]);
+        let mut runs = vec![run(1, 0), run(2, 0)];
+        assert!(leave_the_slower(&mut runs).is_empty());
+    }
+
+    /// How many fetch over the line of this computer. Told when dropped.
+    struct Fetching<'a>(&'a AtomicU32);
+
+    impl<'a> Fetching<'a> {
+        fn begin(all: &'a AtomicU32) -> Self {
+            all.fetch_add(1, Ordering::Relaxed);
+            Self(all)
+        }
+    }
+
+    impl Drop for Fetching<'_> {
+        fn drop(&mut self) {
+            self.0.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    #[tokio::test]
+    async fn over_a_slow_line_no_two_make_each_other_too_slow() {
+        // A hundredth of 20 KiB/s: a piece takes 128 ms of the whole line, and may take 100 ms and 160 for each piece that is here.
+        const SLICES: u32 = 16;
+        const SLICE: Duration = Duration::from_millis(8);
+        const PIECES: u32 = 10;
+        let peers = [1, 2, 3, 4, 5].map(peer);
+        let (line, too_slow) = (AtomicU32::new(0), AtomicU32::new(0));
+        let fetch = |_, progress: Arc<HeadProgress>| {
+            let (line, too_slow) = (&line, &too_slow);
+            async move {
+                let _one = Fetching::begin(line);
+                // By the line, and not by the clock: a busy machine sleeps longer.
+                let mut took = Duration::ZERO;
+                for here in 1..=PIECES {
+                    for _ in 0..SLICES {
+                        let slice = SLICE * line.load(Ordering::Relaxed);
+                        tokio::time::sleep(slice).await;
+                        took += slice;
+                        let allowed = Duration::from_millis(100 + 160 * u64::from(here));
+                        if took > allowed + progress.allowed() {
+                            too_slow.fetch_add(1, Ordering::Relaxed);
+                            return Err(());
+                        }
+                    }
+                    progress.set_came(here * LEN / PIECES);
+                }
+                Ok(Vec::new())
+            }
+        };
+        let fetched = first_whole(&peers, LEN, fetch, SLOW_LINE);
+        let fetched = tokio::time::timeout(HANG, fetched).await.unwrap();
+        assert!(fetched.is_ok());
+        assert_eq!(too_slow.into_inner(), 0);
     }
 }

@@ -58,7 +58,7 @@ pub(crate) async fn models_move(shell: State<'_, Shell>, path: String) -> Answer
 #[tauri::command]
 #[specta::specta]
 pub(crate) async fn community_list(shell: State<'_, Shell>) -> Answer<CommunityView> {
-    Ok(shell.node().await?.community_list().into())
+    Ok(shell.node().await?.community_list().await.into())
 }
 
 /// Begins to look for more of them.

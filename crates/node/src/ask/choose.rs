@@ -445,7 +445,7 @@ fn commonest(not_taken: &[(PeerId, NotTaken)]) -> Option<NotTaken> {
 }
 
 /// The address in a multiaddr like /ip4/192.0.2.1/udp/4001/quic-v1, if it begins with one.
-fn ip_of(address: &str) -> Option<IpAddr> {
+pub(super) fn ip_of(address: &str) -> Option<IpAddr> {
     let mut parts = address.split('/').skip(1);
     match parts.next()? {
         "ip4" | "ip6" => parts.next()?.parse().ok(),

@@ -2,7 +2,7 @@
 //!
 //! [`Ask`] gathers what is known before anything is stored, then [`Ask::begin`] spawns the one task that owns the
 //! answer. Where a peer is to answer, it finds offers (`target`, `seek`). The task gets the head of the model's file
-//! (`heads`), renders the prompt (`prompt`), puts the peers in an order (`choose`), and drives the client machine of
+//! (`heads`, and `elect` where peers name several), renders the prompt (`prompt`), puts the peers in an order (`choose`), and drives the client machine of
 //! `protocol` (`drive`), which says whom to connect to, when to move, and when it is over. What the machine emits becomes
 //! text, is shown and stored (`output`, `events`, `keeping`), and is stopped where it goes round in circles for money (`looping`); what it shows of
 //! the peers is noted (`watched`). All of it uses the swarm and the key of one day (`session`). While the person types, the way to the
@@ -11,6 +11,7 @@
 mod attempts;
 pub(crate) mod choose;
 mod drive;
+pub(crate) mod elect;
 mod events;
 mod heads;
 mod held;
@@ -37,7 +38,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use engine::EngineError;
 use memory::{ChatId, ChatSettings, MessageId, ModelUsed};
 use protocol::{ModelRef, PeerId};
 use tokio::sync::{mpsc, watch};
@@ -357,11 +357,12 @@ impl Ask {
         events: &mut Events,
     ) -> Result<Work, NodeError> {
         let inner = Arc::clone(&self.slot.inner);
-        let (file, reference, mut found, local, limit, mut name) = match &self.target {
+        let (file, info, reference, mut found, local, limit, mut name) = match &self.target {
             Target::Here { model, file } => {
                 let limit = inner.context_limit(model);
                 (
                     file.clone(),
+                    inner.read_text(file).await?,
                     model.reference,
                     None,
                     Some(model.clone()),
@@ -378,17 +379,8 @@ impl Ask {
                     peer: chosen,
                 });
                 self.session = inner.outside().await?;
-                let found = inner.find(&self.session, wanted).await?;
-                let peers: Vec<PeerId> = found.offers.iter().map(|offer| offer.peer).collect();
-                let file = inner
-                    .head(
-                        &self.session,
-                        &found.model,
-                        &found.name,
-                        found.local.as_ref(),
-                        &peers,
-                    )
-                    .await?;
+                let mut found = inner.find(&self.session, wanted).await?;
+                let (file, info) = inner.readable_head(&self.session, &mut found).await?;
                 self.check_model(&found.used)?;
                 output.set_model(found.used.clone());
                 let limits = found.offers.iter().map(|offer| offer.ctx_max);
@@ -396,6 +388,7 @@ impl Ask {
                 let (local, name) = (found.local.clone(), found.name.clone());
                 (
                     file,
+                    info,
                     Some(found.model),
                     Some((found, wanted.chosen)),
                     local,
@@ -404,20 +397,15 @@ impl Ask {
                 )
             }
         };
-        let info = match inner.engine.open_text(&file).await {
-            Err(EngineError::WorkerDied { .. }) => inner.engine.open_text(&file).await,
-            info => info,
-        };
-        // What no row names is read by a head that a stranger gave.
-        let foreign = found.as_ref().filter(|(found, _)| !found.listed);
+        // What no row pins is written by a head that a stranger gave.
+        let foreign = found.as_ref().filter(|(found, _)| !found.is_pinned());
         let foreign = foreign.map(|(found, _)| found.name.clone());
         let told = |error: NodeError| match &foreign {
             Some(name) => told_by_a_stranger(name, error),
             None => error,
         };
-        let info = info.map_err(|error| told(error.into()))?;
         if let Some((found, _)) = &mut found
-            && !found.listed
+            && found.row.is_none()
         {
             // Now its file can say what it calls itself.
             name = inner.hears(&found.model, &info, &file);

@@ -10,12 +10,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    hash::{BuildHasher as _, RandomState},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use network::{ClosedBecause, ConnectionChange, Network, NetworkOptions};
-use protocol::{HeadDigest, ModelDigest, PeerId, Signer, offer::Offer};
+use protocol::{HeadDigest, ModelDigest, ModelRef, PeerId, Signer, offer::Offer};
 use tokio::sync::watch;
 
 use super::held::HeldQuotes;
@@ -43,6 +44,12 @@ const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 /// Models that are looked for within a minute: a person has not that many chats.
 const MAX_SEARCHED: usize = 64;
+
+/// A head that failed comes after the others for this long: who gives it may only have been away.
+const FAILED_FOR: Duration = Duration::from_secs(600);
+
+/// Heads that failed within that time; the oldest is forgotten.
+const MAX_FAILED: usize = 64;
 
 /// So long after this computer woke or changed its network, what breaks is not the peers' fault.
 const LATELY_MS: u64 = 20_000;
@@ -79,6 +86,10 @@ pub(crate) struct Session {
     pub(super) held: HeldQuotes,
     /// Heads on the disk that were found to be whole.
     heads: Mutex<BTreeSet<HeadDigest>>,
+    /// Heads that nobody gave, or that were none, and when.
+    failed: Mutex<BTreeMap<HeadDigest, Instant>>,
+    /// Draws lots that nobody else can foresee.
+    lots: RandomState,
 }
 
 impl Session {
@@ -122,6 +133,8 @@ impl Session {
             searched: Mutex::default(),
             held: HeldQuotes::default(),
             heads: Mutex::default(),
+            failed: Mutex::default(),
+            lots: RandomState::new(),
         })
     }
 
@@ -162,6 +175,35 @@ impl Session {
 
     fn heads(&self) -> MutexGuard<'_, BTreeSet<HeadDigest>> {
         self.heads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that a head could not be had, or is none.
+    pub(crate) fn head_failed(&self, head: HeadDigest, now: Instant) {
+        let mut failed = self.failed();
+        failed.retain(|_, at| now.saturating_duration_since(*at) < FAILED_FOR);
+        if failed.len() >= MAX_FAILED
+            && let Some(oldest) = failed.iter().min_by_key(|(_, at)| **at)
+        {
+            let oldest = *oldest.0;
+            failed.remove(&oldest);
+        }
+        failed.insert(head, now);
+    }
+
+    /// Whether that was so a while ago.
+    pub(super) fn failed_lately(&self, head: &HeadDigest, now: Instant) -> bool {
+        let failed = self.failed();
+        let at = failed.get(head);
+        at.is_some_and(|at| now.saturating_duration_since(*at) < FAILED_FOR)
+    }
+
+    fn failed(&self) -> MutexGuard<'_, BTreeMap<HeadDigest, Instant>> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A number for this head that is the same for as long as the session, and that nobody else can foresee.
+    pub(super) fn lot(&self, head: &ModelRef) -> u64 {
+        self.lots.hash_one(head)
     }
 
     /// Offers of a peer that is connected: it says when they change, and they are pulled then. What was not heard of yet
@@ -324,5 +366,26 @@ mod tests {
         // Right after a change at 00:05 the next one is a day away.
         assert_eq!(next_change(midnight + 5, 7), midnight + DAY_MS + 7);
         assert!(spread() < SPREAD_MS);
+    }
+    #[tokio::test]
+    async fn a_head_that_failed_comes_last_for_a_while() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = DataFolder::open(folder.path()).unwrap();
+        let (book, _) = PeerBook::open(&data.peers());
+        let settings = Settings::default();
+        let own = PeerId::from_public_key(&[1; 32]);
+        let session = Session::start("test", &settings, &data, &book, own, Outside::Not)
+            .await
+            .unwrap();
+        let (head, now) = (HeadDigest::new([1; 32]), Instant::now());
+        session.head_failed(head, now);
+        assert!(session.failed_lately(&head, now + FAILED_FOR / 2));
+        assert!(!session.failed_lately(&head, now + FAILED_FOR));
+        assert!(!session.failed_lately(&HeadDigest::new([2; 32]), now));
+        for other in 2..=255 {
+            session.head_failed(HeadDigest::new([other; 32]), now + FAILED_FOR / 4);
+        }
+        assert!(session.failed().len() <= MAX_FAILED);
+        session.network.shutdown().await;
     }
 }

@@ -1,11 +1,19 @@
 //! Where an answer is to be computed, and whom to ask.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use memory::{ChatSettings, ModelUsed};
 use protocol::{ModelDigest, ModelRef, PeerId, offer::Offer};
 
-use super::{seek::Seek, session::Session};
+use super::{
+    elect::{Named, by_head},
+    seek::Seek,
+    session::Session,
+};
 use crate::{error::NodeError, models::Model, node::Inner};
 
 /// Prefix of the id of a model that is in no catalogue and on no disk here, and known by its digest alone.
@@ -42,15 +50,35 @@ pub(crate) struct Found {
     pub(crate) model: ModelRef,
     pub(crate) name: String,
     pub(crate) used: ModelUsed,
-    /// Offers of exactly this file, one per peer: the chosen peer's first, then those of connected peers, then the
+    /// Offers of exactly this file and head, one per peer: the chosen peer's first, then those of connected peers, then the
     /// fastest.
     pub(crate) offers: Vec<Offer>,
+    /// Other heads that are named for the file, the one to go by next first.
+    pub(super) others: VecDeque<Named>,
     /// Further ones, as they are found.
     pub(crate) more: Seek,
     /// The model, when it can also be computed here.
     pub(crate) local: Option<Model>,
-    /// A row here names the file; else only the chat does.
-    pub(crate) listed: bool,
+    /// The row here that names the file; else only the chat does.
+    pub(crate) row: Option<Model>,
+}
+
+impl Found {
+    /// Whether the row says what the file's head is, so that nobody else's word counts.
+    pub(super) fn is_pinned(&self) -> bool {
+        let pinned = self.row.as_ref().and_then(|row| row.reference);
+        pinned.is_some()
+    }
+
+    /// Goes by the next head. False: there is none.
+    pub(super) fn next_head(&mut self) -> bool {
+        let Some(Named { model, offers }) = self.others.pop_front() else {
+            return false;
+        };
+        self.more.only(model);
+        (self.model, self.offers) = (model, offers);
+        true
+    }
 }
 
 impl Target {
@@ -171,19 +199,13 @@ impl Inner {
         session: &Arc<Session>,
         wanted: &Wanted,
     ) -> Result<Found, NodeError> {
-        let mut trouble = None;
-        let mut of_chosen = Vec::new();
-        if let Some(peer) = wanted.chosen {
-            match self.offers_of(session, &peer).await {
-                Ok(offers) if offers.is_empty() => {
-                    trouble = Some(NodeError::PeerOffersNothing { peer: peer.short() })
-                }
-                Ok(offers) => {
-                    of_chosen = by_chance(wanted, peer, offers, |digest| self.models.lists(digest))?
-                }
-                Err(error) => trouble = Some(error),
+        let (mut of_chosen, trouble) = match wanted.chosen {
+            Some(peer) => {
+                let offers = self.offers_of(session, &peer).await;
+                of_chosen(wanted, peer, offers, |digest| self.models.lists(digest))
             }
-        }
+            None => (Vec::new(), None),
+        };
         let preferred = wanted.model.as_ref().and_then(|model| model.digest);
         let digest = match (wanted.strict, preferred) {
             (Some(digest), _) => Some(digest),
@@ -207,20 +229,27 @@ impl Inner {
         let mut offers = of_chosen;
         self.add_known(session, &digest, &mut offers).await;
         let row = self.models.by_digest(&digest);
+        if row.is_none() && wanted.strict.is_none() {
+            // The row went while offers were looked at; what no row names is asked for by name alone.
+            return Err(nobody(session, trouble, "a model".to_owned()));
+        }
         let mut more = self.seek(session, digest, &offers).await;
         if offers.is_empty() && trouble.is_none() {
             offers = more.first().await;
         }
         // The catalogue's own pin outweighs what a peer says of the head.
-        let pinned = row.as_ref().and_then(|row| row.reference);
-        let Some(model) = pinned.or_else(|| most_named(&offers, wanted.chosen)) else {
+        let heads = match row.as_ref().and_then(|row| row.reference) {
+            Some(pinned) => vec![pinned],
+            None => self.heads_of(session, &offers, &self.places(session)),
+        };
+        let mut others = by_head(offers, heads, wanted.chosen);
+        let Some(Named { model, offers }) = others.pop_front() else {
             return Err(nobody(
                 session,
                 trouble,
                 self.name_of(row.as_ref(), &digest),
             ));
         };
-        offers.retain(|offer| offer.model == model);
         more.only(model);
         let local = row.clone().filter(|row| row.file.is_some());
         if offers.is_empty() && local.is_none() {
@@ -231,8 +260,9 @@ impl Inner {
             ));
         }
         let name = self.name_of(row.as_ref(), &digest);
-        let listed = row.is_some();
-        let id = row.map_or_else(|| id_of(&digest), |row| row.id);
+        let id = row
+            .as_ref()
+            .map_or_else(|| id_of(&digest), |row| row.id.clone());
         let used = ModelUsed {
             id,
             name: name.clone(),
@@ -243,9 +273,10 @@ impl Inner {
             name,
             used,
             offers,
+            others,
             more,
             local,
-            listed,
+            row,
         })
     }
 
@@ -263,16 +294,13 @@ impl Inner {
         Ok(session.network.offers(peer).await?)
     }
 
-    /// Adds offers that are known already, one per peer: connected ones first, then the fastest. Others pass offers on, and of who made
-    /// them there may be no address: such a one would only take a place from somebody who can be asked.
+    /// Adds offers that are known already, one per peer: connected ones first, then the fastest.
     async fn add_known(&self, session: &Session, digest: &ModelDigest, offers: &mut Vec<Offer>) {
         let status = session.network.status();
         let connected: Vec<PeerId> = status.borrow().peers.iter().map(|peer| peer.peer).collect();
-        let mut more = self.known_offers(session);
-        more.retain(|offer| offer.model.digest == *digest);
-        let peers = more.iter().map(|offer| offer.peer).collect();
-        let reached = session.network.within_reach(peers).await;
-        more.retain(|offer| reached.contains(&offer.peer) || self.has_met(&offer.peer));
+        let mut more = self
+            .offers_in_reach(session, |offered| offered == digest)
+            .await;
         more.sort_by_key(|offer| {
             (
                 !connected.contains(&offer.peer),
@@ -284,6 +312,28 @@ impl Inner {
                 offers.push(offer);
             }
         }
+    }
+
+    /// Offers that are known here, of these files and of peers that can be asked. Others pass offers on, and of who made them there may
+    /// be no address: such a one would only take a place from somebody who can be asked.
+    pub(crate) async fn offers_in_reach(
+        &self,
+        session: &Session,
+        of: impl Fn(&ModelDigest) -> bool,
+    ) -> Vec<Offer> {
+        let mut offers = self.known_offers(session);
+        offers.retain(|offer| of(&offer.model.digest));
+        let peers: BTreeSet<PeerId> = offers.iter().map(|offer| offer.peer).collect();
+        let asked = peers.iter().copied().collect();
+        let mut reached: BTreeSet<PeerId> = session
+            .network
+            .within_reach(asked)
+            .await
+            .into_iter()
+            .collect();
+        reached.extend(peers.into_iter().filter(|peer| self.has_met(peer)));
+        offers.retain(|offer| reached.contains(&offer.peer));
+        offers
     }
 
     fn name_of(&self, row: Option<&Model>, digest: &ModelDigest) -> String {
@@ -324,34 +374,28 @@ fn nobody(session: &Session, trouble: Option<NodeError>, model: String) -> NodeE
     }
 }
 
-/// What of a chosen peer's offers may answer: where nobody named a model, only what a row here names. What no row names is asked for by
-/// name alone, and never because it is what there is.
-fn by_chance(
+/// What of a chosen peer's offers may answer, and why none may: that is told where nobody else is found. Where nobody named a model, only
+/// what a row here names may: what no row names is asked for by name alone, and never because it is what there is.
+fn of_chosen(
     wanted: &Wanted,
     peer: PeerId,
-    mut offers: Vec<Offer>,
+    offers: Result<Vec<Offer>, NodeError>,
     is_listed: impl Fn(&ModelDigest) -> bool,
-) -> Result<Vec<Offer>, NodeError> {
-    if wanted.strict.is_some() {
-        return Ok(offers);
+) -> (Vec<Offer>, Option<NodeError>) {
+    let mut offers = match offers {
+        Ok(offers) => offers,
+        Err(error) => return (Vec::new(), Some(error)),
+    };
+    let nothing = || NodeError::PeerOffersNothing { peer: peer.short() };
+    if offers.is_empty() {
+        return (offers, Some(nothing()));
     }
-    offers.retain(|offer| is_listed(&offer.model.digest));
-    match offers.is_empty() {
-        true => Err(NodeError::OnlyUnlisted { peer: peer.short() }),
-        false => Ok(offers),
+    if wanted.strict.is_none() {
+        offers.retain(|offer| is_listed(&offer.model.digest));
     }
-}
-
-/// The head that is gone by where no row pins one: the chosen peer's own, else the one that most peers name for this file.
-fn most_named(offers: &[Offer], chosen: Option<PeerId>) -> Option<ModelRef> {
-    let first = offers.first()?;
-    if chosen == Some(first.peer) {
-        return Some(first.model);
-    }
-    let named = |head: &ModelRef| offers.iter().filter(|offer| offer.model == *head).count();
-    let heads = offers.iter().map(|offer| offer.model);
-    // Of those that as many name, the first: offers are in the order in which their peers would be asked.
-    heads.min_by_key(|head| std::cmp::Reverse(named(head)))
+    let only_unlisted = || NodeError::OnlyUnlisted { peer: peer.short() };
+    let trouble = offers.is_empty().then(only_unlisted);
+    (offers, trouble)
 }
 
 /// The digest in the id of a model that is known by it alone.
@@ -371,42 +415,32 @@ mod tests {
 
     const LISTED: ModelDigest = ModelDigest::new([1; 32]);
 
-    fn chance(strict: Option<ModelDigest>, files: &[u8]) -> Result<Vec<u8>, NodeError> {
+    /// Of which files a chosen peer may be asked that offers these, and what is told where nobody else is found.
+    fn chance(strict: Option<ModelDigest>, files: &[u8]) -> (Vec<u8>, Option<&'static str>) {
         let wanted = Wanted {
             model: None,
             strict,
             chosen: None,
         };
-        let offers = files.iter().map(|file| offer(9, [*file; 32], 1));
+        let offers = files.iter().map(|file| offer(9, [*file; 32], 1)).collect();
         let peer = PeerId::from_public_key(&[9; 32]);
-        let left = by_chance(&wanted, peer, offers.collect(), |digest| *digest == LISTED)?;
+        let (left, why) = of_chosen(&wanted, peer, Ok(offers), |digest| *digest == LISTED);
         let first = |offer: Offer| offer.model.digest.as_bytes()[0];
-        Ok(left.into_iter().map(first).collect())
+        let files = left.into_iter().map(first).collect();
+        (files, why.map(|why| why.code()))
     }
 
     #[test]
     fn where_nobody_named_a_model_none_that_no_row_names_is_asked_for() {
-        assert_eq!(chance(None, &[2, 1, 3]).unwrap(), [1]);
-        let only = chance(None, &[2, 3]).unwrap_err();
-        assert_eq!(only.code(), "only_unlisted");
-        assert!(only.fix().is_some());
+        assert_eq!(chance(None, &[2, 1, 3]), (vec![1], None));
         let named = Some(ModelDigest::new([3; 32]));
-        assert_eq!(chance(named, &[2, 3]).unwrap(), [2, 3]);
+        assert_eq!(chance(named, &[2, 3]), (vec![2, 3], None));
     }
 
     #[test]
-    fn one_peer_that_names_another_head_turns_no_answer_to_it() {
-        let of = |peer, head| offer(peer, [3; 32], head);
-        let offers = [of(1, 9), of(2, 5), of(3, 5), of(4, 7)];
-        let head = |offers: &[Offer], chosen: Option<u8>| {
-            let chosen = chosen.map(|peer| PeerId::from_public_key(&[peer; 32]));
-            most_named(offers, chosen).map(|model| model.head_sha256.as_bytes()[0])
-        };
-        assert_eq!(head(&offers, None), Some(5));
-        assert_eq!(head(&offers, Some(1)), Some(9), "the person chose it");
-        assert_eq!(head(&offers, Some(8)), Some(5), "one that offers nothing");
-        assert_eq!(head(&offers[..2], None), Some(9), "the first of equals");
-        assert_eq!(head(&[], None), None);
+    fn a_chosen_peer_that_offers_nothing_of_use_leaves_the_answer_to_others() {
+        assert_eq!(chance(None, &[2, 3]), (Vec::new(), Some("only_unlisted")));
+        assert_eq!(chance(None, &[]), (Vec::new(), Some("no_peer")));
     }
 
     #[test]

@@ -12,10 +12,14 @@ use super::{
     foreign,
     view::{CommunityPrices, SpeedRange},
 };
+use crate::ask::elect::Block;
 
-/// Rows that are listed. The network holds some hundred offers of others, each of whom may name sixteen files: more rows than this is
-/// somebody who makes them up, and no list that a person reads.
+/// Rows that are listed. Each of the two swarms holds up to 1,024 offers of others, who may name sixteen files each: more rows than this
+/// is somebody who makes them up, and no list that a person reads.
 pub(super) const MAX_ROWS: usize = 200;
+
+/// Rows for which one block of addresses, or one peer of whom nobody says where it is, stands before all others had their turn.
+const ROWS_EACH: usize = 4;
 
 /// Different words of peers for one file that are shown.
 const MAX_QUANTS: usize = 4;
@@ -30,17 +34,22 @@ pub(super) struct Offered {
     pub(super) connected: usize,
 }
 
-/// The files that are offered and in no row, the most offered first, then those of connected peers; and how many there are besides.
+/// Who stands for a row.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Supporter {
+    Block(Block),
+    Peer(PeerId),
+}
+
+/// The files that are offered, the most offered first, then those of connected peers; and how many there are besides. Where there are too
+/// many, those that connected peers offer are kept before others, and everybody's first few before anybody's many: names cost nothing.
 pub(super) fn gather(
     offers: impl IntoIterator<Item = Offer>,
     connected: &BTreeSet<PeerId>,
-    is_listed: impl Fn(&ModelDigest) -> bool,
+    block: impl Fn(&Offer) -> Option<Block>,
 ) -> (Vec<Offered>, usize) {
     let mut newest: BTreeMap<(ModelDigest, PeerId), Offer> = BTreeMap::new();
     for offer in offers {
-        if is_listed(&offer.model.digest) {
-            continue;
-        }
         // The swarm that asks and the one that serves may hold two of the same peer.
         let of = (offer.model.digest, offer.peer);
         let held = newest.get(&of).map_or(0, |held| held.seq);
@@ -64,27 +73,47 @@ pub(super) fn gather(
             }
         })
         .collect();
-    let rank = |row: &Offered| std::cmp::Reverse((row.offers.len(), row.connected));
-    rows.sort_by_key(rank);
     let left_out = rows.len().saturating_sub(MAX_ROWS);
-    rows.truncate(MAX_ROWS);
+    if left_out > 0 {
+        rows = keep(rows, block);
+    }
+    rows.sort_by_key(|row| std::cmp::Reverse((row.offers.len(), row.connected)));
     (rows, left_out)
 }
 
-impl Offered {
-    /// The heads that are named for this file, each with how many name it: the most named first.
-    pub(super) fn heads(&self) -> Vec<(ModelRef, usize)> {
-        let mut heads: Vec<(ModelRef, usize)> = Vec::new();
-        for offer in &self.offers {
-            match heads.iter_mut().find(|(head, _)| *head == offer.model) {
-                Some((_, named)) => *named += 1,
-                None => heads.push((offer.model, 1)),
+/// As many rows as are listed.
+fn keep(rows: Vec<Offered>, block: impl Fn(&Offer) -> Option<Block>) -> Vec<Offered> {
+    let supporter = |offer: &Offer| match block(offer) {
+        Some(block) => Supporter::Block(block),
+        None => Supporter::Peer(offer.peer),
+    };
+    let with_supporters = |row: Offered| {
+        let by: BTreeSet<Supporter> = row.offers.iter().map(supporter).collect();
+        (row, by)
+    };
+    let mut rows: Vec<_> = rows.into_iter().map(with_supporters).collect();
+    rows.sort_by_key(|(row, by)| std::cmp::Reverse((row.connected > 0, by.len(), row.connected)));
+    let mut stands: BTreeMap<Supporter, usize> = BTreeMap::new();
+    let (mut kept, mut later) = (Vec::new(), Vec::new());
+    for (row, by) in rows {
+        let has_turn = |by: &Supporter| stands.get(by).is_none_or(|rows| *rows < ROWS_EACH);
+        match by.iter().any(has_turn) {
+            true => kept.push(row),
+            false => {
+                later.push(row);
+                continue;
             }
         }
-        heads.sort_by_key(|(_, named)| std::cmp::Reverse(*named));
-        heads
+        for by in by {
+            *stands.entry(by).or_default() += 1;
+        }
     }
+    kept.extend(later);
+    kept.truncate(MAX_ROWS);
+    kept
+}
 
+impl Offered {
     /// Who names this head, connected peers first.
     pub(super) fn peers_of(&self, head: &ModelRef) -> Vec<PeerId> {
         let of = self.offers.iter().filter(|offer| offer.model == *head);
@@ -145,6 +174,7 @@ pub(super) fn count(of: usize) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::{super::tests::offer, *};
+    use crate::route::Group;
 
     fn near(peers: &[u8]) -> BTreeSet<PeerId> {
         let ids = peers
@@ -154,20 +184,11 @@ mod tests {
     }
 
     #[test]
-    fn what_a_row_names_is_never_among_them() {
-        let known = ModelDigest::new([1; 32]);
-        let offers = [offer(1, [1; 32], 1), offer(1, [2; 32], 2)];
-        let (rows, left_out) = gather(offers, &near(&[]), |digest| *digest == known);
-        assert_eq!((rows.len(), left_out), (1, 0));
-        assert_eq!(rows[0].digest, ModelDigest::new([2; 32]));
-    }
-
-    #[test]
     fn one_row_per_file_with_each_peer_once() {
         let mut newer = offer(1, [2; 32], 1);
         (newer.seq, newer.ctx_max) = (2, 4096);
         let offers = [newer, offer(1, [2; 32], 1), offer(3, [2; 32], 1)];
-        let (rows, _) = gather(offers, &near(&[3]), |_| false);
+        let (rows, _) = gather(offers, &near(&[3]), |_| None);
         let [row] = rows.as_slice() else {
             panic!("{rows:?}")
         };
@@ -179,39 +200,78 @@ mod tests {
     }
 
     #[test]
-    fn peers_that_name_different_heads_for_one_file_are_told() {
-        let offers = [
-            offer(1, [2; 32], 9),
-            offer(2, [2; 32], 1),
-            offer(3, [2; 32], 1),
-        ];
-        let (rows, _) = gather(offers, &near(&[1]), |_| false);
-        let heads = rows[0].heads();
-        assert_eq!(heads.len(), 2);
-        assert_eq!((heads[0].0.head_len, heads[0].1), (1001, 2));
-        assert_eq!(rows[0].peers_of(&heads[0].0).len(), 2);
-        assert_eq!(
-            rows[0].peers_of(&heads[1].0),
-            near(&[1]).into_iter().collect::<Vec<_>>()
-        );
+    fn who_names_a_head_is_found_by_it() {
+        let offers = [offer(1, [2; 32], 9), offer(2, [2; 32], 1)];
+        let heads = offers.clone().map(|offer| offer.model);
+        let (rows, _) = gather(offers, &near(&[1]), |_| None);
+        let ids = |peer| near(&[peer]).into_iter().collect::<Vec<_>>();
+        assert_eq!(rows[0].peers_of(&heads[0]), ids(1));
+        assert_eq!(rows[0].peers_of(&heads[1]), ids(2));
+    }
+
+    /// Files of which nobody else has any.
+    fn made_up(peer: u8, files: u16, of: u8) -> Vec<Offer> {
+        let file = |number: u16| {
+            let mut file = [of; 32];
+            file[..2].copy_from_slice(&number.to_be_bytes());
+            offer(peer, file, 1)
+        };
+        (0..files).map(file).collect()
     }
 
     #[test]
     fn a_flood_of_files_pushes_out_none_that_more_peers_offer() {
-        let flood = (0..500u16).map(|number| {
-            let mut file = [7; 32];
-            file[..2].copy_from_slice(&number.to_be_bytes());
-            offer(1, file, 1)
-        });
         let honest = [
             offer(2, [200; 32], 2),
             offer(3, [200; 32], 2),
             offer(4, [255; 32], 2),
         ];
-        let (rows, left_out) = gather(flood.chain(honest), &near(&[4]), |_| false);
+        let offers = made_up(1, 500, 7).into_iter().chain(honest);
+        let (rows, left_out) = gather(offers, &near(&[4]), |_| None);
         assert_eq!((rows.len(), left_out), (MAX_ROWS, 502 - MAX_ROWS));
         assert_eq!(rows[0].digest, ModelDigest::new([200; 32]));
         assert_eq!(rows[1].digest, ModelDigest::new([255; 32]), "a near one");
+    }
+
+    #[test]
+    fn many_names_that_offer_the_same_keep_out_nobody() {
+        // Twenty-six names, each with sixteen files that half of them offer as well.
+        let flood = (100u8..126).flat_map(|peer| {
+            let group = peer % 26;
+            (0u8..2).flat_map(move |half| made_up(peer, 8, (group + half) % 26))
+        });
+        let flood: Vec<Offer> = flood.collect();
+        let files: BTreeSet<_> = flood.iter().map(|offer| offer.model.digest).collect();
+        assert!(files.len() > MAX_ROWS);
+        let honest = [offer(2, [200; 32], 2), offer(3, [201; 32], 2)];
+        let own = |offer: &Offer| {
+            let block = Block::Public(Group::V4([198, 51, 100]));
+            (offer.model.digest.as_bytes()[5] < 100).then_some(block)
+        };
+        for (block, connected) in [
+            (None, near(&[])),
+            (None, near(&[3])),
+            (Some(own), near(&[])),
+        ] {
+            let offers = flood.iter().chain(&honest).cloned();
+            let (rows, _) = gather(offers, &connected, |offer| block.and_then(|of| of(offer)));
+            assert_eq!(rows.len(), MAX_ROWS);
+            for file in [200, 201] {
+                let is_there = rows
+                    .iter()
+                    .any(|row| row.digest == ModelDigest::new([file; 32]));
+                assert!(is_there, "{file}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_connected_peer_offers_is_kept_before_what_names_far_away_do() {
+        let flood = (100u8..200).flat_map(|peer| made_up(peer, 4, peer / 2));
+        let honest = offer(2, [255; 32], 2);
+        let (rows, _) = gather(flood.chain([honest]), &near(&[2]), |_| None);
+        let digest = ModelDigest::new([255; 32]);
+        assert!(rows.iter().any(|row| row.digest == digest));
     }
 
     #[test]
@@ -220,7 +280,7 @@ mod tests {
             quant: format!("Q{peer}\u{202e}\n"),
             ..offer(peer, [2; 32], 1)
         });
-        let (rows, _) = gather(offers, &near(&[]), |_| false);
+        let (rows, _) = gather(offers, &near(&[]), |_| None);
         let quants = rows[0].quants();
         assert_eq!(quants.len(), MAX_QUANTS);
         assert!(quants.contains(&"Q1".to_owned()), "{quants:?}");

@@ -13,7 +13,6 @@ mod said;
 mod view;
 
 use std::{
-    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -31,7 +30,12 @@ use self::{
     said::Words,
 };
 use crate::{
-    ask::{digest_of, id_of, session::Session},
+    ask::{
+        digest_of,
+        elect::{MAX_HEADS, Places, is_of_head},
+        id_of,
+        session::Session,
+    },
     error::NodeError,
     money::OfferPrice,
     node::{Inner, Node},
@@ -40,8 +44,9 @@ use crate::{
 /// A search ends by then: a walk through the table and a dial with its request take that long at most.
 const SEARCH_FOR: Duration = Duration::from_secs(20);
 
-/// With the offers of so many providers the list is full.
-const ENOUGH: usize = gather::MAX_ROWS;
+/// A search goes on for as long as it takes: what is at hand may be of the catalogue's models alone, or of one who makes names. Time
+/// bounds it, and the book, which has room for so many offers.
+const ENOUGH: usize = usize::MAX;
 
 /// Providers are not looked for again sooner: who opens and closes the list asks others nothing more.
 const AGAIN_AFTER: Duration = Duration::from_secs(10);
@@ -53,7 +58,7 @@ const FIND_FOR: Duration = Duration::from_secs(6);
 const MAX_ASKED: usize = 4;
 
 /// The largest head takes as long on a line of two megabits a second. Who sends slower is left.
-const LOOK_FOR: Duration = Duration::from_secs(150);
+pub(crate) const LOOK_FOR: Duration = Duration::from_secs(150);
 
 /// What is known of such models beside their offers.
 #[derive(Debug)]
@@ -112,10 +117,9 @@ impl Drop for Searching {
 }
 
 impl Node {
-    /// The models that peers offer and no row here names, as far as their offers are at hand. Nobody is asked. Without rows while the
-    /// switch is off.
-    #[must_use]
-    pub fn community_list(&self) -> CommunityView {
+    /// The models that peers offer and no row here names, as far as their offers are at hand and they can be asked. Nobody is. Without
+    /// rows while the switch is off.
+    pub async fn community_list(&self) -> CommunityView {
         let inner = &self.inner;
         if !inner.settings.borrow().community_models {
             return CommunityView {
@@ -125,11 +129,16 @@ impl Node {
                 left_out: 0,
             };
         }
-        let (rows, left_out) = inner.unlisted(&inner.asking.now());
+        let session = inner.asking.now();
+        let is_unlisted = |digest: &ModelDigest| !inner.models.lists(digest);
+        let offers = inner.offers_in_reach(&session, is_unlisted).await;
+        let places = inner.places(&session);
+        let (rows, left_out) = gather(offers, &places.connected(), |offer| places.block(offer));
+        let row = |row| inner.community_row(&session, row, &places);
         CommunityView {
             on: true,
             searching: inner.community.search().running,
-            rows: rows.iter().map(|row| inner.community_row(row)).collect(),
+            rows: rows.iter().map(row).collect(),
             left_out: count(left_out),
         }
     }
@@ -161,10 +170,10 @@ impl Node {
     }
 
     /// Looks at what a file says of itself: fetches its head (at most 32 MiB) from a peer that offers it, unless it is here already, and
-    /// has the engine's worker read it. At most four such peers are asked, two side by side where one is slow: each of them learns that
-    /// somebody looks at this model. Where no offer is at hand, connected peers and the routing table are asked for this file, and learn
-    /// the same. Where peers name different heads, it is the
-    /// one that most of them name.
+    /// has the engine's worker read it. At most four such peers are asked for one head, two side by side where one is slow: each of them
+    /// learns that somebody looks at this model. Where no offer is at hand, connected peers and the routing table are asked for this file,
+    /// and learn the same. Where peers name different heads, it is the one that an answer would go by, or the next where that one cannot
+    /// be had or read.
     ///
     /// # Errors
     /// [`NodeError::CommunityOff`], [`NodeError::ModelUnknown`] for an id that is no digest, [`NodeError::NoPeer`] where nobody offers
@@ -179,17 +188,29 @@ impl Node {
         let nobody = || NodeError::NoPeer {
             model: inner.unlisted_name(&digest),
         };
-        if inner.offered(&session, &digest).is_none() {
+        if inner.offered(&session, &digest).await.is_none() {
             let mut found = session.network.find_offers(Some(digest), ENOUGH).await;
             let _ = tokio::time::timeout(FIND_FOR, found.recv()).await;
         }
-        let row = inner.offered(&session, &digest).ok_or_else(nobody)?;
-        let (model, _) = *row.heads().first().ok_or_else(nobody)?;
-        let mut peers = row.peers_of(&model);
-        peers.truncate(MAX_ASKED);
-        inner.look(&session, &model, &peers).await?;
-        let row = inner.offered(&session, &digest).unwrap_or(row);
-        Ok(inner.community_row(&row))
+        let mut row = inner.offered(&session, &digest).await.ok_or_else(nobody)?;
+        let heads = inner.heads_of(&session, &row.offers, &inner.places(&session));
+        let mut first = None;
+        for model in heads.into_iter().take(MAX_HEADS) {
+            let mut peers = row.peers_of(&model);
+            peers.truncate(MAX_ASKED);
+            match inner.look(&session, &model, &peers).await {
+                Ok(()) => {
+                    row = inner.offered(&session, &digest).await.unwrap_or(row);
+                    return Ok(inner.community_row(&session, &row, &inner.places(&session)));
+                }
+                Err(error) if is_of_head(&error) => {
+                    session.head_failed(model.head_sha256, Instant::now());
+                    first.get_or_insert(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(first.unwrap_or_else(nobody))
     }
 
     fn community_is_on(&self) -> Result<(), NodeError> {
@@ -220,7 +241,10 @@ impl Inner {
 
     /// What peers ask for files that no row here names: what a chat that names one would cost is said before it is sent.
     pub(crate) fn unlisted_offers(&self, session: &Session) -> Vec<OfferPrice> {
-        let (rows, _) = self.unlisted(session);
+        let mut offers = self.known_offers(session);
+        offers.retain(|offer| !self.models.lists(&offer.model.digest));
+        let places = self.places(session);
+        let (rows, _) = gather(offers, &places.connected(), |offer| places.block(offer));
         let price = |row: &Offered| {
             let CommunityPrices {
                 input_low,
@@ -241,23 +265,18 @@ impl Inner {
         rows.iter().map(price).collect()
     }
 
-    /// What is offered of files that no row here names, the most offered first; and how many more there are than are listed.
-    fn unlisted(&self, session: &Session) -> (Vec<Offered>, usize) {
-        let is_listed = |digest: &ModelDigest| self.models.lists(digest);
-        gather(self.known_offers(session), &connected(session), is_listed)
-    }
-
     /// What is offered of one file, whether or not it is among those that are listed.
-    fn offered(&self, session: &Session, digest: &ModelDigest) -> Option<Offered> {
-        let is_another = |other: &ModelDigest| other != digest;
-        let (rows, _) = gather(self.known_offers(session), &connected(session), is_another);
+    async fn offered(&self, session: &Session, digest: &ModelDigest) -> Option<Offered> {
+        let offers = self.offers_in_reach(session, |of| of == digest).await;
+        let places = self.places(session);
+        let (rows, _) = gather(offers, &places.connected(), |offer| places.block(offer));
         rows.into_iter().next()
     }
 
-    fn community_row(&self, row: &Offered) -> CommunityModel {
-        let heads = row.heads();
+    fn community_row(&self, session: &Session, row: &Offered, places: &Places) -> CommunityModel {
+        let heads = self.heads_of(session, &row.offers, places);
         let words = self.community.words();
-        let says = heads.first().and_then(|(model, _)| words.of(model));
+        let says = heads.first().and_then(|model| words.of(model));
         let own = says.as_ref().map(|says| says.name.clone());
         let name = own.filter(|name| !name.is_empty());
         CommunityModel {
@@ -271,7 +290,7 @@ impl Inner {
             quants: row.quants(),
             speed: row.speed(),
             heads: count(heads.len()),
-            head_bytes: heads.first().map_or(0, |(model, _)| model.head_len),
+            head_bytes: heads.first().map_or(0, |model| model.head_len),
             says,
         }
     }
@@ -305,12 +324,6 @@ impl Inner {
         self.hears(model, &info, &file);
         Ok(())
     }
-}
-
-fn connected(session: &Session) -> BTreeSet<PeerId> {
-    let status = session.network.status();
-    let status = status.borrow();
-    status.peers.iter().map(|peer| peer.peer).collect()
 }
 
 /// A name made of the digest, where the file's own is not known.

@@ -221,7 +221,7 @@ async fn answer(node: &Node, request: Request, out: &Out) -> Result<serde_json::
         Request::ModelAdd { path } => value(node.model_add(&path).await?),
         Request::ModelDefault { id } => value(node.model_default(&id).await?),
         Request::ModelsMove { path } => value(node.models_move(&path).await?),
-        Request::CommunityList => value(node.community_list()),
+        Request::CommunityList => value(node.community_list().await),
         Request::CommunitySearch => value(node.community_search().await?),
         Request::CommunityLook { id } => value(node.community_look(&id).await?),
         Request::NodeStatus => value(node.node_status()),

@@ -45,6 +45,8 @@ pub(super) struct Entry {
     pub(super) row: Option<CatalogueRow>,
     /// Name for reading of a model that has no row.
     pub(super) name: String,
+    /// What its file was when it was last hashed, where it has no row: a disk that is away makes no stranger's model of the person's own.
+    pub(super) last_digest: Option<Sha>,
     pub(super) standing: Standing,
 }
 
@@ -110,6 +112,7 @@ pub(super) fn look(
             Entry {
                 row: Some(row.clone()),
                 name: row.name.clone(),
+                last_digest: None,
                 standing,
             },
         );
@@ -225,6 +228,7 @@ impl Found {
             return;
         }
         let id = self.free_id(&path);
+        let last_digest = records.last_digest_of(&path);
         let name = facts
             .as_ref()
             .map_or_else(|| stem_of(&path), |facts| facts.name.clone());
@@ -251,6 +255,7 @@ impl Found {
             Entry {
                 row: None,
                 name,
+                last_digest,
                 standing,
             },
         );
@@ -296,6 +301,7 @@ impl Found {
                     Entry {
                         row: None,
                         name: facts.name.clone(),
+                        last_digest: Some(facts.digest),
                         standing,
                     },
                 );

@@ -83,7 +83,7 @@ pub struct Model {
     pub starter: bool,
     /// Its whole file, when it is on this computer.
     pub file: Option<PathBuf>,
-    /// SHA-256 of its file, as the catalogue, a pin or the file says.
+    /// SHA-256 of its file, as the catalogue, a pin or the file says, or said when it was last here.
     pub digest: Option<ModelDigest>,
     /// Its digest and head, once both are pinned.
     pub reference: Option<ModelRef>,
@@ -91,6 +91,8 @@ pub struct Model {
     pub not_served: Option<String>,
     /// The system prompt it does best with.
     pub system_prompt: Option<String>,
+    /// `general.architecture` of its file.
+    pub architecture: Option<String>,
     /// Context it was trained for.
     pub context_max: Option<u32>,
     /// Quantisation.

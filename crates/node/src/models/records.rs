@@ -147,6 +147,12 @@ impl Records {
             .map(|seen| &seen.facts)
     }
 
+    /// The digest of what lay there when it was last hashed.
+    pub(super) fn last_digest_of(&self, path: &Path) -> Option<Sha> {
+        let seen = self.seen.iter().find(|seen| seen.path == path)?;
+        Some(seen.facts.digest)
+    }
+
     /// Whether a file lies in one of these folders, or was added where it lies.
     pub(super) fn is_readable(&self, path: &Path, folders: &[PathBuf]) -> bool {
         folders.iter().any(|folder| path.parent() == Some(folder))

@@ -48,11 +48,13 @@ pub(super) fn reference(id: &str, entry: &Entry, pins: &Pins) -> Option<ModelRef
     Some(of(facts.digest.0, facts.head_len, facts.head_sha256.0))
 }
 
-/// The digest that an entry's file has, or must have.
+/// The digest that an entry's file has, or must have; where it is away or being hashed again, the one that it had.
 fn digest(entry: &Entry, pins: &Pins) -> Option<ModelDigest> {
     let row = entry.row.as_ref();
     let expected = row.and_then(|row| expected(row, pins));
-    let digest = expected.or_else(|| entry.facts().map(|facts| facts.digest));
+    let digest = expected
+        .or_else(|| entry.facts().map(|facts| facts.digest))
+        .or(entry.last_digest);
     digest.map(|digest| ModelDigest::new(digest.0))
 }
 
@@ -97,6 +99,9 @@ pub(super) fn model(id: &str, entry: &Entry, pins: &Pins, fit: &Fit) -> Model {
         reference,
         not_served: not_served(entry, reference.as_ref()),
         system_prompt: row.and_then(|row| row.system_prompt.clone()),
+        architecture: row
+            .map(|row| row.architecture.clone())
+            .or_else(|| facts.map(|facts| facts.architecture.clone())),
         context_max: facts
             .map(|facts| facts.context_train)
             .or_else(|| row.and_then(|row| row.context)),

@@ -102,6 +102,7 @@ impl Registry {
                     Entry {
                         row: None,
                         name: facts.name.clone(),
+                        last_digest: Some(facts.digest),
                         standing: ready,
                     },
                 );
@@ -278,6 +279,7 @@ impl Registry {
             None => {
                 if let Some(entry) = self.entries.get_mut(id) {
                     entry.name = facts.name;
+                    entry.last_digest = Some(facts.digest);
                     entry.standing = ready;
                 }
             }

@@ -632,6 +632,27 @@ async fn a_row_whose_head_is_not_known_is_found_by_its_digest() {
 }
 
 #[tokio::test]
+async fn a_file_of_one_s_own_is_still_a_row_s_while_its_disk_is_away() {
+    let trial = Trial::new().await;
+    let nowhere = "https://example.org/a";
+    trial.catalogue(&[("a", nowhere, Some(&model_bytes(22, 5_000)), "yes")]);
+    let models = trial.open().await;
+    let mine = trial.root.path().join("My Model.gguf");
+    let bytes = model_bytes(23, 8_000);
+    std::fs::write(&mine, &bytes).unwrap();
+    models.add(&mine).await.unwrap();
+    models.shutdown().await;
+    let digest = ModelDigest::new(sha(&bytes).0);
+    std::fs::remove_file(&mine).unwrap();
+    let models = trial.open().await;
+    let row = models.find("my-model").unwrap();
+    assert_eq!((row.file, row.reference), (None, None));
+    assert_eq!(row.digest, Some(digest));
+    assert!(models.lists(&digest));
+    models.shutdown().await;
+}
+
+#[tokio::test]
 async fn what_the_node_knows_is_in_the_rows() {
     let trial = Trial::new().await;
     let bytes = model_bytes(21, 5_000);

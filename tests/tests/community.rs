@@ -112,7 +112,7 @@ fn what_no_row_names_is_never_asked_for_by_chance() {
         let asker = Folder::without_the_starter(settings);
         // The chosen peer has nothing else.
         ask(&asker, &["--peer", &serving.address])
-            .is_a_failure_that_says(&["not in your catalogue", "models community"]);
+            .is_a_failure_that_says(&["not in your catalogue", "community models"]);
         // Nor is it there for who asks whoever is there.
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(asks_whoever_is_there(&asker, &serving));

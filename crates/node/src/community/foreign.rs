@@ -213,7 +213,7 @@ mod tests {
         ] {
             told(error);
         }
-        let file = PathBuf::from("/home/somebody/heads/12ab.gguf");
+        let file = PathBuf::from("/data/heads/12ab.gguf");
         let bad = EngineError::BadFile {
             file: file.clone(),
             problem: FileProblem::MissingKey {

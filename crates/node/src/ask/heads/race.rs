@@ -153,7 +153,8 @@ where
             () = tokio::time::sleep_until(next_look) => {
                 next_look = Instant::now() + pace.look;
                 if youngest.elapsed() >= pace.trial {
-                    let slower = leave_the_slower(&mut runs);
+                    let alike = youngest.elapsed() >= pace.still;
+                    let slower = leave_the_slower(&mut runs, alike);
                     if let Some(better) = runs.first() {
                         for peer in slower {
                             given_up.add(peer, better.peer);
@@ -193,14 +194,14 @@ where
     }
 }
 
-/// Gives up whoever brought less than another one since the youngest began, and of those that brought the same all but the oldest: two
-/// that drip alike would keep everybody else out. Nobody, where none brought anything.
-fn leave_the_slower<F>(runs: &mut Vec<Run<F>>) -> Vec<PeerId> {
+/// Gives up whoever brought less than another one since the youngest began; where they were compared for so long that they are `alike`,
+/// also all but the oldest of those that brought the same: two that drip would keep everybody else out. Nobody, where none brought anything.
+fn leave_the_slower<F>(runs: &mut Vec<Run<F>>, alike: bool) -> Vec<PeerId> {
     let gained = |run: &Run<F>| run.here().saturating_sub(run.compared);
     let most = runs.iter().map(gained).max().unwrap_or(0);
     let mut stays = false;
     let slower = runs.extract_if(.., |run| {
-        most > 0 && (gained(run) < most || std::mem::replace(&mut stays, true))
+        most > 0 && (gained(run) < most || (std::mem::replace(&mut stays, true) && alike))
     });
     slower.map(|run| run.peer).collect()
 }
@@ -369,11 +370,12 @@ mod tests {
             }
         };
         let mut runs = vec![run(1, 5), run(2, 5)];
-        assert_eq!(leave_the_slower(&mut runs), [peer(2)]);
+        assert!(leave_the_slower(&mut runs, false).is_empty());
+        assert_eq!(leave_the_slower(&mut runs, true), [peer(2)]);
         let mut runs = vec![run(1, 4), run(2, 5)];
-        assert_eq!(leave_the_slower(&mut runs), [peer(1)]);
+        assert_eq!(leave_the_slower(&mut runs, true), [peer(1)]);
         let mut runs = vec![run(1, 0), run(2, 0)];
-        assert!(leave_the_slower(&mut runs).is_empty());
+        assert!(leave_the_slower(&mut runs, true).is_empty());
     }
 
     /// How many fetch over the line of this computer. Told when dropped.

@@ -146,7 +146,7 @@ async fn asks_whoever_is_there(asker: &Folder, serving: &Serving) {
     node.settings_set(on).await.unwrap();
     node.peers_connect(&serving.address).await.unwrap();
     let listed = async {
-        while node.community_list().rows.is_empty() {
+        while node.community_list().await.rows.is_empty() {
             tokio::time::sleep(LOOK).await;
         }
     };

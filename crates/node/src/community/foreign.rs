@@ -22,14 +22,21 @@ pub(crate) fn told_by_a_stranger(model: &str, error: NodeError) -> NodeError {
     let NodeError::Engine(error) = error else {
         return error;
     };
-    let why = match &error {
-        EngineError::BadFile { problem, .. } => problem.to_string(),
-        EngineError::NoTemplate { .. } => "it does not say how a chat is written".to_owned(),
+    let quotes = matches!(
+        error,
         EngineError::UnsupportedFeature { .. }
-        | EngineError::UnsupportedTensor { .. }
-        | EngineError::UnsupportedArchitecture { .. }
-        | EngineError::Template { .. } => error.to_string(),
-        _ => return error.into(),
+            | EngineError::UnsupportedTensor { .. }
+            | EngineError::UnsupportedArchitecture { .. }
+            | EngineError::Template { .. }
+    );
+    let why = if let EngineError::BadFile { problem, .. } = &error {
+        problem.to_string()
+    } else if matches!(error, EngineError::NoTemplate { .. }) {
+        "it does not say how a chat is written".to_owned()
+    } else if quotes {
+        error.to_string()
+    } else {
+        return error.into();
     };
     NodeError::HeadUnreadable {
         model: model.to_owned(),

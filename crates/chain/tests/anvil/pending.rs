@@ -1,6 +1,6 @@
 //! Transactions over restarts, reorgs, stuck blocks, and other users of the same key.
 
-use chain::{Call, ChainError, Key, Network, Simulation, TxState};
+use chain::{Call, ChainError, Key, Network, Simulation, TxId, TxState};
 use serde_json::json;
 
 use crate::{
@@ -232,38 +232,51 @@ async fn one_that_is_refused_blocks_nothing_after_it() {
     assert!(matches!(all[0].state, TxState::Failed { .. }));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_that_waits_behind_a_refused_one_is_freed_by_the_next() {
-    let world = World::new().await;
-    let (key, to) = (Key::from_secret(&[7; 32]).unwrap(), world.address(2));
+/// Sends two as one account of which the first will be refused, for a lack of coin; the second may be numbered before that is known.
+async fn refused_and_behind(world: &World, key: &Key, [large, small]: [&Call; 2]) -> [TxId; 2] {
     let set_coin = async |amount| {
         let set = world.devnet.set_coin(key.address(), amount).await;
         set.unwrap();
     };
     set_coin(10 * UNIT).await;
+    let large = world.chain.preview(key.address(), large).await.unwrap();
+    let small = world.chain.preview(key.address(), small).await.unwrap();
+    // Most of the coin is gone between looking and sending.
+    set_coin(UNIT).await;
+    let refused = world.chain.send(key, large).await.unwrap();
+    let behind = world.chain.send(key, small).await.unwrap();
+    [refused, behind]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_waits_behind_a_refused_one_is_freed_by_the_next() {
+    let world = World::new().await;
+    let to = world.address(2);
     let call = |amount| Call::TransferCoin { to, amount };
     let (large, small) = (call(9 * UNIT), call(5));
-    let large = world.chain.preview(key.address(), &large).await.unwrap();
-    let shown = world.chain.preview(key.address(), &small).await.unwrap();
-    // Most of the coin is gone between looking and sending: the first is refused, the second waits behind its nonce.
-    set_coin(UNIT).await;
-    let refused = world.chain.send(&key, large).await.unwrap();
-    let behind = world.chain.send(&key, shown).await.unwrap();
-    until(&world.chain, refused, |state| {
-        matches!(state, TxState::Failed { .. })
-    })
-    .await;
-    until(&world.chain, behind, |state| *state == TxState::Sent).await;
-    let next = world.send(&key, &small).await;
-    assert!(matches!(world.settle(next).await, TxState::Final { .. }));
-    assert!(matches!(world.settle(behind).await, TxState::Final { .. }));
-    let nonces: Vec<u64> = world
-        .chain
-        .transactions()
-        .iter()
-        .map(|tx| tx.nonce)
-        .collect();
-    assert_eq!(nonces, [0, 1, 0]);
+    let nonce_of = |id: TxId| {
+        let all = world.chain.transactions();
+        all.iter().find(|tx| tx.id == id).unwrap().nonce
+    };
+    // Where the refusal comes first, nothing waits behind it; another account tries again.
+    for account in 7..47 {
+        let key = Key::from_secret(&[account; 32]).unwrap();
+        let [refused, behind] = refused_and_behind(&world, &key, [&large, &small]).await;
+        if nonce_of(behind) == 0 {
+            continue;
+        }
+        until(&world.chain, refused, |state| {
+            matches!(state, TxState::Failed { .. })
+        })
+        .await;
+        until(&world.chain, behind, |state| *state == TxState::Sent).await;
+        let next = world.send(&key, &small).await;
+        assert!(matches!(world.settle(next).await, TxState::Final { .. }));
+        assert!(matches!(world.settle(behind).await, TxState::Final { .. }));
+        assert_eq!([refused, behind, next].map(nonce_of), [0, 1, 0]);
+        return;
+    }
+    panic!("the refusal always came first");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -233,7 +233,7 @@ fn a_folder_that_a_server_holds_is_said_with_the_next_step() {
     let driver = bench.driver();
     let app = bench.open_on(&driver, server.folder().path());
     app.wait_for_text("already uses the data folder");
-    app.wait_for_text("--data");
+    app.wait_for_text("Use the one that runs");
     bench.picture(&app, "folder-in-use-light");
     app.quit();
 }

@@ -5,3 +5,4 @@ mod downloads;
 mod engine;
 mod list;
 mod server;
+mod trial;

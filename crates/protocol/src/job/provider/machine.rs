@@ -198,28 +198,25 @@ impl Provider {
 
     /// Base units that what was computed for this job comes to, vouchered or not; 0 before and after.
     pub fn used(&self) -> u128 {
-        match &self.state {
-            State::Recording { run, .. } | State::Running(run) => run.used(),
-            State::Waiting { .. }
-            | State::Unvouched { .. }
-            | State::Admitting { .. }
-            | State::Seeking(_)
-            | State::Signing { .. }
-            | State::Ended { .. } => 0,
-        }
+        self.begun().map_or(0, Run::used)
     }
 
     /// Output tokens of this job that were computed and that no voucher covers: they count against the window of the payer's
     /// other jobs.
     pub fn unvouchered(&self) -> u32 {
+        self.begun().map_or(0, Run::unvouchered)
+    }
+
+    /// What is computed, or about to be.
+    fn begun(&self) -> Option<&Run> {
         match &self.state {
-            State::Recording { run, .. } | State::Running(run) => run.unvouchered(),
+            State::Recording { run, .. } | State::Running(run) => Some(run),
             State::Waiting { .. }
             | State::Unvouched { .. }
             | State::Admitting { .. }
             | State::Seeking(_)
             | State::Signing { .. }
-            | State::Ended { .. } => 0,
+            | State::Ended { .. } => None,
         }
     }
 

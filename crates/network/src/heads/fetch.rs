@@ -22,8 +22,8 @@ const FAST_PIECE: Duration = Duration::from_secs(2);
 
 /// A peer that sends pieces to others is asked for the same one again after this time: it reads one in milliseconds.
 const PIECE_AGAIN: Duration = Duration::from_millis(250);
-/// How often it is asked for one piece: five seconds of others' pieces. Another peer may have the head as well.
-const PIECE_TRIES: usize = 20;
+/// So long it is asked for one piece: five seconds of others' pieces. Another peer may have the head as well.
+const BUSY_WAIT: Duration = Duration::from_secs(5);
 
 /// How long the first `len` bytes of a head may take: as long as a first frame of that length, which is the slowest that is waited for.
 pub(crate) fn slowest(len: usize) -> Duration {
@@ -81,14 +81,15 @@ where
     })?;
     let ask = &ask;
     let piece = |offset| async move {
-        for _ in 1..PIECE_TRIES {
+        let begun = Instant::now();
+        loop {
             let answer = ask(offset).await?;
-            if answer.status() != HeadStatus::Busy {
+            // Who is busy says so at once.
+            if answer.status() != HeadStatus::Busy || begun.elapsed() >= BUSY_WAIT {
                 return Ok(answer);
             }
             tokio::time::sleep(PIECE_AGAIN).await;
         }
-        ask(offset).await
     };
     let begun = Instant::now();
     let (mut here, mut ahead) = (0, 1);

@@ -102,6 +102,11 @@ async fn show(inner: &Inner, live: &Live) -> Option<()> {
     match with_spent(gathered, inner, live).await {
         Ok(status) => {
             shown.send_if_modified(|now| {
+                // Money may have been switched off, or put on another network, while the chain was asked.
+                let current = inner.money.live();
+                if current.is_none_or(|current| !std::ptr::eq(Arc::as_ptr(&current), live)) {
+                    return false;
+                }
                 let changed = *now != status;
                 *now = status;
                 changed

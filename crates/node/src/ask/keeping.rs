@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use memory::{Autosave, Memory, MemoryError, MessageId, Span};
+use memory::{Memory, MessageId, Span};
 use tokio::{sync::Notify, task::JoinHandle, time::Instant};
 use tokio_util::task::TaskTracker;
 
@@ -109,7 +109,7 @@ impl Keeping {
         }
     }
 
-    /// Waits until all is with the memory. Why something of it is not on the disk yet, if so.
+    /// Waits until all is with the memory, which holds what the disk does not take yet. Why something of the text is lost, if so.
     pub(super) async fn end(mut self) -> Option<ErrorView> {
         let task = self.task.take()?;
         drop(self);
@@ -128,48 +128,34 @@ impl Drop for Keeping {
 }
 
 async fn write_down(memory: Memory, answer: MessageId, shared: Arc<Shared>) -> Option<ErrorView> {
-    let mut unsaved = None;
+    let mut lost = None;
     loop {
         // Asked first: what was put before the end is there to be taken then.
         let over = shared.is_over();
         let waiting = shared.take();
         if waiting.since.is_none() {
             if over {
-                return unsaved;
+                return lost;
             }
             shared.came.notified().await;
             continue;
         }
-        let told = unsaved.is_some();
-        if let Err(error) = write(&memory, answer, waiting, told).await {
-            unsaved.get_or_insert_with(|| NodeError::from(error).view());
+        let Waiting {
+            spans, text, ids, ..
+        } = waiting;
+        if let Some(spans) = spans
+            && let Err(error) = memory.set_spans(answer, spans).await
+        {
+            tracing::debug!(%error, "where an answer is computed is stored with its end");
+        }
+        if text.is_empty() && ids.is_empty() {
+            continue;
+        }
+        // On a full disk the memory holds it and tries again, and its end says so if it must.
+        if let Err(error) = memory.append(answer, &text, &ids).await {
+            lost.get_or_insert_with(|| NodeError::from(error).view());
         }
     }
-}
-
-/// `told`: why it is not on the disk is known already.
-async fn write(
-    memory: &Memory,
-    answer: MessageId,
-    waiting: Waiting,
-    told: bool,
-) -> Result<(), MemoryError> {
-    let Waiting {
-        spans, text, ids, ..
-    } = waiting;
-    let spans = match spans {
-        // They are stored again with the end.
-        Some(spans) => memory.set_spans(answer, spans).await,
-        None => Ok(()),
-    };
-    if !text.is_empty() || !ids.is_empty() {
-        match memory.append(answer, &text, &ids).await? {
-            // The memory holds the text and tries again; only a flush says why.
-            Autosave::Behind if !told => memory.flush().await?,
-            Autosave::OnTime | Autosave::Behind => {}
-        }
-    }
-    spans
 }
 
 #[cfg(test)]

@@ -285,7 +285,7 @@ impl Output {
         &mut self,
         end: End,
     ) -> (memory::Message, Option<(MessageId, Outcome)>) {
-        let unsaved = match self.keeping.take() {
+        let lost = match self.keeping.take() {
             Some(keeping) => keeping.end().await,
             None => None,
         };
@@ -301,7 +301,7 @@ impl Output {
             spans: Some(self.spans()),
             model: self.model.clone(),
             stats: self.stats(),
-            error: error.or(unsaved).map(memory::StoredError::from),
+            error: error.or(lost).map(memory::StoredError::from),
         };
         match self.memory.finish(self.answer.id, outcome.clone()).await {
             Ok(stored) => (stored, None),

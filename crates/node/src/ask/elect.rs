@@ -9,7 +9,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     net::IpAddr,
     path::{Path, PathBuf},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use engine::{EngineError, FileProblem, TextInfo};
@@ -18,16 +18,15 @@ use protocol::{ModelRef, PeerId, offer::Offer};
 
 use super::{choose::ip_of, session::Session, target::Found};
 use crate::{
-    community::{LOOK_FOR, told_by_a_stranger},
-    error::NodeError,
-    models::Model,
-    node::Inner,
-    peers::PeerBook,
+    community::told_by_a_stranger, error::NodeError, models::Model, node::Inner, peers::PeerBook,
     route::Group,
 };
 
 /// Heads of one file that are tried: a person waits for them.
 pub(crate) const MAX_HEADS: usize = 4;
+
+/// The largest head takes as long on a line of two megabits a second. Who sends slower is left.
+const LOOK_FOR: Duration = Duration::from_secs(150);
 
 /// What one owner may hold cheaply: a block of public addresses, or one address of a private network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -261,23 +260,17 @@ impl Inner {
     ) -> Result<(PathBuf, TextInfo), NodeError> {
         let peers: Vec<PeerId> = found.offers.iter().map(|offer| offer.peer).collect();
         let local = found.local.as_ref();
-        let fetching = self.head(session, &found.model, &found.name, local, &peers);
         let file = match found.others.is_empty() {
-            true => fetching.await?,
+            true => {
+                let fetching = self.head(session, &found.model, &found.name, local, &peers);
+                fetching.await?
+            }
             // Nobody holds up the others by letting a head of his own drip.
-            false => match tokio::time::timeout(LOOK_FOR, fetching).await {
-                Ok(file) => file?,
-                Err(_) => {
-                    let slow = NetworkError::Timeout {
-                        what: "the description",
-                        after: LOOK_FOR,
-                    };
-                    return Err(NodeError::Head {
-                        model: found.name.clone(),
-                        source: Box::new(slow.into()),
-                    });
-                }
-            },
+            false => {
+                let (model, name) = (&found.model, &found.name);
+                let fetching = self.head_in_time(session, model, name, local, &peers);
+                fetching.await?
+            }
         };
         let unreadable = |error: EngineError| match found.is_pinned() {
             true => error.into(),
@@ -291,8 +284,36 @@ impl Inner {
         }
     }
 
+    /// A file that holds the head, if it comes within [`LOOK_FOR`].
+    ///
+    /// # Errors
+    /// [`NodeError::Head`].
+    pub(crate) async fn head_in_time(
+        &self,
+        session: &Session,
+        model: &ModelRef,
+        name: &str,
+        local: Option<&Model>,
+        peers: &[PeerId],
+    ) -> Result<PathBuf, NodeError> {
+        let fetching = self.head(session, model, name, local, peers);
+        match tokio::time::timeout(LOOK_FOR, fetching).await {
+            Ok(file) => file,
+            Err(_) => {
+                let slow = NetworkError::Timeout {
+                    what: "the description",
+                    after: LOOK_FOR,
+                };
+                Err(NodeError::Head {
+                    model: name.to_owned(),
+                    source: Box::new(slow.into()),
+                })
+            }
+        }
+    }
+
     /// What a file, or its head, says. A worker that died over another one is started again.
-    pub(super) async fn read_text(&self, file: &Path) -> Result<TextInfo, EngineError> {
+    pub(crate) async fn read_text(&self, file: &Path) -> Result<TextInfo, EngineError> {
         match self.engine.open_text(file).await {
             Err(EngineError::WorkerDied { .. }) => self.engine.open_text(file).await,
             info => info,

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures::future::BoxFuture;
 use network::VerifiedOffer;
 use protocol::{ModelDigest, ModelRef, PeerId, offer::Offer};
 use tokio::sync::mpsc;
@@ -44,12 +45,25 @@ impl Seek {
         }
     }
 
-    /// The first offers: waits until there is one, and then a little longer. Empty when nobody was found in time.
-    pub(super) async fn first(&mut self) -> Vec<Offer> {
-        let Ok(Some(first)) = tokio::time::timeout(FIRST_WAIT, self.found_next()).await else {
-            return Vec::new();
+    /// The first offers: waits until there is one of a peer that can be asked, and then a little longer. Empty when nobody was found in
+    /// time. What is at hand comes first, also of peers of which nobody knows where they are: they end no wait.
+    pub(super) async fn first<'a>(
+        &mut self,
+        can_ask: impl Fn(PeerId) -> BoxFuture<'a, bool>,
+    ) -> Vec<Offer> {
+        let mut offers = Vec::new();
+        let first = async {
+            while let Some(offer) = self.found_next().await {
+                let can_ask = can_ask(offer.peer).await;
+                offers.push(offer);
+                if can_ask {
+                    break;
+                }
+            }
         };
-        let mut offers = vec![first];
+        if tokio::time::timeout(FIRST_WAIT, first).await.is_err() {
+            return offers;
+        }
         let until = tokio::time::Instant::now() + GATHER;
         while offers.len() < ENOUGH
             && let Ok(Some(offer)) = tokio::time::timeout_at(until, self.found_next()).await
@@ -97,6 +111,44 @@ impl Inner {
             found,
             not: not.collect(),
             only: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::offer::SignedEnvelope;
+
+    use super::*;
+    use crate::community::tests::offer;
+
+    #[tokio::test]
+    async fn an_offer_of_somebody_who_is_nowhere_ends_no_wait() {
+        let (found, offers) = mpsc::channel(4);
+        let mut seek = Seek {
+            found: Some(offers),
+            not: BTreeSet::new(),
+            only: None,
+        };
+        let [gone, there] = [1, 2].map(|peer| offer(peer, [7; 32], 1));
+        let there_id = there.peer;
+        found.send(verified(gone.clone())).await.unwrap();
+        let can_ask = |peer| Box::pin(std::future::ready(peer == there_id)) as BoxFuture<'_, bool>;
+        let first = seek.first(can_ask);
+        tokio::pin!(first);
+        let early = tokio::time::timeout(GATHER * 2, &mut first).await;
+        assert!(early.is_err(), "it waits for one that can be asked");
+        found.send(verified(there.clone())).await.unwrap();
+        let peers: Vec<PeerId> = first.await.iter().map(|offer| offer.peer).collect();
+        assert_eq!(peers, [gone.peer, there.peer]);
+    }
+
+    fn verified(offer: Offer) -> VerifiedOffer {
+        VerifiedOffer {
+            learned_from: offer.peer,
+            learned_unix_ms: 0,
+            envelope: SignedEnvelope::default(),
+            offer,
         }
     }
 }

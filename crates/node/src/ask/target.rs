@@ -4,8 +4,10 @@ use std::{
     collections::{BTreeSet, VecDeque},
     path::PathBuf,
     sync::Arc,
+    time::Instant,
 };
 
+use futures::FutureExt as _;
 use memory::{ChatSettings, ModelUsed};
 use protocol::{ModelDigest, ModelRef, PeerId, offer::Offer};
 
@@ -233,16 +235,33 @@ impl Inner {
             // The row went while offers were looked at; what no row names is asked for by name alone.
             return Err(nobody(session, trouble, "a model".to_owned()));
         }
-        let mut more = self.seek(session, digest, &offers).await;
-        if offers.is_empty() && trouble.is_none() {
-            offers = more.first().await;
+        // The catalogue's own pin outweighs what a peer says of the head: who names another one offers nothing, and holds up no search.
+        let pinned = row.as_ref().and_then(|row| row.reference);
+        if let Some(pinned) = pinned {
+            offers.retain(|offer| offer.model == pinned);
         }
-        // The catalogue's own pin outweighs what a peer says of the head.
-        let heads = match row.as_ref().and_then(|row| row.reference) {
+        let mut more = self.seek(session, digest, &offers).await;
+        if let Some(pinned) = pinned {
+            more.only(pinned);
+        }
+        if offers.is_empty() && trouble.is_none() {
+            let can_ask = |peer| {
+                let reached = self.in_reach(session, [peer].into());
+                reached.map(|reached| !reached.is_empty()).boxed()
+            };
+            offers = more.first(can_ask).await;
+        }
+        let heads = match pinned {
             Some(pinned) => vec![pinned],
             None => self.heads_of(session, &offers, &self.places(session)),
         };
-        let mut others = by_head(offers, heads, wanted.chosen);
+        // The chosen peer's own head comes first, unless it just failed.
+        let now = Instant::now();
+        let failed = |offer: &Offer| session.failed_lately(&offer.model.head_sha256, now);
+        let chosen = wanted
+            .chosen
+            .filter(|_| !offers.first().is_some_and(failed));
+        let mut others = by_head(offers, heads, chosen);
         let Some(Named { model, offers }) = others.pop_front() else {
             return Err(nobody(
                 session,
@@ -323,17 +342,18 @@ impl Inner {
     ) -> Vec<Offer> {
         let mut offers = self.known_offers(session);
         offers.retain(|offer| of(&offer.model.digest));
-        let peers: BTreeSet<PeerId> = offers.iter().map(|offer| offer.peer).collect();
-        let asked = peers.iter().copied().collect();
-        let mut reached: BTreeSet<PeerId> = session
-            .network
-            .within_reach(asked)
-            .await
-            .into_iter()
-            .collect();
-        reached.extend(peers.into_iter().filter(|peer| self.has_met(peer)));
+        let peers = offers.iter().map(|offer| offer.peer).collect();
+        let reached = self.in_reach(session, peers).await;
         offers.retain(|offer| reached.contains(&offer.peer));
         offers
+    }
+
+    /// Those of these peers that can be asked: connected, or known to be somewhere.
+    async fn in_reach(&self, session: &Session, peers: BTreeSet<PeerId>) -> BTreeSet<PeerId> {
+        let asked = peers.iter().copied().collect();
+        let reached = session.network.within_reach(asked).await;
+        let met = peers.into_iter().filter(|peer| self.has_met(peer));
+        reached.into_iter().chain(met).collect()
     }
 
     fn name_of(&self, row: Option<&Model>, digest: &ModelDigest) -> String {

@@ -18,8 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use engine::{EngineError, TextInfo};
-use network::NetworkError;
+use engine::TextInfo;
 use protocol::{ModelDigest, ModelRef, PeerId};
 
 pub use view::{CommunityModel, CommunityPrices, CommunityView, HeadSays, SpeedRange};
@@ -41,11 +40,8 @@ use crate::{
     node::{Inner, Node},
 };
 
-/// A search ends by then: a walk through the table and a dial with its request take that long at most.
-const SEARCH_FOR: Duration = Duration::from_secs(20);
-
-/// A search goes on for as long as it takes: what is at hand may be of the catalogue's models alone, or of one who makes names. Time
-/// bounds it, and the book, which has room for so many offers.
+/// A search goes on for as long as it takes, and ends by itself when the table is through: what is at hand may be of the catalogue's models
+/// alone, or of one who makes names. The book has room for so many offers.
 const ENOUGH: usize = usize::MAX;
 
 /// Providers are not looked for again sooner: who opens and closes the list asks others nothing more.
@@ -56,9 +52,6 @@ const FIND_FOR: Duration = Duration::from_secs(6);
 
 /// Peers that are asked for a head, one after the other.
 const MAX_ASKED: usize = 4;
-
-/// The largest head takes as long on a line of two megabits a second. Who sends slower is left.
-pub(crate) const LOOK_FOR: Duration = Duration::from_secs(150);
 
 /// What is known of such models beside their offers.
 #[derive(Debug)]
@@ -163,7 +156,7 @@ impl Node {
             let drain = async { while found.recv().await.is_some() {} };
             tokio::select! {
                 () = stop.cancelled() => {}
-                _ = tokio::time::timeout(SEARCH_FOR, drain) => {}
+                () = drain => {}
             }
         });
         Ok(())
@@ -190,7 +183,15 @@ impl Node {
         };
         if inner.offered(&session, &digest).await.is_none() {
             let mut found = session.network.find_offers(Some(digest), ENOUGH).await;
-            let _ = tokio::time::timeout(FIND_FOR, found.recv()).await;
+            // What is at hand comes first, also of peers that are out of reach.
+            let in_reach = async {
+                while found.recv().await.is_some() {
+                    if inner.offered(&session, &digest).await.is_some() {
+                        return;
+                    }
+                }
+            };
+            let _ = tokio::time::timeout(FIND_FOR, in_reach).await;
         }
         let mut row = inner.offered(&session, &digest).await.ok_or_else(nobody)?;
         let heads = inner.heads_of(&session, &row.offers, &inner.places(&session));
@@ -302,24 +303,9 @@ impl Inner {
         peers: &[PeerId],
     ) -> Result<(), NodeError> {
         let name = by_digest(&model.digest);
-        let fetching = self.head(session, model, &name, None, peers);
-        let file = match tokio::time::timeout(LOOK_FOR, fetching).await {
-            Ok(file) => file?,
-            Err(_) => {
-                let slow = NetworkError::Timeout {
-                    what: "the description",
-                    after: LOOK_FOR,
-                };
-                return Err(NodeError::Head {
-                    model: name,
-                    source: Box::new(slow.into()),
-                });
-            }
-        };
-        let info = match self.engine.open_text(&file).await {
-            Err(EngineError::WorkerDied { .. }) => self.engine.open_text(&file).await,
-            info => info,
-        };
+        let fetching = self.head_in_time(session, model, &name, None, peers);
+        let file = fetching.await?;
+        let info = self.read_text(&file).await;
         let info = info.map_err(|error| told_by_a_stranger(&name, error.into()))?;
         self.hears(model, &info, &file);
         Ok(())
